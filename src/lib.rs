@@ -1,0 +1,6 @@
+//! Hand-written WGSL compute kernels on `wgpu` that train, test and serve multi-agent PPO (MAPPO)
+//! trading agents on any GPU.
+
+mod error;
+
+pub use error::{Error, Result};
