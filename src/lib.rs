@@ -2,5 +2,7 @@
 //! trading agents on any GPU.
 
 mod error;
+pub mod gpu;
+pub mod nn;
 
 pub use error::{Error, Result};

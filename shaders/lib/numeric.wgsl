@@ -1,0 +1,40 @@
+// Small numerics that f32 needs spelled out.
+
+// Whether x is a number: the bits are tested, since compilers may assume that no NaN occurs.
+fn is_finite(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
+}
+
+fn is_nan(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+fn nan() -> f32 {
+    return bitcast<f32>(0x7fc00000u | QUIET);
+}
+
+// A private variable keeps the bit pattern out of constant evaluation, which refuses NaN.
+var<private> QUIET: u32 = 0u;
+
+// ln(1 + x) without the cancellation of log(1 + x) near 0.
+fn log1p(x: f32) -> f32 {
+    if (abs(x) < 0.03125) {
+        return x * (1.0 - x * (0.5 - x * (1.0 / 3.0 - x * (0.25 - x * (0.2 - x * (1.0 / 6.0))))));
+    }
+    return log(1.0 + x);
+}
+
+// exp(x) - 1 without the cancellation near 0.
+fn expm1(x: f32) -> f32 {
+    if (abs(x) < 0.25) {
+        return x * (1.0 + x / 2.0 * (1.0 + x / 3.0 * (1.0 + x / 4.0 * (1.0 + x / 5.0 * (1.0 + x / 6.0 * (1.0 + x / 7.0))))));
+    }
+    return exp(x) - 1.0;
+}
+
+// Adds x to the pair (sum, lost low-order part).
+fn add_compensated(pair: vec2<f32>, x: f32) -> vec2<f32> {
+    let y = x + pair.y;
+    let sum = pair.x + y;
+    return vec2<f32>(sum, y - (sum - pair.x));
+}

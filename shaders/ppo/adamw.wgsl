@@ -1,0 +1,53 @@
+// AdamW (Loshchilov and Hutter, arXiv 1711.05101, as in PyTorch) over the flat parameter buffer: parameters in x,
+// networks in y.
+
+import package::constants::WG;
+
+struct Net {
+    first: u32,
+    length: u32,
+    rate: f32,
+    pad0: u32,
+}
+
+struct AdamW {
+    beta1: f32,
+    beta2: f32,
+    // 1 - beta, exact in f32 where beta itself is not.
+    weight1: f32,
+    weight2: f32,
+    epsilon: f32,
+    decay: f32,
+    pad0: u32,
+    pad1: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: AdamW;
+@group(0) @binding(1) var<storage, read> nets: array<Net>;
+@group(0) @binding(2) var<storage, read> optimizer: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> gradient: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> first: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> second: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> params: array<vec4<f32>>;
+
+@compute @workgroup_size(WG)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let net = nets[id.y];
+    if (id.x >= net.length) {
+        return;
+    }
+    let state = optimizer[id.y * 2u];
+    let bias = optimizer[id.y * 2u + 1u];
+    if (bias.z == 0.0) {
+        return;
+    }
+    let i = net.first + id.x;
+    let g = gradient[i] * state.z;
+    let m = p.beta1 * first[i] + p.weight1 * g;
+    let v = p.beta2 * second[i] + p.weight2 * g * g;
+    first[i] = m;
+    second[i] = v;
+    let rate = state.w;
+    let decayed = params[i] - rate * p.decay * params[i];
+    params[i] = decayed - rate * (m / bias.x) / (sqrt(v / bias.y) + p.epsilon);
+}

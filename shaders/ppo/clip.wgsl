@@ -1,0 +1,65 @@
+// The global gradient norm of every network and what AdamW needs of it: one workgroup a network, fixed order.
+
+import package::constants::WG;
+import package::lib::numeric::{expm1, is_finite};
+
+struct Net {
+    // First vec4 and number of vec4s.
+    first: u32,
+    length: u32,
+    // Learning rate at iteration 0.
+    rate: f32,
+    pad0: u32,
+}
+
+struct Clip {
+    max_norm: f32,
+    log_beta1: f32,
+    log_beta2: f32,
+    // 1 / iterations over which the learning rate falls to zero; 0 keeps it.
+    decay: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Clip;
+@group(0) @binding(1) var<storage, read> nets: array<Net>;
+@group(0) @binding(2) var<storage, read> gradient: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> clock: array<u32>;
+// Two vec4s a network: (steps taken, norm, factor on the gradient, learning rate), (1 - beta1^t, 1 - beta2^t, applied,
+// skipped so far).
+@group(0) @binding(4) var<storage, read_write> optimizer: array<vec4<f32>>;
+
+var<workgroup> lanes: array<f32, WG>;
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let net = nets[group.x];
+    var sum = 0.0;
+    for (var i = lane; i < net.length; i += WG) {
+        let g = gradient[net.first + i];
+        sum += dot(g, g);
+    }
+    lanes[lane] = sum;
+    workgroupBarrier();
+    if (lane != 0u) {
+        return;
+    }
+    var squares = 0.0;
+    for (var other = 0u; other < WG; other++) {
+        squares += lanes[other];
+    }
+    let norm = sqrt(squares);
+    let before = optimizer[group.x * 2u];
+    let skipped = optimizer[group.x * 2u + 1u].w;
+    // A gradient that is no number would spoil the weights for good: the step is skipped and counted.
+    let usable = is_finite(norm);
+    let steps = before.x + select(0.0, 1.0, usable);
+    let factor = select(1.0, min(1.0, p.max_norm / (norm + 1e-6)), p.max_norm > 0.0);
+    let rate = net.rate * max(0.0, 1.0 - f32(clock[0]) * p.decay);
+    optimizer[group.x * 2u] = vec4<f32>(steps, norm, factor, rate);
+    optimizer[group.x * 2u + 1u] = vec4<f32>(
+        -expm1(steps * p.log_beta1),
+        -expm1(steps * p.log_beta2),
+        select(0.0, 1.0, usable),
+        skipped + select(1.0, 0.0, usable),
+    );
+}

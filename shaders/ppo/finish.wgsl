@@ -1,0 +1,97 @@
+// Ends an iteration: gathers its statistics into one small record for the host, clears the episode counters and moves
+// the clock. One workgroup, fixed order.
+
+import package::constants::WG;
+
+struct Finish {
+    // vec4 pairs that ppo/loss left.
+    statistics: u32,
+    // 1 / (rows of the rollout x epochs).
+    share: f32,
+    // f32s of the rewards.
+    rewards: u32,
+    envs: u32,
+    nets: u32,
+    actors: u32,
+    pad0: u32,
+    pad1: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Finish;
+@group(0) @binding(1) var<storage, read> statistics: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> rewards: array<f32>;
+@group(0) @binding(3) var<storage, read> optimizer: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> scalars: array<f32>;
+// Four sections of one f32 an environment: sum of episode returns, episodes, steps in them, of these terminated.
+@group(0) @binding(5) var<storage, read_write> episodes: array<f32>;
+@group(0) @binding(6) var<storage, read_write> clock: array<u32>;
+@group(0) @binding(7) var<storage, read_write> record: array<f32>;
+
+var<workgroup> lanes: array<vec4<f32>, WG>;
+
+fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
+    lanes[lane] = mine;
+    workgroupBarrier();
+    var sum = vec4<f32>(0.0);
+    for (var other = 0u; other < WG; other++) {
+        sum += lanes[other];
+    }
+    workgroupBarrier();
+    return sum;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(local_invocation_index) lane: u32) {
+    var losses = vec4<f32>(0.0);
+    var others = vec4<f32>(0.0);
+    for (var i = lane; i < p.statistics; i += WG) {
+        losses += statistics[2u * i];
+        others.x += statistics[2u * i + 1u].x;
+    }
+    for (var i = lane; i < p.rewards; i += WG) {
+        others.y += rewards[i];
+    }
+    var ended = vec4<f32>(0.0);
+    for (var e = lane; e < p.envs; e += WG) {
+        ended += vec4<f32>(episodes[e], episodes[p.envs + e], episodes[2u * p.envs + e], episodes[3u * p.envs + e]);
+        episodes[e] = 0.0;
+        episodes[p.envs + e] = 0.0;
+        episodes[2u * p.envs + e] = 0.0;
+        episodes[3u * p.envs + e] = 0.0;
+    }
+    losses = total(lane, losses) * p.share;
+    others = total(lane, others);
+    ended = total(lane, ended);
+    if (lane != 0u) {
+        return;
+    }
+    var actor_norm = 0.0;
+    var critic_norm = 0.0;
+    var skipped = 0.0;
+    for (var net = 0u; net < p.nets; net++) {
+        let norm = optimizer[net * 2u].y;
+        if (net < p.actors) {
+            actor_norm = max(actor_norm, norm);
+        } else {
+            critic_norm = max(critic_norm, norm);
+        }
+        skipped += optimizer[net * 2u + 1u].w;
+    }
+    record[0] = losses.x;
+    record[1] = losses.y;
+    record[2] = losses.z;
+    record[3] = losses.w;
+    record[4] = others.x * p.share;
+    record[5] = actor_norm;
+    record[6] = critic_norm;
+    record[7] = optimizer[0].w;
+    record[8] = others.y / f32(p.rewards);
+    record[9] = ended.x;
+    record[10] = ended.y;
+    record[11] = ended.z;
+    record[12] = ended.w;
+    record[13] = skipped;
+    record[14] = scalars[3];
+    record[15] = scalars[4];
+    clock[0] += 1u;
+}

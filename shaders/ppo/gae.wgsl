@@ -1,0 +1,54 @@
+// Generalised advantage estimation: one invocation walks one agent of one environment back through the rollout.
+
+import package::constants::WG;
+
+struct Gae {
+    steps: u32,
+    agents: u32,
+    envs: u32,
+    gamma: f32,
+    lambda: f32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Gae;
+@group(0) @binding(1) var<storage, read> values: array<f32>;
+@group(0) @binding(2) var<storage, read> rewards: array<f32>;
+@group(0) @binding(3) var<storage, read> signals: array<u32>;
+@group(0) @binding(4) var<storage, read> scalars: array<f32>;
+@group(0) @binding(5) var<storage, read_write> targets: array<f32>;
+
+@compute @workgroup_size(WG)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let lane = id.x;
+    let lanes = p.agents * p.envs;
+    if (lane >= lanes) {
+        return;
+    }
+    let env = lane % p.envs;
+    let size = p.steps * lanes;
+    let mean = scalars[3];
+    let deviation = scalars[4];
+    var next = values[size + lane] * deviation + mean;
+    var advantage = 0.0;
+    for (var back = 0u; back < p.steps; back++) {
+        let t = p.steps - 1u - back;
+        let at = t * lanes + lane;
+        let done = signals[t * p.envs + env];
+        if (done == 1u) {
+            next = 0.0;
+            advantage = 0.0;
+        } else if (done >= 2u) {
+            // Truncated: the value of the episode's own last observation, kept in a slot after the rollout's.
+            next = values[(p.steps + done - 1u) * lanes + lane] * deviation + mean;
+            advantage = 0.0;
+        }
+        let value = values[at] * deviation + mean;
+        advantage = rewards[at] + p.gamma * next - value + p.gamma * p.lambda * advantage;
+        targets[size + at] = advantage;
+        targets[2u * size + at] = advantage + value;
+        next = value;
+    }
+}

@@ -1,0 +1,82 @@
+// Draws one action a row from the softmax of its logits, with the logarithm of its probability. Forbidden actions have
+// probability 0. One invocation takes four environments of one agent.
+
+import package::constants::WG;
+import package::lib::random::{threefry, unit};
+
+struct Sample {
+    step: u32,
+    steps: u32,
+    agents: u32,
+    quads: u32,
+    actions: u32,
+    // vec4s from one logit of a row to the next.
+    stride: u32,
+    // 1: the most probable action, 0: a random one.
+    greedy: u32,
+    // Where the masks begin, in vec4s of the signals.
+    masks: u32,
+    seed_low: u32,
+    seed_high: u32,
+    pad0: u32,
+    pad1: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Sample;
+@group(0) @binding(1) var<storage, read> head: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> signals: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> clock: array<u32>;
+@group(0) @binding(4) var<storage, read_write> actions: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read_write> targets: array<vec4<f32>>;
+
+fn allowed(mask: vec4<u32>, action: u32) -> vec4<bool> {
+    return (mask & vec4<u32>(1u << action)) != vec4<u32>(0u);
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let row = id.x;
+    let rows = p.agents * p.quads;
+    if (row >= rows) {
+        return;
+    }
+    let at = p.step * rows + row;
+    let mask = signals[p.masks + at];
+    var top = vec4<f32>(-3.4e38);
+    for (var j = 0u; j < p.actions; j++) {
+        top = select(top, max(top, head[j * p.stride + row]), allowed(mask, j));
+    }
+    var total = vec4<f32>(0.0);
+    for (var j = 0u; j < p.actions; j++) {
+        total += select(vec4<f32>(0.0), exp(head[j * p.stride + row] - top), allowed(mask, j));
+    }
+    // Rows are numbered agent by agent; each (row, step) pair has bits of its own.
+    let now = clock[0] * p.steps + p.step;
+    let key = vec2<u32>(p.seed_low, p.seed_high);
+    let bits01 = threefry(key, vec2<u32>(now, row * 2u));
+    let bits23 = threefry(key, vec2<u32>(now, row * 2u + 1u));
+    let draw = vec4<f32>(unit(bits01.x), unit(bits01.y), unit(bits23.x), unit(bits23.y)) * total;
+
+    var chosen = vec4<u32>(0u);
+    var logit = vec4<f32>(0.0);
+    var open = vec4<bool>(true);
+    var sum = vec4<f32>(0.0);
+    for (var j = 0u; j < p.actions; j++) {
+        let z = head[j * p.stride + row];
+        let may = allowed(mask, j);
+        sum += select(vec4<f32>(0.0), exp(z - top), may);
+        var take: vec4<bool>;
+        if (p.greedy == 1u) {
+            take = open & may & (z == top);
+            open = open & !take;
+        } else {
+            // The last allowed action whose share was not yet passed: rounding of the sum can leave none behind.
+            take = open & may;
+            open = open & !(take & (draw < sum));
+        }
+        chosen = select(chosen, vec4<u32>(j), take);
+        logit = select(logit, z, take);
+    }
+    actions[at] = chosen;
+    targets[at] = logit - top - log(total);
+}

@@ -1,0 +1,115 @@
+//! Sizes before buffers: a plan is pure arithmetic, an arena is the plan come true.
+
+use std::collections::HashMap;
+
+use super::Gpu;
+use crate::{Error, Result};
+
+/// Named buffer sizes. Known, and tested, before anything is allocated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    entries: Vec<(&'static str, u64)>,
+}
+
+impl Plan {
+    /// An empty plan.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a buffer of `count` elements of 4 bytes, rounded up to 16 bytes.
+    pub fn words(&mut self, name: &'static str, count: u64) {
+        self.entries.push((name, (count * 4).max(16).next_multiple_of(16)));
+    }
+
+    /// Adds all buffers of another plan.
+    pub fn extend(&mut self, other: &Plan) {
+        self.entries.extend_from_slice(&other.entries);
+    }
+
+    /// Names and sizes in bytes.
+    #[must_use]
+    pub fn entries(&self) -> &[(&'static str, u64)] {
+        &self.entries
+    }
+
+    /// Bytes of all buffers.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.entries.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// The largest buffer, which has to fit into one binding.
+    #[must_use]
+    pub fn largest(&self) -> u64 {
+        self.entries.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0)
+    }
+}
+
+/// The buffers of a plan, allocated once and filled with zeros.
+#[derive(Clone, Debug)]
+pub struct Arena {
+    buffers: HashMap<&'static str, wgpu::Buffer>,
+    bytes: u64,
+}
+
+impl Arena {
+    /// Allocates every buffer of the plan.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], or [`Error::Gpu`] where one exceeds the device's limits.
+    pub fn allocate(gpu: &Gpu, plan: &Plan) -> Result<Self> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let mut buffers = HashMap::new();
+        for (name, bytes) in plan.entries() {
+            if buffers.insert(*name, gpu.buffer(name, *bytes, usage)?).is_some() {
+                return Err(Error::shape(format!("plan entry `{name}`"), "one of that name", "two"));
+            }
+        }
+        Ok(Self { buffers, bytes: plan.bytes() })
+    }
+
+    /// The buffer planned as `name`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the plan has none.
+    pub fn get(&self, name: &str) -> Result<&wgpu::Buffer> {
+        self.buffers.get(name).ok_or_else(|| Error::shape("buffer", "one of the plan", name))
+    }
+
+    /// Bytes allocated.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::GpuOptions;
+
+    #[test]
+    fn a_plan_is_what_gets_allocated() {
+        let mut plan = Plan::new();
+        plan.words("small", 3);
+        plan.words("odd", 1001);
+        assert_eq!(plan.bytes(), 16 + 4016);
+        assert_eq!(plan.largest(), 4016);
+        let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+        let arena = Arena::allocate(&gpu, &plan).unwrap();
+        let total: u64 = plan.entries().iter().map(|(name, _)| arena.get(name).unwrap().size()).sum();
+        assert_eq!(total, plan.bytes());
+        assert!(arena.get("large").is_err());
+    }
+
+    #[test]
+    fn two_buffers_of_one_name_are_refused() {
+        let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+        let mut plan = Plan::new();
+        plan.words("twin", 4);
+        plan.words("twin", 4);
+        assert!(Arena::allocate(&gpu, &plan).is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! A compiled kernel and what is bound to it.
+
+use std::sync::Arc;
+
+use super::{Gpu, Shader, Variant, compose};
+use crate::{Error, Result};
+
+/// How a kernel uses one binding. The order of a kernel's bindings is their `@binding` number in `@group(0)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A uniform buffer.
+    Uniform,
+    /// A uniform buffer bound with a dynamic offset, for parameters that change from one dispatch to the next.
+    Table,
+    /// A storage buffer that is only read.
+    Read,
+    /// A storage buffer that is written.
+    Write,
+}
+
+/// A compute pipeline with the decisions it was compiled for.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// Path of the shader below `shaders/`.
+    pub name: &'static str,
+    /// The decisions.
+    pub variant: Variant,
+    pub(super) pipeline: Arc<wgpu::ComputePipeline>,
+    layout: Arc<wgpu::BindGroupLayout>,
+    bindings: usize,
+    table: Option<u64>,
+}
+
+/// Buffers bound to a kernel.
+#[derive(Clone, Debug)]
+pub struct BindGroup(pub(super) Arc<wgpu::BindGroup>);
+
+impl Kernel {
+    /// Composes and compiles `shader` (entry point `main`). `table` is the size in bytes of the parameters behind an
+    /// [`Access::Table`] binding, zero without one.
+    ///
+    /// # Errors
+    /// [`Error::Shader`], [`Error::Gpu`].
+    pub fn new(
+        gpu: &Gpu,
+        shader: &Shader,
+        variant: Variant,
+        access: &[Access],
+        table: usize,
+    ) -> Result<Self> {
+        let source = compose(shader, &variant)?;
+        let entries: Vec<_> = access
+            .iter()
+            .enumerate()
+            .map(|(binding, access)| wgpu::BindGroupLayoutEntry {
+                binding: binding as u32,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match access {
+                        Access::Uniform | Access::Table => wgpu::BufferBindingType::Uniform,
+                        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                        Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
+                    },
+                    has_dynamic_offset: *access == Access::Table,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let compiled = gpu.guard(&format!("compiling `{}`", shader.name), || {
+            let device = gpu.device();
+            let description = wgpu::ShaderModuleDescriptor {
+                label: Some(shader.name),
+                source: wgpu::ShaderSource::Wgsl(source.into()),
+            };
+            let module = if gpu.checked() {
+                device.create_shader_module(description)
+            } else {
+                // SAFETY: every kernel indexes only what its plan allocated and its loops are bounded by sizes of
+                // that plan; the tests run the same kernels with the checks on.
+                unsafe {
+                    device.create_shader_module_trusted(description, wgpu::ShaderRuntimeChecks::unchecked())
+                }
+            };
+            let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(shader.name),
+                entries: &entries,
+            });
+            let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(shader.name),
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
+            let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(shader.name),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    zero_initialize_workgroup_memory: gpu.checked(),
+                    ..Default::default()
+                },
+                cache: None,
+            });
+            (pipeline, layout)
+        });
+        let (pipeline, layout) = compiled.map_err(|error| match error {
+            Error::Gpu { reason, .. } => Error::Shader { shader: shader.name.into(), reason },
+            other => other,
+        })?;
+        Ok(Self {
+            name: shader.name,
+            variant,
+            pipeline: Arc::new(pipeline),
+            layout: Arc::new(layout),
+            bindings: access.len(),
+            table: access.contains(&Access::Table).then_some(table as u64),
+        })
+    }
+
+    /// Binds buffers in the order of the kernel's accesses.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if their number is wrong, [`Error::Gpu`] if one cannot be bound that way.
+    pub fn bind(&self, gpu: &Gpu, buffers: &[&wgpu::Buffer]) -> Result<BindGroup> {
+        if buffers.len() != self.bindings {
+            return Err(Error::shape(format!("buffers of `{}`", self.name), self.bindings, buffers.len()));
+        }
+        let entries: Vec<_> = buffers
+            .iter()
+            .enumerate()
+            .map(|(binding, buffer)| {
+                let table = self
+                    .table
+                    .filter(|_| buffer.usage().contains(wgpu::BufferUsages::UNIFORM) && binding == 0);
+                let resource = match table.and_then(std::num::NonZeroU64::new) {
+                    Some(size) => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer,
+                        offset: 0,
+                        size: Some(size),
+                    }),
+                    None => buffer.as_entire_binding(),
+                };
+                wgpu::BindGroupEntry { binding: binding as u32, resource }
+            })
+            .collect();
+        let group = gpu.guard(&format!("binding the buffers of `{}`", self.name), || {
+            gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(self.name),
+                layout: &self.layout,
+                entries: &entries,
+            })
+        })?;
+        Ok(BindGroup(Arc::new(group)))
+    }
+}

@@ -1,0 +1,25 @@
+//! The device and everything between it and a kernel: sizes, buffers, pipelines, recordings.
+
+mod arena;
+mod budget;
+mod context;
+mod kernel;
+mod profiler;
+mod recorder;
+mod shader;
+mod variant;
+
+pub use arena::{Arena, Plan};
+pub use budget::Budget;
+pub use context::{Gpu, GpuOptions};
+pub use kernel::{Access, BindGroup, Kernel};
+pub use profiler::{Profiler, Timing};
+pub use recorder::{Command, Counts, Readback, Recorder, Recording};
+pub use shader::{Shader, compose};
+pub use variant::{Class, Constant, Variant};
+
+/// Rounds `value` up to a multiple of `step` (`step > 0`).
+#[must_use]
+pub fn round_up(value: u32, step: u32) -> u32 {
+    value.div_ceil(step) * step
+}

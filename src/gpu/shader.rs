@@ -1,0 +1,60 @@
+//! Composition of WGSL from the embedded sources, with WESL imports and conditions.
+
+use std::borrow::Cow;
+
+use wesl::syntax::PathOrigin;
+use wesl::{CompileOptions, Feature, ModulePath, VirtualResolver, Wesl};
+
+use super::variant::Variant;
+use crate::{Error, Result};
+
+/// One embedded shader source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shader {
+    /// Path below `shaders/` without ending, for instance `ppo/gae`.
+    pub name: &'static str,
+    /// The source, WGSL with WESL imports and `@if`.
+    pub source: &'static str,
+}
+
+/// Modules that kernels import as `package::lib::<name>`.
+const LIBRARY: &[Shader] = &[
+    Shader { name: "lib/numeric", source: include_str!("../../shaders/lib/numeric.wgsl") },
+    Shader { name: "lib/random", source: include_str!("../../shaders/lib/random.wgsl") },
+    Shader { name: "lib/network", source: include_str!("../../shaders/lib/network.wgsl") },
+];
+
+fn module_path(name: &str) -> ModulePath {
+    ModulePath::new(PathOrigin::Absolute, name.split('/').map(str::to_string).collect())
+}
+
+/// Plain WGSL for `shader` under the decisions of `variant`.
+///
+/// # Errors
+/// [`Error::Shader`] if an import or a condition does not resolve.
+pub fn compose(shader: &Shader, variant: &Variant) -> Result<String> {
+    let mut resolver = VirtualResolver::new();
+    for module in LIBRARY {
+        resolver.add_module(module_path(module.name), Cow::Borrowed(module.source));
+    }
+    resolver.add_module(module_path("constants"), Cow::Owned(variant.constants_module()));
+    resolver.add_module(module_path(shader.name), Cow::Borrowed(shader.source));
+    let mut compiler = Wesl::new_barebones().set_custom_resolver(resolver);
+    compiler.set_options(CompileOptions {
+        imports: true,
+        condcomp: true,
+        strip: true,
+        lazy: true,
+        validate: false,
+        ..CompileOptions::default()
+    });
+    compiler.set_mangler(wesl::ManglerKind::Escape);
+    compiler.set_missing_feature_behavior(Feature::Disable);
+    for flag in &variant.flags {
+        compiler.set_feature(flag, true);
+    }
+    let composed = compiler
+        .compile(&module_path(shader.name))
+        .map_err(|error| Error::Shader { shader: shader.name.into(), reason: error.to_string() })?;
+    Ok(composed.to_string())
+}

@@ -1,0 +1,103 @@
+//! The decisions that turn one shader source into the kernel for one adapter.
+
+use std::fmt::Write;
+
+/// What kind of machine runs the kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// A GPU: wide workgroups.
+    Hardware,
+    /// A processor that plays a GPU (llvmpipe, WARP): one SIMD register wide.
+    Software,
+}
+
+/// A constant of a variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Constant {
+    /// WGSL `u32`.
+    U32(u32),
+}
+
+/// Every decision about one kernel. It alone feeds the shader's constants and the workgroup count.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// Invocations of a workgroup, in x. The shader's constant `WG`.
+    pub workgroup: u32,
+    /// Further constants of `package::constants`.
+    pub constants: Vec<(&'static str, Constant)>,
+    /// Conditions of `@if(...)`; those not named are off.
+    pub flags: Vec<&'static str>,
+}
+
+impl Variant {
+    /// A variant with nothing but its workgroup size.
+    #[must_use]
+    pub fn new(workgroup: u32) -> Self {
+        Self { workgroup, constants: Vec::new(), flags: Vec::new() }
+    }
+
+    /// The usual width for kernels whose invocations are independent: 64 on a GPU, 8 in software (the width of an
+    /// AVX2 register).
+    #[must_use]
+    pub fn independent(class: Class) -> Self {
+        Self::new(match class {
+            Class::Hardware => 64,
+            Class::Software => 8,
+        })
+    }
+
+    /// The usual width for kernels in which one workgroup reduces a whole range.
+    #[must_use]
+    pub fn reducing(class: Class) -> Self {
+        Self::new(match class {
+            Class::Hardware => 256,
+            Class::Software => 8,
+        })
+    }
+
+    /// Adds a constant.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: u32) -> Self {
+        self.constants.push((name, Constant::U32(value)));
+        self
+    }
+
+    /// Switches an `@if` on.
+    #[must_use]
+    pub fn when(mut self, flag: &'static str, on: bool) -> Self {
+        if on {
+            self.flags.push(flag);
+        }
+        self
+    }
+
+    /// Workgroups that cover `invocations` in x.
+    #[must_use]
+    pub fn groups(&self, invocations: u32) -> u32 {
+        invocations.div_ceil(self.workgroup)
+    }
+
+    /// Source of the WGSL module `package::constants`.
+    #[must_use]
+    pub fn constants_module(&self) -> String {
+        let mut source = format!("const WG: u32 = {}u;\n", self.workgroup);
+        for (name, Constant::U32(value)) in &self.constants {
+            // Writing to a String cannot fail.
+            let _ = writeln!(source, "const {name}: u32 = {value}u;");
+        }
+        source
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decisions_reach_the_constants_and_the_counts() {
+        let variant = Variant::new(64).with("TILE", 4).when("masked", true).when("wide", false);
+        assert_eq!(variant.constants_module(), "const WG: u32 = 64u;\nconst TILE: u32 = 4u;\n");
+        assert_eq!(variant.flags, ["masked"]);
+        assert_eq!((variant.groups(64), variant.groups(65), variant.groups(0)), (1, 2, 0));
+    }
+}

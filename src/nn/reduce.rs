@@ -1,0 +1,84 @@
+//! Adds the shares of [`super::weight_gradient`], and micro-batch to micro-batch: gradient accumulation.
+
+use crate::Result;
+use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
+
+/// The kernel's source.
+pub const SHADER: Shader = Shader { name: "nn/reduce", source: include_str!("../../shaders/nn/reduce.wgsl") };
+
+/// Counterpart of `Reduce` in the shader.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Reduce {
+    /// vec4s of the parameter buffer.
+    pub length: u32,
+    /// Shares.
+    pub shares: u32,
+    /// 1 overwrites the gradient, 0 adds to it.
+    pub first: u32,
+    /// Fills up to 16 bytes.
+    pub pad: u32,
+}
+
+/// The decisions for this class of adapters.
+#[must_use]
+pub fn variant(class: Class) -> Variant {
+    Variant::independent(class)
+}
+
+/// Compiles the kernel.
+///
+/// # Errors
+/// As [`Kernel::new`].
+pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
+    use Access::{Read, Uniform, Write};
+    Kernel::new(gpu, &SHADER, variant(gpu.class()), &[Uniform, Read, Write], 0)
+}
+
+/// Workgroups for `length` vec4s of parameters.
+#[must_use]
+pub fn groups(variant: &Variant, length: u32) -> [u32; 3] {
+    [variant.groups(length), 1, 1]
+}
+
+/// Binds parameters, shares and the accumulated gradient.
+///
+/// # Errors
+/// As [`Kernel::bind`].
+pub fn bind(
+    gpu: &Gpu,
+    kernel: &Kernel,
+    reduce: &Reduce,
+    partials: &wgpu::Buffer,
+    gradient: &wgpu::Buffer,
+) -> Result<BindGroup> {
+    let uniform = gpu.uniform("reduce", reduce)?;
+    kernel.bind(gpu, &[&uniform, partials, gradient])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Command, GpuOptions, Recorder};
+
+    #[test]
+    fn shares_are_added_and_micro_batches_accumulate() {
+        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+        let (length, shares) = (37u32, 3u32);
+        let partials: Vec<f32> = (0..length * 4 * shares).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
+        let source = gpu.upload("partials", &partials).unwrap();
+        let target = gpu.upload("gradient", &vec![1e9f32; length as usize * 4]).unwrap();
+        let kernel = kernel(&gpu).unwrap();
+        let mut recorder = Recorder::new(&gpu);
+        for first in [1, 0] {
+            let group =
+                bind(&gpu, &kernel, &Reduce { length, shares, first, pad: 0 }, &source, &target).unwrap();
+            recorder.run(&[Command::dispatch(&kernel, &group, groups(&kernel.variant, length))]).unwrap();
+        }
+        let got: Vec<f32> = gpu.read(&target).unwrap();
+        for (i, got) in got.iter().enumerate() {
+            let sum: f32 = (0..shares as usize).map(|s| partials[s * length as usize * 4 + i]).sum();
+            assert_eq!(*got, 2.0 * sum, "element {i}");
+        }
+    }
+}
