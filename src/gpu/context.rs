@@ -179,8 +179,13 @@ impl Gpu {
         let validation = self.0.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let value = work();
         let errors = [validation, memory, internal].map(|scope| pollster::block_on(scope.pop()));
+        let error = errors.into_iter().flatten().next();
+        if error.is_some() {
+            // A lost device is announced only while polling, and everything on it then fails in its own way.
+            let _ = self.0.device.poll(wgpu::PollType::Poll);
+        }
         self.alive()?;
-        match errors.into_iter().flatten().next() {
+        match error {
             None => Ok(value),
             Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { action: action.into() }),
             Some(error) => Err(Error::Gpu { action: action.into(), reason: error.to_string() }),
