@@ -4,5 +4,7 @@
 mod error;
 pub mod gpu;
 pub mod nn;
+pub mod ppo;
+pub mod random;
 
 pub use error::{Error, Result};
