@@ -1,8 +1,9 @@
 # The few commands of this repository; `make help` lists them.
 
-CARGO ?= cargo
-DATA  ?= examples/data/us4_daily.csv.gz
-RUN   ?= runs/demo
+# Overridable on the command line: make demo DATA=my.csv RUN=runs/mine
+CARGO = cargo
+DATA  = examples/data/us4_daily.csv.gz
+RUN   = runs/demo
 
 # Each recipe builds first and asks for an adapter afterwards, so that code that does not compile is never
 # taken for a missing driver.
