@@ -229,6 +229,8 @@ mod tests {
         assert_eq!(shown(1..=1000, 1000).last(), Some(&1000));
         assert_eq!(shown(501..=600, 1000), [501, 551, 600], "resumed, and stopped early");
         assert_eq!(shown(1..=2, 0), [1, 2], "a total of 0 divides nothing");
+        // The last one comes at once, not only when the display ends.
+        assert!(due(100, 100, Some(98)) && !due(99, 100, Some(98)));
     }
 
     #[test]
