@@ -2,5 +2,6 @@
 //! trading agents on any GPU.
 
 mod error;
+pub mod market;
 
 pub use error::{Error, Result};
