@@ -1,0 +1,3 @@
+//! Environments the agents act in.
+
+pub mod ledger;

@@ -1,0 +1,5 @@
+//! Market data.
+
+mod candles;
+
+pub use candles::Candles;
