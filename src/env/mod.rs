@@ -2,10 +2,11 @@
 //!
 //! The trainer knows nothing of markets: it sees agents, features, actions, rewards and ends of episodes.
 
-mod market;
-pub mod market_step;
+pub mod ledger;
+pub mod market;
+mod trading;
 
-pub use market::{Episodes, Market, MarketSettings};
+pub use trading::{Episodes, Trading, TradingSettings};
 
 use crate::Result;
 use crate::gpu::{Class, Gpu, Plan, Recording, Shader, Variant};
@@ -80,5 +81,5 @@ pub trait Environment {
 /// Every kernel of this family with every variant it is compiled in.
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
-    vec![(market_step::SHADER, Variant::independent(class))]
+    vec![(market::SHADER, Variant::independent(class))]
 }
