@@ -6,7 +6,7 @@ pub mod ledger;
 pub mod market;
 mod trading;
 
-pub use trading::{Episodes, Trading, TradingSettings};
+pub use trading::{Episodes, Trading, TradingSettings, observation_size};
 
 use crate::Result;
 use crate::gpu::{Class, Gpu, Plan, Recording, Shader, Variant};
