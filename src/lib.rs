@@ -3,6 +3,7 @@
 
 mod error;
 pub mod gpu;
+pub mod indicators;
 pub mod nn;
 
 pub use error::{Error, Result};
