@@ -272,7 +272,7 @@ fn gather(
     }
     let panel = Indicators::new(gpu, parameters)?.panel(series)?;
     recorder.play(&panel.commands());
-    let indicators = panel.buffers();
+    let indicators = &panel.buffers;
     let on_device = [
         series.high(),
         series.low(),

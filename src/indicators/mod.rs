@@ -1,0 +1,87 @@
+//! Technical indicators, for many instruments at once: RSI, MACD, Bollinger bands, ATR, momentum and stochastic.
+//!
+//! Conventions are those of TA-Lib 0.8 with an unstable period of 0: positions are 0-based and everything before an
+//! indicator's first valid bar is NaN. Degenerate cases follow the `ta-lib` crate: on flat prices the RSI is 50 and
+//! %K is 0. A NaN price makes those outputs NaN that have seen it, and no others: the windowed indicators recover
+//! when it has left their window, the recursive ones (RSI, MACD, ATR) start anew at the bar after it. A series too
+//! short for an indicator is NaN throughout.
+
+pub mod atr;
+pub mod bollinger;
+pub mod macd;
+pub mod momentum;
+mod panel;
+mod parameters;
+#[cfg(test)]
+pub(crate) mod reference;
+pub mod rsi;
+mod series;
+pub mod stochastic;
+
+pub use panel::{Buffers, Indicators, Panel, Values};
+pub use parameters::Parameters;
+pub use series::Series;
+
+use crate::gpu::{Class, Shader, Variant};
+
+/// Every kernel of this family with every variant it is compiled in.
+#[must_use]
+pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
+    vec![
+        (rsi::SHADER, rsi::variant(class)),
+        (macd::SHADER, macd::variant(class)),
+        (bollinger::SHADER, bollinger::variant(class)),
+        (atr::SHADER, atr::variant(class)),
+        (momentum::SHADER, momentum::variant(class)),
+        (stochastic::SHADER, stochastic::variant(class)),
+    ]
+}
+
+/// Workgroups that every device takes in one direction (WebGPU's least `maxComputeWorkgroupsPerDimension`).
+const GROUPS_IN_A_ROW: u32 = 65_535;
+
+/// A variant for independent invocations that may need more workgroups than fit into one direction.
+fn wide(class: Class) -> Variant {
+    let variant = Variant::independent(class);
+    let row = GROUPS_IN_A_ROW * variant.workgroup;
+    variant.with("ROW", row)
+}
+
+/// Workgroups that cover `invocations` in rows of the shaders' constant `ROW`.
+fn rows(variant: &Variant, invocations: u32) -> [u32; 3] {
+    let groups = variant.groups(invocations);
+    [groups.min(GROUPS_IN_A_ROW), groups.div_ceil(GROUPS_IN_A_ROW), 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::compose;
+
+    #[test]
+    fn rows_cover_any_number_of_invocations() {
+        for class in [Class::Hardware, Class::Software] {
+            let variant = wide(class);
+            assert_eq!(rows(&variant, 1), [1, 1, 1]);
+            for invocations in [variant.workgroup + 1, 65_535 * variant.workgroup + 1, u32::MAX / 4] {
+                let [x, y, z] = rows(&variant, invocations);
+                let covered = u64::from(x) * u64::from(y) * u64::from(variant.workgroup);
+                assert!(covered >= u64::from(invocations) && x <= 65_535 && y <= 65_535 && z == 1);
+                assert!(covered <= u64::from(u32::MAX), "an index of {invocations} would wrap");
+            }
+        }
+    }
+
+    #[test]
+    fn every_variant_is_valid_wgsl() {
+        for class in [Class::Hardware, Class::Software] {
+            for (shader, variant) in kernels(class) {
+                let source = compose(&shader, &variant).unwrap();
+                let module = naga::front::wgsl::parse_str(&source).unwrap();
+                let flags = naga::valid::ValidationFlags::all();
+                let mut validator = naga::valid::Validator::new(flags, naga::valid::Capabilities::empty());
+                validator.validate(&module).unwrap_or_else(|error| panic!("{}: {error}", shader.name));
+            }
+        }
+    }
+}
