@@ -60,20 +60,20 @@ const EPISODE: u32 = 6u;
 const CUT: u32 = 7u;
 const QUANTITY: u32 = 8u;
 
-fn get(field: u32, env: u32) -> f32 {
-    return state[field * p.envs + env];
+fn field(index: u32, env: u32) -> f32 {
+    return state[index * p.envs + env];
 }
 
-fn put(field: u32, env: u32, value: f32) {
-    state[field * p.envs + env] = value;
+fn set_field(index: u32, env: u32, value: f32) {
+    state[index * p.envs + env] = value;
 }
 
-fn count(field: u32, env: u32) -> u32 {
-    return bitcast<u32>(state[field * p.envs + env]);
+fn count(index: u32, env: u32) -> u32 {
+    return bitcast<u32>(state[index * p.envs + env]);
 }
 
-fn put_count(field: u32, env: u32, value: u32) {
-    state[field * p.envs + env] = bitcast<f32>(value);
+fn set_count(index: u32, env: u32, value: u32) {
+    state[index * p.envs + env] = bitcast<f32>(value);
 }
 
 fn level_field(agent: u32) -> u32 {
@@ -92,16 +92,16 @@ fn begin(env: u32) {
     let episode = count(EPISODE, env);
     let bits = threefry(vec2<u32>(p.seed_low, p.seed_high), vec2<u32>(episode, env));
     let offset = min(u32(unit(bits.x) * f32(p.starts)), p.starts - 1u);
-    put(EQUITY, env, 1.0);
-    put(EQUITY_REST, env, 0.0);
-    put(PEAK, env, 1.0);
-    put(RETURN, env, 0.0);
-    put_count(BAR, env, p.first + offset);
-    put_count(TAKEN, env, 0u);
-    put_count(EPISODE, env, episode + 1u);
+    set_field(EQUITY, env, 1.0);
+    set_field(EQUITY_REST, env, 0.0);
+    set_field(PEAK, env, 1.0);
+    set_field(RETURN, env, 0.0);
+    set_count(BAR, env, p.first + offset);
+    set_count(TAKEN, env, 0u);
+    set_count(EPISODE, env, episode + 1u);
     for (var a = 0u; a < p.agents; a++) {
-        put(QUANTITY + a, env, 0.0);
-        put(level_field(a), env, 0.0);
+        set_field(QUANTITY + a, env, 0.0);
+        set_field(level_field(a), env, 0.0);
     }
 }
 
@@ -110,15 +110,15 @@ fn begin(env: u32) {
 fn observe(env: u32, slot: u32) {
     let bar = count(BAR, env);
     let width = p.features + 2u;
-    let equity = max(get(EQUITY, env), 1e-6);
+    let equity = max(field(EQUITY, env), 1e-6);
     for (var a = 0u; a < p.agents; a++) {
         for (var f = 0u; f < p.features; f++) {
             let value = data[(bar * p.agents + a) * p.features + f];
             observations[((slot * width + f) * p.agents + a) * p.envs + env] = value;
         }
         let price = data[p.base + a] + close_price(bar, a);
-        let weight = get(QUANTITY + a, env) * price * f32(p.agents) / equity;
-        observations[((slot * width + p.features) * p.agents + a) * p.envs + env] = get(level_field(a), env);
+        let weight = field(QUANTITY + a, env) * price * f32(p.agents) / equity;
+        observations[((slot * width + p.features) * p.agents + a) * p.envs + env] = field(level_field(a), env);
         observations[((slot * width + p.features + 1u) * p.agents + a) * p.envs + env] = clamp(weight, -5.0, 5.0);
     }
 }
@@ -136,41 +136,41 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     if (p.reset == 1u) {
-        put_count(EPISODE, env, 0u);
+        set_count(EPISODE, env, 0u);
         begin(env);
         observe(env, 0u);
         allow(env, 0u);
         return;
     }
     if (p.step == 0u) {
-        put_count(CUT, env, 0u);
+        set_count(CUT, env, 0u);
     }
     let bar = count(BAR, env);
     let next = bar + 1u;
-    let before = get(EQUITY, env);
+    let before = field(EQUITY, env);
     let number = f32(p.agents);
 
     // Everything is added up as changes, not as account values: prices enter as differences.
     var gaps = 0.0;
     for (var a = 0u; a < p.agents; a++) {
-        gaps += get(QUANTITY + a, env) * (open_price(next, a) - close_price(bar, a));
+        gaps += field(QUANTITY + a, env) * (open_price(next, a) - close_price(bar, a));
     }
     let stake = max(before + gaps, 0.0) / number;
     var change = gaps;
     for (var a = 0u; a < p.agents; a++) {
-        let held = get(QUANTITY + a, env);
+        let held = field(QUANTITY + a, env);
         let choice = actions[(p.step * p.agents + a) * p.envs + env];
         let level = p.levels[choice / 4u][choice % 4u];
         var quantity = held;
         var cost = 0.0;
-        if (level != get(level_field(a), env)) {
+        if (level != field(level_field(a), env)) {
             let price = data[p.base + a] + open_price(next, a);
             quantity = level * stake / price;
             let traded = quantity - held;
             let fill = price * (1.0 + sign(traded) * p.slippage);
             cost = abs(traded) * (price * p.slippage + fill * p.commission);
-            put(QUANTITY + a, env, quantity);
-            put(level_field(a), env, level);
+            set_field(QUANTITY + a, env, quantity);
+            set_field(level_field(a), env, level);
         }
         let gap = held * (open_price(next, a) - close_price(bar, a));
         let move_ = quantity * (close_price(next, a) - open_price(next, a));
@@ -179,9 +179,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let own = log1p(max(number * (gap + move_ - cost) / before, 1e-6 - 1.0));
         rewards[(p.step * p.agents + a) * p.envs + env] = own;
     }
-    let sum = add_compensated(vec2<f32>(before, get(EQUITY_REST, env)), change);
+    let sum = add_compensated(vec2<f32>(before, field(EQUITY_REST, env)), change);
     let equity = sum.x;
-    let peak = get(PEAK, env);
+    let peak = field(PEAK, env);
     let new_peak = max(peak, equity);
     let portfolio = log1p(max(change / before, 1e-6 - 1.0));
     let deeper = max((1.0 - equity / new_peak) - (1.0 - before / peak), 0.0);
@@ -194,13 +194,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         mean_reward += reward / number;
     }
     let taken = count(TAKEN, env) + 1u;
-    let total = get(RETURN, env) + mean_reward;
-    put(EQUITY, env, equity);
-    put(EQUITY_REST, env, sum.y);
-    put(PEAK, env, new_peak);
-    put(RETURN, env, total);
-    put_count(BAR, env, next);
-    put_count(TAKEN, env, taken);
+    let total = field(RETURN, env) + mean_reward;
+    set_field(EQUITY, env, equity);
+    set_field(EQUITY_REST, env, sum.y);
+    set_field(PEAK, env, new_peak);
+    set_field(RETURN, env, total);
+    set_count(BAR, env, next);
+    set_count(TAKEN, env, taken);
 
     let bankrupt = equity <= p.bankruptcy;
     var done = 0u;
@@ -208,7 +208,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         done = 1u;
     } else if (taken >= p.length) {
         let cut = count(CUT, env);
-        put_count(CUT, env, cut + 1u);
+        set_count(CUT, env, cut + 1u);
         done = 2u + cut;
         observe(env, p.steps + 1u + cut);
     }
