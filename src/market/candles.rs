@@ -7,14 +7,14 @@ pub struct Candles {
     pub symbols: Vec<String>,
     /// Bars, strictly increasing.
     pub timestamps: Vec<jiff::civil::DateTime>,
-    /// First price of each bar, [instrument][bar].
+    /// First price of each bar, `[instrument][bar]`.
     pub open: ndarray::Array2<f64>,
-    /// Highest price of each bar, [instrument][bar].
+    /// Highest price of each bar, `[instrument][bar]`.
     pub high: ndarray::Array2<f64>,
-    /// Lowest price of each bar, [instrument][bar].
+    /// Lowest price of each bar, `[instrument][bar]`.
     pub low: ndarray::Array2<f64>,
-    /// Last price of each bar, [instrument][bar].
+    /// Last price of each bar, `[instrument][bar]`.
     pub close: ndarray::Array2<f64>,
-    /// Traded volume, [instrument][bar]; `None` if no file has the column.
+    /// Traded volume, `[instrument][bar]`; `None` if no file has the column.
     pub volume: Option<ndarray::Array2<f64>>,
 }
