@@ -1,5 +1,7 @@
 //! Markets made up for tests.
 
+#![allow(dead_code, reason = "each test binary uses its own part of it")]
+
 use jiff::ToSpan;
 use jiff::civil::date;
 use ndarray::Array2;
