@@ -198,11 +198,6 @@ impl Trainer {
     pub fn precision(&self) -> Precision {
         self.config.precision
     }
-
-    #[cfg(test)]
-    pub(crate) fn arena(&self) -> &Arena {
-        &self.arena
-    }
 }
 
 /// The layout of the networks for an environment.
