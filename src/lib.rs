@@ -4,6 +4,7 @@
 mod error;
 pub mod gpu;
 pub mod indicators;
+pub mod market;
 pub mod nn;
 
 pub use error::{Error, Result};

@@ -1,0 +1,362 @@
+//! Brings instruments with different bars onto one time axis.
+
+use super::candles::Candles;
+use super::rules::Bar;
+use super::timestamp::show;
+use crate::{Error, Result};
+use jiff::civil::DateTime;
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// What to do where some instruments have a bar and others have none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GapPolicy {
+    /// Refuse, and name the missing bars.
+    #[default]
+    Reject,
+    /// Keep only the timestamps that every instrument has.
+    Drop,
+    /// Start at the latest first bar of an instrument and keep every timestamp from there on; a missing
+    /// bar gets the previous close as open, high, low and close, and volume 0. An instrument that ends
+    /// early stays at its last close, at which it appears tradable: check that this is meant.
+    ForwardFill,
+}
+
+impl GapPolicy {
+    /// All policies.
+    pub const ALL: [Self; 3] = [Self::Reject, Self::Drop, Self::ForwardFill];
+
+    /// The name used in settings and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Drop => "drop",
+            Self::ForwardFill => "forward-fill",
+        }
+    }
+}
+
+impl fmt::Display for GapPolicy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+impl FromStr for GapPolicy {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|policy| policy.name() == text).ok_or_else(|| {
+            let reason = format!("`{text}` is no gap policy; choose `reject`, `drop` or `forward-fill`");
+            Error::config("gaps", reason)
+        })
+    }
+}
+
+/// The bars of one instrument as its file has them: valid, timestamps strictly increasing.
+#[derive(Debug)]
+pub(super) struct Series {
+    pub symbol: String,
+    pub bars: Vec<Bar>,
+}
+
+impl Series {
+    fn timestamps(&self) -> impl Iterator<Item = DateTime> {
+        self.bars.iter().map(|bar| bar.timestamp)
+    }
+}
+
+/// Aligns the series by timestamp; instruments come out sorted by symbol.
+///
+/// # Errors
+/// [`Error::Data`] where the policy cannot give every instrument a bar at every timestamp.
+pub(super) fn align(mut series: Vec<Series>, policy: GapPolicy, has_volume: bool) -> Result<Candles> {
+    series.sort_by(|left, right| left.symbol.cmp(&right.symbol));
+    let timestamps = match policy {
+        GapPolicy::Reject => same(&series)?,
+        GapPolicy::Drop => common(&series)?,
+        GapPolicy::ForwardFill => from_latest_start(&series)?,
+    };
+
+    let shape = (series.len(), timestamps.len());
+    let mut columns: [Vec<f64>; 5] = Default::default();
+    for (column, values) in columns.iter_mut().enumerate() {
+        if column < 4 || has_volume {
+            values.reserve_exact(shape.0 * shape.1);
+        }
+    }
+    let mut symbols = Vec::with_capacity(series.len());
+    // Each series is freed once it is copied, so the bars are not held twice to the end.
+    for series in series {
+        let filled = copy(&series, &timestamps, &mut columns, has_volume)?;
+        if filled > 0 {
+            tracing::info!(symbol = series.symbol, filled, bars = timestamps.len(), "missing bars filled");
+        } else if timestamps.len() < series.bars.len() {
+            let dropped = series.bars.len() - timestamps.len();
+            tracing::info!(symbol = series.symbol, dropped, bars = timestamps.len(), "bars dropped");
+        }
+        symbols.push(series.symbol);
+    }
+    let array = |values: Vec<f64>| {
+        Array2::from_shape_vec(shape, values)
+            .map_err(|error| Error::Data(format!("aligning candles: {error}")))
+    };
+    let [open, high, low, close, volume] = columns;
+    let volume = if has_volume { Some(array(volume)?) } else { None };
+    Candles::new(symbols, timestamps, array(open)?, array(high)?, array(low)?, array(close)?, volume)
+}
+
+/// Appends the bars of one instrument at `timestamps`; returns how many of them had to be made up.
+fn copy(
+    series: &Series,
+    timestamps: &[DateTime],
+    columns: &mut [Vec<f64>; 5],
+    has_volume: bool,
+) -> Result<usize> {
+    let mut bars = series.bars.iter().peekable();
+    let mut latest: Option<&Bar> = None;
+    let mut filled = 0;
+    for timestamp in timestamps {
+        while let Some(bar) = bars.next_if(|bar| bar.timestamp <= *timestamp) {
+            latest = Some(bar);
+        }
+        let bar = latest.ok_or_else(|| {
+            Error::Data(format!("{} has no bar at or before {}", series.symbol, show(*timestamp)))
+        })?;
+        let values = if bar.timestamp == *timestamp {
+            bar.values
+        } else {
+            filled += 1;
+            let [.., close, _] = bar.values;
+            [close, close, close, close, 0.0]
+        };
+        let used = if has_volume { 5 } else { 4 };
+        for (column, value) in columns.iter_mut().zip(values).take(used) {
+            column.push(value);
+        }
+    }
+    Ok(filled)
+}
+
+/// Timestamps of all series, where they are the same.
+fn same(series: &[Series]) -> Result<Vec<DateTime>> {
+    if let Some((first, others)) = series.split_first()
+        && others.iter().all(|other| first.timestamps().eq(other.timestamps()))
+    {
+        return Ok(first.timestamps().collect());
+    }
+    const MOST_SYMBOLS: usize = 10;
+    let all = union(series);
+    let (mut texts, mut more) = (Vec::new(), 0);
+    for series in series {
+        if series.bars.len() == all.len() {
+            continue;
+        }
+        if texts.len() == MOST_SYMBOLS {
+            more += 1;
+            continue;
+        }
+        texts.push(missing(series, &all));
+    }
+    if more > 0 {
+        texts.push(format!("{more} more instruments lack bars too"));
+    }
+    Err(Error::Data(format!(
+        "the instruments do not have the same bars: {}; complete the files, or choose the gap policy `drop` \
+         (keep only the timestamps that all instruments have) or `forward-fill` (repeat the previous close, \
+         with volume 0)",
+        texts.join("; ")
+    )))
+}
+
+/// "`A` lacks 7 of 100 bars (five dates, ...)".
+fn missing(series: &Series, all: &[DateTime]) -> String {
+    const MOST_DATES: usize = 5;
+    let mut own = series.timestamps().peekable();
+    let missing = all.iter().filter(|timestamp| own.next_if_eq(timestamp).is_none());
+    let mut dates: Vec<String> = missing.take(MOST_DATES).map(|timestamp| show(*timestamp)).collect();
+    let count = all.len() - series.bars.len();
+    if count > MOST_DATES {
+        dates.push("...".into());
+    }
+    format!("{} lacks {count} of {} bars ({})", series.symbol, all.len(), dates.join(", "))
+}
+
+/// Timestamps that all series have.
+fn common(series: &[Series]) -> Result<Vec<DateTime>> {
+    const FEWEST: usize = 2;
+    let Some((first, others)) = series.split_first() else { return Ok(Vec::new()) };
+    let mut timestamps: Vec<DateTime> = first.timestamps().collect();
+    for other in others {
+        let mut own = other.timestamps().peekable();
+        timestamps.retain(|timestamp| {
+            while own.next_if(|it| it < timestamp).is_some() {}
+            own.next_if_eq(timestamp).is_some()
+        });
+    }
+    if timestamps.len() < FEWEST {
+        return Err(Error::Data(format!(
+            "only {} timestamps are common to all instruments and at least {FEWEST} are needed ({}); leave out the \
+             instrument that does not fit, or choose the gap policy `forward-fill`",
+            timestamps.len(),
+            periods(series)
+        )));
+    }
+    Ok(timestamps)
+}
+
+/// All timestamps from the latest first bar on.
+fn from_latest_start(series: &[Series]) -> Result<Vec<DateTime>> {
+    let Some(start) = series.iter().filter_map(|series| series.timestamps().next()).max() else {
+        return Ok(Vec::new());
+    };
+    for ended in series {
+        if ended.timestamps().last().is_none_or(|last| last < start) {
+            return Err(Error::Data(format!(
+                "{} has no bar of its own from {} on, where the last instrument starts ({}); leave one of them out",
+                ended.symbol,
+                show(start),
+                periods(series)
+            )));
+        }
+    }
+    let mut timestamps = union(series);
+    timestamps.retain(|timestamp| *timestamp >= start);
+    Ok(timestamps)
+}
+
+fn union(series: &[Series]) -> Vec<DateTime> {
+    let mut all: Vec<DateTime> = series.iter().flat_map(Series::timestamps).collect();
+    // The stable sort merges runs, and the input is one increasing run per series.
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// "A: 2004-08-19 to 2013-03-01, 2148 bars; B: ...".
+fn periods(series: &[Series]) -> String {
+    const MOST: usize = 10;
+    let mut texts: Vec<String> = Vec::new();
+    for Series { symbol, bars } in series.iter().take(MOST) {
+        if let (Some(first), Some(last)) = (bars.first(), bars.last()) {
+            let (first, last) = (show(first.timestamp), show(last.timestamp));
+            texts.push(format!("{symbol}: {first} to {last}, {} bars", bars.len()));
+        }
+    }
+    if series.len() > MOST {
+        texts.push("...".into());
+    }
+    texts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::civil::date;
+    use ndarray::array;
+
+    /// Bars on days of January 2020; the close is 10 times the day, the volume the day.
+    fn series(symbol: &str, days: &[i8]) -> Series {
+        let bar = |day: &i8| {
+            let close = f64::from(*day) * 10.0;
+            let values = [close - 1.0, close + 2.0, close - 3.0, close, f64::from(*day)];
+            Bar { timestamp: date(2020, 1, *day).at(0, 0, 0, 0), values }
+        };
+        Series { symbol: symbol.into(), bars: days.iter().map(bar).collect() }
+    }
+
+    fn days(candles: &Candles) -> Vec<i8> {
+        candles.timestamps.iter().map(|timestamp| timestamp.day()).collect()
+    }
+
+    #[test]
+    fn equal_bars_pass_every_policy_unchanged() {
+        for policy in GapPolicy::ALL {
+            let candles =
+                align(vec![series("B", &[2, 3]), series("A", &[2, 3])], policy, true).expect("fits");
+            assert_eq!(candles.symbols, ["A", "B"]);
+            assert_eq!(candles.open, array![[19.0, 29.0], [19.0, 29.0]]);
+            assert_eq!(candles.high, array![[22.0, 32.0], [22.0, 32.0]]);
+            assert_eq!(candles.low, array![[17.0, 27.0], [17.0, 27.0]]);
+            assert_eq!(candles.close, array![[20.0, 30.0], [20.0, 30.0]]);
+            assert_eq!(candles.volume, Some(array![[2.0, 3.0], [2.0, 3.0]]));
+        }
+    }
+
+    #[test]
+    fn drop_keeps_what_all_have() {
+        let input =
+            vec![series("A", &[1, 2, 4, 5, 8]), series("B", &[2, 3, 4, 8, 9]), series("C", &[1, 2, 5, 8])];
+        let candles = align(input, GapPolicy::Drop, false).expect("two bars remain");
+        assert_eq!(days(&candles), [2, 8]);
+        assert_eq!(candles.close, array![[20.0, 80.0], [20.0, 80.0], [20.0, 80.0]]);
+        assert_eq!(candles.volume, None);
+    }
+
+    #[test]
+    fn drop_needs_two_bars() {
+        let error = align(vec![series("A", &[1, 2, 3]), series("B", &[3, 4])], GapPolicy::Drop, true);
+        assert_eq!(
+            error.map(|_| ()).map_err(|error| error.to_string()),
+            Err("only 1 timestamps are common to all instruments and at least 2 are needed (A: 2020-01-01 to \
+                 2020-01-03, 3 bars; B: 2020-01-03 to 2020-01-04, 2 bars); leave out the instrument that does \
+                 not fit, or choose the gap policy `forward-fill`"
+                .into())
+        );
+    }
+
+    #[test]
+    fn forward_fill_repeats_the_close_from_the_latest_start_on() {
+        // B starts on day 3, between two bars of A: A opens there with the close of day 2.
+        let input = vec![series("A", &[1, 2, 5]), series("B", &[3, 4, 5, 6])];
+        let candles = align(input, GapPolicy::ForwardFill, true).expect("overlap");
+        assert_eq!(days(&candles), [3, 4, 5, 6]);
+        assert_eq!(candles.open, array![[20.0, 20.0, 49.0, 50.0], [29.0, 39.0, 49.0, 59.0]]);
+        assert_eq!(candles.high, array![[20.0, 20.0, 52.0, 50.0], [32.0, 42.0, 52.0, 62.0]]);
+        assert_eq!(candles.low, array![[20.0, 20.0, 47.0, 50.0], [27.0, 37.0, 47.0, 57.0]]);
+        assert_eq!(candles.close, array![[20.0, 20.0, 50.0, 50.0], [30.0, 40.0, 50.0, 60.0]]);
+        assert_eq!(candles.volume, Some(array![[0.0, 0.0, 5.0, 0.0], [3.0, 4.0, 5.0, 6.0]]));
+    }
+
+    #[test]
+    fn forward_fill_makes_no_instrument_out_of_nothing() {
+        let error = align(vec![series("A", &[1, 2]), series("B", &[3, 4])], GapPolicy::ForwardFill, true);
+        assert_eq!(
+            error.map(|_| ()).map_err(|error| error.to_string()),
+            Err("A has no bar of its own from 2020-01-03 on, where the last instrument starts (A: 2020-01-01 to \
+                 2020-01-02, 2 bars; B: 2020-01-03 to 2020-01-04, 2 bars); leave one of them out"
+                .into())
+        );
+    }
+
+    #[test]
+    fn reject_bounds_its_list() {
+        let mut input = vec![series("full", &[1, 2, 3])];
+        for index in 10..22 {
+            input.push(series(&format!("s{index}"), &[1, 2]));
+        }
+        let error = align(input, GapPolicy::Reject, true).map(|_| ()).map_err(|error| error.to_string());
+        let text = error.expect_err("gaps");
+        assert!(
+            text.contains("s19 lacks 1 of 3 bars (2020-01-03); 2 more instruments lack bars too; "),
+            "{text}"
+        );
+        assert!(!text.contains("s20") && !text.contains("full"), "{text}");
+    }
+
+    #[test]
+    fn policies_have_one_spelling_everywhere() {
+        for policy in GapPolicy::ALL {
+            assert_eq!(policy.name().parse::<GapPolicy>().ok(), Some(policy));
+            assert_eq!(serde_json::to_value(policy).ok(), Some(policy.name().into()));
+            assert_eq!(policy.to_string(), policy.name());
+        }
+        assert_eq!(GapPolicy::default(), GapPolicy::Reject);
+        assert_eq!(
+            "ffill".parse::<GapPolicy>().map_err(|error| error.to_string()),
+            Err("setting `gaps`: `ffill` is no gap policy; choose `reject`, `drop` or `forward-fill`".into())
+        );
+    }
+}

@@ -1,0 +1,278 @@
+//! Candles of several instruments on one time axis.
+
+use super::rules::{Bar, check};
+use super::timestamp::show;
+use crate::{Error, Result};
+use jiff::civil::DateTime;
+use ndarray::{Array2, s};
+use std::ops::Range;
+
+/// Open, high, low, close and volume of N instruments at the same B timestamps.
+///
+/// [`Candles::load`] reads them from files and [`Candles::new`] takes them from memory; both check every
+/// bar. The fields are public for reading: change them and the promises below are yours to keep.
+///
+/// * prices are finite and above zero, `low <= open <= high` and `low <= close <= high`;
+/// * volume is finite and not negative;
+/// * timestamps increase strictly, symbols are unique, N and B are at least 1.
+#[derive(Clone, Debug)]
+pub struct Candles {
+    /// Instruments: sorted where read by [`Candles::load`], else in the order given. `[N]`.
+    pub symbols: Vec<String>,
+    /// Bars, strictly increasing. Times with an offset were converted to UTC. `[B]`.
+    pub timestamps: Vec<DateTime>,
+    /// First price of the bar. `[N][B]`.
+    pub open: Array2<f64>,
+    /// Greatest price of the bar. `[N][B]`.
+    pub high: Array2<f64>,
+    /// Least price of the bar. `[N][B]`.
+    pub low: Array2<f64>,
+    /// Last price of the bar. `[N][B]`.
+    pub close: Array2<f64>,
+    /// Units traded in the bar, `[N][B]`; `None` where the source has no volume.
+    pub volume: Option<Array2<f64>>,
+}
+
+impl Candles {
+    /// Builds candles from memory; all arrays are `[instrument][bar]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where an array is not `symbols.len()` by `timestamps.len()` or one of these is 0;
+    /// [`Error::Data`], naming symbol and date, where a symbol is blank or repeated, timestamps do not
+    /// increase, or a bar breaks a rule listed at [`Candles`].
+    pub fn new(
+        symbols: Vec<String>,
+        timestamps: Vec<DateTime>,
+        open: Array2<f64>,
+        high: Array2<f64>,
+        low: Array2<f64>,
+        close: Array2<f64>,
+        volume: Option<Array2<f64>>,
+    ) -> Result<Self> {
+        let candles = Self { symbols, timestamps, open, high, low, close, volume };
+        candles.check_shapes()?;
+        candles.check_axes()?;
+        candles.check_bars()?;
+        Ok(candles)
+    }
+
+    /// Number of instruments, N.
+    pub fn instruments(&self) -> usize {
+        self.symbols.len()
+    }
+
+    /// Number of bars, B.
+    pub fn bars(&self) -> usize {
+        self.timestamps.len()
+    }
+
+    /// A copy of the bars in `range`, all instruments.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the range is empty or reaches past the last bar, [`Error::Shape`] where the
+    /// public fields no longer fit together.
+    pub fn slice(&self, range: Range<usize>) -> Result<Self> {
+        let bars = self.bars();
+        if range.is_empty() || range.end > bars {
+            return Err(Error::Data(format!(
+                "bars {}..{} asked for; the range has to hold at least one bar and end at {bars} or before",
+                range.start, range.end
+            )));
+        }
+        self.check_shapes()?;
+        let cut = |array: &Array2<f64>| array.slice(s![.., range.clone()]).to_owned();
+        Ok(Self {
+            symbols: self.symbols.clone(),
+            timestamps: self.timestamps.get(range.clone()).unwrap_or_default().to_vec(),
+            open: cut(&self.open),
+            high: cut(&self.high),
+            low: cut(&self.low),
+            close: cut(&self.close),
+            volume: self.volume.as_ref().map(cut),
+        })
+    }
+
+    /// Index of the first bar at `timestamp` or later; [`Candles::bars`] where all are earlier.
+    pub fn index_at_or_after(&self, timestamp: DateTime) -> usize {
+        self.timestamps.partition_point(|bar| *bar < timestamp)
+    }
+
+    fn check_shapes(&self) -> Result<()> {
+        if self.symbols.is_empty() || self.timestamps.is_empty() {
+            let got = format!("{} instruments and {} bars", self.instruments(), self.bars());
+            return Err(Error::shape("candles", "at least 1 instrument and 1 bar", got));
+        }
+        let expected = (self.instruments(), self.bars());
+        let prices = [("open", &self.open), ("high", &self.high), ("low", &self.low), ("close", &self.close)];
+        let arrays = prices.into_iter().chain(self.volume.as_ref().map(|volume| ("volume", volume)));
+        for (name, array) in arrays {
+            if array.dim() != expected {
+                let text = |(rows, columns)| format!("{rows} instruments x {columns} bars");
+                return Err(Error::shape(format!("candles.{name}"), text(expected), text(array.dim())));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_axes(&self) -> Result<()> {
+        for (index, symbol) in self.symbols.iter().enumerate() {
+            if symbol.trim().is_empty() {
+                return Err(Error::Data(format!("instrument {index} has a blank symbol; give it a name")));
+            }
+        }
+        let mut sorted: Vec<&str> = self.symbols.iter().map(String::as_str).collect();
+        sorted.sort_unstable();
+        for (left, right) in sorted.iter().zip(sorted.iter().skip(1)) {
+            if left == right {
+                return Err(Error::Data(format!(
+                    "two instruments are called `{left}`; symbols have to be unique"
+                )));
+            }
+        }
+        for (left, right) in self.timestamps.iter().zip(self.timestamps.iter().skip(1)) {
+            if left >= right {
+                return Err(Error::Data(format!(
+                    "bar {} comes after bar {}; timestamps have to increase strictly",
+                    show(*right),
+                    show(*left)
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_bars(&self) -> Result<()> {
+        for (instrument, symbol) in self.symbols.iter().enumerate() {
+            let prices = self.open.row(instrument);
+            let highs = self.high.row(instrument);
+            let lows = self.low.row(instrument);
+            let closes = self.close.row(instrument);
+            let mut volumes = self.volume.as_ref().map(|volume| volume.row(instrument).into_iter());
+            let bars = prices.iter().zip(highs).zip(lows).zip(closes).zip(&self.timestamps);
+            for ((((open, high), low), close), timestamp) in bars {
+                let volume = volumes.as_mut().and_then(Iterator::next).copied().unwrap_or(0.0);
+                let bar = Bar { timestamp: *timestamp, values: [*open, *high, *low, *close, volume] };
+                check(symbol, &bar).map_err(|(_, reason)| Error::Data(reason))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::civil::date;
+    use ndarray::array;
+
+    fn two_by_three() -> Candles {
+        let timestamps = [2, 3, 6].map(|day| date(2020, 1, day).at(0, 0, 0, 0)).to_vec();
+        let close = array![[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]];
+        let symbols = vec!["B".to_string(), "A".to_string()];
+        let (high, low) = (&close * 1.5, &close * 0.5);
+        Candles::new(symbols, timestamps, close.clone(), high, low, close, Some(Array2::zeros((2, 3))))
+            .expect("valid candles")
+    }
+
+    /// Rebuilds the candles with one thing changed.
+    fn rebuilt(change: impl FnOnce(&mut Candles)) -> String {
+        let mut it = two_by_three();
+        change(&mut it);
+        Candles::new(it.symbols, it.timestamps, it.open, it.high, it.low, it.close, it.volume)
+            .map_or_else(|error| error.to_string(), |_| "accepted".into())
+    }
+
+    #[test]
+    fn order_of_instruments_is_kept() {
+        let candles = two_by_three();
+        assert_eq!((candles.instruments(), candles.bars()), (2, 3));
+        assert_eq!(candles.symbols, ["B", "A"]);
+        assert_eq!(rebuilt(|_| ()), "accepted");
+        assert_eq!(rebuilt(|candles| candles.volume = None), "accepted");
+    }
+
+    #[test]
+    fn shapes_are_checked() {
+        assert_eq!(
+            rebuilt(|candles| candles.low = Array2::ones((3, 2))),
+            "candles.low: expected 2 instruments x 3 bars, got 3 instruments x 2 bars"
+        );
+        assert_eq!(
+            rebuilt(|candles| candles.volume = Some(Array2::ones((2, 2)))),
+            "candles.volume: expected 2 instruments x 3 bars, got 2 instruments x 2 bars"
+        );
+        assert_eq!(
+            rebuilt(|candles| candles.symbols.clear()),
+            "candles: expected at least 1 instrument and 1 bar, got 0 instruments and 3 bars"
+        );
+    }
+
+    #[test]
+    fn axes_are_checked() {
+        assert_eq!(
+            rebuilt(|candles| candles.symbols[1] = "B".into()),
+            "two instruments are called `B`; symbols have to be unique"
+        );
+        assert_eq!(
+            rebuilt(|candles| candles.symbols[1] = " ".into()),
+            "instrument 1 has a blank symbol; give it a name"
+        );
+        assert_eq!(
+            rebuilt(|candles| candles.timestamps.swap(1, 2)),
+            "bar 2020-01-03 comes after bar 2020-01-06; timestamps have to increase strictly"
+        );
+        assert_eq!(
+            rebuilt(|candles| candles.timestamps[1] = candles.timestamps[0]),
+            "bar 2020-01-02 comes after bar 2020-01-02; timestamps have to increase strictly"
+        );
+    }
+
+    #[test]
+    fn bars_are_checked_with_symbol_and_date() {
+        assert_eq!(
+            rebuilt(|candles| candles.close[[1, 2]] = 50.0),
+            "A 2020-01-06: close 50 is outside low 15 to high 45; it has to lie between them"
+        );
+        assert_eq!(
+            rebuilt(|candles| {
+                if let Some(volume) = &mut candles.volume {
+                    volume[[0, 1]] = -3.0;
+                }
+            }),
+            "B 2020-01-03: volume is -3; it is a finite number, 0 or more"
+        );
+    }
+
+    #[test]
+    fn slices_keep_the_instruments() {
+        let candles = two_by_three();
+        let part = candles.slice(1..3).expect("in range");
+        assert_eq!(part.symbols, candles.symbols);
+        assert_eq!(part.timestamps, candles.timestamps[1..]);
+        assert_eq!(part.close, array![[2.0, 3.0], [20.0, 30.0]]);
+        assert_eq!(part.volume, Some(Array2::zeros((2, 2))));
+    }
+
+    #[test]
+    #[expect(clippy::reversed_empty_ranges, reason = "such a range is an input like any other")]
+    fn slices_out_of_range_are_refused() {
+        let candles = two_by_three();
+        for (range, text) in [(1..1, "1..1"), (2..1, "2..1"), (1..4, "1..4")] {
+            let error = candles.slice(range).map(|_| ()).map_err(|error| error.to_string());
+            let expected = format!(
+                "bars {text} asked for; the range has to hold at least one bar and end at 3 or before"
+            );
+            assert_eq!(error, Err(expected));
+        }
+        let mut broken = candles;
+        broken.high = Array2::ones((1, 1));
+        assert!(matches!(broken.slice(0..2), Err(Error::Shape { .. })));
+    }
+
+    #[test]
+    fn first_bar_at_or_after() {
+        let candles = two_by_three();
+        let index = |day| candles.index_at_or_after(date(2020, 1, day).at(0, 0, 0, 0));
+        assert_eq!([1, 2, 3, 4, 6, 7].map(index), [0, 0, 1, 2, 2, 3]);
+    }
+}

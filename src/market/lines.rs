@@ -1,0 +1,164 @@
+//! Opens a candle file, packed or not, and counts its lines while it is read.
+
+use crate::{Error, Result};
+use flate2::bufread::MultiGzDecoder;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+/// Hands out its input at most one line per call.
+///
+/// A CSV reader buffers ahead and does not know where blank lines and Windows line ends left it. Given one
+/// line at a time it cannot run ahead, so [`Lines::line`] is the line on which the last record ended.
+pub(super) struct Lines {
+    input: Box<dyn BufRead>,
+    /// Bytes already read to look at the header, and how many of them were handed out.
+    head: Vec<u8>,
+    handed: usize,
+    line: u64,
+    inside_line: bool,
+    packed: bool,
+}
+
+const MOST_HEAD: u64 = 1 << 16;
+const BUFFER: usize = 1 << 16;
+
+impl Lines {
+    /// Opens a file, unpacking it where its first bytes say gzip, whatever its name says.
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut file = BufReader::with_capacity(BUFFER, File::open(path).map_err(Error::io(path))?);
+        let packed = file.fill_buf().map_err(Error::io(path))?.starts_with(&[0x1f, 0x8b]);
+        let input: Box<dyn BufRead> = if packed {
+            Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file)))
+        } else {
+            Box::new(file)
+        };
+        let mut lines = Self { input, head: Vec::new(), handed: 0, line: 0, inside_line: false, packed };
+        lines.read_head().map_err(|error| lines.explain(path, error))?;
+        Ok(lines)
+    }
+
+    /// Reads up to the end of the first line with anything on it.
+    fn read_head(&mut self) -> io::Result<()> {
+        let mut input = (&mut self.input).take(MOST_HEAD);
+        while input.read_until(b'\n', &mut self.head)? > 0 && self.head.trim_ascii().is_empty() {}
+        const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+        if self.head.starts_with(BYTE_ORDER_MARK) {
+            self.handed = BYTE_ORDER_MARK.len();
+        }
+        Ok(())
+    }
+
+    /// The most frequent of comma, semicolon and tab on the header line, outside of quotes.
+    pub fn delimiter(&self) -> u8 {
+        let mut counts = [(b',', 0), (b';', 0), (b'\t', 0)];
+        let mut quoted = false;
+        for byte in &self.head {
+            quoted ^= *byte == b'"';
+            for (delimiter, count) in &mut counts {
+                if !quoted && byte == delimiter {
+                    *count += 1;
+                }
+            }
+        }
+        // Reversed, because the last of equals wins and comma is the default.
+        counts.into_iter().rev().max_by_key(|(_, count)| *count).map_or(b',', |(delimiter, _)| delimiter)
+    }
+
+    /// Number of the line last handed out, from 1; 0 before the first. At the end of an input that ends with
+    /// a line end, one more.
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// What a read error means: a damaged archive is a fault of the candles, the rest is the system's.
+    pub fn explain(&self, path: &Path, error: io::Error) -> Error {
+        use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        match error.kind() {
+            UnexpectedEof | InvalidData | InvalidInput if self.packed => Error::Candles {
+                path: path.to_path_buf(),
+                line: (self.line > 0).then_some(self.line),
+                column: None,
+                reason: format!(
+                    "the gzip data is cut off or damaged ({error}); fetch the file again, or pack it again"
+                ),
+            },
+            _ => Error::Io { path: path.to_path_buf(), source: error },
+        }
+    }
+}
+
+impl Read for Lines {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let from_head = self.handed < self.head.len();
+        let ready = match self.head.get(self.handed..) {
+            Some(head) if from_head => head,
+            _ => self.input.fill_buf()?,
+        };
+        let most = ready.len().min(out.len());
+        let line_end = ready.iter().take(most).position(|byte| *byte == b'\n');
+        let length = line_end.map_or(most, |at| at + 1);
+        if let (Some(from), Some(to)) = (ready.get(..length), out.get_mut(..length)) {
+            to.copy_from_slice(from);
+        }
+        // The end of the input counts as the empty last line that an editor shows: a record that only ends
+        // there has an open quote, and its newlines are subtracted from here.
+        if !self.inside_line {
+            self.line += 1;
+        }
+        self.inside_line = line_end.is_none();
+        if from_head {
+            self.handed += length;
+        } else {
+            self.input.consume(length);
+        }
+        Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &[u8]) -> Lines {
+        let input = Box::new(io::Cursor::new(text.to_vec()));
+        let mut lines =
+            Lines { input, head: Vec::new(), handed: 0, line: 0, inside_line: false, packed: false };
+        lines.read_head().expect("memory does not fail");
+        lines
+    }
+
+    #[test]
+    fn one_line_per_call_whatever_the_buffers() {
+        for capacity in [1, 2, 3, 100] {
+            let mut lines = lines(b"\xef\xbb\xbfab\r\n\n\ncdef\nlast");
+            let mut buffer = vec![0; capacity];
+            let mut seen = vec![String::new()];
+            loop {
+                let count = lines.read(&mut buffer).expect("memory does not fail");
+                if count == 0 {
+                    break;
+                }
+                let line = usize::try_from(lines.line()).expect("small");
+                seen.resize(line + 1, String::new());
+                seen[line] += std::str::from_utf8(&buffer[..count]).expect("ASCII");
+            }
+            assert_eq!(seen, ["", "ab\r\n", "\n", "\n", "cdef\n", "last"]);
+        }
+    }
+
+    #[test]
+    fn delimiters() {
+        for (head, expected) in [
+            ("date,open", b','),
+            ("date;open;high", b';'),
+            ("date\topen", b'\t'),
+            ("date", b','),
+            ("", b','),
+            ("\"a,b,c,d\";open", b';'),
+            ("\n\r\n a;b\nx,y,z", b';'),
+        ] {
+            assert_eq!(lines(head.as_bytes()).delimiter(), expected, "{head}");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Timestamps of candle files and of the command line, parsed strictly, one form after the other.
+
+use crate::{Error, Result};
+use jiff::civil::{Date, DateTime, Time};
+use jiff::{SignedDuration, Timestamp, tz::Offset};
+
+/// What a timestamp may look like, for error texts.
+pub(super) const FORMS: &str = "accepted are 2004-08-19, 2004-08-19 16:00[:00[.000]] (a space or T, then an optional Z or \
+     +00:00), 19.08.2004, 19.08.2004 16:00[:00[.000]] and unix time in seconds (9 or 10 digits), \
+     milliseconds (13) or microseconds (16)";
+
+/// Parses a date or a date with time, in any of the forms that candle files may use.
+///
+/// * `2004-08-19`: midnight of that day;
+/// * `2004-08-19 16:00`, `2004-08-19T16:00:00.250`, each with an optional `Z`, `+00:00`, `+0000` or
+///   `+00`: with an offset the result is in UTC, without one the time is taken as written;
+/// * `19.08.2004` and `19.08.2004 16:00:00.000`: day first;
+/// * whole numbers: unix time in seconds (9 or 10 digits), milliseconds (13), microseconds (16), in UTC.
+///   Other lengths are refused, because `20040819` is a date to its writer and 1970 to a clock.
+///
+/// Blanks around the text are ignored.
+///
+/// # Errors
+/// [`Error::Data`], naming the text and the accepted forms.
+///
+/// ```
+/// let bar = phalanx::market::parse_timestamp("2004-08-19T18:00:00+02:00")?;
+/// assert_eq!(bar, jiff::civil::date(2004, 8, 19).at(16, 0, 0, 0));
+/// # Ok::<(), phalanx::Error>(())
+/// ```
+pub fn parse_timestamp(text: &str) -> Result<DateTime> {
+    parse(text).map_err(Error::Data)
+}
+
+/// [`parse_timestamp`] with the bare reason, for callers that know a file and a line.
+pub(super) fn parse(text: &str) -> Result<DateTime, String> {
+    let text = text.trim();
+    let refuse = || match text {
+        "" => format!("the timestamp is empty; {FORMS}"),
+        _ => format!("`{text}` is not a timestamp; {FORMS}"),
+    };
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return unix(text).ok_or_else(refuse);
+    }
+    let written = Scan { rest: text.as_bytes() }.date_time().ok_or_else(refuse)?;
+    written.resolve().ok_or_else(|| format!("`{text}` names a day or a time of day that does not exist"))
+}
+
+/// A timestamp as error texts show it: without the time of day where that is midnight.
+pub(super) fn show(timestamp: DateTime) -> String {
+    if timestamp.time() == Time::midnight() { timestamp.date().to_string() } else { timestamp.to_string() }
+}
+
+fn unix(digits: &str) -> Option<DateTime> {
+    let count = digits.parse().ok()?;
+    let instant = match digits.len() {
+        9 | 10 => Timestamp::from_second(count),
+        13 => Timestamp::from_millisecond(count),
+        16 => Timestamp::from_microsecond(count),
+        _ => return None,
+    };
+    Some(Offset::UTC.to_datetime(instant.ok()?))
+}
+
+/// The numbers of a timestamp, before anyone asked whether the day exists.
+#[derive(Default)]
+struct Written {
+    year: i16,
+    month: i8,
+    day: i8,
+    hour: i8,
+    minute: i8,
+    second: i8,
+    nanosecond: i32,
+    /// East of Greenwich, in minutes.
+    offset: i16,
+}
+
+impl Written {
+    fn resolve(self) -> Option<DateTime> {
+        let date = Date::new(self.year, self.month, self.day).ok()?;
+        let time = Time::new(self.hour, self.minute, self.second, self.nanosecond).ok()?;
+        let local = DateTime::from_parts(date, time);
+        if self.offset == 0 {
+            return Some(local);
+        }
+        local.checked_sub(SignedDuration::from_mins(self.offset.into())).ok()
+    }
+}
+
+/// Reads a text from the left; every method gives `None` where the form does not match.
+struct Scan<'a> {
+    rest: &'a [u8],
+}
+
+impl Scan<'_> {
+    fn date_time(mut self) -> Option<Written> {
+        let mut written = Written::default();
+        let day_first = self.rest.get(2) == Some(&b'.');
+        if day_first {
+            written.day = self.two()?;
+            self.expect(b'.')?;
+            written.month = self.two()?;
+            self.expect(b'.')?;
+            written.year = self.four()?;
+        } else {
+            written.year = self.four()?;
+            self.expect(b'-')?;
+            written.month = self.two()?;
+            self.expect(b'-')?;
+            written.day = self.two()?;
+        }
+        if self.rest.is_empty() {
+            return Some(written);
+        }
+        if day_first || self.expect(b'T').is_none() {
+            self.expect(b' ')?;
+        }
+        self.time(&mut written)?;
+        if !day_first {
+            written.offset = self.offset()?;
+        }
+        self.rest.is_empty().then_some(written)
+    }
+
+    fn time(&mut self, written: &mut Written) -> Option<()> {
+        written.hour = self.two()?;
+        self.expect(b':')?;
+        written.minute = self.two()?;
+        if self.expect(b':').is_some() {
+            written.second = self.two()?;
+            if self.expect(b'.').is_some() {
+                written.nanosecond = self.fraction()?;
+            }
+        }
+        Some(())
+    }
+
+    /// Digits after the decimal point of a second, one to nine, as nanoseconds.
+    fn fraction(&mut self) -> Option<i32> {
+        let mut nanoseconds = self.digit()?;
+        let mut places = 1;
+        while places < 9 {
+            let Some(digit) = self.digit() else { break };
+            nanoseconds = nanoseconds * 10 + digit;
+            places += 1;
+        }
+        Some(nanoseconds * 10_i32.pow(9 - places))
+    }
+
+    /// `Z`, `+hh:mm`, `+hhmm`, `+hh` or nothing, in minutes.
+    fn offset(&mut self) -> Option<i16> {
+        if self.rest.is_empty() || self.expect(b'Z').is_some() {
+            return Some(0);
+        }
+        let sign = if self.expect(b'-').is_some() { -1 } else { self.expect(b'+').map(|()| 1)? };
+        let hours = i16::from(self.two()?);
+        let minutes = match self.expect(b':') {
+            Some(()) => self.two()?,
+            None if self.rest.is_empty() => 0,
+            None => self.two()?,
+        };
+        (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + i16::from(minutes)))
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        let (first, rest) = self.rest.split_first()?;
+        (*first == byte).then(|| self.rest = rest)
+    }
+
+    fn digit(&mut self) -> Option<i32> {
+        let (first, rest) = self.rest.split_first()?;
+        first.is_ascii_digit().then(|| {
+            self.rest = rest;
+            i32::from(first - b'0')
+        })
+    }
+
+    fn two(&mut self) -> Option<i8> {
+        let tens = self.digit()?;
+        i8::try_from(tens * 10 + self.digit()?).ok()
+    }
+
+    fn four(&mut self) -> Option<i16> {
+        let hundreds = i16::from(self.two()?);
+        Some(hundreds * 100 + i16::from(self.two()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::civil::date;
+
+    #[test]
+    fn every_accepted_form() {
+        let day = date(2004, 8, 19);
+        for (text, expected) in [
+            ("2004-08-19", day.at(0, 0, 0, 0)),
+            (" 2004-08-19 ", day.at(0, 0, 0, 0)),
+            ("2004-08-19 16:30", day.at(16, 30, 0, 0)),
+            ("2004-08-19T16:30:05", day.at(16, 30, 5, 0)),
+            ("2004-08-19 16:30:05.25", day.at(16, 30, 5, 250_000_000)),
+            ("2004-08-19T16:30:05.123456789Z", day.at(16, 30, 5, 123_456_789)),
+            ("2004-08-19 16:30:05+00:00", day.at(16, 30, 5, 0)),
+            ("2004-08-19 23:30:00-05:00", date(2004, 8, 20).at(4, 30, 0, 0)),
+            ("2004-08-19 02:00:00+0530", date(2004, 8, 18).at(20, 30, 0, 0)),
+            ("2004-08-19 02:00+02", day.at(0, 0, 0, 0)),
+            ("19.08.2004", day.at(0, 0, 0, 0)),
+            ("19.08.2004 16:30", day.at(16, 30, 0, 0)),
+            ("19.08.2004 16:30:05.120", day.at(16, 30, 5, 120_000_000)),
+            ("946684800", date(2000, 1, 1).at(0, 0, 0, 0)),
+            ("1092931200", day.at(16, 0, 0, 0)),
+            ("1092931200500", day.at(16, 0, 0, 500_000_000)),
+            ("1092931200500001", day.at(16, 0, 0, 500_001_000)),
+        ] {
+            assert_eq!(parse_timestamp(text).ok(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn near_misses_are_refused_with_the_forms() {
+        for text in [
+            "20040819",
+            "200408191630",
+            "19/08/2004",
+            "08/19/2004",
+            "2004-8-19",
+            "04-08-19",
+            "2004-08-19T",
+            "2004-08-19  16:00",
+            "2004-08-19 16",
+            "2004-08-19 16:00:",
+            "2004-08-19 16:00:00.",
+            "2004-08-19 16:00:00.1234567890",
+            "2004-08-19 16:00:00+25:00",
+            "2004-08-19 16:00:00 UTC",
+            "2004-08-19Z",
+            "19.08.2004T16:00",
+            "19.08.2004 16:00:00Z",
+            "19.08.04",
+            "-1092931200",
+            "yesterday",
+            "2004\u{2013}08\u{2013}19",
+        ] {
+            let error = parse_timestamp(text).map_err(|error| error.to_string());
+            assert_eq!(error, Err(format!("`{text}` is not a timestamp; {FORMS}")));
+        }
+        assert_eq!(parse(" "), Err(format!("the timestamp is empty; {FORMS}")));
+    }
+
+    #[test]
+    fn days_that_do_not_exist() {
+        for text in ["2003-02-29", "2004-13-01", "31.04.2004", "2004-08-19 24:00", "2004-08-19 23:59:60"] {
+            assert_eq!(
+                parse(text),
+                Err(format!("`{text}` names a day or a time of day that does not exist")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn offsets_do_not_leave_the_calendar() {
+        assert!(parse("9999-12-31 23:59-23:00").is_err());
+    }
+
+    #[test]
+    fn midnight_is_shown_as_a_day() {
+        assert_eq!(show(date(2004, 8, 19).at(0, 0, 0, 0)), "2004-08-19");
+        assert_eq!(show(date(2004, 8, 19).at(16, 0, 0, 0)), "2004-08-19T16:00:00");
+    }
+}

@@ -1,0 +1,307 @@
+//! Broken candle files: what is refused, and with which words.
+
+use flate2::{Compression, write::GzEncoder};
+use phalanx::market::{Candles, GapPolicy};
+use std::io::Write;
+use std::path::Path;
+
+const HEADER: &str = "date,symbol,open,high,low,close,volume\n";
+const FORMS: &str = "accepted are 2004-08-19, 2004-08-19 16:00[:00[.000]] (a space or T, then an optional Z or \
+     +00:00), 19.08.2004, 19.08.2004 16:00[:00[.000]] and unix time in seconds (9 or 10 digits), milliseconds \
+     (13) or microseconds (16)";
+const EXAMPLE: &str =
+    "a header such as date,symbol,open,high,low,close,volume comes first, then one line per bar";
+
+/// The error of loading these files from one directory, which it shows as `DIR`.
+fn refusal(files: &[(&str, &[u8])]) -> String {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for (name, bytes) in files {
+        std::fs::write(directory.path().join(name), bytes).expect("a writable directory");
+    }
+    let error = Candles::load(&[directory.path()], GapPolicy::Reject).expect_err("a fault in the candles");
+    error.to_string().replace(&directory.path().display().to_string(), "DIR")
+}
+
+/// The error of a file `a.csv` that holds the usual header, two good bars of A and these rows.
+fn row_refusal(rows: &str) -> String {
+    let good = "2020-01-01,A,2,3,1,2,10\n2020-01-02,A,2,3,1,2,10\n";
+    refusal(&[("a.csv", format!("{HEADER}{good}{rows}").as_bytes())])
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = GzEncoder::new(Vec::new(), Compression::default());
+    packer.write_all(bytes).and_then(|()| packer.finish()).expect("memory does not fail")
+}
+
+#[test]
+fn high_below_low() {
+    assert_eq!(
+        row_refusal("2020-01-03,A,2,0.5,1,2,10\n"),
+        "DIR/a.csv:4, column `high`: A 2020-01-03: high 0.5 is below low 1; high is the greatest price of the \
+         bar, low the least"
+    );
+}
+
+#[test]
+fn open_and_close_outside_the_bar() {
+    assert_eq!(
+        row_refusal("2020-01-03,A,3.25,3,1,2,10\n"),
+        "DIR/a.csv:4, column `open`: A 2020-01-03: open 3.25 is outside low 1 to high 3; it has to lie between them"
+    );
+    assert_eq!(
+        row_refusal("2020-01-03,A,2,3,1,0.75,10\n"),
+        "DIR/a.csv:4, column `close`: A 2020-01-03: close 0.75 is outside low 1 to high 3; it has to lie between \
+         them"
+    );
+}
+
+#[test]
+fn prices_that_are_none() {
+    assert_eq!(
+        row_refusal("2020-01-03,A,2,3,0,2,10\n"),
+        "DIR/a.csv:4, column `low`: A 2020-01-03: low is 0; a price is a finite number above 0"
+    );
+    assert_eq!(
+        row_refusal("2020-01-03,A,-2,3,1,2,10\n"),
+        "DIR/a.csv:4, column `open`: A 2020-01-03: open is -2; a price is a finite number above 0"
+    );
+    assert_eq!(
+        row_refusal("2020-01-03,A,2,3,1,NaN,10\n"),
+        "DIR/a.csv:4, column `close`: A 2020-01-03: close is NaN; a price is a finite number above 0"
+    );
+    assert_eq!(
+        row_refusal("2020-01-03,A,2,1e999,1,2,10\n"),
+        "DIR/a.csv:4, column `high`: A 2020-01-03: high is inf; a price is a finite number above 0"
+    );
+}
+
+#[test]
+fn negative_volume() {
+    assert_eq!(
+        row_refusal("2020-01-03,A,2,3,1,2,-10\n"),
+        "DIR/a.csv:4, column `volume`: A 2020-01-03: volume is -10; it is a finite number, 0 or more"
+    );
+}
+
+#[test]
+fn numbers_that_are_none() {
+    assert_eq!(
+        row_refusal("2020-01-03,A,2,3,1,n/a,10\n"),
+        "DIR/a.csv:4, column `close`: A 2020-01-03: `n/a` is not a number; write it like 1234.5 or 1.2345e3"
+    );
+    assert_eq!(
+        row_refusal("2020-01-03,A,2,\"1,234.5\",1,2,10\n"),
+        "DIR/a.csv:4, column `high`: A 2020-01-03: `1,234.5` is not a number; write it like 1234.5 or 1.2345e3"
+    );
+    assert_eq!(
+        row_refusal("2020-01-03,A,2,3,1,2, \n"),
+        "DIR/a.csv:4, column `volume`: A 2020-01-03: the field is empty; every bar needs a number here"
+    );
+}
+
+#[test]
+fn timestamps_twice_or_out_of_order() {
+    assert_eq!(
+        row_refusal("2020-01-02,A,2,3,1,2,10\n"),
+        "DIR/a.csv:4, column `date`: A has 2020-01-02 twice, first on line 3; keep one bar for a timestamp"
+    );
+    assert_eq!(
+        row_refusal("2020-01-01,B,2,3,1,2,10\n2020-01-01,A,2,3,1,2,10\n"),
+        "DIR/a.csv:5, column `date`: A has 2020-01-01 twice, and before 2020-01-02 on line 3; keep one bar for a \
+         timestamp"
+    );
+    assert_eq!(
+        row_refusal("2019-12-31,A,2,3,1,2,10\n"),
+        "DIR/a.csv:4, column `date`: A 2019-12-31 comes after 2020-01-02 on line 3; sort the bars of an \
+         instrument by time"
+    );
+    assert_eq!(
+        refusal(&[(
+            "EURUSD.csv",
+            b"Date,Time,o,h,l,c\n2020-01-01,10:00,1,1,1,1\n2020-01-01,10:00,1,1,1,1\n"
+        )]),
+        "DIR/EURUSD.csv:3, column `Date + Time`: EURUSD has 2020-01-01T10:00:00 twice, first on line 2; keep one \
+         bar for a timestamp (without a symbol column, a file holds one instrument)"
+    );
+}
+
+#[test]
+fn timestamps_that_are_none() {
+    assert_eq!(
+        row_refusal("01/03/2020,A,2,3,1,2,10\n"),
+        format!("DIR/a.csv:4, column `date`: A: `01/03/2020` is not a timestamp; {FORMS}")
+    );
+    assert_eq!(
+        row_refusal(",A,2,3,1,2,10\n"),
+        format!("DIR/a.csv:4, column `date`: A: the timestamp is empty; {FORMS}")
+    );
+    assert_eq!(
+        row_refusal("2020-02-30,A,2,3,1,2,10\n"),
+        "DIR/a.csv:4, column `date`: A: `2020-02-30` names a day or a time of day that does not exist"
+    );
+}
+
+#[test]
+fn symbols_that_are_empty() {
+    assert_eq!(
+        row_refusal("2020-01-03, ,2,3,1,2,10\n"),
+        "DIR/a.csv:4, column `symbol`: the symbol is empty; every row needs one"
+    );
+    assert_eq!(
+        refusal(&[(".csv", b"date,open,high,low,close\n2020-01-03,2,3,1,2\n")]),
+        "DIR/.csv: no symbol column, and the file name gives no symbol; name it like EURUSD.csv"
+    );
+}
+
+#[test]
+fn rows_of_the_wrong_length() {
+    assert_eq!(row_refusal("2020-01-03,A,2,3,1,2\n"), "DIR/a.csv:4: the row has 6 fields and the header 7");
+    assert_eq!(
+        row_refusal("2020-01-03,A,2,3,1,2,10,11\n"),
+        "DIR/a.csv:4: the row has 8 fields and the header 7"
+    );
+    assert_eq!(
+        row_refusal("2020-01-03,\"A,2,3,1,2,10\n2020-01-04,A,2,3,1,2,10\n"),
+        "DIR/a.csv:4: the row has 2 fields and the header 7; the row runs to line 6, so a quote may be open"
+    );
+}
+
+#[test]
+fn files_without_bars() {
+    for empty in ["", "\n \r\n", "\u{feff}"] {
+        assert_eq!(
+            refusal(&[("a.csv", empty.as_bytes())]),
+            format!("DIR/a.csv: the file is empty; {EXAMPLE}")
+        );
+    }
+    assert_eq!(
+        refusal(&[("a.csv", HEADER.as_bytes())]),
+        format!("DIR/a.csv: the file has a header and no bars; {EXAMPLE}")
+    );
+    assert_eq!(refusal(&[("readme.txt", b"")]), "DIR: the directory has no .csv or .csv.gz file");
+    let none: [&Path; 0] = [];
+    assert_eq!(
+        Candles::load(&none, GapPolicy::Reject).map(|_| ()).map_err(|error| error.to_string()),
+        Err("no candle file given; name CSV files or a directory of them".into())
+    );
+}
+
+#[test]
+fn missing_and_doubled_columns() {
+    assert_eq!(
+        refusal(&[("a.csv", b"\nDay,Open,High,Low,Close\n2020-01-03,2,3,1,2\n")]),
+        "DIR/a.csv:2: missing column: timestamp (accepted: date, time, timestamp, datetime, date time, open \
+         time, gmt time); the header has `Day`, `Open`, `High`, `Low`, `Close`"
+    );
+    assert_eq!(
+        refusal(&[("a.csv", b"date|open|high\n")]),
+        "DIR/a.csv:1: missing columns: timestamp (accepted: date, time, timestamp, datetime, date time, open \
+         time, gmt time), open (accepted: open, o), high (accepted: high, h, max), low (accepted: low, l, min), \
+         close (accepted: close, c); the header has `date|open|high`"
+    );
+    assert_eq!(
+        refusal(&[("a.csv", b"date,open,high,max,low,close\n")]),
+        "DIR/a.csv:1: 2 columns for the high: `high`, `max`; keep one of them"
+    );
+}
+
+#[test]
+fn text_that_is_not_utf8() {
+    let mut bytes = format!("{HEADER}2020-01-01,A,2,3,1,2,10\n").into_bytes();
+    bytes.extend(b"2020-01-01,M\xfcnchen,2,3,1,2,10\n");
+    assert_eq!(
+        refusal(&[("a.csv", &bytes)]),
+        "DIR/a.csv:3, column `symbol`: the text is not UTF-8; save the file as CSV in UTF-8"
+    );
+    assert_eq!(
+        refusal(&[("a.csv", b"\xff\xfed\0a\0t\0e\0\n\0")]),
+        "DIR/a.csv:1: the text is not UTF-8; save the file as CSV in UTF-8"
+    );
+}
+
+#[test]
+fn damaged_gzip() {
+    let mut text = HEADER.to_string();
+    for hour in 0..24 {
+        for minute in 0..60 {
+            // Volumes without a pattern, so that the packed file has more than one block's worth of data.
+            let volume = (hour * 60 + minute) * 7919 % 10007;
+            text += &format!("2020-01-01 {hour:02}:{minute:02},A,2,3,1,2,{volume}\n");
+        }
+    }
+    let whole = gzip(text.as_bytes());
+    for cut in [whole.len() - 1, whole.len() / 2, 5] {
+        let error = refusal(&[("a.csv.gz", &whole[..cut])]);
+        let (place, reason) = error.split_once(": the gzip data ").expect("a fault of the archive");
+        assert!(reason.starts_with("is cut off or damaged ("), "{error}");
+        assert!(reason.ends_with("); fetch the file again, or pack it again"), "{error}");
+        // Cut in its trailer, the archive gives all 1441 lines; cut in its header, none.
+        let expected = [(whole.len() - 1, "DIR/a.csv.gz:1441"), (5, "DIR/a.csv.gz")];
+        assert!(expected.iter().all(|(at, text)| *at != cut || *text == place), "{error}");
+    }
+    let mut flipped = whole.clone();
+    let checksum = whole.len() - 8;
+    flipped[checksum] ^= 1;
+    assert_eq!(
+        refusal(&[("a.csv.gz", &flipped)]),
+        "DIR/a.csv.gz:1441: the gzip data is cut off or damaged (corrupt gzip stream does not have a matching \
+         checksum); fetch the file again, or pack it again"
+    );
+}
+
+#[test]
+fn one_symbol_in_two_files() {
+    let long = format!("{HEADER}2020-01-01,B,2,3,1,2,10\n2020-01-01,A,2,3,1,2,10\n");
+    assert_eq!(
+        refusal(&[("1.csv", long.as_bytes()), ("2.csv", long.replace(",B,", ",C,").as_bytes())]),
+        "DIR/2.csv:3, column `symbol`: A is in DIR/1.csv already; the bars of an instrument have to be in one file"
+    );
+    let single = b"date,open,high,low,close,volume\n2020-01-01,2,3,1,2,10\n";
+    assert_eq!(
+        refusal(&[("1.csv", long.as_bytes()), ("B.csv", single)]),
+        "DIR/B.csv:2: B is in DIR/1.csv already; the bars of an instrument have to be in one file"
+    );
+}
+
+#[test]
+fn volume_in_some_files_only() {
+    let with = b"date,open,high,low,close,volume\n2020-01-01,2,3,1,2,10\n";
+    let without = b"date,open,high,low,close\n2020-01-01,2,3,1,2\n";
+    assert_eq!(
+        refusal(&[("A.csv", with), ("B.csv", without)]),
+        "DIR/B.csv, column `volume`: missing, but DIR/A.csv has it; add the column here (0 where unknown) or take \
+         it out of all files"
+    );
+}
+
+#[test]
+fn files_that_are_not_there() {
+    let error = Candles::load(&["no/such/file.csv"], GapPolicy::Reject).expect_err("no file");
+    assert!(matches!(error, phalanx::Error::Io { .. }));
+    assert!(error.to_string().starts_with("no/such/file.csv: "), "{error}");
+}
+
+#[test]
+fn lines_are_those_an_editor_shows() {
+    // A blank line, a quoted header over two lines, and a quoted field over three.
+    let text = "\ndate,symbol,open,high,low,close,\"a\nnote\"\n\
+        2020-01-01,A,2,3,1,2,\"one\n\ntwo\"\n\
+        \n\
+        2020-01-02,A,2,3,1,2,\n\
+        2020-01-03,A,2,3,1,9,\"a\nb\"\n";
+    let expected =
+        ", column `close`: A 2020-01-03: close 9 is outside low 1 to high 3; it has to lie between them";
+    for (text, line) in [
+        (text.to_string(), 9),
+        (text.replace('\n', "\r\n"), 9),
+        (format!("\u{feff}{text}"), 9),
+        (text.replace("\n\n", "\n\n\n"), 11),
+        (text.trim_end().to_string(), 9),
+    ] {
+        assert_eq!(refusal(&[("a.csv", text.as_bytes())]), format!("DIR/a.csv:{line}{expected}"));
+        assert_eq!(
+            refusal(&[("a.csv.gz", &gzip(text.as_bytes()))]),
+            format!("DIR/a.csv.gz:{line}{expected}")
+        );
+    }
+}
