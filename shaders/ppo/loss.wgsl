@@ -57,7 +57,6 @@ fn add(v: vec4<f32>) -> f32 {
 fn main(
     @builtin(global_invocation_id) id: vec3<u32>,
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let row = id.x;
@@ -137,7 +136,9 @@ fn main(
             sum += sums[other];
             sum_clipped += clipped[other];
         }
-        let out = (batch.index * groups.x + group.x) * 2u;
+        // As many places as a full micro-batch has workgroups, though the last one may have fewer.
+        let places = (batch.stride + WG - 1u) / WG;
+        let out = (batch.index * places + group.x) * 2u;
         statistics[out] = sum;
         statistics[out + 1u] = sum_clipped;
     }

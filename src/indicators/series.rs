@@ -7,7 +7,7 @@ use crate::{Error, Result};
 
 /// High, low and close of several instruments on the device, `[series][bars]` in f32.
 ///
-/// A price p is kept relative to its series' base b, the midpoint of the least and the greatest finite close: the
+/// A price p is kept relative to its series' base b, the first finite close: the
 /// head is p - b rounded to f32, the tail is what that left out. Head and tail together carry 48 bits of p - b, so
 /// that differences of prices are right to the last digit of f32 wherever the price level is. Consumers for which
 /// 24 bits of p - b will do bind the heads alone. A NaN or infinite price is a NaN head with tail 0.
@@ -51,7 +51,7 @@ impl Series {
             let expected = format!("at most {most} values, this device's largest binding");
             return Err(Error::shape("prices", expected, format!("{series} series of {bars} bars")));
         }
-        let base: Vec<f64> = close.rows().into_iter().map(|row| midpoint(row.iter().copied())).collect();
+        let base: Vec<f64> = close.rows().into_iter().map(|row| first_finite(row.iter().copied())).collect();
         let pair = |name: &str, prices: &ArrayView2<'_, f64>| -> Result<[wgpu::Buffer; 2]> {
             let (heads, tails) = split(prices, &base);
             Ok([gpu.upload(name, &heads)?, gpu.upload(&format!("{name} tail"), &tails)?])
@@ -130,12 +130,10 @@ impl Series {
     }
 }
 
-fn midpoint(prices: impl Iterator<Item = f64>) -> f64 {
-    let finite = prices.filter(|price| price.is_finite());
-    let (least, greatest) = finite
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), price| (least.min(price), most.max(price)));
-    // Halves first: the sum of two large prices could overflow.
-    if least <= greatest { least / 2.0 + greatest / 2.0 } else { 0.0 }
+/// The first finite price: unlike a mean or a midpoint it knows nothing of later bars, so that no later bar can change
+/// an earlier output, not even in its last bit.
+fn first_finite(mut prices: impl Iterator<Item = f64>) -> f64 {
+    prices.find(|price| price.is_finite()).unwrap_or(0.0)
 }
 
 fn split(prices: &ArrayView2<'_, f64>, base: &[f64]) -> (Vec<f32>, Vec<f32>) {

@@ -1,18 +1,31 @@
-//! Candles: reading them from files, checking them, aligning them, splitting them in time.
+//! Candles and what becomes of them: reading, checking, aligning and splitting on the host, features on the device.
 //!
-//! Everything here runs on the host, before training. What comes out is a [`Candles`] in which every
-//! instrument has a valid bar at every timestamp, so that nothing later has to ask.
+//! In a [`Candles`] every instrument has a valid bar at every timestamp, so that nothing later has to ask; a
+//! [`MarketData`] is their features and prices on the device.
 
 mod align;
 mod candles;
 mod columns;
 mod csv;
+mod data;
+pub mod features;
 mod lines;
 mod rules;
+pub mod scale;
 mod splits;
 mod timestamp;
 
 pub use align::GapPolicy;
 pub use candles::Candles;
+pub use data::{ExtraFeatures, MarketData, Scaling, ScalingStatistics};
 pub use splits::Splits;
 pub use timestamp::parse_timestamp;
+
+use crate::gpu::{Class, Shader, Variant};
+
+/// Every kernel of this family with every variant it is compiled in.
+#[must_use]
+pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
+    let independent = Variant::independent(class);
+    vec![(features::SHADER, independent.clone()), (scale::SHADER, independent)]
+}

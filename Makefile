@@ -1,0 +1,47 @@
+# The few commands of this repository; `make help` lists them.
+
+# Overridable on the command line: make demo DATA=my.csv RUN=runs/mine
+CARGO = cargo
+DATA  = examples/data/us4_daily.csv.gz
+RUN   = runs/demo
+
+# Each recipe builds first and asks for an adapter afterwards, so that code that does not compile is never
+# taken for a missing driver.
+TRAINER     := $(CARGO) run --quiet --locked --release --example trainer --
+TRAINER_DEV := $(CARGO) run --quiet --locked --example trainer --
+
+.PHONY: help demo test bench lint cargo
+
+help:
+	@echo "make demo    train on the demo candles, backtest the result and write its report"
+	@echo "make test    run all tests (on the GPU, or on the CPU through Mesa's llvmpipe)"
+	@echo "make bench   run the kernel benchmarks"
+	@echo "make lint    check formatting and run clippy, warnings being errors"
+	@echo "make help    show this list"
+
+demo: cargo
+	$(CARGO) build --locked --release --example trainer
+	scripts/ensure-vulkan $(TRAINER) doctor
+	$(TRAINER) train --data $(DATA) --out $(RUN) --config examples/trainer/demo.toml --force
+	$(TRAINER) backtest --run $(RUN) --data $(DATA)
+	@echo "The report is $(RUN)/report.html; open it in a browser."
+
+test: cargo
+	$(CARGO) test --locked --no-run
+	scripts/ensure-vulkan $(TRAINER_DEV) doctor
+	$(CARGO) test --locked
+
+bench: cargo
+	$(CARGO) build --locked --release --example trainer
+	$(CARGO) bench --locked --no-run
+	scripts/ensure-vulkan $(TRAINER) doctor
+	$(CARGO) bench --locked
+
+lint: cargo
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+cargo:
+	@command -v $(CARGO) >/dev/null || { \
+		echo "$(CARGO) not found: install Rust with rustup (https://rustup.rs), then open a new shell and run make again" >&2; \
+		exit 1; }

@@ -1,0 +1,125 @@
+//! `backtest`: a trained model on candles it never saw, with costs, beside buy-and-hold.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use phalanx::backtest::{Backtest, ReplayOptions, infer_periods_per_year};
+use phalanx::files::write_atomically;
+use phalanx::gpu::Gpu;
+use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, parse_timestamp};
+use phalanx::policy::TrainedPolicy;
+
+use crate::BacktestArgs;
+use crate::report::{RunInfo, render};
+use crate::run::{Folder, Settings, Summary};
+use crate::settings::resolve;
+
+/// Account value at the start.
+const STARTING_EQUITY: f64 = 100_000.0;
+
+pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
+    let run = Folder::new(&args.run);
+    ensure!(run.model().exists(), "{} holds no trained model; train one first", run.path().display());
+    let settings: Settings = resolve(Some(&run.settings()), &[])?;
+    let policy = TrainedPolicy::load(&run.model())?;
+    let head = policy.head();
+    let candles = settings.data.load(&args.data)?;
+    let gpu = open()?;
+    let scaling = Scaling::Given(head.scaling.clone());
+    let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &scaling)?;
+    let bars = bars(args, &candles, &policy, data.first_bar())?;
+    if candles.timestamps[bars.start] < head.test_from {
+        eprintln!(
+            "warning: bars before {} were trained on; figures that include them say nothing about the future",
+            head.test_from
+        );
+    }
+    let targets = policy.targets(&gpu, &data, &bars)?;
+    let periods_per_year = settings
+        .data
+        .periods_per_year
+        .unwrap_or_else(|| infer_periods_per_year(&candles.timestamps));
+    let options = ReplayOptions {
+        costs: head.market.costs(),
+        starting_equity: STARTING_EQUITY,
+        bankruptcy_level: head.market.bankruptcy_level,
+        periods_per_year,
+    };
+    let backtest = Backtest::replay(&candles, bars, targets.view(), &options)?;
+
+    let out = Folder::new(args.out.as_deref().unwrap_or(run.path()));
+    std::fs::create_dir_all(out.path()).with_context(|| out.path().display().to_string())?;
+    phalanx::backtest::write(&backtest, out.path())?;
+    let summary = std::fs::read(run.summary()).with_context(|| run.summary().display().to_string())?;
+    let summary: Summary =
+        serde_json::from_slice(&summary).with_context(|| run.summary().display().to_string())?;
+    let curves = crate::metrics::curves(&run.metrics())?;
+    let page = render(&backtest, &curves, &info(&run, &policy, &summary))?;
+    write_atomically(&out.report(), page.as_bytes())?;
+    print(&backtest);
+    println!("The report is {}.", out.report().display());
+    Ok(())
+}
+
+/// The bars to trade: those held out, unless told otherwise.
+fn bars(args: &BacktestArgs, candles: &Candles, policy: &TrainedPolicy, first: usize) -> Result<Range<usize>> {
+    let date = |text: &Option<String>, name: &'static str| {
+        text.as_ref().map(|text| parse_timestamp(text).context(name)).transpose()
+    };
+    let from = date(&args.from, "--from")?.unwrap_or(policy.head().test_from);
+    let to = date(&args.to, "--to")?;
+    let start = candles.index_at_or_after(from).max(first);
+    let end = match to {
+        None => candles.bars(),
+        Some(to) => candles.timestamps.partition_point(|timestamp| *timestamp <= to),
+    };
+    ensure!(
+        end > start + 1,
+        "fewer than two bars to trade from {from} on; the candles run from {} to {}, and features exist from {} on",
+        candles.timestamps[0],
+        candles.timestamps[candles.bars() - 1],
+        candles.timestamps[first.min(candles.bars() - 1)],
+    );
+    Ok(start..end)
+}
+
+fn info(run: &Folder, policy: &TrainedPolicy, summary: &Summary) -> RunInfo {
+    let head = policy.head();
+    let name = run.path().file_name().unwrap_or_default().to_string_lossy();
+    let config = &head.config;
+    RunInfo {
+        title: name.into_owned(),
+        seed: config.seed,
+        adapter: summary.adapter.clone(),
+        precision: format!("{:?}", config.precision).to_lowercase(),
+        parameters: policy.parameters(),
+        env_steps: summary.env_steps,
+        wall_time: Duration::from_secs_f64(summary.seconds.max(0.0)),
+        training_period: Some((head.train_from, head.test_from)),
+        version: head.version.clone(),
+        more: vec![
+            ("Hidden layers".into(), format!("{:?}", config.hidden)),
+            ("Networks".into(), format!("{:?}", config.networks).to_lowercase()),
+            ("Discount".into(), config.gamma.to_string()),
+            ("Shorting".into(), if head.market.shorting { "allowed" } else { "not allowed" }.into()),
+        ],
+    }
+}
+
+fn print(backtest: &Backtest) {
+    let percent = |value: Option<f64>| value.map_or("-".into(), |v| format!("{:.2} %", v * 100.0));
+    let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.2}"));
+    let (own, hold) = (&backtest.metrics, &backtest.benchmark);
+    let rows = [
+        ("Total return", percent(Some(own.total_return)), percent(Some(hold.total_return))),
+        ("CAGR", percent(own.cagr), percent(hold.cagr)),
+        ("Sharpe", number(own.sharpe), number(hold.sharpe)),
+        ("Max drawdown", percent(Some(own.max_drawdown)), percent(Some(hold.max_drawdown))),
+        ("Trades", own.trades.to_string(), hold.trades.to_string()),
+    ];
+    println!("{:<14}{:>14}{:>16}", "", "agents", "buy and hold");
+    for (name, own, hold) in rows {
+        println!("{name:<14}{own:>14}{hold:>16}");
+    }
+}

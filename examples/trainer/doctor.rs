@@ -1,0 +1,96 @@
+//! `doctor`: what the GPU is and can do, which kernels it gets, and what training would take of its memory.
+
+use anyhow::Result;
+use phalanx::env::{Attached, Environment, Seat, Spec, TradingSettings, observation_size};
+use phalanx::gpu::{Budget, Gpu, Plan};
+use phalanx::mappo::{Config, Sizes};
+use phalanx::market::features::FEATURES;
+use phalanx::nn::{Layout, Shape};
+
+/// Name, backend and driver in one line.
+pub fn adapter(gpu: &Gpu) -> String {
+    let info = gpu.info();
+    let driver = [info.driver.as_str(), info.driver_info.as_str()].join(" ");
+    format!("{} ({}, {})", info.name, info.backend, driver.trim())
+}
+
+/// Sizes of the demo's market, without a market: a plan needs no candles.
+struct FourInstruments;
+
+impl Environment for FourInstruments {
+    fn spec(&self) -> Spec {
+        let actions = TradingSettings::default().positions.len() as u32;
+        Spec { agents: 4, obs_dim: observation_size(FEATURES.len()), actions }
+    }
+
+    fn truncations(&self, steps: u32) -> u32 {
+        steps.div_ceil(TradingSettings::default().episode_length)
+    }
+
+    fn plan(&self, envs: u32) -> Plan {
+        let mut plan = Plan::new();
+        plan.words("market state", phalanx::env::market::state_words(4, envs));
+        plan
+    }
+
+    fn attach(&self, _: &Gpu, _: &Seat<'_>) -> phalanx::Result<Attached> {
+        Ok(Attached { reset: Vec::new(), steps: Vec::new() })
+    }
+}
+
+pub fn doctor(open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
+    let gpu = open()?;
+    let limits = gpu.device().limits();
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1048576.0);
+    println!("Adapter       {}", adapter(&gpu));
+    println!("Kind          {:?}, kernels for {:?}", gpu.info().device_type, gpu.class());
+    println!("Features      {}", gpu.device().features());
+    let matrices = gpu.cooperative_matrices();
+    println!("Matrices      {}", if matrices.is_empty() { "none".into() } else { matrices.join("; ") });
+    println!("Binding       {}", mib(limits.max_storage_buffer_binding_size));
+    println!("Storage       {} buffers per kernel", limits.max_storage_buffers_per_shader_stage);
+    println!(
+        "Workgroup     {} invocations, {} bytes of memory",
+        limits.max_compute_invocations_per_workgroup, limits.max_compute_workgroup_storage_size
+    );
+
+    println!("\nKernels");
+    for (shader, variant) in phalanx::kernels(gpu.class()) {
+        let constants: Vec<_> =
+            variant.constants.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+        println!("  {:<24} workgroup {:>3}  {}", shader.name, variant.workgroup, constants.join(" "));
+    }
+
+    let config = Config::default();
+    let spec = FourInstruments.spec();
+    let shape = Shape {
+        agents: spec.agents,
+        obs_dim: spec.obs_dim,
+        actions: spec.actions,
+        hidden: config.hidden.clone(),
+        sharing: config.networks,
+    };
+    let layout = Layout::new(&shape)?;
+    let budget = Budget::of(&gpu, config.memory_budget_mb);
+    let sizes = Sizes::fit(&config, &FourInstruments, &layout, gpu.class(), &budget)?;
+    let plan = sizes.plan(&FourInstruments, &layout, &config, gpu.class());
+    println!(
+        "\nMemory plan for 4 instruments with default settings: {} of a budget of {}",
+        mib(plan.bytes()),
+        mib(budget.total)
+    );
+    println!(
+        "  {} environments x {} steps, {} micro-batches of {} rows, {} parameters",
+        sizes.envs,
+        sizes.steps,
+        sizes.micro_batches(),
+        sizes.micro_quads() * 4,
+        layout.parameters()
+    );
+    let mut entries = plan.entries().to_vec();
+    entries.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    for (name, bytes) in entries.iter().take(8) {
+        println!("  {name:<24} {:>12}", mib(*bytes));
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! `metrics.csv`: a line an iteration, written as it happens, and read again for the training curves.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use phalanx::mappo::Progress;
+use serde::{Deserialize, Serialize};
+
+use crate::report::TrainingCurves;
+
+/// One line. Empty returns: no episode ended in that iteration.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    pub iteration: u32,
+    pub env_steps: u64,
+    pub seconds: f64,
+    pub steps_per_second: f64,
+    pub mean_return: Option<f64>,
+    pub episodes: f32,
+    pub mean_length: Option<f64>,
+    pub terminated: f32,
+    pub mean_reward: f32,
+    pub policy_loss: f32,
+    pub value_loss: f32,
+    pub entropy: f32,
+    pub approx_kl: f32,
+    pub clip_fraction: f32,
+    pub actor_grad_norm: f32,
+    pub critic_grad_norm: f32,
+    pub learning_rate: f32,
+    pub value_mean: f32,
+    pub value_deviation: f32,
+    pub skipped_updates: f32,
+}
+
+impl Row {
+    pub fn new(progress: &Progress, seconds: f64) -> Self {
+        let record = progress.record;
+        let episodes = f64::from(record.episodes);
+        Self {
+            iteration: progress.iteration,
+            env_steps: progress.env_steps,
+            seconds,
+            steps_per_second: progress.steps_per_second,
+            mean_return: progress.mean_return(),
+            episodes: record.episodes,
+            mean_length: (episodes > 0.0).then(|| f64::from(record.episode_steps) / episodes),
+            terminated: record.terminated,
+            mean_reward: record.reward,
+            policy_loss: record.policy_loss,
+            value_loss: record.value_loss,
+            entropy: record.entropy,
+            approx_kl: record.approx_kl,
+            clip_fraction: record.clip_fraction,
+            actor_grad_norm: record.actor_norm,
+            critic_grad_norm: record.critic_norm,
+            learning_rate: record.learning_rate,
+            value_mean: record.value_mean,
+            value_deviation: record.value_deviation,
+            skipped_updates: record.skipped,
+        }
+    }
+}
+
+/// Appends rows and flushes each, so that a run that is stopped leaves what it had.
+pub struct Writer(csv::Writer<File>);
+
+impl Writer {
+    pub fn create(path: &Path) -> Result<Self> {
+        let file = csv::Writer::from_path(path).with_context(|| path.display().to_string())?;
+        Ok(Self(file))
+    }
+
+    pub fn write(&mut self, row: &Row) -> Result<()> {
+        self.0.serialize(row).context("writing metrics.csv")?;
+        self.0.flush().context("writing metrics.csv")
+    }
+}
+
+/// Reads a run's curves.
+pub fn curves(path: &Path) -> Result<TrainingCurves> {
+    let mut reader = csv::Reader::from_path(path).with_context(|| path.display().to_string())?;
+    let rows: Vec<Row> =
+        reader.deserialize().collect::<Result<_, _>>().with_context(|| path.display().to_string())?;
+    type Column = (&'static str, &'static str, fn(&Row) -> f64);
+    let columns: [Column; 7] = [
+        (
+            "Mean return",
+            "Sum of the rewards of the episodes that ended in an iteration, mean over agents.",
+            |row| row.mean_return.unwrap_or(f64::NAN),
+        ),
+        ("Policy loss", "Clipped surrogate; hovers around zero while the policy moves in small steps.", |row| {
+            f64::from(row.policy_loss)
+        }),
+        ("Value loss", "How far the critic's forecast of returns is off, in units of their spread.", |row| {
+            f64::from(row.value_loss)
+        }),
+        ("Entropy", "Undecidedness of the policy in nats; falls as it commits itself.", |row| f64::from(row.entropy)),
+        ("Approximate KL", "How far an update moves the policy from the one that acted.", |row| {
+            f64::from(row.approx_kl)
+        }),
+        ("Actor gradient norm", "Before clipping, at the last update of an iteration.", |row| {
+            f64::from(row.actor_grad_norm)
+        }),
+        ("Critic gradient norm", "Before clipping, at the last update of an iteration.", |row| {
+            f64::from(row.critic_grad_norm)
+        }),
+    ];
+    let curve = |(name, caption, value): Column| {
+        (name.to_string(), caption.to_string(), rows.iter().map(value).collect())
+    };
+    Ok(TrainingCurves {
+        env_steps: rows.iter().map(|row| row.env_steps as f64).collect(),
+        curves: columns.into_iter().map(curve).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use phalanx::ppo::finish::Record;
+
+    #[test]
+    fn rows_come_back_as_curves_and_missing_returns_as_gaps() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        let mut writer = Writer::create(&path).unwrap();
+        for (iteration, episodes) in [(1u32, 0.0f32), (2, 4.0)] {
+            let record = Record { episodes, return_sum: 10.0, entropy: 0.5, ..Record::default() };
+            let env_steps = u64::from(iteration) * 100;
+            let progress = Progress { iteration, env_steps, steps_per_second: 50.0, record };
+            writer.write(&Row::new(&progress, 1.0)).unwrap();
+        }
+        let curves = curves(&path).unwrap();
+        assert_eq!(curves.env_steps, [100.0, 200.0]);
+        assert!(curves.curves[0].2[0].is_nan());
+        assert_eq!(curves.curves[0].2[1], 2.5);
+        assert_eq!(curves.curves[3].2, [0.5, 0.5]);
+    }
+}

@@ -1,0 +1,63 @@
+//! The report of a run: one HTML file that needs nothing else, neither network nor script.
+
+mod axis;
+mod charts;
+mod format;
+mod page;
+mod plot;
+mod words;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use jiff::civil::DateTime;
+use phalanx::backtest::Backtest;
+
+/// What was recorded while training.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TrainingCurves {
+    /// Environment steps taken at each record.
+    pub env_steps: Vec<f64>,
+    /// Name, one sentence of explanation, and a value per record. A value that is not finite is a gap.
+    pub curves: Vec<(String, String, Vec<f64>)>,
+}
+
+/// What a reader needs in order to judge or repeat the run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunInfo {
+    /// Name of the run, shown above the headline.
+    pub title: String,
+    /// Seed of all random numbers.
+    pub seed: u64,
+    /// The GPU and its backend.
+    pub adapter: String,
+    /// Storage precision of the networks.
+    pub precision: String,
+    /// Trainable parameters of all networks.
+    pub parameters: u64,
+    /// Environment steps trained on.
+    pub env_steps: u64,
+    /// Wall-clock time of the training.
+    pub wall_time: Duration,
+    /// First and last bar of the training data.
+    pub training_period: Option<(DateTime, DateTime)>,
+    /// Version of the crate.
+    pub version: String,
+    /// Further facts: name, value.
+    pub more: Vec<(String, String)>,
+}
+
+/// Renders the report as one self-contained HTML document.
+///
+/// # Errors
+/// If a training curve has another length than `env_steps`, or a plot cannot be drawn.
+pub fn render(backtest: &Backtest, training: &TrainingCurves, run: &RunInfo) -> Result<String> {
+    for (name, _, values) in &training.curves {
+        let (got, wanted) = (values.len(), training.env_steps.len());
+        ensure!(got == wanted, "training curve `{name}` has {got} values for {wanted} records of env_steps");
+    }
+    Ok(page::page(backtest, training, run)?.into_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! The page around the plots.
+
+use anyhow::Result;
+use jiff::civil::DateTime;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use phalanx::backtest::{Backtest, Metrics};
+
+use super::format::{UNDEFINED, duration, moment, money, number, percent, signed_percent};
+use super::{RunInfo, TrainingCurves, charts, plot, words};
+
+const STYLE: &str = include_str!("style.css");
+
+pub fn page(backtest: &Backtest, training: &TrainingCurves, run: &RunInfo) -> Result<Markup> {
+    let headline = words::headline(backtest);
+    Ok(html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (run.title) " – " (headline) }
+                style { (PreEscaped(STYLE)) (PreEscaped(plot::colour_rules())) }
+            }
+            body {
+                header {
+                    p.eyebrow { (run.title) " · held-out backtest, " (period(backtest)) }
+                    h1 { (headline) }
+                    p.lede { (words::verdict(backtest)) }
+                    (tiles(&backtest.metrics, &backtest.benchmark))
+                }
+                main {
+                    section.columns {
+                        div.account { (account(backtest)?) }
+                        div { (figures(&backtest.metrics, &backtest.benchmark)) }
+                    }
+                    (curves(backtest, training, run)?)
+                    section {
+                        h2 { "The run" }
+                        (facts(backtest, run))
+                    }
+                }
+                footer {
+                    p.note { (words::caution(backtest)) }
+                }
+            }
+        }
+    })
+}
+
+fn tiles(own: &Metrics, hold: &Metrics) -> Markup {
+    let tiles = [
+        ("Total return", signed_percent(own.total_return), signed_percent(hold.total_return)),
+        ("Sharpe ratio", plain(own.sharpe), plain(hold.sharpe)),
+        ("Deepest fall", percent(own.max_drawdown), percent(hold.max_drawdown)),
+        ("Trades", number(own.trades as f64, 0), number(hold.trades as f64, 0)),
+    ];
+    html! {
+        dl.tiles {
+            @for (name, own, hold) in tiles {
+                div {
+                    dt { (name) }
+                    dd.value { (own) }
+                    dd.other { "buy-and-hold " (hold) }
+                }
+            }
+        }
+    }
+}
+
+fn account(backtest: &Backtest) -> Result<Markup> {
+    Ok(html! {
+        h2 { "The account" }
+        p.intro { "Decisions are made after a bar’s close and filled at the next open, with commission and slippage." }
+        figure {
+            figcaption { strong { "Equity" } (lines()) }
+            (PreEscaped(charts::equity(backtest)?))
+        }
+        figure {
+            figcaption { strong { "Drawdown" } "Distance from the highest value so far. " (lines()) }
+            (PreEscaped(charts::drawdown(backtest)?))
+        }
+        figure {
+            figcaption {
+                strong { "Positions" }
+                "Held at each close, long above the middle and short below, with the share of bars. "
+                div {
+                    span.key { i.box.long {} "long" }
+                    span.key { i.box.short {} "short" }
+                    span.key { i.box.flat {} "flat" }
+                }
+            }
+            (PreEscaped(charts::positions(backtest)?))
+        }
+    })
+}
+
+fn lines() -> Markup {
+    html! {
+        div {
+            span.key { i.strategy {} "agents" }
+            span.key { i.benchmark {} "buy-and-hold" }
+        }
+    }
+}
+
+/// How a row of the table shows its figure of an account.
+type Show<'a> = &'a dyn Fn(&Metrics) -> String;
+
+fn figures(own: &Metrics, hold: &Metrics) -> Markup {
+    let share = |value: Option<f64>| value.map_or(UNDEFINED.into(), percent);
+    let growth = |value: Option<f64>| value.map_or(UNDEFINED.into(), signed_percent);
+    let whole = |value: usize| number(value as f64, 0);
+    let rows: [(&str, Show); 14] = [
+        ("Total return", &|m| signed_percent(m.total_return)),
+        ("Return a year", &|m| growth(m.cagr)),
+        ("Volatility a year", &|m| share(m.volatility)),
+        ("Sharpe ratio", &|m| plain(m.sharpe)),
+        ("Sortino ratio", &|m| plain(m.sortino)),
+        ("Deepest fall", &|m| percent(m.max_drawdown)),
+        ("Longest under water, bars", &|m| whole(m.max_drawdown_bars)),
+        ("Calmar ratio", &|m| plain(m.calmar)),
+        ("Winning bars", &|m| share(m.win_rate)),
+        ("Turnover a bar", &|m| share(m.turnover)),
+        ("Time invested", &|m| percent(m.exposure)),
+        ("Trades", &|m| whole(m.trades)),
+        ("Commission", &|m| money(m.commission)),
+        ("Slippage", &|m| money(m.slippage)),
+    ];
+    html! {
+        h2 { "The figures" }
+        p.intro { "Both accounts paid the same costs on the same " (whole(own.bars)) " bars." }
+        table {
+            thead { tr {
+                    td {} th scope="col" { "Agents" } th scope="col" { "Buy-and-hold" } } }
+            tbody {
+                @for (name, show) in rows {
+                    tr { th scope="row" { (name) } td { (show(own)) } td { (show(hold)) } }
+                }
+            }
+        }
+        details {
+            summary { "How these are computed" }
+            p { "Simple returns a bar, no risk-free rate. Sharpe: mean over standard deviation. Sortino: mean over the root mean square of the losses of all bars. Both are scaled to a year." }
+            p { "Calmar: return a year over the deepest fall. Winning bars: gains among the bars that moved. Turnover: traded value over the mean value held at the last two closes. Time invested: mean share of bars with a position, over the instruments." }
+            p { "A dash (" (UNDEFINED) ") is a figure that this account does not define, such as a ratio without any deviation." }
+        }
+    }
+}
+
+fn curves(backtest: &Backtest, training: &TrainingCurves, run: &RunInfo) -> Result<Markup> {
+    let mut figures = Vec::new();
+    for (name, caption, values) in &training.curves {
+        figures.push((name, caption, charts::training(&training.env_steps, name, values)?));
+    }
+    Ok(html! {
+        section {
+            h2 { "Training" }
+            @if figures.is_empty() {
+                p.intro { "No curve was recorded." }
+            } @else {
+                p.intro { "Over environment steps. " (words::separation(backtest, run)) }
+            }
+            div.curves {
+                @for (name, caption, svg) in figures {
+                    figure {
+                        figcaption { strong { (name) } (caption) }
+                        @match svg {
+                            Some(svg) => (PreEscaped(svg)),
+                            None => div.empty { "No value of this curve is a number." },
+                        }
+                    }
+                }
+            }
+        }
+    })
+}
+
+fn facts(backtest: &Backtest, run: &RunInfo) -> Markup {
+    let count = |value: u64| number(value as f64, 0);
+    let bps = |value: f64| format!("{value} bps");
+    let costs = backtest.costs;
+    let mut facts = vec![
+        ("Instruments", backtest.symbols.join(", ")),
+        ("Held-out period", period(backtest)),
+        ("Costs", format!("commission {}, slippage {}", bps(costs.commission_bps), bps(costs.slippage_bps))),
+        ("Bars a year", number(backtest.periods_per_year, 0)),
+        ("Seed", run.seed.to_string()),
+        ("Adapter", run.adapter.clone()),
+        ("Precision", run.precision.clone()),
+        ("Parameters", count(run.parameters)),
+        ("Environment steps", count(run.env_steps)),
+        ("Wall time", duration(run.wall_time)),
+        ("phalanx", run.version.clone()),
+    ];
+    if let Some((first, last)) = run.training_period {
+        facts.insert(1, ("Training period", between(first, last)));
+    }
+    facts.extend(run.more.iter().map(|(name, value)| (name.as_str(), value.clone())));
+    html! {
+        dl.facts {
+            @for (name, value) in facts {
+                div { dt { (name) } dd { (value) } }
+            }
+        }
+    }
+}
+
+fn period(backtest: &Backtest) -> String {
+    match (backtest.timestamps.first(), backtest.timestamps.last()) {
+        (Some(first), Some(last)) => between(*first, *last),
+        _ => UNDEFINED.into(),
+    }
+}
+
+fn between(first: DateTime, last: DateTime) -> String {
+    format!("{} to {}", moment(first), moment(last))
+}
+
+fn plain(value: Option<f64>) -> String {
+    value.map_or(UNDEFINED.into(), |value| number(value, 2))
+}

@@ -1,0 +1,193 @@
+use jiff::{ToSpan, civil::date};
+use ndarray::Array2;
+use phalanx::backtest::ReplayOptions;
+use phalanx::env::ledger::Costs;
+use phalanx::market::Candles;
+
+use super::*;
+
+/// A backtest of instruments that wave about, with the target `decide(bar, instrument)`.
+fn backtest(symbols: &[&str], bars: usize, decide: impl Fn(usize, usize) -> f64) -> Backtest {
+    let start = date(2022, 5, 2).at(0, 0, 0, 0);
+    let wave =
+        |(i, bar): (usize, usize)| 100.0 + 30.0 * (bar as f64 / 9.0 + i as f64).sin() + bar as f64 * 0.05;
+    let prices = Array2::from_shape_fn((symbols.len(), bars), wave);
+    let candles = Candles {
+        symbols: symbols.iter().map(ToString::to_string).collect(),
+        timestamps: (0..bars as i64).map(|day| start + day.days()).collect(),
+        open: prices.clone(),
+        high: prices.clone(),
+        low: prices.clone(),
+        close: prices,
+        volume: None,
+    };
+    let targets = Array2::from_shape_fn((bars - 1, symbols.len()), |(bar, i)| decide(bar, i));
+    let options = ReplayOptions {
+        costs: Costs::default(),
+        starting_equity: 10_000.0,
+        bankruptcy_level: 0.1,
+        periods_per_year: 252.0,
+    };
+    Backtest::replay(&candles, 0..bars, targets.view(), &options).unwrap()
+}
+
+fn training() -> TrainingCurves {
+    let env_steps: Vec<f64> = (0..40).map(|i| f64::from(i) * 25_600.0).collect();
+    let noisy = |i: usize| if i % 7 == 3 { f64::NAN } else { (i as f64).sqrt() };
+    let curves = vec![
+        ("Mean return".into(), "Reward of an episode.".into(), (0..40).map(noisy).collect()),
+        ("Approx KL".into(), "How far the policy moved.".into(), vec![f64::NAN; 40]),
+        ("Entropy".into(), "How undecided the policy is.".into(), vec![1.0986; 40]),
+    ];
+    TrainingCurves { env_steps, curves }
+}
+
+fn run() -> RunInfo {
+    RunInfo {
+        title: "Demo".into(),
+        seed: 7,
+        adapter: "llvmpipe <Vulkan>".into(),
+        precision: "f16".into(),
+        parameters: 123_456,
+        env_steps: 1_024_000,
+        wall_time: Duration::from_secs(3_725),
+        training_period: Some((date(2018, 1, 2).at(0, 0, 0, 0), date(2022, 4, 29).at(0, 0, 0, 0))),
+        version: "0.1.0".into(),
+        more: vec![("Episodes".into(), "2,048".into())],
+    }
+}
+
+fn check(page: &str) {
+    assert!(page.starts_with("<!DOCTYPE html>"));
+    assert!(!page.contains("NaN") && !page.contains("inf,") && !page.contains(">inf"), "no made-up numbers");
+    let outside = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
+    for request in ["http", "//", "@import", "url(", "src=", "href=", "<script"] {
+        assert!(!outside.contains(request), "the page must not need `{request}`");
+    }
+    assert_eq!(page.matches("<svg").count(), page.matches("role=\"img\"").count());
+    assert_eq!(page.matches("<svg").count(), page.matches("aria-label=\"").count());
+    for section in ["Equity", "Drawdown", "Positions", "The figures", "Training", "The run", "proves little"]
+    {
+        assert!(page.contains(section), "{section}");
+    }
+}
+
+#[test]
+fn everything_is_on_the_page() {
+    let backtest = backtest(&["AAA", "BBB"], 400, |bar, i| [1.0, 0.0, -1.0][(bar / 20 + i) % 3]);
+    let page = render(&backtest, &training(), &run()).unwrap();
+    check(&page);
+    for text in [
+        "lang=\"en\"",
+        "name=\"viewport\"",
+        "prefers-color-scheme: dark",
+        "AAA, BBB",
+        "Buy-and-hold",
+        "Sortino ratio",
+        "123,456",
+        "1,024,000",
+        "llvmpipe &lt;Vulkan&gt;",
+        "f16",
+        "1\u{a0}h 02\u{a0}min",
+        "2 January 2018 to 29 April 2022",
+        "commission 5 bps, slippage 2 bps",
+        "Episodes",
+        "Mean return",
+        "How far the policy moved.",
+        "No value of this curve is a number.",
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
+    assert_eq!(page.matches("<svg").count(), 5, "three of the account, two of three curves");
+}
+
+#[test]
+fn every_colour_of_the_plots_follows_the_scheme() {
+    let backtest = backtest(&["AAA"], 300, |bar, _| [1.0, -1.0, 0.0][bar / 9 % 3]);
+    let page = render(&backtest, &training(), &run()).unwrap();
+    let body = page.split_once("</style>").unwrap().1;
+    let rules = plot::colour_rules();
+    for part in body.split("=\"#").skip(1) {
+        assert!(rules.contains(&format!("=\"#{}\"", &part[..6])), "{}", &part[..6]);
+    }
+    let style = include_str!("style.css");
+    for (_, name, colour) in plot::PALETTE {
+        let (hex, variable) =
+            (format!("{:02x}{:02x}{:02x}", colour.0, colour.1, colour.2), format!("--{name}: #"));
+        assert_eq!(style.matches(&variable).count(), 2, "{variable} in the light and in the dark scheme");
+        assert!(style.contains(&format!("{variable}{hex};")), "{name} is #{hex} in the light scheme");
+    }
+}
+
+#[test]
+fn symbols_and_names_are_escaped() {
+    let backtest = backtest(&["<b>&\"A", "'x'<script>"], 30, |_, _| 1.0);
+    let mut training = training();
+    training.curves[0].0 = "<i>\"return\"".into();
+    let page = render(&backtest, &training, &RunInfo { title: "<u>".into(), ..run() }).unwrap();
+    check(&page);
+    for raw in ["<b>", "<i>\"", "<u>", "&\"A"] {
+        assert!(!page.contains(raw), "{raw}");
+    }
+    assert!(page.contains("&lt;b&gt;&amp;&quot;A"));
+}
+
+#[test]
+fn verdicts_are_honest() {
+    let verdict = |backtest: &Backtest| {
+        let page = render(backtest, &training(), &run()).unwrap();
+        check(&page);
+        page
+    };
+    let none = verdict(&backtest(&["AAA"], 60, |_, _| 0.0));
+    assert!(none.contains("The agents never traded") && none.contains("stayed at 10,000"));
+    assert!(none.contains("always flat"));
+
+    let hold = verdict(&backtest(&["AAA"], 60, |_, _| 1.0));
+    assert!(hold.contains("Level with buy-and-hold") && hold.contains("holding AAA"));
+
+    // Short into the rise of the first 14 bars.
+    let lost = verdict(&backtest(&["AAA"], 15, |_, _| -1.0));
+    assert!(lost.contains("A loss, and behind buy-and-hold") && lost.contains("short 100%"));
+    assert!(lost.contains("percentage points behind"));
+
+    // Long while it rises, flat while it falls.
+    let won = verdict(&backtest(&["AAA"], 43, |bar, _| if bar < 13 { 1.0 } else { 0.0 }));
+    assert!(won.contains("Ahead of buy-and-hold") && won.contains("percentage points ahead"));
+
+    let ruined = verdict(&backtest(&["AAA"], 15, |_, _| -8.0));
+    assert!(ruined.contains("The account went bankrupt") && ruined.contains("closed for good on"));
+}
+
+#[test]
+fn the_smallest_and_the_longest() {
+    check(&render(&backtest(&["AAA"], 2, |_, _| 1.0), &TrainingCurves::default(), &run()).unwrap());
+    let one = backtest(&["AAA"], 50, |bar, _| f64::from(u8::from(bar > 30)));
+    assert_eq!(one.trades.len(), 1);
+    check(&render(&one, &training(), &run()).unwrap());
+    let long = backtest(&["AAA", "BBB", "CCC"], 20_000, |bar, i| [1.0, 0.0, -1.0][(bar * 7 + i) % 11 % 3]);
+    let page = render(&long, &training(), &run()).unwrap();
+    check(&page);
+    assert!(page.len() < 400_000, "{} bytes", page.len());
+}
+
+#[test]
+fn training_on_the_held_out_period_is_not_hidden() {
+    let backtest = backtest(&["AAA"], 20, |_, _| 1.0);
+    let page =
+        |training_period| render(&backtest, &training(), &RunInfo { training_period, ..run() }).unwrap();
+    assert!(page(run().training_period).contains("ended before the held-out period began"));
+    let overlap = run().training_period.map(|(first, _)| (first, backtest.timestamps[3]));
+    assert!(page(overlap).contains("Beware"));
+    let unknown = page(None);
+    assert!(!unknown.contains("Beware") && !unknown.contains("ended before"));
+}
+
+#[test]
+fn a_curve_of_another_length_is_named() {
+    let mut training = training();
+    training.curves[2].2.pop();
+    let backtest = backtest(&["AAA"], 20, |_, _| 1.0);
+    let error = render(&backtest, &training, &run()).unwrap_err().to_string();
+    assert!(error.contains("`Entropy` has 39 values for 40"), "{error}");
+}

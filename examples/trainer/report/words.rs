@@ -1,0 +1,115 @@
+//! The verdict on a backtest, in plain words.
+
+use phalanx::backtest::Backtest;
+
+use super::RunInfo;
+use super::format::{moment, money, number, percent, signed_percent};
+
+/// Total returns closer than this are called level: 0.05 percentage points.
+const LEVEL: f64 = 5e-4;
+
+/// The headline: how the agents did against buy-and-hold.
+pub fn headline(backtest: &Backtest) -> &'static str {
+    let (own, hold) = (backtest.metrics.total_return, backtest.benchmark.total_return);
+    if backtest.bankrupt_at.is_some() {
+        "The account went bankrupt"
+    } else if backtest.trades.is_empty() {
+        "The agents never traded"
+    } else if (own - hold).abs() < LEVEL {
+        "Level with buy-and-hold"
+    } else if own > hold {
+        if own > 0.0 { "Ahead of buy-and-hold" } else { "A loss, but smaller than buy-and-hold’s" }
+    } else if own > 0.0 {
+        "A gain, but behind buy-and-hold"
+    } else {
+        "A loss, and behind buy-and-hold"
+    }
+}
+
+/// Two or three sentences with the numbers behind the headline.
+pub fn verdict(backtest: &Backtest) -> String {
+    let (own, hold) = (&backtest.metrics, &backtest.benchmark);
+    let end = |curve: &[f64]| money(curve.last().copied().unwrap_or(f64::NAN));
+    let start = money(backtest.starting_equity);
+    let bars = number(own.bars as f64, 0);
+    let account = match backtest.bankrupt_at {
+        Some(date) => format!(
+            "The account of {start} fell to {} and was closed for good on {}.",
+            end(&backtest.equity),
+            moment(date)
+        ),
+        None if backtest.trades.is_empty() => {
+            format!("In {bars} bars the agents placed no order, so the account stayed at {start}.")
+        }
+        None => format!(
+            "In {bars} bars the agents turned {start} into {} ({}), costs included.",
+            end(&backtest.equity),
+            signed_percent(own.total_return)
+        ),
+    };
+    let what = match &backtest.symbols[..] {
+        [symbol] => symbol.clone(),
+        symbols => format!("the same {} instruments in equal parts", symbols.len()),
+    };
+    let benchmark = format!(
+        "Buying and holding {what} would have turned {start} into {} ({}).",
+        end(&backtest.benchmark_equity),
+        signed_percent(hold.total_return)
+    );
+    let gap = own.total_return - hold.total_return;
+    let comparison = if gap.abs() < LEVEL {
+        "The two ended level;".to_owned()
+    } else {
+        let points = number(gap.abs() * 100.0, 1);
+        format!("The agents ended {points} percentage points {};", if gap > 0.0 { "ahead" } else { "behind" })
+    };
+    let (fall, other) = (percent(-own.max_drawdown), percent(-hold.max_drawdown));
+    format!("{account} {benchmark} {comparison} their deepest fall from a peak was {fall}, against {other}.")
+}
+
+/// Whether the training data ended before the held-out period began.
+pub fn separation(backtest: &Backtest, run: &RunInfo) -> &'static str {
+    match (run.training_period, backtest.timestamps.first()) {
+        (Some((_, last)), Some(first)) if last < *first => {
+            "The training data ended before the held-out period began."
+        }
+        (Some(_), Some(_)) => "Beware: the training data does not end before the held-out period begins.",
+        _ => "",
+    }
+}
+
+/// How little one period proves, with the standard error of its Sharpe ratio: sqrt((1 + s^2/2) / N) sqrt(P),
+/// s the Sharpe ratio a bar (A. W. Lo, "The Statistics of Sharpe Ratios", 2002, independent returns).
+pub fn caution(backtest: &Backtest) -> String {
+    let years = backtest.metrics.bars as f64 / backtest.periods_per_year;
+    let mut text = format!(
+        "This is one held-out period of {} and one training run. Another seed or another period can turn the \
+         result around, and past performance of one held-out period proves little about the next.",
+        span(years)
+    );
+    if let Some(sharpe) = backtest.metrics.sharpe {
+        let bar = sharpe / backtest.periods_per_year.sqrt();
+        let error = ((1.0 + bar * bar / 2.0) / years).sqrt();
+        text += &format!(
+            " From this many bars a Sharpe ratio is known to about ±{} (one standard error): the agents’ {} can \
+             hardly be told apart from anything between {} and {}.",
+            number(error, 2),
+            number(sharpe, 2),
+            number(sharpe - 2.0 * error, 1),
+            number(sharpe + 2.0 * error, 1)
+        );
+    }
+    if years < 1.0 {
+        text += " Annual figures extrapolate from less than a year.";
+    }
+    text
+}
+
+fn span(years: f64) -> String {
+    let (value, unit) = match years {
+        years if years >= 1.0 => (years, "years"),
+        years if years * 12.0 >= 1.0 => (years * 12.0, "months"),
+        years => (years * 365.25, "days"),
+    };
+    format!("{} {unit}", number(value, 1))
+}

@@ -1,0 +1,160 @@
+//! A run: its settings and the files in its folder.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use phalanx::env::TradingSettings;
+use phalanx::mappo::Config;
+use phalanx::market::{Candles, GapPolicy, Splits, parse_timestamp};
+use serde::{Deserialize, Serialize};
+
+/// All settings of a run, as the configuration file has them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Candles and their split.
+    pub data: DataSettings,
+    /// Rules of the market.
+    pub market: TradingSettings,
+    /// The algorithm.
+    pub mappo: Config,
+}
+
+/// Candles and their split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataSettings {
+    /// What to do when instruments lack bars that others have: reject, drop or forward-fill.
+    pub gaps: GapPolicy,
+    /// The first share of the bars is trained on, the rest held out.
+    pub train_fraction: f64,
+    /// First held-out bar, in place of the fraction.
+    pub test_from: Option<String>,
+    /// Bars of a year, for annualised figures; inferred from the timestamps when not given.
+    pub periods_per_year: Option<f64>,
+}
+
+impl Default for DataSettings {
+    fn default() -> Self {
+        Self { gaps: GapPolicy::default(), train_fraction: 0.75, test_from: None, periods_per_year: None }
+    }
+}
+
+impl DataSettings {
+    /// Reads the candles, by these settings.
+    pub fn load(&self, paths: &[PathBuf]) -> Result<Candles> {
+        Ok(Candles::load(paths, self.gaps)?)
+    }
+
+    /// Cuts them into training and held-out bars.
+    pub fn split(&self, candles: &Candles) -> Result<Splits> {
+        let splits = match &self.test_from {
+            Some(date) => Splits::by_date(candles, parse_timestamp(date).context("setting `data.test_from`")?),
+            None => Splits::by_fraction(candles.bars(), self.train_fraction),
+        };
+        Ok(splits?)
+    }
+}
+
+/// Where the files of a run are.
+#[derive(Clone, Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_path_buf())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn settings(&self) -> PathBuf {
+        self.0.join("config.toml")
+    }
+
+    pub fn model(&self) -> PathBuf {
+        self.0.join("model.safetensors")
+    }
+
+    pub fn metrics(&self) -> PathBuf {
+        self.0.join("metrics.csv")
+    }
+
+    pub fn summary(&self) -> PathBuf {
+        self.0.join("training.json")
+    }
+
+    pub fn report(&self) -> PathBuf {
+        self.0.join("report.html")
+    }
+
+    /// Creates the folder for a new run; with `force` a run that is there is removed, but nothing else.
+    pub fn create(&self, force: bool) -> Result<()> {
+        let taken = [self.settings(), self.model(), self.metrics()].into_iter().find(|file| file.exists());
+        if let Some(file) = taken {
+            anyhow::ensure!(
+                force,
+                "{} holds a run already ({}); choose another folder with --out, or replace it with --force",
+                self.0.display(),
+                file.file_name().unwrap_or_default().to_string_lossy()
+            );
+            let results = ["metrics.json", "equity.csv", "trades.csv", "report.html", "training.json"];
+            let results = results.into_iter().map(|name| self.0.join(name));
+            for file in results.chain([self.settings(), self.model(), self.metrics()]) {
+                if file.exists() {
+                    std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
+                }
+            }
+        }
+        std::fs::create_dir_all(&self.0).with_context(|| self.0.display().to_string())
+    }
+}
+
+/// What is known once training has ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Summary {
+    /// GPU and backend.
+    pub adapter: String,
+    /// Environment steps trained on.
+    pub env_steps: u64,
+    /// Wall time in seconds.
+    pub seconds: f64,
+    /// Bytes of GPU memory planned.
+    pub gpu_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_not_overwritten_by_accident() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = Folder::new(&parent.path().join("run"));
+        folder.create(false).unwrap();
+        folder.create(false).unwrap();
+        std::fs::write(folder.model(), "weights").unwrap();
+        std::fs::write(folder.path().join("notes.txt"), "mine").unwrap();
+        let error = folder.create(false).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors") && error.contains("--force"), "{error}");
+        folder.create(true).unwrap();
+        assert!(!folder.model().exists() && folder.path().join("notes.txt").exists());
+    }
+
+    #[test]
+    fn settings_survive_the_file_and_unknown_keys_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        let settings: Settings = crate::settings::resolve(
+            None,
+            &["mappo.gamma=0.9".into(), "data.test_from=\"2011-01-03\"".into(), "market.shorting=false".into()],
+        )
+        .unwrap();
+        assert_eq!((settings.mappo.gamma, settings.market.shorting), (0.9, false));
+        crate::settings::write_resolved(&path, &settings).unwrap();
+        assert_eq!(crate::settings::resolve::<Settings>(Some(&path), &[]).unwrap(), settings);
+        let error = crate::settings::resolve::<Settings>(None, &["mappo.gama=0.9".into()]).unwrap_err();
+        assert!(format!("{error:#}").contains("did you mean `mappo.gamma`"), "{error:#}");
+    }
+}

@@ -1,0 +1,225 @@
+// One bar for all environments: orders decided after bar t fill at the open of t+1, the account is marked at its close.
+// One invocation owns one environment: one account, N instruments. The accounting is that of env::ledger.
+
+import package::constants::WG;
+import package::lib::numeric::{add_compensated, log1p};
+import package::lib::random::{threefry, unit};
+
+struct Market {
+    step: u32,
+    steps: u32,
+    envs: u32,
+    agents: u32,
+    features: u32,
+    actions: u32,
+    // 1: start all episodes afresh, write slot 0, do nothing else.
+    reset: u32,
+    // Episodes start at first + floor(u * starts) and last `length` steps.
+    first: u32,
+    starts: u32,
+    length: u32,
+    // Where prices begin in the data, f32s: [bar][instrument][open, close], relative to base[instrument].
+    prices: u32,
+    base: u32,
+    seed_low: u32,
+    seed_high: u32,
+    commission: f32,
+    slippage: f32,
+    // Equity, as a fraction of the starting equity, at which an account is closed.
+    bankruptcy: f32,
+    own_weight: f32,
+    reward_scale: f32,
+    drawdown_penalty: f32,
+    // Allowed actions, a bit each.
+    mask: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
+    // Target level of each action, four a vec4.
+    levels: array<vec4<f32>, 8>,
+}
+
+@group(0) @binding(0) var<uniform> p: Market;
+@group(0) @binding(1) var<storage, read> data: array<f32>;
+@group(0) @binding(2) var<storage, read> actions: array<u32>;
+@group(0) @binding(3) var<storage, read_write> state: array<f32>;
+@group(0) @binding(4) var<storage, read_write> observations: array<f32>;
+@group(0) @binding(5) var<storage, read_write> rewards: array<f32>;
+@group(0) @binding(6) var<storage, read_write> signals: array<u32>;
+@group(0) @binding(7) var<storage, read_write> episodes: array<f32>;
+
+// Fields of the state, `[field][env]`. Equity is in units of the starting equity and kept as a sum with its rounding
+// error, so that thousands of bars neither create nor lose money.
+const EQUITY: u32 = 0u;
+const EQUITY_REST: u32 = 1u;
+const PEAK: u32 = 2u;
+const RETURN: u32 = 3u;
+const BAR: u32 = 4u;
+const TAKEN: u32 = 5u;
+const EPISODE: u32 = 6u;
+const CUT: u32 = 7u;
+const QUANTITY: u32 = 8u;
+
+fn field(index: u32, env: u32) -> f32 {
+    return state[index * p.envs + env];
+}
+
+fn set_field(index: u32, env: u32, value: f32) {
+    state[index * p.envs + env] = value;
+}
+
+fn count(index: u32, env: u32) -> u32 {
+    return bitcast<u32>(state[index * p.envs + env]);
+}
+
+fn set_count(index: u32, env: u32, value: u32) {
+    state[index * p.envs + env] = bitcast<f32>(value);
+}
+
+fn level_field(agent: u32) -> u32 {
+    return QUANTITY + p.agents + agent;
+}
+
+fn open_price(bar: u32, agent: u32) -> f32 {
+    return data[p.prices + (bar * p.agents + agent) * 2u];
+}
+
+fn close_price(bar: u32, agent: u32) -> f32 {
+    return data[p.prices + (bar * p.agents + agent) * 2u + 1u];
+}
+
+fn begin(env: u32) {
+    let episode = count(EPISODE, env);
+    let bits = threefry(vec2<u32>(p.seed_low, p.seed_high), vec2<u32>(episode, env));
+    let offset = min(u32(unit(bits.x) * f32(p.starts)), p.starts - 1u);
+    set_field(EQUITY, env, 1.0);
+    set_field(EQUITY_REST, env, 0.0);
+    set_field(PEAK, env, 1.0);
+    set_field(RETURN, env, 0.0);
+    set_count(BAR, env, p.first + offset);
+    set_count(TAKEN, env, 0u);
+    set_count(EPISODE, env, episode + 1u);
+    for (var a = 0u; a < p.agents; a++) {
+        set_field(QUANTITY + a, env, 0.0);
+        set_field(level_field(a), env, 0.0);
+    }
+}
+
+// What agent a sees at the close of the current bar: the features of that bar, the level it holds, and the weight of its
+// position in its share of the account.
+fn observe(env: u32, slot: u32) {
+    let bar = count(BAR, env);
+    let width = p.features + 2u;
+    let equity = max(field(EQUITY, env), 1e-6);
+    for (var a = 0u; a < p.agents; a++) {
+        for (var f = 0u; f < p.features; f++) {
+            let value = data[(bar * p.agents + a) * p.features + f];
+            observations[((slot * width + f) * p.agents + a) * p.envs + env] = value;
+        }
+        let price = data[p.base + a] + close_price(bar, a);
+        let weight = field(QUANTITY + a, env) * price * f32(p.agents) / equity;
+        observations[((slot * width + p.features) * p.agents + a) * p.envs + env] = field(level_field(a), env);
+        observations[((slot * width + p.features + 1u) * p.agents + a) * p.envs + env] = clamp(weight, -5.0, 5.0);
+    }
+}
+
+fn allow(env: u32, slot: u32) {
+    for (var a = 0u; a < p.agents; a++) {
+        signals[p.steps * p.envs + (slot * p.agents + a) * p.envs + env] = p.mask;
+    }
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let env = id.x;
+    if (env >= p.envs) {
+        return;
+    }
+    if (p.reset == 1u) {
+        set_count(EPISODE, env, 0u);
+        begin(env);
+        observe(env, 0u);
+        allow(env, 0u);
+        return;
+    }
+    if (p.step == 0u) {
+        set_count(CUT, env, 0u);
+    }
+    let bar = count(BAR, env);
+    let next = bar + 1u;
+    let before = field(EQUITY, env);
+    let number = f32(p.agents);
+
+    // Everything is added up as changes, not as account values: prices enter as differences.
+    var gaps = 0.0;
+    for (var a = 0u; a < p.agents; a++) {
+        gaps += field(QUANTITY + a, env) * (open_price(next, a) - close_price(bar, a));
+    }
+    let stake = max(before + gaps, 0.0) / number;
+    var change = gaps;
+    for (var a = 0u; a < p.agents; a++) {
+        let held = field(QUANTITY + a, env);
+        let choice = actions[(p.step * p.agents + a) * p.envs + env];
+        let level = p.levels[choice / 4u][choice % 4u];
+        var quantity = held;
+        var cost = 0.0;
+        if (level != field(level_field(a), env)) {
+            let price = data[p.base + a] + open_price(next, a);
+            quantity = level * stake / price;
+            let traded = quantity - held;
+            let fill = price * (1.0 + sign(traded) * p.slippage);
+            cost = abs(traded) * (price * p.slippage + fill * p.commission);
+            set_field(QUANTITY + a, env, quantity);
+            set_field(level_field(a), env, level);
+        }
+        let gap = held * (open_price(next, a) - close_price(bar, a));
+        let move_ = quantity * (close_price(next, a) - open_price(next, a));
+        change += move_ - cost;
+        // The agent's own return; the portfolio's is mixed in below, once it is known.
+        let own = log1p(max(number * (gap + move_ - cost) / before, 1e-6 - 1.0));
+        rewards[(p.step * p.agents + a) * p.envs + env] = own;
+    }
+    let sum = add_compensated(vec2<f32>(before, field(EQUITY_REST, env)), change);
+    let equity = sum.x;
+    let peak = field(PEAK, env);
+    let new_peak = max(peak, equity);
+    let portfolio = log1p(max(change / before, 1e-6 - 1.0));
+    let deeper = max((1.0 - equity / new_peak) - (1.0 - before / peak), 0.0);
+    var mean_reward = 0.0;
+    for (var a = 0u; a < p.agents; a++) {
+        let at = (p.step * p.agents + a) * p.envs + env;
+        let mixed = p.own_weight * rewards[at] + (1.0 - p.own_weight) * portfolio;
+        let reward = p.reward_scale * (mixed - p.drawdown_penalty * deeper);
+        rewards[at] = reward;
+        mean_reward += reward / number;
+    }
+    let taken = count(TAKEN, env) + 1u;
+    let total = field(RETURN, env) + mean_reward;
+    set_field(EQUITY, env, equity);
+    set_field(EQUITY_REST, env, sum.y);
+    set_field(PEAK, env, new_peak);
+    set_field(RETURN, env, total);
+    set_count(BAR, env, next);
+    set_count(TAKEN, env, taken);
+
+    let bankrupt = equity <= p.bankruptcy;
+    var done = 0u;
+    if (bankrupt) {
+        done = 1u;
+    } else if (taken >= p.length) {
+        let cut = count(CUT, env);
+        set_count(CUT, env, cut + 1u);
+        done = 2u + cut;
+        observe(env, p.steps + 1u + cut);
+    }
+    signals[p.step * p.envs + env] = done;
+    if (done != 0u) {
+        episodes[env] += total;
+        episodes[p.envs + env] += 1.0;
+        episodes[2u * p.envs + env] += f32(taken);
+        episodes[3u * p.envs + env] += select(0.0, 1.0, bankrupt);
+        begin(env);
+    }
+    observe(env, p.step + 1u);
+    allow(env, p.step + 1u);
+}

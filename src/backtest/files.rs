@@ -1,0 +1,152 @@
+//! A backtest as files: `metrics.json`, `equity.csv`, `trades.csv`.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use jiff::civil::{DateTime, Time};
+use serde::Serialize;
+
+use super::{Backtest, Metrics};
+use crate::env::ledger::Costs;
+use crate::{Error, Result};
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    period: Period,
+    symbols: &'a [String],
+    costs: Costs,
+    starting_equity: f64,
+    periods_per_year: f64,
+    bankrupt_at: Option<String>,
+    strategy: &'a Metrics,
+    buy_and_hold: &'a Metrics,
+}
+
+#[derive(Serialize)]
+struct Period {
+    from: Option<String>,
+    to: Option<String>,
+    bars: usize,
+}
+
+/// Writes a backtest into the folder `dir`, which is created if missing:
+///
+/// * `metrics.json`: strategy, buy-and-hold, period, symbols, costs; what is not defined is `null`;
+/// * `equity.csv`: per bar timestamp, equity, drawdown, both of buy-and-hold, and a column
+///   `position_SYMBOL` per instrument with the level held at that close;
+/// * `trades.csv`: one line per fill.
+///
+/// Timestamps are ISO 8601; dates alone if every bar is at midnight. Each file is written to a temporary
+/// name and renamed, so a reader never sees half of one.
+///
+/// # Errors
+/// [`Error::Io`] with the path that could not be written.
+pub fn write(backtest: &Backtest, dir: impl AsRef<Path>) -> Result<()> {
+    let dir = dir.as_ref();
+    fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    let clock = Clock::of(&backtest.timestamps);
+    for (name, bytes) in [
+        ("metrics.json", metrics(backtest, clock)),
+        ("equity.csv", equity(backtest, clock)),
+        ("trades.csv", trades(backtest, clock)),
+    ] {
+        let path = dir.join(name);
+        replace(&path, &bytes.map_err(Error::io(&path))?)?;
+    }
+    Ok(())
+}
+
+/// Whether timestamps need their time of day.
+#[derive(Clone, Copy)]
+struct Clock {
+    dates_only: bool,
+}
+
+impl Clock {
+    fn of(timestamps: &[DateTime]) -> Self {
+        Self { dates_only: timestamps.iter().all(|t| t.time() == Time::midnight()) }
+    }
+
+    fn show(self, timestamp: DateTime) -> String {
+        if self.dates_only { timestamp.date().to_string() } else { timestamp.to_string() }
+    }
+}
+
+fn metrics(backtest: &Backtest, clock: Clock) -> std::io::Result<Vec<u8>> {
+    let summary = Summary {
+        period: Period {
+            from: backtest.timestamps.first().map(|t| clock.show(*t)),
+            to: backtest.timestamps.last().map(|t| clock.show(*t)),
+            bars: backtest.timestamps.len(),
+        },
+        symbols: &backtest.symbols,
+        costs: backtest.costs,
+        starting_equity: backtest.starting_equity,
+        periods_per_year: backtest.periods_per_year,
+        bankrupt_at: backtest.bankrupt_at.map(|t| clock.show(t)),
+        strategy: &backtest.metrics,
+        buy_and_hold: &backtest.benchmark,
+    };
+    let mut bytes = serde_json::to_vec_pretty(&summary)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn equity(backtest: &Backtest, clock: Clock) -> std::io::Result<Vec<u8>> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    let fixed = ["timestamp", "equity", "drawdown", "benchmark_equity", "benchmark_drawdown"];
+    let positions = backtest.symbols.iter().map(|symbol| format!("position_{symbol}"));
+    table.write_record(fixed.into_iter().map(String::from).chain(positions))?;
+    let curves = backtest.equity.iter().zip(&backtest.drawdown);
+    let benchmark = backtest.benchmark_equity.iter().zip(&backtest.benchmark_drawdown);
+    let bars = backtest.timestamps.iter().zip(curves).zip(benchmark).zip(backtest.positions.outer_iter());
+    for (((timestamp, strategy), benchmark), levels) in bars {
+        let curves = [strategy.0, strategy.1, benchmark.0, benchmark.1];
+        let numbers = curves.into_iter().chain(levels).map(f64::to_string);
+        table.write_record(std::iter::once(clock.show(*timestamp)).chain(numbers))?;
+    }
+    table.into_inner().map_err(csv::IntoInnerError::into_error)
+}
+
+fn trades(backtest: &Backtest, clock: Clock) -> std::io::Result<Vec<u8>> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    table.write_record([
+        "timestamp",
+        "symbol",
+        "quantity",
+        "open",
+        "price",
+        "commission",
+        "slippage",
+        "level_before",
+        "level_after",
+    ])?;
+    for dated in &backtest.trades {
+        let fill = dated.trade;
+        let prices = [fill.quantity, fill.open, fill.price, fill.commission, fill.slippage];
+        let numbers = prices.into_iter().chain([fill.level_before, fill.level_after]);
+        let start = [clock.show(dated.timestamp), dated.symbol.clone()];
+        table.write_record(start.into_iter().chain(numbers.map(|number| number.to_string())))?;
+    }
+    table.into_inner().map_err(csv::IntoInnerError::into_error)
+}
+
+/// Writes beside `path` and renames over it.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = fs::File::create(&temporary)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // The fault of the write is the one to report.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.map_err(Error::io(path))
+}
+
+#[cfg(test)]
+mod tests;

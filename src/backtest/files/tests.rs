@@ -1,0 +1,96 @@
+use jiff::{ToSpan, civil::date};
+use ndarray::array;
+
+use super::*;
+use crate::backtest::ReplayOptions;
+use crate::market::Candles;
+
+fn backtest(hours: i64) -> Backtest {
+    let start = date(2024, 2, 28).at(0, 0, 0, 0);
+    let prices = array![[10.0, 10.0, 12.0, 13.0], [5.0, 5.0, 4.0, 4.5]];
+    let candles = Candles {
+        symbols: vec!["A,A".into(), "BBB".into()],
+        timestamps: (0..4).map(|bar| start + (bar * hours).hours()).collect(),
+        open: prices.clone(),
+        high: prices.clone(),
+        low: prices.clone(),
+        close: prices,
+        volume: None,
+    };
+    let targets = array![[1.0, 0.0], [1.0, -1.0], [0.0, -1.0]];
+    let options = ReplayOptions {
+        costs: Costs::default(),
+        starting_equity: 100.0,
+        bankruptcy_level: 0.1,
+        periods_per_year: 252.0,
+    };
+    Backtest::replay(&candles, 0..4, targets.view(), &options).unwrap()
+}
+
+fn table(path: &Path) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut reader = csv::Reader::from_path(path).unwrap();
+    let own = |record: &csv::StringRecord| record.iter().map(String::from).collect();
+    let header = own(reader.headers().unwrap());
+    (header, reader.records().map(|record| own(&record.unwrap())).collect())
+}
+
+#[test]
+fn what_is_written_reads_back_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("new/run");
+    let backtest = backtest(24);
+    write(&backtest, &dir).unwrap();
+    write(&backtest, &dir).unwrap();
+
+    let (header, rows) = table(&dir.join("equity.csv"));
+    assert_eq!(header[4..], ["benchmark_drawdown", "position_A,A", "position_BBB"]);
+    assert_eq!(rows.len(), 4);
+    assert_eq!(rows[3][0], "2024-03-02");
+    let column = |i: usize| rows.iter().map(|row| row[i].parse().unwrap()).collect::<Vec<f64>>();
+    assert_eq!(column(1), backtest.equity);
+    assert_eq!(column(2), backtest.drawdown);
+    assert_eq!(column(3), backtest.benchmark_equity);
+    assert_eq!(column(4), backtest.benchmark_drawdown);
+    assert_eq!(column(6), [0.0, 0.0, -1.0, -1.0]);
+
+    let (header, rows) = table(&dir.join("trades.csv"));
+    assert_eq!(header.len(), rows[0].len());
+    assert_eq!(rows.len(), 3);
+    assert_eq!(rows[1][..2], ["2024-03-01", "BBB"]);
+    assert_eq!(rows[1][2].parse::<f64>().unwrap(), backtest.trades[1].trade.quantity);
+    assert_eq!(rows[1][4].parse::<f64>().unwrap(), 4.0 * (1.0 - 2e-4));
+    assert_eq!(rows[1][7..], ["0", "-1"]);
+
+    let json: serde_json::Value =
+        serde_json::from_slice(&fs::read(dir.join("metrics.json")).unwrap()).unwrap();
+    assert_eq!(json["period"]["from"], "2024-02-28");
+    assert_eq!(json["period"]["bars"], 4);
+    assert_eq!(json["symbols"][0], "A,A");
+    assert_eq!(json["costs"]["commission_bps"], 5.0);
+    assert_eq!(json["bankrupt_at"], serde_json::Value::Null);
+    // Compared as text: serde_json writes floats exactly and reads them to within the last bit.
+    let text = fs::read_to_string(dir.join("metrics.json")).unwrap().replace([' ', '\n'], "");
+    for (name, metrics) in [("strategy", &backtest.metrics), ("buy_and_hold", &backtest.benchmark)] {
+        let wanted = format!("\"{name}\":{}", serde_json::to_string(metrics).unwrap());
+        assert!(text.contains(&wanted), "{wanted} in {text}");
+    }
+
+    let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|file| file.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["equity.csv", "metrics.json", "trades.csv"], "no temporary file stays");
+}
+
+#[test]
+fn hours_are_kept_where_bars_have_them() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&backtest(1), folder.path()).unwrap();
+    let (_, rows) = table(&folder.path().join("equity.csv"));
+    assert_eq!((rows[0][0].as_str(), rows[3][0].as_str()), ("2024-02-28T00:00:00", "2024-02-28T03:00:00"));
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = write(&backtest(24), file.path().join("below")).unwrap_err().to_string();
+    assert!(error.contains("below"), "{error}");
+}

@@ -1,0 +1,190 @@
+//! Figures of merit of one account.
+//!
+//! Conventions are those of `empyrical`, with simple returns a bar, a risk-free rate of zero and an explicit
+//! number of bars per year; the win rate is `quantstats`', the turnover `pyfolio`'s. What is not defined
+//! (a ratio over no deviation, a share of no trades) is `None`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// A standard deviation of returns at or below this is rounding: a return is the quotient of two equities
+/// less one, so it carries an error of a few `f64::EPSILON`.
+const ROUNDING: f64 = 1e-14;
+
+/// One account's history, bar by bar; the input of [`Metrics::new`].
+#[derive(Debug, Clone, Copy)]
+pub struct Account<'a> {
+    /// Value at each close, the starting value first, in account currency, `[bar]`.
+    pub equity: &'a [f64],
+    /// Sum over the instruments of |units| x close at each close, `[bar]`.
+    pub gross_book: &'a [f64],
+    /// Sum over the trades filled within each bar of |units| x fill price, `[bar]`.
+    pub traded_value: &'a [f64],
+    /// Share of the instruments with a position at each close, in [0, 1], `[bar]`.
+    pub invested: &'a [f64],
+    /// Number of trades.
+    pub trades: usize,
+    /// Commission paid, in account currency.
+    pub commission: f64,
+    /// Cost of slippage, in account currency.
+    pub slippage: f64,
+}
+
+/// Figures of merit. With r the simple returns of the N bars after the first, E the equity and P the bars
+/// per year:
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// E_N / E_0 - 1.
+    pub total_return: f64,
+    /// Compound annual growth rate, (E_N / E_0)^(P/N) - 1. `None` if the account ended below zero.
+    pub cagr: Option<f64>,
+    /// std(r, ddof 1) sqrt(P). `None` for a single return.
+    pub volatility: Option<f64>,
+    /// mean(r) / std(r, ddof 1) sqrt(P). `None` without deviation.
+    pub sharpe: Option<f64>,
+    /// mean(r) / sqrt(sum(min(r, 0)^2) / N) sqrt(P). `None` without a loss.
+    pub sortino: Option<f64>,
+    /// min(E / running maximum of E) - 1, the starting equity included: 0 or negative.
+    pub max_drawdown: f64,
+    /// Most successive bars below an earlier maximum of the equity.
+    pub max_drawdown_bars: usize,
+    /// cagr / |max_drawdown|. `None` without a drawdown.
+    pub calmar: Option<f64>,
+    /// Share of gains among the bars that moved, #(r > 0) / #(r != 0). `None` if none moved.
+    pub win_rate: Option<f64>,
+    /// Mean over the N bars of traded value / mean of the gross books at the last close and at this one, a
+    /// bar without any book counting as 0. `None` if there never was a book.
+    pub turnover: Option<f64>,
+    /// Mean share of the N bars, over the instruments, with a position at the close.
+    pub exposure: f64,
+    /// Number of trades.
+    pub trades: usize,
+    /// Commission paid, in account currency.
+    pub commission: f64,
+    /// Cost of slippage, in account currency.
+    pub slippage: f64,
+    /// N, the number of returns.
+    pub bars: usize,
+}
+
+impl Metrics {
+    /// Computes all figures.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for fewer than two bars or an equity that does not start positive and stay finite,
+    /// [`Error::Shape`] for series of different lengths, [`Error::Config`] for `periods_per_year` not positive.
+    pub fn new(account: &Account, periods_per_year: f64) -> Result<Self> {
+        account.check()?;
+        if !(periods_per_year.is_finite() && periods_per_year > 0.0) {
+            let reason = format!("{periods_per_year} is no positive number of bars per year");
+            return Err(Error::config("periods_per_year", reason));
+        }
+        let returns = returns(account.equity);
+        let bars = returns.len();
+        let count = bars as f64;
+        let annual = periods_per_year.sqrt();
+        let mean = returns.iter().sum::<f64>() / count;
+        let deviation = (bars > 1)
+            .then(|| (returns.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / (count - 1.0)).sqrt());
+        let downside = (returns.iter().map(|r| r.min(0.0).powi(2)).sum::<f64>() / count).sqrt();
+        let growth = match (account.equity.first(), account.equity.last()) {
+            (Some(first), Some(last)) => last / first,
+            _ => 1.0,
+        };
+        let cagr = defined(growth.powf(periods_per_year / count) - 1.0).filter(|_| growth >= 0.0);
+        let drawdown = drawdown(account.equity);
+        let max_drawdown = drawdown.iter().copied().fold(0.0, f64::min);
+        let moved = returns.iter().filter(|r| **r != 0.0).count();
+        let gained = returns.iter().filter(|r| **r > 0.0).count();
+        Ok(Self {
+            total_return: growth - 1.0,
+            cagr,
+            volatility: deviation.map(|deviation| deviation * annual),
+            sharpe: deviation.and_then(|deviation| ratio(mean, deviation)).map(|ratio| ratio * annual),
+            sortino: ratio(mean, downside).map(|ratio| ratio * annual),
+            max_drawdown,
+            max_drawdown_bars: longest_run(&drawdown),
+            calmar: cagr.and_then(|cagr| ratio(cagr, -max_drawdown)),
+            win_rate: (moved > 0).then(|| gained as f64 / moved as f64),
+            turnover: turnover(account.traded_value, account.gross_book),
+            exposure: account.invested.iter().skip(1).sum::<f64>() / count,
+            trades: account.trades,
+            commission: account.commission,
+            slippage: account.slippage,
+            bars,
+        })
+    }
+}
+
+impl Account<'_> {
+    fn check(&self) -> Result<()> {
+        let bars = self.equity.len();
+        for (what, got) in [
+            ("gross_book", self.gross_book.len()),
+            ("traded_value", self.traded_value.len()),
+            ("invested", self.invested.len()),
+        ] {
+            if got != bars {
+                return Err(Error::shape(what, format!("{bars} bars, as many as equities"), got));
+            }
+        }
+        if bars < 2 {
+            return Err(Error::Data(format!("metrics need at least two bars, got {bars}")));
+        }
+        match self.equity.iter().enumerate().find(|(i, e)| !e.is_finite() || (*i == 0 && **e <= 0.0)) {
+            Some((bar, equity)) => Err(Error::Data(format!("equity at bar {bar} is {equity}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Distance of each equity from the running maximum, as a fraction: 0 or negative, `[bar]`.
+pub(super) fn drawdown(equity: &[f64]) -> Vec<f64> {
+    let mut peak = f64::NEG_INFINITY;
+    equity
+        .iter()
+        .map(|e| {
+            peak = peak.max(*e);
+            e / peak - 1.0
+        })
+        .collect()
+}
+
+/// Simple returns; an account at or below zero is closed and returns 0.
+fn returns(equity: &[f64]) -> Vec<f64> {
+    equity
+        .iter()
+        .zip(equity.iter().skip(1))
+        .map(|(before, after)| if *before > 0.0 { after / before - 1.0 } else { 0.0 })
+        .collect()
+}
+
+fn longest_run(drawdown: &[f64]) -> usize {
+    let (mut run, mut longest) = (0, 0);
+    for value in drawdown {
+        run = if *value < 0.0 { run + 1 } else { 0 };
+        longest = longest.max(run);
+    }
+    longest
+}
+
+fn turnover(traded: &[f64], book: &[f64]) -> Option<f64> {
+    let bars = book.len().checked_sub(1).filter(|bars| *bars > 0)?;
+    book.iter().any(|gross| *gross > 0.0).then(|| {
+        let means = book.iter().zip(book.iter().skip(1)).map(|(last, this)| (last + this) / 2.0);
+        let shares = traded.iter().skip(1).zip(means).filter(|(_, mean)| *mean > 0.0);
+        shares.map(|(value, mean)| value / mean).sum::<f64>() / bars as f64
+    })
+}
+
+fn ratio(value: f64, deviation: f64) -> Option<f64> {
+    if deviation > ROUNDING { defined(value / deviation) } else { None }
+}
+
+fn defined(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+#[cfg(test)]
+mod tests;

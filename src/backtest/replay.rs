@@ -1,0 +1,219 @@
+//! Plays a policy's decisions through the [`Ledger`], beside buy-and-hold of the same bars.
+
+use std::ops::Range;
+
+use jiff::civil::DateTime;
+use ndarray::{Array2, ArrayView2};
+
+use super::metrics::{Account, Metrics, drawdown};
+use crate::env::ledger::{Costs, Ledger, Trade};
+use crate::market::Candles;
+use crate::{Error, Result};
+
+/// The account a backtest starts with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ReplayOptions {
+    /// Costs of a trade.
+    pub costs: Costs,
+    /// Account value at the first close, in account currency.
+    pub starting_equity: f64,
+    /// The account is closed for good at or below this fraction of `starting_equity`.
+    pub bankruptcy_level: f64,
+    /// Bars per year, see [`super::infer_periods_per_year`].
+    pub periods_per_year: f64,
+}
+
+/// A [`Trade`] with its place in time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DatedTrade {
+    /// Bar within the backtest at whose open the order filled (the decision is one bar older).
+    pub bar: usize,
+    /// Timestamp of that bar.
+    pub timestamp: DateTime,
+    /// Symbol of the instrument.
+    pub symbol: String,
+    /// The fill.
+    pub trade: Trade,
+}
+
+/// Outcome of a replay of B bars with N instruments.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backtest {
+    /// Instruments, N.
+    pub symbols: Vec<String>,
+    /// Bars, B.
+    pub timestamps: Vec<DateTime>,
+    /// Account value at each close, the starting equity first, `[bar]`.
+    pub equity: Vec<f64>,
+    /// equity / running maximum - 1, 0 or negative, `[bar]`.
+    pub drawdown: Vec<f64>,
+    /// Account value of equal-weight buy-and-hold (target +1 from the first decision on) with the same
+    /// costs, `[bar]`.
+    pub benchmark_equity: Vec<f64>,
+    /// Its drawdown, `[bar]`.
+    pub benchmark_drawdown: Vec<f64>,
+    /// Target level held at each close, `[bar][instrument]`; the first row is flat.
+    pub positions: Array2<f64>,
+    /// Trades of the strategy in order of time.
+    pub trades: Vec<DatedTrade>,
+    /// When the strategy's account was closed for good, if it was.
+    pub bankrupt_at: Option<DateTime>,
+    /// Figures of the strategy.
+    pub metrics: Metrics,
+    /// Figures of buy-and-hold.
+    pub benchmark: Metrics,
+    /// Bars per year the metrics were annualised with.
+    pub periods_per_year: f64,
+    /// Costs of a trade.
+    pub costs: Costs,
+    /// Account value at the first close.
+    pub starting_equity: f64,
+}
+
+impl Backtest {
+    /// Replays `targets` on the bars `bars` of `candles`.
+    ///
+    /// Row b of `targets`, `[bars - 1][instrument]`, is decided after the close of the b-th of these bars and
+    /// fills at the open of the next; the last bar has no successor and takes no decision.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for a range of fewer than two bars or outside the candles, or a price that is not positive;
+    /// [`Error::Shape`] for targets of another shape; [`Error::Config`] for options out of range.
+    pub fn replay(
+        candles: &Candles,
+        bars: Range<usize>,
+        targets: ArrayView2<f64>,
+        options: &ReplayOptions,
+    ) -> Result<Self> {
+        let count = candles.symbols.len();
+        let timestamps = window(candles, &bars)?;
+        if targets.dim() != (bars.len() - 1, count) {
+            let expected = format!("{} decisions x {count} instruments", bars.len() - 1);
+            return Err(Error::shape("targets", expected, format!("{:?}", targets.dim())));
+        }
+        let strategy = Run::play(candles, &bars, targets, options)?;
+        let hold = Array2::ones(targets.raw_dim());
+        let benchmark = Run::play(candles, &bars, hold.view(), options)?;
+        let date = |bar: usize| timestamps.get(bar).copied().unwrap_or_default();
+        let symbol = |instrument: usize| candles.symbols.get(instrument).cloned().unwrap_or_default();
+        let dated = |&(bar, trade): &(usize, Trade)| DatedTrade {
+            bar,
+            timestamp: date(bar),
+            symbol: symbol(trade.instrument),
+            trade,
+        };
+        Ok(Self {
+            symbols: candles.symbols.clone(),
+            timestamps: timestamps.to_vec(),
+            drawdown: drawdown(&strategy.equity),
+            benchmark_drawdown: drawdown(&benchmark.equity),
+            trades: strategy.trades.iter().map(dated).collect(),
+            bankrupt_at: strategy.bankrupt_at.map(date),
+            metrics: strategy.metrics(options.periods_per_year)?,
+            benchmark: benchmark.metrics(options.periods_per_year)?,
+            equity: strategy.equity,
+            benchmark_equity: benchmark.equity,
+            positions: strategy.positions,
+            periods_per_year: options.periods_per_year,
+            costs: options.costs,
+            starting_equity: options.starting_equity,
+        })
+    }
+}
+
+/// Timestamps of `bars`, after checking that the candles have them.
+fn window<'a>(candles: &'a Candles, bars: &Range<usize>) -> Result<&'a [DateTime]> {
+    let shape = (candles.symbols.len(), candles.timestamps.len());
+    for (what, array) in [("open", &candles.open), ("close", &candles.close)] {
+        if array.dim() != shape {
+            let expected = format!("{} instruments x {} bars", shape.0, shape.1);
+            return Err(Error::shape(what, expected, format!("{:?}", array.dim())));
+        }
+    }
+    match candles.timestamps.get(bars.clone()) {
+        Some(timestamps) if timestamps.len() >= 2 => Ok(timestamps),
+        _ => Err(Error::Data(format!(
+            "a backtest of bars {}..{} needs at least two bars within the {} of the candles",
+            bars.start, bars.end, shape.1
+        ))),
+    }
+}
+
+/// One account's way through the bars.
+struct Run {
+    equity: Vec<f64>,
+    gross_book: Vec<f64>,
+    traded_value: Vec<f64>,
+    invested: Vec<f64>,
+    positions: Array2<f64>,
+    trades: Vec<(usize, Trade)>,
+    bankrupt_at: Option<usize>,
+}
+
+impl Run {
+    fn play(
+        candles: &Candles,
+        bars: &Range<usize>,
+        targets: ArrayView2<f64>,
+        options: &ReplayOptions,
+    ) -> Result<Self> {
+        let count = candles.symbols.len();
+        let mut ledger =
+            Ledger::new(count, options.starting_equity, options.bankruptcy_level, options.costs)?;
+        let mut run = Self {
+            equity: vec![options.starting_equity],
+            gross_book: vec![0.0],
+            traded_value: vec![0.0],
+            invested: vec![0.0],
+            positions: Array2::zeros((bars.len(), count)),
+            trades: Vec::new(),
+            bankrupt_at: None,
+        };
+        for (decision, wanted) in targets.outer_iter().enumerate() {
+            let bar = bars.start + decision;
+            let column = |prices: &Array2<f64>, bar: usize| prices.column(bar).to_vec();
+            let next = column(&candles.close, bar + 1);
+            let step = ledger
+                .step(&wanted.to_vec(), &column(&candles.close, bar), &column(&candles.open, bar + 1), &next)
+                .map_err(|error| at(candles, bar, error))?;
+            run.equity.push(ledger.equity());
+            run.gross_book.push(ledger.quantity().iter().zip(&next).map(|(q, c)| (q * c).abs()).sum());
+            run.traded_value.push(step.trades.iter().map(|t| t.quantity.abs() * t.price).sum());
+            let invested = ledger.level().iter().filter(|level| **level != 0.0).count();
+            run.invested.push(invested as f64 / count as f64);
+            run.positions.row_mut(decision + 1).iter_mut().zip(ledger.level()).for_each(|(p, l)| *p = *l);
+            run.trades.extend(step.trades.into_iter().map(|trade| (decision + 1, trade)));
+            if step.bankrupt && run.bankrupt_at.is_none() {
+                run.bankrupt_at = Some(decision + 1);
+            }
+        }
+        Ok(run)
+    }
+
+    fn metrics(&self, periods_per_year: f64) -> Result<Metrics> {
+        let account = Account {
+            equity: &self.equity,
+            gross_book: &self.gross_book,
+            traded_value: &self.traded_value,
+            invested: &self.invested,
+            trades: self.trades.len(),
+            commission: self.trades.iter().map(|(_, trade)| trade.commission).sum(),
+            slippage: self.trades.iter().map(|(_, trade)| trade.slippage).sum(),
+        };
+        Metrics::new(&account, periods_per_year)
+    }
+}
+
+/// Adds the date and the symbols' order to a fault the ledger found.
+fn at(candles: &Candles, bar: usize, error: Error) -> Error {
+    match (error, candles.timestamps.get(bar)) {
+        (Error::Data(reason), Some(date)) => {
+            let symbols = candles.symbols.join(", ");
+            Error::Data(format!("decision after {date}: {reason} (instruments, from 0: {symbols})"))
+        }
+        (error, _) => error,
+    }
+}
+
+#[cfg(test)]
+mod tests;

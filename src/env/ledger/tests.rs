@@ -1,0 +1,184 @@
+use super::*;
+
+const FREE: Costs = Costs { commission_bps: 0.0, slippage_bps: 0.0 };
+
+/// Knuth's MMIX generator: uniform in [0, 1).
+struct Lcg(u64);
+
+impl Lcg {
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn price_move(&mut self, price: f64, size: f64) -> f64 {
+        price * (size * (2.0 * self.next() - 1.0)).exp()
+    }
+}
+
+fn close_to(got: f64, want: f64, tolerance: f64) {
+    assert!((got - want).abs() <= tolerance * want.abs().max(1e-300), "got {got:e}, want {want:e}");
+}
+
+#[test]
+fn one_long_trade_by_hand() {
+    // Equity 1000, target 1, open 50: 20 units. Slippage 10 bps -> fill 50.05, cost 20*0.05 = 1.
+    // Commission 20 bps of 20*50.05 = 2.002. Close 55: +100. Equity 1000 - 3.002 + 100.
+    let costs = Costs { commission_bps: 20.0, slippage_bps: 10.0 };
+    let mut ledger = Ledger::new(1, 1000.0, 0.1, costs).unwrap();
+    let step = ledger.step(&[1.0], &[48.0], &[50.0], &[55.0]).unwrap();
+    let [trade] = step.trades[..] else { panic!("one trade, got {:?}", step.trades) };
+    close_to(trade.quantity, 20.0, 1e-15);
+    close_to(trade.price, 50.05, 1e-15);
+    close_to(trade.slippage, 1.0, 1e-14);
+    close_to(trade.commission, 2.002, 1e-14);
+    assert_eq!((trade.level_before, trade.level_after, trade.open, trade.instrument), (0.0, 1.0, 50.0, 0));
+    close_to(ledger.equity(), 1096.998, 1e-14);
+    close_to(step.log_return, 1.096_998_f64.ln(), 1e-13);
+    close_to(step.own_log_return[0], step.log_return, 1e-13);
+
+    // The same target again: the gap of +2 and the bar's -1 reach 20 units, no trade, no cost.
+    let step = ledger.step(&[1.0], &[55.0], &[57.0], &[56.0]).unwrap();
+    assert!(step.trades.is_empty());
+    close_to(ledger.equity(), 1116.998, 1e-14);
+}
+
+#[test]
+fn a_short_earns_when_the_price_falls_and_sells_below_the_open() {
+    let costs = Costs { commission_bps: 0.0, slippage_bps: 100.0 };
+    let mut ledger = Ledger::new(2, 1000.0, 0.1, costs).unwrap();
+    let step = ledger.step(&[-1.0, 0.0], &[10.0, 1.0], &[10.0, 1.0], &[8.0, 3.0]).unwrap();
+    close_to(step.trades[0].quantity, -50.0, 1e-15);
+    close_to(step.trades[0].price, 9.9, 1e-15);
+    close_to(ledger.equity(), 1000.0 - 5.0 + 100.0, 1e-14);
+    close_to(step.own_log_return[0], (1.0_f64 + 2.0 * 95.0 / 1000.0).ln(), 1e-13);
+    assert_eq!(step.own_log_return[1], 0.0);
+    // Turning to long buys twice: back the 50 borrowed and the new position, above the open.
+    let step = ledger.step(&[1.0, 0.0], &[8.0, 3.0], &[9.0, 3.0], &[9.0, 3.0]).unwrap();
+    let stake = (1095.0 - 50.0) / 2.0;
+    close_to(step.trades[0].quantity, 50.0 + stake / 9.0, 1e-14);
+    close_to(step.trades[0].price, 9.09, 1e-15);
+}
+
+#[test]
+fn the_gap_belongs_to_the_old_position() {
+    let mut ledger = Ledger::new(1, 100.0, 0.0, FREE).unwrap();
+    ledger.step(&[1.0], &[10.0], &[10.0], &[10.0]).unwrap();
+    let step = ledger.step(&[0.0], &[10.0], &[15.0], &[1.0]).unwrap();
+    close_to(ledger.equity(), 150.0, 1e-15);
+    close_to(step.log_return, 1.5_f64.ln(), 1e-15);
+    assert_eq!((ledger.quantity(), ledger.level()), (&[0.0][..], &[0.0][..]));
+}
+
+#[test]
+fn all_instruments_are_sized_with_the_same_equity() {
+    let mut ledger = Ledger::new(2, 1000.0, 0.0, Costs::default()).unwrap();
+    let step = ledger.step(&[1.0, 1.0], &[10.0, 10.0], &[10.0, 10.0], &[11.0, 11.0]).unwrap();
+    assert_eq!(step.trades[0].quantity, step.trades[1].quantity);
+    assert_eq!(step.own_log_return[0], step.own_log_return[1]);
+    close_to(step.own_log_return[0], step.log_return, 1e-12);
+}
+
+#[test]
+fn a_bankrupt_account_is_closed_for_good() {
+    let mut ledger = Ledger::new(1, 100.0, 0.1, FREE).unwrap();
+    let step = ledger.step(&[1.0], &[10.0], &[10.0], &[1.0]).unwrap();
+    assert!(step.bankrupt && ledger.bankrupt(), "exactly at the level is bankrupt");
+    close_to(ledger.equity(), 10.0, 1e-15);
+    assert_eq!((ledger.quantity(), ledger.level()), (&[0.0][..], &[0.0][..]));
+    let frozen = ledger.clone();
+    let step = ledger.step(&[-1.0], &[1.0], &[5.0], &[9.0]).unwrap();
+    assert_eq!(step, Step { log_return: 0.0, own_log_return: vec![0.0], trades: vec![], bankrupt: true });
+    assert_eq!(ledger, frozen);
+}
+
+#[test]
+fn a_short_can_lose_more_than_all_and_the_log_return_stays_finite() {
+    let mut ledger = Ledger::new(1, 100.0, 0.1, FREE).unwrap();
+    ledger.step(&[-1.0], &[10.0], &[10.0], &[10.0]).unwrap();
+    // The gap alone takes twice the account; nothing can be sized with a negative equity.
+    let step = ledger.step(&[1.0], &[10.0], &[30.0], &[30.0]).unwrap();
+    close_to(step.trades[0].quantity, 10.0, 1e-15);
+    assert_eq!(step.log_return, MIN_RATIO.ln());
+    assert_eq!(step.own_log_return[0], MIN_RATIO.ln());
+    close_to(ledger.equity(), -100.0, 1e-14);
+    assert!(step.bankrupt);
+}
+
+/// A second bookkeeping that shares no formula with the ledger's marking: money leaves and enters a cash
+/// account at fill prices, and the account is worth cash plus units at the close.
+#[test]
+fn a_cash_account_agrees_over_random_actions_and_prices() {
+    const LEVELS: [f64; 5] = [-1.0, -0.5, 0.0, 0.5, 1.0];
+    let mut bankruptcies = 0;
+    for (seed, count, size) in
+        (0..60).map(|seed| (seed, 1 + seed as usize % 5, [0.01, 0.05, 0.3][seed as usize % 3]))
+    {
+        let mut random = Lcg(seed);
+        let costs = Costs { commission_bps: 30.0 * random.next(), slippage_bps: 30.0 * random.next() };
+        let mut ledger = Ledger::new(count, 1e4, 0.1, costs).unwrap();
+        let mut close: Vec<f64> = (0..count).map(|_| 1.0 + 500.0 * random.next()).collect();
+        // Cash carries the rounding of the largest amounts it ever was a difference of.
+        let (mut cash, mut units, mut scale) = (1e4_f64, vec![0.0; count], 1e4_f64);
+        for _ in 0..300 {
+            let targets: Vec<f64> = ledger
+                .level()
+                .iter()
+                .map(
+                    |level| if random.next() < 0.5 { *level } else { LEVELS[(random.next() * 5.0) as usize] },
+                )
+                .collect();
+            let open: Vec<f64> = close.iter().map(|c| random.price_move(*c, size)).collect();
+            let next: Vec<f64> = open.iter().map(|o| random.price_move(*o, size)).collect();
+            let before = ledger.equity();
+            let step = ledger.step(&targets, &close, &open, &next).unwrap();
+            for trade in &step.trades {
+                cash -= trade.quantity * trade.price + trade.commission;
+                units[trade.instrument] += trade.quantity;
+            }
+            let value = cash + units.iter().zip(&next).map(|(q, c)| q * c).sum::<f64>();
+            let book = cash.abs() + units.iter().zip(&next).map(|(q, c)| (q * c).abs()).sum::<f64>();
+            scale = scale.max(book);
+            assert!((ledger.equity() - value).abs() <= 1e-12 * scale, "{} and {value}", ledger.equity());
+            let own: f64 = step.own_log_return.iter().map(|r| (r.exp() - 1.0) / count as f64).sum();
+            let floored = step.own_log_return.iter().any(|r| *r <= MIN_RATIO.ln());
+            if !floored && ledger.equity() > 0.0 {
+                let rounding = 1e-12 * scale / ledger.equity();
+                close_to(step.log_return.exp(), value / before, rounding);
+                close_to(1.0 + own, value / before, rounding);
+            }
+            if step.bankrupt {
+                assert!(value <= 1e3);
+                bankruptcies += 1;
+                break;
+            }
+            assert!(value > 1e3);
+            close = next;
+        }
+    }
+    assert!((5..55).contains(&bankruptcies), "both ends have to be seen: {bankruptcies}");
+}
+
+#[test]
+fn faults_are_named_and_change_nothing() {
+    let mut ledger = Ledger::new(2, 100.0, 0.1, FREE).unwrap();
+    let frozen = ledger.clone();
+    let fine = [1.0, 1.0];
+    let message = |result: Result<Step>| result.unwrap_err().to_string();
+    assert!(
+        message(ledger.step(&[1.0], &fine, &fine, &fine)).contains("targets: expected 2 instruments, got 1")
+    );
+    assert!(
+        message(ledger.step(&fine, &fine, &[1.0, 0.0], &fine)).contains("open_next of instrument 1 is 0")
+    );
+    assert!(
+        message(ledger.step(&fine, &[f64::NAN, 1.0], &fine, &fine)).contains("close of instrument 0 is NaN")
+    );
+    assert!(message(ledger.step(&[1.0, f64::NAN], &fine, &fine, &fine)).contains("target of instrument 1"));
+    assert_eq!(ledger, frozen);
+    assert!(Ledger::new(0, 1.0, 0.1, FREE).is_err());
+    assert!(Ledger::new(1, 0.0, 0.1, FREE).is_err());
+    assert!(Ledger::new(1, 1.0, 1.0, FREE).is_err());
+    assert!(Ledger::new(1, 1.0, 0.1, Costs { commission_bps: -1.0, slippage_bps: 0.0 }).is_err());
+    assert!(Ledger::new(1, 1.0, 0.1, Costs { commission_bps: 0.0, slippage_bps: f64::NAN }).is_err());
+}

@@ -1,0 +1,85 @@
+//! Environments that step in parallel on the device.
+//!
+//! The trainer knows nothing of markets: it sees agents, features, actions, rewards and ends of episodes.
+
+pub mod ledger;
+pub mod market;
+mod trading;
+
+pub use trading::{Episodes, Trading, TradingSettings, observation_size};
+
+use crate::Result;
+use crate::gpu::{Class, Gpu, Plan, Recording, Shader, Variant};
+
+/// Sizes that the trainer needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// Agents of one environment.
+    pub agents: u32,
+    /// Features of one agent's observation.
+    pub obs_dim: u32,
+    /// Discrete actions of one agent, 2 to 32.
+    pub actions: u32,
+}
+
+/// The trainer's buffers that an environment reads and writes, and the sizes of this rollout.
+///
+/// E environments (a multiple of 4), N agents, T steps, K truncations at most; `env` is always the fastest index:
+/// * `observations` f32 `[slot][feature][agent][env]`: slot t is what is seen before step t, slot T what is seen after the
+///   last, slot T+1+k the last observation of the k-th episode that was truncated in this rollout;
+/// * `actions` u32 `[t][agent][env]`, `rewards` f32 `[t][agent][env]`;
+/// * `signals` u32: ends `[t][env]` (0 goes on, 1 terminated, 2+k truncated), then action masks `[slot][agent][env]`, one bit
+///   per allowed action, slots 0 to T;
+/// * `episodes` f32 `[4][env]`, added to when an episode ends: its return (mean over agents), 1, its steps, 1 if terminated.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat<'a> {
+    /// E.
+    pub envs: u32,
+    /// T.
+    pub steps: u32,
+    /// Seed of the environment's own random numbers.
+    pub seed: u64,
+    /// See above.
+    pub observations: &'a wgpu::Buffer,
+    /// See above.
+    pub actions: &'a wgpu::Buffer,
+    /// See above.
+    pub rewards: &'a wgpu::Buffer,
+    /// See above.
+    pub signals: &'a wgpu::Buffer,
+    /// See above.
+    pub episodes: &'a wgpu::Buffer,
+}
+
+/// An environment's work for one rollout, as plain data.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    /// Starts all environments afresh and writes slot 0.
+    pub reset: Recording,
+    /// Step t: reads the actions of t; writes rewards and signals of t and slot t+1.
+    pub steps: Vec<Recording>,
+}
+
+/// Something that agents can be trained in.
+pub trait Environment {
+    /// Its sizes.
+    fn spec(&self) -> Spec;
+
+    /// Most episodes that one environment truncates within `steps` steps.
+    fn truncations(&self, steps: u32) -> u32;
+
+    /// Its own buffers for `envs` parallel environments, what is already on the device not counted.
+    fn plan(&self, envs: u32) -> Plan;
+
+    /// Allocates its state and records its work on the trainer's buffers.
+    ///
+    /// # Errors
+    /// What allocation and compilation report.
+    fn attach(&self, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached>;
+}
+
+/// Every kernel of this family with every variant it is compiled in.
+#[must_use]
+pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
+    vec![(market::SHADER, Variant::independent(class))]
+}

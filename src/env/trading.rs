@@ -1,0 +1,228 @@
+//! N instruments as N agents on one portfolio, E markets side by side.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::ledger::Costs;
+use super::market::{self, Parameters};
+use super::{Attached, Environment, Seat, Spec};
+use crate::gpu::{Command, Gpu, Plan};
+use crate::market::MarketData;
+use crate::{Error, Result};
+
+/// The rules of the market.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TradingSettings {
+    /// Fee in basis points of the value at the fill price.
+    pub commission_bps: f64,
+    /// Distance of the fill price from the open in basis points, always against the trader.
+    pub slippage_bps: f64,
+    /// Target positions that an agent chooses from: 1 is long with its share (an N-th) of the equity, -1 short, 0 flat.
+    pub positions: Vec<f64>,
+    /// Whether negative positions may be chosen.
+    pub shorting: bool,
+    /// Steps of a training episode.
+    pub episode_length: u32,
+    /// An account is closed at this fraction of its starting equity.
+    pub bankruptcy_level: f64,
+    /// Weight of the agent's own log return in its reward; the rest is the portfolio's.
+    pub own_reward_weight: f64,
+    /// Factor on the reward.
+    pub reward_scale: f64,
+    /// Penalty on the growth of the portfolio's drawdown, in units of log return.
+    pub drawdown_penalty: f64,
+}
+
+impl Default for TradingSettings {
+    fn default() -> Self {
+        Self {
+            commission_bps: 5.0,
+            slippage_bps: 2.0,
+            positions: vec![-1.0, 0.0, 1.0],
+            shorting: true,
+            episode_length: 128,
+            bankruptcy_level: 0.1,
+            own_reward_weight: 0.5,
+            reward_scale: 100.0,
+            drawdown_penalty: 0.0,
+        }
+    }
+}
+
+impl TradingSettings {
+    /// Commission and slippage.
+    #[must_use]
+    pub fn costs(&self) -> Costs {
+        Costs { commission_bps: self.commission_bps, slippage_bps: self.slippage_bps }
+    }
+
+    /// # Errors
+    /// [`Error::Config`] that names the setting and its range.
+    pub fn validate(&self) -> Result<()> {
+        self.costs().validate()?;
+        let range = |key: &str, value: f64, low: f64, high: f64| {
+            if value.is_finite() && (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(Error::config(key, format!("{value} is out of range: from {low} to {high}")))
+        };
+        range("positions", self.positions.len() as f64, 2.0, 32.0)?;
+        self.positions.iter().try_for_each(|level| range("positions", *level, -10.0, 10.0))?;
+        if self.mask().count_ones() < 1 {
+            return Err(Error::config("shorting", "off, while every one of `positions` is negative"));
+        }
+        range("episode_length", f64::from(self.episode_length), 1.0, 1e6)?;
+        range("bankruptcy_level", self.bankruptcy_level, 0.0, 0.999)?;
+        range("own_reward_weight", self.own_reward_weight, 0.0, 1.0)?;
+        range("reward_scale", self.reward_scale, 1e-6, 1e6)?;
+        range("drawdown_penalty", self.drawdown_penalty, 0.0, 1e3)
+    }
+
+    /// One bit per action that may be chosen.
+    #[must_use]
+    pub fn mask(&self) -> u32 {
+        let allowed = self.positions.iter().take(32).map(|level| u32::from(self.shorting || *level >= 0.0));
+        allowed.enumerate().fold(0, |mask, (action, bit)| mask | bit << action)
+    }
+}
+
+/// Numbers an agent sees: the features of its instrument, the level it holds, the weight of its position.
+#[must_use]
+pub fn observation_size(features: usize) -> u32 {
+    features as u32 + 2
+}
+
+/// Where episodes start and how long they last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Episodes {
+    /// Episodes of [`TradingSettings::episode_length`] steps that start at random bars and stay inside these bars.
+    Random(Range<usize>),
+    /// One episode over all of these bars: the first decision after the first bar, the last fill at the last.
+    Whole(Range<usize>),
+}
+
+/// The market environment.
+#[derive(Clone, Debug)]
+pub struct Trading {
+    data: MarketData,
+    settings: TradingSettings,
+    first: u32,
+    starts: u32,
+    length: u32,
+}
+
+impl Trading {
+    /// A market over `data` under `settings`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings out of range; [`Error::Data`] if the bars do not lie inside the data, begin before
+    /// every feature has a value, or are too few for an episode.
+    pub fn new(data: &MarketData, settings: &TradingSettings, episodes: &Episodes) -> Result<Self> {
+        settings.validate()?;
+        let (Episodes::Random(bars) | Episodes::Whole(bars)) = episodes;
+        if bars.start < data.first_bar() || bars.end > data.bars() || bars.len() < 2 {
+            return Err(Error::Data(format!(
+                "bars {} to {} cannot be traded: features exist from bar {} on, there are {} bars, and two are needed",
+                bars.start,
+                bars.end,
+                data.first_bar(),
+                data.bars()
+            )));
+        }
+        let length = match episodes {
+            Episodes::Random(_) => settings.episode_length as usize,
+            Episodes::Whole(bars) => bars.len() - 1,
+        };
+        let Some(starts) = bars.len().checked_sub(length).filter(|starts| *starts > 0) else {
+            return Err(Error::config(
+                "episode_length",
+                format!("{length} steps do not fit into the {} bars of the training split", bars.len()),
+            ));
+        };
+        Ok(Self {
+            data: data.clone(),
+            settings: settings.clone(),
+            first: bars.start as u32,
+            starts: starts as u32,
+            length: length as u32,
+        })
+    }
+
+    fn parameters(&self, seat: &Seat<'_>, step: u32, reset: bool) -> Parameters {
+        let settings = &self.settings;
+        let mut levels = [0f32; 32];
+        levels.iter_mut().zip(&settings.positions).for_each(|(slot, level)| *slot = *level as f32);
+        Parameters {
+            step,
+            steps: seat.steps,
+            envs: seat.envs,
+            agents: self.data.instruments() as u32,
+            features: self.data.features() as u32,
+            actions: settings.positions.len() as u32,
+            reset: u32::from(reset),
+            first: self.first,
+            starts: self.starts,
+            length: self.length,
+            prices: self.data.prices_at(),
+            base: self.data.base_at(),
+            seed_low: seat.seed as u32,
+            seed_high: (seat.seed >> 32) as u32,
+            commission: settings.costs().commission_rate() as f32,
+            slippage: settings.costs().slippage_rate() as f32,
+            bankruptcy: settings.bankruptcy_level as f32,
+            own_weight: settings.own_reward_weight as f32,
+            reward_scale: settings.reward_scale as f32,
+            drawdown_penalty: settings.drawdown_penalty as f32,
+            mask: settings.mask(),
+            pad: [0; 3],
+            levels,
+        }
+    }
+}
+
+impl Environment for Trading {
+    fn spec(&self) -> Spec {
+        Spec {
+            agents: self.data.instruments() as u32,
+            obs_dim: observation_size(self.data.features()),
+            actions: self.settings.positions.len() as u32,
+        }
+    }
+
+    fn truncations(&self, steps: u32) -> u32 {
+        steps.div_ceil(self.length)
+    }
+
+    fn plan(&self, envs: u32) -> Plan {
+        let mut plan = Plan::new();
+        plan.words("market state", market::state_words(self.spec().agents, envs));
+        plan
+    }
+
+    fn attach(&self, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
+        let kernel = market::kernel(gpu)?;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let words = market::state_words(self.spec().agents, seat.envs);
+        let state = gpu.buffer("market state", words * 4, usage)?;
+        let mut table: Vec<_> = (0..seat.steps).map(|step| self.parameters(seat, step, false)).collect();
+        table.push(self.parameters(seat, 0, true));
+        let parameters = gpu.uniform_table("market", &table)?;
+        let stride = gpu.uniform_stride::<Parameters>();
+        let buffers = [
+            &parameters,
+            self.data.buffer(),
+            seat.actions,
+            &state,
+            seat.observations,
+            seat.rewards,
+            seat.signals,
+            seat.episodes,
+        ];
+        let group = market::bind(gpu, &kernel, buffers)?;
+        let grid = market::groups(&kernel.variant, seat.envs);
+        let at = |index| vec![Command::dispatch_at(&kernel, &group, index, stride, grid)];
+        Ok(Attached { reset: at(seat.steps), steps: (0..seat.steps).map(at).collect() })
+    }
+}

@@ -1,0 +1,168 @@
+//! Settings of the algorithm.
+
+use serde::{Deserialize, Serialize};
+
+use crate::nn::{Activation, Sharing};
+use crate::{Error, Result};
+
+/// Storage of observations, activations and the weights' working copy. Arithmetic is always f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Precision {
+    /// 32 bits, on every adapter.
+    #[default]
+    F32,
+}
+
+/// Settings of MAPPO; the defaults are the reference's (marlbenchmark/on-policy), the learning rates those for trading.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Seed of everything random: same seed, same adapter, same bytes.
+    pub seed: u64,
+    /// Environments stepped in parallel; rounded up to a multiple of 4, lowered where memory is short.
+    pub num_envs: u32,
+    /// Steps of a rollout.
+    pub rollout_steps: u32,
+    /// Updates on one rollout.
+    pub epochs: u32,
+    /// Micro-batches whose gradients are added up to that of the whole rollout; raised where memory is short.
+    pub accumulation: u32,
+    /// Discount per step.
+    pub gamma: f64,
+    /// Weight of longer advantage estimates.
+    pub gae_lambda: f64,
+    /// Clip range of the probability ratio.
+    pub clip: f64,
+    /// Clip range of the value.
+    pub value_clip: f64,
+    /// Delta of the Huber loss of the value.
+    pub huber_delta: f64,
+    /// Entropy coefficient.
+    pub entropy: f64,
+    /// Value loss coefficient.
+    pub value_coefficient: f64,
+    /// Largest gradient norm of a network; 0 does not clip.
+    pub max_grad_norm: f64,
+    /// Learning rate of the actors.
+    pub actor_learning_rate: f64,
+    /// Learning rate of the critics.
+    pub critic_learning_rate: f64,
+    /// Whether learning rates fall linearly to 0 over the iterations.
+    pub learning_rate_decay: bool,
+    /// Iterations: one rollout and its updates each.
+    pub iterations: u32,
+    /// AdamW: decay of the first moment.
+    pub adam_beta1: f64,
+    /// AdamW: decay of the second moment.
+    pub adam_beta2: f64,
+    /// AdamW: added to the root.
+    pub adam_epsilon: f64,
+    /// AdamW: weight decay.
+    pub weight_decay: f64,
+    /// Whether values are scaled by running moments of the returns.
+    pub value_norm: bool,
+    /// Decay of these moments.
+    pub value_norm_beta: f64,
+    /// Least variance they may report.
+    pub value_norm_floor: f64,
+    /// Widths of the hidden layers.
+    pub hidden: Vec<u32>,
+    /// Nonlinearity of the hidden layers.
+    pub activation: Activation,
+    /// One network for all agents or one each.
+    pub networks: Sharing,
+    /// Storage precision.
+    pub precision: Precision,
+    /// Mebibytes of GPU memory to use at most; unset: what the smallest card of the adapter's kind can spare.
+    pub memory_budget_mb: Option<u64>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            num_envs: 128,
+            rollout_steps: 64,
+            epochs: 10,
+            accumulation: 4,
+            gamma: 0.99,
+            gae_lambda: 0.95,
+            clip: 0.2,
+            value_clip: 0.2,
+            huber_delta: 10.0,
+            entropy: 0.01,
+            value_coefficient: 1.0,
+            max_grad_norm: 10.0,
+            actor_learning_rate: 3e-4,
+            critic_learning_rate: 3e-4,
+            learning_rate_decay: true,
+            iterations: 200,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-5,
+            weight_decay: 1e-4,
+            value_norm: true,
+            value_norm_beta: 0.99999,
+            value_norm_floor: 1e-6,
+            hidden: vec![64, 64],
+            activation: Activation::Relu,
+            networks: Sharing::Shared,
+            precision: Precision::F32,
+            memory_budget_mb: None,
+        }
+    }
+}
+
+impl Config {
+    /// # Errors
+    /// [`Error::Config`] that names the first setting out of range, and the range.
+    pub fn validate(&self) -> Result<()> {
+        let range = |key: &str, value: f64, low: f64, high: f64| {
+            if value.is_finite() && (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(Error::config(key, format!("{value} is out of range: from {low} to {high}")))
+        };
+        range("num_envs", f64::from(self.num_envs), 1.0, 1_048_576.0)?;
+        range("rollout_steps", f64::from(self.rollout_steps), 1.0, 65_536.0)?;
+        range("epochs", f64::from(self.epochs), 1.0, 1000.0)?;
+        range("accumulation", f64::from(self.accumulation), 1.0, 65_536.0)?;
+        range("gamma", self.gamma, 0.0, 1.0)?;
+        range("gae_lambda", self.gae_lambda, 0.0, 1.0)?;
+        range("clip", self.clip, 1e-4, 10.0)?;
+        range("value_clip", self.value_clip, 1e-4, 1e6)?;
+        range("huber_delta", self.huber_delta, 1e-4, 1e6)?;
+        range("entropy", self.entropy, 0.0, 10.0)?;
+        range("value_coefficient", self.value_coefficient, 0.0, 100.0)?;
+        range("max_grad_norm", self.max_grad_norm, 0.0, 1e6)?;
+        range("actor_learning_rate", self.actor_learning_rate, 0.0, 1.0)?;
+        range("critic_learning_rate", self.critic_learning_rate, 0.0, 1.0)?;
+        range("iterations", f64::from(self.iterations), 1.0, 1e9)?;
+        range("adam_beta1", self.adam_beta1, 0.0, 0.999_999)?;
+        range("adam_beta2", self.adam_beta2, 0.0, 0.999_999_9)?;
+        range("adam_epsilon", self.adam_epsilon, 1e-20, 1.0)?;
+        range("weight_decay", self.weight_decay, 0.0, 1.0)?;
+        range("value_norm_beta", self.value_norm_beta, 0.0, 0.999_999_9)?;
+        range("value_norm_floor", self.value_norm_floor, 1e-20, 1e6)?;
+        if let Some(budget) = self.memory_budget_mb {
+            range("memory_budget_mb", budget as f64, 1.0, 1e7)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_bad_values_are_named() {
+        Config::default().validate().unwrap();
+        let wrong = Config { gamma: 1.5, ..Default::default() };
+        assert_eq!(wrong.validate().unwrap_err().to_string(), "setting `gamma`: 1.5 is out of range: from 0 to 1");
+        let wrong = Config { clip: f64::NAN, ..Default::default() };
+        assert!(wrong.validate().unwrap_err().to_string().contains("`clip`"));
+    }
+}

@@ -1,0 +1,12 @@
+//! Multi-agent PPO: decentralised actors, centralised critics, everything on the device.
+
+mod config;
+mod plan;
+mod rollout;
+mod trainer;
+mod update;
+
+pub use config::{Config, Precision};
+pub use plan::Sizes;
+pub use rollout::{Choice, Rollout};
+pub use trainer::{Progress, Trainer};

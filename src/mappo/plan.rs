@@ -1,0 +1,218 @@
+//! Sizes of a training run, fitted to the card before anything is allocated.
+
+use super::Config;
+use crate::env::{Environment, Spec};
+use crate::gpu::{Budget, Class, Plan, round_up};
+use crate::nn::{Layout, weight_gradient};
+use crate::ppo::{clip, finish, scalars};
+use crate::{Error, Result};
+
+/// Sizes that everything else follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// The environment's sizes.
+    pub spec: Spec,
+    /// E, environments in parallel, a multiple of 4.
+    pub envs: u32,
+    /// T, steps of a rollout.
+    pub steps: u32,
+    /// K, most truncations of one environment in a rollout.
+    pub truncations: u32,
+    /// Observation slots of a micro-batch.
+    pub micro_slots: u32,
+}
+
+impl Sizes {
+    /// Sizes as configured, memory not considered.
+    #[must_use]
+    pub fn configured(config: &Config, environment: &dyn Environment) -> Self {
+        let steps = config.rollout_steps;
+        Self {
+            spec: environment.spec(),
+            envs: round_up(config.num_envs.max(1), 4),
+            steps,
+            truncations: environment.truncations(steps),
+            micro_slots: steps.div_ceil(config.accumulation.max(1)),
+        }
+    }
+
+    /// The largest sizes within the budget: first the micro-batch shrinks (the gradient stays the same), then the number
+    /// of environments.
+    ///
+    /// # Errors
+    /// [`Error::Budget`] if not even four environments with micro-batches of one step fit.
+    pub fn fit(
+        config: &Config,
+        environment: &dyn Environment,
+        layout: &Layout,
+        class: Class,
+        budget: &Budget,
+    ) -> Result<Self> {
+        let mut sizes = Self::configured(config, environment);
+        loop {
+            let plan = sizes.plan(environment, layout, config, class);
+            if budget.holds(&plan) {
+                return Ok(sizes);
+            }
+            if sizes.micro_slots > 1 {
+                sizes.micro_slots = sizes.micro_slots.div_ceil(2);
+            } else if sizes.envs > 4 {
+                sizes.envs = round_up(sizes.envs / 2, 4);
+                sizes.micro_slots = sizes.steps.div_ceil(config.accumulation.max(1));
+            } else {
+                return Err(Error::Budget {
+                    needed: plan.bytes().div_ceil(1 << 20),
+                    budget: budget.total >> 20,
+                    advice: "lower `rollout_steps` or `hidden`, or raise `memory_budget_mb`".into(),
+                });
+            }
+        }
+    }
+
+    /// Observation slots: the rollout's, the one after it, those of truncated episodes.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.steps + 1 + self.truncations
+    }
+
+    /// Rows of one observation slot.
+    #[must_use]
+    pub fn rows_of_slot(&self) -> u32 {
+        self.spec.agents * self.envs
+    }
+
+    /// Rows of a rollout.
+    #[must_use]
+    pub fn rows(&self) -> u32 {
+        self.rows_of_slot() * self.steps
+    }
+
+    /// Quads of rows of a micro-batch.
+    #[must_use]
+    pub fn micro_quads(&self) -> u32 {
+        self.rows_of_slot() / 4 * self.micro_slots
+    }
+
+    /// Micro-batches of one update.
+    #[must_use]
+    pub fn micro_batches(&self) -> u32 {
+        self.steps.div_ceil(self.micro_slots)
+    }
+
+    /// Buffers of a rollout.
+    #[must_use]
+    pub fn rollout_plan(&self, layout: &Layout) -> Plan {
+        let [slots, slot, envs] = [self.slots(), self.rows_of_slot(), self.envs].map(u64::from);
+        let rows = u64::from(self.rows());
+        let quads = u64::from(self.micro_quads());
+        let mut plan = Plan::new();
+        plan.words("params", u64::from(layout.params) * 4);
+        plan.words("observations", slots * slot * u64::from(self.spec.obs_dim));
+        plan.words("carried observations", slot * u64::from(self.spec.obs_dim));
+        plan.words("carried masks", slot);
+        plan.words("actions", rows);
+        plan.words("rewards", rows);
+        plan.words("targets", rows * 3);
+        plan.words("signals", u64::from(self.steps) * envs + slots * slot);
+        plan.words("values", slots * slot);
+        plan.words("episodes", envs * 4);
+        plan.words("clock", 4);
+        plan.words("scalars", scalars::LENGTH);
+        plan.words("activations", u64::from(layout.act_rows) * quads * 4);
+        plan.words("heads", u64::from(self.spec.actions + 1) * quads * 4);
+        plan
+    }
+
+    /// Buffers of the updates.
+    #[must_use]
+    pub fn update_plan(&self, layout: &Layout, config: &Config, class: Class) -> Plan {
+        let params = u64::from(layout.params) * 4;
+        let mut plan = Plan::new();
+        plan.words("activation gradients", u64::from(layout.grad_rows) * u64::from(self.micro_quads()) * 4);
+        plan.words("partial gradients", params * u64::from(weight_gradient::shares(class)));
+        plan.words("gradient", params);
+        plan.words("first moments", params);
+        plan.words("second moments", params);
+        plan.words("optimizer", layout.nets.len() as u64 * clip::STATE);
+        // A pair of vec4s per workgroup of the loss and micro-batch; a workgroup has at least 8 invocations.
+        let groups = u64::from(self.micro_quads().div_ceil(8));
+        plan.words("statistics", groups * u64::from(self.micro_batches() * config.epochs) * 8);
+        plan.words("record", finish::RECORD);
+        plan
+    }
+
+    /// Every buffer of a training run.
+    #[must_use]
+    pub fn plan(&self, environment: &dyn Environment, layout: &Layout, config: &Config, class: Class) -> Plan {
+        let mut plan = self.rollout_plan(layout);
+        plan.extend(&self.update_plan(layout, config, class));
+        plan.extend(&environment.plan(self.envs));
+        plan
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::{Attached, Seat};
+    use crate::gpu::Gpu;
+    use crate::nn::{Shape, Sharing};
+
+    struct Empty;
+
+    impl Environment for Empty {
+        fn spec(&self) -> Spec {
+            Spec { agents: 4, obs_dim: 18, actions: 3 }
+        }
+        fn truncations(&self, steps: u32) -> u32 {
+            steps.div_ceil(25)
+        }
+        fn plan(&self, _: u32) -> Plan {
+            Plan::new()
+        }
+        fn attach(&self, _: &Gpu, _: &Seat<'_>) -> Result<Attached> {
+            Ok(Attached { reset: vec![], steps: vec![] })
+        }
+    }
+
+    fn layout() -> Layout {
+        let shape =
+            Shape { agents: 4, obs_dim: 18, actions: 3, hidden: vec![256, 256], sharing: Sharing::Shared };
+        Layout::new(&shape).unwrap()
+    }
+
+    #[test]
+    fn cards_from_4_to_16_gigabytes_get_what_fits() {
+        let config = Config { num_envs: 4096, rollout_steps: 128, accumulation: 1, ..Default::default() };
+        let mut previous = 0;
+        for gigabytes in [1u64, 3, 6, 12] {
+            let budget = Budget { total: gigabytes << 30, binding: 2 << 30 };
+            let sizes = Sizes::fit(&config, &Empty, &layout(), Class::Hardware, &budget).unwrap();
+            let plan = sizes.plan(&Empty, &layout(), &config, Class::Hardware);
+            assert!(budget.holds(&plan), "{gigabytes} GiB");
+            assert_eq!(sizes.envs, 4096, "shrinking the micro-batch is enough");
+            assert!(sizes.micro_slots >= previous, "a larger card gets larger micro-batches");
+            previous = sizes.micro_slots;
+        }
+    }
+
+    #[test]
+    fn environments_are_given_up_last_and_too_little_is_an_error() {
+        let config = Config { num_envs: 4096, rollout_steps: 128, ..Default::default() };
+        let small = Budget { total: 100 << 20, binding: 100 << 20 };
+        let sizes = Sizes::fit(&config, &Empty, &layout(), Class::Hardware, &small).unwrap();
+        assert!(sizes.envs < 4096 && sizes.envs >= 4 && sizes.envs % 4 == 0);
+        let none = Budget { total: 1 << 20, binding: 1 << 20 };
+        let error = Sizes::fit(&config, &Empty, &layout(), Class::Hardware, &none).unwrap_err().to_string();
+        assert!(error.contains("the budget is 1 MiB") && error.contains("rollout_steps"), "{error}");
+    }
+
+    #[test]
+    fn rows_are_counted_as_by_hand() {
+        let config = Config { num_envs: 6, rollout_steps: 26, accumulation: 4, ..Default::default() };
+        let sizes = Sizes::configured(&config, &Empty);
+        assert_eq!((sizes.envs, sizes.truncations, sizes.slots()), (8, 2, 29));
+        assert_eq!((sizes.rows(), sizes.micro_slots, sizes.micro_batches()), (26 * 32, 7, 4));
+        assert_eq!(sizes.micro_quads(), 7 * 8);
+    }
+}

@@ -1,0 +1,208 @@
+//! Acting in the environment for T steps, and the critics' values of all that was seen, without the host.
+
+use super::Config;
+use super::plan::Sizes;
+use crate::Result;
+use crate::env::{Environment, Seat};
+use crate::gpu::{Arena, Command, Gpu, Recording};
+use crate::nn::{Batch, Layout, forward};
+use crate::ppo::sample;
+
+/// How actions are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// At random, by the policy's probabilities.
+    Sampled,
+    /// The most probable one.
+    Greedy,
+}
+
+/// A policy in an environment, recorded once.
+#[derive(Debug)]
+pub struct Rollout {
+    /// Starts all environments afresh.
+    pub reset: Recording,
+    /// T steps: at most three dispatches each.
+    pub collect: Recording,
+    /// The critics' values of all slots.
+    pub values: Recording,
+    /// Makes the last observation the first of the next rollout.
+    pub carry: Recording,
+    pub(super) roles: wgpu::Buffer,
+}
+
+impl Rollout {
+    /// Records everything on the buffers of `arena`, allocated from a plan that holds [`Sizes::rollout_plan`].
+    ///
+    /// # Errors
+    /// What compilation and allocation report.
+    pub fn new(
+        gpu: &Gpu,
+        sizes: &Sizes,
+        layout: &Layout,
+        config: &Config,
+        environment: &dyn Environment,
+        arena: &Arena,
+        choice: Choice,
+    ) -> Result<Self> {
+        let seat = Seat {
+            envs: sizes.envs,
+            steps: sizes.steps,
+            seed: config.seed,
+            observations: arena.get("observations")?,
+            actions: arena.get("actions")?,
+            rewards: arena.get("rewards")?,
+            signals: arena.get("signals")?,
+            episodes: arena.get("episodes")?,
+        };
+        let attached = environment.attach(gpu, &seat)?;
+        let roles = forward::upload_roles(gpu, &layout.roles)?;
+        let acting = acting(gpu, sizes, config, arena, &roles, choice)?;
+        let collect =
+            acting.into_iter().zip(attached.steps).flat_map(|(act, step)| act.into_iter().chain(step)).collect();
+        Ok(Self {
+            reset: attached.reset,
+            collect,
+            values: values(gpu, sizes, config, arena, &roles)?,
+            carry: carry(sizes, arena)?,
+            roles,
+        })
+    }
+}
+
+pub(super) fn batch(sizes: &Sizes) -> Batch {
+    Batch {
+        stride: sizes.micro_quads(),
+        agents: sizes.spec.agents,
+        quads: sizes.envs / 4,
+        obs_dim: sizes.spec.obs_dim,
+        ..Batch::default()
+    }
+}
+
+fn bind_forward(
+    gpu: &Gpu,
+    kernel: &crate::gpu::Kernel,
+    table: &wgpu::Buffer,
+    roles: &wgpu::Buffer,
+    arena: &Arena,
+    head: &str,
+) -> Result<crate::gpu::BindGroup> {
+    let buffers = forward::Buffers {
+        batches: table,
+        roles,
+        params: arena.get("params")?,
+        observations: arena.get("observations")?,
+        acts: arena.get("activations")?,
+        head: arena.get(head)?,
+    };
+    forward::bind(gpu, kernel, buffers)
+}
+
+/// For every step: the actors, then the draw.
+fn acting(
+    gpu: &Gpu,
+    sizes: &Sizes,
+    config: &Config,
+    arena: &Arena,
+    roles: &wgpu::Buffer,
+    choice: Choice,
+) -> Result<Vec<[Command; 2]>> {
+    let quads = sizes.rows_of_slot() / 4;
+    let forward_kernel = forward::kernel(gpu, config.activation)?;
+    let batches: Vec<_> =
+        (0..sizes.steps).map(|step| Batch { first_slot: step, rows: quads, ..batch(sizes) }).collect();
+    let table = gpu.uniform_table("acting", &batches)?;
+    let forward_group = bind_forward(gpu, &forward_kernel, &table, roles, arena, "heads")?;
+    let sample_kernel = sample::kernel(gpu)?;
+    let draws: Vec<_> = (0..sizes.steps)
+        .map(|step| sample::Sample {
+            step,
+            steps: sizes.steps,
+            agents: sizes.spec.agents,
+            quads: sizes.envs / 4,
+            actions: sizes.spec.actions,
+            stride: sizes.micro_quads(),
+            greedy: u32::from(choice == Choice::Greedy),
+            masks: sizes.steps * sizes.envs / 4,
+            seed_low: config.seed as u32,
+            // Environments draw from the seed itself; the policy's stream is another key.
+            seed_high: (config.seed >> 32) as u32 ^ 0x5EED_AC70,
+            pad: [0; 2],
+        })
+        .collect();
+    let draws = gpu.uniform_table("draws", &draws)?;
+    let buffers = [
+        &draws,
+        arena.get("heads")?,
+        arena.get("signals")?,
+        arena.get("clock")?,
+        arena.get("actions")?,
+        arena.get("targets")?,
+    ];
+    let sample_group = sample::bind(gpu, &sample_kernel, buffers)?;
+    let forward_grid = forward::groups(&forward_kernel.variant, quads, 1);
+    let sample_grid = sample::groups(&sample_kernel.variant, sizes.spec.agents, sizes.envs / 4);
+    let (batch_stride, draw_stride) = (gpu.uniform_stride::<Batch>(), gpu.uniform_stride::<sample::Sample>());
+    Ok((0..sizes.steps)
+        .map(|step| {
+            [
+                Command::dispatch_at(&forward_kernel, &forward_group, step, batch_stride, forward_grid),
+                Command::dispatch_at(&sample_kernel, &sample_group, step, draw_stride, sample_grid),
+            ]
+        })
+        .collect())
+}
+
+/// The critics over all slots, in pieces of the size of a micro-batch.
+fn values(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena, roles: &wgpu::Buffer) -> Result<Recording> {
+    let kernel = forward::kernel(gpu, config.activation)?;
+    let per_slot = sizes.rows_of_slot() / 4;
+    let batches: Vec<_> = (0..sizes.slots())
+        .step_by(sizes.micro_slots as usize)
+        .map(|first| Batch {
+            first_slot: first,
+            rows: per_slot * sizes.micro_slots.min(sizes.slots() - first),
+            first_role: 1,
+            head_critic: per_slot * first,
+            ..batch(sizes)
+        })
+        .collect();
+    let table = gpu.uniform_table("values", &batches)?;
+    let group = bind_forward(gpu, &kernel, &table, roles, arena, "values")?;
+    let stride = gpu.uniform_stride::<Batch>();
+    Ok(batches
+        .iter()
+        .enumerate()
+        .map(|(index, batch)| {
+            let grid = forward::groups(&kernel.variant, batch.rows, 1);
+            Command::dispatch_at(&kernel, &group, index as u32, stride, grid)
+        })
+        .collect())
+}
+
+/// Copies slot T over slot 0, by way of another buffer: a buffer cannot be copied onto itself.
+fn carry(sizes: &Sizes, arena: &Arena) -> Result<Recording> {
+    let mut commands = Vec::new();
+    let slot = u64::from(sizes.rows_of_slot()) * 4;
+    let masks = u64::from(sizes.steps * sizes.envs) * 4;
+    for (buffer, between, first, bytes) in [
+        ("observations", "carried observations", 0, slot * u64::from(sizes.spec.obs_dim)),
+        ("signals", "carried masks", masks, slot),
+    ] {
+        let (buffer, between) = (arena.get(buffer)?, arena.get(between)?);
+        let last = first + bytes * u64::from(sizes.steps);
+        for (source, source_offset, target, target_offset) in
+            [(buffer, last, between, 0), (between, 0, buffer, first)]
+        {
+            commands.push(Command::Copy {
+                source: source.clone(),
+                source_offset,
+                target: target.clone(),
+                target_offset,
+                bytes,
+            });
+        }
+    }
+    Ok(commands)
+}

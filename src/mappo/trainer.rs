@@ -1,0 +1,222 @@
+//! The loop: rollout, values, advantages, updates, record; one readback an iteration, one iteration behind.
+
+use std::time::Instant;
+
+use super::plan::Sizes;
+use super::rollout::{Choice, Rollout};
+use super::update::Update;
+use super::{Config, Precision};
+use crate::env::Environment;
+use crate::gpu::{Arena, Budget, Counts, Gpu, Plan, Readback, Recorder};
+use crate::model::initial_weights;
+use crate::nn::{Layout, Shape};
+use crate::ppo::finish::Record;
+use crate::{Error, Result};
+
+/// Iterations that may be under way before the host waits for the oldest.
+const IN_FLIGHT: usize = 2;
+
+/// What an iteration came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Iterations done, from 1.
+    pub iteration: u32,
+    /// Environment steps done in all, over all environments.
+    pub env_steps: u64,
+    /// Environment steps a second since training began.
+    pub steps_per_second: f64,
+    /// Losses, norms and episodes.
+    pub record: Record,
+}
+
+impl Progress {
+    /// Mean return of the episodes that ended in this iteration; `None` if none did.
+    #[must_use]
+    pub fn mean_return(&self) -> Option<f64> {
+        let Record { return_sum, episodes, .. } = self.record;
+        (episodes > 0.0).then(|| f64::from(return_sum) / f64::from(episodes))
+    }
+}
+
+/// Trains the agents of an environment.
+#[derive(Debug)]
+pub struct Trainer {
+    gpu: Gpu,
+    config: Config,
+    sizes: Sizes,
+    layout: Layout,
+    plan: Plan,
+    arena: Arena,
+    rollout: Rollout,
+    update: Update,
+    recorder: Recorder,
+    readback: Readback,
+    submitted: u32,
+    collected: u32,
+    started: Option<Instant>,
+}
+
+impl Trainer {
+    /// Plans, allocates, compiles and initialises everything. Nothing is allocated later.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings out of range, [`Error::Budget`] if nothing fits, and what the device reports.
+    pub fn new(gpu: &Gpu, environment: &dyn Environment, config: &Config) -> Result<Self> {
+        let budget = Budget::of(gpu, config.memory_budget_mb);
+        let layout = layout_of(environment, config)?;
+        let sizes = Sizes::fit(config, environment, &layout, gpu.class(), &budget)?;
+        if sizes != Sizes::configured(config, environment) {
+            tracing::warn!(envs = sizes.envs, micro_slots = sizes.micro_slots, "the plan was shrunk to fit the memory");
+        }
+        let mut own = sizes.rollout_plan(&layout);
+        own.extend(&sizes.update_plan(&layout, config, gpu.class()));
+        let arena = Arena::allocate(gpu, &own)?;
+        let rollout = Rollout::new(gpu, &sizes, &layout, config, environment, &arena, Choice::Sampled)?;
+        let update = Update::new(gpu, &sizes, &layout, config, &arena, &rollout)?;
+        let weights = initial_weights(&layout, config.activation, config.seed);
+        gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&weights))?;
+        let mut recorder = Recorder::new(gpu);
+        recorder.run(&rollout.reset)?;
+        let readback = Readback::new(gpu, arena.get("record")?.size(), IN_FLIGHT)?;
+        Ok(Self {
+            gpu: gpu.clone(),
+            plan: sizes.plan(environment, &layout, config, gpu.class()),
+            config: config.clone(),
+            sizes,
+            layout,
+            arena,
+            rollout,
+            update,
+            recorder,
+            readback,
+            submitted: 0,
+            collected: 0,
+            started: None,
+        })
+    }
+
+    /// Sends one iteration to the device without waiting for it.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if too many are under way, and what the device reports.
+    pub fn submit(&mut self) -> Result<()> {
+        if !self.readback.has_room() {
+            return Err(Error::shape("iterations under way", format!("at most {IN_FLIGHT}"), self.readback.pending() + 1));
+        }
+        self.started.get_or_insert_with(Instant::now);
+        self.recorder.run(&self.rollout.collect)?;
+        self.recorder.play(&self.rollout.values);
+        self.recorder.play(&self.update.advantages);
+        for epoch in &self.update.epochs {
+            self.recorder.run(epoch)?;
+        }
+        self.recorder.play(&self.update.finish);
+        self.recorder.play(&self.rollout.carry);
+        self.recorder.submit_with_readback(self.arena.get("record")?, &mut self.readback)?;
+        self.submitted += 1;
+        Ok(())
+    }
+
+    /// The oldest iteration under way, waiting for it; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn collect(&mut self) -> Result<Option<Progress>> {
+        let Some(records) = self.readback.take::<Record>(&self.gpu)? else {
+            return Ok(None);
+        };
+        self.collected += 1;
+        let per_iteration = u64::from(self.sizes.envs) * u64::from(self.sizes.steps);
+        let env_steps = u64::from(self.collected) * per_iteration;
+        let seconds = self.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
+        Ok(Some(Progress {
+            iteration: self.collected,
+            env_steps,
+            steps_per_second: env_steps as f64 / seconds.max(1e-9),
+            record: records.first().copied().unwrap_or_default(),
+        }))
+    }
+
+    /// Trains the configured number of iterations, with the next always under way while `report` looks at the last.
+    ///
+    /// # Errors
+    /// What `report` returns, and what the device reports.
+    pub fn train<E: From<Error>>(
+        &mut self,
+        mut report: impl FnMut(&Progress) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        while self.collected < self.config.iterations {
+            if self.submitted < self.config.iterations && self.readback.has_room() {
+                self.submit()?;
+                if self.readback.has_room() && self.submitted < self.config.iterations {
+                    continue;
+                }
+            }
+            if let Some(progress) = self.collect()? {
+                report(&progress)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The flat parameter buffer, padding included.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn weights(&self) -> Result<Vec<f32>> {
+        let mut weights = self.gpu.read(self.arena.get("params")?)?;
+        weights.truncate(self.layout.params as usize * 4);
+        Ok(weights)
+    }
+
+    /// Where everything lies in it.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The sizes that the plan came to.
+    #[must_use]
+    pub fn sizes(&self) -> &Sizes {
+        &self.sizes
+    }
+
+    /// Every buffer of the run.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What was sent to the device so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.recorder.counts()
+    }
+
+    /// Storage precision.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.config.precision
+    }
+
+    #[cfg(test)]
+    pub(crate) fn arena(&self) -> &Arena {
+        &self.arena
+    }
+}
+
+/// The layout of the networks for an environment.
+///
+/// # Errors
+/// [`Error::Config`] for settings out of range.
+pub(crate) fn layout_of(environment: &dyn Environment, config: &Config) -> Result<Layout> {
+    config.validate()?;
+    let spec = environment.spec();
+    Layout::new(&Shape {
+        agents: spec.agents,
+        obs_dim: spec.obs_dim,
+        actions: spec.actions,
+        hidden: config.hidden.clone(),
+        sharing: config.networks,
+    })
+}

@@ -1,0 +1,283 @@
+//! Advantages, losses, gradients and optimizer steps on one rollout, recorded once.
+
+use super::Config;
+use super::plan::Sizes;
+use super::rollout::{Rollout, batch};
+use crate::Result;
+use crate::gpu::{Arena, BindGroup, Command, Gpu, Kernel, Recording};
+use crate::nn::{Batch, Layout, Sharing, backward, forward, reduce, weight_gradient};
+use crate::ppo::{adamw, clip, finish, gae, loss, moments, value_norm};
+
+/// The recordings of one iteration after its rollout.
+#[derive(Debug)]
+pub struct Update {
+    /// Advantages and their moments.
+    pub advantages: Recording,
+    /// One per epoch: at most 10 dispatches per micro-batch.
+    pub epochs: Vec<Recording>,
+    /// The record for the host, and the clock.
+    pub finish: Recording,
+}
+
+/// Compiled kernels and bound buffers of a micro-batch, the same for all.
+struct MicroBatch {
+    forward: (Kernel, BindGroup),
+    loss: (Kernel, BindGroup),
+    backward: (Kernel, BindGroup),
+    weights: (Kernel, BindGroup),
+    first: (Kernel, BindGroup),
+    further: (Kernel, BindGroup),
+    stride: u32,
+    jobs: u32,
+    shares: u32,
+    params: u32,
+}
+
+impl Update {
+    /// Records everything on the buffers of `arena`, allocated from [`Sizes::plan`].
+    ///
+    /// # Errors
+    /// What compilation and allocation report.
+    pub fn new(
+        gpu: &Gpu,
+        sizes: &Sizes,
+        layout: &Layout,
+        config: &Config,
+        arena: &Arena,
+        rollout: &Rollout,
+    ) -> Result<Self> {
+        let micro = sizes.micro_batches();
+        let per_slot = sizes.rows_of_slot() / 4;
+        let batches: Vec<_> = (0..config.epochs * micro)
+            .map(|index| {
+                let first_slot = index % micro * sizes.micro_slots;
+                let slots = sizes.micro_slots.min(sizes.steps - first_slot);
+                Batch {
+                    first_slot,
+                    rows: per_slot * slots,
+                    head_critic: sizes.spec.actions * sizes.micro_quads(),
+                    index,
+                    ..batch(sizes)
+                }
+            })
+            .collect();
+        let table = gpu.uniform_table("micro-batches", &batches)?;
+        let kernels = MicroBatch::new(gpu, sizes, layout, config, arena, &table, &rollout.roles)?;
+        let normalise = value_normalisation(gpu, config, arena)?;
+        let step = optimizer(gpu, layout, config, arena)?;
+        let epochs = (0..config.epochs)
+            .map(|epoch| {
+                let mut commands = vec![normalise.clone()];
+                for index in epoch * micro..(epoch + 1) * micro {
+                    commands.extend(kernels.commands(index, &batches[index as usize], index % micro == 0));
+                }
+                commands.extend(step.iter().cloned());
+                commands
+            })
+            .collect();
+        Ok(Self {
+            advantages: advantages(gpu, sizes, config, arena)?,
+            epochs,
+            finish: record(gpu, sizes, layout, config, arena, &kernels.loss.0)?,
+        })
+    }
+}
+
+impl MicroBatch {
+    fn new(
+        gpu: &Gpu,
+        sizes: &Sizes,
+        layout: &Layout,
+        config: &Config,
+        arena: &Arena,
+        table: &wgpu::Buffer,
+        roles: &wgpu::Buffer,
+    ) -> Result<Self> {
+        let get = |name| arena.get(name);
+        let (params, acts, grads) = (get("params")?, get("activations")?, get("activation gradients")?);
+        let head = get("heads")?;
+        let forward_kernel = forward::kernel(gpu, config.activation)?;
+        let observations = get("observations")?;
+        let forward_group = forward::bind(
+            gpu,
+            &forward_kernel,
+            forward::Buffers { batches: table, roles, params, observations, acts, head },
+        )?;
+        let sharing = if layout.shape.sharing == Sharing::Shared { sizes.spec.agents } else { 1 };
+        let share = 1.0 / (f64::from(sizes.envs) * f64::from(sizes.steps) * f64::from(sharing));
+        let parameters = loss::Loss {
+            actions: sizes.spec.actions,
+            section: sizes.rows() / 4,
+            masks: sizes.steps * sizes.envs / 4,
+            grad_actor: layout.head_gradient(0),
+            grad_critic: layout.head_gradient(1),
+            clip: config.clip as f32,
+            value_clip: config.value_clip as f32,
+            huber: config.huber_delta as f32,
+            entropy: config.entropy as f32,
+            value: config.value_coefficient as f32,
+            actor_share: share as f32,
+            critic_share: share as f32,
+        };
+        let loss_kernel = loss::kernel(gpu)?;
+        let buffers = loss::Buffers {
+            batches: table,
+            head,
+            signals: get("signals")?,
+            actions: get("actions")?,
+            targets: get("targets")?,
+            values: get("values")?,
+            scalars: get("scalars")?,
+            grads,
+            statistics: get("statistics")?,
+        };
+        let loss_group = loss::bind(gpu, &loss_kernel, &parameters, buffers)?;
+        let backward_kernel = backward::kernel(gpu, config.activation)?;
+        let backward_group = backward::bind(gpu, &backward_kernel, table, roles, params, acts, grads)?;
+
+        let shares = weight_gradient::shares(gpu.class());
+        let jobs = weight_gradient::jobs(layout);
+        let split = weight_gradient::Split { count: shares, stride: layout.params, pad: [0; 2] };
+        let (partials, gradient) = (get("partial gradients")?, get("gradient")?);
+        let weights_kernel = weight_gradient::kernel(gpu)?;
+        let buffers = weight_gradient::Buffers {
+            batches: table,
+            split: &gpu.uniform("split", &split)?,
+            jobs: &gpu.upload("jobs", &jobs)?,
+            acts,
+            grads,
+            partials,
+        };
+        let weights_group = weight_gradient::bind(gpu, &weights_kernel, buffers)?;
+        let reduce_kernel = reduce::kernel(gpu)?;
+        let reduced = |first| {
+            let parameters = reduce::Reduce { length: layout.params, shares, first, pad: 0 };
+            reduce::bind(gpu, &reduce_kernel, &parameters, partials, gradient)
+        };
+        Ok(Self {
+            forward: (forward_kernel, forward_group),
+            loss: (loss_kernel, loss_group),
+            backward: (backward_kernel, backward_group),
+            weights: (weights_kernel, weights_group),
+            first: (reduce_kernel.clone(), reduced(1)?),
+            further: (reduce_kernel.clone(), reduced(0)?),
+            stride: gpu.uniform_stride::<Batch>(),
+            jobs: jobs.len() as u32,
+            shares,
+            params: layout.params,
+        })
+    }
+
+    fn commands(&self, index: u32, batch: &Batch, first: bool) -> [Command; 5] {
+        let at = |(kernel, group): &(Kernel, BindGroup), grid| {
+            Command::dispatch_at(kernel, group, index, self.stride, grid)
+        };
+        let stacks = forward::groups(&self.forward.0.variant, batch.rows, 2);
+        let (reduce_kernel, reduce_group) = if first { &self.first } else { &self.further };
+        let reduced = reduce::groups(&reduce_kernel.variant, self.params);
+        [
+            at(&self.forward, stacks),
+            at(&self.loss, loss::groups(&self.loss.0.variant, batch.rows)),
+            at(&self.backward, stacks),
+            at(&self.weights, weight_gradient::groups(self.jobs, self.shares)),
+            Command::dispatch(reduce_kernel, reduce_group, reduced),
+        ]
+    }
+}
+
+fn advantages(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena) -> Result<Recording> {
+    let parameters = gae::Gae {
+        steps: sizes.steps,
+        agents: sizes.spec.agents,
+        envs: sizes.envs,
+        gamma: config.gamma as f32,
+        lambda: config.gae_lambda as f32,
+        pad: [0; 3],
+    };
+    let (targets, scalars) = (arena.get("targets")?, arena.get("scalars")?);
+    let kernel = gae::kernel(gpu)?;
+    let buffers = [arena.get("values")?, arena.get("rewards")?, arena.get("signals")?, scalars, targets];
+    let group = gae::bind(gpu, &kernel, &parameters, buffers)?;
+    let moments_kernel = moments::kernel(gpu)?;
+    let moments_group = moments::bind(gpu, &moments_kernel, sizes.rows(), targets, scalars)?;
+    Ok(vec![
+        Command::dispatch(&kernel, &group, gae::groups(&kernel.variant, &parameters)),
+        Command::dispatch(&moments_kernel, &moments_group, moments::GROUPS),
+    ])
+}
+
+fn value_normalisation(gpu: &Gpu, config: &Config, arena: &Arena) -> Result<Command> {
+    let kernel = value_norm::kernel(gpu)?;
+    let parameters = value_norm::ValueNorm {
+        weight: (1.0 - config.value_norm_beta) as f32,
+        floor: config.value_norm_floor as f32,
+        enabled: u32::from(config.value_norm),
+        pad: 0,
+    };
+    let group = value_norm::bind(gpu, &kernel, &parameters, arena.get("scalars")?)?;
+    Ok(Command::dispatch(&kernel, &group, value_norm::GROUPS))
+}
+
+fn optimizer(gpu: &Gpu, layout: &Layout, config: &Config, arena: &Arena) -> Result<[Command; 2]> {
+    let rates = [config.actor_learning_rate, config.critic_learning_rate];
+    let nets: Vec<_> = layout
+        .nets
+        .iter()
+        .map(|net| clip::Net { first: net.first, length: net.length, rate: rates[net.role] as f32, pad: 0 })
+        .collect();
+    let count = nets.len() as u32;
+    let longest = nets.iter().map(|net| net.length).max().unwrap_or(0);
+    let nets = gpu.upload("nets", &nets)?;
+    let parameters = clip::Clip {
+        max_norm: config.max_grad_norm as f32,
+        log_beta1: config.adam_beta1.ln() as f32,
+        log_beta2: config.adam_beta2.ln() as f32,
+        decay: if config.learning_rate_decay { (1.0 / f64::from(config.iterations)) as f32 } else { 0.0 },
+    };
+    let (gradient, state) = (arena.get("gradient")?, arena.get("optimizer")?);
+    let kernel = clip::kernel(gpu)?;
+    let group = clip::bind(gpu, &kernel, &parameters, [&nets, gradient, arena.get("clock")?, state])?;
+    let step =
+        adamw::AdamW::new(config.adam_beta1, config.adam_beta2, config.adam_epsilon, config.weight_decay);
+    let (first, second) = (arena.get("first moments")?, arena.get("second moments")?);
+    let step_kernel = adamw::kernel(gpu)?;
+    let buffers = [&nets, state, gradient, first, second, arena.get("params")?];
+    let step_group = adamw::bind(gpu, &step_kernel, &step, buffers)?;
+    Ok([
+        Command::dispatch(&kernel, &group, clip::groups(count)),
+        Command::dispatch(&step_kernel, &step_group, adamw::groups(&step_kernel.variant, longest, count)),
+    ])
+}
+
+fn record(
+    gpu: &Gpu,
+    sizes: &Sizes,
+    layout: &Layout,
+    config: &Config,
+    arena: &Arena,
+    loss_kernel: &Kernel,
+) -> Result<Recording> {
+    let micro = sizes.micro_batches();
+    let places = loss::groups(&loss_kernel.variant, sizes.micro_quads())[0];
+    let parameters = finish::Finish {
+        statistics: places * micro * config.epochs,
+        share: (1.0 / (f64::from(sizes.rows()) * f64::from(config.epochs))) as f32,
+        rewards: sizes.rows(),
+        envs: sizes.envs,
+        nets: layout.nets.len() as u32,
+        actors: layout.nets.iter().filter(|net| net.role == 0).count() as u32,
+        pad: [0; 2],
+    };
+    let kernel = finish::kernel(gpu)?;
+    let buffers = [
+        arena.get("statistics")?,
+        arena.get("rewards")?,
+        arena.get("optimizer")?,
+        arena.get("scalars")?,
+        arena.get("episodes")?,
+        arena.get("clock")?,
+        arena.get("record")?,
+    ];
+    let group = finish::bind(gpu, &kernel, &parameters, buffers)?;
+    Ok(vec![Command::dispatch(&kernel, &group, finish::GROUPS)])
+}

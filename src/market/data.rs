@@ -1,0 +1,302 @@
+//! A market on the device: features and prices in one buffer, ready to be traded.
+
+use std::ops::Range;
+
+use ndarray::{Array3, ArrayView2};
+use serde::{Deserialize, Serialize};
+
+use super::features::{self, FEATURES, LOOK_BACK, SECTIONS};
+use super::{Candles, scale};
+use crate::gpu::{Command, Gpu, Recorder};
+use crate::indicators::{Indicators, Parameters, Series};
+use crate::{Error, Result};
+
+/// Largest size of a scaled feature, in deviations.
+const LIMIT: f32 = 5.0;
+
+/// Where the statistics for scaling come from.
+#[derive(Clone, Debug)]
+pub enum Scaling {
+    /// From these bars, which have to be training bars.
+    Fit(Range<usize>),
+    /// As fitted earlier.
+    Given(ScalingStatistics),
+}
+
+/// Mean and deviation of every feature of every instrument over the training bars.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScalingStatistics {
+    /// Features, in order.
+    pub features: Vec<String>,
+    /// Instruments, in order.
+    pub symbols: Vec<String>,
+    /// `[instrument][feature][mean, deviation]`
+    pub moments: Vec<[f32; 2]>,
+}
+
+/// Columns of the caller's own, beside the built-in features.
+#[derive(Clone, Debug, Default)]
+pub struct ExtraFeatures {
+    /// Names.
+    pub names: Vec<String>,
+    /// `[feature][instrument][bar]`, finite; bar t may hold only what is known at the close of t.
+    pub values: Array3<f64>,
+}
+
+/// Features and prices of a market on the device. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct MarketData {
+    buffer: wgpu::Buffer,
+    bars: usize,
+    instruments: usize,
+    statistics: ScalingStatistics,
+    first_bar: usize,
+}
+
+impl MarketData {
+    /// Computes and scales the features of `candles` on the device.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the candles are too few for the indicators, the training bars hold too few with features, the
+    /// statistics are for other instruments or features, or an extra feature is not finite; [`Error::Shape`] if
+    /// the extra features have another size; [`Error::Budget`] if the data exceed what the device can bind.
+    pub fn new(gpu: &Gpu, candles: &Candles, extra: &ExtraFeatures, scaling: &Scaling) -> Result<Self> {
+        let (instruments, bars) = (candles.instruments(), candles.bars());
+        check_extra(candles, extra)?;
+        let parameters = Parameters::default();
+        let first_bar = (parameters.warm_up() as usize).max(LOOK_BACK);
+        if bars < first_bar + 2 {
+            return Err(Error::Data(format!(
+                "{bars} bars are too few: the indicators need {first_bar} before the first decision, and two to trade"
+            )));
+        }
+        let names: Vec<String> =
+            FEATURES.iter().map(|name| (*name).to_string()).chain(extra.names.iter().cloned()).collect();
+        let columns = instruments * names.len();
+        let words = bars * columns + bars * instruments * 2 + instruments;
+        let sections = (SECTIONS + extra.names.len()) * instruments * bars;
+        fits(gpu, words.max(sections) as u64 * 4)?;
+
+        let series =
+            Series::upload(gpu, candles.high.view(), candles.low.view(), candles.close.view())?;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let buffer = gpu.buffer("market data", words as u64 * 4, usage)?;
+        let mut recorder = Recorder::new(gpu);
+        let sources = gather(gpu, &mut recorder, candles, extra, &series, parameters)?;
+
+        let base: Vec<f32> = series.base().iter().map(|base| *base as f32).collect();
+        let shape = features::Parameters {
+            bars: bars as u32,
+            instruments: instruments as u32,
+            extra: extra.names.len() as u32,
+            pad: 0,
+        };
+        let kernel = features::kernel(gpu)?;
+        let base_buffer = gpu.upload("base", &base)?;
+        let group = features::bind(gpu, &kernel, &shape, [&sources, &base_buffer, &buffer])?;
+        recorder.run(&[Command::dispatch(&kernel, &group, features::groups(&kernel.variant, &shape))])?;
+
+        let given = match scaling {
+            Scaling::Fit(_) => None,
+            Scaling::Given(given) => Some(check_given(given, &candles.symbols, &names)?),
+        };
+        let train = match scaling {
+            Scaling::Fit(train) => training_bars(train, first_bar, bars)?,
+            Scaling::Given(_) => 0..0,
+        };
+        let moments = given.cloned().unwrap_or_else(|| vec![[0.0; 2]; columns]);
+        let statistics = gpu.upload("scaling", &moments)?;
+        let scale_parameters = scale::Parameters {
+            bars: bars as u32,
+            columns: columns as u32,
+            first: train.start as u32,
+            end: train.end as u32,
+            fit: u32::from(given.is_none()),
+            limit: LIMIT,
+            pad: [0; 2],
+        };
+        let kernel = scale::kernel(gpu)?;
+        let group = scale::bind(gpu, &kernel, &scale_parameters, &statistics, &buffer)?;
+        let grid = scale::groups(&kernel.variant, columns as u32);
+        recorder.run(&[Command::dispatch(&kernel, &group, grid)])?;
+
+        let mut prices = Vec::with_capacity(bars * instruments * 2 + instruments);
+        for bar in 0..bars {
+            for (i, base) in series.base().iter().enumerate() {
+                prices.push((candles.open[[i, bar]] - base) as f32);
+                prices.push((candles.close[[i, bar]] - base) as f32);
+            }
+        }
+        prices.extend(&base);
+        gpu.write(&buffer, (bars * columns) as u64 * 4, bytemuck::cast_slice(&prices))?;
+        let mut moments: Vec<[f32; 2]> = gpu.read(&statistics)?;
+        moments.truncate(columns);
+        let statistics = ScalingStatistics { features: names, symbols: candles.symbols.clone(), moments };
+        Ok(Self { buffer, bars, instruments, statistics, first_bar })
+    }
+
+    /// f32: features `[bar][instrument][feature]`, prices `[bar][instrument][open, close]` relative to the base, base.
+    #[must_use]
+    pub fn buffer(&self) -> &wgpu::Buffer {
+        &self.buffer
+    }
+
+    /// Number of bars.
+    #[must_use]
+    pub fn bars(&self) -> usize {
+        self.bars
+    }
+
+    /// Number of instruments.
+    #[must_use]
+    pub fn instruments(&self) -> usize {
+        self.instruments
+    }
+
+    /// Number of features of a bar and instrument.
+    #[must_use]
+    pub fn features(&self) -> usize {
+        self.statistics.features.len()
+    }
+
+    /// First bar at which every feature has a value.
+    #[must_use]
+    pub fn first_bar(&self) -> usize {
+        self.first_bar
+    }
+
+    /// The statistics that the features were scaled with.
+    #[must_use]
+    pub fn scaling(&self) -> &ScalingStatistics {
+        &self.statistics
+    }
+
+    /// f32 of the buffer where the prices begin.
+    #[must_use]
+    pub(crate) fn prices_at(&self) -> u32 {
+        (self.bars * self.instruments * self.features()) as u32
+    }
+
+    /// f32 of the buffer where the base prices begin.
+    #[must_use]
+    pub(crate) fn base_at(&self) -> u32 {
+        self.prices_at() + (self.bars * self.instruments * 2) as u32
+    }
+}
+
+fn check_extra(candles: &Candles, extra: &ExtraFeatures) -> Result<()> {
+    if extra.names.is_empty() && extra.values.is_empty() {
+        return Ok(());
+    }
+    let expected = (extra.names.len(), candles.instruments(), candles.bars());
+    if extra.values.dim() != expected {
+        let got = format!("{:?}", extra.values.dim());
+        return Err(Error::shape("extra features [feature][instrument][bar]", format!("{expected:?}"), got));
+    }
+    match extra.values.indexed_iter().find(|(_, value)| !value.is_finite()) {
+        None => Ok(()),
+        Some(((feature, instrument, bar), value)) => Err(Error::Data(format!(
+            "extra feature `{}` of {} at {} is {value}; it has to be a finite number",
+            extra.names[feature], candles.symbols[instrument], candles.timestamps[bar]
+        ))),
+    }
+}
+
+fn fits(gpu: &Gpu, bytes: u64) -> Result<()> {
+    let limits = gpu.device().limits();
+    let budget = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    if bytes <= budget {
+        return Ok(());
+    }
+    Err(Error::Budget {
+        needed: bytes.div_ceil(1 << 20),
+        budget: budget >> 20,
+        advice: "the market's features have to fit into one buffer of the device: use fewer bars or instruments".into(),
+    })
+}
+
+fn training_bars(train: &Range<usize>, first_bar: usize, bars: usize) -> Result<Range<usize>> {
+    let usable = train.start.max(first_bar)..train.end.min(bars);
+    if usable.len() >= 2 {
+        return Ok(usable);
+    }
+    Err(Error::Data(format!(
+        "the training bars {} to {} hold fewer than two with features, which exist from bar {first_bar} on",
+        train.start, train.end
+    )))
+}
+
+fn check_given<'a>(
+    given: &'a ScalingStatistics,
+    symbols: &[String],
+    features: &[String],
+) -> Result<&'a Vec<[f32; 2]>> {
+    if given.symbols != symbols {
+        let (of, got) = (given.symbols.join(", "), symbols.join(", "));
+        return Err(Error::Data(format!("the model was trained on {of}; the candles hold {got}")));
+    }
+    if given.features != features || given.moments.len() != symbols.len() * features.len() {
+        let (of, got) = (given.features.join(", "), features.join(", "));
+        return Err(Error::Data(format!("the model was trained on the features {of}; here they are {got}")));
+    }
+    Ok(&given.moments)
+}
+
+/// All inputs of the feature kernel in one buffer, section by section.
+fn gather(
+    gpu: &Gpu,
+    recorder: &mut Recorder,
+    candles: &Candles,
+    extra: &ExtraFeatures,
+    series: &Series,
+    parameters: Parameters,
+) -> Result<wgpu::Buffer> {
+    let size = candles.instruments() * candles.bars();
+    let bytes = size as u64 * 4;
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+    let sources = gpu.buffer("feature sources", (SECTIONS + extra.names.len()) as u64 * bytes, usage)?;
+    let mut sections: Vec<(usize, Vec<f32>)> = Vec::new();
+    let relative = |prices: ArrayView2<'_, f64>| -> Vec<f32> {
+        let rows = prices.outer_iter().zip(series.base());
+        rows.flat_map(|(row, base)| row.iter().map(|price| (price - base) as f32).collect::<Vec<_>>()).collect()
+    };
+    sections.push((0, relative(candles.open.view())));
+    if let Some(volume) = &candles.volume {
+        sections.push((4, volume.iter().map(|v| *v as f32).collect()));
+    }
+    for (feature, values) in extra.values.outer_iter().enumerate() {
+        sections.push((SECTIONS + feature, values.iter().map(|v| *v as f32).collect()));
+    }
+    for (section, values) in sections {
+        gpu.write(&sources, section as u64 * bytes, bytemuck::cast_slice(&values))?;
+    }
+    let panel = Indicators::new(gpu, parameters)?.panel(series)?;
+    recorder.play(&panel.commands());
+    let indicators = &panel.buffers;
+    let on_device = [
+        series.high(),
+        series.low(),
+        series.close(),
+        &indicators.rsi,
+        &indicators.macd,
+        &indicators.macd_hist,
+        &indicators.bb_upper,
+        &indicators.bb_middle,
+        &indicators.bb_lower,
+        &indicators.atr,
+        &indicators.mom,
+        &indicators.stoch_k,
+        &indicators.stoch_d,
+    ];
+    for (section, source) in [1, 2, 3].into_iter().chain(5..SECTIONS).zip(on_device) {
+        recorder.play(&[Command::Copy {
+            source: source.clone(),
+            source_offset: 0,
+            target: sources.clone(),
+            target_offset: section as u64 * bytes,
+            bytes,
+        }]);
+    }
+    recorder.submit()?;
+    Ok(sources)
+}

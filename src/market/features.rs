@@ -1,0 +1,81 @@
+//! Stationary features of a bar, from candles and indicators up to and including that bar.
+//!
+//! Shapes: sources f32 `[section][instrument][bar]` (sections in the order of the shader's constants, then the caller's
+//! columns), base f32 `[instrument]`, result f32 `[bar][instrument][feature]`. Prices are relative to the base, so that
+//! their differences are exact; a ratio has the full price below it.
+
+use crate::Result;
+use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
+
+/// The kernel's source.
+pub const SHADER: Shader =
+    Shader { name: "market/features", source: include_str!("../../shaders/market/features.wgsl") };
+
+/// What the features are, in order.
+pub const FEATURES: [&str; 16] = [
+    "return_1",
+    "return_5",
+    "return_20",
+    "gap",
+    "range",
+    "close_in_range",
+    "rsi",
+    "macd",
+    "macd_hist",
+    "bollinger_position",
+    "bollinger_width",
+    "atr",
+    "momentum",
+    "stoch_k",
+    "stoch_d",
+    "volume",
+];
+
+/// Sections of the sources before the caller's columns: open, high, low, close, volume and ten indicators.
+pub const SECTIONS: usize = 15;
+
+/// Longest look-back of a feature that is no indicator.
+pub const LOOK_BACK: usize = 20;
+
+/// Counterpart of `Features` in the shader.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Parameters {
+    /// Bars.
+    pub bars: u32,
+    /// Instruments.
+    pub instruments: u32,
+    /// Columns of the caller.
+    pub extra: u32,
+    /// Fills up to 16 bytes.
+    pub pad: u32,
+}
+
+/// Compiles the kernel.
+///
+/// # Errors
+/// As [`Kernel::new`].
+pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
+    use Access::{Read, Uniform, Write};
+    Kernel::new(gpu, &SHADER, Variant::independent(gpu.class()), &[Uniform, Read, Read, Write], 0)
+}
+
+/// Workgroups: bars in x, instruments in y.
+#[must_use]
+pub fn groups(variant: &Variant, parameters: &Parameters) -> [u32; 3] {
+    [variant.groups(parameters.bars), parameters.instruments, 1]
+}
+
+/// Binds sources, base and data.
+///
+/// # Errors
+/// As [`Kernel::bind`].
+pub fn bind(
+    gpu: &Gpu,
+    kernel: &Kernel,
+    parameters: &Parameters,
+    [sources, base, data]: [&wgpu::Buffer; 3],
+) -> Result<BindGroup> {
+    let uniform = gpu.uniform("features", parameters)?;
+    kernel.bind(gpu, &[&uniform, sources, base, data])
+}

@@ -1,0 +1,7 @@
+//! The actor-critic: initial weights and checkpoints.
+
+mod checkpoint;
+mod init;
+
+pub use checkpoint::{Checkpoint, FORMAT};
+pub use init::initial_weights;

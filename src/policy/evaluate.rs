@@ -1,0 +1,65 @@
+//! A policy's most probable actions over a stretch of candles.
+
+use std::ops::Range;
+
+use ndarray::Array2;
+
+use super::TrainedPolicy;
+use crate::env::{Episodes, Trading};
+use crate::gpu::{Arena, Gpu, Recorder};
+use crate::mappo::{Choice, Config, Rollout, Sizes};
+use crate::market::MarketData;
+use crate::{Error, Result};
+
+/// Steps between two readbacks of actions.
+const STEPS: u32 = 256;
+
+impl TrainedPolicy {
+    /// Target positions `[bars - 1][instrument]`: row b is decided after the close of the b-th of `bars` and fills at the
+    /// open of the next. The policy sees its own positions, so the bars are walked in order, on the device.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the bars cannot be traded or the data are of other instruments or features, and what the
+    /// device reports.
+    pub fn targets(&self, gpu: &Gpu, data: &MarketData, bars: &Range<usize>) -> Result<Array2<f64>> {
+        let head = self.head();
+        if data.scaling() != &head.scaling {
+            return Err(Error::Data("the market's features were not scaled with the model's own statistics".into()));
+        }
+        let environment = Trading::new(data, &head.market, &Episodes::Whole(bars.clone()))?;
+        let decisions = bars.len() - 1;
+        // Environments come in fours; all four walk the same bars and do the same.
+        let config = Config {
+            num_envs: 4,
+            rollout_steps: STEPS.min(decisions as u32),
+            accumulation: u32::MAX,
+            ..head.config.clone()
+        };
+        let sizes = Sizes::configured(&config, &environment);
+        let arena = Arena::allocate(gpu, &sizes.rollout_plan(&self.layout))?;
+        gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&self.checkpoint.weights))?;
+        let rollout =
+            Rollout::new(gpu, &sizes, &self.layout, &config, &environment, &arena, Choice::Greedy)?;
+        let mut recorder = Recorder::new(gpu);
+        recorder.run(&rollout.reset)?;
+        let agents = data.instruments();
+        let mut targets = Array2::zeros((decisions, agents));
+        let mut first = 0;
+        while first < decisions {
+            recorder.run(&rollout.collect)?;
+            recorder.run(&rollout.carry)?;
+            let actions: Vec<u32> = gpu.read(arena.get("actions")?)?;
+            let steps = (sizes.steps as usize).min(decisions - first);
+            for step in 0..steps {
+                for agent in 0..agents {
+                    let action = actions[(step * agents + agent) * sizes.envs as usize] as usize;
+                    let level = head.market.positions.get(action).copied();
+                    targets[[first + step, agent]] =
+                        level.ok_or_else(|| Error::shape("action", head.market.positions.len(), action))?;
+                }
+            }
+            first += steps;
+        }
+        Ok(targets)
+    }
+}

@@ -1,0 +1,6 @@
+//! Trained policies: saved, loaded, and at work on candles.
+
+mod evaluate;
+mod trained;
+
+pub use trained::{Head, TrainedPolicy};

@@ -1,0 +1,149 @@
+//! Ends an iteration: one small record for the host, episode counters cleared, the clock moved on.
+
+use crate::Result;
+use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
+
+/// The kernel's source.
+pub const SHADER: Shader =
+    Shader { name: "ppo/finish", source: include_str!("../../shaders/ppo/finish.wgsl") };
+
+/// Workgroups: one gathers everything.
+pub const GROUPS: [u32; 3] = [1, 1, 1];
+
+/// f32s of a [`Record`].
+pub const RECORD: u64 = 16;
+
+/// Counterpart of `Finish` in the shader.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Finish {
+    /// vec4 pairs that [`super::loss`] left.
+    pub statistics: u32,
+    /// 1 / (rows of the rollout x epochs).
+    pub share: f32,
+    /// f32s of the rewards.
+    pub rewards: u32,
+    /// Environments.
+    pub envs: u32,
+    /// Networks.
+    pub nets: u32,
+    /// Of these, actors.
+    pub actors: u32,
+    /// Fills up to 16 bytes.
+    pub pad: [u32; 2],
+}
+
+/// What comes back to the host, once an iteration. Means are over all rows and epochs of the iteration.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Record {
+    /// Clipped surrogate, entropy not included.
+    pub policy_loss: f32,
+    /// Clipped Huber loss of the normalised values.
+    pub value_loss: f32,
+    /// Nats.
+    pub entropy: f32,
+    /// k3 estimate against the policy of the rollout.
+    pub approx_kl: f32,
+    /// Share of rows outside the clip range.
+    pub clip_fraction: f32,
+    /// Largest gradient norm of the actors at the last update, before clipping.
+    pub actor_norm: f32,
+    /// Largest gradient norm of the critics at the last update, before clipping.
+    pub critic_norm: f32,
+    /// Learning rate of the first actor.
+    pub learning_rate: f32,
+    /// Mean reward of a step.
+    pub reward: f32,
+    /// Sum of the returns of the episodes that ended (mean over agents).
+    pub return_sum: f32,
+    /// Episodes that ended.
+    pub episodes: f32,
+    /// Steps in them.
+    pub episode_steps: f32,
+    /// Of the episodes, those terminated rather than truncated.
+    pub terminated: f32,
+    /// Optimizer steps skipped so far because a gradient was not finite.
+    pub skipped: f32,
+    /// Mean that values are scaled with.
+    pub value_mean: f32,
+    /// Deviation that values are scaled with.
+    pub value_deviation: f32,
+}
+
+/// Compiles the kernel.
+///
+/// # Errors
+/// As [`Kernel::new`].
+pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
+    use Access::{Read, Uniform, Write};
+    let access = [Uniform, Read, Read, Read, Read, Write, Write, Write];
+    Kernel::new(gpu, &SHADER, Variant::reducing(gpu.class()), &access, 0)
+}
+
+/// Binds statistics, rewards, optimizer state, scalars, episode counters, clock and record.
+///
+/// # Errors
+/// As [`Kernel::bind`].
+pub fn bind(gpu: &Gpu, kernel: &Kernel, finish: &Finish, buffers: [&wgpu::Buffer; 7]) -> Result<BindGroup> {
+    let uniform = gpu.uniform("finish", finish)?;
+    let mut all = vec![&uniform];
+    all.extend(buffers);
+    kernel.bind(gpu, &all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::harness::{gpu, run};
+    use super::*;
+
+    #[test]
+    fn the_record_gathers_and_the_counters_start_over() {
+        let gpu = gpu();
+        let kernel = kernel(&gpu).unwrap();
+        let (groups, envs) = (37u32, 12u32);
+        let statistics: Vec<f32> =
+            (0..groups).flat_map(|g| [1.0, 2.0, g as f32, 0.5, 3.0, 9.0, 9.0, 9.0]).collect();
+        let finish =
+            Finish { statistics: groups, share: 0.5, rewards: 24, envs, nets: 3, actors: 2, pad: [0; 2] };
+        let mut optimizer = [0f32; 24];
+        (optimizer[1], optimizer[9], optimizer[17]) = (3.0, 5.0, 7.0);
+        (optimizer[3], optimizer[7], optimizer[23]) = (0.01, 2.0, 1.0);
+        let episodes = gpu.upload("episodes", &(0..envs * 4).map(|i| i as f32).collect::<Vec<_>>()).unwrap();
+        let clock = gpu.upload("clock", &[41u32, 0]).unwrap();
+        let record = gpu.upload("record", &[f32::NAN; 16]).unwrap();
+        let buffers = [
+            &gpu.upload("statistics", &statistics).unwrap(),
+            &gpu.upload("rewards", &(0..24).map(|i| i as f32).collect::<Vec<_>>()).unwrap(),
+            &gpu.upload("optimizer", &optimizer).unwrap(),
+            &gpu.upload("scalars", &[0.0f32, 0.0, 0.0, 1.5, 2.5, 0.0, 0.0, 0.0]).unwrap(),
+            &episodes,
+            &clock,
+            &record,
+        ];
+        run(&gpu, &kernel, &bind(&gpu, &kernel, &finish, buffers).unwrap(), GROUPS);
+        let got: Vec<Record> = gpu.read(&record).unwrap();
+        let sum = |from: u32| (from * envs..(from + 1) * envs).sum::<u32>() as f32;
+        let expected = Record {
+            policy_loss: 18.5,
+            value_loss: 37.0,
+            entropy: 333.0,
+            approx_kl: 9.25,
+            clip_fraction: 55.5,
+            actor_norm: 5.0,
+            critic_norm: 7.0,
+            learning_rate: 0.01,
+            reward: 11.5,
+            return_sum: sum(0),
+            episodes: sum(1),
+            episode_steps: sum(2),
+            terminated: sum(3),
+            skipped: 3.0,
+            value_mean: 1.5,
+            value_deviation: 2.5,
+        };
+        assert_eq!(got[0], expected);
+        assert_eq!(gpu.read::<u32>(&clock).unwrap()[0], 42);
+        assert!(gpu.read::<f32>(&episodes).unwrap().iter().all(|x| *x == 0.0));
+    }
+}

@@ -1,0 +1,292 @@
+//! The PPO losses and their gradient at both heads (Schulman et al., arXiv 1707.06347; value loss as in the MAPPO
+//! reference).
+//!
+//! Policy: rho = exp(logp - logp_old), L = -mean(min(rho A, clip(rho, 1-e, 1+e) A)) - c_H mean(H), with dlogp/dz_j =
+//! 1[j=a] - p_j and dH/dz_j = -p_j (H + log p_j). Value: Rn = (R - mean)/deviation, Vc = V_old + clip(V - V_old, -e, e),
+//! l = max(h(Rn - V), h(Rn - Vc)), h = Huber; where the clipped branch wins the gradient is 0. The mean is over all rows
+//! that share a network in the whole rollout, so that micro-batches add up.
+//!
+//! Statistics: per workgroup two vec4s, sums of (policy loss without entropy, value loss, entropy, KL k3 = (rho - 1) -
+//! log rho) and of (rows outside the clip range, 0, 0, 0).
+
+use super::super::nn::Batch;
+use crate::Result;
+use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
+
+/// The kernel's source.
+pub const SHADER: Shader = Shader { name: "ppo/loss", source: include_str!("../../shaders/ppo/loss.wgsl") };
+
+/// Counterpart of `Loss` in the shader.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Loss {
+    /// Actions.
+    pub actions: u32,
+    /// vec4s of one section of the targets.
+    pub section: u32,
+    /// First vec4 of the masks in the signals.
+    pub masks: u32,
+    /// Row of the gradient buffer for the logits.
+    pub grad_actor: u32,
+    /// Row of the gradient buffer for the value.
+    pub grad_critic: u32,
+    /// Clip range of the ratio.
+    pub clip: f32,
+    /// Clip range of the value.
+    pub value_clip: f32,
+    /// Huber's delta.
+    pub huber: f32,
+    /// Entropy coefficient.
+    pub entropy: f32,
+    /// Value coefficient.
+    pub value: f32,
+    /// 1 / rows of the rollout that share an actor.
+    pub actor_share: f32,
+    /// 1 / rows of the rollout that share a critic.
+    pub critic_share: f32,
+}
+
+/// Compiles the kernel.
+///
+/// # Errors
+/// As [`Kernel::new`].
+pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
+    use Access::{Read, Table, Uniform, Write};
+    let access = [Table, Uniform, Read, Read, Read, Read, Read, Read, Write, Write];
+    Kernel::new(gpu, &SHADER, Variant::independent(gpu.class()), &access, size_of::<Batch>())
+}
+
+/// Workgroups for `rows` quads of rows.
+#[must_use]
+pub fn groups(variant: &Variant, rows: u32) -> [u32; 3] {
+    [variant.groups(rows), 1, 1]
+}
+
+/// What the kernel reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffers<'a> {
+    /// Table of [`Batch`].
+    pub batches: &'a wgpu::Buffer,
+    /// Logits and values of the micro-batch.
+    pub head: &'a wgpu::Buffer,
+    /// Ends of episodes and action masks.
+    pub signals: &'a wgpu::Buffer,
+    /// Actions taken.
+    pub actions: &'a wgpu::Buffer,
+    /// Log-probabilities, advantages, returns.
+    pub targets: &'a wgpu::Buffer,
+    /// Values at the time of the rollout, normalised.
+    pub values: &'a wgpu::Buffer,
+    /// Moments.
+    pub scalars: &'a wgpu::Buffer,
+    /// Gradients; the heads' rows are written.
+    pub grads: &'a wgpu::Buffer,
+    /// Statistics.
+    pub statistics: &'a wgpu::Buffer,
+}
+
+/// Binds the kernel's buffers.
+///
+/// # Errors
+/// As [`Kernel::bind`].
+pub fn bind(gpu: &Gpu, kernel: &Kernel, loss: &Loss, buffers: Buffers<'_>) -> Result<BindGroup> {
+    let uniform = gpu.uniform("loss", loss)?;
+    let Buffers { batches, head, signals, actions, targets, values, scalars, grads, statistics } = buffers;
+    kernel
+        .bind(gpu, &[batches, &uniform, head, signals, actions, targets, values, scalars, grads, statistics])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::harness::{close, gpu, run_at};
+    use super::*;
+
+    /// Four rows with everything that the loss needs.
+    struct Rows {
+        logits: Vec<[f64; 4]>,
+        values: [f64; 4],
+        masks: [u32; 4],
+        actions: [u32; 4],
+        log_old: [f64; 4],
+        advantages: [f64; 4],
+        returns: [f64; 4],
+        values_old: [f64; 4],
+        entropy: f32,
+    }
+
+    struct Outcome {
+        grad_logits: Vec<Vec<f32>>,
+        grad_values: Vec<f32>,
+        statistics: Vec<f32>,
+    }
+
+    fn f32s(of: &[f64]) -> Vec<f32> {
+        of.iter().map(|x| *x as f32).collect()
+    }
+
+    fn evaluate(rows: &Rows) -> Outcome {
+        let gpu = gpu();
+        let kernel = kernel(&gpu).unwrap();
+        let actions = rows.logits.len() as u32;
+        let batch =
+            Batch { rows: 1, stride: 1, agents: 1, quads: 1, head_critic: actions, ..Default::default() };
+        let loss = Loss {
+            actions,
+            section: 1,
+            masks: 0,
+            grad_actor: 0,
+            grad_critic: crate::gpu::round_up(actions, 4),
+            clip: 0.2,
+            value_clip: 0.2,
+            huber: 10.0,
+            entropy: rows.entropy,
+            value: 1.0,
+            actor_share: 0.25,
+            critic_share: 0.25,
+        };
+        let head = [rows.logits.concat(), rows.values.to_vec()].concat();
+        let targets = [rows.log_old, rows.advantages, rows.returns].concat();
+        let mut scalars = [0f32; 12];
+        (scalars[4], scalars[6]) = (1.0, 1.0);
+        let grads = gpu.upload("grads", &vec![f32::NAN; (loss.grad_critic as usize + 4) * 4]).unwrap();
+        let statistics = gpu.upload("statistics", &[f32::NAN; 8]).unwrap();
+        let buffers = Buffers {
+            batches: &gpu.uniform_table("batches", &[batch]).unwrap(),
+            head: &gpu.upload("head", &f32s(&head)).unwrap(),
+            signals: &gpu.upload("signals", &rows.masks).unwrap(),
+            actions: &gpu.upload("actions", &rows.actions).unwrap(),
+            targets: &gpu.upload("targets", &f32s(&targets)).unwrap(),
+            values: &gpu.upload("values", &f32s(&rows.values_old)).unwrap(),
+            scalars: &gpu.upload("scalars", &scalars).unwrap(),
+            grads: &grads,
+            statistics: &statistics,
+        };
+        let group = bind(&gpu, &kernel, &loss, buffers).unwrap();
+        run_at(&gpu, &kernel, &group, groups(&kernel.variant, 1));
+        let grads: Vec<f32> = gpu.read(&grads).unwrap();
+        let row = |r: u32| grads[r as usize * 4..r as usize * 4 + 4].to_vec();
+        assert!((actions..loss.grad_critic).all(|r| row(r) == [0.0; 4]), "padding has no gradient");
+        assert!((1..4).all(|r| row(loss.grad_critic + r) == [0.0; 4]), "padding has no gradient");
+        Outcome {
+            grad_logits: (0..actions).map(row).collect(),
+            grad_values: row(loss.grad_critic),
+            statistics: gpu.read(&statistics).unwrap(),
+        }
+    }
+
+    /// The loss of four rows in f64, by the book.
+    fn reference(rows: &Rows) -> f64 {
+        (0..4)
+            .map(|i| {
+                let allowed = |j: &usize| rows.masks[i] >> j & 1 == 1;
+                let z: Vec<f64> = (0..rows.logits.len()).map(|j| rows.logits[j][i]).collect();
+                let total: f64 = (0..z.len()).filter(allowed).map(|j| z[j].exp()).sum();
+                let lp = |j: usize| z[j] - total.ln();
+                let entropy: f64 = (0..z.len()).filter(allowed).map(|j| -lp(j).exp() * lp(j)).sum();
+                let ratio = (lp(rows.actions[i] as usize) - rows.log_old[i]).exp();
+                let a = rows.advantages[i];
+                let policy = -(ratio * a).min(ratio.clamp(0.8, 1.2) * a);
+                let huber = |e: f64| if e.abs() <= 10.0 { e * e / 2.0 } else { 10.0 * (e.abs() - 5.0) };
+                let (v, old) = (rows.values[i], rows.values_old[i]);
+                let clipped = old + (v - old).clamp(-0.2, 0.2);
+                let value = huber(rows.returns[i] - v).max(huber(rows.returns[i] - clipped));
+                (policy - f64::from(rows.entropy) * entropy + value) / 4.0
+            })
+            .sum()
+    }
+
+    fn golden() -> Rows {
+        // With two actions of which the second is all but impossible, log-probabilities can be set at will:
+        // logp(0) = z_0 - ln(e^z_0 + e^z_1).
+        let logp = [-0.5f64, -1.2, -0.1, -2.0];
+        Rows {
+            logits: vec![logp, logp.map(|l| (1.0 - l.exp()).ln())],
+            values: [0.1, 0.9, -0.3, 25.0],
+            masks: [3; 4],
+            actions: [0; 4],
+            log_old: [-0.7, -1.0, -0.6, -2.0],
+            advantages: [1.0, -0.5, 2.0, -1.5],
+            returns: [0.4, 0.3, -0.8, 2.0],
+            values_old: [0.0, 0.5, 0.2, 1.0],
+            entropy: 0.0,
+        }
+    }
+
+    #[test]
+    fn golden_values() {
+        let rows = golden();
+        let got = evaluate(&rows);
+        // dL/dlogp times dlogp/dz_0 = 1 - p.
+        let slopes = [0.0, 0.1023413, 0.0, 0.375];
+        let expected: Vec<f64> =
+            slopes.iter().zip(rows.logits[0]).map(|(g, l)| g * (1.0 - l.exp())).collect();
+        close("policy gradient", &got.grad_logits[0], &expected, 1e-6);
+        let mean = |i: usize| got.statistics[i] / 4.0;
+        close("policy loss", &[mean(0)], &[-0.4226587], 1e-6);
+        close("KL", &[mean(3)], &[0.0472137], 1e-6);
+        close("clip fraction", &[mean(4)], &[0.5], 0.0);
+        close("value loss", &[mean(1)], &[(0.045 + 0.18 + 0.32 + 180.0) / 4.0], 1e-6);
+    }
+
+    #[test]
+    fn entropy_golden_value() {
+        let mut rows = golden();
+        rows.logits = vec![[0.2; 4], [-0.1; 4], [0.7; 4]];
+        rows.masks = [7; 4];
+        close("entropy", &[evaluate(&rows).statistics[2] / 4.0], &[1.0430548], 1e-6);
+    }
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        let mut rows = Rows {
+            logits: vec![
+                [0.3, -1.0, 2.0, 0.1],
+                [-0.4, 0.5, 0.2, 0.9],
+                [1.1, 0.7, -0.6, -0.2],
+                [0.0, 0.4, -1.5, 0.8],
+                [0.6, -0.3, 0.1, 0.25],
+            ],
+            masks: [0b11111, 0b10111, 0b01101, 0b11110],
+            actions: [2, 1, 0, 4],
+            log_old: [-1.0, -0.9, -0.3, -1.6],
+            entropy: 0.37,
+            ..golden()
+        };
+        rows.values = [0.1, 0.9, -0.3, 2.5];
+        let got = evaluate(&rows);
+        let step = 1e-6;
+        for j in 0..rows.logits.len() {
+            for i in 0..4 {
+                let centre = rows.logits[j][i];
+                let mut at = |x: f64| {
+                    rows.logits[j][i] = x;
+                    reference(&rows)
+                };
+                let slope = (at(centre + step) - at(centre - step)) / (2.0 * step);
+                at(centre);
+                close(&format!("logit {j} of row {i}"), &[got.grad_logits[j][i]], &[slope], 1e-6);
+            }
+        }
+        for i in 0..4 {
+            let centre = rows.values[i];
+            let mut at = |x: f64| {
+                rows.values[i] = x;
+                reference(&rows)
+            };
+            let slope = (at(centre + step) - at(centre - step)) / (2.0 * step);
+            at(centre);
+            close(&format!("value of row {i}"), &[got.grad_values[i]], &[slope], 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_forbidden_action_has_no_gradient() {
+        let mut rows = golden();
+        rows.logits = vec![[0.2; 4], [80.0; 4], [0.7; 4]];
+        rows.masks = [0b101; 4];
+        rows.entropy = 0.5;
+        let got = evaluate(&rows);
+        assert_eq!(got.grad_logits[1], [0.0; 4]);
+        assert!(got.grad_logits.concat().iter().all(|g| g.is_finite()));
+    }
+}

@@ -1,0 +1,68 @@
+//! Kernels of proximal policy optimisation: sampling, advantages, losses, the optimizer.
+
+pub mod adamw;
+pub mod clip;
+pub mod finish;
+pub mod gae;
+pub mod loss;
+pub mod moments;
+pub mod sample;
+pub mod value_norm;
+
+use crate::gpu::{Class, Shader, Variant};
+
+/// Indices into the buffer of scalars that the kernels of this family share.
+pub mod scalars {
+    /// f32s of the buffer.
+    pub const LENGTH: u64 = 12;
+    /// Running mean of the returns, biased towards 0 (ValueNorm's m, s, d begin here).
+    pub const VALUE_NORM: usize = 0;
+    /// Mean that values are scaled with.
+    pub const MEAN: usize = 3;
+    /// Standard deviation that values are scaled with.
+    pub const DEVIATION: usize = 4;
+    /// Mean of the advantages.
+    pub const ADVANTAGE_MEAN: usize = 5;
+    /// 1 / (standard deviation of the advantages + 1e-5).
+    pub const ADVANTAGE_SCALE: usize = 6;
+    /// Mean of the returns.
+    pub const RETURN_MEAN: usize = 7;
+    /// Mean of the squared returns.
+    pub const RETURN_SQUARE: usize = 8;
+}
+
+/// Every kernel of this family with every variant it is compiled in.
+#[must_use]
+pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
+    let independent = [sample::SHADER, gae::SHADER, loss::SHADER, adamw::SHADER];
+    let reducing = [moments::SHADER, clip::SHADER, finish::SHADER];
+    let mut all: Vec<_> = independent.map(|shader| (shader, Variant::independent(class))).to_vec();
+    all.extend(reducing.map(|shader| (shader, Variant::reducing(class))));
+    all.push((value_norm::SHADER, Variant::new(1)));
+    all
+}
+
+#[cfg(test)]
+pub(crate) mod harness {
+    use crate::gpu::{BindGroup, Command, Gpu, GpuOptions, Kernel, Recorder};
+
+    pub fn gpu() -> Gpu {
+        Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap()
+    }
+
+    pub fn run(gpu: &Gpu, kernel: &Kernel, group: &BindGroup, groups: [u32; 3]) {
+        Recorder::new(gpu).run(&[Command::dispatch(kernel, group, groups)]).unwrap();
+    }
+
+    pub fn run_at(gpu: &Gpu, kernel: &Kernel, group: &BindGroup, groups: [u32; 3]) {
+        Recorder::new(gpu).run(&[Command::dispatch_at(kernel, group, 0, 0, groups)]).unwrap();
+    }
+
+    pub fn close(what: &str, got: &[f32], expected: &[f64], tolerance: f64) {
+        assert!(got.len() >= expected.len(), "{what}: {} values for {}", got.len(), expected.len());
+        for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
+            let error = (f64::from(*got) - expected).abs() / expected.abs().max(1.0);
+            assert!(error <= tolerance, "{what}[{i}]: got {got}, expected {expected}");
+        }
+    }
+}

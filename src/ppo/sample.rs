@@ -1,0 +1,155 @@
+//! Draws actions from the softmax of the logits.
+//!
+//! p_j = exp(z_j) / sum exp(z) over the allowed actions; the action is the first one whose cumulated probability exceeds
+//! a uniform number, or the most probable one. Randomness is counter-based: key = seed, counter = (step of the training,
+//! row), so a run can be repeated and resumed.
+//!
+//! Shapes: logits `[action][agent][env]`, masks (one bit per action) `[slot][agent][env]`, actions and log-probabilities
+//! `[t][agent][env]`.
+
+use crate::Result;
+use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
+
+/// The kernel's source.
+pub const SHADER: Shader =
+    Shader { name: "ppo/sample", source: include_str!("../../shaders/ppo/sample.wgsl") };
+
+/// Counterpart of `Sample` in the shader.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Sample {
+    /// Step within the rollout.
+    pub step: u32,
+    /// Steps of a rollout.
+    pub steps: u32,
+    /// Agents of an environment.
+    pub agents: u32,
+    /// Environments / 4.
+    pub quads: u32,
+    /// Actions.
+    pub actions: u32,
+    /// vec4s from one logit of a row to the next.
+    pub stride: u32,
+    /// 1: the most probable action.
+    pub greedy: u32,
+    /// First vec4 of the masks.
+    pub masks: u32,
+    /// Seed, low half.
+    pub seed_low: u32,
+    /// Seed, high half.
+    pub seed_high: u32,
+    /// Fills up to 16 bytes.
+    pub pad: [u32; 2],
+}
+
+/// Compiles the kernel.
+///
+/// # Errors
+/// As [`Kernel::new`].
+pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
+    use Access::{Read, Table, Write};
+    let access = [Table, Read, Read, Read, Write, Write];
+    Kernel::new(gpu, &SHADER, Variant::independent(gpu.class()), &access, size_of::<Sample>())
+}
+
+/// Workgroups: one invocation per quad of rows.
+#[must_use]
+pub fn groups(variant: &Variant, agents: u32, quads: u32) -> [u32; 3] {
+    [variant.groups(agents * quads), 1, 1]
+}
+
+/// Binds the table of parameters, logits, signals, clock, actions and targets.
+///
+/// # Errors
+/// As [`Kernel::bind`].
+pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: [&wgpu::Buffer; 6]) -> Result<BindGroup> {
+    kernel.bind(gpu, &buffers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::harness::{gpu, run_at};
+    use super::*;
+    use crate::random::threefry;
+
+    struct Drawn {
+        actions: Vec<u32>,
+        log_probabilities: Vec<f32>,
+    }
+
+    fn draw(logits: &[f32], mask: u32, quads: u32, greedy: bool, seed: u64, clock: u32) -> Drawn {
+        let gpu = gpu();
+        let rows = quads as usize * 4;
+        let all: Vec<f32> = logits.iter().flat_map(|z| vec![*z; rows]).collect();
+        let parameters = Sample {
+            steps: 8,
+            step: 0,
+            agents: 1,
+            quads,
+            actions: logits.len() as u32,
+            stride: quads,
+            greedy: u32::from(greedy),
+            seed_low: seed as u32,
+            seed_high: (seed >> 32) as u32,
+            ..Default::default()
+        };
+        let kernel = kernel(&gpu).unwrap();
+        let actions = gpu.upload("actions", &vec![99u32; rows]).unwrap();
+        let targets = gpu.upload("targets", &vec![f32::NAN; rows]).unwrap();
+        let buffers = [
+            &gpu.uniform_table("sample", &[parameters]).unwrap(),
+            &gpu.upload("logits", &all).unwrap(),
+            &gpu.upload("masks", &vec![mask; rows]).unwrap(),
+            &gpu.upload("clock", &[clock, 0]).unwrap(),
+            &actions,
+            &targets,
+        ];
+        let group = bind(&gpu, &kernel, buffers).unwrap();
+        run_at(&gpu, &kernel, &group, groups(&kernel.variant, 1, quads));
+        Drawn { actions: gpu.read(&actions).unwrap(), log_probabilities: gpu.read(&targets).unwrap() }
+    }
+
+    #[test]
+    fn frequencies_follow_the_probabilities_and_the_mask() {
+        let logits = [0.2f32, -0.1, 0.7, 3.0];
+        let drawn = draw(&logits, 0b0111, 5000, false, 7, 3);
+        let weights: Vec<f64> = logits[..3].iter().map(|z| f64::from(*z).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let rows = drawn.actions.len() as f64;
+        for (action, weight) in weights.iter().enumerate() {
+            let share = drawn.actions.iter().filter(|a| **a == action as u32).count() as f64 / rows;
+            let p = weight / total;
+            let deviation = (p * (1.0 - p) / rows).sqrt();
+            assert!((share - p).abs() < 4.0 * deviation, "action {action}: {share} for {p}");
+        }
+        for (action, log_probability) in drawn.actions.iter().zip(&drawn.log_probabilities) {
+            let expected = (weights[*action as usize] / total).ln();
+            assert!((f64::from(*log_probability) - expected).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn the_draw_is_the_counter_based_one() {
+        let (seed, clock) = (0x1234_5678_9abc_def0u64, 5u32);
+        let drawn = draw(&[0.0, 0.0, 0.0, 0.0], 0b1111, 3, false, seed, clock);
+        for (row, action) in drawn.actions.iter().enumerate() {
+            let key = [seed as u32, (seed >> 32) as u32];
+            let bits = threefry(key, [clock * 8, row as u32 / 4 * 2 + (row as u32 % 4) / 2])[row % 2];
+            assert_eq!(*action, bits >> 30, "row {row}: quarters of equal probability");
+        }
+    }
+
+    #[test]
+    fn the_greedy_action_is_the_first_best_allowed_one() {
+        assert!(draw(&[0.0, 2.0, 2.0, 5.0], 0b0111, 2, true, 1, 0).actions.iter().all(|a| *a == 1));
+    }
+
+    #[test]
+    fn extreme_logits_keep_finite_log_probabilities() {
+        let drawn = draw(&[1e30, -1e30, 0.0], 0b111, 4, false, 1, 0);
+        assert!(drawn.actions.iter().all(|a| *a == 0));
+        assert!(drawn.log_probabilities.iter().all(|l| *l == 0.0));
+        let only = draw(&[-50.0, 900.0], 0b01, 1, false, 1, 0);
+        assert!(only.actions.iter().all(|a| *a == 0) && only.log_probabilities.iter().all(|l| *l == 0.0));
+    }
+}

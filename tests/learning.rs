@@ -1,0 +1,97 @@
+//! Training must learn what can be learnt, and must not where there is nothing to learn.
+
+mod common;
+
+use ndarray::Array3;
+use phalanx::backtest::{Backtest, ReplayOptions};
+use phalanx::env::ledger::Costs;
+use phalanx::env::{Episodes, Trading, TradingSettings};
+use phalanx::gpu::{Gpu, GpuOptions};
+use phalanx::mappo::{Config, Trainer};
+use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
+use phalanx::policy::{Head, TrainedPolicy};
+use phalanx::random::Stream;
+
+const BARS: usize = 900;
+const TRAIN: usize = 700;
+const MOVE: f64 = 0.01;
+
+/// Signs of the moves, `[instrument][bar]`.
+fn signs(instruments: usize) -> Vec<Vec<f64>> {
+    let mut stream = Stream::new(3, 9);
+    let mut sign = || if stream.uniform() < 0.5 { -1.0 } else { 1.0 };
+    (0..instruments).map(|_| (0..BARS).map(|_| sign()).collect()).collect()
+}
+
+/// Trains on bars whose next move stands in a feature (or that feature's values in another order) and returns the share
+/// of the best possible log return that the policy earns on bars it never saw.
+fn share_of_optimum(visible: bool) -> f64 {
+    let signs = signs(2);
+    let candles = common::candles(2, BARS, |i, bar| MOVE * signs[i][bar]);
+    let mut order: Vec<usize> = (0..BARS).collect();
+    if !visible {
+        let mut stream = Stream::new(4, 9);
+        for last in (1..BARS).rev() {
+            order.swap(last, (stream.uniform() * (last + 1) as f64) as usize);
+        }
+    }
+    // At the close of bar t the feature tells the move of bar t+1, which an order filled at its open earns.
+    let told = |i: usize, bar: usize| signs[i][(order[bar] + 1) % BARS];
+    let extra = ExtraFeatures {
+        names: vec!["oracle".into()],
+        values: Array3::from_shape_fn((1, 2, BARS), |(_, i, bar)| told(i, bar)),
+    };
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let data = MarketData::new(&gpu, &candles, &extra, &Scaling::Fit(0..TRAIN)).unwrap();
+    let market =
+        TradingSettings { commission_bps: 0.0, slippage_bps: 0.0, episode_length: 64, ..Default::default() };
+    let config = Config {
+        num_envs: 32,
+        rollout_steps: 32,
+        epochs: 5,
+        iterations: 40,
+        actor_learning_rate: 2e-3,
+        critic_learning_rate: 2e-3,
+        hidden: vec![32],
+        gamma: 0.5,
+        ..Default::default()
+    };
+    let bars = data.first_bar()..TRAIN;
+    let environment = Trading::new(&data, &market, &Episodes::Random(bars)).unwrap();
+    let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
+    trainer.train(|p| -> phalanx::Result<()> { eprintln!("{} {:.0}/s {:?} {:?}", p.iteration, p.steps_per_second, p.mean_return(), p.record); Ok(()) }).unwrap();
+
+    let head = Head {
+        config,
+        market: market.clone(),
+        scaling: data.scaling().clone(),
+        train_from: candles.timestamps[0],
+        test_from: candles.timestamps[TRAIN],
+        version: "test".into(),
+    };
+    let policy = TrainedPolicy::new(head, trainer.weights().unwrap()).unwrap();
+    let bars = TRAIN..BARS;
+    let targets = policy.targets(&gpu, &data, &bars).unwrap();
+    let earned = log_return(&candles, &targets);
+    let best = ndarray::Array2::from_shape_fn(targets.dim(), |(row, i)| signs[i][TRAIN + row + 1]);
+    earned / log_return(&candles, &best)
+}
+
+fn log_return(candles: &Candles, targets: &ndarray::Array2<f64>) -> f64 {
+    let options = ReplayOptions {
+        costs: Costs { commission_bps: 0.0, slippage_bps: 0.0 },
+        starting_equity: 1.0,
+        bankruptcy_level: 0.0,
+        periods_per_year: 252.0,
+    };
+    let replay = Backtest::replay(candles, TRAIN..BARS, targets.view(), &options).unwrap();
+    replay.equity.last().unwrap().ln()
+}
+
+#[test]
+fn a_visible_move_is_learnt_and_a_shuffled_one_is_not() {
+    let visible = share_of_optimum(true);
+    assert!(visible > 0.9, "only {visible:.3} of the optimum");
+    let shuffled = share_of_optimum(false);
+    assert!(shuffled < 0.3, "{shuffled:.3} of the optimum out of noise: something leaks");
+}

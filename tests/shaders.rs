@@ -1,0 +1,58 @@
+//! Every kernel in every variant, for every shading language that wgpu hands to a driver.
+
+use naga::back::{hlsl, msl, spv};
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use phalanx::gpu::{Class, compose};
+
+#[test]
+fn every_variant_composes_validates_and_translates() {
+    let mut count = 0;
+    for class in [Class::Hardware, Class::Software] {
+        for (shader, variant) in phalanx::kernels(class) {
+            let name = format!("{} {variant:?}", shader.name);
+            let source = compose(&shader, &variant).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let module = naga::front::wgsl::parse_str(&source)
+                .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&source)));
+            // No capability beyond the core language: the same source has to run in a browser.
+            let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+                .validate(&module)
+                .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&source)));
+            assert_eq!(module.entry_points.len(), 1, "{name}");
+            assert_eq!(module.entry_points[0].name, "main", "{name}");
+            assert_eq!(module.entry_points[0].workgroup_size, [variant.workgroup, 1, 1], "{name}");
+
+            let words = spv::write_vec(&module, &info, &spv::Options::default(), None);
+            assert!(words.unwrap_or_else(|error| panic!("{name}: SPIR-V: {error}")).len() > 100);
+            let options = msl::Options { fake_missing_bindings: true, ..Default::default() };
+            let metal = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default());
+            let (metal, _) = metal.unwrap_or_else(|error| panic!("{name}: MSL: {error}"));
+            assert!(metal.contains("kernel void"), "{name}");
+            let mut text = String::new();
+            let options = hlsl::Options { fake_missing_bindings: true, ..Default::default() };
+            hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
+                .write(&module, &info, None)
+                .unwrap_or_else(|error| panic!("{name}: HLSL: {error}"));
+            assert!(text.contains("numthreads"), "{name}");
+            count += 1;
+        }
+    }
+    assert!(count > 40, "{count} variants");
+}
+
+#[test]
+fn every_shader_file_belongs_to_a_kernel() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let names: Vec<_> = phalanx::kernels(Class::Hardware).iter().map(|(shader, _)| shader.name).collect();
+    for family in std::fs::read_dir(root.join("shaders")).unwrap() {
+        let family = family.unwrap().file_name().into_string().unwrap();
+        if family == "lib" {
+            continue;
+        }
+        for file in std::fs::read_dir(root.join("shaders").join(&family)).unwrap() {
+            let file = file.unwrap().file_name().into_string().unwrap();
+            let name = format!("{family}/{}", file.trim_end_matches(".wgsl"));
+            assert!(names.contains(&name.as_str()), "{name} is not listed in phalanx::kernels");
+            assert!(root.join("src").join(format!("{name}.rs")).exists(), "{name} has no room of its own");
+        }
+    }
+}
