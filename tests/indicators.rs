@@ -143,12 +143,15 @@ fn agrees_with_ta_lib_for_other_periods() {
 }
 
 #[test]
-fn agrees_with_ta_lib_where_a_price_grows_ten_thousandfold() {
-    let mut candles = candles();
-    for prices in [&mut candles.high, &mut candles.low, &mut candles.close] {
-        for (t, mut bar) in prices.columns_mut().into_iter().enumerate() {
-            bar *= 1e-4 * 10f64.powf(4.0 * t as f64 / 2148.0);
+fn agrees_with_ta_lib_where_a_price_multiplies_or_collapses() {
+    for factor in [1e4f64, 1e-4] {
+        let mut candles = candles();
+        let bars = candles.timestamps.len() as f64;
+        for prices in [&mut candles.high, &mut candles.low, &mut candles.close] {
+            for (t, mut bar) in prices.columns_mut().into_iter().enumerate() {
+                bar *= factor.powf(t as f64 / bars);
+            }
         }
+        compare(&candles, &Parameters::default());
     }
-    compare(&candles, &Parameters::default());
 }

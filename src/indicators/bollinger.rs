@@ -5,8 +5,8 @@
 //! Bollinger Bands* (2001); TA-Lib's `BBANDS` with its simple moving average.
 //!
 //! Both moments are taken about the current close, in one pass over the window, which keeps them right at any price
-//! level. The bands themselves are rounded to f32 relative to the base, which is coarse where a price is a small part
-//! of it (one that grew a thousandfold since). Two further outputs do not suffer: the offset m - close and the half
+//! level. The bands themselves are rounded to f32 relative to the base, which is coarse where a price has fallen to a
+//! small part of it. Two further outputs do not suffer: the offset m - close and the half
 //! width k s. The cost is one read of the window a bar.
 
 use super::Series;
