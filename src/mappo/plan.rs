@@ -143,7 +143,13 @@ impl Sizes {
 
     /// Every buffer of a training run.
     #[must_use]
-    pub fn plan(&self, environment: &dyn Environment, layout: &Layout, config: &Config, class: Class) -> Plan {
+    pub fn plan(
+        &self,
+        environment: &dyn Environment,
+        layout: &Layout,
+        config: &Config,
+        class: Class,
+    ) -> Plan {
         let mut plan = self.rollout_plan(layout);
         plan.extend(&self.update_plan(layout, config, class));
         plan.extend(&environment.plan(self.envs));
