@@ -74,7 +74,11 @@ fn stages(gpu: &Gpu, width: u32, rows: u32) -> phalanx::Result<Vec<Stage>> {
 
     let kernel = backward::kernel(gpu, Activation::Relu)?;
     let group = backward::bind(gpu, &kernel, &batches, &roles, &params, &acts, &grads)?;
-    stages.push(Stage { name: "backward", command: Command::dispatch_at(&kernel, &group, 0, 0, grid), flops });
+    stages.push(Stage {
+        name: "backward",
+        command: Command::dispatch_at(&kernel, &group, 0, 0, grid),
+        flops,
+    });
 
     let kernel = weight_gradient::kernel(gpu)?;
     let jobs = weight_gradient::jobs(&layout);
@@ -113,7 +117,10 @@ fn learning(criterion: &mut Criterion) {
     println!("{}: {}", gpu.info().name, gpu.info().driver_info);
     for (width, rows) in [(64, 2048), (64, 16_384), (128, 4096)] {
         let mut group = criterion.benchmark_group(format!("learning/{width}x2/{rows}rows"));
-        group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
+        group
+            .sample_size(10)
+            .warm_up_time(Duration::from_millis(200))
+            .measurement_time(Duration::from_secs(1));
         for stage in stages(&gpu, width, rows).expect("the kernels") {
             let commands = std::slice::from_ref(&stage.command);
             let runs: Vec<Timing> = (0..5).map(|_| profiler.time(commands).expect("a run")).collect();
@@ -127,7 +134,9 @@ fn learning(criterion: &mut Criterion) {
                 stage.flops / time.as_secs_f64() / 1e9,
             );
             group.bench_function(stage.name, |bencher| {
-                bencher.iter_custom(|count| (0..count).map(|_| profiler.time(commands).expect("a run").wall).sum());
+                bencher.iter_custom(|count| {
+                    (0..count).map(|_| profiler.time(commands).expect("a run").wall).sum()
+                });
             });
         }
         group.finish();

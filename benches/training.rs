@@ -34,7 +34,8 @@ fn trainer(gpu: &Gpu, num_envs: u32) -> phalanx::Result<Trainer> {
     let data = MarketData::new(gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(0..1000))?;
     let bars = data.first_bar()..1000;
     let environment = Trading::new(&data, &TradingSettings::default(), &Episodes::Random(bars))?;
-    let config = Config { num_envs, rollout_steps: 16, epochs: 4, iterations: u32::MAX >> 8, ..Config::default() };
+    let config =
+        Config { num_envs, rollout_steps: 16, epochs: 4, iterations: u32::MAX >> 8, ..Config::default() };
     Trainer::new(gpu, &environment, &config)
 }
 

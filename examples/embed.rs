@@ -13,7 +13,8 @@ use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
 /// The application's own device. A real one renders with it, or computes something else.
 fn application_device() -> Option<(wgpu::Device, wgpu::Queue)> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-    let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).ok()?;
+    let adapter =
+        pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).ok()?;
     // phalanx gets by with eight storage buffers a kernel and no optional feature; larger limits allow larger plans.
     let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
     pollster::block_on(adapter.request_device(&descriptor)).ok()
@@ -43,7 +44,8 @@ fn main() -> phalanx::Result<()> {
     let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(0..500))?;
     let bars = data.first_bar()..500;
     let environment = Trading::new(&data, &TradingSettings::default(), &Episodes::Random(bars))?;
-    let config = Config { num_envs: 16, rollout_steps: 32, iterations: 20, hidden: vec![32], ..Config::default() };
+    let config =
+        Config { num_envs: 16, rollout_steps: 32, iterations: 20, hidden: vec![32], ..Config::default() };
     let mut trainer = Trainer::new(&gpu, &environment, &config)?;
     trainer.train(|progress| {
         let record = progress.record;

@@ -26,7 +26,13 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(gpu: &Gpu, data: &MarketData, settings: &TradingSettings, episodes: &Episodes, steps: u32) -> Self {
+    fn new(
+        gpu: &Gpu,
+        data: &MarketData,
+        settings: &TradingSettings,
+        episodes: &Episodes,
+        steps: u32,
+    ) -> Self {
         let environment = Trading::new(data, settings, episodes).unwrap();
         let spec = environment.spec();
         let slots = steps + 1 + environment.truncations(steps);
@@ -134,10 +140,15 @@ fn money_is_conserved_and_costs_are_exact_over_random_actions() {
                 let targets: Vec<f64> =
                     (0..3).map(|a| settings.positions[actions[stage.at(step, a, env)] as usize]).collect();
                 let close = column(&candles.close, bar);
-                let (open_next, close_next) = (column(&candles.open, bar + 1), column(&candles.close, bar + 1));
+                let (open_next, close_next) =
+                    (column(&candles.open, bar + 1), column(&candles.close, bar + 1));
                 let expected = ledger.step(&targets, &close, &open_next, &close_next).unwrap();
                 let got = f64::from(rewards[stage.at(step, 0, env)]);
-                assert!((got - expected.log_return).abs() < 1e-6, "bar {bar}: {got} for {}", expected.log_return);
+                assert!(
+                    (got - expected.log_return).abs() < 1e-6,
+                    "bar {bar}: {got} for {}",
+                    expected.log_return
+                );
                 equity += got;
                 let slot = if step + 1 == steps { steps + 1 } else { step + 1 };
                 for agent in 0..3 {
@@ -222,7 +233,10 @@ fn a_ruined_account_is_terminated_and_starts_afresh() {
     let signals: Vec<u32> = gpu.read(&stage.signals).unwrap();
     let ends: Vec<usize> = (0..stage.steps).filter(|step| signals[step * ENVS as usize] != 0).collect();
     assert!(length < 20 && ends.len() >= 2, "ruin after {length} bars, ends {ends:?}");
-    assert!(ends.iter().enumerate().all(|(n, end)| *end == (n + 1) * length - 1), "{ends:?} every {length} bars");
+    assert!(
+        ends.iter().enumerate().all(|(n, end)| *end == (n + 1) * length - 1),
+        "{ends:?} every {length} bars"
+    );
     assert!(ends.iter().all(|end| signals[end * ENVS as usize] == 1), "terminated, not truncated");
     let seen = stage.floats(&stage.observations);
     let slot = length;
@@ -296,7 +310,8 @@ fn changing_any_later_candle_changes_nothing_seen_or_earned_before() {
                         2 => 1.0 + 0.5 * ((bar * 7 + i) % 5) as f64,
                         _ => 1.0,
                     };
-                    for prices in [&mut candles.open, &mut candles.high, &mut candles.low, &mut candles.close] {
+                    for prices in [&mut candles.open, &mut candles.high, &mut candles.low, &mut candles.close]
+                    {
                         prices[[i, bar]] *= factor;
                     }
                     if let (3, Some(volume)) = (change, &mut candles.volume) {
@@ -304,7 +319,10 @@ fn changing_any_later_candle_changes_nothing_seen_or_earned_before() {
                     }
                 }
             }
-            assert!(before == history(&gpu, &candles, until), "bars after {until} reach back (change {change})");
+            assert!(
+                before == history(&gpu, &candles, until),
+                "bars after {until} reach back (change {change})"
+            );
             if until + 5 < candles.bars() {
                 let later = history(&gpu, &candles, until + 5) != history(&gpu, &original, until + 5);
                 differs_later += usize::from(later);

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use phalanx::files::write_atomically;
 use phalanx::gpu::{Gpu, Recorder};
 use phalanx::indicators::{Indicators, Parameters, Series, Values};
+use phalanx::market::Clock;
 
 use crate::IndicatorsArgs;
 use crate::run::DataSettings;
@@ -16,7 +17,8 @@ pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>
     let series = Series::upload(&gpu, candles.high.view(), candles.low.view(), candles.close.view())?;
     let panel = Indicators::new(&gpu, Parameters::default())?.panel(&series)?;
     Recorder::new(&gpu).run(&panel.commands())?;
-    let timestamps: Vec<String> = candles.timestamps.iter().map(ToString::to_string).collect();
+    let clock = Clock::of(&candles.timestamps);
+    let timestamps: Vec<String> = candles.timestamps.iter().map(|timestamp| clock.show(*timestamp)).collect();
     write_csv(&args.out, &candles.symbols, &timestamps, &panel.read(&gpu)?)?;
     println!("{} rows in {}", candles.bars() * candles.instruments(), args.out.display());
     Ok(())

@@ -7,7 +7,7 @@ use phalanx::env::{Episodes, Trading};
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
 use phalanx::mappo::Trainer;
-use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, Splits};
+use phalanx::market::{Candles, Clock, ExtraFeatures, MarketData, Scaling, Splits};
 use phalanx::policy::{Head, TrainedPolicy};
 
 use crate::TrainArgs;
@@ -86,14 +86,16 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
 
 fn announce(gpu: &Gpu, candles: &Candles, splits: &Splits, trainer: &Trainer) {
     let sizes = trainer.sizes();
+    let clock = Clock::of(&candles.timestamps);
+    let date = |bar: usize| clock.show(candles.timestamps[bar]);
     eprintln!("GPU       {}", crate::doctor::adapter(gpu));
     eprintln!(
         "Candles   {} x {} bars; trained on {} to {}, held out from {}",
         candles.symbols.join(" "),
         candles.bars(),
-        candles.timestamps[splits.train.start],
-        candles.timestamps[splits.train.end - 1],
-        candles.timestamps[splits.test.start],
+        date(splits.train.start),
+        date(splits.train.end - 1),
+        date(splits.test.start),
     );
     eprintln!(
         "Plan      {} environments x {} steps, micro-batches of {} rows, {} parameters, {:.1} MiB on the device",

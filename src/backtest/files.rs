@@ -4,11 +4,11 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use jiff::civil::{DateTime, Time};
 use serde::Serialize;
 
 use super::{Backtest, Metrics};
 use crate::env::ledger::Costs;
+use crate::market::Clock;
 use crate::{Error, Result};
 
 #[derive(Serialize)]
@@ -55,22 +55,6 @@ pub fn write(backtest: &Backtest, dir: impl AsRef<Path>) -> Result<()> {
         replace(&path, &bytes.map_err(Error::io(&path))?)?;
     }
     Ok(())
-}
-
-/// Whether timestamps need their time of day.
-#[derive(Clone, Copy)]
-struct Clock {
-    dates_only: bool,
-}
-
-impl Clock {
-    fn of(timestamps: &[DateTime]) -> Self {
-        Self { dates_only: timestamps.iter().all(|t| t.time() == Time::midnight()) }
-    }
-
-    fn show(self, timestamp: DateTime) -> String {
-        if self.dates_only { timestamp.date().to_string() } else { timestamp.to_string() }
-    }
 }
 
 fn metrics(backtest: &Backtest, clock: Clock) -> std::io::Result<Vec<u8>> {

@@ -19,7 +19,7 @@ pub use align::GapPolicy;
 pub use candles::Candles;
 pub use data::{ExtraFeatures, MarketData, Scaling, ScalingStatistics};
 pub use splits::Splits;
-pub use timestamp::parse_timestamp;
+pub use timestamp::{Clock, parse_timestamp};
 
 use crate::gpu::{Class, Shader, Variant};
 

@@ -46,6 +46,26 @@ pub(super) fn parse(text: &str) -> Result<DateTime, String> {
     written.resolve().ok_or_else(|| format!("`{text}` names a day or a time of day that does not exist"))
 }
 
+/// How the timestamps of a whole file are written: as dates where every bar begins at midnight, else with their time.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    dates_only: bool,
+}
+
+impl Clock {
+    /// The form for these timestamps.
+    #[must_use]
+    pub fn of(timestamps: &[DateTime]) -> Self {
+        Self { dates_only: timestamps.iter().all(|timestamp| timestamp.time() == Time::midnight()) }
+    }
+
+    /// `timestamp` in ISO 8601.
+    #[must_use]
+    pub fn show(self, timestamp: DateTime) -> String {
+        if self.dates_only { timestamp.date().to_string() } else { timestamp.to_string() }
+    }
+}
+
 /// A timestamp as error texts show it: without the time of day where that is midnight.
 pub(super) fn show(timestamp: DateTime) -> String {
     if timestamp.time() == Time::midnight() { timestamp.date().to_string() } else { timestamp.to_string() }
