@@ -1,5 +1,9 @@
 //! Markets made up for tests.
 
+#![allow(dead_code, reason = "every test binary uses its own part of it")]
+
+pub mod program;
+
 use jiff::ToSpan;
 use jiff::civil::date;
 use ndarray::Array2;
