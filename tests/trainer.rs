@@ -1,12 +1,13 @@
 //! The trainer program as its users meet it: command lines, files, messages, exit statuses.
 
-mod common;
+#[path = "common/program.rs"]
+mod program;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::program::{DEMO, Market, Workplace, columns, refused, rows, succeeded};
 use phalanx::market::{Candles, GapPolicy};
+use program::{DEMO, Market, Workplace, columns, refused, rows, succeeded};
 use safetensors::SafeTensors;
 use serde_json::Value;
 

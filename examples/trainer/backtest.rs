@@ -36,10 +36,8 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         );
     }
     let targets = policy.targets(&gpu, &data, &bars)?;
-    let periods_per_year = settings
-        .data
-        .periods_per_year
-        .unwrap_or_else(|| infer_periods_per_year(&candles.timestamps));
+    let periods_per_year =
+        settings.data.periods_per_year.unwrap_or_else(|| infer_periods_per_year(&candles.timestamps));
     let options = ReplayOptions {
         costs: head.market.costs(),
         starting_equity: STARTING_EQUITY,
@@ -63,7 +61,12 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
 }
 
 /// The bars to trade: those held out, unless told otherwise.
-fn bars(args: &BacktestArgs, candles: &Candles, policy: &TrainedPolicy, first: usize) -> Result<Range<usize>> {
+fn bars(
+    args: &BacktestArgs,
+    candles: &Candles,
+    policy: &TrainedPolicy,
+    first: usize,
+) -> Result<Range<usize>> {
     let date = |text: &Option<String>, name: &'static str| {
         text.as_ref().map(|text| parse_timestamp(text).context(name)).transpose()
     };

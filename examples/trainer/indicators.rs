@@ -1,12 +1,11 @@
 //! `indicators`: candles in, a CSV of technical indicators out.
 
-use std::io::Write as _;
+use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use phalanx::files::write_atomically;
 use phalanx::gpu::{Gpu, Recorder};
 use phalanx::indicators::{Indicators, Parameters, Series, Values};
-use phalanx::market::Candles;
 
 use crate::IndicatorsArgs;
 use crate::run::DataSettings;
@@ -17,31 +16,143 @@ pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>
     let series = Series::upload(&gpu, candles.high.view(), candles.low.view(), candles.close.view())?;
     let panel = Indicators::new(&gpu, Parameters::default())?.panel(&series)?;
     Recorder::new(&gpu).run(&panel.commands())?;
-    let values = panel.read(&gpu)?;
-    write_atomically(&args.out, &csv(&candles, &values)?)?;
+    let timestamps: Vec<String> = candles.timestamps.iter().map(ToString::to_string).collect();
+    write_csv(&args.out, &candles.symbols, &timestamps, &panel.read(&gpu)?)?;
     println!("{} rows in {}", candles.bars() * candles.instruments(), args.out.display());
     Ok(())
 }
 
-/// A row per candle, by timestamp, then by symbol; empty where there is no value yet.
-fn csv(candles: &Candles, values: &Values) -> Result<Vec<u8>> {
+/// Writes a row per candle: by timestamp, as given, then by symbol. A field is empty where there is no value yet. The
+/// file appears whole or not at all.
+pub fn write_csv(out: &Path, symbols: &[String], timestamps: &[String], values: &Values) -> Result<()> {
     let columns = values.columns();
-    let mut text = Vec::new();
-    write!(text, "timestamp,symbol")?;
-    columns.iter().try_for_each(|(name, _)| write!(text, ",{name}"))?;
-    for (bar, timestamp) in candles.timestamps.iter().enumerate() {
-        for (instrument, symbol) in candles.symbols.iter().enumerate() {
-            write!(text, "\n{timestamp},{symbol}")?;
-            for (_, column) in &columns {
+    for (name, column) in &columns {
+        let expected = (symbols.len(), timestamps.len());
+        ensure!(column.dim() == expected, "{name}: {:?} values for {expected:?} candles", column.dim());
+    }
+    let mut order: Vec<usize> = (0..symbols.len()).collect();
+    order.sort_by_key(|&instrument| &symbols[instrument]);
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    csv.write_record(["timestamp", "symbol"].into_iter().chain(columns.iter().map(|(name, _)| *name)))?;
+    for (bar, timestamp) in timestamps.iter().enumerate() {
+        for &instrument in &order {
+            csv.write_field(timestamp)?;
+            csv.write_field(&symbols[instrument])?;
+            for (name, column) in &columns {
+                csv.write_field(field(column[[instrument, bar]], name.starts_with("bb_")))?;
+            }
+            csv.write_record(None::<&[u8]>)?;
+        }
+    }
+    let text = csv.into_inner().context("writing rows to memory")?;
+    Ok(write_atomically(out, &text)?)
+}
+
+/// The shortest decimal that gives the same value again, empty for NaN. An oscillator is an f32. A price is an f32 away
+/// from a close that has more digits: it keeps 12, beyond which there is nothing but rounding.
+fn field(value: f64, price: bool) -> String {
+    if value.is_nan() {
+        return String::new();
+    }
+    let shortest: &dyn Shortest =
+        if price { &format!("{value:.11e}").parse::<f64>().unwrap_or(value) } else { &(value as f32) };
+    // Display never uses an exponent, which makes a tiny number a row of zeros.
+    if value != 0.0 && value.abs() < 1e-5 { format!("{shortest:e}") } else { format!("{shortest}") }
+}
+
+/// Numbers that print themselves with as many digits as identify them.
+trait Shortest: std::fmt::Display + std::fmt::LowerExp {}
+
+impl Shortest for f32 {}
+impl Shortest for f64 {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use phalanx::gpu::GpuOptions;
+    use phalanx::market::{Candles, GapPolicy};
+
+    fn panel() -> (Candles, Values) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/us4_daily.csv.gz");
+        let candles = Candles::load(&[path], GapPolicy::Reject).unwrap();
+        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+        let views = [&candles.high, &candles.low, &candles.close].map(|prices| prices.view());
+        let series = Series::upload(&gpu, views[0], views[1], views[2]).unwrap();
+        let panel = Indicators::new(&gpu, Parameters::default()).unwrap().panel(&series).unwrap();
+        Recorder::new(&gpu).run(&panel.commands()).unwrap();
+        let values = panel.read(&gpu).unwrap();
+        (candles, values)
+    }
+
+    #[test]
+    fn every_candle_has_a_row_and_every_value_can_be_read_back() {
+        let (candles, values) = panel();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("indicators.csv");
+        let timestamps: Vec<String> = candles.timestamps.iter().map(ToString::to_string).collect();
+        write_csv(&path, &candles.symbols, &timestamps, &values).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing temporary is left");
+
+        let mut reader = csv::Reader::from_path(&path).unwrap();
+        let header: Vec<_> = reader.headers().unwrap().iter().map(str::to_string).collect();
+        let expected = "timestamp,symbol,rsi,macd,macd_signal,macd_hist,bb_upper,bb_middle,bb_lower,atr,mom,\
+                        stoch_k,stoch_d";
+        assert_eq!(header.join(","), expected);
+        let rows: Vec<csv::StringRecord> = reader.records().map(|row| row.unwrap()).collect();
+        assert_eq!(rows.len(), candles.symbols.len() * timestamps.len());
+        for (i, row) in rows.iter().enumerate() {
+            let (bar, instrument) = (i / candles.symbols.len(), i % candles.symbols.len());
+            assert_eq!((&row[0], &row[1]), (&*timestamps[bar], &*candles.symbols[instrument]));
+            for ((name, column), text) in values.columns().iter().zip(row.iter().skip(2)) {
                 let value = column[[instrument, bar]];
                 if value.is_nan() {
-                    write!(text, ",")?;
+                    assert_eq!(text, "", "{name}, row {i}");
+                } else if name.starts_with("bb_") {
+                    let got: f64 = text.parse().unwrap();
+                    assert!((got - value).abs() <= 1e-11 * value.abs(), "{name}, row {i}: {text}");
                 } else {
-                    write!(text, ",{value}")?;
+                    assert_eq!(text.parse::<f32>().unwrap(), value as f32, "{name}, row {i}");
                 }
+                assert!(text.len() <= 15, "{name}, row {i}: {text}");
             }
         }
     }
-    writeln!(text)?;
-    Ok(text)
+
+    #[test]
+    fn rows_are_sorted_by_symbol_and_names_are_quoted() {
+        let (candles, values) = panel();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("indicators.csv");
+        let timestamps: Vec<String> = (0..candles.timestamps.len()).map(|t| t.to_string()).collect();
+        let symbols = ["D", "b,c", "C", "A"].map(str::to_string);
+        write_csv(&path, &symbols, &timestamps, &values).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let starts: Vec<_> = text.lines().skip(1).take(5).map(|line| line.trim_end_matches(',')).collect();
+        assert_eq!(starts, ["0,A", "0,C", "0,D", "0,\"b,c\"", "1,A"]);
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let cases = [
+            (f64::NAN, false, ""),
+            (50.0, false, "50"),
+            (f64::from(0.1f32), false, "0.1"),
+            (f64::from(-1.25e-7f32), false, "-1.25e-7"),
+            (0.0, false, "0"),
+            (100_000.123_456_789, true, "100000.123457"),
+            (0.1 + 0.2, true, "0.3"),
+        ];
+        for (value, price, text) in cases {
+            assert_eq!(field(value, price), text);
+        }
+    }
+
+    #[test]
+    fn candles_of_another_shape_are_refused() {
+        let (candles, values) = panel();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("indicators.csv");
+        let error = write_csv(&path, &candles.symbols, &["one".into()], &values).unwrap_err().to_string();
+        assert!(error.contains("rsi") && !path.exists(), "{error}");
+    }
 }

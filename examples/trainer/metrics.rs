@@ -90,13 +90,17 @@ pub fn curves(path: &Path) -> Result<TrainingCurves> {
             "Sum of the rewards of the episodes that ended in an iteration, mean over agents.",
             |row| row.mean_return.unwrap_or(f64::NAN),
         ),
-        ("Policy loss", "Clipped surrogate; hovers around zero while the policy moves in small steps.", |row| {
-            f64::from(row.policy_loss)
-        }),
+        (
+            "Policy loss",
+            "Clipped surrogate; hovers around zero while the policy moves in small steps.",
+            |row| f64::from(row.policy_loss),
+        ),
         ("Value loss", "How far the critic's forecast of returns is off, in units of their spread.", |row| {
             f64::from(row.value_loss)
         }),
-        ("Entropy", "Undecidedness of the policy in nats; falls as it commits itself.", |row| f64::from(row.entropy)),
+        ("Entropy", "Undecidedness of the policy in nats; falls as it commits itself.", |row| {
+            f64::from(row.entropy)
+        }),
         ("Approximate KL", "How far an update moves the policy from the one that acted.", |row| {
             f64::from(row.approx_kl)
         }),

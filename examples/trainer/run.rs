@@ -49,7 +49,9 @@ impl DataSettings {
     /// Cuts them into training and held-out bars.
     pub fn split(&self, candles: &Candles) -> Result<Splits> {
         let splits = match &self.test_from {
-            Some(date) => Splits::by_date(candles, parse_timestamp(date).context("setting `data.test_from`")?),
+            Some(date) => {
+                Splits::by_date(candles, parse_timestamp(date).context("setting `data.test_from`")?)
+            }
             None => Splits::by_fraction(candles.bars(), self.train_fraction),
         };
         Ok(splits?)
@@ -148,7 +150,11 @@ mod tests {
         let path = folder.path().join("config.toml");
         let settings: Settings = crate::settings::resolve(
             None,
-            &["mappo.gamma=0.9".into(), "data.test_from=\"2011-01-03\"".into(), "market.shorting=false".into()],
+            &[
+                "mappo.gamma=0.9".into(),
+                "data.test_from=\"2011-01-03\"".into(),
+                "market.shorting=false".into(),
+            ],
         )
         .unwrap();
         assert_eq!((settings.mappo.gamma, settings.market.shorting), (0.9, false));

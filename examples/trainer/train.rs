@@ -26,12 +26,8 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     let candles = settings.data.load(&args.data)?;
     let splits = settings.data.split(&candles)?;
     let gpu = open()?;
-    let data = MarketData::new(
-        &gpu,
-        &candles,
-        &ExtraFeatures::default(),
-        &Scaling::Fit(splits.train.clone()),
-    )?;
+    let data =
+        MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(splits.train.clone()))?;
     let bars = splits.train.start.max(data.first_bar())..splits.train.end;
     let environment = Trading::new(&data, &settings.market, &Episodes::Random(bars.clone()))?;
     let mut trainer = Trainer::new(&gpu, &environment, &settings.mappo)?;

@@ -9,7 +9,7 @@ struct Bollinger {
     period: u32,
     // 0, which the compiler cannot know.
     zero: u32,
-    // Half the distance of the bands, in standard deviations.
+    // From the middle to a band, in standard deviations.
     deviations: f32,
     pad0: u32,
     pad1: u32,
@@ -22,6 +22,9 @@ struct Bollinger {
 @group(0) @binding(3) var<storage, read_write> upper: array<f32>;
 @group(0) @binding(4) var<storage, read_write> middle: array<f32>;
 @group(0) @binding(5) var<storage, read_write> lower: array<f32>;
+// Middle minus close, and half the distance of the bands.
+@group(0) @binding(6) var<storage, read_write> offset: array<f32>;
+@group(0) @binding(7) var<storage, read_write> width: array<f32>;
 
 fn price(at: u32) -> vec2<f32> {
     return vec2<f32>(close[at], close_tail[at]);
@@ -57,12 +60,16 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         upper[at] = nan();
         middle[at] = nan();
         lower[at] = nan();
+        offset[at] = nan();
+        width[at] = nan();
         return;
     }
     let mean = sum / f32(p.period);
     let variance = max(squares / f32(p.period) - mean * mean, 0.0);
-    let width = p.deviations * sqrt(variance);
-    upper[at] = current.x + (current.y + mean + width);
+    let half = p.deviations * sqrt(variance);
+    upper[at] = current.x + (current.y + mean + half);
     middle[at] = current.x + (current.y + mean);
-    lower[at] = current.x + (current.y + mean - width);
+    lower[at] = current.x + (current.y + mean - half);
+    offset[at] = mean;
+    width[at] = half;
 }

@@ -5,6 +5,10 @@
 //! %K is 0. A NaN price makes those outputs NaN that have seen it, and no others: the windowed indicators recover
 //! when it has left their window, the recursive ones (RSI, MACD, ATR) start anew at the bar after it. A series too
 //! short for an indicator is NaN throughout.
+//!
+//! Precision: on daily candles of four shares over eight years every value agrees with TA-Lib's f64 within 1e-4 of
+//! itself, without any allowance for values near zero. The largest difference is 1.3e-6 (lower Bollinger band), and
+//! 4.4e-6 (momentum) where the same shares are made to collapse to a ten-thousandth (`tests/indicators.rs`).
 
 pub mod atr;
 pub mod bollinger;

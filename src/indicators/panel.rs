@@ -48,7 +48,7 @@ impl Indicators {
     #[must_use]
     pub fn plan(series: u32, bars: u32) -> Plan {
         let mut plan = Plan::new();
-        for name in NAMES {
+        for name in NAMES.iter().copied().chain(["bb_offset", "bb_width"]) {
             plan.words(name, u64::from(series) * u64::from(bars));
         }
         plan
@@ -68,7 +68,8 @@ impl Indicators {
         let Parameters { rsi_period, atr_period, momentum_period, .. } = self.parameters;
         let Parameters { stochastic_k, stochastic_d, .. } = self.parameters;
         let lines = [&buffers.macd, &buffers.macd_signal, &buffers.macd_hist];
-        let bands = [&buffers.bb_upper, &buffers.bb_middle, &buffers.bb_lower];
+        let Buffers { bb_upper, bb_middle, bb_lower, bb_offset, bb_width, .. } = &buffers;
+        let bands = [bb_upper, bb_middle, bb_lower, bb_offset, bb_width];
         let percents = [&buffers.stoch_k, &buffers.stoch_d];
         let width = (bollinger_period, bollinger_deviations);
         let windows = (stochastic_k, stochastic_d);
@@ -80,13 +81,7 @@ impl Indicators {
             momentum::record(gpu, &self.momentum, momentum_period, series, &buffers.mom)?,
             stochastic::record(gpu, &self.stochastic, windows, series, percents)?,
         ];
-        Ok(Panel {
-            buffers,
-            commands,
-            bytes: arena.bytes(),
-            base: series.base().to_vec(),
-            bars: series.bars(),
-        })
+        Ok(Panel { buffers, commands, bytes: arena.bytes(), series: series.clone() })
     }
 }
 
@@ -99,26 +94,31 @@ macro_rules! outputs {
         #[derive(Clone, Debug)]
         pub struct Buffers {
             $($(#[$doc])* pub $name: wgpu::Buffer,)*
+            /// Middle of the Bollinger bands minus the close, in the unit of the price: right to the last digits at any
+            /// distance from the base.
+            pub bb_offset: wgpu::Buffer,
+            /// Half the distance of the Bollinger bands, in the unit of the price.
+            pub bb_width: wgpu::Buffer,
         }
 
         impl Buffers {
             fn of(arena: &Arena) -> Result<Self> {
-                Ok(Self { $($name: arena.get(stringify!($name))?.clone(),)* })
+                Ok(Self {
+                    $($name: arena.get(stringify!($name))?.clone(),)*
+                    bb_offset: arena.get("bb_offset")?.clone(),
+                    bb_width: arena.get("bb_width")?.clone(),
+                })
             }
         }
 
         /// Outputs on the host, `[series][bars]` each, NaN where there is no value yet. All have the precision of
-        /// f32; the Bollinger bands that of their distance to the base price.
+        /// f32; the Bollinger bands that of their distance to the close.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Values {
             $($(#[$doc])* pub $name: Array2<f64>,)*
         }
 
         impl Values {
-            fn read(gpu: &Gpu, buffers: &Buffers, shape: (usize, usize)) -> Result<Self> {
-                Ok(Self { $($name: read(gpu, &buffers.$name, shape)?,)* })
-            }
-
             /// Names and values in the order of their declaration.
             #[must_use]
             pub fn columns(&self) -> Vec<(&'static str, &Array2<f64>)> {
@@ -159,8 +159,7 @@ pub struct Panel {
     /// The outputs. They stay on the device, for other kernels to bind.
     pub buffers: Buffers,
     commands: Vec<Command>,
-    base: Vec<f64>,
-    bars: u32,
+    series: Series,
     bytes: u64,
 }
 
@@ -177,19 +176,34 @@ impl Panel {
         self.bytes
     }
 
-    /// Copies the outputs to the host and adds the base prices to the Bollinger bands. Call it after the commands were
+    /// Copies the outputs to the host, where the Bollinger bands become prices. Call it after the commands were
     /// submitted; it waits for them.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::OutOfMemory`].
     pub fn read(&self, gpu: &Gpu) -> Result<Values> {
-        let mut values = Values::read(gpu, &self.buffers, (self.base.len(), self.bars as usize))?;
-        for band in [&mut values.bb_upper, &mut values.bb_middle, &mut values.bb_lower] {
-            for (mut row, base) in band.rows_mut().into_iter().zip(&self.base) {
-                row += *base;
-            }
+        let shape = (self.series.series() as usize, self.series.bars() as usize);
+        let get = |buffer: &wgpu::Buffer| read(gpu, buffer, shape);
+        // The bands from the close rather than from the base, which may be thousands of times the price.
+        let mut middle = get(self.series.close())? + get(self.series.close_tail())?;
+        for (mut row, base) in middle.rows_mut().into_iter().zip(self.series.base()) {
+            row += *base;
         }
-        Ok(values)
+        middle += &get(&self.buffers.bb_offset)?;
+        let width = get(&self.buffers.bb_width)?;
+        Ok(Values {
+            rsi: get(&self.buffers.rsi)?,
+            macd: get(&self.buffers.macd)?,
+            macd_signal: get(&self.buffers.macd_signal)?,
+            macd_hist: get(&self.buffers.macd_hist)?,
+            bb_upper: &middle + &width,
+            bb_lower: &middle - &width,
+            bb_middle: middle,
+            atr: get(&self.buffers.atr)?,
+            mom: get(&self.buffers.mom)?,
+            stoch_k: get(&self.buffers.stoch_k)?,
+            stoch_d: get(&self.buffers.stoch_d)?,
+        })
     }
 }
 
@@ -220,7 +234,7 @@ mod tests {
             .panel(&upload_close(&gpu, prices.close.view()))
             .unwrap();
         let plan = Indicators::plan(3, 7);
-        assert_eq!((panel.bytes(), plan.entries().len()), (11 * 96, 11));
+        assert_eq!((panel.bytes(), plan.entries().len()), (13 * 96, 13));
         assert_eq!(panel.bytes(), plan.bytes());
         assert_eq!(panel.buffers.stoch_d.size(), 96);
     }
@@ -266,7 +280,7 @@ mod tests {
         assert_eq!(first_valid, expected);
         for s in 0..2 {
             let mean = prices.close.row(s).iter().skip(21).take(20).sum::<f64>() / 20.0;
-            assert!((values.bb_middle[[s, 40]] - mean).abs() < 1e-3, "{}", values.bb_middle[[s, 40]]);
+            assert!((values.bb_middle[[s, 40]] - mean).abs() < 1e-4, "{}", values.bb_middle[[s, 40]]);
         }
     }
 

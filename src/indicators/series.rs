@@ -7,10 +7,10 @@ use crate::{Error, Result};
 
 /// High, low and close of several instruments on the device, `[series][bars]` in f32.
 ///
-/// A price p is kept relative to its series' base b, the first finite close: the
-/// head is p - b rounded to f32, the tail is what that left out. Head and tail together carry 48 bits of p - b, so
-/// that differences of prices are right to the last digit of f32 wherever the price level is. Consumers for which
-/// 24 bits of p - b will do bind the heads alone. A NaN or infinite price is a NaN head with tail 0.
+/// A price p is kept relative to its series' base b, the first finite close: the head is p - b rounded to f32, the tail
+/// is what that left out. Head and tail together carry 48 bits of p - b, so that differences of prices are right to the
+/// last digit of f32 wherever the price level is. Consumers for which 24 bits of p - b will do bind the heads alone. A
+/// NaN or infinite price is a NaN head with tail 0.
 #[derive(Clone, Debug)]
 pub struct Series {
     high: [wgpu::Buffer; 2],
@@ -161,7 +161,7 @@ mod tests {
         let high = &close * 1.01;
         let series = Series::upload(&gpu, high.view(), close.view(), close.view()).unwrap();
         assert_eq!((series.series(), series.bars()), (2, 4));
-        assert_eq!(series.base(), [1e6 + 3.55, 0.5]);
+        assert_eq!(series.base(), [1e6, 0.25]);
         for (heads, tails, prices) in [
             (series.high(), series.high_tail(), &high),
             (series.low(), series.low_tail(), &close),
@@ -189,7 +189,7 @@ mod tests {
         let view = bars_first.t();
         let series = Series::upload(&gpu, view, view, view).unwrap();
         let close: Vec<f32> = gpu.read(series.close()).unwrap();
-        assert_eq!(close[..6], [-1.5, -0.5, 1.5, -15.0, -5.0, 15.0]);
+        assert_eq!(close[..6], [0.0, 1.0, 3.0, 0.0, 10.0, 30.0]);
     }
 
     #[test]
@@ -203,6 +203,20 @@ mod tests {
         );
         let error = Series::upload(&gpu, none.view(), none.view(), none.view()).unwrap_err().to_string();
         assert!(error.contains("at least one series") && error.contains("0 series of 5 bars"), "{error}");
+    }
+
+    #[test]
+    fn later_bars_leave_earlier_ones_as_they_are() {
+        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+        let long = array![[f64::NAN, 10.1, 10.7, 9.3, 1e4]];
+        let short = long.slice(ndarray::s![.., ..4]);
+        let [long, short] = [long.view(), short].map(|close| {
+            let series = Series::upload(&gpu, close, close, close).unwrap();
+            assert_eq!(series.base(), [10.1]);
+            let read = |buffer| gpu.read::<u32>(buffer).unwrap()[..4].to_vec();
+            (read(series.close()), read(series.close_tail()))
+        });
+        assert_eq!(long, short);
     }
 
     #[test]

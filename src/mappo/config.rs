@@ -161,7 +161,10 @@ mod tests {
     fn defaults_are_valid_and_bad_values_are_named() {
         Config::default().validate().unwrap();
         let wrong = Config { gamma: 1.5, ..Default::default() };
-        assert_eq!(wrong.validate().unwrap_err().to_string(), "setting `gamma`: 1.5 is out of range: from 0 to 1");
+        assert_eq!(
+            wrong.validate().unwrap_err().to_string(),
+            "setting `gamma`: 1.5 is out of range: from 0 to 1"
+        );
         let wrong = Config { clip: f64::NAN, ..Default::default() };
         assert!(wrong.validate().unwrap_err().to_string().contains("`clip`"));
     }

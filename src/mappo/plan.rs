@@ -237,7 +237,7 @@ mod tests {
         let config = Config { num_envs: 4096, rollout_steps: 128, ..Default::default() };
         let small = Budget { total: 100 << 20, binding: 100 << 20 };
         let sizes = Sizes::fit(&config, &Empty, &layout(), Class::Hardware, &small).unwrap();
-        assert!(sizes.envs < 4096 && sizes.envs >= 4 && sizes.envs % 4 == 0);
+        assert!(sizes.envs < 4096 && sizes.envs >= 4 && sizes.envs.is_multiple_of(4));
         let none = Budget { total: 1 << 20, binding: 1 << 20 };
         let error = Sizes::fit(&config, &Empty, &layout(), Class::Hardware, &none).unwrap_err().to_string();
         assert!(error.contains("the budget is 1 MiB") && error.contains("rollout_steps"), "{error}");

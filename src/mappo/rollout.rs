@@ -58,8 +58,11 @@ impl Rollout {
         let attached = environment.attach(gpu, &seat)?;
         let roles = forward::upload_roles(gpu, &layout.roles)?;
         let acting = acting(gpu, sizes, config, arena, &roles, choice)?;
-        let collect =
-            acting.into_iter().zip(attached.steps).flat_map(|(act, step)| act.into_iter().chain(step)).collect();
+        let collect = acting
+            .into_iter()
+            .zip(attached.steps)
+            .flat_map(|(act, step)| act.into_iter().chain(step))
+            .collect();
         Ok(Self {
             reset: attached.reset,
             collect,
@@ -155,7 +158,13 @@ fn acting(
 }
 
 /// The critics over all slots, in pieces of the size of a micro-batch.
-fn values(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena, roles: &wgpu::Buffer) -> Result<Recording> {
+fn values(
+    gpu: &Gpu,
+    sizes: &Sizes,
+    config: &Config,
+    arena: &Arena,
+    roles: &wgpu::Buffer,
+) -> Result<Recording> {
     let kernel = forward::kernel(gpu, config.activation)?;
     let per_slot = sizes.rows_of_slot() / 4;
     let batches: Vec<_> = (0..sizes.slots())

@@ -66,7 +66,11 @@ impl Trainer {
         let layout = layout_of(environment, config)?;
         let sizes = Sizes::fit(config, environment, &layout, gpu.class(), &budget)?;
         if sizes != Sizes::configured(config, environment) {
-            tracing::warn!(envs = sizes.envs, micro_slots = sizes.micro_slots, "the plan was shrunk to fit the memory");
+            tracing::warn!(
+                envs = sizes.envs,
+                micro_slots = sizes.micro_slots,
+                "the plan was shrunk to fit the memory"
+            );
         }
         let mut own = sizes.rollout_plan(&layout);
         own.extend(&sizes.update_plan(&layout, config, gpu.class()));
@@ -101,7 +105,11 @@ impl Trainer {
     /// [`Error::Shape`] if too many are under way, and what the device reports.
     pub fn submit(&mut self) -> Result<()> {
         if !self.readback.has_room() {
-            return Err(Error::shape("iterations under way", format!("at most {IN_FLIGHT}"), self.readback.pending() + 1));
+            return Err(Error::shape(
+                "iterations under way",
+                format!("at most {IN_FLIGHT}"),
+                self.readback.pending() + 1,
+            ));
         }
         self.started.get_or_insert_with(Instant::now);
         self.recorder.run(&self.rollout.collect)?;
@@ -197,11 +205,6 @@ impl Trainer {
     #[must_use]
     pub fn precision(&self) -> Precision {
         self.config.precision
-    }
-
-    #[cfg(test)]
-    pub(crate) fn arena(&self) -> &Arena {
-        &self.arena
     }
 }
 

@@ -77,8 +77,7 @@ impl MarketData {
         let sections = (SECTIONS + extra.names.len()) * instruments * bars;
         fits(gpu, words.max(sections) as u64 * 4)?;
 
-        let series =
-            Series::upload(gpu, candles.high.view(), candles.low.view(), candles.close.view())?;
+        let series = Series::upload(gpu, candles.high.view(), candles.low.view(), candles.close.view())?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let buffer = gpu.buffer("market data", words as u64 * 4, usage)?;
         let mut recorder = Recorder::new(gpu);
@@ -211,7 +210,9 @@ fn fits(gpu: &Gpu, bytes: u64) -> Result<()> {
     Err(Error::Budget {
         needed: bytes.div_ceil(1 << 20),
         budget: budget >> 20,
-        advice: "the market's features have to fit into one buffer of the device: use fewer bars or instruments".into(),
+        advice:
+            "the market's features have to fit into one buffer of the device: use fewer bars or instruments"
+                .into(),
     })
 }
 
@@ -258,7 +259,8 @@ fn gather(
     let mut sections: Vec<(usize, Vec<f32>)> = Vec::new();
     let relative = |prices: ArrayView2<'_, f64>| -> Vec<f32> {
         let rows = prices.outer_iter().zip(series.base());
-        rows.flat_map(|(row, base)| row.iter().map(|price| (price - base) as f32).collect::<Vec<_>>()).collect()
+        rows.flat_map(|(row, base)| row.iter().map(|price| (price - base) as f32).collect::<Vec<_>>())
+            .collect()
     };
     sections.push((0, relative(candles.open.view())));
     if let Some(volume) = &candles.volume {

@@ -40,14 +40,20 @@ impl<H: Serialize> Checkpoint<H> {
     pub fn save(&self, path: &Path, layout: &Layout) -> Result<()> {
         let failed = |reason: String| Error::Checkpoint { path: path.into(), reason };
         if self.weights.len() < layout.params as usize * 4 {
-            return Err(failed(format!("{} weights for a layout of {}", self.weights.len(), layout.params * 4)));
+            return Err(failed(format!(
+                "{} weights for a layout of {}",
+                self.weights.len(),
+                layout.params * 4
+            )));
         }
         let mut data = Vec::new();
         for tensor in &layout.tensors {
             let mut bytes = Vec::with_capacity(tensor.shape[0] * tensor.shape[1] * 4);
             for row in 0..tensor.shape[0] {
                 let start = tensor.first + row * tensor.stride;
-                bytes.extend(self.weights[start..start + tensor.shape[1]].iter().flat_map(|w| w.to_le_bytes()));
+                bytes.extend(
+                    self.weights[start..start + tensor.shape[1]].iter().flat_map(|w| w.to_le_bytes()),
+                );
             }
             data.push((tensor, bytes));
         }
@@ -75,7 +81,8 @@ impl<H: DeserializeOwned> Checkpoint<H> {
     pub fn load(path: &Path, layout: impl FnOnce(&H) -> Result<Layout>) -> Result<(Self, Layout)> {
         let failed = |reason: String| Error::Checkpoint { path: path.into(), reason };
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let damaged = |error: safetensors::SafeTensorError| failed(format!("no whole safetensors file ({error})"));
+        let damaged =
+            |error: safetensors::SafeTensorError| failed(format!("no whole safetensors file ({error})"));
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
         let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
         let head = metadata.metadata().as_ref().and_then(|metadata| metadata.get(HEAD));
@@ -87,16 +94,23 @@ impl<H: DeserializeOwned> Checkpoint<H> {
         let unreadable = |error: serde_json::Error| failed(format!("its head cannot be read ({error})"));
         let Version { format } = serde_json::from_str(head).map_err(unreadable)?;
         if format != FORMAT {
-            return Err(failed(format!("it has format {format}; this version of phalanx reads format {FORMAT}")));
+            return Err(failed(format!(
+                "it has format {format}; this version of phalanx reads format {FORMAT}"
+            )));
         }
         let Envelope::<H> { head, .. } = serde_json::from_str(head).map_err(unreadable)?;
         let layout = layout(&head)?;
         let mut weights = vec![0f32; layout.params as usize * 4];
         for tensor in &layout.tensors {
-            let view = file.tensor(&tensor.name).map_err(|_| failed(format!("tensor `{}` is missing", tensor.name)))?;
+            let view = file
+                .tensor(&tensor.name)
+                .map_err(|_| failed(format!("tensor `{}` is missing", tensor.name)))?;
             if view.shape() != tensor.shape || view.dtype() != Dtype::F32 {
                 let (got, expected) = (view.shape(), tensor.shape);
-                return Err(failed(format!("tensor `{}` is {got:?}, expected {expected:?} in f32", tensor.name)));
+                return Err(failed(format!(
+                    "tensor `{}` is {got:?}, expected {expected:?} in f32",
+                    tensor.name
+                )));
             }
             for (row, bytes) in view.data().chunks_exact(tensor.shape[1] * 4).enumerate() {
                 let start = tensor.first + row * tensor.stride;

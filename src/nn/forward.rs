@@ -103,7 +103,7 @@ mod tests {
         let run = case.run();
         let envs = case.quads * 4;
         for (row, (before, after)) in clean.logits[0].iter().zip(&run.logits[0]).enumerate() {
-            let poisoned = row % envs == 1 && row / envs % case.shape.agents as usize == 0 && row < envs;
+            let poisoned = row % envs == 1 && row < envs;
             assert_eq!(after.is_nan(), poisoned, "row {row}");
             assert!(poisoned || before == after, "row {row} changed");
         }

@@ -24,7 +24,9 @@ impl TrainedPolicy {
     pub fn targets(&self, gpu: &Gpu, data: &MarketData, bars: &Range<usize>) -> Result<Array2<f64>> {
         let head = self.head();
         if data.scaling() != &head.scaling {
-            return Err(Error::Data("the market's features were not scaled with the model's own statistics".into()));
+            return Err(Error::Data(
+                "the market's features were not scaled with the model's own statistics".into(),
+            ));
         }
         let environment = Trading::new(data, &head.market, &Episodes::Whole(bars.clone()))?;
         let decisions = bars.len() - 1;
@@ -38,8 +40,7 @@ impl TrainedPolicy {
         let sizes = Sizes::configured(&config, &environment);
         let arena = Arena::allocate(gpu, &sizes.rollout_plan(&self.layout))?;
         gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&self.checkpoint.weights))?;
-        let rollout =
-            Rollout::new(gpu, &sizes, &self.layout, &config, &environment, &arena, Choice::Greedy)?;
+        let rollout = Rollout::new(gpu, &sizes, &self.layout, &config, &environment, &arena, Choice::Greedy)?;
         let mut recorder = Recorder::new(gpu);
         recorder.run(&rollout.reset)?;
         let agents = data.instruments();

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::env::TradingSettings;
-use crate::market::ScalingStatistics;
 use crate::mappo::Config;
+use crate::market::ScalingStatistics;
 use crate::model::Checkpoint;
 use crate::nn::{Layout, Shape};
 

@@ -1,8 +1,6 @@
 //! Markets made up for tests.
 
-#![allow(dead_code, reason = "every test binary uses its own part of it")]
-
-pub mod program;
+#![allow(dead_code, reason = "each test binary uses its own part of it")]
 
 use jiff::ToSpan;
 use jiff::civil::date;
