@@ -27,7 +27,11 @@ impl Budget {
         let limits = gpu.device().limits();
         Self {
             total: mebibytes.unwrap_or(default).saturating_mul(MIB),
-            binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+            // Kernels count in 32 bits.
+            binding: limits
+                .max_storage_buffer_binding_size
+                .min(limits.max_buffer_size)
+                .min(u64::from(u32::MAX)),
         }
     }
 

@@ -7,6 +7,9 @@ use crate::nn::{Layout, weight_gradient};
 use crate::ppo::{clip, finish, scalars};
 use crate::{Error, Result};
 
+/// Bytes from one entry of a parameter table to the next: what the strictest adapters ask for.
+const TABLE_ENTRY: u64 = 256;
+
 /// Sizes that everything else follows from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
@@ -99,12 +102,18 @@ impl Sizes {
         self.steps.div_ceil(self.micro_slots)
     }
 
+    /// Rows of one slot, of a rollout, and quads of a micro-batch, before it is known that they fit into 32 bits: a plan is
+    /// made to be refused as well.
+    fn wide(&self) -> [u64; 3] {
+        let slot = u64::from(self.spec.agents) * u64::from(self.envs);
+        [slot, slot * u64::from(self.steps), slot / 4 * u64::from(self.micro_slots)]
+    }
+
     /// Buffers of a rollout.
     #[must_use]
     pub fn rollout_plan(&self, layout: &Layout) -> Plan {
-        let [slots, slot, envs] = [self.slots(), self.rows_of_slot(), self.envs].map(u64::from);
-        let rows = u64::from(self.rows());
-        let quads = u64::from(self.micro_quads());
+        let [slots, envs] = [self.slots(), self.envs].map(u64::from);
+        let [slot, rows, quads] = self.wide();
         let mut plan = Plan::new();
         plan.words("params", u64::from(layout.params) * 4);
         plan.words("observations", slots * slot * u64::from(self.spec.obs_dim));
@@ -127,17 +136,37 @@ impl Sizes {
     #[must_use]
     pub fn update_plan(&self, layout: &Layout, config: &Config, class: Class) -> Plan {
         let params = u64::from(layout.params) * 4;
+        let [_, _, quads] = self.wide();
         let mut plan = Plan::new();
-        plan.words("activation gradients", u64::from(layout.grad_rows) * u64::from(self.micro_quads()) * 4);
+        plan.words("activation gradients", u64::from(layout.grad_rows) * quads * 4);
         plan.words("partial gradients", params * u64::from(weight_gradient::shares(class)));
         plan.words("gradient", params);
         plan.words("first moments", params);
         plan.words("second moments", params);
         plan.words("optimizer", layout.nets.len() as u64 * clip::STATE);
         // A pair of vec4s per workgroup of the loss and micro-batch; a workgroup has at least 8 invocations.
-        let groups = u64::from(self.micro_quads().div_ceil(8));
-        plan.words("statistics", groups * u64::from(self.micro_batches() * config.epochs) * 8);
+        plan.words("statistics", quads.div_ceil(8) * self.updates(config) * 8);
         plan.words("record", finish::RECORD);
+        plan
+    }
+
+    /// Micro-batches of all epochs.
+    fn updates(&self, config: &Config) -> u64 {
+        u64::from(self.micro_batches()) * u64::from(config.epochs)
+    }
+
+    /// Tables of parameters, an entry per dispatch. The recordings bring them; an arena has none of them.
+    fn tables(&self, config: &Config) -> Plan {
+        let mut plan = Plan::new();
+        let pieces = u64::from(self.slots().div_ceil(self.micro_slots));
+        for (name, entries) in [
+            ("table of the actors", u64::from(self.steps)),
+            ("table of the draws", u64::from(self.steps)),
+            ("table of the values", pieces),
+            ("table of the micro-batches", self.updates(config)),
+        ] {
+            plan.words(name, entries * TABLE_ENTRY / 4);
+        }
         plan
     }
 
@@ -152,6 +181,7 @@ impl Sizes {
     ) -> Plan {
         let mut plan = self.rollout_plan(layout);
         plan.extend(&self.update_plan(layout, config, class));
+        plan.extend(&self.tables(config));
         plan.extend(&environment.plan(self.envs));
         plan
     }
@@ -211,6 +241,26 @@ mod tests {
         let none = Budget { total: 1 << 20, binding: 1 << 20 };
         let error = Sizes::fit(&config, &Empty, &layout(), Class::Hardware, &none).unwrap_err().to_string();
         assert!(error.contains("the budget is 1 MiB") && error.contains("rollout_steps"), "{error}");
+    }
+
+    #[test]
+    fn sizes_beyond_32_bits_shrink_or_are_refused() {
+        let config = Config {
+            num_envs: 1_048_576,
+            rollout_steps: 65_536,
+            epochs: 1000,
+            accumulation: 65_536,
+            ..Default::default()
+        };
+        config.validate().unwrap();
+        // A table entry for each of 65 million micro-batches alone is too much.
+        let budget = Budget { total: 12 << 30, binding: 4 << 30 };
+        let error = Sizes::fit(&config, &Empty, &layout(), Class::Hardware, &budget).unwrap_err();
+        assert!(matches!(error, Error::Budget { needed, .. } if needed > 16_000), "{error}");
+        let config = Config { accumulation: 4, ..config };
+        let sizes = Sizes::fit(&config, &Empty, &layout(), Class::Hardware, &budget).unwrap();
+        assert!(sizes.envs >= 4 && budget.holds(&sizes.plan(&Empty, &layout(), &config, Class::Hardware)));
+        assert_eq!(u64::from(sizes.rows()), 4 * u64::from(sizes.envs) * 65_536);
     }
 
     #[test]

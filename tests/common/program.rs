@@ -1,0 +1,142 @@
+//! The trainer program and what it works on.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use jiff::ToSpan;
+use jiff::civil::date;
+use tempfile::TempDir;
+
+/// The demo's candles: AAPL, GOOG, IBM and MSFT, daily.
+pub const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/us4_daily.csv.gz");
+
+/// A training of an instant.
+pub const SMALL: [&str; 12] = [
+    "--set",
+    "mappo.num_envs=4",
+    "--set",
+    "mappo.rollout_steps=8",
+    "--set",
+    "mappo.epochs=1",
+    "--set",
+    "mappo.hidden=[8]",
+    "--set",
+    "market.episode_length=16",
+    "--set",
+    "mappo.iterations=2",
+];
+
+/// A folder to work in, gone at the end.
+pub struct Workplace(TempDir);
+
+impl Workplace {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file and returns its path.
+    pub fn write(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.path(name), text).unwrap();
+        self.path(name).to_str().unwrap().into()
+    }
+
+    /// The program, from this folder.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program());
+        command.args(arguments).current_dir(self.0.path());
+        // Neither the tester's log filter nor a missing desktop session may add lines; a backtrace has to stay away even
+        // where it is asked for.
+        command.env_remove("RUST_LOG").env("RUST_BACKTRACE", "1").env("XDG_RUNTIME_DIR", self.0.path());
+        command.output().unwrap_or_else(|error| panic!("{}: {error}", program().display()))
+    }
+
+    /// A small training into the folder `out`; `more` overrides its settings.
+    pub fn train(&self, data: &str, out: &str, more: &[&str]) -> Output {
+        let start = ["train", "--data", data, "--out", out];
+        self.run(&[&start as &[&str], &SMALL, more].concat())
+    }
+
+    /// A backtest of the run in the folder `run`.
+    pub fn backtest(&self, data: &str, run: &str, more: &[&str]) -> Output {
+        self.run(&[&["backtest", "--run", run, "--data", data], more].concat())
+    }
+}
+
+/// Examples lie beside the folder of the test executables.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let program = profile.join("examples").join(format!("trainer{}", std::env::consts::EXE_SUFFIX));
+    assert!(
+        program.exists(),
+        "{} is not built: `cargo test` builds it, `cargo test --test trainer` only after `cargo build --example trainer`",
+        program.display()
+    );
+    program
+}
+
+pub fn succeeded(output: &Output) {
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Asserts exit status 1 and one line on stderr that has all of `wanted`.
+pub fn refused(output: &Output, wanted: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "wanted {wanted:?}, got {said}");
+    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(said.starts_with("error: ") && said.trim_end().lines().count() == 1, "{said}");
+    for text in wanted {
+        assert!(said.contains(text), "`{text}` is missing in {said}");
+    }
+    for text in ["panicked", "backtrace", "unwrap", "Os {", "Some(", "Err("] {
+        assert!(!said.contains(text), "`{text}` is in {said}");
+    }
+}
+
+/// All rows of a CSV file, the header first.
+pub fn rows(path: &Path) -> Vec<Vec<String>> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_path(path).unwrap();
+    reader.records().map(|row| row.unwrap().iter().map(String::from).collect()).collect()
+}
+
+/// The numbers of the columns whose name begins with `prefix`, row by row.
+pub fn columns(path: &Path, prefix: &str) -> Vec<f64> {
+    let rows = rows(path);
+    let wanted: Vec<_> = (0..rows[0].len()).filter(|column| rows[0][*column].starts_with(prefix)).collect();
+    assert!(!wanted.is_empty());
+    rows[1..].iter().flat_map(|row| wanted.iter().map(|column| row[*column].parse().unwrap())).collect()
+}
+
+/// Daily candles that end in whole numbers, as text.
+pub struct Market {
+    rows: Vec<(usize, String, String)>,
+}
+
+impl Market {
+    pub fn new(symbols: &[&str], bars: usize) -> Self {
+        let row = |bar: usize, symbol: &str| {
+            let day = date(2001, 1, 1).checked_add((bar as i64).days()).unwrap();
+            // A zigzag that never repeats a candle of the day before.
+            let open = 10 + (bar * 7 + symbol.len()) % 13;
+            let close = 10 + (bar * 5) % 11;
+            let (high, low) = (open.max(close) + 1, open.min(close) - 1);
+            (bar, symbol.to_string(), format!("{day},{symbol},{open},{high},{low},{close},{}", 1000 + bar))
+        };
+        Self { rows: symbols.iter().flat_map(|symbol| (0..bars).map(move |bar| row(bar, symbol))).collect() }
+    }
+
+    /// Takes one bar of one instrument away.
+    pub fn without(mut self, symbol: &str, bar: usize) -> Self {
+        self.rows.retain(|(at, of, _)| (*at, of.as_str()) != (bar, symbol));
+        self
+    }
+
+    pub fn csv(&self) -> String {
+        let lines = self.rows.iter().map(|(_, _, line)| format!("{line}\n"));
+        std::iter::once("date,symbol,open,high,low,close,volume\n".to_string()).chain(lines).collect()
+    }
+}

@@ -1,0 +1,224 @@
+//! What training sends to the device, allocates and repeats: the promises that its speed and its results rest on.
+
+mod common;
+
+use phalanx::env::{Episodes, Trading, TradingSettings};
+use phalanx::gpu::{Counts, Gpu, GpuOptions};
+use phalanx::mappo::{Config, Trainer};
+use phalanx::market::{ExtraFeatures, MarketData, Scaling};
+use phalanx::nn::Sharing;
+use phalanx::random::Stream;
+
+fn gpu() -> Gpu {
+    Gpu::open(&GpuOptions::default()).unwrap()
+}
+
+/// A market of random walks with as many instruments, each an agent.
+fn market(gpu: &Gpu, agents: usize) -> Trading {
+    let mut stream = Stream::new(5, 2);
+    let candles = common::candles(agents, 200, |_, _| 0.01 * stream.normal());
+    let scaling = Scaling::Fit(0..200);
+    let data = MarketData::new(gpu, &candles, &ExtraFeatures::default(), &scaling).unwrap();
+    let rules = TradingSettings { episode_length: 12, ..Default::default() };
+    Trading::new(&data, &rules, &Episodes::Random(data.first_bar()..200)).unwrap()
+}
+
+fn config() -> Config {
+    Config {
+        num_envs: 8,
+        rollout_steps: 16,
+        epochs: 2,
+        accumulation: 2,
+        iterations: 4,
+        hidden: vec![16],
+        ..Config::default()
+    }
+}
+
+/// What one iteration sends to the device, and that fetching its record sends nothing.
+fn sent(trainer: &mut Trainer) -> Counts {
+    let before = trainer.counts();
+    trainer.submit().unwrap();
+    let after = trainer.counts();
+    assert!(trainer.collect().unwrap().is_some());
+    assert_eq!(trainer.counts(), after, "collecting sends nothing");
+    Counts {
+        dispatches: after.dispatches - before.dispatches,
+        passes: after.passes - before.passes,
+        submits: after.submits - before.submits,
+        readbacks: after.readbacks - before.readbacks,
+    }
+}
+
+#[test]
+fn dispatches_per_step_and_micro_batch_are_few() {
+    let gpu = gpu();
+    let environment = market(&gpu, 2);
+    let count = |steps: u32, epochs: u32, accumulation: u32| {
+        let config = Config { rollout_steps: steps, epochs, accumulation, ..config() };
+        let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
+        assert_eq!(trainer.sizes().micro_batches(), accumulation);
+        let first = sent(&mut trainer);
+        assert_eq!(sent(&mut trainer), first, "every iteration sends the same");
+        assert_eq!(first.readbacks, 1);
+        assert!(first.submits <= u64::from(epochs) + 2, "{first:?}");
+        first.dispatches
+    };
+    let base = count(16, 1, 1);
+    // Twice the steps in a single micro-batch: only the acting grows.
+    let per_step = (count(32, 1, 1) - base) as f64 / 16.0;
+    assert!(per_step > 0.0 && per_step <= 3.0, "{per_step} dispatches per environment step");
+    // A further epoch is an update of one micro-batch: forward, loss, backward, optimizer and all.
+    let update = count(16, 2, 1) - base;
+    assert!(update > 0 && update <= 10, "{update} dispatches for an update of one micro-batch");
+    let update = count(16, 2, 4) - count(16, 1, 4);
+    assert!(update <= 4 * 10, "{update} dispatches for an update of four micro-batches");
+    // Nothing else of weight: values, advantages, record.
+    assert!(base <= 3 * 16 + 10 + 8, "{base} dispatches in an iteration");
+}
+
+#[test]
+fn dispatches_do_not_depend_on_agents_layers_and_networks() {
+    let gpu = gpu();
+    let (two, five) = (market(&gpu, 2), market(&gpu, 5));
+    let shapes: [(&Trading, Vec<u32>, Sharing); 4] = [
+        (&two, vec![8], Sharing::Shared),
+        (&two, vec![8, 8, 8], Sharing::Shared),
+        (&two, vec![8], Sharing::Separate),
+        (&five, vec![8, 12, 8], Sharing::Separate),
+    ];
+    let counts = shapes.map(|(environment, hidden, networks)| {
+        let config = Config { hidden, networks, ..config() };
+        sent(&mut Trainer::new(&gpu, environment, &config).unwrap())
+    });
+    assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+}
+
+/// Bytes in use on the device, where the backend can tell; everything submitted is over.
+fn in_use(gpu: &Gpu) -> Option<u64> {
+    gpu.wait().unwrap();
+    gpu.device().generate_allocator_report().map(|report| report.total_allocated_bytes)
+}
+
+#[test]
+fn the_plan_is_what_training_allocates_and_nothing_comes_later() {
+    for (hidden, networks) in [
+        (vec![64], Sharing::Shared),
+        (vec![64, 64, 64], Sharing::Shared),
+        (vec![64], Sharing::Separate),
+        (vec![64, 64, 64], Sharing::Separate),
+    ] {
+        // A device of its own: the report is about all that lives on it.
+        let gpu = gpu();
+        let environment = market(&gpu, 3);
+        let before = in_use(&gpu);
+        let config = Config { num_envs: 32, hidden, networks, ..config() };
+        let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
+        let planned = trainer.plan().bytes();
+        sent(&mut trainer);
+        let (created, used) = (gpu.buffers_created(), in_use(&gpu));
+        if let (Some(before), Some(used)) = (before, used) {
+            let ratio = (used - before) as f64 / planned as f64;
+            assert!((ratio - 1.0).abs() < 0.05, "{config:?}: planned {planned}, allocated {}", used - before);
+        }
+        for _ in 0..5 {
+            sent(&mut trainer);
+        }
+        assert_eq!(gpu.buffers_created(), created, "{config:?}");
+        assert_eq!(in_use(&gpu), used, "{config:?}");
+    }
+}
+
+#[test]
+fn two_iterations_may_be_under_way_and_no_third() {
+    let gpu = gpu();
+    let environment = market(&gpu, 2);
+    let mut trainer = Trainer::new(&gpu, &environment, &config()).unwrap();
+    assert!(trainer.collect().unwrap().is_none(), "nothing was sent");
+    trainer.submit().unwrap();
+    trainer.submit().unwrap();
+    let before = trainer.counts();
+    let error = trainer.submit().unwrap_err().to_string();
+    assert!(error.contains("iterations under way") && error.contains("at most 2"), "{error}");
+    assert_eq!(trainer.counts(), before, "the refused one left no trace");
+    for iteration in [1, 2] {
+        let progress = trainer.collect().unwrap().unwrap();
+        assert_eq!((progress.iteration, progress.env_steps), (iteration, u64::from(iteration) * 8 * 16));
+    }
+    assert!(trainer.collect().unwrap().is_none());
+}
+
+#[test]
+fn accumulated_gradients_are_those_of_the_whole_rollout() {
+    let gpu = gpu();
+    let environment = market(&gpu, 3);
+    let change = |accumulation: u32, seed: u64| -> Vec<f64> {
+        let config = Config { rollout_steps: 10, epochs: 1, accumulation, seed, ..config() };
+        let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
+        // Ten steps in four micro-batches are three, three, three and one.
+        assert_eq!(trainer.sizes().micro_batches(), accumulation);
+        let before = trainer.weights().unwrap();
+        sent(&mut trainer);
+        let after = trainer.weights().unwrap();
+        after.iter().zip(&before).map(|(after, before)| f64::from(*after) - f64::from(*before)).collect()
+    };
+    let norm = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>().sqrt();
+    // The first step of AdamW divides each gradient by its own size, so a gradient that is rounding alone still moves its
+    // weight by up to the learning rate: single weights cannot be compared, the change as a whole can.
+    let distance =
+        |a: &[f64], b: &[f64]| norm(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>()) / norm(a);
+    let whole = change(1, 1);
+    assert!(norm(&whole) > 1e-3 && norm(&whole).is_finite());
+    for accumulation in [2, 4, 5, 10] {
+        let off = distance(&whole, &change(accumulation, 1));
+        eprintln!("accumulation {accumulation}: {off:.2e}");
+        assert!(off < 1e-3, "accumulation {accumulation}: {off:.2e} of the change");
+    }
+    assert!(distance(&whole, &change(1, 2)) > 0.1, "another rollout does move the weights elsewhere");
+}
+
+#[test]
+fn both_kinds_of_networks_train_repeat_and_stay_finite() {
+    let gpu = gpu();
+    let environment = market(&gpu, 3);
+    for networks in [Sharing::Shared, Sharing::Separate] {
+        let train = |seed: u64| {
+            let config = Config { networks, seed, ..config() };
+            let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
+            let before = trainer.weights().unwrap();
+            let mut records = Vec::new();
+            trainer
+                .train(|progress| -> phalanx::Result<()> {
+                    records.push(progress.record);
+                    Ok(())
+                })
+                .unwrap();
+            (before, trainer.weights().unwrap(), records)
+        };
+        let (before, weights, records) = train(1);
+        assert_eq!(records.len(), 4);
+        for record in &records {
+            let numbers: [f32; 16] = bytemuck::cast(*record);
+            assert!(numbers.iter().all(|number| number.is_finite()), "{record:?}");
+            assert!(record.entropy > 0.5 && record.entropy <= 3f32.ln() + 1e-4, "{record:?}");
+            assert!(
+                record.actor_norm > 0.0 && record.critic_norm > 0.0 && record.skipped == 0.0,
+                "{record:?}"
+            );
+        }
+        // 16 steps of episodes of 12: in each iteration every environment ends at least one.
+        assert!(records.iter().all(|record| record.episodes >= 8.0), "{records:?}");
+        assert!(weights.iter().all(|weight| weight.is_finite()));
+        assert!(weights != before);
+
+        let (again_before, again, again_records) = train(1);
+        assert_eq!(bytes(&before), bytes(&again_before));
+        assert_eq!(bytes(&weights), bytes(&again));
+        assert_eq!(bytes(&records), bytes(&again_records));
+        assert_ne!(bytes(&weights), bytes(&train(2).1));
+    }
+}
+
+fn bytes<T: bytemuck::NoUninit>(values: &[T]) -> &[u8] {
+    bytemuck::cast_slice(values)
+}

@@ -1,0 +1,303 @@
+//! The trainer program as its users meet it: command lines, files, messages, exit statuses.
+
+#[path = "common/program.rs"]
+mod program;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use phalanx::market::{Candles, GapPolicy};
+use program::{DEMO, Market, Workplace, columns, refused, rows, succeeded};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+/// Files of a folder with their bytes.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_run_leaves_every_file_and_a_report_that_needs_nothing_else() {
+    let place = Workplace::new();
+    let (run, model) = (place.path("run"), place.path("run/model.safetensors"));
+    succeeded(&place.train(DEMO, "run", &[]));
+
+    let settings: toml::Table = std::fs::read_to_string(run.join("config.toml")).unwrap().parse().unwrap();
+    assert_eq!(settings["mappo"]["num_envs"].as_integer(), Some(4));
+    assert_eq!(settings["mappo"]["gamma"].as_float(), Some(0.99), "defaults are written down as well");
+    assert_eq!(settings["market"]["episode_length"].as_integer(), Some(16));
+    let metrics = rows(&run.join("metrics.csv"));
+    assert_eq!(metrics[0][..4], ["iteration", "env_steps", "seconds", "steps_per_second"]);
+    assert!(metrics.iter().all(|row| row.len() == 20), "{metrics:?}");
+    let steps: Vec<_> = metrics[1..].iter().map(|row| (row[0].as_str(), row[1].as_str())).collect();
+    assert_eq!(steps, [("1", "32"), ("2", "64")]);
+    let training = json(&run.join("training.json"));
+    assert_eq!(training["env_steps"], 64);
+    assert!(training["adapter"].as_str().is_some_and(|name| !name.is_empty()));
+    assert!(training["gpu_bytes"].as_u64().is_some_and(|bytes| bytes > 10_000));
+    let bytes = std::fs::read(&model).unwrap();
+    let weights = SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(weights.tensor("actor.1.weight").unwrap().shape(), [8, 3]);
+
+    let output = place.backtest(DEMO, "run", &[]);
+    succeeded(&output);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("buy and hold"));
+    assert_eq!(std::fs::read(&model).unwrap(), bytes, "a backtest does not touch the model");
+    check_backtest(&run);
+
+    let elsewhere = place.path("elsewhere");
+    let before = contents(&run);
+    succeeded(&place.backtest(DEMO, "run", &["--out", elsewhere.to_str().unwrap()]));
+    assert_eq!(contents(&run), before, "--out keeps the results apart");
+    for file in ["metrics.json", "equity.csv", "trades.csv"] {
+        assert_eq!(std::fs::read(elsewhere.join(file)).unwrap(), before[&run.join(file)], "{file}");
+    }
+}
+
+/// The results of a backtest on the demo's held-out bars.
+fn check_backtest(run: &Path) {
+    let candles = Candles::load(&[DEMO], GapPolicy::Reject).unwrap();
+    let first = (candles.bars() as f64 * 0.75).round() as usize;
+    let equity = rows(&run.join("equity.csv"));
+    assert_eq!(equity.len() - 1, candles.bars() - first, "a row per held-out bar");
+    assert_eq!(equity[1][0], candles.timestamps[first].date().to_string());
+    assert_eq!(equity[equity.len() - 1][0], candles.timestamps[candles.bars() - 1].date().to_string());
+    let levels: Vec<_> = candles.symbols.iter().map(|symbol| format!("position_{symbol}")).collect();
+    assert_eq!(equity[0][5..], levels);
+
+    let metrics = json(&run.join("metrics.json"));
+    assert_eq!(metrics["period"]["bars"], equity.len() - 1);
+    assert_eq!(metrics["symbols"], serde_json::json!(candles.symbols));
+    for (who, column) in [("strategy", 1), ("buy_and_hold", 3)] {
+        let total = metrics[who]["total_return"].as_f64().unwrap();
+        let last: f64 = equity[equity.len() - 1][column].parse().unwrap();
+        assert!((last / 100_000.0 - 1.0 - total).abs() < 1e-9, "{who}: {total} and {last}");
+        assert!(metrics[who]["max_drawdown"].as_f64().unwrap() <= 0.0, "{who}");
+    }
+    let trades = rows(&run.join("trades.csv"));
+    assert_eq!(trades[0][..3], ["timestamp", "symbol", "quantity"]);
+    assert_eq!(metrics["strategy"]["trades"], trades.len() - 1);
+    assert!(trades[1..].iter().all(|trade| candles.symbols.contains(&trade[1])));
+
+    let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+    for outside in [
+        "src=\"http",
+        "href=\"http",
+        "src='http",
+        "href='http",
+        "src=\"//",
+        "<script",
+        "<link",
+        "url(",
+        "@import",
+    ] {
+        assert!(!page.contains(outside), "the report has {outside}");
+    }
+    assert!(page.contains("</html>") && page.contains("<svg"));
+    assert!(candles.symbols.iter().all(|symbol| page.contains(symbol.as_str())));
+}
+
+#[test]
+fn a_seed_decides_every_byte() {
+    let place = Workplace::new();
+    for (name, seed) in [("a", "5"), ("b", "5"), ("c", "6")] {
+        succeeded(&place.train(DEMO, name, &["--seed", seed]));
+    }
+    let model = |name: &str| std::fs::read(place.path(name).join("model.safetensors")).unwrap();
+    assert_eq!(model("a"), model("b"));
+    assert_ne!(model("a"), model("c"));
+
+    // What a run wrote down is enough to repeat it.
+    let (written, again) = (place.path("a/config.toml"), place.path("again"));
+    let [written, again] = [&written, &again].map(|path| path.to_str().unwrap());
+    succeeded(&place.run(&["train", "--data", DEMO, "--out", again, "--config", written]));
+    assert_eq!(model("a"), model("again"));
+}
+
+#[test]
+fn a_run_is_replaced_only_by_force() {
+    let place = Workplace::new();
+    let run = place.path("run");
+    succeeded(&place.train(DEMO, "run", &[]));
+    succeeded(&place.backtest(DEMO, "run", &[]));
+    std::fs::write(run.join("notes.txt"), "mine").unwrap();
+    let before = contents(&run);
+
+    refused(&place.train(DEMO, "run", &["--seed", "2"]), &["holds a run already", "--force", "--out"]);
+    assert_eq!(contents(&run), before);
+    // Force does not mean losing a run to a mistake in the command.
+    let missing = place.path("none.csv");
+    refused(&place.train(missing.to_str().unwrap(), "run", &["--force"]), &["none.csv"]);
+    refused(&place.train(DEMO, "run", &["--force", "--set", "mappo.gamma=2"]), &["`gamma`"]);
+    assert_eq!(contents(&run), before);
+
+    succeeded(&place.train(DEMO, "run", &["--seed", "2", "--force"]));
+    let after = contents(&run);
+    let model = run.join("model.safetensors");
+    assert_ne!(after[&model], before[&model]);
+    assert_eq!(after[&run.join("notes.txt")], b"mine");
+    assert!(!run.join("report.html").exists(), "the report was about the other model");
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused_before_anything_is_written() {
+    let place = Workplace::new();
+    let file = place.write("run.toml", "[mappo]\nepochs = 2\ngama = 0.9\n");
+    let cases: [(&[&str], &[&str]); 9] = [
+        (&["--set", "mappo.gama=0.9"], &["unknown setting `mappo.gama`", "did you mean `mappo.gamma`?"]),
+        (&["--config", &file], &["run.toml:3", "did you mean `mappo.gamma`?"]),
+        (&["--set", "mappo.gamma=1.5"], &["`gamma`", "1.5 is out of range: from 0 to 1"]),
+        (&["--set", "mappo.epochs=many"], &["`mappo.epochs`", "expected an integer"]),
+        (&["--set", "data.gaps=ignore"], &["data.gaps", "forward-fill"]),
+        (&["--set", "data.test_from=2011-02-31"], &["data.test_from", "2011-02-31"]),
+        (&["--set", "market.episode_length=5000"], &["`episode_length`", "5000 steps do not fit"]),
+        (&["--set", "mappo.hidden=[]"], &["hidden"]),
+        (&["--iterations", "0"], &["`iterations`", "from 1"]),
+    ];
+    for (arguments, wanted) in cases {
+        refused(&place.train(DEMO, "run", arguments), wanted);
+        assert!(!place.path("run").exists(), "{arguments:?}");
+    }
+    // Sizes whose product exceeds 32 bits are a plan that does not fit, not an overflow.
+    let giant = ["mappo.num_envs=1048576", "mappo.rollout_steps=65536", "mappo.memory_budget_mb=64"];
+    let giant = giant.map(|set| ["--set", set]).concat();
+    refused(
+        &place.train(DEMO, "run", &giant),
+        &["the budget is 64 MiB", "rollout_steps", "memory_budget_mb"],
+    );
+    assert!(!place.path("run").exists());
+    // Arguments that are no arguments are clap's to refuse.
+    for arguments in [&["train", "--data", DEMO] as &[&str], &["dance"], &[]] {
+        let output = place.run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("Usage:"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn candles_that_cannot_be_used_are_named_and_leave_nothing_behind() {
+    let place = Workplace::new();
+    let good = Market::new(&["AAA", "BBB"], 160);
+    let broken = place.write("broken.csv", &good.csv().replacen(",11,", ",zwölf,", 1));
+    let line = good.csv().lines().position(|line| line.contains(",11,")).unwrap() + 1;
+    let low = place.write("low.csv", "date,symbol,open,high,low,close,volume\n2020-01-02,AAA,10,9,8,9,1\n");
+    let cases: [(&str, &[&str]); 5] = [
+        ("none.csv", &["none.csv"]),
+        (&broken, &[&format!("broken.csv:{line}"), "column `open`", "`zwölf` is not a number"]),
+        (&low, &["low.csv:2", "column `open`", "AAA 2020-01-02", "outside low 8 to high 9"]),
+        (&place.write("empty.csv", ""), &["empty.csv", "the file is empty"]),
+        (&place.write("few.csv", &Market::new(&["AAA"], 20).csv()), &["20 bars are too few"]),
+    ];
+    for (data, wanted) in cases {
+        refused(&place.train(data, "run", &[]), wanted);
+        assert!(!place.path("run").exists(), "{data}");
+    }
+}
+
+#[test]
+fn gaps_are_refused_dropped_or_filled() {
+    let place = Workplace::new();
+    let data = place.write("gap.csv", &Market::new(&["AAA", "BBB"], 160).without("BBB", 100).csv());
+    refused(&place.train(&data, "reject", &[]), &["BBB", "2001-04-11"]);
+    for (policy, bars) in [("drop", 159), ("forward-fill", 160)] {
+        let set = format!("data.gaps={policy}");
+        let output = place.train(&data, policy, &["--set", &set]);
+        succeeded(&output);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(&format!("AAA BBB x {bars} bars")), "{said}");
+        // The run remembers the policy: the backtest meets the same gap.
+        succeeded(&place.backtest(&data, policy, &[]));
+        let held_out = bars - (f64::from(bars) * 0.75).round() as i32;
+        assert_eq!(rows(&place.path(policy).join("equity.csv")).len() as i32, held_out + 1);
+    }
+}
+
+#[test]
+fn a_backtest_says_what_it_cannot_do() {
+    let place = Workplace::new();
+    succeeded(&place.train(DEMO, "run", &[]));
+    let before = contents(&place.path("run"));
+
+    refused(&place.backtest(DEMO, "nowhere", &[]), &["nowhere", "holds no trained model"]);
+    let other = place.write("other.csv", &Market::new(&["AAA", "BBB"], 160).csv());
+    refused(&place.backtest(&other, "run", &[]), &["AAPL, GOOG, IBM, MSFT", "AAA, BBB"]);
+    refused(&place.backtest("none.csv", "run", &[]), &["none.csv"]);
+    for from in ["2013-03-02", "2013-03-01"] {
+        let wanted = ["fewer than two bars", from, "2004-08-19", "2013-03-01"];
+        refused(&place.backtest(DEMO, "run", &["--from", from]), &wanted);
+    }
+    refused(
+        &place.backtest(DEMO, "run", &["--from", "2012-06-01", "--to", "2012-05-01"]),
+        &["fewer than two bars"],
+    );
+    for (flag, date) in [("--from", "yesterday"), ("--to", "2012-13-01")] {
+        refused(&place.backtest(DEMO, "run", &[flag, date]), &[flag, date]);
+    }
+    assert_eq!(contents(&place.path("run")), before, "nothing was written");
+
+    // Bars that were trained on may be traded, but not without a word.
+    let output = place.backtest(DEMO, "run", &["--from", "2010-06-01", "--to", "2010-06-30"]);
+    succeeded(&output);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("trained on"), "{output:?}");
+    let equity = rows(&place.path("run/equity.csv"));
+    assert_eq!(
+        (equity[1][0].as_str(), equity[22][0].as_str(), equity.len()),
+        ("2010-06-01", "2010-06-30", 23)
+    );
+
+    let model = place.path("run/model.safetensors");
+    let bytes = std::fs::read(&model).unwrap();
+    for length in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&model, &bytes[..length]).unwrap();
+        refused(&place.backtest(DEMO, "run", &[]), &["model.safetensors", "no whole safetensors file"]);
+    }
+}
+
+#[test]
+fn who_may_not_short_never_does() {
+    let place = Workplace::new();
+    let levels = |name: &str, sets: &[&str]| -> Vec<f64> {
+        succeeded(&place.train(DEMO, name, sets));
+        succeeded(&place.backtest(DEMO, name, &[]));
+        columns(&place.path(name).join("equity.csv"), "position_")
+    };
+    let free = levels("free", &[]);
+    assert!(free.iter().any(|level| *level < 0.0), "otherwise the next assertion says nothing");
+    let long = levels("long", &["--set", "market.shorting=false"]);
+    assert!(long.iter().all(|level| *level >= 0.0));
+    // With a single position left there is nothing to choose: flat before the first fill, then that one.
+    let one =
+        levels("one", &["--set", "market.shorting=false", "--set", "market.positions=[-1.0, -0.5, 0.5]"]);
+    assert!(one[..4].iter().all(|level| *level == 0.0) && one[4..].iter().all(|level| *level == 0.5));
+}
+
+#[test]
+fn the_doctor_names_adapter_and_plan() {
+    let place = Workplace::new();
+    let output = place.run(&["doctor"]);
+    succeeded(&output);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let gpu = phalanx::gpu::Gpu::open(&Default::default()).unwrap();
+    for wanted in [
+        gpu.info().name.as_str(),
+        "Memory plan",
+        "MiB of a budget of",
+        "micro-batches",
+        "nn/forward",
+        "observations",
+    ] {
+        assert!(said.contains(wanted), "`{wanted}` is missing in {said}");
+    }
+    let wanted = ["no GPU adapter matches `nosuch`", gpu.info().name.as_str(), "PHALANX_ADAPTER"];
+    refused(&place.run(&["doctor", "--adapter", "nosuch"]), &wanted);
+    refused(&place.train(DEMO, "run", &["--adapter", "nosuch"]), &wanted);
+    assert!(!place.path("run").exists());
+    // Part of the name, in any case, is enough.
+    let part = gpu.info().name.split_whitespace().next().unwrap().to_uppercase();
+    succeeded(&place.run(&["--adapter", &part, "doctor"]));
+}
