@@ -87,15 +87,16 @@ mod tests {
     fn reference(bars: &Bars, k: usize, d: usize) -> [Vec<f64>; 2] {
         let length = bars.close.len();
         let mut percent_k = vec![f64::NAN; length];
-        for t in k - 1..length {
+        for (t, value) in percent_k.iter_mut().enumerate().skip(k - 1) {
             let window = t + 1 - k..=t;
-            if bars.high[window.clone()].iter().chain(&bars.low[window.clone()]).any(|x| x.is_nan()) {
+            let (high, low) = (&bars.high[window.clone()], &bars.low[window]);
+            if high.iter().chain(low).any(|x| x.is_nan()) {
                 continue;
             }
-            let highest = bars.high[window.clone()].iter().fold(f64::MIN, |a, b| a.max(*b));
-            let lowest = bars.low[window].iter().fold(f64::MAX, |a, b| a.min(*b));
+            let highest = high.iter().fold(f64::MIN, |a, b| a.max(*b));
+            let lowest = low.iter().fold(f64::MAX, |a, b| a.min(*b));
             let position = 100.0 * (bars.close[t] - lowest) / (highest - lowest);
-            percent_k[t] = if highest == lowest { 0.0 * bars.close[t] } else { position };
+            *value = if highest == lowest { 0.0 * bars.close[t] } else { position };
         }
         let mut percent_d = vec![f64::NAN; length];
         for t in k + d - 2..length {
