@@ -5,6 +5,9 @@ CARGO = cargo
 DATA  = examples/data/us4_daily.csv.gz
 RUN   = runs/demo
 
+# Without a desktop session Mesa's device-selection layer only complains that it found no Wayland.
+export NODEVICE_SELECT = 1
+
 # Each recipe builds first and asks for an adapter afterwards, so that code that does not compile is never
 # taken for a missing driver.
 TRAINER     := $(CARGO) run --quiet --locked --release --example trainer --

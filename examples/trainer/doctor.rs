@@ -1,6 +1,9 @@
 //! `doctor`: what the GPU is and can do, which kernels it gets, and what training would take of its memory.
 
-use anyhow::Result;
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Write as _};
+
+use anyhow::{Context, Result};
 use phalanx::env::{Attached, Environment, Seat, Spec, TradingSettings, observation_size};
 use phalanx::gpu::{Budget, Gpu, Plan};
 use phalanx::mappo::{Config, Sizes};
@@ -40,25 +43,31 @@ impl Environment for FourInstruments {
 
 pub fn doctor(open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     let gpu = open()?;
+    let mut text = String::new();
     let limits = gpu.device().limits();
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1048576.0);
-    println!("Adapter       {}", adapter(&gpu));
-    println!("Kind          {:?}, kernels for {:?}", gpu.info().device_type, gpu.class());
-    println!("Features      {}", gpu.device().features());
+    writeln!(text, "Adapter       {}", adapter(&gpu))?;
+    writeln!(text, "Kind          {:?}, kernels for {:?}", gpu.info().device_type, gpu.class())?;
+    writeln!(text, "Features      {}", gpu.device().features())?;
     let matrices = gpu.cooperative_matrices();
-    println!("Matrices      {}", if matrices.is_empty() { "none".into() } else { matrices.join("; ") });
-    println!("Binding       {}", mib(limits.max_storage_buffer_binding_size));
-    println!("Storage       {} buffers per kernel", limits.max_storage_buffers_per_shader_stage);
-    println!(
+    writeln!(
+        text,
+        "Matrices      {}",
+        if matrices.is_empty() { "none".into() } else { matrices.join("; ") }
+    )?;
+    writeln!(text, "Binding       {}", mib(limits.max_storage_buffer_binding_size))?;
+    writeln!(text, "Storage       {} buffers per kernel", limits.max_storage_buffers_per_shader_stage)?;
+    writeln!(
+        text,
         "Workgroup     {} invocations, {} bytes of memory",
         limits.max_compute_invocations_per_workgroup, limits.max_compute_workgroup_storage_size
-    );
+    )?;
 
-    println!("\nKernels");
+    writeln!(text, "\nKernels")?;
     for (shader, variant) in phalanx::kernels(gpu.class()) {
         let constants: Vec<_> =
             variant.constants.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-        println!("  {:<24} workgroup {:>3}  {}", shader.name, variant.workgroup, constants.join(" "));
+        writeln!(text, "  {:<24} workgroup {:>3}  {}", shader.name, variant.workgroup, constants.join(" "))?;
     }
 
     let config = Config::default();
@@ -74,23 +83,35 @@ pub fn doctor(open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     let budget = Budget::of(&gpu, config.memory_budget_mb);
     let sizes = Sizes::fit(&config, &FourInstruments, &layout, gpu.class(), &budget)?;
     let plan = sizes.plan(&FourInstruments, &layout, &config, gpu.class());
-    println!(
+    writeln!(
+        text,
         "\nMemory plan for 4 instruments with default settings: {} of a budget of {}",
         mib(plan.bytes()),
         mib(budget.total)
-    );
-    println!(
+    )?;
+    writeln!(
+        text,
         "  {} environments x {} steps, {} micro-batches of {} rows, {} parameters",
         sizes.envs,
         sizes.steps,
         sizes.micro_batches(),
         sizes.micro_quads() * 4,
         layout.parameters()
-    );
+    )?;
     let mut entries = plan.entries().to_vec();
     entries.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
     for (name, bytes) in entries.iter().take(8) {
-        println!("  {name:<24} {:>12}", mib(*bytes));
+        writeln!(text, "  {name:<24} {:>12}", mib(*bytes))?;
     }
-    Ok(())
+    print(&text)
+}
+
+/// Prints in one go; a reader that has seen enough, like `head`, is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("writing to standard output")
+        }
+        _ => Ok(()),
+    }
 }

@@ -19,7 +19,7 @@ pub struct Line {
     pub env_steps: u64,
     /// Environment steps per second in this iteration.
     pub steps_per_second: f64,
-    /// Mean return of the episodes.
+    /// Mean return of the episodes; NaN until one has ended.
     pub mean_return: f64,
     /// Clipped surrogate loss.
     pub policy_loss: f64,
@@ -131,7 +131,7 @@ fn pace(line: &Line, total: u64, left: Option<Duration>) -> String {
 fn losses(line: &Line) -> String {
     format!(
         "return {}  policy {}  value {}  entropy {}  KL {}",
-        number(line.mean_return),
+        if line.mean_return.is_nan() { "-".into() } else { number(line.mean_return) },
         number(line.policy_loss),
         number(line.value_loss),
         number(line.entropy),
