@@ -151,11 +151,11 @@ fn money_is_conserved_and_costs_are_exact_over_random_actions() {
                 );
                 equity += got;
                 let slot = if step + 1 == steps { steps + 1 } else { step + 1 };
-                for agent in 0..3 {
+                for (agent, close) in close_next.iter().enumerate() {
                     let level = stage.observed(&seen, slot, stage.obs_dim - 2, agent, env);
                     assert_eq!(f64::from(level), ledger.level()[agent]);
                     let weight = f64::from(stage.observed(&seen, slot, stage.obs_dim - 1, agent, env));
-                    let expected = ledger.quantity()[agent] * close_next[agent] * 3.0 / ledger.equity();
+                    let expected = ledger.quantity()[agent] * close * 3.0 / ledger.equity();
                     assert!((weight - expected).abs() < 1e-5 * expected.abs().max(1.0));
                 }
             }

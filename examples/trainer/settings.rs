@@ -5,10 +5,10 @@
 //! serde. Since TOML has no null, an `Option` whose default is `Some` cannot be switched off. Enums without
 //! fields are strings; enums with fields and `skip_serializing_if` do not fit this scheme.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use phalanx::files::write_atomically;
 use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -88,17 +88,7 @@ where
 /// When `settings` do not fit TOML or the file cannot be written.
 pub fn write_resolved<T: Serialize>(path: &Path, settings: &T) -> anyhow::Result<()> {
     let text = toml::to_string_pretty(settings).context("the settings cannot be written as TOML")?;
-    let mut name = path.file_name().with_context(|| format!("{}: no file name", path.display()))?.to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary: PathBuf = path.with_file_name(name);
-    let written = std::fs::File::create(&temporary)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
-        // Already failing: a leftover that cannot be removed either changes nothing.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written.with_context(|| format!("{}: cannot be written", path.display()))
+    Ok(write_atomically(path, text.as_bytes())?)
 }
 
 fn layered<T: DeserializeOwned>(defaults: &Table, given: &[Given]) -> Result<T, toml::de::Error> {

@@ -1,13 +1,13 @@
 //! A backtest as files: `metrics.json`, `equity.csv`, `trades.csv`.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::{Backtest, Metrics};
 use crate::env::ledger::Costs;
+use crate::files::write_atomically;
 use crate::market::Clock;
 use crate::{Error, Result};
 
@@ -52,7 +52,7 @@ pub fn write(backtest: &Backtest, dir: impl AsRef<Path>) -> Result<()> {
         ("trades.csv", trades(backtest, clock)),
     ] {
         let path = dir.join(name);
-        replace(&path, &bytes.map_err(Error::io(&path))?)?;
+        write_atomically(&path, &bytes.map_err(Error::io(&path))?)?;
     }
     Ok(())
 }
@@ -114,22 +114,6 @@ fn trades(backtest: &Backtest, clock: Clock) -> std::io::Result<Vec<u8>> {
         table.write_record(start.into_iter().chain(numbers.map(|number| number.to_string())))?;
     }
     table.into_inner().map_err(csv::IntoInnerError::into_error)
-}
-
-/// Writes beside `path` and renames over it.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = fs::File::create(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // The fault of the write is the one to report.
-        let _ = fs::remove_file(&temporary);
-    }
-    written.map_err(Error::io(path))
 }
 
 #[cfg(test)]
