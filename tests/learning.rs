@@ -66,6 +66,7 @@ fn share_of_optimum(visible: bool) -> f64 {
         market: market.clone(),
         scaling: data.scaling().clone(),
         train_from: candles.timestamps[0],
+        train_to: candles.timestamps[TRAIN - 1],
         test_from: candles.timestamps[TRAIN],
         version: "test".into(),
     };

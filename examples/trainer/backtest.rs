@@ -99,7 +99,7 @@ fn info(run: &Folder, policy: &TrainedPolicy, summary: &Summary) -> RunInfo {
         parameters: policy.parameters(),
         env_steps: summary.env_steps,
         wall_time: Duration::from_secs_f64(summary.seconds.max(0.0)),
-        training_period: Some((head.train_from, head.test_from)),
+        training_period: Some((head.train_from, head.train_to)),
         version: head.version.clone(),
         more: vec![
             ("Hidden layers".into(), format!("{:?}", config.hidden)),

@@ -64,6 +64,7 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         market: settings.market.clone(),
         scaling: data.scaling().clone(),
         train_from: candles.timestamps[bars.start],
+        train_to: candles.timestamps[bars.end - 1],
         test_from: candles.timestamps[splits.test.start],
         version: env!("CARGO_PKG_VERSION").into(),
     };

@@ -23,6 +23,8 @@ pub struct Head {
     pub scaling: ScalingStatistics,
     /// First bar that was trained on.
     pub train_from: DateTime,
+    /// Last bar that was trained on.
+    pub train_to: DateTime,
     /// First bar that was held out.
     pub test_from: DateTime,
     /// Version of the library that wrote it.
