@@ -34,25 +34,24 @@ fn difference(a: vec2<f32>, b: vec2<f32>) -> f32 {
     return bitcast<f32>(bitcast<u32>(d.x) ^ p.zero) + d.y;
 }
 
-fn below(a: vec2<f32>, b: vec2<f32>) -> bool {
-    return a.x < b.x || (a.x == b.x && a.y < b.y);
-}
-
 // %K of a bar that has p.k - 1 bars before it.
 fn position(at: u32) -> f32 {
     let price = vec2<f32>(close[at], close_tail[at]);
     var known = !is_nan(price.x);
     var highest = vec2<f32>(high[at], high_tail[at]);
     var lowest = vec2<f32>(low[at], low_tail[at]);
-    for (var back = 0u; back < p.k; back++) {
-        let top = vec2<f32>(high[at - back], high_tail[at - back]);
-        let bottom = vec2<f32>(low[at - back], low_tail[at - back]);
-        known = known && !is_nan(top.x) && !is_nan(bottom.x);
-        if (below(highest, top)) {
-            highest = top;
+    known = known && !is_nan(highest.x) && !is_nan(lowest.x);
+    for (var back = 1u; back < p.k; back++) {
+        let past = at - back;
+        let top = high[past];
+        let bottom = low[past];
+        known = known && !is_nan(top) && !is_nan(bottom);
+        // Heads decide unless they are equal, so that most tails need not be read.
+        if (top > highest.x || (top == highest.x && high_tail[past] > highest.y)) {
+            highest = vec2<f32>(top, high_tail[past]);
         }
-        if (below(bottom, lowest)) {
-            lowest = bottom;
+        if (bottom < lowest.x || (bottom == lowest.x && low_tail[past] < lowest.y)) {
+            lowest = vec2<f32>(bottom, low_tail[past]);
         }
     }
     if (!known) {
