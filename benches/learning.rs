@@ -82,7 +82,8 @@ fn stages(gpu: &Gpu, width: u32, rows: u32) -> phalanx::Result<Vec<Stage>> {
 
     let kernel = weight_gradient::kernel(gpu)?;
     let jobs = weight_gradient::jobs(&layout);
-    let split = weight_gradient::Split { count: shares, stride: layout.params, pad: [0; 2] };
+    let split =
+        weight_gradient::Split { count: shares, stride: layout.params, jobs: jobs.len() as u32, pad: 0 };
     let buffers = weight_gradient::Buffers {
         batches: &batches,
         split: &gpu.uniform("split", &split)?,

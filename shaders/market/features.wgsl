@@ -1,6 +1,6 @@
 // Stationary features from candles and indicators: one invocation per bar and instrument.
 
-import package::constants::WG;
+import package::constants::{ROW, WG};
 
 struct Features {
     bars: u32,
@@ -54,8 +54,8 @@ fn share(part: f32, whole: f32) -> f32 {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let bar = id.x;
-    let i = id.y;
+    let bar = id.y * ROW + id.x;
+    let i = id.z;
     if (bar >= p.bars) {
         return;
     }

@@ -1,6 +1,6 @@
 // Sums the shares of nn/weight_gradient in order and adds them to the accumulated gradient.
 
-import package::constants::WG;
+import package::constants::{ROW, WG};
 
 struct Reduce {
     // vec4s of the parameter buffer, and shares.
@@ -17,7 +17,7 @@ struct Reduce {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = id.x;
+    let i = id.y * ROW + id.x;
     if (i >= reduce.length) {
         return;
     }

@@ -1,7 +1,7 @@
 // Gradients with respect to all parameters of all networks. A workgroup owns one tile of one tensor and one share of the
 // rows; its lanes stride over the rows and are summed in a fixed order, so that every run gives the same bits.
 
-import package::constants::WG;
+import package::constants::{GROUPS, WG};
 import package::lib::network::Batch;
 
 struct Job {
@@ -31,7 +31,7 @@ struct Split {
     // Shares of the rows, and vec4s from one share's parameters to the next.
     count: u32,
     stride: u32,
-    pad0: u32,
+    jobs: u32,
     pad1: u32,
 }
 
@@ -51,17 +51,21 @@ fn keep(outputs: u32) -> vec4<bool> {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let job = jobs[group.x];
+    let number = group.y * GROUPS + group.x;
+    if (number >= split.jobs) {
+        return;
+    }
+    let job = jobs[number];
     let s = batch.stride;
     let per_slot = batch.agents * batch.quads;
     let per_job = job.agents * batch.quads;
     let total = batch.rows / per_slot * per_job;
     let share = (total + split.count - 1u) / split.count;
-    let end = min(total, (group.y + 1u) * share);
+    let end = min(total, (group.z + 1u) * share);
 
     var s0 = vec4<f32>(0.0); var s1 = vec4<f32>(0.0); var s2 = vec4<f32>(0.0); var s3 = vec4<f32>(0.0);
     var s4 = vec4<f32>(0.0); var s5 = vec4<f32>(0.0); var s6 = vec4<f32>(0.0); var s7 = vec4<f32>(0.0);
-    for (var i = group.y * share + lane; i < end; i += WG) {
+    for (var i = group.z * share + lane; i < end; i += WG) {
         var row = i;
         if (job.agents != batch.agents) {
             row = i / per_job * per_slot + job.first_agent * batch.quads + i % per_job;
@@ -113,7 +117,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if (lane < job.inputs) {
             // select, not a product: what lies in the padding may be anything, also NaN.
             let value = select(vec4<f32>(0.0), sum, keep(job.outputs));
-            partials[group.y * split.stride + job.output + lane * job.stride] = value;
+            partials[group.z * split.stride + job.output + lane * job.stride] = value;
         }
     }
 }

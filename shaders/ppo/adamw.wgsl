@@ -1,7 +1,7 @@
-// AdamW (Loshchilov and Hutter, arXiv 1711.05101, as in PyTorch) over the flat parameter buffer: parameters in x,
-// networks in y.
+// AdamW (Loshchilov and Hutter, arXiv 1711.05101, as in PyTorch) over the flat parameter buffer: parameters in x and
+// y, networks in z.
 
-import package::constants::WG;
+import package::constants::{ROW, WG};
 
 struct Net {
     first: u32,
@@ -32,16 +32,17 @@ struct AdamW {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let net = nets[id.y];
-    if (id.x >= net.length) {
+    let net = nets[id.z];
+    let at = id.y * ROW + id.x;
+    if (at >= net.length) {
         return;
     }
-    let state = optimizer[id.y * 2u];
-    let bias = optimizer[id.y * 2u + 1u];
+    let state = optimizer[id.z * 2u];
+    let bias = optimizer[id.z * 2u + 1u];
     if (bias.z == 0.0) {
         return;
     }
-    let i = net.first + id.x;
+    let i = net.first + at;
     let g = gradient[i] * state.z;
     let m = p.beta1 * first[i] + p.weight1 * g;
     let v = p.beta2 * second[i] + p.weight2 * g * g;

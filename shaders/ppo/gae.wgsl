@@ -8,7 +8,8 @@ struct Gae {
     envs: u32,
     gamma: f32,
     lambda: f32,
-    pad0: u32,
+    // Slots of truncated episodes.
+    truncations: u32,
     pad1: u32,
     pad2: u32,
 }
@@ -42,7 +43,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             advantage = 0.0;
         } else if (done >= 2u) {
             // Truncated: the value of the episode's own last observation, kept in a slot after the rollout's.
-            next = values[(p.steps + done - 1u) * lanes + lane] * deviation + mean;
+            // Whatever an environment reports, nothing outside the values is read.
+            let slot = p.steps + 1u + min(done - 2u, max(p.truncations, 1u) - 1u);
+            next = values[slot * lanes + lane] * deviation + mean;
             advantage = 0.0;
         }
         let value = values[at] * deviation + mean;

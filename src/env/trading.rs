@@ -168,7 +168,8 @@ impl Trading {
             prices: self.data.prices_at(),
             base: self.data.base_at(),
             seed_low: seat.seed as u32,
-            seed_high: (seat.seed >> 32) as u32,
+            // A key of its own: initial weights draw from the seed itself.
+            seed_high: (seat.seed >> 32) as u32 ^ 0x5EED_0E17,
             commission: settings.costs().commission_rate() as f32,
             slippage: settings.costs().slippage_rate() as f32,
             bankruptcy: settings.bankruptcy_level as f32,

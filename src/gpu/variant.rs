@@ -11,6 +11,15 @@ pub enum Class {
     Software,
 }
 
+/// Workgroups that every device takes in one direction (WebGPU's least `maxComputeWorkgroupsPerDimension`).
+pub const GROUPS_IN_A_ROW: u32 = 65_535;
+
+/// Workgroups in x and y for `groups` workgroups.
+#[must_use]
+pub fn in_rows(groups: u32) -> [u32; 2] {
+    [groups.min(GROUPS_IN_A_ROW), groups.div_ceil(GROUPS_IN_A_ROW)]
+}
+
 /// A constant of a variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Constant {
@@ -55,6 +64,15 @@ impl Variant {
         })
     }
 
+    /// As [`Variant::independent`] for kernels that may need more workgroups than fit into one direction: the shader's
+    /// constant `ROW` is the number of invocations of one row of workgroups, its index `id.y * ROW + id.x`.
+    #[must_use]
+    pub fn wide(class: Class) -> Self {
+        let variant = Self::independent(class);
+        let row = GROUPS_IN_A_ROW * variant.workgroup;
+        variant.with("ROW", row)
+    }
+
     /// Adds a constant.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: u32) -> Self {
@@ -77,6 +95,12 @@ impl Variant {
         invocations.div_ceil(self.workgroup)
     }
 
+    /// Workgroups in x and y that cover `invocations` of a [`Variant::wide`] kernel.
+    #[must_use]
+    pub fn rows(&self, invocations: u32) -> [u32; 2] {
+        in_rows(self.groups(invocations))
+    }
+
     /// Source of the WGSL module `package::constants`.
     #[must_use]
     pub fn constants_module(&self) -> String {
@@ -92,6 +116,20 @@ impl Variant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_cover_any_number_of_invocations() {
+        for class in [Class::Hardware, Class::Software] {
+            let variant = Variant::wide(class);
+            assert_eq!(variant.rows(1), [1, 1]);
+            for invocations in [variant.workgroup + 1, 65_535 * variant.workgroup + 1, u32::MAX / 4] {
+                let [x, y] = variant.rows(invocations);
+                let covered = u64::from(x) * u64::from(y) * u64::from(variant.workgroup);
+                assert!(covered >= u64::from(invocations) && x <= 65_535 && y <= 65_535);
+                assert!(covered <= u64::from(u32::MAX), "an index of {invocations} would wrap");
+            }
+        }
+    }
 
     #[test]
     fn decisions_reach_the_constants_and_the_counts() {

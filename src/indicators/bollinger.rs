@@ -38,7 +38,7 @@ pub struct Bollinger {
 /// The decisions for this class of adapters.
 #[must_use]
 pub fn variant(class: Class) -> Variant {
-    super::wide(class)
+    Variant::wide(class)
 }
 
 /// Compiles the kernel.
@@ -54,7 +54,8 @@ pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
 /// Workgroups for so many series of so many bars.
 #[must_use]
 pub fn groups(variant: &Variant, series: u32, bars: u32) -> [u32; 3] {
-    super::rows(variant, series.saturating_mul(bars))
+    let [x, y] = variant.rows(series.saturating_mul(bars));
+    [x, y, 1]
 }
 
 /// Records the kernel over `series` into upper, middle and lower band, offset and half width.

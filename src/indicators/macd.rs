@@ -51,7 +51,7 @@ fn pair(x: f64) -> [f32; 2] {
 /// The decisions for this class of adapters.
 #[must_use]
 pub fn variant(class: Class) -> Variant {
-    super::wide(class)
+    Variant::wide(class)
 }
 
 /// Compiles the kernel.
@@ -66,7 +66,8 @@ pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
 /// Workgroups for so many series.
 #[must_use]
 pub fn groups(variant: &Variant, series: u32) -> [u32; 3] {
-    super::rows(variant, series)
+    let [x, y] = variant.rows(series);
+    [x, y, 1]
 }
 
 /// Records the kernel over `series` into line, signal and histogram; `[fast, slow, signal]` are periods.

@@ -41,40 +41,10 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     ]
 }
 
-/// Workgroups that every device takes in one direction (WebGPU's least `maxComputeWorkgroupsPerDimension`).
-const GROUPS_IN_A_ROW: u32 = 65_535;
-
-/// A variant for independent invocations that may need more workgroups than fit into one direction.
-fn wide(class: Class) -> Variant {
-    let variant = Variant::independent(class);
-    let row = GROUPS_IN_A_ROW * variant.workgroup;
-    variant.with("ROW", row)
-}
-
-/// Workgroups that cover `invocations` in rows of the shaders' constant `ROW`.
-fn rows(variant: &Variant, invocations: u32) -> [u32; 3] {
-    let groups = variant.groups(invocations);
-    [groups.min(GROUPS_IN_A_ROW), groups.div_ceil(GROUPS_IN_A_ROW), 1]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::gpu::compose;
-
-    #[test]
-    fn rows_cover_any_number_of_invocations() {
-        for class in [Class::Hardware, Class::Software] {
-            let variant = wide(class);
-            assert_eq!(rows(&variant, 1), [1, 1, 1]);
-            for invocations in [variant.workgroup + 1, 65_535 * variant.workgroup + 1, u32::MAX / 4] {
-                let [x, y, z] = rows(&variant, invocations);
-                let covered = u64::from(x) * u64::from(y) * u64::from(variant.workgroup);
-                assert!(covered >= u64::from(invocations) && x <= 65_535 && y <= 65_535 && z == 1);
-                assert!(covered <= u64::from(u32::MAX), "an index of {invocations} would wrap");
-            }
-        }
-    }
 
     #[test]
     fn every_variant_is_valid_wgsl() {

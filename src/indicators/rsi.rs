@@ -33,7 +33,7 @@ pub struct Rsi {
 /// The decisions for this class of adapters.
 #[must_use]
 pub fn variant(class: Class) -> Variant {
-    super::wide(class)
+    Variant::wide(class)
 }
 
 /// Compiles the kernel.
@@ -48,7 +48,8 @@ pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
 /// Workgroups for so many series.
 #[must_use]
 pub fn groups(variant: &Variant, series: u32) -> [u32; 3] {
-    super::rows(variant, series)
+    let [x, y] = variant.rows(series);
+    [x, y, 1]
 }
 
 /// Records the kernel over `series` into `rsi`.

@@ -129,7 +129,7 @@ fn acting(
             greedy: u32::from(choice == Choice::Greedy),
             masks: sizes.steps * sizes.envs / 4,
             seed_low: config.seed as u32,
-            // Environments draw from the seed itself; the policy's stream is another key.
+            // A key of its own: initial weights draw from the seed itself.
             seed_high: (config.seed >> 32) as u32 ^ 0x5EED_AC70,
             pad: [0; 2],
         })

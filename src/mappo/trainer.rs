@@ -79,6 +79,11 @@ impl Trainer {
         let update = Update::new(gpu, &sizes, &layout, config, &arena, &rollout)?;
         let weights = initial_weights(&layout, config.activation, config.seed);
         gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&weights))?;
+        if !config.value_norm {
+            // The kernel that keeps this up to date runs only after the first advantages.
+            let at = crate::ppo::scalars::DEVIATION as u64 * 4;
+            gpu.write(arena.get("scalars")?, at, bytemuck::bytes_of(&1f32))?;
+        }
         let mut recorder = Recorder::new(gpu);
         recorder.run(&rollout.reset)?;
         let readback = Readback::new(gpu, arena.get("record")?.size(), IN_FLIGHT)?;

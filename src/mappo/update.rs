@@ -137,7 +137,8 @@ impl MicroBatch {
 
         let shares = weight_gradient::shares(gpu.class());
         let jobs = weight_gradient::jobs(layout);
-        let split = weight_gradient::Split { count: shares, stride: layout.params, pad: [0; 2] };
+        let split =
+            weight_gradient::Split { count: shares, stride: layout.params, jobs: jobs.len() as u32, pad: 0 };
         let (partials, gradient) = (get("partial gradients")?, get("gradient")?);
         let weights_kernel = weight_gradient::kernel(gpu)?;
         let buffers = weight_gradient::Buffers {
@@ -192,7 +193,8 @@ fn advantages(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena) -> Resul
         envs: sizes.envs,
         gamma: config.gamma as f32,
         lambda: config.gae_lambda as f32,
-        pad: [0; 3],
+        truncations: sizes.truncations,
+        pad: [0; 2],
     };
     let (targets, scalars) = (arena.get("targets")?, arena.get("scalars")?);
     let kernel = gae::kernel(gpu)?;

@@ -57,13 +57,14 @@ pub struct Parameters {
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
-    Kernel::new(gpu, &SHADER, Variant::independent(gpu.class()), &[Uniform, Read, Read, Write], 0)
+    Kernel::new(gpu, &SHADER, Variant::wide(gpu.class()), &[Uniform, Read, Read, Write], 0)
 }
 
-/// Workgroups: bars in x, instruments in y.
+/// Workgroups: bars in x and y, instruments in z.
 #[must_use]
 pub fn groups(variant: &Variant, parameters: &Parameters) -> [u32; 3] {
-    [variant.groups(parameters.bars), parameters.instruments, 1]
+    let [x, y] = variant.rows(parameters.bars);
+    [x, y, parameters.instruments]
 }
 
 /// Binds sources, base and data.

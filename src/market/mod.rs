@@ -26,6 +26,5 @@ use crate::gpu::{Class, Shader, Variant};
 /// Every kernel of this family with every variant it is compiled in.
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
-    let independent = Variant::independent(class);
-    vec![(features::SHADER, independent.clone()), (scale::SHADER, independent)]
+    vec![(features::SHADER, Variant::wide(class)), (scale::SHADER, Variant::independent(class))]
 }

@@ -8,6 +8,9 @@ use crate::{Error, Result};
 /// Most linear layers of a stack: four hidden and the head. `MAX_LAYERS` of `shaders/lib/network.wgsl`.
 pub const MAX_LAYERS: usize = 5;
 
+/// Most vec4s of the parameter buffer: 4 GiB, which also 32-bit byte offsets reach.
+const MOST_PARAMS: u32 = (1 << 28) - 1;
+
 /// Nonlinearity of the hidden layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -210,7 +213,14 @@ impl Layout {
                 let agent = (!shared).then_some(copy);
                 nets.push(Net { role: index, agent, first: params, length });
                 name_tensors(role, index, agent, params, biases, &mut tensors);
-                params += length;
+                params =
+                    params.checked_add(length).filter(|total| *total <= MOST_PARAMS).ok_or_else(|| {
+                        let most = u64::from(MOST_PARAMS) * 4;
+                        Error::config(
+                            "hidden",
+                            format!("the networks would have more than {most} parameters"),
+                        )
+                    })?;
             }
         }
         Ok(Self {
@@ -368,6 +378,14 @@ mod tests {
         let mut wrong = shape(Sharing::Shared);
         wrong.hidden = vec![];
         assert!(Layout::new(&wrong).unwrap_err().to_string().contains("hidden layers"));
+        let huge = Shape {
+            agents: 1024,
+            obs_dim: 18,
+            hidden: vec![1024],
+            sharing: Sharing::Separate,
+            ..shape(Sharing::Shared)
+        };
+        assert!(Layout::new(&huge).unwrap_err().to_string().contains("parameters"));
         wrong.hidden = vec![2000];
         assert_eq!(
             Layout::new(&wrong).unwrap_err().to_string(),

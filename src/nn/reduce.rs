@@ -23,7 +23,7 @@ pub struct Reduce {
 /// The decisions for this class of adapters.
 #[must_use]
 pub fn variant(class: Class) -> Variant {
-    Variant::independent(class)
+    Variant::wide(class)
 }
 
 /// Compiles the kernel.
@@ -38,7 +38,8 @@ pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
 /// Workgroups for `length` vec4s of parameters.
 #[must_use]
 pub fn groups(variant: &Variant, length: u32) -> [u32; 3] {
-    [variant.groups(length), 1, 1]
+    let [x, y] = variant.rows(length);
+    [x, y, 1]
 }
 
 /// Binds parameters, shares and the accumulated gradient.

@@ -225,7 +225,8 @@ impl Case {
         let partials = gpu.upload("partials", &vec![0f32; (shares * layout.params * 4) as usize]).unwrap();
         let gradient = gpu.upload("gradient", &vec![f32::NAN; layout.params as usize * 4]).unwrap();
         let kernel = weight_gradient::kernel(&gpu).unwrap();
-        let split = weight_gradient::Split { count: shares, stride: layout.params, pad: [0; 2] };
+        let split =
+            weight_gradient::Split { count: shares, stride: layout.params, jobs: jobs.len() as u32, pad: 0 };
         let buffers = weight_gradient::Buffers {
             batches: &batches,
             split: &gpu.uniform("split", &split).unwrap(),

@@ -5,7 +5,7 @@
 
 use super::layout::{Batch, Layout};
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
+use crate::gpu::{Access, BindGroup, Class, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Variant, in_rows};
 
 /// The kernel's source.
 pub const SHADER: Shader =
@@ -37,14 +37,16 @@ pub struct Split {
     pub count: u32,
     /// vec4s from one share's parameters to the next.
     pub stride: u32,
+    /// Tiles.
+    pub jobs: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 2],
+    pub pad: u32,
 }
 
 /// The decisions for this class of adapters.
 #[must_use]
 pub fn variant(class: Class) -> Variant {
-    Variant::independent(class)
+    Variant::independent(class).with("GROUPS", GROUPS_IN_A_ROW)
 }
 
 /// Shares of the rows: enough workgroups for a GPU even when the networks are small; two cores need no more than the
@@ -119,10 +121,11 @@ pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     Kernel::new(gpu, &SHADER, variant(gpu.class()), &access, size_of::<Batch>())
 }
 
-/// Workgroups: tiles in x, shares in y.
+/// Workgroups: tiles in x and y, shares in z.
 #[must_use]
 pub fn groups(jobs: u32, shares: u32) -> [u32; 3] {
-    [jobs, shares, 1]
+    let [x, y] = in_rows(jobs);
+    [x, y, shares]
 }
 
 /// What the kernel reads and writes.

@@ -16,7 +16,8 @@ const STEPS: u32 = 256;
 
 impl TrainedPolicy {
     /// Target positions `[bars - 1][instrument]`: row b is decided after the close of the b-th of `bars` and fills at the
-    /// open of the next. The policy sees its own positions, so the bars are walked in order, on the device.
+    /// open of the next. The policy sees its own positions, so the bars are walked in order, on the device. After a ruin
+    /// all rows are 0.
     ///
     /// # Errors
     /// [`Error::Data`] if the bars cannot be traded or the data are of other instruments or features, and what the
@@ -46,12 +47,19 @@ impl TrainedPolicy {
         let agents = data.instruments();
         let mut targets = Array2::zeros((decisions, agents));
         let mut first = 0;
-        while first < decisions {
+        let mut ruined = false;
+        while first < decisions && !ruined {
             recorder.run(&rollout.collect)?;
             recorder.run(&rollout.carry)?;
             let actions: Vec<u32> = gpu.read(arena.get("actions")?)?;
+            let ends: Vec<u32> = gpu.read(arena.get("signals")?)?;
             let steps = (sizes.steps as usize).min(decisions - first);
             for step in 0..steps {
+                if ruined {
+                    break;
+                }
+                // The environment starts afresh after a ruin; the account that is followed here does not.
+                ruined = ends[step * sizes.envs as usize] == 1;
                 for agent in 0..agents {
                     let action = actions[(step * agents + agent) * sizes.envs as usize] as usize;
                     let level = head.market.positions.get(action).copied();

@@ -5,12 +5,12 @@ use std::path::Path;
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
 use crate::env::TradingSettings;
 use crate::mappo::Config;
 use crate::market::ScalingStatistics;
 use crate::model::Checkpoint;
 use crate::nn::{Layout, Shape};
+use crate::{Error, Result};
 
 /// What a model file says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,9 +42,13 @@ impl TrainedPolicy {
     /// Weights (a flat buffer with padding, as [`crate::mappo::Trainer::weights`] gives it) with their description.
     ///
     /// # Errors
-    /// [`crate::Error::Config`] if the description contradicts itself.
+    /// [`Error::Config`] if the description contradicts itself, [`Error::Shape`] for another number of weights.
     pub fn new(head: Head, weights: Vec<f32>) -> Result<Self> {
         let layout = layout(&head)?;
+        let expected = layout.params as usize * 4;
+        if weights.len() != expected {
+            return Err(Error::shape("weights", expected, weights.len()));
+        }
         Ok(Self { checkpoint: Checkpoint { head, weights }, layout })
     }
 

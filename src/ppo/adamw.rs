@@ -52,13 +52,14 @@ impl AdamW {
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
     let access = [Uniform, Read, Read, Read, Write, Write, Write];
-    Kernel::new(gpu, &SHADER, Variant::independent(gpu.class()), &access, 0)
+    Kernel::new(gpu, &SHADER, Variant::wide(gpu.class()), &access, 0)
 }
 
-/// Workgroups: vec4s of the longest network in x, networks in y.
+/// Workgroups: vec4s of the longest network in x and y, networks in z.
 #[must_use]
 pub fn groups(variant: &Variant, longest: u32, nets: u32) -> [u32; 3] {
-    [variant.groups(longest), nets, 1]
+    let [x, y] = variant.rows(longest);
+    [x, y, nets]
 }
 
 /// Binds nets, optimizer state, gradient, first moments, second moments and parameters.

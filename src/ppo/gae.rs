@@ -28,8 +28,10 @@ pub struct Gae {
     pub gamma: f32,
     /// Weight of longer estimates.
     pub lambda: f32,
+    /// K, slots of truncated episodes.
+    pub truncations: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 3],
+    pub pad: [u32; 2],
 }
 
 /// Compiles the kernel.
@@ -84,7 +86,8 @@ mod tests {
         let mut scalars = vec![f32::NAN; 12];
         scalars[3] = mean;
         scalars[4] = deviation;
-        let parameters = Gae { steps: 6, agents: 1, envs: 4, gamma: 0.99, lambda: 0.95, pad: [0; 3] };
+        let parameters =
+            Gae { steps: 6, agents: 1, envs: 4, gamma: 0.99, lambda: 0.95, truncations: 1, pad: [0; 2] };
         let kernel = kernel(&gpu).unwrap();
         let targets = gpu.upload("targets", &vec![0f32; 3 * steps * envs]).unwrap();
         let buffers = [

@@ -34,10 +34,11 @@ pub mod scalars {
 /// Every kernel of this family with every variant it is compiled in.
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
-    let independent = [sample::SHADER, gae::SHADER, loss::SHADER, adamw::SHADER];
+    let independent = [sample::SHADER, gae::SHADER, loss::SHADER];
     let reducing = [moments::SHADER, clip::SHADER, finish::SHADER];
     let mut all: Vec<_> = independent.map(|shader| (shader, Variant::independent(class))).to_vec();
     all.extend(reducing.map(|shader| (shader, Variant::reducing(class))));
+    all.push((adamw::SHADER, Variant::wide(class)));
     all.push((value_norm::SHADER, Variant::new(1)));
     all
 }
