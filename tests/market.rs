@@ -6,6 +6,7 @@ use ndarray::Array2;
 use phalanx::env::ledger::Ledger;
 use phalanx::env::{Attached, Environment, Episodes, Seat, Trading, TradingSettings};
 use phalanx::gpu::{Gpu, Recorder};
+use phalanx::indicators::{Indicators, Parameters, Series};
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
 use phalanx::random::Stream;
 
@@ -112,10 +113,11 @@ fn column(prices: &Array2<f64>, bar: usize) -> Vec<f64> {
 #[test]
 fn money_is_conserved_and_costs_are_exact_over_random_actions() {
     let gpu = common::checked_gpu();
-    let mut stream = Stream::new(8, 3);
-    let candles = common::candles(3, 700, |i, _| 0.012 * (i + 1) as f64 * stream.normal());
-    let data = data(&gpu, &candles, 500);
-    for (commission, slippage) in [(0.0, 0.0), (7.5, 3.0)] {
+    // The last market loses all but a ten-millionth of its price: what is left must still be traded to the cent.
+    for (commission, slippage, drift) in [(0.0, 0.0, 0.0), (7.5, 3.0, 0.0), (7.5, 3.0, -0.023)] {
+        let mut stream = Stream::new(8, 3);
+        let candles = common::candles(3, 700, |i, _| drift + 0.012 * (i + 1) as f64 * stream.normal());
+        let data = data(&gpu, &candles, 500);
         let settings = TradingSettings {
             commission_bps: commission,
             slippage_bps: slippage,
@@ -169,6 +171,58 @@ fn money_is_conserved_and_costs_are_exact_over_random_actions() {
         let ends: Vec<usize> = (0..steps).filter(|step| signals[step * ENVS as usize] != 0).collect();
         assert_eq!(ends, [steps - 1], "one episode, truncated at its end");
         assert_eq!(signals[(steps - 1) * ENVS as usize], 2);
+    }
+}
+
+#[test]
+fn features_are_what_their_names_say() {
+    let gpu = common::checked_gpu();
+    // Falls by a factor of a thousand, so that the price level matters.
+    let mut stream = Stream::new(14, 3);
+    let candles = common::candles(2, 240, |_, _| -0.03 + 0.01 * stream.normal());
+    let fitted = data(&gpu, &candles, 200);
+    let mut raw = fitted.scaling().clone();
+    raw.moments.iter_mut().for_each(|moments| *moments = [0.0, 1.0]);
+    let market = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Given(raw)).unwrap();
+    let got: Vec<f32> = gpu.read(market.buffer()).unwrap();
+    let series = Series::upload(&gpu, candles.high.view(), candles.low.view(), candles.close.view()).unwrap();
+    let panel = Indicators::new(&gpu, Parameters::default()).unwrap().panel(&series).unwrap();
+    Recorder::new(&gpu).run(&panel.commands()).unwrap();
+    let values = panel.read(&gpu).unwrap();
+    let volume = candles.volume.as_ref().unwrap();
+    for i in 0..2 {
+        for bar in market.first_bar()..candles.bars() {
+            let at = [i, bar];
+            let back = |by: usize| candles.close[at] / candles.close[[i, bar - by]] - 1.0;
+            let (low, close) = (candles.low[at], candles.close[at]);
+            let range = candles.high[at] - low;
+            let (upper, lower) = (values.bb_upper[at], values.bb_lower[at]);
+            let mean_volume = (bar - 19..=bar).map(|b| volume[[i, b]]).sum::<f64>() / 20.0;
+            let expected = [
+                back(1),
+                back(5),
+                back(20),
+                candles.open[at] / candles.close[[i, bar - 1]] - 1.0,
+                range / close,
+                (close - low) / range - 0.5,
+                values.rsi[at] / 100.0 - 0.5,
+                values.macd[at] / close,
+                values.macd_hist[at] / close,
+                (close - lower) / (upper - lower) - 0.5,
+                (upper - lower) / values.bb_middle[at],
+                values.atr[at] / close,
+                values.mom[at] / close,
+                values.stoch_k[at] / 100.0 - 0.5,
+                values.stoch_d[at] / 100.0 - 0.5,
+                volume[at] / mean_volume - 1.0,
+            ];
+            for (f, expected) in expected.iter().enumerate() {
+                let got = f64::from(got[(bar * 2 + i) * market.features() + f]);
+                let name = phalanx::market::features::FEATURES[f];
+                let error = (got - expected.clamp(-5.0, 5.0)).abs();
+                assert!(error < 2e-6, "{name} of {i} at bar {bar}: {got} for {expected}");
+            }
+        }
     }
 }
 

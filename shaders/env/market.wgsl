@@ -18,9 +18,9 @@ struct Market {
     first: u32,
     starts: u32,
     length: u32,
-    // Where prices begin in the data, f32s: [bar][instrument][open, close], relative to base[instrument].
+    // Where prices begin in the data, f32s: [bar][instrument][gap, move, open, close]. Gap: open less the close before;
+    // move: close less open.
     prices: u32,
-    base: u32,
     seed_low: u32,
     seed_high: u32,
     commission: f32,
@@ -32,9 +32,6 @@ struct Market {
     drawdown_penalty: f32,
     // Allowed actions, a bit each.
     mask: u32,
-    pad0: u32,
-    pad1: u32,
-    pad2: u32,
     // Target level of each action, four a vec4.
     levels: array<vec4<f32>, 8>,
 }
@@ -80,12 +77,13 @@ fn level_field(agent: u32) -> u32 {
     return QUANTITY + p.agents + agent;
 }
 
-fn open_price(bar: u32, agent: u32) -> f32 {
-    return data[p.prices + (bar * p.agents + agent) * 2u];
-}
+const GAP: u32 = 0u;
+const MOVE: u32 = 1u;
+const OPEN: u32 = 2u;
+const CLOSE: u32 = 3u;
 
-fn close_price(bar: u32, agent: u32) -> f32 {
-    return data[p.prices + (bar * p.agents + agent) * 2u + 1u];
+fn price_of(bar: u32, agent: u32, part: u32) -> f32 {
+    return data[p.prices + (bar * p.agents + agent) * 4u + part];
 }
 
 fn begin(env: u32) {
@@ -116,7 +114,7 @@ fn observe(env: u32, slot: u32) {
             let value = data[(bar * p.agents + a) * p.features + f];
             observations[((slot * width + f) * p.agents + a) * p.envs + env] = value;
         }
-        let price = data[p.base + a] + close_price(bar, a);
+        let price = price_of(bar, a, CLOSE);
         let weight = field(QUANTITY + a, env) * price * f32(p.agents) / equity;
         observations[((slot * width + p.features) * p.agents + a) * p.envs + env] = field(level_field(a), env);
         observations[((slot * width + p.features + 1u) * p.agents + a) * p.envs + env] = clamp(weight, -5.0, 5.0);
@@ -153,7 +151,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     // Everything is added up as changes, not as account values: prices enter as differences.
     var gaps = 0.0;
     for (var a = 0u; a < p.agents; a++) {
-        gaps += field(QUANTITY + a, env) * (open_price(next, a) - close_price(bar, a));
+        gaps += field(QUANTITY + a, env) * price_of(next, a, GAP);
     }
     let stake = max(before + gaps, 0.0) / number;
     var change = gaps;
@@ -164,7 +162,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         var quantity = held;
         var cost = 0.0;
         if (level != field(level_field(a), env)) {
-            let price = data[p.base + a] + open_price(next, a);
+            let price = price_of(next, a, OPEN);
             quantity = level * stake / price;
             let traded = quantity - held;
             let fill = price * (1.0 + sign(traded) * p.slippage);
@@ -172,11 +170,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             set_field(QUANTITY + a, env, quantity);
             set_field(level_field(a), env, level);
         }
-        let gap = held * (open_price(next, a) - close_price(bar, a));
-        let move_ = quantity * (close_price(next, a) - open_price(next, a));
-        change += move_ - cost;
+        let gap = held * price_of(next, a, GAP);
+        let earned = quantity * price_of(next, a, MOVE) - cost;
+        change += earned;
         // The agent's own return; the portfolio's is mixed in below, once it is known.
-        let own = log1p(max(number * (gap + move_ - cost) / before, 1e-6 - 1.0));
+        let own = log1p(max(number * (gap + earned) / before, 1e-6 - 1.0));
         rewards[(p.step * p.agents + a) * p.envs + env] = own;
     }
     let sum = add_compensated(vec2<f32>(before, field(EQUITY_REST, env)), change);

@@ -5,8 +5,7 @@
 //! (pnl_i - cost_i) / E), portfolio = ln(E' / E) and deeper is the growth of the drawdown. An account at or below the
 //! bankruptcy level is terminated; an episode of full length is truncated.
 //!
-//! Shapes: data f32 `[bar][instrument][feature]`, then prices `[bar][instrument][open, close]` relative to
-//! `base[instrument]`, then the base; state `[field][env]`; all else as in [`super::Seat`].
+//! Shapes: data f32 `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open, close]`; state `[field][env]`; all else as in [`super::Seat`].
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
@@ -44,8 +43,6 @@ pub struct Parameters {
     pub length: u32,
     /// Where prices begin in the data.
     pub prices: u32,
-    /// Where the base prices begin in the data.
-    pub base: u32,
     /// Seed, low half.
     pub seed_low: u32,
     /// Seed, high half.
@@ -64,8 +61,6 @@ pub struct Parameters {
     pub drawdown_penalty: f32,
     /// Allowed actions, a bit each.
     pub mask: u32,
-    /// Fills up to 16 bytes.
-    pub pad: [u32; 3],
     /// Target level of each action.
     pub levels: [f32; 32],
 }

@@ -166,7 +166,6 @@ impl Trading {
             starts: self.starts,
             length: self.length,
             prices: self.data.prices_at(),
-            base: self.data.base_at(),
             seed_low: seat.seed as u32,
             // A key of its own: initial weights draw from the seed itself.
             seed_high: (seat.seed >> 32) as u32 ^ 0x5EED_0E17,
@@ -177,7 +176,6 @@ impl Trading {
             reward_scale: settings.reward_scale as f32,
             drawdown_penalty: settings.drawdown_penalty as f32,
             mask: settings.mask(),
-            pad: [0; 3],
             levels,
         }
     }

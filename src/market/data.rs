@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array3, ArrayView2};
+use ndarray::{Array2, Array3};
 use serde::{Deserialize, Serialize};
 
 use super::features::{self, FEATURES, LOOK_BACK, SECTIONS};
@@ -13,6 +13,9 @@ use crate::{Error, Result};
 
 /// Largest size of a scaled feature, in deviations.
 const LIMIT: f32 = 5.0;
+
+/// Prices of a bar and instrument: gap, move, open, close.
+const PRICES: usize = 4;
 
 /// Where the statistics for scaling come from.
 #[derive(Clone, Debug)]
@@ -73,7 +76,7 @@ impl MarketData {
         let names: Vec<String> =
             FEATURES.iter().map(|name| (*name).to_string()).chain(extra.names.iter().cloned()).collect();
         let columns = instruments * names.len();
-        let words = bars * columns + bars * instruments * 2 + instruments;
+        let words = bars * columns + bars * instruments * PRICES;
         let sections = (SECTIONS + extra.names.len()) * instruments * bars;
         fits(gpu, words.max(sections) as u64 * 4)?;
 
@@ -83,7 +86,6 @@ impl MarketData {
         let mut recorder = Recorder::new(gpu);
         let sources = gather(gpu, &mut recorder, candles, extra, &series, parameters)?;
 
-        let base: Vec<f32> = series.base().iter().map(|base| *base as f32).collect();
         let shape = features::Parameters {
             bars: bars as u32,
             instruments: instruments as u32,
@@ -91,8 +93,7 @@ impl MarketData {
             pad: 0,
         };
         let kernel = features::kernel(gpu)?;
-        let base_buffer = gpu.upload("base", &base)?;
-        let group = features::bind(gpu, &kernel, &shape, [&sources, &base_buffer, &buffer])?;
+        let group = features::bind(gpu, &kernel, &shape, &sources, &buffer)?;
         recorder.run(&[Command::dispatch(&kernel, &group, features::groups(&kernel.variant, &shape))])?;
 
         let given = match scaling {
@@ -119,14 +120,13 @@ impl MarketData {
         let grid = scale::groups(&kernel.variant, columns as u32);
         recorder.run(&[Command::dispatch(&kernel, &group, grid)])?;
 
-        let mut prices = Vec::with_capacity(bars * instruments * 2 + instruments);
+        let mut prices = Vec::with_capacity(bars * instruments * PRICES);
         for bar in 0..bars {
-            for (i, base) in series.base().iter().enumerate() {
-                prices.push((candles.open[[i, bar]] - base) as f32);
-                prices.push((candles.close[[i, bar]] - base) as f32);
+            for i in 0..instruments {
+                let (open, close) = (candles.open[[i, bar]], candles.close[[i, bar]]);
+                prices.extend([gap(candles, i, bar), close - open, open, close].map(|price| price as f32));
             }
         }
-        prices.extend(&base);
         gpu.write(&buffer, (bars * columns) as u64 * 4, bytemuck::cast_slice(&prices))?;
         let mut moments: Vec<[f32; 2]> = gpu.read(&statistics)?;
         moments.truncate(columns);
@@ -134,7 +134,8 @@ impl MarketData {
         Ok(Self { buffer, bars, instruments, statistics, first_bar })
     }
 
-    /// f32: features `[bar][instrument][feature]`, prices `[bar][instrument][open, close]` relative to the base, base.
+    /// f32: features `[bar][instrument][feature]`, prices `[bar][instrument][gap, move, open, close]`: gap is the open less
+    /// the close before, move the close less the open, both subtracted in f64.
     #[must_use]
     pub fn buffer(&self) -> &wgpu::Buffer {
         &self.buffer
@@ -175,11 +176,13 @@ impl MarketData {
     pub(crate) fn prices_at(&self) -> u32 {
         (self.bars * self.instruments * self.features()) as u32
     }
+}
 
-    /// f32 of the buffer where the base prices begin.
-    #[must_use]
-    pub(crate) fn base_at(&self) -> u32 {
-        self.prices_at() + (self.bars * self.instruments * 2) as u32
+/// Open less the close before; 0 at the first bar.
+fn gap(candles: &Candles, instrument: usize, bar: usize) -> f64 {
+    match bar.checked_sub(1) {
+        Some(before) => candles.open[[instrument, bar]] - candles.close[[instrument, before]],
+        None => 0.0,
     }
 }
 
@@ -257,14 +260,12 @@ fn gather(
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
     let sources = gpu.buffer("feature sources", (SECTIONS + extra.names.len()) as u64 * bytes, usage)?;
     let mut sections: Vec<(usize, Vec<f32>)> = Vec::new();
-    let relative = |prices: ArrayView2<'_, f64>| -> Vec<f32> {
-        let rows = prices.outer_iter().zip(series.base());
-        rows.flat_map(|(row, base)| row.iter().map(|price| (price - base) as f32).collect::<Vec<_>>())
-            .collect()
-    };
-    sections.push((0, relative(candles.open.view())));
+    let gaps = Array2::from_shape_fn(candles.close.dim(), |(i, bar)| gap(candles, i, bar));
+    let narrow = |values: &Array2<f64>| values.iter().map(|value| *value as f32).collect();
+    sections.push((0, narrow(&gaps)));
+    sections.push((1, narrow(&candles.close)));
     if let Some(volume) = &candles.volume {
-        sections.push((4, volume.iter().map(|v| *v as f32).collect()));
+        sections.push((2, narrow(volume)));
     }
     for (feature, values) in extra.values.outer_iter().enumerate() {
         sections.push((SECTIONS + feature, values.iter().map(|v| *v as f32).collect()));
@@ -277,20 +278,22 @@ fn gather(
     let indicators = &panel.buffers;
     let on_device = [
         series.high(),
+        series.high_tail(),
         series.low(),
+        series.low_tail(),
         series.close(),
+        series.close_tail(),
         &indicators.rsi,
         &indicators.macd,
         &indicators.macd_hist,
-        &indicators.bb_upper,
-        &indicators.bb_middle,
-        &indicators.bb_lower,
+        &indicators.bb_offset,
+        &indicators.bb_width,
         &indicators.atr,
         &indicators.mom,
         &indicators.stoch_k,
         &indicators.stoch_d,
     ];
-    for (section, source) in [1, 2, 3].into_iter().chain(5..SECTIONS).zip(on_device) {
+    for (section, source) in (3..SECTIONS).zip(on_device) {
         recorder.play(&[Command::Copy {
             source: source.clone(),
             source_offset: 0,

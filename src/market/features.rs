@@ -1,8 +1,8 @@
 //! Stationary features of a bar, from candles and indicators up to and including that bar.
 //!
 //! Shapes: sources f32 `[section][instrument][bar]` (sections in the order of the shader's constants, then the caller's
-//! columns), base f32 `[instrument]`, result f32 `[bar][instrument][feature]`. Prices are relative to the base, so that
-//! their differences are exact; a ratio has the full price below it.
+//! columns), result f32 `[bar][instrument][feature]`. Differences of prices are taken of relative prices in two parts (see
+//! [`crate::indicators::Series`]), so that they are right to the last digit of f32 at any price level.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
@@ -31,8 +31,8 @@ pub const FEATURES: [&str; 16] = [
     "volume",
 ];
 
-/// Sections of the sources before the caller's columns: open, high, low, close, volume and ten indicators.
-pub const SECTIONS: usize = 15;
+/// Sections of the sources before the caller's columns: three of the host, six of the series, nine of the indicators.
+pub const SECTIONS: usize = 18;
 
 /// Longest look-back of a feature that is no indicator.
 pub const LOOK_BACK: usize = 20;
@@ -57,7 +57,7 @@ pub struct Parameters {
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
-    Kernel::new(gpu, &SHADER, Variant::wide(gpu.class()), &[Uniform, Read, Read, Write], 0)
+    Kernel::new(gpu, &SHADER, Variant::wide(gpu.class()), &[Uniform, Read, Write], 0)
 }
 
 /// Workgroups: bars in x and y, instruments in z.
@@ -67,7 +67,7 @@ pub fn groups(variant: &Variant, parameters: &Parameters) -> [u32; 3] {
     [x, y, parameters.instruments]
 }
 
-/// Binds sources, base and data.
+/// Binds sources and data.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
@@ -75,8 +75,9 @@ pub fn bind(
     gpu: &Gpu,
     kernel: &Kernel,
     parameters: &Parameters,
-    [sources, base, data]: [&wgpu::Buffer; 3],
+    sources: &wgpu::Buffer,
+    data: &wgpu::Buffer,
 ) -> Result<BindGroup> {
     let uniform = gpu.uniform("features", parameters)?;
-    kernel.bind(gpu, &[&uniform, sources, base, data])
+    kernel.bind(gpu, &[&uniform, sources, data])
 }
