@@ -46,14 +46,14 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     };
     let backtest = Backtest::replay(&candles, bars, targets.view(), &options)?;
 
-    let out = Folder::new(args.out.as_deref().unwrap_or(run.path()));
-    std::fs::create_dir_all(out.path()).with_context(|| out.path().display().to_string())?;
-    phalanx::backtest::write(&backtest, out.path())?;
     let summary = std::fs::read(run.summary()).with_context(|| run.summary().display().to_string())?;
     let summary: Summary =
         serde_json::from_slice(&summary).with_context(|| run.summary().display().to_string())?;
     let curves = crate::metrics::curves(&run.metrics())?;
     let page = render(&backtest, &curves, &info(&run, &policy, &summary))?;
+    let out = Folder::new(args.out.as_deref().unwrap_or(run.path()));
+    std::fs::create_dir_all(out.path()).with_context(|| out.path().display().to_string())?;
+    phalanx::backtest::write(&backtest, out.path())?;
     write_atomically(&out.report(), page.as_bytes())?;
     print(&backtest);
     println!("The report is {}.", out.report().display());

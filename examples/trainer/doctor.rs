@@ -30,10 +30,8 @@ impl Environment for FourInstruments {
         steps.div_ceil(TradingSettings::default().episode_length)
     }
 
-    fn plan(&self, envs: u32) -> Plan {
-        let mut plan = Plan::new();
-        plan.words("market state", phalanx::env::market::state_words(4, envs));
-        plan
+    fn plan(&self, envs: u32, steps: u32) -> Plan {
+        phalanx::env::market::plan(4, envs, steps)
     }
 
     fn attach(&self, _: &Gpu, _: &Seat<'_>) -> phalanx::Result<Attached> {

@@ -91,25 +91,39 @@ impl Folder {
         self.0.join("report.html")
     }
 
-    /// Creates the folder for a new run; with `force` a run that is there is removed, but nothing else.
-    pub fn create(&self, force: bool) -> Result<()> {
+    /// A folder inside this one to train into, so that a run that is there already stays whole until the new one is.
+    /// Without `force` a run that is there is refused.
+    pub fn stage(&self, force: bool) -> Result<Self> {
         let taken = [self.settings(), self.model(), self.metrics()].into_iter().find(|file| file.exists());
-        if let Some(file) = taken {
-            anyhow::ensure!(
-                force,
+        if let (Some(file), false) = (taken, force) {
+            anyhow::bail!(
                 "{} holds a run already ({}); choose another folder with --out, or replace it with --force",
                 self.0.display(),
                 file.file_name().unwrap_or_default().to_string_lossy()
             );
-            let results = ["metrics.json", "equity.csv", "trades.csv", "report.html", "training.json"];
-            let results = results.into_iter().map(|name| self.0.join(name));
-            for file in results.chain([self.settings(), self.model(), self.metrics()]) {
-                if file.exists() {
-                    std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
-                }
-            }
         }
-        std::fs::create_dir_all(&self.0).with_context(|| self.0.display().to_string())
+        let staging = Self(self.0.join("unfinished"));
+        std::fs::create_dir_all(&staging.0).with_context(|| staging.0.display().to_string())?;
+        Ok(staging)
+    }
+
+    /// Moves a finished run from its staging folder here, the model last. Results of the run before are removed, files of
+    /// other names are left alone.
+    pub fn publish(&self, staging: &Self) -> Result<()> {
+        let stale = ["metrics.json", "equity.csv", "trades.csv", "report.html"].map(|name| self.0.join(name));
+        for file in stale.into_iter().chain([self.model()]).filter(|file| file.exists()) {
+            std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
+        }
+        let pairs = [
+            (staging.settings(), self.settings()),
+            (staging.metrics(), self.metrics()),
+            (staging.summary(), self.summary()),
+            (staging.model(), self.model()),
+        ];
+        for (from, to) in pairs {
+            std::fs::rename(&from, &to).with_context(|| to.display().to_string())?;
+        }
+        std::fs::remove_dir(&staging.0).with_context(|| staging.0.display().to_string())
     }
 }
 
@@ -131,17 +145,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_not_overwritten_by_accident() {
+    fn a_run_stays_whole_until_the_next_one_is() {
         let parent = tempfile::tempdir().unwrap();
         let folder = Folder::new(&parent.path().join("run"));
-        folder.create(false).unwrap();
-        folder.create(false).unwrap();
-        std::fs::write(folder.model(), "weights").unwrap();
+        let fill = |folder: &Folder, text: &str| {
+            for file in [folder.settings(), folder.metrics(), folder.summary(), folder.model()] {
+                std::fs::write(file, text).unwrap();
+            }
+        };
+        let staging = folder.stage(false).unwrap();
+        fill(&staging, "first");
+        folder.publish(&staging).unwrap();
+        std::fs::write(folder.report(), "report").unwrap();
         std::fs::write(folder.path().join("notes.txt"), "mine").unwrap();
-        let error = folder.create(false).unwrap_err().to_string();
-        assert!(error.contains("model.safetensors") && error.contains("--force"), "{error}");
-        folder.create(true).unwrap();
-        assert!(!folder.model().exists() && folder.path().join("notes.txt").exists());
+        let error = folder.stage(false).unwrap_err().to_string();
+        assert!(error.contains("config.toml") && error.contains("--force"), "{error}");
+        let staging = folder.stage(true).unwrap();
+        fill(&staging, "second");
+        assert_eq!(std::fs::read_to_string(folder.model()).unwrap(), "first");
+        assert!(folder.report().exists());
+        folder.publish(&staging).unwrap();
+        assert_eq!(std::fs::read_to_string(folder.model()).unwrap(), "second");
+        assert!(!folder.report().exists() && !staging.path().exists());
+        assert!(folder.path().join("notes.txt").exists());
     }
 
     #[test]

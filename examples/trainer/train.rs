@@ -32,11 +32,11 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     let environment = Trading::new(&data, &settings.market, &Episodes::Random(bars.clone()))?;
     let mut trainer = Trainer::new(&gpu, &environment, &settings.mappo)?;
     let folder = Folder::new(&args.out);
-    folder.create(args.force)?;
-    write_resolved(&folder.settings(), &settings)?;
+    let staging = folder.stage(args.force)?;
+    write_resolved(&staging.settings(), &settings)?;
     announce(&gpu, &candles, &splits, &trainer);
 
-    let mut metrics = Writer::create(&folder.metrics())?;
+    let mut metrics = Writer::create(&staging.metrics())?;
     let mut progress = Progress::new(u64::from(settings.mappo.iterations));
     let started = Instant::now();
     let mut env_steps = 0;
@@ -68,7 +68,7 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         test_from: candles.timestamps[splits.test.start],
         version: env!("CARGO_PKG_VERSION").into(),
     };
-    TrainedPolicy::new(head, trainer.weights()?)?.save(&folder.model())?;
+    TrainedPolicy::new(head, trainer.weights()?)?.save(&staging.model())?;
     let summary = Summary {
         adapter: crate::doctor::adapter(&gpu),
         env_steps,
@@ -76,7 +76,8 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         gpu_bytes: trainer.plan().bytes(),
     };
     let json = serde_json::to_vec_pretty(&summary).context("writing training.json")?;
-    write_atomically(&folder.summary(), &json)?;
+    write_atomically(&staging.summary(), &json)?;
+    folder.publish(&staging)?;
     println!(
         "Trained {env_steps} environment steps in {:.1} s. The model is {}.",
         summary.seconds,

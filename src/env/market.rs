@@ -8,7 +8,7 @@
 //! Shapes: data f32 `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open, close]`; state `[field][env]`; all else as in [`super::Seat`].
 
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
+use crate::gpu::{Access, BindGroup, Gpu, Kernel, Plan, Shader, TABLE_ENTRY, Variant};
 
 /// The kernel's source.
 pub const SHADER: Shader =
@@ -69,6 +69,15 @@ pub struct Parameters {
 #[must_use]
 pub fn state_words(agents: u32, envs: u32) -> u64 {
     u64::from(FIELDS + 2 * agents) * u64::from(envs)
+}
+
+/// State, and a table of parameters with an entry per step and one to start afresh.
+#[must_use]
+pub fn plan(agents: u32, envs: u32, steps: u32) -> Plan {
+    let mut plan = Plan::new();
+    plan.words("market state", state_words(agents, envs));
+    plan.words("market parameters", (u64::from(steps) + 1) * TABLE_ENTRY / 4);
+    plan
 }
 
 /// Compiles the kernel.

@@ -68,8 +68,9 @@ pub trait Environment {
     /// Most episodes that one environment truncates within `steps` steps.
     fn truncations(&self, steps: u32) -> u32;
 
-    /// Its own buffers for `envs` parallel environments, what is already on the device not counted.
-    fn plan(&self, envs: u32) -> Plan;
+    /// Its own buffers for `envs` parallel environments and rollouts of `steps` steps, what is already on the device not
+    /// counted.
+    fn plan(&self, envs: u32, steps: u32) -> Plan;
 
     /// Allocates its state and records its work on the trainer's buffers.
     ///

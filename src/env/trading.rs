@@ -194,10 +194,8 @@ impl Environment for Trading {
         steps.div_ceil(self.length)
     }
 
-    fn plan(&self, envs: u32) -> Plan {
-        let mut plan = Plan::new();
-        plan.words("market state", market::state_words(self.spec().agents, envs));
-        plan
+    fn plan(&self, envs: u32, steps: u32) -> Plan {
+        market::plan(self.spec().agents, envs, steps)
     }
 
     fn attach(&self, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached> {

@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use super::Gpu;
 use crate::{Error, Result};
 
+/// Bytes from one entry of a parameter table to the next: what the strictest adapters ask for.
+pub const TABLE_ENTRY: u64 = 256;
+
 /// Named buffer sizes. Known, and tested, before anything is allocated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {

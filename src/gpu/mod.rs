@@ -9,7 +9,7 @@ mod recorder;
 mod shader;
 mod variant;
 
-pub use arena::{Arena, Plan};
+pub use arena::{Arena, Plan, TABLE_ENTRY};
 pub use budget::Budget;
 pub use context::{Gpu, GpuOptions};
 pub use kernel::{Access, BindGroup, Kernel};

@@ -2,13 +2,10 @@
 
 use super::Config;
 use crate::env::{Environment, Spec};
-use crate::gpu::{Budget, Class, Plan, round_up};
+use crate::gpu::{Budget, Class, Plan, TABLE_ENTRY, round_up};
 use crate::nn::{Layout, weight_gradient};
-use crate::ppo::{clip, finish, scalars};
+use crate::ppo::{clip, finish, loss, scalars};
 use crate::{Error, Result};
-
-/// Bytes from one entry of a parameter table to the next: what the strictest adapters ask for.
-const TABLE_ENTRY: u64 = 256;
 
 /// Sizes that everything else follows from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,8 +141,9 @@ impl Sizes {
         plan.words("first moments", params);
         plan.words("second moments", params);
         plan.words("optimizer", layout.nets.len() as u64 * clip::STATE);
-        // A pair of vec4s per workgroup of the loss and micro-batch; a workgroup has at least 8 invocations.
-        plan.words("statistics", quads.div_ceil(8) * self.updates(config) * 8);
+        // A pair of vec4s per workgroup of the loss and micro-batch.
+        let groups = quads.div_ceil(u64::from(loss::variant(class).workgroup));
+        plan.words("statistics", groups * self.updates(config) * 8);
         plan.words("record", finish::RECORD);
         plan
     }
@@ -182,7 +180,12 @@ impl Sizes {
         let mut plan = self.rollout_plan(layout);
         plan.extend(&self.update_plan(layout, config, class));
         plan.extend(&self.tables(config));
-        plan.extend(&environment.plan(self.envs));
+        plan.words(
+            "jobs",
+            weight_gradient::jobs(layout).len() as u64 * size_of::<weight_gradient::Job>() as u64 / 4,
+        );
+        plan.words("nets", layout.nets.len() as u64 * 4);
+        plan.extend(&environment.plan(self.envs, self.steps));
         plan
     }
 }
@@ -203,7 +206,7 @@ mod tests {
         fn truncations(&self, steps: u32) -> u32 {
             steps.div_ceil(25)
         }
-        fn plan(&self, _: u32) -> Plan {
+        fn plan(&self, _: u32, _: u32) -> Plan {
             Plan::new()
         }
         fn attach(&self, _: &Gpu, _: &Seat<'_>) -> Result<Attached> {

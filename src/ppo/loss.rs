@@ -11,7 +11,7 @@
 
 use super::super::nn::Batch;
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
+use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
 pub const SHADER: Shader = Shader { name: "ppo/loss", source: include_str!("../../shaders/ppo/loss.wgsl") };
@@ -46,6 +46,12 @@ pub struct Loss {
     pub critic_share: f32,
 }
 
+/// The decisions for this class of adapters.
+#[must_use]
+pub fn variant(class: Class) -> Variant {
+    Variant::independent(class)
+}
+
 /// Compiles the kernel.
 ///
 /// # Errors
@@ -53,7 +59,7 @@ pub struct Loss {
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Table, Uniform, Write};
     let access = [Table, Uniform, Read, Read, Read, Read, Read, Read, Write, Write];
-    Kernel::new(gpu, &SHADER, Variant::independent(gpu.class()), &access, size_of::<Batch>())
+    Kernel::new(gpu, &SHADER, variant(gpu.class()), &access, size_of::<Batch>())
 }
 
 /// Workgroups for `rows` quads of rows.
