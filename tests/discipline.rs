@@ -219,6 +219,33 @@ fn both_kinds_of_networks_train_repeat_and_stay_finite() {
     }
 }
 
+/// Their weights are more tiles than a device takes workgroups in one direction (65,535).
+#[test]
+fn networks_of_more_tiles_than_workgroups_in_a_row_train() {
+    let gpu = gpu();
+    let config = Config {
+        num_envs: 4,
+        rollout_steps: 2,
+        epochs: 1,
+        accumulation: 1,
+        iterations: 1,
+        hidden: vec![512, 512],
+        networks: Sharing::Separate,
+        ..Config::default()
+    };
+    let mut trainer = Trainer::new(&gpu, &market(&gpu, 4), &config).unwrap();
+    assert!(phalanx::nn::weight_gradient::jobs(trainer.layout()).len() > 65_535);
+    let before = trainer.weights().unwrap();
+    trainer.submit().unwrap();
+    let record = trainer.collect().unwrap().unwrap().record;
+    assert!(record.actor_norm > 0.0 && record.critic_norm > 0.0 && record.skipped == 0.0, "{record:?}");
+    let after = trainer.weights().unwrap();
+    for tensor in &trainer.layout().tensors {
+        let row = tensor.first..tensor.first + tensor.shape[1];
+        assert_ne!(before[row.clone()], after[row], "{} was not updated", tensor.name);
+    }
+}
+
 fn bytes<T: bytemuck::NoUninit>(values: &[T]) -> &[u8] {
     bytemuck::cast_slice(values)
 }

@@ -7,7 +7,10 @@ use phalanx::env::ledger::Ledger;
 use phalanx::env::{Attached, Environment, Episodes, Seat, Trading, TradingSettings};
 use phalanx::gpu::{Gpu, Recorder};
 use phalanx::indicators::{Indicators, Parameters, Series};
+use phalanx::mappo::Config;
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
+use phalanx::nn::{Layout, Shape, Sharing};
+use phalanx::policy::{Head, TrainedPolicy};
 use phalanx::random::Stream;
 
 const ENVS: u32 = 4;
@@ -409,4 +412,38 @@ fn statistics_come_from_the_training_bars_alone() {
     renamed.symbols[1] = "XYZ".into();
     let error = MarketData::new(&gpu, &renamed, &ExtraFeatures::default(), &given).unwrap_err().to_string();
     assert!(error.contains("trained on S0, S1") && error.contains("S0, XYZ"), "{error}");
+}
+
+#[test]
+fn a_policy_that_is_ruined_decides_nothing_more() {
+    let gpu = common::checked_gpu();
+    let candles = common::candles(1, 120, |_, _| 0.08);
+    let data = data(&gpu, &candles, 100);
+    let head = Head {
+        config: Config { hidden: vec![4], ..Config::default() },
+        market: TradingSettings { bankruptcy_level: 0.2, ..Default::default() },
+        scaling: data.scaling().clone(),
+        train_from: candles.timestamps[0],
+        train_to: candles.timestamps[99],
+        test_from: candles.timestamps[100],
+        version: "test".into(),
+    };
+    let shape = Shape {
+        agents: 1,
+        obs_dim: phalanx::env::observation_size(data.features()),
+        actions: 3,
+        hidden: vec![4],
+        sharing: Sharing::Shared,
+    };
+    let layout = Layout::new(&shape).unwrap();
+    let mut weights = vec![0f32; layout.params as usize * 4];
+    let bias = layout.tensors.iter().find(|tensor| tensor.name == "actor.1.bias").unwrap();
+    weights[bias.first] = 1.0;
+    assert!(TrainedPolicy::new(head.clone(), weights[1..].to_vec()).is_err(), "a weight is missing");
+    let policy = TrainedPolicy::new(head, weights).unwrap();
+    let targets = policy.targets(&gpu, &data, &(data.first_bar()..120)).unwrap();
+    let decided = targets.iter().position(|target| *target == 0.0).unwrap();
+    assert!((5..20).contains(&decided), "ruin after {decided} bars");
+    assert!(targets.iter().take(decided).all(|target| *target == -1.0));
+    assert!(targets.iter().skip(decided).all(|target| *target == 0.0), "{targets:?}");
 }
