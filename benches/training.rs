@@ -49,16 +49,16 @@ fn training(criterion: &mut Criterion) {
         let mut iterate = || {
             let start = Instant::now();
             trainer.submit().expect("room");
-            let recorded = start.elapsed();
+            let submitted = start.elapsed();
             trainer.collect().expect("a record");
-            (recorded, start.elapsed())
+            (submitted, start.elapsed())
         };
         iterate();
-        let (host, whole) = iterate();
+        let (submit, whole) = iterate();
         println!(
-            "{num_envs} environments: {:.0} environment steps a second, {:.1} % of the time on the host",
+            "{num_envs} environments: {:.0} environment steps a second, {:.1} % of the time in submit",
             f64::from(num_envs) * 16.0 / whole.as_secs_f64(),
-            100.0 * host.as_secs_f64() / whole.as_secs_f64(),
+            100.0 * submit.as_secs_f64() / whole.as_secs_f64(),
         );
         group.bench_function(format!("{num_envs} environments"), |bencher| {
             bencher.iter_custom(|count| (0..count).map(|_| iterate().1).sum());
