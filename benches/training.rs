@@ -1,36 +1,18 @@
 //! Whole iterations: environment steps a second and where the time goes.
 
+#[path = "common/candles.rs"]
+mod candles;
+
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use jiff::ToSpan;
-use jiff::civil::date;
-use ndarray::Array2;
 use phalanx::env::{Episodes, Trading, TradingSettings};
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::mappo::{Config, Trainer};
-use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
-use phalanx::random::Stream;
-
-fn candles(instruments: usize, bars: usize) -> phalanx::Result<Candles> {
-    let mut stream = Stream::new(1, 1);
-    let mut close = Array2::zeros((instruments, bars));
-    for i in 0..instruments {
-        let mut price = 100.0;
-        for bar in 0..bars {
-            price *= (0.01 * stream.normal()).exp();
-            close[[i, bar]] = price;
-        }
-    }
-    let (high, low) = (close.mapv(|p: f64| p * 1.01), close.mapv(|p: f64| p * 0.99));
-    let symbols = (0..instruments).map(|i| format!("S{i}")).collect();
-    let start = date(2000, 1, 1).at(0, 0, 0, 0);
-    let timestamps = (0..bars).map(|bar| start.saturating_add((bar as i64).days())).collect();
-    Candles::new(symbols, timestamps, close.clone(), high, low, close, None)
-}
+use phalanx::market::{ExtraFeatures, MarketData, Scaling};
 
 fn trainer(gpu: &Gpu, num_envs: u32) -> phalanx::Result<Trainer> {
-    let candles = candles(4, 1000)?;
+    let candles = candles::candles(4, 1000)?;
     let data = MarketData::new(gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(0..1000))?;
     let bars = data.first_bar()..1000;
     let environment = Trading::new(&data, &TradingSettings::default(), &Episodes::Random(bars))?;
@@ -49,16 +31,16 @@ fn training(criterion: &mut Criterion) {
         let mut iterate = || {
             let start = Instant::now();
             trainer.submit().expect("room");
-            let recorded = start.elapsed();
+            let submitted = start.elapsed();
             trainer.collect().expect("a record");
-            (recorded, start.elapsed())
+            (submitted, start.elapsed())
         };
         iterate();
-        let (host, whole) = iterate();
+        let (submit, whole) = iterate();
         println!(
-            "{num_envs} environments: {:.0} environment steps a second, {:.1} % of the time on the host",
+            "{num_envs} environments: {:.0} environment steps a second, {:.1} % of the time in submit",
             f64::from(num_envs) * 16.0 / whole.as_secs_f64(),
-            100.0 * host.as_secs_f64() / whole.as_secs_f64(),
+            100.0 * submit.as_secs_f64() / whole.as_secs_f64(),
         );
         group.bench_function(format!("{num_envs} environments"), |bencher| {
             bencher.iter_custom(|count| (0..count).map(|_| iterate().1).sum());

@@ -218,6 +218,29 @@ fn gaps_are_refused_dropped_or_filled() {
 }
 
 #[test]
+fn indicators_treat_gaps_as_told() {
+    let place = Workplace::new();
+    let data = place.write("gap.csv", &Market::new(&["AAA", "BBB"], 160).without("BBB", 100).csv());
+    let run =
+        |more: &[&str]| place.run(&[&["indicators", "--data", &data, "--out", "out.csv"], more].concat());
+    for reject in [&[] as &[&str], &["--gaps", "reject"]] {
+        refused(&run(reject), &["BBB", "2001-04-11"]);
+        assert!(!place.path("out.csv").exists(), "{reject:?}");
+    }
+    for (policy, bars, of_the_gap) in [("drop", 159, 0), ("forward-fill", 160, 2)] {
+        succeeded(&run(&["--gaps", policy]));
+        let rows = rows(&place.path("out.csv"));
+        assert_eq!(rows.len() - 1, 2 * bars, "{policy}");
+        let met = rows.iter().filter(|row| row[0].starts_with("2001-04-11")).count();
+        assert_eq!(met, of_the_gap, "{policy}");
+    }
+    let output = run(&["--gaps", "ignore"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("`reject`, `drop` or `forward-fill`"), "{said}");
+}
+
+#[test]
 fn a_backtest_says_what_it_cannot_do() {
     let place = Workplace::new();
     succeeded(&place.train(DEMO, "run", &[]));

@@ -6,13 +6,12 @@ use anyhow::{Context, Result, ensure};
 use phalanx::files::write_atomically;
 use phalanx::gpu::{Gpu, Recorder};
 use phalanx::indicators::{Indicators, Parameters, Series, Values};
-use phalanx::market::Clock;
+use phalanx::market::{Candles, Clock};
 
 use crate::IndicatorsArgs;
-use crate::run::DataSettings;
 
 pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
-    let candles = DataSettings::default().load(&args.data)?;
+    let candles = Candles::load(&args.data, args.gaps)?;
     let gpu = open()?;
     let series = Series::upload(&gpu, candles.high.view(), candles.low.view(), candles.close.view())?;
     let panel = Indicators::new(&gpu, Parameters::default())?.panel(&series)?;
@@ -72,7 +71,7 @@ impl Shortest for f64 {}
 mod tests {
     use super::*;
     use phalanx::gpu::GpuOptions;
-    use phalanx::market::{Candles, GapPolicy};
+    use phalanx::market::GapPolicy;
 
     fn panel() -> (Candles, Values) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/us4_daily.csv.gz");

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use phalanx::gpu::{Gpu, GpuOptions};
+use phalanx::market::GapPolicy;
 
 /// Trains multi-agent PPO trading agents on any GPU.
 #[derive(Parser)]
@@ -91,6 +92,9 @@ struct IndicatorsArgs {
     /// CSV file to write.
     #[arg(long)]
     out: PathBuf,
+    /// What to do when instruments lack bars that others have: reject, drop or forward-fill.
+    #[arg(long, value_name = "POLICY", default_value_t)]
+    gaps: GapPolicy,
 }
 
 fn main() -> ExitCode {

@@ -17,7 +17,7 @@ pub struct Line {
     pub iteration: u64,
     /// Environment steps done since the start of the run, over all environments.
     pub env_steps: u64,
-    /// Environment steps per second in this iteration.
+    /// Environment steps per second, the mean since training began.
     pub steps_per_second: f64,
     /// Mean return of the episodes; NaN until one has ended.
     pub mean_return: f64,

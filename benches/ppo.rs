@@ -1,0 +1,198 @@
+//! The PPO kernels by themselves, on a rollout of 32,768 rows; the optimizer's, which see no rows, on the demo's
+//! networks and on wider ones.
+
+#[path = "common/kernels.rs"]
+mod kernels;
+
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use kernels::{Stage, measure};
+use phalanx::gpu::{Command, Gpu, GpuOptions, Profiler};
+use phalanx::nn::{Batch, Layout, Shape, Sharing};
+use phalanx::ppo::{adamw, clip, gae, loss, moments, sample, scalars};
+
+const AGENTS: u32 = 4;
+const OBS_DIM: u32 = 18;
+const ACTIONS: u32 = 3;
+const STEPS: u32 = 128;
+const ENVS: u32 = 64;
+const ROWS: u32 = STEPS * AGENTS * ENVS;
+
+fn noise(count: u32) -> Vec<f32> {
+    (0..u64::from(count)).map(|i| ((i * 2_654_435_761) % 1013) as f32 / 506.5 - 1.0).collect()
+}
+
+fn bytes(words: u32) -> f64 {
+    4.0 * f64::from(words)
+}
+
+/// Every row of the rollout at one step: a step of 8192 environments.
+fn sampling(gpu: &Gpu) -> phalanx::Result<Stage> {
+    let quads = ROWS / AGENTS / 4;
+    let parameters = sample::Sample {
+        steps: 1,
+        agents: AGENTS,
+        quads,
+        actions: ACTIONS,
+        stride: ROWS / 4,
+        seed_low: 1,
+        ..Default::default()
+    };
+    let table = gpu.uniform_table("sample", &[parameters])?;
+    let head = gpu.upload("head", &noise(ACTIONS * ROWS))?;
+    let masks = gpu.upload("masks", &vec![(1 << ACTIONS) - 1u32; ROWS as usize])?;
+    let clock = gpu.upload("clock", &[0u32; 4])?;
+    let actions = gpu.upload("actions", &vec![0u32; ROWS as usize])?;
+    let targets = gpu.upload("targets", &noise(3 * ROWS))?;
+    let kernel = sample::kernel(gpu)?;
+    let group = sample::bind(gpu, &kernel, [&table, &head, &masks, &clock, &actions, &targets])?;
+    let grid = sample::groups(&kernel.variant, AGENTS, quads);
+    let commands = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
+    // Logits and mask; action and log-probability.
+    Ok(Stage { name: "sample", commands, bytes: bytes((ACTIONS + 3) * ROWS) })
+}
+
+/// Advantages, their moments and the losses, on one rollout.
+fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
+    let lanes = AGENTS * ENVS;
+    let ends = (0..STEPS * ENVS).map(|i| u32::from(i % 97 == 96));
+    let masks = (0..ROWS + lanes).map(|_| (1 << ACTIONS) - 1u32);
+    let signals = gpu.upload("signals", &ends.chain(masks).collect::<Vec<u32>>())?;
+    let actions = gpu.upload("actions", &(0..ROWS).map(|i| i % ACTIONS).collect::<Vec<u32>>())?;
+    let values = gpu.upload("values", &noise(ROWS + lanes))?;
+    let rewards = gpu.upload("rewards", &noise(ROWS))?;
+    let targets = gpu.upload("targets", &noise(3 * ROWS))?;
+    let mut moments_of = vec![0f32; scalars::LENGTH as usize];
+    moments_of[scalars::DEVIATION] = 1.0;
+    moments_of[scalars::ADVANTAGE_SCALE] = 1.0;
+    let scalars = gpu.upload("scalars", &moments_of)?;
+
+    let parameters =
+        gae::Gae { steps: STEPS, agents: AGENTS, envs: ENVS, gamma: 0.99, lambda: 0.95, pad: [0; 3] };
+    let kernel = gae::kernel(gpu)?;
+    let group = gae::bind(gpu, &kernel, &parameters, [&values, &rewards, &signals, &scalars, &targets])?;
+    let commands = vec![Command::dispatch(&kernel, &group, gae::groups(&kernel.variant, &parameters))];
+    // Value and reward, ends, the values after the last step; advantage and return.
+    let mut stages = vec![Stage { name: "gae", commands, bytes: bytes(4 * ROWS + STEPS * ENVS + lanes) }];
+
+    let kernel = moments::kernel(gpu)?;
+    let group = moments::bind(gpu, &kernel, ROWS, &targets, &scalars)?;
+    let commands = vec![Command::dispatch(&kernel, &group, moments::GROUPS)];
+    // Advantage and return.
+    stages.push(Stage { name: "moments", commands, bytes: bytes(2 * ROWS) });
+
+    let quads = ROWS / 4;
+    let padded = ACTIONS.next_multiple_of(4);
+    let batch = Batch {
+        rows: quads,
+        stride: quads,
+        agents: AGENTS,
+        quads: ENVS / 4,
+        obs_dim: OBS_DIM,
+        head_critic: ACTIONS * quads,
+        ..Batch::default()
+    };
+    let parameters = loss::Loss {
+        actions: ACTIONS,
+        section: quads,
+        masks: STEPS * ENVS / 4,
+        grad_actor: 0,
+        grad_critic: padded,
+        clip: 0.2,
+        value_clip: 0.2,
+        huber: 10.0,
+        entropy: 0.01,
+        value: 1.0,
+        actor_share: 1.0 / ROWS as f32,
+        critic_share: 1.0 / ROWS as f32,
+    };
+    let kernel = loss::kernel(gpu)?;
+    let grid = loss::groups(&kernel.variant, quads);
+    let buffers = loss::Buffers {
+        batches: &gpu.uniform_table("batches", &[batch])?,
+        head: &gpu.upload("head", &noise((ACTIONS + 1) * ROWS))?,
+        signals: &signals,
+        actions: &actions,
+        targets: &targets,
+        values: &values,
+        scalars: &scalars,
+        grads: &gpu.upload("grads", &noise((padded + 4) * ROWS))?,
+        statistics: &gpu.upload("statistics", &noise(8 * grid[0]))?,
+    };
+    let group = loss::bind(gpu, &kernel, &parameters, buffers)?;
+    let commands = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
+    // Logits and value, mask, action, three targets, old value; gradients at both heads, statistics.
+    let words = (ACTIONS + 1 + 1 + 1 + 3 + 1 + padded + 4) * ROWS + 8 * grid[0];
+    stages.push(Stage { name: "loss", commands, bytes: bytes(words) });
+    Ok(stages)
+}
+
+fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
+    let shape = Shape {
+        agents: AGENTS,
+        obs_dim: OBS_DIM,
+        actions: ACTIONS,
+        hidden: vec![width, width],
+        sharing: Sharing::Shared,
+    };
+    let layout = Layout::new(&shape)?;
+    let net = |net: &phalanx::nn::Net| clip::Net { first: net.first, length: net.length, rate: 3e-4, pad: 0 };
+    let table: Vec<clip::Net> = layout.nets.iter().map(net).collect();
+    let (count, longest) = (table.len() as u32, table.iter().map(|net| net.length).max().unwrap_or(0));
+    let nets = gpu.upload("nets", &table)?;
+    let words = layout.params * 4;
+    let [gradient, first, params] =
+        ["gradient", "first moments", "params"].map(|name| gpu.upload(name, &noise(words)));
+    let (gradient, first, params) = (gradient?, first?, params?);
+    let second = gpu.upload("second moments", &vec![1f32; words as usize])?;
+    let clock = gpu.upload("clock", &[0u32; 4])?;
+    // As after one step: AdamW does nothing where `clip` never said that the gradient is usable.
+    let state = [1.0, 1.0, 1.0, 3e-4, 0.1, 0.001, 1.0, 0.0f32].repeat(table.len());
+    let state = gpu.upload("optimizer", &state)?;
+
+    let parameters = clip::Clip {
+        max_norm: 0.5,
+        log_beta1: 0.9f64.ln() as f32,
+        log_beta2: 0.999f64.ln() as f32,
+        decay: 0.0,
+    };
+    let kernel = clip::kernel(gpu)?;
+    let group = clip::bind(gpu, &kernel, &parameters, [&nets, &gradient, &clock, &state])?;
+    let commands = vec![Command::dispatch(&kernel, &group, clip::groups(count))];
+    let mut stages = vec![Stage { name: "clip", commands, bytes: bytes(words) }];
+
+    let parameters = adamw::AdamW::new(0.9, 0.999, 1e-5, 0.01);
+    let kernel = adamw::kernel(gpu)?;
+    let buffers = [&nets, &state, &gradient, &first, &second, &params];
+    let group = adamw::bind(gpu, &kernel, &parameters, buffers)?;
+    let grid = adamw::groups(&kernel.variant, longest, count);
+    let commands = vec![Command::dispatch(&kernel, &group, grid)];
+    // Gradient, both moments and parameters; all but the gradient again.
+    stages.push(Stage { name: "adamw", commands, bytes: bytes(7 * words) });
+    Ok(stages)
+}
+
+fn ppo(criterion: &mut Criterion) {
+    let gpu = Gpu::open(&GpuOptions::default()).expect("an adapter");
+    let profiler = Profiler::new(&gpu).expect("timestamps");
+    println!("{}: {}", gpu.info().name, gpu.info().driver_info);
+    let mut rows = vec![sampling(&gpu).expect("the kernel")];
+    rows.extend(rollout(&gpu).expect("the kernels"));
+    let mut sets = vec![(format!("ppo/{ROWS} rows"), rows)];
+    for width in [64, 256] {
+        sets.push((format!("ppo/{width}x2"), optimizer(&gpu, width).expect("the kernels")));
+    }
+    for (name, stages) in sets {
+        let mut group = criterion.benchmark_group(name);
+        group
+            .sample_size(10)
+            .warm_up_time(Duration::from_millis(200))
+            .measurement_time(Duration::from_secs(1));
+        stages.iter().for_each(|stage| measure(&mut group, &profiler, stage));
+        group.finish();
+    }
+}
+
+criterion_group!(benches, ppo);
+criterion_main!(benches);
