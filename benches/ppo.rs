@@ -68,8 +68,15 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
     moments_of[scalars::ADVANTAGE_SCALE] = 1.0;
     let scalars = gpu.upload("scalars", &moments_of)?;
 
-    let parameters =
-        gae::Gae { steps: STEPS, agents: AGENTS, envs: ENVS, gamma: 0.99, lambda: 0.95, pad: [0; 3] };
+    let parameters = gae::Gae {
+        steps: STEPS,
+        agents: AGENTS,
+        envs: ENVS,
+        gamma: 0.99,
+        lambda: 0.95,
+        truncations: 1,
+        pad: [0; 2],
+    };
     let kernel = gae::kernel(gpu)?;
     let group = gae::bind(gpu, &kernel, &parameters, [&values, &rewards, &signals, &scalars, &targets])?;
     let commands = vec![Command::dispatch(&kernel, &group, gae::groups(&kernel.variant, &parameters))];
