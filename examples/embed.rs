@@ -47,12 +47,12 @@ fn main() -> phalanx::Result<()> {
     let config =
         Config { num_envs: 16, rollout_steps: 32, iterations: 20, hidden: vec![32], ..Config::default() };
     let mut trainer = Trainer::new(&gpu, &environment, &config)?;
-    trainer.train(|progress| {
+    trainer.train(|progress| -> phalanx::Result<()> {
         let record = progress.record;
         println!(
             "iteration {:>2}: reward {:+.4} a step, entropy {:.3}, {:.0} steps/s",
             progress.iteration, record.reward, record.entropy, progress.steps_per_second
         );
-        phalanx::Result::Ok(())
+        Ok(())
     })
 }

@@ -1,5 +1,32 @@
 //! Hand-written WGSL compute kernels on `wgpu` that train, test and serve multi-agent PPO (MAPPO)
 //! trading agents on any GPU.
+//!
+//! The data goes up once, everything happens on the device, and a few numbers come back. On the application's own device:
+//!
+//! ```no_run
+//! use phalanx::env::{Episodes, Trading, TradingSettings};
+//! use phalanx::gpu::Gpu;
+//! use phalanx::mappo::{Config, Trainer};
+//! use phalanx::market::{Candles, ExtraFeatures, GapPolicy, MarketData, Scaling};
+//!
+//! fn train(device: wgpu::Device, queue: wgpu::Queue) -> phalanx::Result<()> {
+//!     let gpu = Gpu::from_device(device, queue);
+//!     let candles = Candles::load(&["candles/"], GapPolicy::Reject)?;
+//!     let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(0..1500))?;
+//!     let bars = data.first_bar()..1500;
+//!     let market = Trading::new(&data, &TradingSettings::default(), &Episodes::Random(bars))?;
+//!     let mut trainer = Trainer::new(&gpu, &market, &Config::default())?;
+//!     trainer.train(|progress| -> phalanx::Result<()> {
+//!         println!("{:?}", progress.record);
+//!         Ok(())
+//!     })?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! From the bottom up: [`gpu`] opens devices and records work; [`indicators`], [`nn`] and [`ppo`] are the families of
+//! kernels; [`market`] and [`model`] turn candles into features and networks into files; [`env`] holds the environments;
+//! [`mappo`] trains and [`policy`] uses what was trained; [`backtest`] measures it.
 
 pub mod backtest;
 pub mod env;
