@@ -28,6 +28,8 @@
 //! kernels; [`market`] and [`model`] turn candles into features and networks into files; [`env`] holds the environments;
 //! [`mappo`] trains and [`policy`] uses what was trained; [`backtest`] measures it.
 
+#![warn(missing_docs)]
+
 pub mod backtest;
 pub mod env;
 mod error;

@@ -63,17 +63,29 @@ pub struct Shape {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Layer {
+    /// Width of what enters.
     pub inputs: u32,
+    /// Width of what leaves.
     pub outputs: u32,
+    /// vec4s between two rows of the weight matrix.
     pub stride: u32,
+    /// First vec4 of the weights, from the start of the network.
     pub weights: u32,
+    /// First vec4 of the bias.
     pub bias: u32,
+    /// First vec4 of the LayerNorm's gain.
     pub gain: u32,
+    /// First vec4 of the LayerNorm's offset.
     pub offset: u32,
+    /// Row of the activation buffer that enters the LayerNorm.
     pub before: u32,
+    /// Row that leaves it.
     pub after: u32,
+    /// Row of its mean; 1/deviation follows.
     pub moments: u32,
+    /// Row of the gradient buffer for the matrix product.
     pub grad_product: u32,
+    /// Row of the gradient buffer for what left the LayerNorm.
     pub grad_normed: u32,
 }
 
@@ -81,12 +93,19 @@ pub struct Layer {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Role {
+    /// Linear layers, the head included.
     pub layers: u32,
+    /// First vec4 of the first network.
     pub params: u32,
+    /// vec4s from one agent's network to the next; 0 when shared.
     pub net_stride: u32,
+    /// 1: sees all agents' observations.
     pub joint: u32,
+    /// 1: a bias per agent in the first layer.
     pub agent_bias: u32,
+    /// Fills up to 16 bytes.
     pub pad: [u32; 3],
+    /// The layers; those past `layers` are zero.
     pub layer: [Layer; MAX_LAYERS],
 }
 

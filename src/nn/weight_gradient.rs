@@ -1,6 +1,6 @@
 //! Gradients with respect to all parameters of all networks, in one dispatch.
 //!
-//! Matrix: dW[i][o] = sum over rows of y[i] dz[o]. Bias: sum of dz. LayerNorm: gain sum of dy n, offset sum of dy. The rows
+//! Matrix: `dW[i][o]` = sum over rows of `y[i] dz[o]`. Bias: sum of dz. LayerNorm: gain sum of dy n, offset sum of dy. The rows
 //! are cut into shares; [`super::reduce`] adds the shares.
 
 use super::layout::{Batch, Layout};
@@ -17,15 +17,25 @@ pub const SHADER: Shader =
 pub struct Job {
     /// 0: matrix, 1: bias, 2: LayerNorm.
     pub kind: u32,
+    /// Row of the activation buffer for the left factor.
     pub left: u32,
+    /// Row of the gradient buffer.
     pub right: u32,
+    /// Row of the LayerNorm's mean.
     pub moments: u32,
+    /// First vec4 of the result in the parameter buffer.
     pub output: u32,
+    /// vec4s from one row of the result to the next.
     pub stride: u32,
+    /// Rows of the result.
     pub inputs: u32,
+    /// Columns of the result, 1 to 4.
     pub outputs: u32,
+    /// First agent whose rows count.
     pub first_agent: u32,
+    /// Agents whose rows count.
     pub agents: u32,
+    /// Fills up to 16 bytes.
     pub pad: [u32; 2],
 }
 
