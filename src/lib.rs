@@ -25,7 +25,7 @@
 //! ```
 //!
 //! From the bottom up: [`gpu`] opens devices and records work; [`indicators`], [`nn`] and [`ppo`] are the families of
-//! kernels; [`market`] and [`model`] turn candles into features and networks into files; [`env`] holds the environments;
+//! kernels; [`market`] and [`model`] turn candles into features and networks into files; [`mod@env`] holds the environments;
 //! [`mappo`] trains and [`policy`] uses what was trained; [`backtest`] measures it.
 
 #![warn(missing_docs)]

@@ -1,7 +1,7 @@
 //! Running moments of the returns, with which the critic's output is scaled (ValueNorm of the MAPPO paper, arXiv
 //! 2103.01955).
 //!
-//! m <- b m + (1-b) E[x]; s <- b s + (1-b) E[x^2]; d <- b d + (1-b); mean = m / max(d, 1e-5);
+//! `m <- b m + (1-b) E[x]; s <- b s + (1-b) E[x^2]; d <- b d + (1-b)`; mean = m / max(d, 1e-5);
 //! var = max(s / max(d, 1e-5) - mean^2, floor). The batch moments come from [`super::moments`].
 
 use crate::Result;
