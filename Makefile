@@ -33,6 +33,7 @@ test: cargo
 	$(CARGO) test --locked --no-run
 	scripts/ensure-vulkan $(TRAINER_DEV) doctor
 	$(CARGO) test --locked
+	$(CARGO) test --locked --example trainer
 
 bench: cargo
 	$(CARGO) build --locked --release --example trainer
