@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
+use super::Config;
 use super::plan::Sizes;
 use super::rollout::{Choice, Rollout};
 use super::update::Update;
-use super::{Config, Precision};
 use crate::env::Environment;
 use crate::gpu::{Arena, Budget, Counts, Gpu, Plan, Readback, Recorder};
 use crate::model::initial_weights;
@@ -205,12 +205,6 @@ impl Trainer {
     pub fn counts(&self) -> Counts {
         self.recorder.counts()
     }
-
-    /// Storage precision.
-    #[must_use]
-    pub fn precision(&self) -> Precision {
-        self.config.precision
-    }
 }
 
 /// The layout of the networks for an environment.
@@ -227,4 +221,47 @@ pub(crate) fn layout_of(environment: &dyn Environment, config: &Config) -> Resul
         hidden: config.hidden.clone(),
         sharing: config.networks,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::{Attached, Seat, Spec};
+    use crate::gpu::GpuOptions;
+    use crate::ppo::scalars;
+
+    struct Still;
+
+    impl Environment for Still {
+        fn spec(&self) -> Spec {
+            Spec { agents: 1, obs_dim: 2, actions: 2 }
+        }
+        fn truncations(&self, _: u32) -> u32 {
+            0
+        }
+        fn plan(&self, _: u32, _: u32) -> Plan {
+            Plan::new()
+        }
+        fn attach(&self, _: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
+            Ok(Attached { reset: Vec::new(), steps: vec![Vec::new(); seat.steps as usize] })
+        }
+    }
+
+    /// The first advantages are computed before any update of the moments: without normalisation values count as
+    /// they are from the start.
+    #[test]
+    fn values_that_are_not_normalised_count_in_the_first_iteration() {
+        let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+        for (value_norm, deviation) in [(false, 1.0), (true, 0.0)] {
+            let config =
+                Config { value_norm, num_envs: 4, rollout_steps: 2, hidden: vec![4], ..Config::default() };
+            let trainer = Trainer::new(&gpu, &Still, &config).unwrap();
+            let got: Vec<f32> = gpu.read(trainer.arena.get("scalars").unwrap()).unwrap();
+            assert_eq!(
+                [got[scalars::MEAN], got[scalars::DEVIATION]],
+                [0.0, deviation],
+                "value_norm = {value_norm}"
+            );
+        }
+    }
 }
