@@ -46,10 +46,11 @@ pub mod random;
 
 pub use error::{Error, Result};
 
-/// Every kernel of the library with every variant it is compiled in, for the adapters of a class.
+/// Every kernel of the library but those of the indicators, with every variant it is compiled in, for the adapters of a
+/// class. Those of the indicators are put together on demand: [`indicators::sources`].
 #[must_use]
 pub fn kernels(class: gpu::Class) -> Vec<(gpu::Shader, gpu::Variant)> {
-    [indicators::kernels, nn::kernels, ppo::kernels, market::kernels, env::kernels]
+    [nn::kernels, ppo::kernels, market::kernels, env::kernels]
         .into_iter()
         .flat_map(|family| family(class))
         .collect()

@@ -1,157 +1,436 @@
-//! The indicators beside TA-Lib, on real candles.
+//! The indicators beside TA-Lib and f64 formulas.
 
-use std::path::Path;
+mod common {
+    pub mod oracle;
+}
 
-use ndarray::{Array2, ArrayView1};
+use common::oracle::{Bars, Case, Periods, cases, deviation, expected, typical_size};
+use half::f16;
+use ndarray::{Array2, ArrayView2, s};
 use phalanx::gpu::{Gpu, GpuOptions, Recorder};
-use phalanx::indicators::{Indicators, Parameters, Series, Values};
-use phalanx::market::{Candles, GapPolicy};
-use ta_lib::{Core, MAType, OutRange};
+use phalanx::indicators::{Bbands, Indicators, Macd, Obv, Rsi, Series, Sma, Values, Vwap};
+use phalanx::random::Stream;
 
-fn candles() -> Candles {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/us4_daily.csv.gz");
-    Candles::load(&[path], GapPolicy::Reject).expect("the bundled candles")
+fn gpu() -> Gpu {
+    Gpu::open(&GpuOptions { checked: true, ..Default::default() }).expect("an adapter")
 }
 
-fn on_the_device(candles: &Candles, parameters: &Parameters) -> Values {
-    let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).expect("an adapter");
-    let prices = [&candles.high, &candles.low, &candles.close].map(|prices| prices.view());
-    let series = Series::upload(&gpu, prices[0], prices[1], prices[2]).expect("an upload");
-    let panel = Indicators::new(&gpu, parameters.clone())
-        .and_then(|indicators| indicators.panel(&series))
-        .expect("compiled kernels");
-    Recorder::new(&gpu).run(&panel.commands()).expect("a submission");
-    panel.read(&gpu).expect("values")
+fn upload(gpu: &Gpu, bars: &Bars) -> Series {
+    let [high, low, close, volume] = [&bars.high, &bars.low, &bars.close, &bars.volume].map(|x| x.view());
+    Series::with_volume(gpu, high, low, close, volume).expect("an upload")
 }
 
-/// What TA-Lib wrote to the front of `outputs`, moved to the bars it belongs to.
-fn placed<const N: usize>(range: OutRange, outputs: [Vec<f64>; N], bars: usize) -> [Vec<f64>; N] {
-    outputs.map(|output| {
-        let mut all = vec![f64::NAN; bars];
-        all[range.beg_idx..range.beg_idx + range.count].copy_from_slice(&output[..range.count]);
-        all
-    })
+fn all(gpu: &Gpu, cases: &[Case]) -> Indicators {
+    cases.iter().fold(Indicators::new(gpu), |indicators, case| (case.add)(indicators))
 }
 
-/// All outputs of one instrument by the `ta-lib` crate, in the order of [`Values::columns`].
-fn by_ta_lib(candles: &Candles, instrument: usize, p: &Parameters) -> Vec<Vec<f64>> {
-    let core = Core::new();
-    let row = |prices: &Array2<f64>| prices.row(instrument).to_vec();
-    let (high, low, close) = (row(&candles.high), row(&candles.low), row(&candles.close));
-    let (bars, last) = (close.len(), close.len() - 1);
-    let new = || vec![0.0; bars];
-    let period = |n: u32| i32::try_from(n).expect("a period");
-
-    let mut rsi = new();
-    let range = core.rsi(0, last, &close, period(p.rsi_period), &mut rsi).expect("rsi");
-    let [rsi] = placed(range, [rsi], bars);
-
-    let mut lines = [new(), new(), new()];
-    let [line, signal, histogram] = &mut lines;
-    let periods = [p.macd_fast, p.macd_slow, p.macd_signal].map(period);
-    let range = core
-        .macd(0, last, &close, periods[0], periods[1], periods[2], line, signal, histogram)
-        .expect("macd");
-    let lines = placed(range, lines, bars);
-
-    let mut bands = [new(), new(), new()];
-    let [upper, middle, lower] = &mut bands;
-    let (n, width) = (period(p.bollinger_period), p.bollinger_deviations);
-    let range = core
-        .bbands(0, last, &close, n, width, width, MAType::SMA, upper, middle, lower)
-        .expect("bollinger bands");
-    let bands = placed(range, bands, bars);
-
-    let mut atr = new();
-    let range = core.atr(0, last, &high, &low, &close, period(p.atr_period), &mut atr).expect("atr");
-    let [atr] = placed(range, [atr], bars);
-
-    let mut momentum = new();
-    let range = core.mom(0, last, &close, period(p.momentum_period), &mut momentum).expect("momentum");
-    let [momentum] = placed(range, [momentum], bars);
-
-    let mut percents = [new(), new()];
-    let [percent_k, percent_d] = &mut percents;
-    let windows = [p.stochastic_k, p.stochastic_d].map(period);
-    let range = core
-        .stochf(0, last, &high, &low, &close, windows[0], windows[1], MAType::SMA, percent_k, percent_d)
-        .expect("stochastic");
-    let percents = placed(range, percents, bars);
-
-    [rsi].into_iter().chain(lines).chain(bands).chain([atr, momentum]).chain(percents).collect()
+fn batch(gpu: &Gpu, indicators: &Indicators, bars: &Bars) -> Values {
+    let panel = indicators.panel(&upload(gpu, bars)).expect("a panel");
+    Recorder::new(gpu).run(&panel.commands()).expect("a submission");
+    panel.read(gpu).expect("values")
 }
 
-/// Largest |a - b| / |b|, and the bar where it is.
-fn worst(got: ArrayView1<'_, f64>, want: &[f64]) -> (f64, usize) {
-    let mut worst = (0.0, 0);
-    for (t, (a, b)) in got.iter().zip(want).enumerate() {
-        // Without this an exact 0 would be 0 / 0.
-        let error = if a == b || b.is_nan() { 0.0 } else { (a - b).abs() / b.abs() };
-        if error > worst.0 {
-            worst = (error, t);
+/// Walks with the given level and volatility, in which the close lies anywhere between low and high.
+fn walk(series: usize, bars: usize, level: f64, volatility: f64) -> Bars {
+    let mut stream = Stream::new(series as u64 * 31 + bars as u64, 9);
+    let [mut high, mut low, mut close, mut volume] = [0; 4].map(|_| Array2::zeros((series, bars)));
+    for s in 0..series {
+        let mut price = level;
+        for t in 0..bars {
+            let before = price;
+            price *= (volatility * stream.normal()).exp();
+            let above = volatility * stream.normal().abs();
+            high[[s, t]] = before.max(price) * (1.0 + above);
+            low[[s, t]] = before.min(price) / (1.0 + volatility * stream.normal().abs());
+            close[[s, t]] = price;
+            volume[[s, t]] = 1e5 * (1.0 + 0.5 * stream.normal()).abs();
+        }
+    }
+    Bars { high, low, close, volume }
+}
+
+/// Largest error of every output of a case: in points, or in deviations of the output less the close it is measured
+/// from. NaN where the reference has one, and nowhere else.
+fn worst(values: &Values, case: &Case, bars: &Bars, volatility: f64) -> Vec<f64> {
+    let mut worst = vec![0f64; case.outputs.len()];
+    for s in 0..bars.close.nrows() {
+        for ((name, want), worst) in case.outputs.iter().zip(expected(case, bars, s)).zip(&mut worst) {
+            let got = values.get(name).expect("the output");
+            let price = is_price(name);
+            let close = |t: usize| if price { bars.close[[s, t]] } else { 0.0 };
+            let own: Vec<f64> = want.iter().enumerate().map(|(t, x)| x - close(t)).collect();
+            let least = bars.close.row(s).iter().copied().fold(f64::INFINITY, f64::min);
+            let unit = deviation(&own).max(0.1 * typical_size(name, least, volatility));
+            let unit = if case.points { 1.0 } else { unit };
+            for (t, want) in want.iter().enumerate() {
+                let got = got[[s, t]];
+                let place = format!("{} {name}, series {s}, bar {t}: {got}, not {want}", case.name);
+                assert_eq!(got.is_nan(), want.is_nan(), "{place}");
+                if got != *want && !want.is_nan() {
+                    *worst = worst.max((got - want).abs() / unit);
+                }
+            }
         }
     }
     worst
 }
 
-fn compare(candles: &Candles, parameters: &Parameters) {
-    let values = on_the_device(candles, parameters);
-    let mut latest_start = 0;
-    let mut largest = vec![0.0; values.columns().len()];
-    for (instrument, symbol) in candles.symbols.iter().enumerate() {
-        let expected = by_ta_lib(candles, instrument, parameters);
-        for (((name, got), want), largest) in values.columns().iter().zip(&expected).zip(&mut largest) {
-            let got = got.row(instrument);
-            let start = want.iter().position(|x| !x.is_nan()).expect("a value");
-            latest_start = latest_start.max(start);
-            assert_eq!(got.iter().position(|x| !x.is_nan()), Some(start), "{symbol} {name}: first value");
-            assert!(got.iter().skip(start).all(|x| x.is_finite()), "{symbol} {name}: a gap");
-            let (error, bar) = worst(got, want);
-            let (a, b) = (got[bar], want[bar]);
-            assert!(error <= 1e-5, "{symbol} {name}, bar {bar}: {a}, TA-Lib has {b}: {error:e} apart");
-            *largest = error.max(*largest);
-        }
-    }
-    for ((name, _), largest) in values.columns().iter().zip(&largest) {
-        println!("{name:12} {largest:9.1e}");
-    }
-    assert_eq!(latest_start, parameters.warm_up() as usize);
+fn is_price(name: &str) -> bool {
+    ["sma", "ema", "rma", "wma", "vwap"].contains(&name)
+        || ["bb_", "dc_", "kc_"].iter().any(|start| name.starts_with(start))
 }
 
 #[test]
-fn agrees_with_ta_lib() {
-    compare(&candles(), &Parameters::default());
-}
-
-#[test]
-fn agrees_with_ta_lib_for_other_periods() {
-    compare(
-        &candles(),
-        &Parameters {
-            rsi_period: 2,
-            macd_fast: 19,
-            macd_slow: 39,
-            macd_signal: 5,
-            bollinger_period: 50,
-            bollinger_deviations: 2.5,
-            atr_period: 100,
-            momentum_period: 1,
-            stochastic_k: 5,
-            stochastic_d: 1,
-        },
-    );
-}
-
-#[test]
-fn agrees_with_ta_lib_where_a_price_multiplies_or_collapses() {
-    for factor in [1e4f64, 1e-4] {
-        let mut candles = candles();
-        let bars = candles.timestamps.len() as f64;
-        for prices in [&mut candles.high, &mut candles.low, &mut candles.close] {
-            for (t, mut bar) in prices.columns_mut().into_iter().enumerate() {
-                bar *= factor.powf(t as f64 / bars);
+fn agree_with_the_references_at_any_level_and_volatility() {
+    let gpu = gpu();
+    let cases = cases(None);
+    let indicators = all(&gpu, &cases);
+    let mut table: Vec<Vec<f64>> = cases.iter().map(|case| vec![0.0; case.outputs.len()]).collect();
+    for level in [1e-4, 1.0, 1e6] {
+        for volatility in [1e-5, 1e-3, 1e-1] {
+            let bars = walk(3, 700, level, volatility);
+            let values = batch(&gpu, &indicators, &bars);
+            for (case, table) in cases.iter().zip(&mut table) {
+                for (table, worst) in table.iter_mut().zip(worst(&values, case, &bars, volatility)) {
+                    *table = table.max(worst);
+                }
             }
         }
-        compare(&candles, &Parameters::default());
+    }
+    println!(
+        "worst error against f64, three series of 700 bars, prices 1e-4 to 1e6, volatilities 1e-5 to 1e-1"
+    );
+    for (case, worst) in cases.iter().zip(&table) {
+        for (name, worst) in case.outputs.iter().zip(worst) {
+            println!("{name:20} {worst:9.1e} {}", if case.points { "points" } else { "deviations" });
+            // Far below what is asked for (1e-2 points, 1e-3 deviations), so that a loss of digits is seen.
+            let allowed = if name.starts_with("stochrsi") { 1e-2 } else { 1e-4 };
+            assert!(*worst < allowed, "{name}: {worst:e}");
+        }
+    }
+}
+
+fn check(bars: &Bars, cases: &[Case], volatility: f64) {
+    let gpu = gpu();
+    let values = batch(&gpu, &all(&gpu, cases), bars);
+    for case in cases {
+        for (name, worst) in case.outputs.iter().zip(worst(&values, case, bars, volatility)) {
+            // The stochastic divides differences of the RSI by one another.
+            let allowed = match (case.points, name.starts_with("stochrsi")) {
+                (true, true) => 0.1,
+                (true, false) => 1e-2,
+                _ => 1e-3,
+            };
+            assert!(worst < allowed, "{} {name}: {worst:e}", case.name);
+        }
+    }
+}
+
+#[test]
+fn agree_for_windows_in_registers_and_in_memory() {
+    for (period, second, third) in [(3, 2, 5), (45, 34, 50)] {
+        check(&walk(2, 401, 50.0, 0.01), &cases(Some(Periods { period, second, third })), 0.01);
+    }
+}
+
+#[test]
+fn missing_prices_harm_no_bar_that_has_not_seen_them() {
+    let mut bars = walk(3, 600, 20.0, 0.02);
+    for (t, bad) in [(0, f64::NAN), (100, f64::INFINITY), (101, f64::NAN), (230, f64::NAN), (599, f64::NAN)] {
+        bars.close[[0, t]] = bad;
+        bars.high[[1, t]] = bad;
+        bars.low[[1, (t + 40) % 600]] = bad;
+        bars.volume[[2, t]] = bad;
+    }
+    check(&bars, &cases(None), 0.02);
+    check(&bars, &cases(Some(Periods { period: 35, second: 3, third: 4 })), 0.02);
+}
+
+#[test]
+fn short_series_have_no_values_and_are_no_error() {
+    let gpu = gpu();
+    let indicators = all(&gpu, &cases(None));
+    for bars in [1, 2, 3, 5] {
+        let values = batch(&gpu, &indicators, &walk(2, bars, 10.0, 0.01));
+        for name in values.names() {
+            let got = values.get(name).expect("an output");
+            assert_eq!(got.dim(), (2, bars));
+            let first = match name {
+                "obv" => 0,
+                "log_return" => 1,
+                _ => 9,
+            };
+            let there = |t: usize| t >= first;
+            assert!(got.indexed_iter().all(|((_, t), x)| x.is_nan() != there(t)), "{name}: {got}");
+        }
+    }
+}
+
+#[test]
+fn flat_prices_follow_the_crate() {
+    let flat = Array2::from_elem((1, 120), 7.0);
+    let bars = Bars { high: flat.clone(), low: flat.clone(), close: flat, volume: Array2::ones((1, 120)) };
+    let gpu = gpu();
+    let cases = cases(None);
+    let values = batch(&gpu, &all(&gpu, &cases), &bars);
+    for case in cases {
+        for (name, want) in case.outputs.iter().zip(expected(&case, &bars, 0)) {
+            for (t, want) in want.iter().enumerate() {
+                let got = values.get(name).expect("an output")[[0, t]];
+                // The crate's ATR of nothing is a rounding error in some bars, ours is 0.
+                assert!(
+                    got.is_nan() == want.is_nan() && (got.is_nan() || (got - want).abs() < 1e-9),
+                    "{name} {t}: {got}, not {want}"
+                );
+            }
+        }
+    }
+}
+
+/// One series of more bars than one dispatch of a software adapter can loop over, in chunks and in parts.
+#[test]
+fn long_series_are_walked_to_their_end() {
+    let bars = walk(1, 300_001, 100.0, 1e-3);
+    let cases: Vec<Case> = cases(None)
+        .into_iter()
+        .filter(|case| {
+            ["Rsi", "Macd", "Bbands", "Obv", "Stochf"].iter().any(|name| case.name.starts_with(name))
+        })
+        .collect();
+    check(&bars, &cases, 1e-3);
+    let long: Vec<Case> = cases_with(40_000)
+        .into_iter()
+        .filter(|case| ["Rsi", "Sma", "Donchian"].iter().any(|name| case.name.starts_with(name)))
+        .collect();
+    check(&bars, &long, 1e-3);
+}
+
+fn cases_with(period: u32) -> Vec<Case> {
+    cases(Some(Periods { period, second: 3, third: 3 }))
+}
+
+fn same(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> bool {
+    a.dim() == b.dim()
+        && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()))
+}
+
+#[test]
+fn live_bars_give_the_bits_of_the_batch() {
+    let gpu = gpu();
+    let mut bars = walk(5, 230, 100.0, 0.01);
+    bars.close[[1, 60]] = f64::NAN;
+    bars.volume[[2, 61]] = f64::NAN;
+    for cases in [cases(None), cases_with(40)] {
+        let indicators = all(&gpu, &cases);
+        let whole = batch(&gpu, &indicators, &bars);
+        let mut live = indicators.live(5).expect("a live form");
+        for round in 0..2 {
+            let mut first = 0;
+            for step in [1, 1, 7, 64, 65, 3].into_iter().chain(std::iter::repeat_n(1, 89)) {
+                let cut = |values: &Array2<f64>| values.slice(s![.., first..first + step]).to_owned();
+                let [high, low, close, volume] = [&bars.high, &bars.low, &bars.close, &bars.volume].map(cut);
+                let values =
+                    live.push(high.view(), low.view(), close.view(), Some(volume.view())).expect("a push");
+                for name in whole.names() {
+                    let want =
+                        whole.get(name).expect("an output").slice(s![.., first..first + step]).to_owned();
+                    let got = values.get(name).expect("an output");
+                    assert!(same(got, want.view()), "round {round}, {name}, bar {first}: {got}, not {want}");
+                }
+                first += step;
+            }
+            assert_eq!(first, 230);
+            live.reset();
+        }
+    }
+}
+
+#[test]
+fn live_and_chunks_differ_below_the_digits_of_f32() {
+    let gpu = gpu();
+    let bars = walk(1, 6000, 100.0, 0.01);
+    let indicators = Indicators::classic(&gpu);
+    let whole = batch(&gpu, &indicators, &bars);
+    let mut live = indicators.live(1).expect("a live form");
+    let values = live.push(bars.high.view(), bars.low.view(), bars.close.view(), None).expect("a push");
+    for name in whole.names() {
+        let (a, b) = (whole.get(name).expect("an output"), values.get(name).expect("an output"));
+        let own: Vec<f64> =
+            b.iter().zip(&bars.close).map(|(x, c)| if is_price(name) { x - c } else { *x }).collect();
+        let worst =
+            a.iter().zip(b).filter(|(a, _)| !a.is_nan()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(worst <= 1e-6 * deviation(&own), "{name}: {worst:e} of {:e}", deviation(&own));
+        assert_eq!(a.iter().filter(|x| x.is_nan()).count(), b.iter().filter(|x| x.is_nan()).count());
+    }
+}
+
+#[test]
+fn a_grid_of_parameters_is_one_dispatch_and_equals_its_members() {
+    let gpu = gpu();
+    let bars = walk(3, 500, 100.0, 0.01);
+    let series = upload(&gpu, &bars);
+    let rsi = (2..=65).map(|period| Rsi { period });
+    let bands = [5, 40, 120].map(|period| Bbands { period, ..Bbands::default() });
+    let panel = Indicators::new(&gpu)
+        .grid(rsi.clone())
+        .grid(bands.clone())
+        .grid([10, 40].map(|period| Vwap { period }))
+        .panel(&series)
+        .expect("a panel");
+    assert_eq!(panel.commands().len(), 3, "one for each indicator");
+    Recorder::new(&gpu).run(&panel.commands()).expect("a submission");
+    let grid = panel.read(&gpu).expect("values");
+    assert_eq!(grid.grid("rsi").expect("rsi").dim(), (64, 3, 500));
+    let close = |name: &str, n: usize, one: &Values| {
+        let (a, b) = (grid.grid(name).expect("a grid"), one.get(name).expect("an output"));
+        let worst = a
+            .index_axis(ndarray::Axis(0), n)
+            .iter()
+            .zip(b)
+            .map(|(a, b)| if a.is_nan() && b.is_nan() { 0.0 } else { (a - b).abs() })
+            .fold(0.0, |worst: f64, error| if error.is_nan() { f64::INFINITY } else { worst.max(error) });
+        assert!(worst < 1e-4, "{name} {n}: {worst:e}");
+    };
+    for (n, rsi) in rsi.enumerate().step_by(21) {
+        close("rsi", n, &batch(&gpu, &Indicators::new(&gpu).with(rsi), &bars));
+    }
+    for (n, bands) in bands.into_iter().enumerate() {
+        let one = batch(&gpu, &Indicators::new(&gpu).with(bands), &bars);
+        ["bb_upper", "bb_middle", "bb_lower"].iter().for_each(|name| close(name, n, &one));
+    }
+}
+
+#[test]
+fn every_series_may_have_parameters_of_its_own() {
+    let gpu = gpu();
+    let bars = walk(3, 200, 100.0, 0.01);
+    let periods = [3, 30, 60];
+    let each = Indicators::new(&gpu).each_series(periods.map(|period| Sma { period }));
+    let values = batch(&gpu, &each, &bars);
+    let got = values.get("sma").expect("sma");
+    for (s, period) in periods.into_iter().enumerate() {
+        for t in 0..200 {
+            if t + 1 < period as usize {
+                assert!(got[[s, t]].is_nan());
+                continue;
+            }
+            let want = bars.close.slice(s![s, t + 1 - period as usize..=t]).mean().expect("a mean");
+            assert!((got[[s, t]] - want).abs() < 1e-5, "{s} {t}: {} not {want}", got[[s, t]]);
+        }
+    }
+    let error = each.panel(&upload(&gpu, &walk(2, 50, 1.0, 0.01))).unwrap_err().to_string();
+    assert!(error.contains("2, one for each") && error.contains('3'), "{error}");
+}
+
+#[test]
+fn f16_outputs_are_the_f32_outputs_rounded() {
+    let gpu = gpu();
+    let bars = walk(2, 301, 100.0, 0.01);
+    let wide = batch(&gpu, &Indicators::classic(&gpu), &bars);
+    let series = upload(&gpu, &bars);
+    let panel = Indicators::classic(&gpu).half().panel(&series).expect("a panel");
+    Recorder::new(&gpu).run(&panel.commands()).expect("a submission");
+    for name in wide.names() {
+        let got: Vec<f16> = gpu.read(panel.buffer(name).expect("a buffer")).expect("values");
+        assert_eq!(got.len(), 2 * series.stride() as usize);
+        for ((s, t), want) in wide.get(name).expect("an output").indexed_iter() {
+            let want = if is_price(name) { want - bars.close[[s, t]] } else { *want };
+            let got = f64::from(got[s * series.stride() as usize + t]);
+            // Half a last digit, and what the way through f64 prices costs.
+            let allowed = want.abs() * 2f64.powi(-11) + 1e-6;
+            assert!(
+                got.is_nan() == want.is_nan() && (got.is_nan() || (got - want).abs() <= allowed),
+                "{name}: {got}, {want}"
+            );
+        }
+    }
+    assert!(panel.bytes() < Indicators::classic(&gpu).panel(&series).expect("a panel").bytes() * 6 / 10);
+}
+
+#[test]
+fn outputs_go_where_the_caller_says() {
+    let gpu = gpu();
+    let bars = walk(2, 50, 100.0, 0.01);
+    let series = upload(&gpu, &bars);
+    let own = gpu.upload("mine", &vec![7f32; 2 * 52]).expect("a buffer");
+    let indicators = Indicators::new(&gpu)
+        .with(Rsi::default())
+        .with(Macd::default())
+        .with(Sma { period: 3 })
+        .named("fast");
+    let panel = indicators.panel_into(&series, &[("rsi", &own), ("fast", &own.clone())]);
+    assert!(panel.is_err() || panel.is_ok(), "two outputs in one buffer are the driver's to refuse");
+    let panel = indicators.panel_into(&series, &[("rsi", &own)]).expect("a panel");
+    assert_eq!(panel.names().collect::<Vec<_>>(), ["rsi", "macd", "macd_signal", "macd_hist", "fast"]);
+    Recorder::new(&gpu).run(&panel.commands()).expect("a submission");
+    let rsi: Vec<f32> = gpu.read(&own).expect("values");
+    assert!(rsi[13].is_nan() && (0.0..=100.0).contains(&rsi[14]) && (0.0..=100.0).contains(&rsi[52 + 49]));
+    let small = gpu.upload("small", &[0f32; 50]).expect("a buffer");
+    let error = indicators.panel_into(&series, &[("rsi", &small)]).unwrap_err().to_string();
+    assert!(error.contains("rsi") && error.contains("416"), "{error}");
+    let error = indicators.panel_into(&series, &[("sma", &own)]).unwrap_err().to_string();
+    assert!(error.contains("sma") && error.contains("fast"), "{error}");
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let gpu = gpu();
+    let bars = walk(1, 50, 100.0, 0.01);
+    let [high, low, close] = [&bars.high, &bars.low, &bars.close].map(|x| x.view());
+    let series = Series::upload(&gpu, high, low, close).expect("an upload");
+    let fails = |indicators: Indicators, parts: [&str; 2]| {
+        let error = indicators.panel(&series).unwrap_err().to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        // The live form learns of missing volumes with its first bar.
+        assert!(error.contains("volume") || indicators.live(1).is_err(), "live takes it: {error}");
+    };
+    let new = || Indicators::new(&gpu);
+    fails(new(), ["indicators", "at least one, got 0"]);
+    fails(new().with(Rsi { period: 1 }), ["rsi.period", "2 to 100000"]);
+    fails(new().with(Macd { fast: 26, ..Macd::default() }), ["macd.fast", "below macd.slow, 26"]);
+    fails(
+        new().with(Bbands { deviations_up: f64::NAN, ..Bbands::default() }),
+        ["bbands.deviations_up", "above 0"],
+    );
+    fails(new().with(Sma { period: 5 }).with(Sma { period: 9 }), ["sma", "`named`"]);
+    fails(new().with(Obv::default()), ["volume", "without it"]);
+    fails(new().grid(Vec::<Rsi>::new()), ["no parameters", "at least one"]);
+    let mut live = new().with(Rsi::default()).live(2).expect("a live form");
+    let error = live.push(high, low, close, None).unwrap_err().to_string();
+    assert!(error.contains("high prices") && error.contains("(2, 50)"), "{error}");
+}
+
+#[test]
+fn the_classic_six_are_one_dispatch_and_repeat_to_the_last_bit() {
+    let gpu = gpu();
+    let bars = walk(9, 777, 100.0, 0.01);
+    let series = upload(&gpu, &bars);
+    let panel = Indicators::classic(&gpu).panel(&series).expect("a panel");
+    assert_eq!(panel.commands().len(), 1);
+    assert_eq!(panel.names().count(), 11);
+    assert_eq!(Indicators::classic(&gpu).warm_up().expect("parameters"), 33);
+    let mut recorder = Recorder::new(&gpu);
+    recorder.run(&panel.commands()).expect("a submission");
+    let first = panel.read(&gpu).expect("values");
+    recorder.run(&panel.commands()).expect("a submission");
+    let second = panel.read(&gpu).expect("values");
+    assert!(first.names().all(|name| same(first.get(name).unwrap(), second.get(name).unwrap())));
+}
+
+/// Nothing may know of later bars, in no bit.
+#[test]
+fn later_bars_leave_earlier_values_as_they_are() {
+    let gpu = gpu();
+    let mut bars = walk(2, 200, 100.0, 0.01);
+    let indicators = all(&gpu, &cases(None));
+    let before = batch(&gpu, &indicators, &bars);
+    bars.close.slice_mut(s![.., 120..]).fill(1e6);
+    bars.high.slice_mut(s![.., 120..]).fill(2e6);
+    bars.volume.slice_mut(s![.., 120..]).fill(1e12);
+    let after = batch(&gpu, &indicators, &bars);
+    for name in before.names() {
+        let [a, b] = [&before, &after].map(|values| values.get(name).expect("an output"));
+        assert!(same(a.slice(s![.., ..120]), b.slice(s![.., ..120])), "{name}");
+        assert!(!same(a, b), "{name} sees nothing");
     }
 }

@@ -6,7 +6,7 @@ use ndarray::Array2;
 use phalanx::env::ledger::Ledger;
 use phalanx::env::{Attached, Environment, Episodes, Seat, Trading, TradingSettings};
 use phalanx::gpu::{Gpu, Recorder};
-use phalanx::indicators::{Indicators, Parameters, Series};
+use phalanx::indicators::{Indicators, Series};
 use phalanx::mappo::Config;
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
 use phalanx::nn::{Layout, Shape, Sharing};
@@ -189,17 +189,18 @@ fn features_are_what_their_names_say() {
     let market = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Given(raw)).unwrap();
     let got: Vec<f32> = gpu.read(market.buffer()).unwrap();
     let series = Series::upload(&gpu, candles.high.view(), candles.low.view(), candles.close.view()).unwrap();
-    let panel = Indicators::new(&gpu, Parameters::default()).unwrap().panel(&series).unwrap();
+    let panel = Indicators::classic(&gpu).panel(&series).unwrap();
     Recorder::new(&gpu).run(&panel.commands()).unwrap();
     let values = panel.read(&gpu).unwrap();
     let volume = candles.volume.as_ref().unwrap();
+    let value = |name: &str, at: [usize; 2]| values.get(name).unwrap()[at];
     for i in 0..2 {
         for bar in market.first_bar()..candles.bars() {
             let at = [i, bar];
             let back = |by: usize| candles.close[at] / candles.close[[i, bar - by]] - 1.0;
             let (low, close) = (candles.low[at], candles.close[at]);
             let range = candles.high[at] - low;
-            let (upper, lower) = (values.bb_upper[at], values.bb_lower[at]);
+            let (upper, lower) = (value("bb_upper", at), value("bb_lower", at));
             let mean_volume = (bar - 19..=bar).map(|b| volume[[i, b]]).sum::<f64>() / 20.0;
             let expected = [
                 back(1),
@@ -208,15 +209,15 @@ fn features_are_what_their_names_say() {
                 candles.open[at] / candles.close[[i, bar - 1]] - 1.0,
                 range / close,
                 (close - low) / range - 0.5,
-                values.rsi[at] / 100.0 - 0.5,
-                values.macd[at] / close,
-                values.macd_hist[at] / close,
+                value("rsi", at) / 100.0 - 0.5,
+                value("macd", at) / close,
+                value("macd_hist", at) / close,
                 (close - lower) / (upper - lower) - 0.5,
-                (upper - lower) / values.bb_middle[at],
-                values.atr[at] / close,
-                values.mom[at] / close,
-                values.stoch_k[at] / 100.0 - 0.5,
-                values.stoch_d[at] / 100.0 - 0.5,
+                (upper - lower) / value("bb_middle", at),
+                value("atr", at) / close,
+                value("mom", at) / close,
+                value("stoch_k", at) / 100.0 - 0.5,
+                value("stoch_d", at) / 100.0 - 0.5,
                 volume[at] / mean_volume - 1.0,
             ];
             for (f, expected) in expected.iter().enumerate() {

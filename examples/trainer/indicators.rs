@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use phalanx::files::write_atomically;
 use phalanx::gpu::{Gpu, Recorder};
-use phalanx::indicators::{Indicators, Parameters, Series, Values};
+use phalanx::indicators::{Indicator, Indicators, Input, NAMES, Series, Unit, Values, parse};
 use phalanx::market::{Candles, Clock};
 
 use crate::IndicatorsArgs;
@@ -13,8 +13,13 @@ use crate::IndicatorsArgs;
 pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     let candles = Candles::load(&args.data, args.gaps)?;
     let gpu = open()?;
-    let series = Series::upload(&gpu, candles.high.view(), candles.low.view(), candles.close.view())?;
-    let panel = Indicators::new(&gpu, Parameters::default())?.panel(&series)?;
+    let prices = [&candles.high, &candles.low, &candles.close].map(|prices| prices.view());
+    let [high, low, close] = prices;
+    let series = match &candles.volume {
+        Some(volume) => Series::with_volume(&gpu, high, low, close, volume.view())?,
+        None => Series::upload(&gpu, high, low, close)?,
+    };
+    let panel = chosen(&gpu, &args.indicators, candles.volume.is_some())?.panel(&series)?;
     Recorder::new(&gpu).run(&panel.commands())?;
     let clock = Clock::of(&candles.timestamps);
     let timestamps: Vec<String> = candles.timestamps.iter().map(|timestamp| clock.show(*timestamp)).collect();
@@ -23,24 +28,52 @@ pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>
     Ok(())
 }
 
+/// The indicators asked for; all that the candles suffice for if none is.
+fn chosen(gpu: &Gpu, wanted: &[String], volume: bool) -> Result<Indicators> {
+    let mut indicators = Indicators::new(gpu);
+    for text in wanted {
+        // A name before the first `=`, unless that belongs to a parameter.
+        let (name, indicator) = match text.split_once('=') {
+            Some((name, rest)) if !name.contains(':') => (Some(name.trim()), rest),
+            _ => (None, text.as_str()),
+        };
+        indicators = indicators.with(parse(indicator)?);
+        if let Some(name) = name {
+            indicators = indicators.named(name);
+        }
+    }
+    if wanted.is_empty() {
+        for name in NAMES {
+            let indicator = parse(name)?;
+            if volume || indicator.spec()?.input != Input::Trades {
+                indicators = indicators.with(indicator);
+            }
+        }
+    }
+    Ok(indicators)
+}
+
 /// Writes a row per candle: by timestamp, as given, then by symbol. A field is empty where there is no value yet. The
 /// file appears whole or not at all.
 pub fn write_csv(out: &Path, symbols: &[String], timestamps: &[String], values: &Values) -> Result<()> {
-    let columns = values.columns();
-    for (name, column) in &columns {
+    let columns: Vec<_> = values
+        .names()
+        .filter_map(|name| Some((name, values.unit(name)? == Unit::Price, values.get(name)?)))
+        .collect();
+    for (name, _, column) in &columns {
         let expected = (symbols.len(), timestamps.len());
         ensure!(column.dim() == expected, "{name}: {:?} values for {expected:?} candles", column.dim());
     }
     let mut order: Vec<usize> = (0..symbols.len()).collect();
     order.sort_by_key(|&instrument| &symbols[instrument]);
     let mut csv = csv::Writer::from_writer(Vec::new());
-    csv.write_record(["timestamp", "symbol"].into_iter().chain(columns.iter().map(|(name, _)| *name)))?;
+    csv.write_record(["timestamp", "symbol"].into_iter().chain(columns.iter().map(|(name, ..)| *name)))?;
     for (bar, timestamp) in timestamps.iter().enumerate() {
         for &instrument in &order {
             csv.write_field(timestamp)?;
             csv.write_field(&symbols[instrument])?;
-            for (name, column) in &columns {
-                csv.write_field(field(column[[instrument, bar]], name.starts_with("bb_")))?;
+            for (_, price, column) in &columns {
+                csv.write_field(field(column[[instrument, bar]], *price))?;
             }
             csv.write_record(None::<&[u8]>)?;
         }
@@ -79,7 +112,7 @@ mod tests {
         let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
         let views = [&candles.high, &candles.low, &candles.close].map(|prices| prices.view());
         let series = Series::upload(&gpu, views[0], views[1], views[2]).unwrap();
-        let panel = Indicators::new(&gpu, Parameters::default()).unwrap().panel(&series).unwrap();
+        let panel = Indicators::classic(&gpu).panel(&series).unwrap();
         Recorder::new(&gpu).run(&panel.commands()).unwrap();
         let values = panel.read(&gpu).unwrap();
         (candles, values)
@@ -104,11 +137,11 @@ mod tests {
         for (i, row) in rows.iter().enumerate() {
             let (bar, instrument) = (i / candles.symbols.len(), i % candles.symbols.len());
             assert_eq!((&row[0], &row[1]), (&*timestamps[bar], &*candles.symbols[instrument]));
-            for ((name, column), text) in values.columns().iter().zip(row.iter().skip(2)) {
-                let value = column[[instrument, bar]];
+            for (name, text) in values.names().zip(row.iter().skip(2)) {
+                let value = values.get(name).unwrap()[[instrument, bar]];
                 if value.is_nan() {
                     assert_eq!(text, "", "{name}, row {i}");
-                } else if name.starts_with("bb_") {
+                } else if values.unit(name) == Some(Unit::Price) {
                     let got: f64 = text.parse().unwrap();
                     assert!((got - value).abs() <= 1e-11 * value.abs(), "{name}, row {i}: {text}");
                 } else {
@@ -130,6 +163,19 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         let starts: Vec<_> = text.lines().skip(1).take(5).map(|line| line.trim_end_matches(',')).collect();
         assert_eq!(starts, ["0,A", "0,C", "0,D", "0,\"b,c\"", "1,A"]);
+    }
+
+    #[test]
+    fn indicators_may_be_chosen_and_named() {
+        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+        let warm_up = |wanted: &[&str]| {
+            let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+            chosen(&gpu, &wanted, false)?.warm_up().map_err(anyhow::Error::from)
+        };
+        assert_eq!(warm_up(&["sma:period=10", "slow=sma:period=50"]).unwrap(), 49);
+        assert_eq!(warm_up(&[]).unwrap(), 33);
+        assert!(warm_up(&["sma", "sma:period=9"]).unwrap_err().to_string().contains("named"));
+        assert!(warm_up(&["sna"]).unwrap_err().to_string().contains("there is no indicator `sna`"));
     }
 
     #[test]

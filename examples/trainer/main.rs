@@ -92,6 +92,10 @@ struct IndicatorsArgs {
     /// CSV file to write.
     #[arg(long)]
     out: PathBuf,
+    /// An indicator, for instance rsi, sma:period=10 or fast=sma:period=10, where fast is the name of its column; may be
+    /// given several times. Without any: all of them, with their usual parameters.
+    #[arg(long = "indicator", value_name = "[NAME=]INDICATOR[:PARAMETER=VALUE,..]")]
+    indicators: Vec<String>,
     /// What to do when instruments lack bars that others have: reject, drop or forward-fill.
     #[arg(long, value_name = "POLICY", default_value_t)]
     gaps: GapPolicy,

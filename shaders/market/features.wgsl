@@ -7,12 +7,11 @@ struct Features {
     instruments: u32,
     // Features computed here, and columns of the caller copied behind them.
     extra: u32,
-    pad0: u32,
+    // Values from one row of a source to the next.
+    stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Features;
-// Sections of [instrument][bar]: open, high, low, close (relative to the base), volume, the indicators in the order of
-// SECTIONS on the host, then the caller's columns.
 // Sections of [instrument][bar], in the order of the constants, then the caller's columns.
 @group(0) @binding(1) var<storage, read> sources: array<f32>;
 @group(0) @binding(2) var<storage, read_write> data: array<f32>;
@@ -22,16 +21,19 @@ const GAP: u32 = 0u;
 // Close.
 const PRICE: u32 = 1u;
 const VOLUME: u32 = 2u;
-// Relative prices, each with what its rounding left out.
-const HIGH: u32 = 3u;
-const LOW: u32 = 5u;
-const CLOSE: u32 = 7u;
-const RSI: u32 = 9u;
-const MACD: u32 = 10u;
-const MACD_HIST: u32 = 11u;
-// Bollinger: middle less close, and half the distance of the bands.
-const BB_OFFSET: u32 = 12u;
-const BB_WIDTH: u32 = 13u;
+// Close less the close 1, 5 and 20 bars before, high less low, close less low.
+const MOVE_1: u32 = 3u;
+const MOVE_5: u32 = 4u;
+const MOVE_20: u32 = 5u;
+const RANGE: u32 = 6u;
+const ABOVE_LOW: u32 = 7u;
+const RSI: u32 = 8u;
+const MACD: u32 = 9u;
+const MACD_HIST: u32 = 10u;
+// Bands less the close.
+const BB_UPPER: u32 = 11u;
+const BB_MIDDLE: u32 = 12u;
+const BB_LOWER: u32 = 13u;
 const ATR: u32 = 14u;
 const MOM: u32 = 15u;
 const STOCH_K: u32 = 16u;
@@ -40,20 +42,14 @@ const SECTIONS: u32 = 18u;
 const OWN: u32 = 16u;
 
 fn source(section: u32, instrument: u32, bar: u32) -> f32 {
-    return sources[(section * p.instruments + instrument) * p.bars + bar];
+    return sources[(section * p.instruments + instrument) * p.stride + bar];
 }
 
-// Difference of two relative prices, right wherever the price level is.
-fn difference(section: u32, bar: u32, other_section: u32, other_bar: u32, i: u32) -> f32 {
-    let heads = source(section, i, bar) - source(other_section, i, other_bar);
-    return heads + (source(section + 1u, i, bar) - source(other_section + 1u, i, other_bar));
-}
-
-fn past_return(instrument: u32, bar: u32, back: u32) -> f32 {
+fn past_return(section: u32, instrument: u32, bar: u32, back: u32) -> f32 {
     if (bar < back) {
         return 0.0;
     }
-    return difference(CLOSE, bar, CLOSE, bar - back, instrument) / source(PRICE, instrument, bar - back);
+    return source(section, instrument, bar) / source(PRICE, instrument, bar - back);
 }
 
 fn share(part: f32, whole: f32) -> f32 {
@@ -69,13 +65,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let at = (bar * p.instruments + i) * (OWN + p.extra);
     let price = source(PRICE, i, bar);
-    let range = difference(HIGH, bar, LOW, bar, i);
+    let range = source(RANGE, i, bar);
     var gap = 0.0;
     if (bar > 0u) {
         gap = source(GAP, i, bar) / source(PRICE, i, bar - 1u);
     }
-    let width = source(BB_WIDTH, i, bar);
-    let offset = source(BB_OFFSET, i, bar);
+    let lower = source(BB_LOWER, i, bar);
+    let width = source(BB_UPPER, i, bar) - lower;
     let window = min(bar + 1u, 20u);
     var volume = 0.0;
     for (var back = 0u; back < window; back++) {
@@ -83,17 +79,17 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     volume /= f32(window);
 
-    data[at] = past_return(i, bar, 1u);
-    data[at + 1u] = past_return(i, bar, 5u);
-    data[at + 2u] = past_return(i, bar, 20u);
+    data[at] = past_return(MOVE_1, i, bar, 1u);
+    data[at + 1u] = past_return(MOVE_5, i, bar, 5u);
+    data[at + 2u] = past_return(MOVE_20, i, bar, 20u);
     data[at + 3u] = gap;
     data[at + 4u] = range / price;
-    data[at + 5u] = share(difference(CLOSE, bar, LOW, bar, i), range) - 0.5;
+    data[at + 5u] = share(source(ABOVE_LOW, i, bar), range) - 0.5;
     data[at + 6u] = source(RSI, i, bar) / 100.0 - 0.5;
     data[at + 7u] = source(MACD, i, bar) / price;
     data[at + 8u] = source(MACD_HIST, i, bar) / price;
-    data[at + 9u] = share(width - offset, 2.0 * width) - 0.5;
-    data[at + 10u] = 2.0 * width / (price + offset);
+    data[at + 9u] = share(-lower, width) - 0.5;
+    data[at + 10u] = width / (price + source(BB_MIDDLE, i, bar));
     data[at + 11u] = source(ATR, i, bar) / price;
     data[at + 12u] = source(MOM, i, bar) / price;
     data[at + 13u] = source(STOCH_K, i, bar) / 100.0 - 0.5;

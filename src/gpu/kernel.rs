@@ -16,6 +16,8 @@ pub enum Access {
     Read,
     /// A storage buffer that is written.
     Write,
+    /// A two-dimensional texture of f32 that is read without a sampler.
+    Texture,
 }
 
 /// A compute pipeline with the decisions it was compiled for.
@@ -49,28 +51,35 @@ impl Kernel {
         table: usize,
     ) -> Result<Self> {
         let source = compose(shader, &variant)?;
+        let access: Vec<_> = (0..).zip(access.iter().copied()).collect();
+        let table = access.iter().any(|(_, access)| *access == Access::Table).then_some(table as u64);
+        Ok(Self { table, ..Self::from_source(gpu, shader.name, source, variant, &access)? })
+    }
+
+    /// Compiles WGSL (entry point `main`) with accesses at the given `@binding` numbers.
+    ///
+    /// # Errors
+    /// [`Error::Shader`], [`Error::Gpu`].
+    pub(crate) fn from_source(
+        gpu: &Gpu,
+        name: &'static str,
+        source: String,
+        variant: Variant,
+        access: &[(u32, Access)],
+    ) -> Result<Self> {
         let entries: Vec<_> = access
             .iter()
-            .enumerate()
             .map(|(binding, access)| wgpu::BindGroupLayoutEntry {
-                binding: binding as u32,
+                binding: *binding,
                 visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: match access {
-                        Access::Uniform | Access::Table => wgpu::BufferBindingType::Uniform,
-                        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
-                        Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
-                    },
-                    has_dynamic_offset: *access == Access::Table,
-                    min_binding_size: None,
-                },
+                ty: binding_type(*access),
                 count: None,
             })
             .collect();
-        let compiled = gpu.guard(&format!("compiling `{}`", shader.name), || {
+        let compiled = gpu.guard(&format!("compiling `{name}`"), || {
             let device = gpu.device();
             let description = wgpu::ShaderModuleDescriptor {
-                label: Some(shader.name),
+                label: Some(name),
                 source: wgpu::ShaderSource::Wgsl(source.into()),
             };
             let module = if gpu.checked() {
@@ -83,16 +92,16 @@ impl Kernel {
                 }
             };
             let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: Some(shader.name),
+                label: Some(name),
                 entries: &entries,
             });
             let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: Some(shader.name),
+                label: Some(name),
                 bind_group_layouts: &[Some(&layout)],
                 immediate_size: 0,
             });
             let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(shader.name),
+                label: Some(name),
                 layout: Some(&pipeline_layout),
                 module: &module,
                 entry_point: Some("main"),
@@ -105,16 +114,16 @@ impl Kernel {
             (pipeline, layout)
         });
         let (pipeline, layout) = compiled.map_err(|error| match error {
-            Error::Gpu { reason, .. } => Error::Shader { shader: shader.name.into(), reason },
+            Error::Gpu { reason, .. } => Error::Shader { shader: name.into(), reason },
             other => other,
         })?;
         Ok(Self {
-            name: shader.name,
+            name,
             variant,
             pipeline: Arc::new(pipeline),
             layout: Arc::new(layout),
             bindings: access.len(),
-            table: access.contains(&Access::Table).then_some(table as u64),
+            table: None,
         })
     }
 
@@ -141,8 +150,24 @@ impl Kernel {
                     }),
                     None => buffer.as_entire_binding(),
                 };
-                wgpu::BindGroupEntry { binding: binding as u32, resource }
+                (binding as u32, resource)
             })
+            .collect();
+        self.bind_at(gpu, entries)
+    }
+
+    /// Binds resources at the given `@binding` numbers.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if one is missing or cannot be bound that way.
+    pub(crate) fn bind_at(
+        &self,
+        gpu: &Gpu,
+        resources: Vec<(u32, wgpu::BindingResource<'_>)>,
+    ) -> Result<BindGroup> {
+        let entries: Vec<_> = resources
+            .into_iter()
+            .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
             .collect();
         let group = gpu.guard(&format!("binding the buffers of `{}`", self.name), || {
             gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
@@ -153,4 +178,21 @@ impl Kernel {
         })?;
         Ok(BindGroup(Arc::new(group)))
     }
+}
+
+fn binding_type(access: Access) -> wgpu::BindingType {
+    let ty = match access {
+        Access::Texture => {
+            return wgpu::BindingType::Texture {
+                sample_type: wgpu::TextureSampleType::Float { filterable: false },
+                view_dimension: wgpu::TextureViewDimension::D2,
+                multisampled: false,
+            };
+        }
+        Access::Uniform | Access::Table => wgpu::BufferBindingType::Uniform,
+        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+        Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
+    };
+    let has_dynamic_offset = access == Access::Table;
+    wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None }
 }

@@ -15,7 +15,7 @@ pub use context::{Gpu, GpuOptions};
 pub use kernel::{Access, BindGroup, Kernel};
 pub use profiler::{Profiler, Timing};
 pub use recorder::{Command, Counts, Readback, Recorder, Recording};
-pub use shader::{Shader, compose};
+pub use shader::{Shader, compose, compose_with};
 pub use variant::{Class, Constant, GROUPS_IN_A_ROW, Variant, in_rows};
 
 /// Rounds `value` up to a multiple of `step` (`step > 0`).

@@ -22,6 +22,7 @@ const LIBRARY: &[Shader] = &[
     Shader { name: "lib/numeric", source: include_str!("../../shaders/lib/numeric.wgsl") },
     Shader { name: "lib/random", source: include_str!("../../shaders/lib/random.wgsl") },
     Shader { name: "lib/network", source: include_str!("../../shaders/lib/network.wgsl") },
+    Shader { name: "lib/bar", source: include_str!("../../shaders/lib/bar.wgsl") },
 ];
 
 fn module_path(name: &str) -> ModulePath {
@@ -33,7 +34,18 @@ fn module_path(name: &str) -> ModulePath {
 /// # Errors
 /// [`Error::Shader`] if an import or a condition does not resolve.
 pub fn compose(shader: &Shader, variant: &Variant) -> Result<String> {
+    compose_with(shader, &[], variant)
+}
+
+/// The same with further modules: paths without ending, and sources.
+///
+/// # Errors
+/// [`Error::Shader`] if an import or a condition does not resolve.
+pub fn compose_with(shader: &Shader, modules: &[(String, String)], variant: &Variant) -> Result<String> {
     let mut resolver = VirtualResolver::new();
+    for (path, source) in modules {
+        resolver.add_module(module_path(path), Cow::Borrowed(source.as_str()));
+    }
     for module in LIBRARY {
         resolver.add_module(module_path(module.name), Cow::Borrowed(module.source));
     }

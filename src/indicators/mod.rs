@@ -1,60 +1,217 @@
-//! Technical indicators, for many instruments at once: RSI, MACD, Bollinger bands, ATR, momentum and stochastic.
-//!
-//! Conventions are those of TA-Lib 0.8 with an unstable period of 0: positions are 0-based and everything before an
-//! indicator's first valid bar is NaN. Degenerate cases follow the `ta-lib` crate: on flat prices the RSI is 50 and
-//! %K is 0. A NaN price makes those outputs NaN that have seen it, and no others: the windowed indicators recover
-//! when it has left their window, the recursive ones (RSI, MACD, ATR) start anew at the bar after it. A series too
-//! short for an indicator is NaN throughout.
-//!
-//! Precision: on daily candles of four shares over eight years every value agrees with TA-Lib's f64 within 1e-4 of
-//! itself, without any allowance for values near zero. The largest difference is 1.3e-6 (lower Bollinger band), and
-//! 4.4e-6 (momentum) where the same shares are made to collapse to a ten-thousandth (`tests/indicators.rs`).
-
+//! Technical indicators, for many series at once.
+pub mod adx;
 pub mod atr;
-pub mod bollinger;
+pub mod bbands;
+pub mod cci;
+mod compose;
+pub mod donchian;
+pub mod ema;
+mod grid;
+mod group;
+mod indicator;
+pub mod keltner;
+mod live;
+pub mod log_return;
 pub mod macd;
-pub mod momentum;
+pub mod mfi;
+pub mod mom;
+pub mod obv;
 mod panel;
-mod parameters;
-#[cfg(test)]
-pub(crate) mod reference;
+pub mod realized_volatility;
+pub mod rma;
+pub mod roc;
 pub mod rsi;
 mod series;
-pub mod stochastic;
+pub mod sma;
+pub mod stochf;
+pub mod stochrsi;
+pub mod vwap;
+pub mod willr;
+pub mod wma;
+pub mod zscore;
 
-pub use panel::{Buffers, Indicators, Panel, Values};
-pub use parameters::Parameters;
+pub use adx::Adx;
+pub use atr::Atr;
+pub use bbands::Bbands;
+pub use cci::Cci;
+pub use compose::{Form, SHADER, Source};
+pub use donchian::Donchian;
+pub use ema::Ema;
+pub use indicator::{Average, Indicator, Input, Need, Output, Spec, Unit, Value, Window};
+pub use keltner::Keltner;
+pub use live::Live;
+pub use log_return::LogReturn;
+pub use macd::Macd;
+pub use mfi::Mfi;
+pub use mom::Mom;
+pub use obv::Obv;
+pub use panel::{Indicators, Panel, Values};
+pub use realized_volatility::RealizedVolatility;
+pub use rma::Rma;
+pub use roc::Roc;
+pub use rsi::Rsi;
 pub use series::Series;
+pub use sma::Sma;
+pub use stochf::Stochf;
+pub use stochrsi::Stochrsi;
+pub use vwap::Vwap;
+pub use willr::Willr;
+pub use wma::Wma;
+pub use zscore::Zscore;
 
-use crate::gpu::{Class, Shader, Variant};
+use crate::gpu::Class;
+use crate::{Error, Result};
 
-/// Every kernel of this family with every variant it is compiled in.
-#[must_use]
-pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
-    vec![
-        (rsi::SHADER, rsi::variant(class)),
-        (macd::SHADER, macd::variant(class)),
-        (bollinger::SHADER, bollinger::variant(class)),
-        (atr::SHADER, atr::variant(class)),
-        (momentum::SHADER, momentum::variant(class)),
-        (stochastic::SHADER, stochastic::variant(class)),
-    ]
+/// Declares the indicators once: the name of the shader, and the type.
+macro_rules! registry {
+    ($($name:literal => $kind:ty,)*) => {
+        /// One of each indicator, with its usual parameters.
+        #[must_use]
+        pub fn all() -> Vec<Box<dyn Indicator>> {
+            vec![$(Box::<$kind>::default()),*]
+        }
+
+        /// Names of all indicators, as [`parse`] takes them.
+        pub const NAMES: &[&str] = &[$($name),*];
+
+        fn from_json(name: &str, parameters: serde_json::Value) -> serde_json::Result<Option<Box<dyn Indicator>>> {
+            match name {
+                $($name => Ok(Some(Box::new(serde_json::from_value::<$kind>(parameters)?))),)*
+                _ => Ok(None),
+            }
+        }
+    };
+}
+
+registry! {
+    "rsi" => Rsi,
+    "macd" => Macd,
+    "bbands" => Bbands,
+    "atr" => Atr,
+    "mom" => Mom,
+    "stochf" => Stochf,
+    "sma" => Sma,
+    "ema" => Ema,
+    "wma" => Wma,
+    "rma" => Rma,
+    "roc" => Roc,
+    "log_return" => LogReturn,
+    "adx" => Adx,
+    "cci" => Cci,
+    "willr" => Willr,
+    "obv" => Obv,
+    "mfi" => Mfi,
+    "vwap" => Vwap,
+    "donchian" => Donchian,
+    "keltner" => Keltner,
+    "stochrsi" => Stochrsi,
+    "zscore" => Zscore,
+    "realized_volatility" => RealizedVolatility,
+}
+
+/// An indicator from text: its name, and those of its parameters that are not the usual ones, for instance `rsi`,
+/// `sma:period=10` or `macd:fast=8,slow=21`.
+///
+/// # Errors
+/// [`Error::Config`] naming the indicator or parameter that there is not, or a value that is none.
+pub fn parse(text: &str) -> Result<Box<dyn Indicator>> {
+    let (name, parameters) = text.split_once(':').unwrap_or((text, ""));
+    let name = name.trim();
+    let mut values = serde_json::Map::new();
+    for parameter in parameters.split(',').filter(|parameter| !parameter.trim().is_empty()) {
+        let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let number: serde_json::Number = serde_json::from_str(value.trim()).map_err(|_| {
+            Error::config(text, format!("`{}` is no parameter; write it as name=number", parameter.trim()))
+        })?;
+        values.insert(key.trim().into(), number.into());
+    }
+    let found = from_json(name, values.into()).map_err(|error| Error::config(text, error.to_string()))?;
+    found.ok_or_else(|| {
+        Error::config(text, format!("there is no indicator `{name}`; there are {}", NAMES.join(", ")))
+    })
+}
+
+/// The kernel of every indicator alone and of all together, in every form that is compiled for the adapters of a class:
+/// names and sources.
+///
+/// # Errors
+/// [`crate::Error::Shader`].
+pub fn sources(class: Class) -> Result<Vec<(String, Source)>> {
+    let specs = all().iter().map(|indicator| indicator.spec()).collect::<Result<Vec<_>>>()?;
+    let textures = class == Class::Software;
+    let batch = Form { class, textures, live: false, keep: false, table: false, half: false };
+    let forms = [
+        ("batch", batch),
+        ("in parts", Form { keep: true, ..batch }),
+        ("half", Form { half: true, ..batch }),
+        ("grid", Form { table: true, ..batch }),
+        ("live", Form { textures: false, live: true, keep: true, ..batch }),
+        ("live grid", Form { textures: false, live: true, keep: true, table: true, ..batch }),
+    ];
+    let mut all = Vec::new();
+    for (name, form) in forms {
+        for spec in &specs {
+            all.push((
+                format!("{} {name}", spec.shader.name),
+                compose::compose(std::slice::from_ref(spec), form)?,
+            ));
+        }
+        all.push((format!("{} {name}", SHADER.name), compose::compose(&specs, form)?));
+    }
+    Ok(all)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::compose;
 
     #[test]
-    fn every_variant_is_valid_wgsl() {
+    fn indicators_are_read_from_text() {
+        let same = |text: &str, indicator: &dyn Indicator| {
+            assert_eq!(parse(text).unwrap().spec().unwrap(), indicator.spec().unwrap(), "{text}");
+        };
+        same("rsi", &Rsi::default());
+        same(" sma: period = 10", &Sma { period: 10 });
+        same("macd:fast=8,slow=21", &Macd { fast: 8, slow: 21, ..Macd::default() });
+        same("bbands:deviations_up=2.5", &Bbands { deviations_up: 2.5, ..Bbands::default() });
+        same("obv", &Obv::default());
+        for (text, part) in [
+            ("rsj", "rsi, macd, bbands"),
+            ("rsi:periods=3", "periods"),
+            ("rsi:period=3.5", "3.5"),
+            ("rsi:period", "name=number"),
+            ("rsi:period=x", "name=number"),
+        ] {
+            let error = parse(text).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains(text), "{error}");
+        }
+        for name in NAMES {
+            assert_eq!(parse(name).unwrap().spec().unwrap().shader.name, format!("indicators/{name}"));
+        }
+    }
+
+    #[test]
+    fn every_form_is_valid_wgsl_and_its_state_is_as_large_as_declared() {
         for class in [Class::Hardware, Class::Software] {
-            for (shader, variant) in kernels(class) {
-                let source = compose(&shader, &variant).unwrap();
-                let module = naga::front::wgsl::parse_str(&source).unwrap();
+            for (name, source) in sources(class).unwrap() {
+                let module = naga::front::wgsl::parse_str(&source.text).unwrap_or_else(|error| {
+                    panic!("{name}: {}\n{}", error.emit_to_string(&source.text), source.text)
+                });
                 let flags = naga::valid::ValidationFlags::all();
-                let mut validator = naga::valid::Validator::new(flags, naga::valid::Capabilities::empty());
-                validator.validate(&module).unwrap_or_else(|error| panic!("{}: {error}", shader.name));
+                let mut validator =
+                    naga::valid::Validator::new(flags, naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+                validator
+                    .validate(&module)
+                    .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&source.text)));
+                let kept = module
+                    .types
+                    .iter()
+                    .find(|(_, kind)| kind.name.as_deref().is_some_and(|name| name.ends_with("Kept")));
+                if let Some((_, naga::Type { inner: naga::TypeInner::Struct { span, .. }, .. })) = kept {
+                    assert_eq!(*span, source.state * 4, "{name}");
+                } else {
+                    assert!(!source.variant.flags.contains(&"keep"), "{name}");
+                }
             }
         }
     }

@@ -1,322 +1,405 @@
-//! All indicators over one panel of instruments.
+//! Indicators over a panel of series: which, where to, and their values.
 
-use ndarray::Array2;
+use ndarray::{Array3, ArrayView2, ArrayView3, Axis, s};
 
-use super::{Parameters, Series, atr, bollinger, macd, momentum, rsi, stochastic};
-use crate::gpu::{Arena, Command, Gpu, Kernel, Plan};
+use super::compose::Form;
+use super::group::{Group, Kernels, Rows, Walk, grid};
+use super::indicator::{Indicator, Spec, Unit};
+use super::{Atr, Bbands, Live, Macd, Mom, Rsi, Series, Stochf};
+use crate::gpu::{Class, Command, Gpu};
 use crate::{Error, Result};
 
-/// The compiled kernels with their periods.
+/// A selection of indicators. They are computed together, each candle read once.
+///
+/// ```no_run
+/// use phalanx::gpu::{Gpu, GpuOptions, Recorder};
+/// use phalanx::indicators::{Indicators, Macd, Rsi, Series, Sma};
+///
+/// # fn main() -> phalanx::Result<()> {
+/// # let (high, low, close) = (ndarray::array![[2.0]], ndarray::array![[1.0]], ndarray::array![[1.5]]);
+/// let gpu = Gpu::open(&GpuOptions::default())?;
+/// let series = Series::upload(&gpu, high.view(), low.view(), close.view())?;
+/// let panel = Indicators::new(&gpu)
+///     .with(Rsi::default())
+///     .with(Macd { fast: 8, ..Macd::default() })
+///     .with(Sma { period: 10 })
+///     .named("fast")
+///     .grid((2..=64).map(|period| Rsi { period }))
+///     .named("rsi_by_period")
+///     .panel(&series)?;
+/// Recorder::new(&gpu).run(&panel.commands())?;
+/// let values = panel.read(&gpu)?;
+/// println!("{:?}", values.get("rsi"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Indicators {
     gpu: Gpu,
-    parameters: Parameters,
-    rsi: Kernel,
-    macd: Kernel,
-    bollinger: Kernel,
-    atr: Kernel,
-    momentum: Kernel,
-    stochastic: Kernel,
+    entries: Vec<Entry>,
+    half: bool,
+    failed: Option<(String, String)>,
+    kernels: Kernels,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    specs: Vec<Spec>,
+    rows: Rows,
+    name: Option<String>,
+}
+
+impl Entry {
+    /// Names of the outputs: their own; with a name for the indicator that name, before their own if there are several.
+    fn names(&self) -> Vec<String> {
+        let outputs = self.specs.first().map_or(&[][..], |spec| spec.outputs);
+        let name = |own: &str| match &self.name {
+            None => own.into(),
+            Some(name) if outputs.len() == 1 => name.clone(),
+            Some(name) => format!("{name}_{own}"),
+        };
+        outputs.iter().map(|output| name(output.name)).collect()
+    }
 }
 
 impl Indicators {
-    /// Checks the parameters and compiles the kernels.
-    ///
-    /// # Errors
-    /// [`Error::Config`] as [`Parameters::validate`], [`Error::Shader`], [`Error::Gpu`].
-    pub fn new(gpu: &Gpu, parameters: Parameters) -> Result<Self> {
-        parameters.validate()?;
-        Ok(Self {
-            gpu: gpu.clone(),
-            parameters,
-            rsi: rsi::kernel(gpu)?,
-            macd: macd::kernel(gpu)?,
-            bollinger: bollinger::kernel(gpu)?,
-            atr: atr::kernel(gpu)?,
-            momentum: momentum::kernel(gpu)?,
-            stochastic: stochastic::kernel(gpu)?,
-        })
+    /// No indicator yet.
+    pub fn new(gpu: &Gpu) -> Self {
+        Self { gpu: gpu.clone(), entries: Vec::new(), half: false, failed: None, kernels: Kernels::default() }
     }
 
-    /// The periods.
-    #[must_use]
-    pub fn parameters(&self) -> &Parameters {
-        &self.parameters
+    /// RSI, MACD, Bollinger bands, ATR, momentum and stochastic with their usual periods, as the trading features use
+    /// them.
+    pub fn classic(gpu: &Gpu) -> Self {
+        Self::new(gpu)
+            .with(Rsi::default())
+            .with(Macd::default())
+            .with(Bbands::default())
+            .with(Atr::default())
+            .with(Mom::default())
+            .with(Stochf::default())
     }
 
-    /// Output buffers for so many series of so many bars.
-    #[must_use]
-    pub fn plan(series: u32, bars: u32) -> Plan {
-        let mut plan = Plan::new();
-        for name in NAMES.iter().copied().chain(["bb_offset", "bb_width"]) {
-            plan.words(name, u64::from(series) * u64::from(bars));
+    /// Adds an indicator. Its outputs go by their own names, for instance `macd_signal`.
+    pub fn with(self, indicator: impl Indicator) -> Self {
+        self.push([indicator], Rows::Shared)
+    }
+
+    /// Adds an indicator with many combinations of its parameters, all computed for every series at once.
+    pub fn grid<I: Indicator>(self, combinations: impl IntoIterator<Item = I>) -> Self {
+        self.push(combinations, Rows::Combinations)
+    }
+
+    /// Adds an indicator with parameters of their own for each series.
+    pub fn each_series<I: Indicator>(self, parameters: impl IntoIterator<Item = I>) -> Self {
+        self.push(parameters, Rows::EachSeries)
+    }
+
+    /// Names the indicator added last: `name`, or `name_output` if it has several outputs.
+    pub fn named(mut self, name: &str) -> Self {
+        if let Some(entry) = self.entries.last_mut() {
+            entry.name = Some(name.into());
         }
-        plan
+        self
     }
 
-    /// Allocates the outputs for `series` and records the kernels. They run when the application replays
-    /// [`Panel::commands`].
+    /// Stores outputs in f16: half the memory, three digits. What exceeds 65504 becomes infinite.
+    pub fn half(mut self) -> Self {
+        self.half = true;
+        self
+    }
+
+    fn push<I: Indicator>(mut self, indicators: impl IntoIterator<Item = I>, rows: Rows) -> Self {
+        match indicators.into_iter().map(|indicator| indicator.spec()).collect::<Result<Vec<_>>>() {
+            Ok(specs) if specs.is_empty() => {
+                let reason = "no parameters to compute it with; at least one set of them is needed";
+                self.failed = self.failed.or(Some(("indicators".into(), reason.into())));
+            }
+            Ok(specs) => self.entries.push(Entry { specs, rows, name: None }),
+            // Reported when the panel is made, so that calls can be chained.
+            Err(Error::Config { key, reason }) => self.failed = self.failed.or(Some((key, reason))),
+            Err(error) => self.failed = self.failed.or(Some(("indicators".into(), error.to_string()))),
+        }
+        self
+    }
+
+    fn check(&self) -> Result<Vec<String>> {
+        if let Some((key, reason)) = &self.failed {
+            return Err(Error::config(key, reason));
+        }
+        let names: Vec<String> = self.entries.iter().flat_map(Entry::names).collect();
+        if names.is_empty() {
+            return Err(Error::shape("indicators", "at least one", 0));
+        }
+        if let Some((n, name)) = names.iter().enumerate().find(|(n, name)| names[..*n].contains(name)) {
+            let reason =
+                format!("outputs {n} and an earlier one have this name; tell them apart with `named`");
+            return Err(Error::config(name, reason));
+        }
+        Ok(names)
+    }
+
+    fn groups(&self, live: bool) -> Result<Vec<Group>> {
+        let mut groups: Vec<Group> = Vec::new();
+        for (member, entry) in self.entries.iter().enumerate() {
+            if entry.rows != Rows::Shared {
+                groups.push(Group::of_table(&entry.specs, entry.rows, member)?);
+                continue;
+            }
+            for spec in &entry.specs {
+                match groups.iter_mut().find(|group| group.takes(&self.gpu, spec, live)) {
+                    Some(group) => {
+                        group.specs.push(spec.clone());
+                        group.members.push(member);
+                    }
+                    None => groups.push(Group {
+                        specs: vec![spec.clone()],
+                        rows: Rows::Shared,
+                        table: Vec::new(),
+                        entry: 0,
+                        members: vec![member],
+                    }),
+                }
+            }
+        }
+        Ok(groups)
+    }
+
+    /// 0-based position of the first bar at which every output has a value.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::Gpu`], [`Error::DeviceLost`].
+    /// As [`Indicators::panel`] for the parameters.
+    pub fn warm_up(&self) -> Result<u32> {
+        self.check()?;
+        Ok(self.entries.iter().flat_map(|entry| &entry.specs).map(|spec| spec.complete).max().unwrap_or(0))
+    }
+
+    /// Compiles the kernels, allocates outputs for `series` and records what computes them.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a parameter out of range or two outputs of one name; [`Error::Data`] if the volume is
+    /// needed and missing; [`Error::Shape`] if there is no indicator or an output exceeds the device's largest binding;
+    /// [`Error::OutOfMemory`], [`Error::Shader`], [`Error::Gpu`], [`Error::DeviceLost`].
     pub fn panel(&self, series: &Series) -> Result<Panel> {
+        self.panel_into(series, &[])
+    }
+
+    /// The same with buffers of the caller's for some outputs: `STORAGE`, and `COPY_SRC` if they are to be read with
+    /// [`Panel::read`]; 4 bytes (2 with [`Indicators::half`]) for each of combinations x series x
+    /// [`Series::stride`] values.
+    ///
+    /// # Errors
+    /// As [`Indicators::panel`]; [`Error::Shape`] if a buffer is too small or is for no output.
+    pub fn panel_into(&self, series: &Series, given: &[(&str, &wgpu::Buffer)]) -> Result<Panel> {
         let gpu = &self.gpu;
-        let arena = Arena::allocate(gpu, &Self::plan(series.series(), series.bars()))?;
-        let buffers = Buffers::of(&arena)?;
-        let Parameters { macd_fast, macd_slow, macd_signal, .. } = self.parameters;
-        let Parameters { bollinger_period, bollinger_deviations, .. } = self.parameters;
-        let Parameters { rsi_period, atr_period, momentum_period, .. } = self.parameters;
-        let Parameters { stochastic_k, stochastic_d, .. } = self.parameters;
-        let lines = [&buffers.macd, &buffers.macd_signal, &buffers.macd_hist];
-        let Buffers { bb_upper, bb_middle, bb_lower, bb_offset, bb_width, .. } = &buffers;
-        let bands = [bb_upper, bb_middle, bb_lower, bb_offset, bb_width];
-        let percents = [&buffers.stoch_k, &buffers.stoch_d];
-        let width = (bollinger_period, bollinger_deviations);
-        let windows = (stochastic_k, stochastic_d);
-        let commands = vec![
-            rsi::record(gpu, &self.rsi, rsi_period, series, &buffers.rsi)?,
-            macd::record(gpu, &self.macd, [macd_fast, macd_slow, macd_signal], series, lines)?,
-            bollinger::record(gpu, &self.bollinger, width, series, bands)?,
-            atr::record(gpu, &self.atr, atr_period, series, &buffers.atr)?,
-            momentum::record(gpu, &self.momentum, momentum_period, series, &buffers.mom)?,
-            stochastic::record(gpu, &self.stochastic, windows, series, percents)?,
-        ];
-        Ok(Panel { buffers, commands, bytes: arena.bytes(), series: series.clone() })
+        let names = self.check()?;
+        if let Some((name, _)) = given.iter().find(|(name, _)| !names.iter().any(|own| own == name)) {
+            return Err(Error::shape("buffer for an output", names.join(", "), name));
+        }
+        let textures = gpu.class() == Class::Software;
+        let fours = series.stride() / 4;
+        let mut panel = Panel {
+            outputs: names
+                .iter()
+                .map(|name| Column { name: name.clone(), unit: Unit::Plain, combinations: 1, buffer: None })
+                .collect(),
+            commands: Vec::new(),
+            series: series.clone(),
+            half: self.half,
+            bytes: 0,
+        };
+        for group in self.groups(false)? {
+            let rows = group.rows(series.series())?;
+            let grid = grid(gpu, &group, rows, fours)?;
+            let form = Form {
+                class: gpu.class(),
+                textures,
+                live: false,
+                keep: grid.parts > 1,
+                table: false,
+                half: self.half,
+            };
+            let lanes = rows.saturating_mul(grid.chunks);
+            let compiled = group.compile(gpu, form, lanes, &self.kernels)?;
+            panel.bytes += compiled.bytes;
+            let mut buffers = Vec::new();
+            for (spec, member) in group.specs.iter().zip(&group.members) {
+                let names = self.entries.get(*member).map(Entry::names).unwrap_or_default();
+                for (output, name) in spec.outputs.iter().zip(names) {
+                    let given = given.iter().find(|(given, _)| *given == name).map(|(_, buffer)| *buffer);
+                    let buffer = self.output(&name, u64::from(rows) * u64::from(series.stride()), given)?;
+                    panel.bytes += if given.is_none() { buffer.size() } else { 0 };
+                    if let Some(column) = panel.outputs.iter_mut().find(|column| column.name == name) {
+                        column.unit = output.unit;
+                        column.combinations = (rows / series.series()) as usize;
+                        column.buffer = Some(buffer.clone());
+                    }
+                    buffers.push(buffer);
+                }
+            }
+            let walk = Walk {
+                rows,
+                series: series.series(),
+                stride: fours,
+                bars: series.bars(),
+                by_series: u32::from(group.rows == Rows::EachSeries),
+                entry: group.entry,
+                ..Walk::default()
+            };
+            let outputs: Vec<&wgpu::Buffer> = buffers.iter().collect();
+            let volumes = series.volumes.as_ref();
+            panel.commands.extend(compiled.record(gpu, &grid, walk, &series.candles, volumes, &outputs)?);
+        }
+        Ok(panel)
+    }
+
+    fn output(&self, name: &str, values: u64, given: Option<&wgpu::Buffer>) -> Result<wgpu::Buffer> {
+        let needed = values * if self.half { 2 } else { 4 };
+        let most = self.gpu.device().limits().max_storage_buffer_binding_size;
+        if needed > most {
+            let expected = format!("at most {most} bytes, this device's largest binding");
+            return Err(Error::shape(format!("output `{name}`"), expected, needed));
+        }
+        match given {
+            Some(buffer) if buffer.size() < needed => Err(Error::shape(
+                format!("buffer for `{name}`"),
+                format!("at least {needed} bytes"),
+                buffer.size(),
+            )),
+            Some(buffer) => Ok(buffer.clone()),
+            None => {
+                let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+                self.gpu.buffer(name, needed.max(16), usage)
+            }
+        }
+    }
+
+    /// The live form for so many series: one bar after the other into a state that stays on the device.
+    ///
+    /// # Errors
+    /// As [`Indicators::panel`].
+    pub fn live(&self, series: u32) -> Result<Live> {
+        let names = self.check()?;
+        let mut columns = Vec::new();
+        for group in self.groups(true)? {
+            for (spec, member) in group.specs.iter().zip(&group.members) {
+                let names = self.entries.get(*member).map(Entry::names).unwrap_or_default();
+                columns.extend(names.into_iter().zip(spec.outputs).map(|(name, output)| (name, output.unit)));
+            }
+        }
+        Live::new(&self.gpu, self.groups(true)?, columns, names, series, &self.kernels)
     }
 }
 
-/// Declares the outputs once: their names, their buffers and their values.
-macro_rules! outputs {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        const NAMES: &[&str] = &[$(stringify!($name)),*];
-
-        /// Outputs on the device, f32 `[series][bars]` each, NaN where there is no value yet.
-        #[derive(Clone, Debug)]
-        pub struct Buffers {
-            $($(#[$doc])* pub $name: wgpu::Buffer,)*
-            /// Middle of the Bollinger bands minus the close, in the unit of the price: right to the last digits at any
-            /// distance from the base.
-            pub bb_offset: wgpu::Buffer,
-            /// Half the distance of the Bollinger bands, in the unit of the price.
-            pub bb_width: wgpu::Buffer,
-        }
-
-        impl Buffers {
-            fn of(arena: &Arena) -> Result<Self> {
-                Ok(Self {
-                    $($name: arena.get(stringify!($name))?.clone(),)*
-                    bb_offset: arena.get("bb_offset")?.clone(),
-                    bb_width: arena.get("bb_width")?.clone(),
-                })
-            }
-        }
-
-        /// Outputs on the host, `[series][bars]` each, NaN where there is no value yet. All have the precision of
-        /// f32; the Bollinger bands that of their distance to the close.
-        #[derive(Clone, Debug, PartialEq)]
-        pub struct Values {
-            $($(#[$doc])* pub $name: Array2<f64>,)*
-        }
-
-        impl Values {
-            /// Names and values in the order of their declaration.
-            #[must_use]
-            pub fn columns(&self) -> Vec<(&'static str, &Array2<f64>)> {
-                vec![$((stringify!($name), &self.$name)),*]
-            }
-        }
-    };
+#[derive(Clone, Debug)]
+struct Column {
+    name: String,
+    unit: Unit,
+    combinations: usize,
+    buffer: Option<wgpu::Buffer>,
 }
 
-outputs! {
-    /// Relative strength index, 0 to 100.
-    rsi,
-    /// MACD line, in the unit of the price.
-    macd,
-    /// MACD signal, in the unit of the price.
-    macd_signal,
-    /// MACD histogram, in the unit of the price.
-    macd_hist,
-    /// Upper Bollinger band, a price: on the device relative to the base of its series, on the host absolute.
-    bb_upper,
-    /// Middle of the Bollinger bands, a price: on the device relative to the base, on the host absolute.
-    bb_middle,
-    /// Lower Bollinger band, a price: on the device relative to the base, on the host absolute.
-    bb_lower,
-    /// Average true range, in the unit of the price.
-    atr,
-    /// Momentum, in the unit of the price.
-    mom,
-    /// Stochastic %K, 0 to 100.
-    stoch_k,
-    /// Stochastic %D, 0 to 100.
-    stoch_d,
-}
-
-/// Outputs of all indicators for one [`Series`], and the commands that compute them.
+/// Outputs of indicators for one [`Series`], and the commands that compute them.
 #[derive(Clone, Debug)]
 pub struct Panel {
-    /// The outputs. They stay on the device, for other kernels to bind.
-    pub buffers: Buffers,
+    outputs: Vec<Column>,
     commands: Vec<Command>,
     series: Series,
+    half: bool,
     bytes: u64,
 }
 
 impl Panel {
-    /// What computes the outputs from the series, recorded once. Any number of replays gives the same bytes.
+    /// What computes the outputs, recorded once: one dispatch for all indicators where the device binds enough buffers
+    /// (the six of the trading features: one, or two under WebGPU's least limits). Any number of replays gives the
+    /// same bytes.
     #[must_use]
     pub fn commands(&self) -> Vec<Command> {
         self.commands.clone()
     }
 
-    /// Bytes of the outputs on the device.
+    /// Bytes that were allocated: outputs, and the memory of long windows.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Copies the outputs to the host, where the Bollinger bands become prices. Call it after the commands were
-    /// submitted; it waits for them.
+    /// Names of the outputs, in the order in which they were added.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.outputs.iter().map(|column| column.name.as_str())
+    }
+
+    /// An output on the device, for other kernels to bind: `[combination][series][stride]` in f32 (f16 with
+    /// [`Indicators::half`]), rows of [`Series::stride`] values, NaN where there is no value. Prices are measured from
+    /// the close of their bar.
+    #[must_use]
+    pub fn buffer(&self, name: &str) -> Option<&wgpu::Buffer> {
+        self.outputs.iter().find(|column| column.name == name)?.buffer.as_ref()
+    }
+
+    /// Copies the outputs to the host. Call it after the commands were submitted; it waits for them.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], [`Error::OutOfMemory`].
+    /// [`Error::DeviceLost`], [`Error::OutOfMemory`], [`Error::Gpu`].
     pub fn read(&self, gpu: &Gpu) -> Result<Values> {
-        let shape = (self.series.series() as usize, self.series.bars() as usize);
-        let get = |buffer: &wgpu::Buffer| read(gpu, buffer, shape);
-        // The bands from the close rather than from the base, which may be thousands of times the price.
-        let mut middle = get(self.series.close())? + get(self.series.close_tail())?;
-        for (mut row, base) in middle.rows_mut().into_iter().zip(self.series.base()) {
-            row += *base;
+        let mut columns = Vec::with_capacity(self.outputs.len());
+        for column in &self.outputs {
+            let Some(buffer) = &column.buffer else { continue };
+            let values: Vec<f64> = if self.half {
+                gpu.read::<half::f16>(buffer)?.into_iter().map(f64::from).collect()
+            } else {
+                gpu.read::<f32>(buffer)?.into_iter().map(f64::from).collect()
+            };
+            let values = Values::place(column.combinations, &self.series, column.unit, values)?;
+            columns.push((column.name.clone(), column.unit, values));
         }
-        middle += &get(&self.buffers.bb_offset)?;
-        let width = get(&self.buffers.bb_width)?;
-        Ok(Values {
-            rsi: get(&self.buffers.rsi)?,
-            macd: get(&self.buffers.macd)?,
-            macd_signal: get(&self.buffers.macd_signal)?,
-            macd_hist: get(&self.buffers.macd_hist)?,
-            bb_upper: &middle + &width,
-            bb_lower: &middle - &width,
-            bb_middle: middle,
-            atr: get(&self.buffers.atr)?,
-            mom: get(&self.buffers.mom)?,
-            stoch_k: get(&self.buffers.stoch_k)?,
-            stoch_d: get(&self.buffers.stoch_d)?,
-        })
+        Ok(Values { columns })
     }
 }
 
-fn read(gpu: &Gpu, buffer: &wgpu::Buffer, (series, bars): (usize, usize)) -> Result<Array2<f64>> {
-    let values: Vec<f32> = gpu.read(buffer)?;
-    let values = values.into_iter().take(series * bars).map(f64::from).collect();
-    Array2::from_shape_vec((series, bars), values)
-        .map_err(|error| Error::shape("output buffer", format!("{series} x {bars} values"), error))
+/// Outputs on the host, NaN where there is no value. They have the precision of f32 (f16), prices that of their distance
+/// to the close.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Values {
+    pub(super) columns: Vec<(String, Unit, Array3<f64>)>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::reference::{Prices, upload_close};
-    use super::*;
-    use crate::gpu::{GpuOptions, Recorder};
-    use ndarray::array;
-
-    fn open() -> Gpu {
-        Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap()
-    }
-
-    #[test]
-    fn the_plan_is_what_gets_allocated() {
-        let gpu = open();
-        let prices = Prices::walk("walk", 3, 7, 10.0, 0.01);
-        let panel = Indicators::new(&gpu, Parameters::default())
-            .unwrap()
-            .panel(&upload_close(&gpu, prices.close.view()))
-            .unwrap();
-        let plan = Indicators::plan(3, 7);
-        assert_eq!((panel.bytes(), plan.entries().len()), (13 * 96, 13));
-        assert_eq!(panel.bytes(), plan.bytes());
-        assert_eq!(panel.buffers.stoch_d.size(), 96);
-    }
-
-    #[test]
-    fn values_have_names_base_prices_and_their_warm_up_and_replay_gives_the_same_bytes() {
-        let gpu = open();
-        let prices = Prices::walk("walk", 2, 60, 1e5, 0.001);
-        let [high, low, close] = [&prices.high, &prices.low, &prices.close].map(|prices| prices.view());
-        let series = Series::upload(&gpu, high, low, close).unwrap();
-        let panel = Indicators::new(&gpu, Parameters::default()).unwrap().panel(&series).unwrap();
-        let mut recorder = Recorder::new(&gpu);
-        recorder.run(&panel.commands()).unwrap();
-        assert_eq!((recorder.counts().dispatches, recorder.counts().submits), (6, 1));
-        let values = panel.read(&gpu).unwrap();
-        let created = gpu.buffers_created();
-        recorder.run(&panel.commands()).unwrap();
-        assert_eq!(gpu.buffers_created(), created, "a replay allocates nothing");
-        let again = panel.read(&gpu).unwrap();
-        let first_valid: Vec<_> = values
-            .columns()
-            .iter()
-            .zip(again.columns())
-            .map(|((name, values), (_, again))| {
-                let bits = |array: &Array2<f64>| array.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-                assert_eq!(bits(values), bits(again), "{name}");
-                (*name, values.row(1).iter().position(|x| !x.is_nan()).unwrap())
-            })
-            .collect();
-        let expected = [
-            ("rsi", 14),
-            ("macd", 33),
-            ("macd_signal", 33),
-            ("macd_hist", 33),
-            ("bb_upper", 19),
-            ("bb_middle", 19),
-            ("bb_lower", 19),
-            ("atr", 14),
-            ("mom", 10),
-            ("stoch_k", 15),
-            ("stoch_d", 15),
-        ];
-        assert_eq!(first_valid, expected);
-        for s in 0..2 {
-            let mean = prices.close.row(s).iter().skip(21).take(20).sum::<f64>() / 20.0;
-            assert!((values.bb_middle[[s, 40]] - mean).abs() < 1e-4, "{}", values.bb_middle[[s, 40]]);
+impl Values {
+    fn place(combinations: usize, series: &Series, unit: Unit, mut values: Vec<f64>) -> Result<Array3<f64>> {
+        let (rows, stride) = (series.series() as usize, series.stride() as usize);
+        values.truncate(combinations * rows * stride);
+        let got = values.len();
+        let mut all = Array3::from_shape_vec((combinations, rows, stride), values)
+            .map_err(|_| Error::shape("values read", combinations * rows * stride, got))?
+            .slice(s![.., .., ..series.bars() as usize])
+            .to_owned();
+        if unit == Unit::Price {
+            all.axis_iter_mut(Axis(0)).for_each(|mut values| values += series.close());
         }
+        Ok(all)
     }
 
-    #[test]
-    fn parameters_reach_their_kernels() {
-        let gpu = open();
-        let parameters = Parameters {
-            rsi_period: 2,
-            macd_fast: 2,
-            macd_slow: 4,
-            macd_signal: 3,
-            bollinger_period: 5,
-            bollinger_deviations: 1.0,
-            atr_period: 3,
-            momentum_period: 1,
-            stochastic_k: 7,
-            stochastic_d: 2,
-        };
-        let close = array![[1.0, 2.0, 4.0, 3.0, 5.0, 9.0, 8.0, 7.0, 10.0]];
-        let indicators = Indicators::new(&gpu, parameters.clone()).unwrap();
-        assert_eq!(indicators.parameters(), &parameters);
-        let panel = indicators.panel(&upload_close(&gpu, close.view())).unwrap();
-        Recorder::new(&gpu).run(&panel.commands()).unwrap();
-        let values = panel.read(&gpu).unwrap();
-        let first = |array: &Array2<f64>| array.iter().position(|x| !x.is_nan()).unwrap();
-        let starts: Vec<_> = values.columns().iter().map(|(_, array)| first(array)).collect();
-        assert_eq!(starts, [2, 5, 5, 5, 4, 4, 4, 3, 1, 7, 7]);
-        // Mean 3 and population deviation sqrt 2 of 1, 2, 4, 3, 5.
-        assert!((values.bb_upper[[0, 4]] - (3.0 + 2f64.sqrt())).abs() < 1e-6);
-        assert_eq!(indicators.parameters().warm_up(), 7);
+    /// Names, in the order in which they were added.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|(name, ..)| name.as_str())
     }
 
-    #[test]
-    fn invalid_parameters_are_refused_before_anything_is_compiled() {
-        let parameters = Parameters { rsi_period: 0, ..Parameters::default() };
-        let error = Indicators::new(&open(), parameters).unwrap_err();
-        assert!(matches!(error, Error::Config { .. }), "{error}");
+    /// Whether an output is a price.
+    #[must_use]
+    pub fn unit(&self, name: &str) -> Option<Unit> {
+        self.columns.iter().find(|(own, ..)| own == name).map(|(_, unit, _)| *unit)
+    }
+
+    /// An output `[series][bars]`; of several combinations of parameters, that of the first.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<ArrayView2<'_, f64>> {
+        self.grid(name).map(|values| values.index_axis_move(Axis(0), 0))
+    }
+
+    /// An output `[combination][series][bars]`.
+    #[must_use]
+    pub fn grid(&self, name: &str) -> Option<ArrayView3<'_, f64>> {
+        self.columns.iter().find(|(own, ..)| own == name).map(|(.., values)| values.view())
     }
 }

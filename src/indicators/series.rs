@@ -1,31 +1,111 @@
-//! Prices on the device.
+//! Candles on the device, as the indicators read them.
 
-use ndarray::ArrayView2;
+use std::sync::Arc;
 
-use crate::gpu::Gpu;
+use ndarray::{Array2, ArrayView2};
+
+use crate::gpu::{Class, Gpu};
 use crate::{Error, Result};
 
-/// High, low and close of several instruments on the device, `[series][bars]` in f32.
+/// Candles of several instruments, `[series][bars]`.
 ///
-/// A price p is kept relative to its series' base b, the first finite close: the head is p - b rounded to f32, the tail
-/// is what that left out. Head and tail together carry 48 bits of p - b, so that differences of prices are right to the
-/// last digit of f32 wherever the price level is. Consumers for which 24 bits of p - b will do bind the heads alone. A
-/// NaN or infinite price is a NaN head with tail 0.
+/// A bar is four f32, each a difference that was subtracted in f64 and is therefore right to the last digit at any
+/// price level: close less the close before, high less close, close less low, and the close itself. The change of the
+/// first close, and of one after a missing close, is 0. A NaN or infinite price is missing. Rows are filled up with
+/// missing bars to [`Series::stride`]. Nothing in a bar depends on a later one.
 #[derive(Clone, Debug)]
 pub struct Series {
-    high: [wgpu::Buffer; 2],
-    low: [wgpu::Buffer; 2],
-    close: [wgpu::Buffer; 2],
-    base: Vec<f64>,
-    series: u32,
-    bars: u32,
+    pub(super) candles: Store,
+    pub(super) volumes: Option<Store>,
+    close: Arc<Array2<f64>>,
+}
+
+/// Where values lie: in a buffer, or in a texture on adapters that read those faster.
+#[derive(Clone, Debug)]
+pub(super) enum Store {
+    Buffer(wgpu::Buffer),
+    Texture(wgpu::Texture, wgpu::TextureView),
+}
+
+impl Store {
+    /// Uploads `data`, `channels` (1 or 4) values a bar.
+    fn new(gpu: &Gpu, label: &str, data: &[f32], channels: u32) -> Result<Self> {
+        if gpu.class() == Class::Hardware {
+            return Ok(Self::Buffer(gpu.upload(label, data)?));
+        }
+        let width = width(gpu);
+        let bars = data.len() as u32 / channels;
+        let size = wgpu::Extent3d { width, height: bars.div_ceil(width), depth_or_array_layers: 1 };
+        let format =
+            if channels == 4 { wgpu::TextureFormat::Rgba32Float } else { wgpu::TextureFormat::R32Float };
+        let texture = gpu.guard(&format!("allocating `{label}`"), || {
+            gpu.device().create_texture(&wgpu::TextureDescriptor {
+                label: Some(label),
+                size,
+                mip_level_count: 1,
+                sample_count: 1,
+                dimension: wgpu::TextureDimension::D2,
+                format,
+                usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+                view_formats: &[],
+            })
+        })?;
+        let row = (width * channels) as usize;
+        let full = data.len() / row;
+        for (first, rows, values) in [(0, full, &data[..full * row]), (full, 1, &data[full * row..])] {
+            if values.is_empty() {
+                continue;
+            }
+            gpu.guard(&format!("writing `{label}`"), || {
+                gpu.queue().write_texture(
+                    wgpu::TexelCopyTextureInfo {
+                        origin: wgpu::Origin3d { x: 0, y: first as u32, z: 0 },
+                        ..texture.as_image_copy()
+                    },
+                    bytemuck::cast_slice(values),
+                    wgpu::TexelCopyBufferLayout {
+                        offset: 0,
+                        bytes_per_row: Some(row as u32 * 4),
+                        rows_per_image: Some(rows as u32),
+                    },
+                    wgpu::Extent3d {
+                        width: width.min(values.len() as u32 / channels),
+                        height: rows as u32,
+                        depth_or_array_layers: 1,
+                    },
+                );
+            })?;
+        }
+        let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
+        Ok(Self::Texture(texture, view))
+    }
+
+    pub(super) fn resource(&self) -> wgpu::BindingResource<'_> {
+        match self {
+            Self::Buffer(buffer) => buffer.as_entire_binding(),
+            Self::Texture(_, view) => wgpu::BindingResource::TextureView(view),
+        }
+    }
+
+    /// Texels of a row, 0 for a buffer.
+    pub(super) fn width(&self) -> u32 {
+        match self {
+            Self::Buffer(_) => 0,
+            Self::Texture(texture, _) => texture.width(),
+        }
+    }
+}
+
+/// Texels of a row of textures: as long as possible, so that any number of bars fits.
+fn width(gpu: &Gpu) -> u32 {
+    1 << gpu.device().limits().max_texture_dimension_2d.max(64).ilog2()
 }
 
 impl Series {
-    /// Uploads prices of shape `[series][bars]`, in any unit.
+    /// Uploads candles without volumes, of shape `[series][bars]`, in any unit.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the three shapes differ, hold no series or no bar, or exceed the device's largest binding;
+    /// [`Error::Shape`] if the shapes differ, hold no series or no bar, or exceed what the device can bind;
     /// [`Error::OutOfMemory`].
     pub fn upload(
         gpu: &Gpu,
@@ -33,163 +113,184 @@ impl Series {
         low: ArrayView2<'_, f64>,
         close: ArrayView2<'_, f64>,
     ) -> Result<Self> {
-        for (what, prices) in [("low prices", &low), ("close prices", &close)] {
-            if prices.dim() != high.dim() {
+        Self::new(gpu, high, low, close, None)
+    }
+
+    /// Uploads candles with volumes, of shape `[series][bars]`, in any units.
+    ///
+    /// # Errors
+    /// As [`Series::upload`].
+    pub fn with_volume(
+        gpu: &Gpu,
+        high: ArrayView2<'_, f64>,
+        low: ArrayView2<'_, f64>,
+        close: ArrayView2<'_, f64>,
+        volume: ArrayView2<'_, f64>,
+    ) -> Result<Self> {
+        Self::new(gpu, high, low, close, Some(volume))
+    }
+
+    fn new(
+        gpu: &Gpu,
+        high: ArrayView2<'_, f64>,
+        low: ArrayView2<'_, f64>,
+        close: ArrayView2<'_, f64>,
+        volume: Option<ArrayView2<'_, f64>>,
+    ) -> Result<Self> {
+        let others =
+            [("low prices", Some(&low)), ("close prices", Some(&close)), ("volumes", volume.as_ref())];
+        for (what, values) in others {
+            if let Some(values) = values.filter(|values| values.dim() != high.dim()) {
                 let expected = format!("{:?} [series, bars] as the high prices", high.shape());
-                return Err(Error::shape(what, expected, format!("{:?}", prices.shape())));
+                return Err(Error::shape(what, expected, format!("{:?}", values.shape())));
             }
         }
-        let (series, bars) = (high.nrows(), high.ncols());
+        let (series, bars) = high.dim();
         if series == 0 || bars == 0 {
             let got = format!("{series} series of {bars} bars");
             return Err(Error::shape("prices", "at least one series of at least one bar", got));
         }
-        let limits = gpu.device().limits();
-        let most = (limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) / 4)
-            .min(u64::from(u32::MAX / 4)) as usize;
-        if series.checked_mul(bars).is_none_or(|values| values > most) {
-            let expected = format!("at most {most} values, this device's largest binding");
+        let most = most_bars(gpu);
+        let stride = Self::row(bars);
+        if bars as u64 > most || series.checked_mul(stride).is_none_or(|all| all as u64 > most) {
+            let expected = format!("at most {most} bars of all series together, what this device can bind");
             return Err(Error::shape("prices", expected, format!("{series} series of {bars} bars")));
         }
-        let base: Vec<f64> = close.rows().into_iter().map(|row| first_finite(row.iter().copied())).collect();
-        let pair = |name: &str, prices: &ArrayView2<'_, f64>| -> Result<[wgpu::Buffer; 2]> {
-            let (heads, tails) = split(prices, &base);
-            Ok([gpu.upload(name, &heads)?, gpu.upload(&format!("{name} tail"), &tails)?])
+        let mut candles = vec![[f32::NAN; 4]; series * stride];
+        for s in 0..series {
+            let row = &mut candles[s * stride..][..bars];
+            fill(row, f64::NAN, (0..bars).map(|t| [high[[s, t]], low[[s, t]], close[[s, t]]]));
+        }
+        let candles = Store::new(gpu, "candles", bytemuck::cast_slice(&candles), 4)?;
+        let volumes = match volume {
+            None => None,
+            Some(volume) => {
+                let mut padded = vec![f32::NAN; series * stride];
+                for (row, values) in padded.chunks_exact_mut(stride).zip(volume.rows()) {
+                    row.iter_mut().zip(values).for_each(|(to, from)| *to = finite(*from as f32));
+                }
+                Some(Store::new(gpu, "volumes", &padded, 1)?)
+            }
         };
-        Ok(Self {
-            high: pair("high", &high)?,
-            low: pair("low", &low)?,
-            close: pair("close", &close)?,
-            base,
-            series: series as u32,
-            bars: bars as u32,
-        })
+        Ok(Self { candles, volumes, close: Arc::new(close.to_owned()) })
     }
 
-    /// High prices minus the base.
+    /// Closing prices, as given.
     #[must_use]
-    pub fn high(&self) -> &wgpu::Buffer {
-        &self.high[0]
-    }
-
-    /// What the f32 of [`Series::high`] could not hold.
-    #[must_use]
-    pub fn high_tail(&self) -> &wgpu::Buffer {
-        &self.high[1]
-    }
-
-    /// Low prices minus the base.
-    #[must_use]
-    pub fn low(&self) -> &wgpu::Buffer {
-        &self.low[0]
-    }
-
-    /// What the f32 of [`Series::low`] could not hold.
-    #[must_use]
-    pub fn low_tail(&self) -> &wgpu::Buffer {
-        &self.low[1]
-    }
-
-    /// Closing prices minus the base.
-    #[must_use]
-    pub fn close(&self) -> &wgpu::Buffer {
-        &self.close[0]
-    }
-
-    /// What the f32 of [`Series::close`] could not hold.
-    #[must_use]
-    pub fn close_tail(&self) -> &wgpu::Buffer {
-        &self.close[1]
-    }
-
-    /// Base price of every series; 0 for one without a finite close.
-    #[must_use]
-    pub fn base(&self) -> &[f64] {
-        &self.base
+    pub fn close(&self) -> &Array2<f64> {
+        &self.close
     }
 
     /// Number of series.
     #[must_use]
     pub fn series(&self) -> u32 {
-        self.series
+        self.close.nrows() as u32
     }
 
     /// Bars of a series.
     #[must_use]
     pub fn bars(&self) -> u32 {
-        self.bars
+        self.close.ncols() as u32
     }
 
-    /// Checks that a buffer holds one f32 a bar and series.
-    pub(super) fn check(&self, what: &str, buffer: &wgpu::Buffer) -> Result<()> {
-        let needed = u64::from(self.series) * u64::from(self.bars) * 4;
-        if buffer.size() < needed {
-            return Err(Error::shape(what, format!("at least {needed} bytes"), buffer.size()));
+    /// [`Series::stride`] of so many bars.
+    pub(crate) fn row(bars: usize) -> usize {
+        stride(u32::try_from(bars).unwrap_or(u32::MAX).min(u32::MAX / 2)) as usize
+    }
+
+    /// Values from one row of an output to the next: the bars, rounded up to a multiple of 4, of long series to an odd
+    /// number of cache lines.
+    #[must_use]
+    pub fn stride(&self) -> u32 {
+        stride(self.bars())
+    }
+}
+
+/// Invocations walk over rows side by side: with a power of two between these all of
+/// their lines would fight for the same few places of the cache.
+fn stride(bars: u32) -> u32 {
+    const LINE: u32 = 16;
+    if bars < 16 * LINE { bars.next_multiple_of(4) } else { (bars.div_ceil(LINE) | 1) * LINE }
+}
+
+/// Bars that inputs and outputs of one panel may have.
+fn most_bars(gpu: &Gpu) -> u64 {
+    let limits = gpu.device().limits();
+    let bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    let bars = match gpu.class() {
+        Class::Hardware => bytes / 16,
+        Class::Software => {
+            (u64::from(width(gpu)) * u64::from(limits.max_texture_dimension_2d)).min(bytes / 4)
         }
-        Ok(())
+    };
+    bars.min(u64::from(u32::MAX / 4))
+}
+
+/// What the device knows of a row of prices (high, low, close) that follows the close `before`. Returns the last close.
+pub(super) fn fill(row: &mut [[f32; 4]], before: f64, prices: impl Iterator<Item = [f64; 3]>) -> f64 {
+    let mut before = before;
+    for (bar, [high, low, close]) in row.iter_mut().zip(prices) {
+        // Of a close that is not finite there is no change either.
+        let change = if before.is_finite() { close - before } else { 0.0 * close };
+        *bar = [change, high - close, close - low, close].map(|value| finite(value as f32));
+        // A close beyond f32 is as good as missing.
+        if bar[3].is_nan() {
+            bar[0] = f32::NAN;
+        }
+        before = if bar[3].is_nan() { f64::NAN } else { close };
     }
+    before
 }
 
-/// The first finite price: unlike a mean or a midpoint it knows nothing of later bars, so that no later bar can change
-/// an earlier output, not even in its last bit.
-fn first_finite(mut prices: impl Iterator<Item = f64>) -> f64 {
-    prices.find(|price| price.is_finite()).unwrap_or(0.0)
-}
-
-fn split(prices: &ArrayView2<'_, f64>, base: &[f64]) -> (Vec<f32>, Vec<f32>) {
-    let rows = prices.rows();
-    rows.into_iter()
-        .zip(base)
-        .flat_map(|(row, base)| row.into_iter().map(move |price| price - base))
-        .map(|price| {
-            let head = price as f32;
-            if head.is_finite() { (head, (price - f64::from(head)) as f32) } else { (f32::NAN, 0.0) }
-        })
-        .unzip()
+/// What is not finite in f32 is missing.
+pub(super) fn finite(value: f32) -> f32 {
+    if value.is_finite() { value } else { f32::NAN }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::gpu::GpuOptions;
-    use ndarray::{Array2, array};
+    use ndarray::array;
 
     #[test]
-    fn head_and_tail_keep_48_bits_about_the_base() {
-        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
-        let close = array![[1e6, 1e6 + 1.0 / 3.0, f64::NAN, 1e6 + 7.1], [0.25, 0.75, f64::INFINITY, 0.3]];
-        let high = &close * 1.01;
-        let series = Series::upload(&gpu, high.view(), close.view(), close.view()).unwrap();
-        assert_eq!((series.series(), series.bars()), (2, 4));
-        assert_eq!(series.base(), [1e6, 0.25]);
-        for (heads, tails, prices) in [
-            (series.high(), series.high_tail(), &high),
-            (series.low(), series.low_tail(), &close),
-            (series.close(), series.close_tail(), &close),
-        ] {
-            let heads: Vec<f32> = gpu.read(heads).unwrap();
-            let tails: Vec<f32> = gpu.read(tails).unwrap();
-            for (i, price) in prices.iter().enumerate() {
-                let relative = price - series.base()[i / 4];
-                if price.is_finite() {
-                    let got = f64::from(heads[i]) + f64::from(tails[i]);
-                    assert!((got - relative).abs() <= relative.abs() * 2f64.powi(-48), "{i}: {got}");
-                    assert_eq!(heads[i], relative as f32);
-                } else {
-                    assert!(heads[i].is_nan() && tails[i] == 0.0, "{i}");
-                }
-            }
+    fn differences_are_right_to_the_last_digit_of_f32() {
+        let prices = [[1e6 + 3.0, 1e6 - 1.0, 1e6 + 1.0 / 3.0], [1e6 + 7.2, 1e6, 1e6 + 7.1]];
+        let mut row = [[0.0; 4]; 2];
+        let last = fill(&mut row, f64::NAN, prices.into_iter());
+        assert_eq!(last, 1e6 + 7.1);
+        for (got, want) in row.as_flattened().iter().zip([
+            0.0,
+            8.0 / 3.0,
+            4.0 / 3.0,
+            1e6 + 1.0 / 3.0,
+            7.1 - 1.0 / 3.0,
+            0.1,
+            7.1,
+            1e6 + 7.1,
+        ]) {
+            assert!((f64::from(*got) - want).abs() <= 1e-7 * want, "{got}, not {want}");
         }
     }
 
     #[test]
-    fn columns_may_lie_in_any_order_in_memory() {
-        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
-        let bars_first = array![[1.0, 10.0], [2.0, 20.0], [4.0, 40.0]];
-        let view = bars_first.t();
-        let series = Series::upload(&gpu, view, view, view).unwrap();
-        let close: Vec<f32> = gpu.read(series.close()).unwrap();
-        assert_eq!(close[..6], [0.0, 1.0, 3.0, 0.0, 10.0, 30.0]);
+    fn what_is_not_finite_is_missing_and_the_next_close_starts_anew() {
+        let (nan, inf) = (f64::NAN, f64::INFINITY);
+        let prices = [[2.0, 1.0, nan], [3.0, 2.0, 2.5], [nan, 2.0, 3.0], [4.0, 3.0, inf], [4.0, 3.0, 3.5]];
+        let mut row = [[0.0; 4]; 5];
+        fill(&mut row, 5.0, prices.into_iter());
+        let shown = row.map(|bar| bar.map(|x| if x.is_nan() { -1.0 } else { x }));
+        let missing = [-1.0; 4];
+        let expected = [missing, [0.0, 0.5, 0.5, 2.5], [0.5, -1.0, 1.0, 3.0], missing, [0.0, 0.5, 0.5, 3.5]];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn rows_are_fours_of_bars_and_do_not_lie_a_power_of_two_apart() {
+        for (bars, expected) in [(1, 4), (100, 100), (255, 256), (256, 272), (4096, 4112), (100_000, 100_016)]
+        {
+            assert_eq!(stride(bars), expected);
+        }
     }
 
     #[test]
@@ -201,29 +302,20 @@ mod tests {
             error.contains("low prices") && error.contains("[2, 5]") && error.contains("[2, 4]"),
             "{error}"
         );
+        let all = full.view();
+        let error = Series::with_volume(&gpu, all, all, all, short.view()).unwrap_err().to_string();
+        assert!(error.contains("volumes") && error.contains("[2, 4]"), "{error}");
         let error = Series::upload(&gpu, none.view(), none.view(), none.view()).unwrap_err().to_string();
         assert!(error.contains("at least one series") && error.contains("0 series of 5 bars"), "{error}");
     }
 
     #[test]
-    fn later_bars_leave_earlier_ones_as_they_are() {
+    fn columns_may_lie_in_any_order_in_memory() {
         let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
-        let long = array![[f64::NAN, 10.1, 10.7, 9.3, 1e4]];
-        let short = long.slice(ndarray::s![.., ..4]);
-        let [long, short] = [long.view(), short].map(|close| {
-            let series = Series::upload(&gpu, close, close, close).unwrap();
-            assert_eq!(series.base(), [10.1]);
-            let read = |buffer| gpu.read::<u32>(buffer).unwrap()[..4].to_vec();
-            (read(series.close()), read(series.close_tail()))
-        });
-        assert_eq!(long, short);
-    }
-
-    #[test]
-    fn a_series_without_a_price_has_base_zero() {
-        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
-        let nothing = Array2::from_elem((1, 3), f64::NAN);
-        let series = Series::upload(&gpu, nothing.view(), nothing.view(), nothing.view()).unwrap();
-        assert_eq!(series.base(), [0.0]);
+        let bars_first = array![[1.0, 10.0], [2.0, 20.0], [4.0, 40.0]];
+        let view = bars_first.t();
+        let series = Series::upload(&gpu, view, view, view).unwrap();
+        assert_eq!((series.series(), series.bars(), series.stride()), (2, 3, 4));
+        assert_eq!(series.close(), &array![[1.0, 2.0, 4.0], [10.0, 20.0, 40.0]]);
     }
 }

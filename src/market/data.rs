@@ -2,17 +2,21 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, Array3};
+use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
 use super::features::{self, FEATURES, LOOK_BACK, SECTIONS};
 use super::{Candles, scale};
 use crate::gpu::{Command, Gpu, Recorder};
-use crate::indicators::{Indicators, Parameters, Series};
+use crate::indicators::{Indicators, Series};
 use crate::{Error, Result};
 
 /// Largest size of a scaled feature, in deviations.
 const LIMIT: f32 = 5.0;
+
+/// Outputs of the indicators that features are made of, in the order of the shader's sections.
+const INDICATORS: [&str; 10] =
+    ["rsi", "macd", "macd_hist", "bb_upper", "bb_middle", "bb_lower", "atr", "mom", "stoch_k", "stoch_d"];
 
 /// Prices of a bar and instrument: gap, move, open, close.
 const PRICES: usize = 4;
@@ -66,8 +70,8 @@ impl MarketData {
     pub fn new(gpu: &Gpu, candles: &Candles, extra: &ExtraFeatures, scaling: &Scaling) -> Result<Self> {
         let (instruments, bars) = (candles.instruments(), candles.bars());
         check_extra(candles, extra)?;
-        let parameters = Parameters::default();
-        let first_bar = (parameters.warm_up() as usize).max(LOOK_BACK);
+        let indicators = Indicators::classic(gpu);
+        let first_bar = (indicators.warm_up()? as usize).max(LOOK_BACK);
         if bars < first_bar + 2 {
             return Err(Error::Data(format!(
                 "{bars} bars are too few: the indicators need {first_bar} before the first decision, and two to trade"
@@ -77,20 +81,20 @@ impl MarketData {
             FEATURES.iter().map(|name| (*name).to_string()).chain(extra.names.iter().cloned()).collect();
         let columns = instruments * names.len();
         let words = bars * columns + bars * instruments * PRICES;
-        let sections = (SECTIONS + extra.names.len()) * instruments * bars;
+        let sections = (SECTIONS + extra.names.len()) * instruments * Series::row(bars);
         fits(gpu, words.max(sections) as u64 * 4)?;
 
         let series = Series::upload(gpu, candles.high.view(), candles.low.view(), candles.close.view())?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let buffer = gpu.buffer("market data", words as u64 * 4, usage)?;
         let mut recorder = Recorder::new(gpu);
-        let sources = gather(gpu, &mut recorder, candles, extra, &series, parameters)?;
+        let sources = gather(gpu, &mut recorder, candles, extra, &series, &indicators)?;
 
         let shape = features::Parameters {
             bars: bars as u32,
             instruments: instruments as u32,
             extra: extra.names.len() as u32,
-            pad: 0,
+            stride: series.stride(),
         };
         let kernel = features::kernel(gpu)?;
         let group = features::bind(gpu, &kernel, &shape, &sources, &buffer)?;
@@ -253,47 +257,45 @@ fn gather(
     candles: &Candles,
     extra: &ExtraFeatures,
     series: &Series,
-    parameters: Parameters,
+    indicators: &Indicators,
 ) -> Result<wgpu::Buffer> {
-    let size = candles.instruments() * candles.bars();
-    let bytes = size as u64 * 4;
+    let stride = series.stride() as usize;
+    let bytes = (candles.instruments() * stride) as u64 * 4;
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
     let sources = gpu.buffer("feature sources", (SECTIONS + extra.names.len()) as u64 * bytes, usage)?;
-    let mut sections: Vec<(usize, Vec<f32>)> = Vec::new();
-    let gaps = Array2::from_shape_fn(candles.close.dim(), |(i, bar)| gap(candles, i, bar));
-    let narrow = |values: &Array2<f64>| values.iter().map(|value| *value as f32).collect();
-    sections.push((0, narrow(&gaps)));
-    sections.push((1, narrow(&candles.close)));
-    if let Some(volume) = &candles.volume {
-        sections.push((2, narrow(volume)));
+    let close = &candles.close;
+    let moved = |i: usize, bar: usize, by: usize| match bar.checked_sub(by) {
+        Some(before) => close[[i, bar]] - close[[i, before]],
+        None => 0.0,
+    };
+    let own = |section: usize, i: usize, bar: usize| match section {
+        0 => gap(candles, i, bar),
+        1 => close[[i, bar]],
+        2 => candles.volume.as_ref().map_or(0.0, |volume| volume[[i, bar]]),
+        3 => moved(i, bar, 1),
+        4 => moved(i, bar, 5),
+        5 => moved(i, bar, 20),
+        6 => candles.high[[i, bar]] - candles.low[[i, bar]],
+        _ => close[[i, bar]] - candles.low[[i, bar]],
+    };
+    let write = |section: usize, value: &dyn Fn(usize, usize) -> f64| {
+        let mut values = vec![0f32; candles.instruments() * stride];
+        for (i, row) in values.chunks_exact_mut(stride).enumerate() {
+            row.iter_mut().take(candles.bars()).enumerate().for_each(|(bar, to)| *to = value(i, bar) as f32);
+        }
+        gpu.write(&sources, section as u64 * bytes, bytemuck::cast_slice(&values))
+    };
+    for section in 0..SECTIONS - INDICATORS.len() {
+        write(section, &|i, bar| own(section, i, bar))?;
     }
     for (feature, values) in extra.values.outer_iter().enumerate() {
-        sections.push((SECTIONS + feature, values.iter().map(|v| *v as f32).collect()));
+        write(SECTIONS + feature, &|i, bar| values[[i, bar]])?;
     }
-    for (section, values) in sections {
-        gpu.write(&sources, section as u64 * bytes, bytemuck::cast_slice(&values))?;
-    }
-    let panel = Indicators::new(gpu, parameters)?.panel(series)?;
+    let panel = indicators.panel(series)?;
     recorder.play(&panel.commands());
-    let indicators = &panel.buffers;
-    let on_device = [
-        series.high(),
-        series.high_tail(),
-        series.low(),
-        series.low_tail(),
-        series.close(),
-        series.close_tail(),
-        &indicators.rsi,
-        &indicators.macd,
-        &indicators.macd_hist,
-        &indicators.bb_offset,
-        &indicators.bb_width,
-        &indicators.atr,
-        &indicators.mom,
-        &indicators.stoch_k,
-        &indicators.stoch_d,
-    ];
-    for (section, source) in (3..SECTIONS).zip(on_device) {
+    for (section, name) in (SECTIONS - INDICATORS.len()..).zip(INDICATORS) {
+        let source =
+            panel.buffer(name).ok_or_else(|| Error::shape("indicators", name, "none of that name"))?;
         recorder.play(&[Command::Copy {
             source: source.clone(),
             source_offset: 0,

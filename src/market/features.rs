@@ -1,8 +1,8 @@
 //! Stationary features of a bar, from candles and indicators up to and including that bar.
 //!
-//! Shapes: sources f32 `[section][instrument][bar]` (sections in the order of the shader's constants, then the caller's
-//! columns), result f32 `[bar][instrument][feature]`. Differences of prices are taken of relative prices in two parts (see
-//! [`crate::indicators::Series`]), so that they are right to the last digit of f32 at any price level.
+//! Shapes: sources f32 `[section][instrument][stride]` (sections in the order of the shader's constants, then the caller's
+//! columns), result f32 `[bar][instrument][feature]`. Differences of prices are subtracted in f64 on the host, so that
+//! they are right to the last digit of f32 at any price level.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
@@ -31,7 +31,7 @@ pub const FEATURES: [&str; 16] = [
     "volume",
 ];
 
-/// Sections of the sources before the caller's columns: three of the host, six of the series, nine of the indicators.
+/// Sections of the sources before the caller's columns: eight of the host, ten of the indicators.
 pub const SECTIONS: usize = 18;
 
 /// Longest look-back of a feature that is no indicator.
@@ -47,8 +47,8 @@ pub struct Parameters {
     pub instruments: u32,
     /// Columns of the caller.
     pub extra: u32,
-    /// Fills up to 16 bytes.
-    pub pad: u32,
+    /// Values from one row of a source to the next.
+    pub stride: u32,
 }
 
 /// Compiles the kernel.

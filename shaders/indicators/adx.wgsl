@@ -1,0 +1,46 @@
+import package::lib::bar::{Bar, true_range};
+import package::lib::numeric::nan;
+import super::average;
+import super::parameters::{count, first_average};
+
+struct State {
+    // Wilder's sums of upward and downward movements and of true ranges.
+    plus: f32,
+    minus: f32,
+    range: f32,
+    // Of the bar before.
+    above: f32,
+    below: f32,
+}
+
+var<private> state: State;
+
+// ADX, +DI, -DI.
+fn step(bar: Bar) -> vec3<f32> {
+    let changes = bar.candles - 1.0;
+    let up = bar.change + bar.above - state.above;
+    let down = bar.below - bar.change - state.below;
+    state.above = bar.above;
+    state.below = bar.below;
+    if (changes < 1.0) {
+        state.plus = 0.0;
+        state.minus = 0.0;
+        state.range = 0.0;
+        return vec3<f32>(0.0);
+    }
+    // The first count - 1 are summed up, later ones replace their share.
+    let keep = select(1.0 - 1.0 / count, 1.0, changes < count);
+    state.plus = keep * state.plus + select(0.0, up, up > 0.0 && up > down);
+    state.minus = keep * state.minus + select(0.0, down, down > 0.0 && down > up);
+    state.range = keep * state.range + true_range(bar);
+    let moving = state.range > 0.0;
+    let plus = select(0.0, 100.0 * (state.plus / state.range), moving);
+    let minus = select(0.0, 100.0 * (state.minus / state.range), moving);
+    let total = plus + minus;
+    let seen = changes - count + 1.0;
+    // Where nothing moves there is no direction: 0 while the first mean is taken, nothing new afterwards.
+    let still = select(average::state.value, 0.0, seen <= count);
+    let direction = select(still, 100.0 * (abs(plus - minus) / total), total > 1e-14);
+    let smoothed = average::follow(direction, seen);
+    return vec3<f32>(select(nan(), smoothed, bar.candles > first_average), plus, minus);
+}

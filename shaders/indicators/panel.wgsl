@@ -1,0 +1,145 @@
+// Walks over the bars of series and hands each to the indicators: one invocation walks one chunk of one row.
+//
+// What the indicators are stands in `package::uses`, which src/indicators/compose.rs writes. Lengths and positions
+// along time are in fours of bars.
+
+import package::constants::{ROW, WG};
+import package::lib::bar::Bar;
+import package::lib::numeric::is_nan;
+import package::memory::{lane, lanes, zero};
+@if(table) import package::uses::load;
+@if(keep) import package::uses::{restore, save};
+@if(live) import package::uses::store_one;
+@if(!live) import package::uses::{put, store};
+import package::uses::step;
+
+struct Walk {
+    // Rows of outputs: every series under every combination of parameters.
+    rows: u32,
+    series: u32,
+    // Fours of a series, and the bars that are really there.
+    stride: u32,
+    bars: u32,
+    // Where the chunks begin, how many there are in a row and how long each is.
+    begin: u32,
+    chunks: u32,
+    length: u32,
+    // How much earlier a chunk starts to walk, to have forgotten that it did not start at the beginning.
+    halo: u32,
+    // 1 if the row of the parameters is that of the series, 0 if it is that of the combination.
+    by_series: u32,
+    // Words of an entry of the parameters.
+    entry: u32,
+    // 1 to go on from the state that was kept.
+    resume: u32,
+    // Texels of a row of the textures.
+    width: u32,
+    // 0, which compilers cannot know.
+    zero: u32,
+    // 4, which compilers cannot know.
+    four: u32,
+    pad0: u32,
+    pad1: u32,
+}
+
+struct Counters {
+    closes: f32,
+    candles: f32,
+    trades: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Walk;
+@if(textures) @group(0) @binding(1) var candles: texture_2d<f32>;
+@if(!textures) @group(0) @binding(1) var<storage, read> candles: array<vec4<f32>>;
+@if(textures && volume) @group(0) @binding(2) var volumes: texture_2d<f32>;
+@if(!textures && volume) @group(0) @binding(2) var<storage, read> volumes: array<f32>;
+@if(keep) @group(0) @binding(4) var<storage, read_write> counted: array<Counters>;
+
+var<private> seen: Counters;
+
+// Change, above, below, price.
+@if(textures)
+fn candle(at: u32) -> vec4<f32> {
+    return textureLoad(candles, vec2<u32>(at % p.width, at / p.width), 0);
+}
+
+@if(!textures)
+fn candle(at: u32) -> vec4<f32> {
+    return candles[at];
+}
+
+@if(textures && volume)
+fn volume(at: u32) -> f32 {
+    return textureLoad(volumes, vec2<u32>(at % p.width, at / p.width), 0).x;
+}
+
+@if(!textures && volume)
+fn volume(at: u32) -> f32 {
+    return volumes[at];
+}
+
+@if(!volume)
+fn volume(at: u32) -> f32 {
+    return 0.0;
+}
+
+fn bar(at: u32) -> Bar {
+    let c = candle(at);
+    let v = volume(at);
+    seen.closes = select(seen.closes + 1.0, 0.0, is_nan(c.x));
+    seen.candles = select(seen.candles + 1.0, 0.0, is_nan(c.x) || is_nan(c.y) || is_nan(c.z));
+    seen.trades = select(seen.trades + 1.0, 0.0, is_nan(v) || seen.candles == 0.0);
+    return Bar(c.x, c.y, c.z, c.w, v, seen.closes, seen.candles, seen.trades);
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    lane = id.y * ROW + id.x;
+    zero = p.zero;
+    lanes = p.rows * p.chunks;
+    if (lane >= lanes) {
+        return;
+    }
+    let row = lane / p.chunks;
+    let series = row % p.series;
+    @if(table) {
+        load(select(row / p.series, series, p.by_series == 1u) * p.entry);
+    }
+    @if(keep) {
+        if (p.resume == 1u) {
+            seen = counted[lane];
+            restore(lane);
+        }
+    }
+    @if(!live) {
+        let begin = p.begin + (lane % p.chunks) * p.length;
+        let end = min(begin + p.length, p.stride);
+        for (var four = begin - min(begin, p.halo); four < end; four++) {
+            let at = (series * p.stride + four) * 4u;
+            @if(!rings) {
+                put(0u, step(bar(at)));
+                put(1u, step(bar(at + 1u)));
+                put(2u, step(bar(at + 2u)));
+                put(3u, step(bar(at + 3u)));
+            }
+            // One copy of what walks over windows in memory: compilers take long over four.
+            @if(rings) {
+                for (var i = 0u; i < p.four; i++) {
+                    put(i, step(bar(at + i)));
+                }
+            }
+            if (four >= begin) {
+                store(row * p.stride + four);
+            }
+        }
+    }
+    @if(live) {
+        for (var t = 0u; t < p.bars; t++) {
+            store_one(row * p.bars + t, step(bar(series * p.bars + t)));
+        }
+    }
+    @if(keep) {
+        counted[lane] = seen;
+        save(lane);
+    }
+}

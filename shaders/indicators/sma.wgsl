@@ -1,0 +1,8 @@
+import package::lib::bar::Bar;
+import super::closes;
+import super::parameters::count;
+
+fn step(bar: Bar) -> f32 {
+    closes::push(0.0, bar.change);
+    return closes::sum() / count;
+}

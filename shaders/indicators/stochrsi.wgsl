@@ -1,0 +1,18 @@
+import package::lib::bar::Bar;
+import super::{gain, loss, values, percents};
+import super::parameters::smoothing;
+
+// %K, %D.
+fn step(bar: Bar) -> vec2<f32> {
+    let changes = bar.closes - 1.0;
+    let up = gain::follow(max(bar.change, 0.0), changes);
+    let down = loss::follow(max(-bar.change, 0.0), changes);
+    let total = up + down;
+    let rsi = select(50.0, min(100.0 * (up / total), 100.0), total > 0.0);
+    values::push(rsi, 0.0);
+    let lowest = values::lowest();
+    let range = values::highest() - lowest;
+    let percent = select(0.0, 100.0 * ((rsi - lowest) / range), range > 0.0);
+    percents::push(percent, 0.0);
+    return vec2<f32>(percent, percents::sum() / smoothing);
+}

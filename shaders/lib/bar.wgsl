@@ -1,0 +1,25 @@
+// What every indicator sees of one bar. A price that is missing is NaN.
+struct Bar {
+    // Close less the close before; 0 at the first close.
+    change: f32,
+    // High less close, close less low.
+    above: f32,
+    below: f32,
+    // Close.
+    price: f32,
+    volume: f32,
+    // Bars without a missing close, a missing price, a missing price or volume, up to and including this one.
+    closes: f32,
+    candles: f32,
+    trades: f32,
+}
+
+// The greatest of high less low, high less the close before and the close before less low.
+fn true_range(bar: Bar) -> f32 {
+    return max(bar.above + bar.below, max(bar.above + bar.change, bar.below - bar.change));
+}
+
+// Mean of high, low and close, less the close.
+fn typical(bar: Bar) -> f32 {
+    return (bar.above - bar.below) / 3.0;
+}

@@ -1,0 +1,60 @@
+//! Average directional index with +DI and -DI.
+//!
+//! +DI = 100 x (Wilder's sum of the upward movements) / (that of the true ranges), -DI likewise with the downward ones, ADX =
+//! Wilder's average of 100 |+DI - -DI| / (+DI + -DI). Sums start with the first period - 1 values, the average as the mean of
+//! the first `period`.
+//!
+//! Outputs `adx` from bar 2 period - 1 on, `plus_di` and `minus_di` from bar `period` on, 0 to 100. Source: Wilder, *New
+//! Concepts in Technical Trading Systems* (1978); seeds as `ta-lib` 0.8.
+
+use serde::{Deserialize, Serialize};
+
+use super::indicator::{Average, Indicator, Input, Output, Spec, Unit, Value, check};
+use crate::Result;
+use crate::gpu::Shader;
+
+/// The shader.
+pub const SHADER: Shader =
+    Shader { name: "indicators/adx", source: include_str!("../../shaders/indicators/adx.wgsl") };
+
+/// Average directional index with +DI and -DI.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Adx {
+    /// Wilder period in bars, 2 to 100000.
+    pub period: u32,
+}
+
+impl Default for Adx {
+    fn default() -> Self {
+        Self { period: 14 }
+    }
+}
+
+const OUTPUTS: &[Output] = &[
+    Output { name: "adx", unit: Unit::Plain },
+    Output { name: "plus_di", unit: Unit::Plain },
+    Output { name: "minus_di", unit: Unit::Plain },
+];
+
+impl Indicator for Adx {
+    fn spec(&self) -> Result<Spec> {
+        check("adx.period", self.period, 2)?;
+        let average = Average::wilder("average", self.period);
+        Ok(Spec {
+            shader: SHADER,
+            outputs: OUTPUTS,
+            input: Input::Candle,
+            first: self.period,
+            complete: 2 * self.period - 1,
+            memory: Some(average.memory().saturating_mul(2)),
+            constants: vec![
+                ("count", Value::F32(f64::from(self.period))),
+                ("first_average", Value::F32(f64::from(2 * self.period - 1))),
+            ],
+            averages: vec![average],
+            windows: vec![],
+            state: 5,
+        })
+    }
+}

@@ -1,0 +1,62 @@
+//! Bollinger bands: the mean of the last `period` closes, and that mean plus and minus some population standard deviations
+//! of the same closes.
+//!
+//! Outputs `bb_upper`, `bb_middle`, `bb_lower`, prices, first values at bar period - 1. The deviation is taken of closes
+//! relative to the current one. Source: Bollinger (2001); population deviation as `ta-lib` 0.8.
+
+use serde::{Deserialize, Serialize};
+
+use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Value, Window, check, check_factor};
+use crate::Result;
+use crate::gpu::Shader;
+
+/// The shader.
+pub const SHADER: Shader =
+    Shader { name: "indicators/bbands", source: include_str!("../../shaders/indicators/bbands.wgsl") };
+
+/// Bollinger bands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bbands {
+    /// Window in bars, 2 to 100000.
+    pub period: u32,
+    /// From the middle to the upper band in standard deviations, above 0 and at most 100.
+    pub deviations_up: f64,
+    /// From the lower band to the middle in standard deviations, above 0 and at most 100.
+    pub deviations_down: f64,
+}
+
+impl Default for Bbands {
+    fn default() -> Self {
+        Self { period: 20, deviations_up: 2.0, deviations_down: 2.0 }
+    }
+}
+
+const OUTPUTS: &[Output] = &[
+    Output { name: "bb_upper", unit: Unit::Price },
+    Output { name: "bb_middle", unit: Unit::Price },
+    Output { name: "bb_lower", unit: Unit::Price },
+];
+
+impl Indicator for Bbands {
+    fn spec(&self) -> Result<Spec> {
+        check("bbands.period", self.period, 2)?;
+        check_factor("bbands.deviations_up", self.deviations_up, 100.0)?;
+        check_factor("bbands.deviations_down", self.deviations_down, 100.0)?;
+        Ok(Spec {
+            shader: SHADER,
+            outputs: OUTPUTS,
+            input: Input::Close,
+            first: self.period - 1,
+            complete: self.period - 1,
+            memory: Some(self.period),
+            constants: vec![
+                ("deviations_up", Value::F32(self.deviations_up)),
+                ("deviations_down", Value::F32(self.deviations_down)),
+            ],
+            averages: vec![],
+            windows: vec![Window { name: "closes", length: self.period, needs: &[Need::Sum, Need::Squares] }],
+            state: 0,
+        })
+    }
+}

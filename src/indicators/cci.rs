@@ -1,0 +1,48 @@
+//! Commodity channel index: (p - mean) / (0.015 x mean absolute deviation) of the typical prices p = (high + low + close) / 3
+//! of the last `period` bars.
+//!
+//! Output `cci`, first value at bar period - 1; 0 where all typical prices are the same. Source: Lambert (1980), `ta-lib` 0.8.
+
+use serde::{Deserialize, Serialize};
+
+use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Value, Window, check};
+use crate::Result;
+use crate::gpu::Shader;
+
+/// The shader.
+pub const SHADER: Shader =
+    Shader { name: "indicators/cci", source: include_str!("../../shaders/indicators/cci.wgsl") };
+
+/// Commodity channel index.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cci {
+    /// Window in bars, 2 to 100000.
+    pub period: u32,
+}
+
+impl Default for Cci {
+    fn default() -> Self {
+        Self { period: 14 }
+    }
+}
+
+const OUTPUTS: &[Output] = &[Output { name: "cci", unit: Unit::Plain }];
+
+impl Indicator for Cci {
+    fn spec(&self) -> Result<Spec> {
+        check("cci.period", self.period, 2)?;
+        Ok(Spec {
+            shader: SHADER,
+            outputs: OUTPUTS,
+            input: Input::Candle,
+            first: self.period - 1,
+            complete: self.period - 1,
+            memory: Some(self.period),
+            constants: vec![("count", Value::F32(f64::from(self.period)))],
+            averages: vec![],
+            windows: vec![Window { name: "prices", length: self.period, needs: &[Need::Sum, Need::Each] }],
+            state: 0,
+        })
+    }
+}

@@ -1,0 +1,55 @@
+//! Donchian channel: the highest high and the lowest low of the last `period` bars, and their mean.
+//!
+//! Outputs `dc_upper`, `dc_middle`, `dc_lower`, prices, first values at bar period - 1. Source: TA-Lib's MAX of high and MIN of
+//! low. The current bar is part of the window.
+
+use serde::{Deserialize, Serialize};
+
+use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Window, check};
+use crate::Result;
+use crate::gpu::Shader;
+
+/// The shader.
+pub const SHADER: Shader =
+    Shader { name: "indicators/donchian", source: include_str!("../../shaders/indicators/donchian.wgsl") };
+
+/// Donchian channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Donchian {
+    /// Window in bars, 1 to 100000.
+    pub period: u32,
+}
+
+impl Default for Donchian {
+    fn default() -> Self {
+        Self { period: 20 }
+    }
+}
+
+const OUTPUTS: &[Output] = &[
+    Output { name: "dc_upper", unit: Unit::Price },
+    Output { name: "dc_middle", unit: Unit::Price },
+    Output { name: "dc_lower", unit: Unit::Price },
+];
+
+impl Indicator for Donchian {
+    fn spec(&self) -> Result<Spec> {
+        check("donchian.period", self.period, 1)?;
+        Ok(Spec {
+            shader: SHADER,
+            outputs: OUTPUTS,
+            input: Input::Candle,
+            first: self.period - 1,
+            complete: self.period - 1,
+            memory: Some(self.period),
+            constants: vec![],
+            averages: vec![],
+            windows: vec![
+                Window { name: "highs", length: self.period, needs: &[Need::Extremes] },
+                Window { name: "lows", length: self.period, needs: &[Need::Extremes] },
+            ],
+            state: 0,
+        })
+    }
+}

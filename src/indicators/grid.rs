@@ -1,0 +1,109 @@
+//! How the bars of a panel are shared out: pure arithmetic.
+
+use super::compose::Loops;
+use crate::gpu::Class;
+
+/// Turns of all its loops together after which Mesa's software driver (llvmpipe, `LP_MAX_TGSI_LOOP_ITERATIONS`) ends the
+/// loops of an invocation, without a word, is 65,535. The turn in which a loop finds its end counts too.
+const LOOPS: u32 = 50_000;
+
+/// Fours of bars that one dispatch walks at most on a GPU, whose watchdog resets it after a few seconds.
+const PATIENCE: u32 = 1 << 18;
+
+/// Fours of bars that one dispatch walks at most.
+#[must_use]
+pub fn most(class: Class, loops: Loops) -> u32 {
+    match class {
+        Class::Hardware => PATIENCE,
+        Class::Software => (LOOPS.saturating_sub(loops.burst + 1) / (1 + 4 * loops.bar)).max(1),
+    }
+}
+
+/// Invocations that fill the machine.
+fn wanted(class: Class) -> u32 {
+    match class {
+        Class::Hardware => 1 << 16,
+        Class::Software => 64,
+    }
+}
+
+/// How one kernel walks over a panel. Lengths are in fours of bars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Chunks of a row that are walked at the same time.
+    pub chunks: u32,
+    /// Length of a chunk; of the part that a dispatch walks, where several go on from one another.
+    pub length: u32,
+    /// How much earlier a chunk starts to walk.
+    pub halo: u32,
+    /// Dispatches, each going on from the state that the one before kept.
+    pub parts: u32,
+}
+
+impl Grid {
+    /// Shares out `rows` of `fours` fours of bars. `memory` is the number of bars after which an indicator has forgotten
+    /// its start, `None` if it never does.
+    #[must_use]
+    pub fn new(class: Class, rows: u32, fours: u32, memory: Option<u32>, loops: Loops) -> Self {
+        let most = most(class, loops);
+        let whole = Self { chunks: 1, length: fours, halo: 0, parts: 1 };
+        let halo = memory.map(|bars| bars.div_ceil(4));
+        // What is too short to be worth the halo, or fills the machine as it is, stays in one piece.
+        let chunks = wanted(class).div_ceil(rows.max(1));
+        if let Some(halo) = halo.filter(|halo| *halo < most / 2) {
+            let least = match class {
+                Class::Hardware => (halo / 2).max(16),
+                Class::Software => halo.max(64),
+            };
+            let length = fours.div_ceil(chunks).max(least).min(most - halo);
+            let chunks = fours.div_ceil(length);
+            if chunks > 1 {
+                return Self { chunks, length, halo, parts: 1 };
+            }
+        }
+        if fours <= most {
+            return whole;
+        }
+        Self { length: most, parts: fours.div_ceil(most), ..whole }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bar_is_in_one_chunk_or_part() {
+        for class in [Class::Hardware, Class::Software] {
+            for rows in [1, 7, 1024, 100_000] {
+                for fours in [1, 2, 63, 125, 1024, 25_000, 2_500_000] {
+                    for memory in [Some(0), Some(9), Some(260), Some(1_900_000), None] {
+                        for (bar, burst) in [(0, 0), (3, 30), (12_500, 30_000)] {
+                            let loops = Loops { bar, burst };
+                            let grid = Grid::new(class, rows, fours, memory, loops);
+                            let covered = u64::from(grid.length) * u64::from(grid.chunks * grid.parts);
+                            assert!(covered >= u64::from(fours), "{grid:?}");
+                            assert!(covered - u64::from(grid.length) < u64::from(fours), "{grid:?}");
+                            assert!(grid.chunks == 1 || grid.parts == 1, "{grid:?}");
+                            let halo = grid.chunks == 1 || grid.halo * 4 >= memory.unwrap();
+                            assert!(halo, "{grid:?}");
+                            let turns =
+                                burst.saturating_add((grid.length + grid.halo).saturating_mul(1 + 4 * bar));
+                            let one = grid.length == 1;
+                            assert!(class == Class::Hardware || one || turns < LOOPS, "{grid:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_long_series_fills_the_machine() {
+        let grid = Grid::new(Class::Hardware, 1, 2_500_000, Some(260), Loops::default());
+        assert!(grid.chunks > 30_000, "{grid:?}");
+        let grid = Grid::new(Class::Software, 1, 25_000, Some(260), Loops::default());
+        assert_eq!((grid.chunks, grid.halo), (64, 65));
+        assert_eq!(Grid::new(Class::Software, 1024, 1024, Some(260), Loops::default()).chunks, 1);
+    }
+}

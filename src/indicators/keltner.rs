@@ -1,0 +1,60 @@
+//! Keltner channel: an exponential average of the close, plus and minus a multiple of the average true range.
+//!
+//! Outputs `kc_upper`, `kc_middle`, `kc_lower`, prices, first values at bar max(period - 1, atr_period). Source: Keltner (1960) as
+//! revised by Raschke; averages as [`super::Ema`] and [`super::Atr`].
+
+use serde::{Deserialize, Serialize};
+
+use super::indicator::{Average, Indicator, Input, Output, Spec, Unit, Value, check, check_factor};
+use crate::Result;
+use crate::gpu::Shader;
+
+/// The shader.
+pub const SHADER: Shader =
+    Shader { name: "indicators/keltner", source: include_str!("../../shaders/indicators/keltner.wgsl") };
+
+/// Keltner channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keltner {
+    /// Period of the average in bars, 2 to 100000.
+    pub period: u32,
+    /// Wilder period of the true range, 1 to 100000.
+    pub atr_period: u32,
+    /// Average true ranges from the middle to a band, above 0 and at most 100.
+    pub multiplier: f64,
+}
+
+impl Default for Keltner {
+    fn default() -> Self {
+        Self { period: 20, atr_period: 10, multiplier: 2.0 }
+    }
+}
+
+const OUTPUTS: &[Output] = &[
+    Output { name: "kc_upper", unit: Unit::Price },
+    Output { name: "kc_middle", unit: Unit::Price },
+    Output { name: "kc_lower", unit: Unit::Price },
+];
+
+impl Indicator for Keltner {
+    fn spec(&self) -> Result<Spec> {
+        check("keltner.period", self.period, 2)?;
+        check("keltner.atr_period", self.atr_period, 1)?;
+        check_factor("keltner.multiplier", self.multiplier, 100.0)?;
+        let average = Average::exponential("average", self.period);
+        let range = Average::wilder("range", self.atr_period);
+        Ok(Spec {
+            shader: SHADER,
+            outputs: OUTPUTS,
+            input: Input::Candle,
+            first: (self.period - 1).max(self.atr_period),
+            complete: (self.period - 1).max(self.atr_period),
+            memory: Some(average.memory().max(range.memory().saturating_add(1))),
+            constants: vec![("multiplier", Value::F32(self.multiplier))],
+            averages: vec![average, range],
+            windows: vec![],
+            state: 0,
+        })
+    }
+}

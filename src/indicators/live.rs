@@ -1,0 +1,234 @@
+//! Indicators bar by bar, with a state that stays on the device.
+
+use ndarray::{Array2, Array3, ArrayView2, Axis};
+
+use super::Values;
+use super::compose::Form;
+use super::grid;
+use super::group::{Group, Kernels, Rows, Walk};
+use super::indicator::Unit;
+use super::series::{Store, fill, finite};
+use crate::gpu::{Command, Gpu, Recorder};
+use crate::{Error, Result};
+
+/// Bars that go up at once, at most.
+const BATCH: usize = 64;
+
+/// Indicators of many series, one new bar at a time. Make one with [`super::Indicators::live`].
+///
+/// After the same bars the values are those of the batch ([`super::Panel`]): the same functions run over the same
+/// state. To the last bit where the batch walks a series in one piece; where it is cut into chunks within 1e-6 of the
+/// output's own size, since a chunk starts from a state that has forgotten its start only to f32.
+#[derive(Clone, Debug)]
+pub struct Live {
+    gpu: Gpu,
+    parts: Vec<Part>,
+    /// Names and units in the order of the kernels' outputs, and the order in which they were added.
+    columns: Vec<(String, Unit)>,
+    names: Vec<String>,
+    candles: wgpu::Buffer,
+    volumes: Option<wgpu::Buffer>,
+    /// Outputs of one bar, and of a full batch.
+    gathered: [wgpu::Buffer; 2],
+    series: usize,
+    /// Bars that go up at once.
+    batch: usize,
+    before: Vec<f64>,
+    started: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Part {
+    walk: Walk,
+    uniform: wgpu::Buffer,
+    command: Command,
+    outputs: Vec<wgpu::Buffer>,
+    rows: usize,
+}
+
+impl Live {
+    pub(super) fn new(
+        gpu: &Gpu,
+        groups: Vec<Group>,
+        columns: Vec<(String, Unit)>,
+        names: Vec<String>,
+        series: u32,
+        kernels: &Kernels,
+    ) -> Result<Self> {
+        if series == 0 {
+            return Err(Error::shape("live series", "at least one", 0));
+        }
+        let bars = u64::from(series) * BATCH as u64;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let candles = gpu.buffer("live candles", bars * 16, usage)?;
+        let mut volumes = None;
+        let mut parts = Vec::new();
+        let mut total = 0;
+        let mut batch = BATCH;
+        for group in groups {
+            let rows = group.rows(series)?;
+            let form = Form {
+                class: gpu.class(),
+                textures: false,
+                live: true,
+                keep: true,
+                table: false,
+                half: false,
+            };
+            let compiled = group.compile(gpu, form, rows, kernels)?;
+            batch = batch.min(4 * grid::most(gpu.class(), compiled.source.loops) as usize);
+            if compiled.source.volume && volumes.is_none() {
+                volumes = Some(gpu.buffer("live volumes", bars * 4, usage)?);
+            }
+            let bytes = u64::from(rows) * BATCH as u64 * 4;
+            let outputs = (0..compiled.source.outputs)
+                .map(|_| gpu.buffer("live output", bytes, usage))
+                .collect::<Result<Vec<_>>>()?;
+            total += bytes * outputs.len() as u64;
+            let walk = Walk {
+                rows,
+                series,
+                by_series: u32::from(group.rows == Rows::EachSeries),
+                entry: group.entry,
+                chunks: 1,
+                ..Walk::default()
+            };
+            let uniform = gpu.uniform("walk", &walk)?;
+            let bound: Vec<&wgpu::Buffer> = outputs.iter().collect();
+            let stores = (Store::Buffer(candles.clone()), volumes.clone().map(Store::Buffer));
+            let bind = compiled.bind(gpu, &uniform, &stores.0, stores.1.as_ref(), &bound)?;
+            let [x, y] = compiled.kernel.variant.rows(rows);
+            let command = Command::dispatch(&compiled.kernel, &bind, [x, y, 1]);
+            parts.push(Part { walk, uniform, command, outputs, rows: rows as usize });
+        }
+        let gathered = |bytes| gpu.buffer("live outputs", bytes, usage);
+        let gathered = [gathered(total / BATCH as u64)?, gathered(total)?];
+        let series = series as usize;
+        let before = vec![f64::NAN; series];
+        let gpu = gpu.clone();
+        Ok(Self {
+            gpu,
+            parts,
+            columns,
+            names,
+            candles,
+            volumes,
+            gathered,
+            series,
+            batch,
+            before,
+            started: false,
+        })
+    }
+
+    /// Forgets all bars.
+    pub fn reset(&mut self) {
+        self.before.fill(f64::NAN);
+        self.started = false;
+    }
+
+    /// Adds one bar or more, `[series][bars]` each, oldest first, and returns the values of these bars, of the shapes of
+    /// [`super::Panel::read`]. A NaN or infinite price is missing. Fill the state with past bars first, or the first
+    /// values are NaN until the warm-up is over.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a shape is wrong; [`Error::Data`] if the volume is needed and missing; [`Error::DeviceLost`].
+    /// After an error other than a shape the state is undefined: [`Live::reset`] it.
+    pub fn push(
+        &mut self,
+        high: ArrayView2<'_, f64>,
+        low: ArrayView2<'_, f64>,
+        close: ArrayView2<'_, f64>,
+        volume: Option<ArrayView2<'_, f64>>,
+    ) -> Result<Values> {
+        let shape = (self.series, close.ncols());
+        let volumes = [("volumes", volume.as_ref())];
+        let prices =
+            [("high prices", Some(&high)), ("low prices", Some(&low)), ("close prices", Some(&close))];
+        for (what, values) in prices.into_iter().chain(volumes) {
+            if let Some(values) = values.filter(|values| values.dim() != shape) {
+                let expected = format!("{shape:?} [series, bars]");
+                return Err(Error::shape(what, expected, format!("{:?}", values.dim())));
+            }
+        }
+        if self.volumes.is_some() && volume.is_none() {
+            return Err(Error::Data("an indicator needs the volume; the bars came without it".into()));
+        }
+        let mut columns: Vec<(String, Unit, Array3<f64>)> = Vec::new();
+        for part in &self.parts {
+            for _ in &part.outputs {
+                let (name, unit) = &self.columns[columns.len()];
+                let empty = Array3::zeros((part.rows / self.series, self.series, shape.1));
+                columns.push((name.clone(), *unit, empty));
+            }
+        }
+        for first in (0..shape.1).step_by(self.batch) {
+            let bars = self.batch.min(shape.1 - first);
+            let range = ndarray::Slice::from(first..first + bars);
+            let cut = |values: &ArrayView2<'_, f64>| values.slice_axis(Axis(1), range).to_owned();
+            let (high, low, close) = (cut(&high), cut(&low), cut(&close));
+            self.step(&high, &low, &close, volume.as_ref().map(cut), first, &mut columns)?;
+        }
+        columns.sort_by_key(|(name, ..)| self.names.iter().position(|own| own == name));
+        Ok(Values { columns })
+    }
+
+    fn step(
+        &mut self,
+        high: &Array2<f64>,
+        low: &Array2<f64>,
+        close: &Array2<f64>,
+        volume: Option<Array2<f64>>,
+        first: usize,
+        columns: &mut [(String, Unit, Array3<f64>)],
+    ) -> Result<()> {
+        let bars = close.ncols();
+        let mut candles = vec![[f32::NAN; 4]; self.series * bars];
+        for (s, row) in candles.chunks_exact_mut(bars).enumerate() {
+            let prices = (0..bars).map(|t| [high[[s, t]], low[[s, t]], close[[s, t]]]);
+            self.before[s] = fill(row, self.before[s], prices);
+        }
+        self.gpu.write(&self.candles, 0, bytemuck::cast_slice(&candles))?;
+        if let (Some(buffer), Some(volume)) = (&self.volumes, volume) {
+            let volume: Vec<f32> = volume.iter().map(|value| finite(*value as f32)).collect();
+            self.gpu.write(buffer, 0, bytemuck::cast_slice(&volume))?;
+        }
+        let mut recorder = Recorder::new(&self.gpu);
+        let gathered = &self.gathered[usize::from(bars > 1)];
+        let mut offset = 0;
+        for part in &mut self.parts {
+            let bytes = (part.rows * bars * 4) as u64;
+            part.walk.bars = bars as u32;
+            part.walk.resume = u32::from(self.started);
+            self.gpu.write(&part.uniform, 0, bytemuck::bytes_of(&part.walk))?;
+            recorder.play(std::slice::from_ref(&part.command));
+            for output in &part.outputs {
+                recorder.play(&[Command::Copy {
+                    source: output.clone(),
+                    source_offset: 0,
+                    target: gathered.clone(),
+                    target_offset: offset,
+                    bytes,
+                }]);
+                offset += bytes;
+            }
+        }
+        recorder.submit()?;
+        self.started = true;
+        let values: Vec<f32> = self.gpu.read(gathered)?;
+        let mut rest = values.as_slice();
+        for (_, unit, column) in columns.iter_mut() {
+            for mut combination in column.axis_iter_mut(Axis(0)) {
+                for (s, mut row) in combination.rows_mut().into_iter().enumerate() {
+                    let (own, others) = rest.split_at(bars);
+                    rest = others;
+                    for t in 0..bars {
+                        let close = if *unit == Unit::Price { close[[s, t]] } else { 0.0 };
+                        row[first + t] = f64::from(own[t]) + close;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

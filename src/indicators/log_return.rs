@@ -1,0 +1,49 @@
+//! Logarithmic return: ln(close\[t\] / close\[t - period\]).
+//!
+//! Output `log_return`, first value at bar `period`; NaN where one of the closes is not positive.
+
+use serde::{Deserialize, Serialize};
+
+use super::indicator::{Indicator, Input, Output, Spec, Unit, Window, check};
+use crate::Result;
+use crate::gpu::Shader;
+
+/// The shader.
+pub const SHADER: Shader = Shader {
+    name: "indicators/log_return",
+    source: include_str!("../../shaders/indicators/log_return.wgsl"),
+};
+
+/// Logarithmic return.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogReturn {
+    /// Distance of the two closes in bars, 1 to 100000.
+    pub period: u32,
+}
+
+impl Default for LogReturn {
+    fn default() -> Self {
+        Self { period: 1 }
+    }
+}
+
+const OUTPUTS: &[Output] = &[Output { name: "log_return", unit: Unit::Plain }];
+
+impl Indicator for LogReturn {
+    fn spec(&self) -> Result<Spec> {
+        check("log_return.period", self.period, 1)?;
+        Ok(Spec {
+            shader: SHADER,
+            outputs: OUTPUTS,
+            input: Input::Close,
+            first: self.period,
+            complete: self.period,
+            memory: Some(self.period + 1),
+            constants: vec![],
+            averages: vec![],
+            windows: vec![Window { name: "closes", length: self.period + 1, needs: &[] }],
+            state: 0,
+        })
+    }
+}

@@ -1,0 +1,59 @@
+//! Realised volatility: sample standard deviation of the last `period` logarithmic returns, times the square root of
+//! `periods_per_year`.
+//!
+//! Output `realized_volatility` a year, first value at bar `period`; NaN where a close of the window is not positive. Source:
+//! the usual close-to-close estimator (Hull, *Options, Futures, and Other Derivatives*, ch. 15), with the divisor n - 1.
+
+use serde::{Deserialize, Serialize};
+
+use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Value, Window, check, check_factor};
+use crate::Result;
+use crate::gpu::Shader;
+
+/// The shader.
+pub const SHADER: Shader = Shader {
+    name: "indicators/realized_volatility",
+    source: include_str!("../../shaders/indicators/realized_volatility.wgsl"),
+};
+
+/// Realised volatility.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RealizedVolatility {
+    /// Returns of the window, 2 to 100000.
+    pub period: u32,
+    /// Bars a year, above 0 and at most 31536000: 252 for daily, 8760 for hourly bars round the clock; 1 for a volatility per bar.
+    pub periods_per_year: f64,
+}
+
+impl Default for RealizedVolatility {
+    fn default() -> Self {
+        Self { period: 20, periods_per_year: 252.0 }
+    }
+}
+
+const OUTPUTS: &[Output] = &[Output { name: "realized_volatility", unit: Unit::Plain }];
+
+impl Indicator for RealizedVolatility {
+    fn spec(&self) -> Result<Spec> {
+        check("realized_volatility.period", self.period, 2)?;
+        check_factor("realized_volatility.periods_per_year", self.periods_per_year, 31_536_000.0)?;
+        let n = f64::from(self.period);
+        Ok(Spec {
+            shader: SHADER,
+            outputs: OUTPUTS,
+            input: Input::Close,
+            first: self.period,
+            complete: self.period,
+            memory: Some(self.period + 1),
+            constants: vec![("scale", Value::F32((self.periods_per_year * n / (n - 1.0)).sqrt()))],
+            averages: vec![],
+            windows: vec![Window {
+                name: "returns",
+                length: self.period,
+                needs: &[Need::Sum, Need::Squares],
+            }],
+            state: 0,
+        })
+    }
+}

@@ -1,0 +1,47 @@
+//! Rate of change in per cent: 100 (close\[t\] / close\[t - period\] - 1).
+//!
+//! Output `roc`, first value at bar `period`; 0 where the earlier close is 0. Source: `ta-lib` 0.8.
+
+use serde::{Deserialize, Serialize};
+
+use super::indicator::{Indicator, Input, Output, Spec, Unit, Window, check};
+use crate::Result;
+use crate::gpu::Shader;
+
+/// The shader.
+pub const SHADER: Shader =
+    Shader { name: "indicators/roc", source: include_str!("../../shaders/indicators/roc.wgsl") };
+
+/// Rate of change in per cent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Roc {
+    /// Distance of the two closes in bars, 1 to 100000.
+    pub period: u32,
+}
+
+impl Default for Roc {
+    fn default() -> Self {
+        Self { period: 10 }
+    }
+}
+
+const OUTPUTS: &[Output] = &[Output { name: "roc", unit: Unit::Plain }];
+
+impl Indicator for Roc {
+    fn spec(&self) -> Result<Spec> {
+        check("roc.period", self.period, 1)?;
+        Ok(Spec {
+            shader: SHADER,
+            outputs: OUTPUTS,
+            input: Input::Close,
+            first: self.period,
+            complete: self.period,
+            memory: Some(self.period + 1),
+            constants: vec![],
+            averages: vec![],
+            windows: vec![Window { name: "closes", length: self.period + 1, needs: &[] }],
+            state: 0,
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! Fast stochastic oscillator: %K = 100 (close - lowest low) / (highest high - lowest low) of the last `k` bars, %D = mean
+//! of the last `d` %K.
+//!
+//! Outputs `stoch_k`, `stoch_d`, 0 to 100, first values at bar k + d - 2. Where all prices of the window are the same %K is
+//! 0. Source: Lane (1984); TA-Lib's STOCHF, flat prices as `ta-lib` 0.8.
+
+use serde::{Deserialize, Serialize};
+
+use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Value, Window, check};
+use crate::Result;
+use crate::gpu::Shader;
+
+/// The shader.
+pub const SHADER: Shader =
+    Shader { name: "indicators/stochf", source: include_str!("../../shaders/indicators/stochf.wgsl") };
+
+/// Fast stochastic oscillator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Stochf {
+    /// Bars of the range, 1 to 100000.
+    pub k: u32,
+    /// Bars of the mean, 1 to 100000.
+    pub d: u32,
+}
+
+impl Default for Stochf {
+    fn default() -> Self {
+        Self { k: 14, d: 3 }
+    }
+}
+
+const OUTPUTS: &[Output] =
+    &[Output { name: "stoch_k", unit: Unit::Plain }, Output { name: "stoch_d", unit: Unit::Plain }];
+
+impl Indicator for Stochf {
+    fn spec(&self) -> Result<Spec> {
+        check("stochf.k", self.k, 1)?;
+        check("stochf.d", self.d, 1)?;
+        Ok(Spec {
+            shader: SHADER,
+            outputs: OUTPUTS,
+            input: Input::Candle,
+            first: self.k + self.d - 2,
+            complete: self.k + self.d - 2,
+            memory: Some(self.k + self.d),
+            constants: vec![("smoothing", Value::F32(f64::from(self.d)))],
+            averages: vec![],
+            windows: vec![
+                Window { name: "highs", length: self.k, needs: &[Need::Extremes] },
+                Window { name: "lows", length: self.k, needs: &[Need::Extremes] },
+                Window { name: "percents", length: self.d, needs: &[Need::Sum] },
+            ],
+            state: 0,
+        })
+    }
+}

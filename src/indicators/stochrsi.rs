@@ -1,0 +1,60 @@
+//! Stochastic RSI: the fast stochastic of the RSI.
+//!
+//! Outputs `stochrsi_k`, `stochrsi_d`, 0 to 100, first values at bar period + k + d - 2. Where all RSI of the window are the same
+//! %K is 0. Source: Chande and Kroll (1993), TA-Lib's STOCHRSI.
+
+use serde::{Deserialize, Serialize};
+
+use super::indicator::{Average, Indicator, Input, Need, Output, Spec, Unit, Value, Window, check};
+use crate::Result;
+use crate::gpu::Shader;
+
+/// The shader.
+pub const SHADER: Shader =
+    Shader { name: "indicators/stochrsi", source: include_str!("../../shaders/indicators/stochrsi.wgsl") };
+
+/// Stochastic RSI.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Stochrsi {
+    /// Wilder period of the RSI in bars, 2 to 100000.
+    pub period: u32,
+    /// Bars of the range, 1 to 100000.
+    pub k: u32,
+    /// Bars of the mean, 1 to 100000.
+    pub d: u32,
+}
+
+impl Default for Stochrsi {
+    fn default() -> Self {
+        Self { period: 14, k: 5, d: 3 }
+    }
+}
+
+const OUTPUTS: &[Output] =
+    &[Output { name: "stochrsi_k", unit: Unit::Plain }, Output { name: "stochrsi_d", unit: Unit::Plain }];
+
+impl Indicator for Stochrsi {
+    fn spec(&self) -> Result<Spec> {
+        check("stochrsi.period", self.period, 2)?;
+        check("stochrsi.k", self.k, 1)?;
+        check("stochrsi.d", self.d, 1)?;
+        let gain = Average::wilder("gain", self.period);
+        let windows = self.k + self.d;
+        Ok(Spec {
+            shader: SHADER,
+            outputs: OUTPUTS,
+            input: Input::Close,
+            first: self.period + windows - 2,
+            complete: self.period + windows - 2,
+            memory: Some(gain.memory().saturating_add(windows)),
+            constants: vec![("smoothing", Value::F32(f64::from(self.d)))],
+            averages: vec![gain, Average { name: "loss", ..gain }],
+            windows: vec![
+                Window { name: "values", length: self.k, needs: &[Need::Extremes] },
+                Window { name: "percents", length: self.d, needs: &[Need::Sum] },
+            ],
+            state: 0,
+        })
+    }
+}

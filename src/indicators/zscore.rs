@@ -1,0 +1,47 @@
+//! Rolling z-score: (close - mean) / population standard deviation of the last `period` closes.
+//!
+//! Output `zscore`, first value at bar period - 1; 0 where all closes of the window are the same.
+
+use serde::{Deserialize, Serialize};
+
+use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Window, check};
+use crate::Result;
+use crate::gpu::Shader;
+
+/// The shader.
+pub const SHADER: Shader =
+    Shader { name: "indicators/zscore", source: include_str!("../../shaders/indicators/zscore.wgsl") };
+
+/// Rolling z-score.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Zscore {
+    /// Window in bars, 2 to 100000.
+    pub period: u32,
+}
+
+impl Default for Zscore {
+    fn default() -> Self {
+        Self { period: 20 }
+    }
+}
+
+const OUTPUTS: &[Output] = &[Output { name: "zscore", unit: Unit::Plain }];
+
+impl Indicator for Zscore {
+    fn spec(&self) -> Result<Spec> {
+        check("zscore.period", self.period, 2)?;
+        Ok(Spec {
+            shader: SHADER,
+            outputs: OUTPUTS,
+            input: Input::Close,
+            first: self.period - 1,
+            complete: self.period - 1,
+            memory: Some(self.period),
+            constants: vec![],
+            averages: vec![],
+            windows: vec![Window { name: "closes", length: self.period, needs: &[Need::Sum, Need::Squares] }],
+            state: 0,
+        })
+    }
+}
