@@ -3,7 +3,8 @@
 mod common;
 
 use phalanx::env::{Episodes, Trading, TradingSettings};
-use phalanx::gpu::Gpu;
+use phalanx::gpu::{Gpu, Recorder};
+use phalanx::indicators::{Indicators, Series};
 use phalanx::mappo::{Config, Trainer};
 use phalanx::market::{ExtraFeatures, MarketData, Scaling};
 use phalanx::random::Stream;
@@ -49,4 +50,21 @@ fn training_needs_no_feature_and_no_larger_limit() {
         .unwrap();
     assert_eq!(iterations, 2);
     assert!(trainer.weights().unwrap().iter().all(|weight| weight.is_finite()));
+}
+
+#[test]
+fn the_classic_indicators_are_two_dispatches() {
+    let gpu = plain_gpu();
+    let mut stream = Stream::new(22, 3);
+    let candles = common::candles(3, 150, |_, _| 0.01 * stream.normal());
+    let series = Series::upload(&gpu, candles.high.view(), candles.low.view(), candles.close.view()).unwrap();
+    let indicators = Indicators::classic(&gpu);
+    let panel = indicators.panel(&series).unwrap();
+    assert_eq!(panel.commands().len(), 2);
+    Recorder::new(&gpu).run(&panel.commands()).unwrap();
+    let values = panel.read(&gpu).unwrap();
+    assert!(values.names().all(|name| values.get(name).unwrap()[[2, 149]].is_finite()));
+    let mut live = indicators.live(3).unwrap();
+    let bars = live.push(candles.high.view(), candles.low.view(), candles.close.view(), None).unwrap();
+    assert!(bars.names().eq(values.names()));
 }

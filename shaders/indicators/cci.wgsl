@@ -1,11 +1,11 @@
 import package::lib::bar::{Bar, typical};
 import super::prices;
-import super::parameters::count;
+import super::parameters::share;
 
 fn step(bar: Bar) -> f32 {
     let price = typical(bar);
     prices::push(price, bar.change);
-    let mean = prices::sum() / count;
+    let mean = prices::sum() * share;
     let spread = prices::spread(mean);
     return select(0.0, (price - mean) / (0.015 * spread), spread > 0.0);
 }

@@ -1,6 +1,6 @@
 import package::lib::bar::Bar;
 import super::{highs, lows, percents};
-import super::parameters::smoothing;
+import super::parameters::share;
 
 // %K, %D.
 fn step(bar: Bar) -> vec2<f32> {
@@ -10,5 +10,5 @@ fn step(bar: Bar) -> vec2<f32> {
     let range = highs::highest() - lowest;
     let percent = select(0.0, 100.0 * (-lowest / range), range > 0.0);
     percents::push(percent, 0.0);
-    return vec2<f32>(percent, percents::sum() / smoothing);
+    return vec2<f32>(percent, percents::sum() * share);
 }

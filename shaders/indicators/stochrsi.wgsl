@@ -1,6 +1,6 @@
 import package::lib::bar::Bar;
 import super::{gain, loss, values, percents};
-import super::parameters::smoothing;
+import super::parameters::share;
 
 // %K, %D.
 fn step(bar: Bar) -> vec2<f32> {
@@ -14,5 +14,5 @@ fn step(bar: Bar) -> vec2<f32> {
     let range = values::highest() - lowest;
     let percent = select(0.0, 100.0 * ((rsi - lowest) / range), range > 0.0);
     percents::push(percent, 0.0);
-    return vec2<f32>(percent, percents::sum() / smoothing);
+    return vec2<f32>(percent, percents::sum() * share);
 }

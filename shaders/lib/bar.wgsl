@@ -21,5 +21,5 @@ fn true_range(bar: Bar) -> f32 {
 
 // Mean of high, low and close, less the close.
 fn typical(bar: Bar) -> f32 {
-    return (bar.above - bar.below) / 3.0;
+    return (bar.above - bar.below) * (1.0 / 3.0);
 }

@@ -9,6 +9,9 @@ struct State {
 
 var<private> state: State;
 
+// Drivers divide slowly.
+const SHARE: f32 = 1.0 / f32(N);
+
 // Adds x. All values are measured from a level which has just risen by `change`.
 fn push(x: f32, change: f32) {
     for (var i = 0u; i < N - 1u; i++) {
@@ -34,15 +37,16 @@ fn sum() -> f32 {
     return sum;
 }
 
-// Mean and population variance.
+// Mean and population variance, in one pass about the current level.
 fn moments() -> vec2<f32> {
-    let mean = sum() / f32(N);
+    var sum = 0.0;
     var squares = 0.0;
     for (var i = 0u; i < N; i++) {
-        let d = state.values[i] - mean;
-        squares += d * d;
+        sum += state.values[i];
+        squares += state.values[i] * state.values[i];
     }
-    return vec2<f32>(mean, squares / f32(N));
+    let mean = sum * SHARE;
+    return vec2<f32>(mean, max(squares * SHARE - mean * mean, 0.0));
 }
 
 // Sum with weights 1 (the oldest) to N.
@@ -76,5 +80,5 @@ fn spread(center: f32) -> f32 {
     for (var i = 0u; i < N; i++) {
         sum += abs(state.values[i] - center);
     }
-    return sum / f32(N);
+    return sum * SHARE;
 }

@@ -15,6 +15,24 @@ pub const SHADER: Shader =
     Shader { name: "indicators/bbands", source: include_str!("../../shaders/indicators/bbands.wgsl") };
 
 /// Bollinger bands.
+///
+/// ```
+/// # use ndarray::Array2;
+/// # use phalanx::gpu::{Gpu, GpuOptions};
+/// use phalanx::indicators::{Indicators, Bbands, Series};
+///
+/// # fn main() -> phalanx::Result<()> {
+/// # let gpu = Gpu::open(&GpuOptions::default())?;
+/// // One series that rises by 1 every bar, from 1 to 60.
+/// let close = Array2::from_shape_fn((1, 60), |(_, bar)| 1.0 + bar as f64);
+/// let (high, low) = (&close + 0.5, &close - 0.5);
+/// let series = Series::upload(&gpu, high.view(), low.view(), close.view())?;
+/// let values = Indicators::new(&gpu).with(Bbands::default()).compute(&series)?;
+/// let last = values.get("bb_middle").map(|bb_middle| bb_middle[[0, 59]]);
+/// assert!((last.unwrap_or(f64::NAN) - (60.0 - 9.5)).abs() < 1e-4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bbands {

@@ -14,6 +14,24 @@ pub const SHADER: Shader =
     Shader { name: "indicators/cci", source: include_str!("../../shaders/indicators/cci.wgsl") };
 
 /// Commodity channel index.
+///
+/// ```
+/// # use ndarray::Array2;
+/// # use phalanx::gpu::{Gpu, GpuOptions};
+/// use phalanx::indicators::{Indicators, Cci, Series};
+///
+/// # fn main() -> phalanx::Result<()> {
+/// # let gpu = Gpu::open(&GpuOptions::default())?;
+/// // One series that rises by 1 every bar, from 1 to 60.
+/// let close = Array2::from_shape_fn((1, 60), |(_, bar)| 1.0 + bar as f64);
+/// let (high, low) = (&close + 0.5, &close - 0.5);
+/// let series = Series::upload(&gpu, high.view(), low.view(), close.view())?;
+/// let values = Indicators::new(&gpu).with(Cci { period: 14 }).compute(&series)?;
+/// let last = values.get("cci").map(|cci| cci[[0, 59]]);
+/// assert!((last.unwrap_or(f64::NAN) - (6.5 / (0.015 * 3.5))).abs() < 1e-4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cci {
@@ -39,7 +57,7 @@ impl Indicator for Cci {
             first: self.period - 1,
             complete: self.period - 1,
             memory: Some(self.period),
-            constants: vec![("count", Value::F32(f64::from(self.period)))],
+            constants: vec![("share", Value::F32(1.0 / f64::from(self.period)))],
             averages: vec![],
             windows: vec![Window { name: "prices", length: self.period, needs: &[Need::Sum, Need::Each] }],
             state: 0,

@@ -19,6 +19,9 @@ const RING: &str = include_str!("../../shaders/lib/ring.wgsl");
 /// Longest window that is kept in registers: Mesa unrolls no longer loop, and more registers spill.
 const IN_REGISTERS: u32 = 32;
 
+/// Longest period of an average that needs no compensation: a step of 1 / 100 loses no digit that counts.
+const SHORT: u32 = 100;
+
 /// Binding of the first output; those before it are uniform, candles, volumes, table, counters, state, rings.
 pub const FIRST_OUTPUT: u32 = 7;
 
@@ -37,6 +40,8 @@ pub struct Form {
     pub table: bool,
     /// Outputs are f16.
     pub half: bool,
+    /// Outputs are stored as pairs in 64 bits, which software adapters do twice as fast.
+    pub pairs: bool,
 }
 
 /// Turns of loops inside one lane.
@@ -185,7 +190,8 @@ fn one(n: usize, spec: &Spec, table: bool, words: &mut u32, rings: &mut u32, loo
     }
     for average in &spec.averages {
         part.kept.push((average.name, 2));
-        part.modules.push((average.name, AVERAGE.into()));
+        let long = Value::Bool(table || average.period > SHORT);
+        part.modules.push((average.name, AVERAGE.to_string() + &constant("long", long)));
     }
     for window in &spec.windows {
         let ring = table || !in_registers(window);
@@ -240,6 +246,7 @@ fn glue(specs: &[Spec], uses: &[Use], form: Form) -> String {
     let element = match (form.live, form.half) {
         (true, _) => "f32",
         (false, true) => "vec2<u32>",
+        (false, false) if form.pairs => "vec2<u64>",
         (false, false) => "vec4<f32>",
     };
     for o in 0..outputs {
@@ -265,12 +272,19 @@ fn glue(specs: &[Spec], uses: &[Use], form: Form) -> String {
     }
     text += "    return values;\n}\nstruct Four {\n";
     (0..outputs).for_each(|o| text += &format!("    o{o}: vec4<f32>,\n"));
-    text += "}\nvar<private> four: Four;\nfn put(i: u32, values: Values) {\n";
+    text += "}\n";
+    if form.pairs && !form.half {
+        text += "fn pair(x: vec2<f32>) -> u64 {\n    let bits = bitcast<vec2<u32>>(x);\n";
+        text += "    return u64(bits.x) | (u64(bits.y) << 32u);\n}\n";
+    }
+    text += "var<private> four: Four;\nfn put(i: u32, values: Values) {\n";
     (0..outputs).for_each(|o| text += &format!("    four.o{o}[i] = values.o{o};\n"));
     text += "}\nfn store(at: u32) {\n";
     for o in 0..outputs {
         let four = if form.half {
             format!("vec2<u32>(pack2x16float(four.o{o}.xy), pack2x16float(four.o{o}.zw))")
+        } else if form.pairs {
+            format!("vec2<u64>(pair(four.o{o}.xy), pair(four.o{o}.zw))")
         } else {
             format!("four.o{o}")
         };

@@ -270,7 +270,14 @@ impl Compiled {
 
 /// The grid of a group over a panel.
 pub(super) fn grid(gpu: &Gpu, group: &Group, rows: u32, fours: u32) -> Result<Grid> {
-    let form =
-        Form { class: gpu.class(), textures: false, live: false, keep: false, table: false, half: false };
+    let form = Form {
+        class: gpu.class(),
+        textures: false,
+        live: false,
+        keep: false,
+        table: false,
+        half: false,
+        pairs: false,
+    };
     Ok(Grid::new(gpu.class(), rows, fours, group.memory(), group.compose(form)?.loops))
 }

@@ -74,6 +74,7 @@ impl Live {
                 keep: true,
                 table: false,
                 half: false,
+                pairs: false,
             };
             let compiled = group.compile(gpu, form, rows, kernels)?;
             batch = batch.min(4 * grid::most(gpu.class(), compiled.source.loops) as usize);

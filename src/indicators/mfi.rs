@@ -14,6 +14,25 @@ pub const SHADER: Shader =
     Shader { name: "indicators/mfi", source: include_str!("../../shaders/indicators/mfi.wgsl") };
 
 /// Money flow index.
+///
+/// ```
+/// # use ndarray::Array2;
+/// # use phalanx::gpu::{Gpu, GpuOptions};
+/// use phalanx::indicators::{Indicators, Mfi, Series};
+///
+/// # fn main() -> phalanx::Result<()> {
+/// # let gpu = Gpu::open(&GpuOptions::default())?;
+/// // One series that rises by 1 every bar, from 1 to 60.
+/// let close = Array2::from_shape_fn((1, 60), |(_, bar)| 1.0 + bar as f64);
+/// let (high, low) = (&close + 0.5, &close - 0.5);
+/// let volume = Array2::from_elem((1, 60), 100.0);
+/// let series = Series::with_volume(&gpu, high.view(), low.view(), close.view(), volume.view())?;
+/// let values = Indicators::new(&gpu).with(Mfi { period: 14 }).compute(&series)?;
+/// let last = values.get("mfi").map(|mfi| mfi[[0, 59]]);
+/// assert!((last.unwrap_or(f64::NAN) - 100.0).abs() < 1e-4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mfi {

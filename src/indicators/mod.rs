@@ -1,4 +1,39 @@
-//! Technical indicators, for many series at once.
+//! Technical indicators, for one series or a hundred thousand.
+//!
+//! [`Indicators`] takes any selection; [`Indicators::compute`] returns values, [`Indicators::panel`] leaves them on the device,
+//! [`Indicators::live`] follows bar by bar, [`Indicators::grid`] computes many combinations of parameters at once. All
+//! indicators of a selection share one kernel as far as the device binds enough buffers, and each candle is read once.
+//!
+//! Conventions are those of TA-Lib 0.8 with an unstable period of 0: positions are 0-based and everything before an
+//! indicator's first valid bar is NaN. Degenerate cases follow the `ta-lib` crate: on flat prices the RSI is 50, other
+//! oscillators are 0. A missing price (NaN or infinite) makes those values NaN that have seen it, and no others: windowed
+//! indicators recover when it has left their window, recursive ones warm up again after it. A series too short for an
+//! indicator is NaN throughout. Nothing in a value depends on a later bar, not even its last bit.
+//!
+//! # Precision
+//!
+//! Prices are differences subtracted in f64 on the host, sums and averages are measured from the current close: errors do
+//! not depend on the price level. Largest error against f64 (the `ta-lib` crate, or the formula where it has none) over
+//! walks of 700 bars with prices from 1e-4 to 1e6 and volatilities from 1e-5 to 1e-1 a bar, asserted below 1e-4 of these
+//! units in `tests/indicators.rs` (stochastic RSI 1e-2):
+//!
+//! | indicator | error |
+//! |---|---|
+//! | RSI | 2e-5 points |
+//! | MACD, signal, histogram | 3e-6 of their own standard deviation |
+//! | Bollinger bands less the close | 1e-6 |
+//! | ATR | 4e-6 |
+//! | momentum, ROC, log return | 3e-6 |
+//! | %K, %D, %R | 2e-5 points |
+//! | SMA, EMA, WMA, RMA, VWAP less the close | 2e-6 |
+//! | Donchian, Keltner less the close | 2e-6 |
+//! | ADX, +DI, -DI, MFI | 2e-5 points |
+//! | CCI, z-score, realised volatility, OBV | 3e-6 |
+//! | stochastic RSI | 5e-4 points (it divides small differences of the RSI) |
+//!
+//! A long series is walked in chunks at the same time, each starting so far ahead of its first bar that nothing before
+//! matters to f32 (a decay below 2^-26); the true start is in the first chunk.
+
 pub mod adx;
 pub mod atr;
 pub mod bbands;
@@ -139,11 +174,12 @@ pub fn parse(text: &str) -> Result<Box<dyn Indicator>> {
 pub fn sources(class: Class) -> Result<Vec<(String, Source)>> {
     let specs = all().iter().map(|indicator| indicator.spec()).collect::<Result<Vec<_>>>()?;
     let textures = class == Class::Software;
-    let batch = Form { class, textures, live: false, keep: false, table: false, half: false };
+    let batch = Form { class, textures, live: false, keep: false, table: false, half: false, pairs: false };
     let forms = [
         ("batch", batch),
         ("in parts", Form { keep: true, ..batch }),
         ("half", Form { half: true, ..batch }),
+        ("pairs", Form { pairs: true, ..batch }),
         ("grid", Form { table: true, ..batch }),
         ("live", Form { textures: false, live: true, keep: true, ..batch }),
         ("live grid", Form { textures: false, live: true, keep: true, table: true, ..batch }),
@@ -198,8 +234,7 @@ mod tests {
                     panic!("{name}: {}\n{}", error.emit_to_string(&source.text), source.text)
                 });
                 let flags = naga::valid::ValidationFlags::all();
-                let mut validator =
-                    naga::valid::Validator::new(flags, naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+                let mut validator = naga::valid::Validator::new(flags, naga::valid::Capabilities::all());
                 validator
                     .validate(&module)
                     .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&source.text)));

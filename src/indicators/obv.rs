@@ -15,6 +15,25 @@ pub const SHADER: Shader =
     Shader { name: "indicators/obv", source: include_str!("../../shaders/indicators/obv.wgsl") };
 
 /// On-balance volume.
+///
+/// ```
+/// # use ndarray::Array2;
+/// # use phalanx::gpu::{Gpu, GpuOptions};
+/// use phalanx::indicators::{Indicators, Obv, Series};
+///
+/// # fn main() -> phalanx::Result<()> {
+/// # let gpu = Gpu::open(&GpuOptions::default())?;
+/// // One series that rises by 1 every bar, from 1 to 60.
+/// let close = Array2::from_shape_fn((1, 60), |(_, bar)| 1.0 + bar as f64);
+/// let (high, low) = (&close + 0.5, &close - 0.5);
+/// let volume = Array2::from_elem((1, 60), 100.0);
+/// let series = Series::with_volume(&gpu, high.view(), low.view(), close.view(), volume.view())?;
+/// let values = Indicators::new(&gpu).with(Obv::default()).compute(&series)?;
+/// let last = values.get("obv").map(|obv| obv[[0, 59]]);
+/// assert!((last.unwrap_or(f64::NAN) - (60.0 * 100.0)).abs() < 1e-4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Obv {}

@@ -6,8 +6,12 @@ use super::compose::Form;
 use super::group::{Group, Kernels, Rows, Walk, grid};
 use super::indicator::{Indicator, Spec, Unit};
 use super::{Atr, Bbands, Live, Macd, Mom, Rsi, Series, Stochf};
-use crate::gpu::{Class, Command, Gpu};
+use crate::gpu::{Class, Command, Gpu, Recorder};
 use crate::{Error, Result};
+
+/// Bytes behind an output, so that outputs that lie one behind the other do not begin at the same place of the cache: a
+/// row of all of them is written at the same time.
+const STAGGER: u64 = 5 * 64;
 
 /// A selection of indicators. They are computed together, each candle read once.
 ///
@@ -185,7 +189,17 @@ impl Indicators {
         self.panel_into(series, &[])
     }
 
-    /// The same with buffers of the caller's for some outputs: `STORAGE`, and `COPY_SRC` if they are to be read with
+    /// Computes the outputs of `series` and copies them to the host: a panel, its commands and its values in one call.
+    ///
+    /// # Errors
+    /// As [`Indicators::panel`].
+    pub fn compute(&self, series: &Series) -> Result<Values> {
+        let panel = self.panel(series)?;
+        Recorder::new(&self.gpu).run(&panel.commands())?;
+        panel.read(&self.gpu)
+    }
+
+    /// As [`Indicators::panel`], with buffers of the caller's for some outputs: `STORAGE`, and `COPY_SRC` if they are to be read with
     /// [`Panel::read`]; 4 bytes (2 with [`Indicators::half`]) for each of combinations x series x
     /// [`Series::stride`] values.
     ///
@@ -219,6 +233,7 @@ impl Indicators {
                 keep: grid.parts > 1,
                 table: false,
                 half: self.half,
+                pairs: gpu.device().features().contains(wgpu::Features::SHADER_INT64) && textures,
             };
             let lanes = rows.saturating_mul(grid.chunks);
             let compiled = group.compile(gpu, form, lanes, &self.kernels)?;
@@ -270,7 +285,7 @@ impl Indicators {
             Some(buffer) => Ok(buffer.clone()),
             None => {
                 let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-                self.gpu.buffer(name, needed.max(16), usage)
+                self.gpu.buffer(name, needed + STAGGER, usage)
             }
         }
     }

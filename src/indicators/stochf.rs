@@ -15,6 +15,24 @@ pub const SHADER: Shader =
     Shader { name: "indicators/stochf", source: include_str!("../../shaders/indicators/stochf.wgsl") };
 
 /// Fast stochastic oscillator.
+///
+/// ```
+/// # use ndarray::Array2;
+/// # use phalanx::gpu::{Gpu, GpuOptions};
+/// use phalanx::indicators::{Indicators, Stochf, Series};
+///
+/// # fn main() -> phalanx::Result<()> {
+/// # let gpu = Gpu::open(&GpuOptions::default())?;
+/// // One series that rises by 1 every bar, from 1 to 60.
+/// let close = Array2::from_shape_fn((1, 60), |(_, bar)| 1.0 + bar as f64);
+/// let (high, low) = (&close + 0.5, &close - 0.5);
+/// let series = Series::upload(&gpu, high.view(), low.view(), close.view())?;
+/// let values = Indicators::new(&gpu).with(Stochf::default()).compute(&series)?;
+/// let last = values.get("stoch_k").map(|stoch_k| stoch_k[[0, 59]]);
+/// assert!((last.unwrap_or(f64::NAN) - (100.0 * 13.5 / 14.0)).abs() < 1e-4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Stochf {
@@ -44,7 +62,7 @@ impl Indicator for Stochf {
             first: self.k + self.d - 2,
             complete: self.k + self.d - 2,
             memory: Some(self.k + self.d),
-            constants: vec![("smoothing", Value::F32(f64::from(self.d)))],
+            constants: vec![("share", Value::F32(1.0 / f64::from(self.d)))],
             averages: vec![],
             windows: vec![
                 Window { name: "highs", length: self.k, needs: &[Need::Extremes] },

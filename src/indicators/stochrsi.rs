@@ -14,6 +14,24 @@ pub const SHADER: Shader =
     Shader { name: "indicators/stochrsi", source: include_str!("../../shaders/indicators/stochrsi.wgsl") };
 
 /// Stochastic RSI.
+///
+/// ```
+/// # use ndarray::Array2;
+/// # use phalanx::gpu::{Gpu, GpuOptions};
+/// use phalanx::indicators::{Indicators, Stochrsi, Series};
+///
+/// # fn main() -> phalanx::Result<()> {
+/// # let gpu = Gpu::open(&GpuOptions::default())?;
+/// // One series that rises by 1 every bar, from 1 to 60.
+/// let close = Array2::from_shape_fn((1, 60), |(_, bar)| 1.0 + bar as f64);
+/// let (high, low) = (&close + 0.5, &close - 0.5);
+/// let series = Series::upload(&gpu, high.view(), low.view(), close.view())?;
+/// let values = Indicators::new(&gpu).with(Stochrsi::default()).compute(&series)?;
+/// let last = values.get("stochrsi_k").map(|stochrsi_k| stochrsi_k[[0, 59]]);
+/// assert!((last.unwrap_or(f64::NAN) - 0.0).abs() < 1e-4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Stochrsi {
@@ -48,7 +66,7 @@ impl Indicator for Stochrsi {
             first: self.period + windows - 2,
             complete: self.period + windows - 2,
             memory: Some(gain.memory().saturating_add(windows)),
-            constants: vec![("smoothing", Value::F32(f64::from(self.d)))],
+            constants: vec![("share", Value::F32(1.0 / f64::from(self.d)))],
             averages: vec![gain, Average { name: "loss", ..gain }],
             windows: vec![
                 Window { name: "values", length: self.k, needs: &[Need::Extremes] },

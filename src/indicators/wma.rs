@@ -13,6 +13,24 @@ pub const SHADER: Shader =
     Shader { name: "indicators/wma", source: include_str!("../../shaders/indicators/wma.wgsl") };
 
 /// Weighted moving average.
+///
+/// ```
+/// # use ndarray::Array2;
+/// # use phalanx::gpu::{Gpu, GpuOptions};
+/// use phalanx::indicators::{Indicators, Wma, Series};
+///
+/// # fn main() -> phalanx::Result<()> {
+/// # let gpu = Gpu::open(&GpuOptions::default())?;
+/// // One series that rises by 1 every bar, from 1 to 60.
+/// let close = Array2::from_shape_fn((1, 60), |(_, bar)| 1.0 + bar as f64);
+/// let (high, low) = (&close + 0.5, &close - 0.5);
+/// let series = Series::upload(&gpu, high.view(), low.view(), close.view())?;
+/// let values = Indicators::new(&gpu).with(Wma { period: 4 }).compute(&series)?;
+/// let last = values.get("wma").map(|wma| wma[[0, 59]]);
+/// assert!((last.unwrap_or(f64::NAN) - 59.0).abs() < 1e-4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Wma {
@@ -39,7 +57,7 @@ impl Indicator for Wma {
             first: self.period - 1,
             complete: self.period - 1,
             memory: Some(self.period),
-            constants: vec![("weights", Value::F32(n * (n + 1.0) / 2.0))],
+            constants: vec![("share", Value::F32(2.0 / (n * (n + 1.0))))],
             averages: vec![],
             windows: vec![Window {
                 name: "closes",

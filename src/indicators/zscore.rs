@@ -13,6 +13,24 @@ pub const SHADER: Shader =
     Shader { name: "indicators/zscore", source: include_str!("../../shaders/indicators/zscore.wgsl") };
 
 /// Rolling z-score.
+///
+/// ```
+/// # use ndarray::Array2;
+/// # use phalanx::gpu::{Gpu, GpuOptions};
+/// use phalanx::indicators::{Indicators, Zscore, Series};
+///
+/// # fn main() -> phalanx::Result<()> {
+/// # let gpu = Gpu::open(&GpuOptions::default())?;
+/// // One series that rises by 1 every bar, from 1 to 60.
+/// let close = Array2::from_shape_fn((1, 60), |(_, bar)| 1.0 + bar as f64);
+/// let (high, low) = (&close + 0.5, &close - 0.5);
+/// let series = Series::upload(&gpu, high.view(), low.view(), close.view())?;
+/// let values = Indicators::new(&gpu).with(Zscore { period: 3 }).compute(&series)?;
+/// let last = values.get("zscore").map(|zscore| zscore[[0, 59]]);
+/// assert!((last.unwrap_or(f64::NAN) - (1.5f64.sqrt())).abs() < 1e-4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Zscore {

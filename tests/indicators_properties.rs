@@ -1,0 +1,121 @@
+//! Random panels beside TA-Lib and f64 formulas, and TA-Lib's own wheel on real candles.
+
+mod common {
+    pub mod oracle;
+    pub mod panels;
+}
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use common::oracle::{Bars, Periods, cases, deviation};
+use common::panels::{all, allowed, batch, gpu, is_price, walk, worst};
+use flate2::read::GzDecoder;
+use ndarray::s;
+use phalanx::gpu::Gpu;
+use phalanx::indicators::{Indicators, NAMES, parse};
+use phalanx::market::{Candles, GapPolicy};
+use proptest::prelude::*;
+
+static GPU: LazyLock<Gpu> = LazyLock::new(gpu);
+
+#[derive(Debug)]
+struct Panel {
+    which: usize,
+    periods: Periods,
+    bars: Bars,
+    volatility: f64,
+}
+
+prop_compose! {
+    fn panel()(
+        which in 0..cases(None).len(),
+        period in 1u32..48,
+        second in 1u32..40,
+        third in 1u32..40,
+        series in 1usize..6,
+        length in 1usize..400,
+        level in -4.0f64..6.0,
+        volatility in -5.0f64..-1.0,
+        missing in prop::collection::vec((0usize..6, 0usize..400, 0usize..4, 0usize..3), 0..6),
+    ) -> Panel {
+        let volatility = 10f64.powf(volatility);
+        let mut bars = walk(series, length, 10f64.powf(level), volatility);
+        for (s, t, column, kind) in missing {
+            let bad = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY][kind];
+            let columns = [&mut bars.high, &mut bars.low, &mut bars.close, &mut bars.volume];
+            if let Some(value) = columns.into_iter().nth(column).and_then(|values| values.get_mut([s, t])) {
+                *value = bad;
+            }
+        }
+        // A stochastic of two nearly equal RSI says nothing.
+        let second = if cases(None)[which].name.starts_with("Stochrsi") { second.max(8) } else { second };
+        Panel { which, periods: Periods { period, second, third }, bars, volatility }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, max_shrink_iters: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_panels_agree(panel in panel()) {
+        let case = cases(Some(panel.periods)).swap_remove(panel.which);
+        let indicators = all(&GPU, std::slice::from_ref(&case));
+        let values = batch(&GPU, &indicators, &panel.bars);
+        for (name, worst) in case.outputs.iter().zip(worst(&values, &case, &panel.bars, panel.volatility)) {
+            prop_assert!(worst < allowed(&case, name), "{} {name}: {worst:e}", case.name);
+        }
+    }
+}
+
+/// `tests/fixtures/indicators.py` makes the fixture.
+#[test]
+fn the_wheel_has_the_same_values_on_real_candles() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let candles = Candles::load(&[root.join("examples/data/us4_daily.csv.gz")], GapPolicy::Reject).unwrap();
+    let first = candles.symbols.iter().enumerate().min_by_key(|(_, symbol)| *symbol).unwrap().0;
+    let cut = |values: &ndarray::Array2<f64>| values.slice(s![first..=first, ..]).to_owned();
+    let bars = Bars {
+        high: cut(&candles.high),
+        low: cut(&candles.low),
+        close: cut(&candles.close),
+        volume: cut(candles.volume.as_ref().unwrap()),
+    };
+    let indicators =
+        NAMES.iter().fold(Indicators::new(&GPU), |indicators, name| indicators.with(parse(name).unwrap()));
+    let values = batch(&GPU, &indicators, &bars);
+    let at: HashMap<String, usize> =
+        candles.timestamps.iter().enumerate().map(|(t, stamp)| (stamp.date().to_string(), t)).collect();
+    let file = std::fs::File::open(root.join("tests/fixtures/indicators.csv.gz")).unwrap();
+    let mut reader = csv::Reader::from_reader(GzDecoder::new(file));
+    let names: Vec<String> = reader.headers().unwrap().iter().skip(1).map(str::to_string).collect();
+    let mut compared = 0;
+    let mut worst = vec![0f64; names.len()];
+    for row in reader.records() {
+        let row = row.unwrap();
+        let t = at[&row[0]];
+        for ((name, want), worst) in names.iter().zip(row.iter().skip(1)).zip(&mut worst) {
+            let all = values.get(name).unwrap_or_else(|| panic!("no {name}"));
+            let got = all[[0, t]];
+            assert_eq!(got.is_nan(), want.is_empty(), "{name} at {}: {got} for `{want}`", &row[0]);
+            if got.is_nan() {
+                continue;
+            }
+            let want: f64 = want.parse().unwrap();
+            let own: Vec<f64> = all
+                .row(0)
+                .iter()
+                .zip(bars.close.row(0))
+                .map(|(x, close)| if is_price(name) { x - close } else { *x })
+                .collect();
+            *worst = worst.max((got - want).abs() / deviation(&own));
+            compared += 1;
+        }
+    }
+    for (name, worst) in names.iter().zip(&worst) {
+        println!("{name:14} {worst:9.1e} deviations");
+        assert!(*worst < 1e-4, "{name}: {worst:e}");
+    }
+    assert!(compared > 5000, "{compared} values");
+}
