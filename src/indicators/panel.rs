@@ -346,7 +346,8 @@ impl Panel {
     }
 
     /// An output on the device, for other kernels to bind: `[combination][series][stride]` in f32 (f16 with
-    /// [`Indicators::half`]), rows of [`Series::stride`] values, NaN where there is no value. Prices are measured from
+    /// [`Indicators::half`]), rows of [`Series::stride`] values, NaN where there is no value; the
+    /// buffer may be longer. Prices are measured from
     /// the close of their bar.
     #[must_use]
     pub fn buffer(&self, name: &str) -> Option<&wgpu::Buffer> {
