@@ -10,7 +10,9 @@ use common::panels::{all, allowed, batch, gpu, is_price, upload, walk, worst};
 use half::f16;
 use ndarray::{Array2, ArrayView2, s};
 use phalanx::gpu::Recorder;
-use phalanx::indicators::{Bbands, Indicators, Macd, Obv, Rsi, Series, Sma, Values, Vwap};
+use phalanx::indicators::{
+    Bbands, Indicators, Macd, Obv, RealizedVolatility, Rsi, Series, Sma, Values, Vwap,
+};
 
 #[test]
 fn agree_with_the_references_at_any_level_and_volatility() {
@@ -130,6 +132,87 @@ fn long_series_are_walked_to_their_end() {
         .filter(|case| ["Rsi", "Sma", "Donchian"].iter().any(|name| case.name.starts_with(name)))
         .collect();
     check(&bars, &long, 1e-3);
+}
+
+/// Quotients keep what moved last however long nothing moves, also where the series is long enough for chunks.
+#[test]
+fn still_stretches_keep_what_moved_before() {
+    let mut bars = walk(1, 3000, 100.0, 0.01);
+    for t in 700..1900 {
+        for column in [&mut bars.high, &mut bars.low, &mut bars.close] {
+            column[[0, t]] = 100.0;
+        }
+    }
+    // After a thousand bars f32 has nothing left of the averages; the reference has.
+    let until = 1500;
+    let gpu = gpu();
+    for case in cases(None) {
+        let still = ["Rsi", "Adx"].iter().any(|name| case.name.starts_with(name));
+        if !still {
+            continue;
+        }
+        let values = batch(&gpu, &all(&gpu, std::slice::from_ref(&case)), &bars);
+        for (name, want) in case.outputs.iter().zip(expected(&case, &bars, 0)) {
+            let got = values.get(name).expect("an output");
+            for t in (0..until).chain(2300..3000) {
+                let (got, want) = (got[[0, t]], want[t]);
+                assert!(
+                    got.is_nan() == want.is_nan() && (got.is_nan() || (got - want).abs() < 1e-2),
+                    "{name} {t}: {got}, not {want}"
+                );
+            }
+        }
+    }
+}
+
+/// Equal candles whose typical price is not the close: nothing but rounding differs.
+#[test]
+fn equal_candles_have_no_spread() {
+    let same = |price: f64| Array2::from_elem((1, 200), price);
+    let bars = Bars { high: same(10.3), low: same(9.9), close: same(10.0), volume: same(5.0) };
+    check(
+        &bars,
+        &cases(None).into_iter().filter(|case| case.name.starts_with("Cci")).collect::<Vec<_>>(),
+        0.01,
+    );
+}
+
+#[test]
+fn prices_that_are_not_positive_have_no_logarithm() {
+    let mut bars = walk(1, 300, 100.0, 0.01);
+    bars.close[[0, 120]] = -37.63;
+    let gpu = gpu();
+    for period in [20, 45] {
+        let indicators =
+            Indicators::new(&gpu).with(RealizedVolatility { period, ..RealizedVolatility::default() });
+        let values = batch(&gpu, &indicators, &bars);
+        let got = values.get("realized_volatility").expect("an output");
+        for t in 0..300 {
+            let seen = (120..=121 + period as usize - 1).contains(&t);
+            assert_eq!(got[[0, t]].is_nan(), t < period as usize || seen, "{period}, bar {t}");
+        }
+    }
+}
+
+/// A jump on the first bar of a block of the window in memory must not drown the deviation of what follows.
+#[test]
+fn a_jump_at_the_border_of_a_block_leaves_digits() {
+    let mut bars = walk(1, 200, 100.0, 1e-4);
+    for t in 80..200 {
+        for column in [&mut bars.high, &mut bars.low, &mut bars.close] {
+            column[[0, t]] += 1000.0;
+        }
+    }
+    let gpu = gpu();
+    let values = batch(&gpu, &Indicators::new(&gpu).with(Bbands { period: 40, ..Bbands::default() }), &bars);
+    let width = |t: usize| {
+        values.get("bb_upper").expect("upper")[[0, t]] - values.get("bb_middle").expect("middle")[[0, t]]
+    };
+    for t in 119..200 {
+        let window = bars.close.slice(s![0, t - 39..=t]).to_vec();
+        let want = 2.0 * deviation(&window);
+        assert!((width(t) - want).abs() < 1e-3 * want, "{t}: {} not {want}", width(t));
+    }
 }
 
 fn cases_with(period: u32) -> Vec<Case> {
@@ -285,8 +368,9 @@ fn outputs_go_where_the_caller_says() {
         .with(Macd::default())
         .with(Sma { period: 3 })
         .named("fast");
-    let panel = indicators.panel_into(&series, &[("rsi", &own), ("fast", &own.clone())]);
-    assert!(panel.is_err() || panel.is_ok(), "two outputs in one buffer are the driver's to refuse");
+    let error =
+        indicators.panel_into(&series, &[("rsi", &own), ("fast", &own.clone())]).unwrap_err().to_string();
+    assert!(error.contains("fast") && error.contains("of its own"), "{error}");
     let panel = indicators.panel_into(&series, &[("rsi", &own)]).expect("a panel");
     assert_eq!(panel.names().collect::<Vec<_>>(), ["rsi", "macd", "macd_signal", "macd_hist", "fast"]);
     Recorder::new(&gpu).run(&panel.commands()).expect("a submission");

@@ -7,5 +7,7 @@ fn step(bar: Bar) -> f32 {
     prices::push(price, bar.change);
     let mean = prices::sum() * share;
     let spread = prices::spread(mean);
-    return select(0.0, (price - mean) / (0.015 * spread), spread > 0.0);
+    // What rounding leaves of equal prices is no spread.
+    let rounding = 1e-6 * (abs(price) + abs(mean));
+    return select(0.0, (price - mean) / (0.015 * spread), spread > rounding);
 }

@@ -1,14 +1,23 @@
 import package::lib::bar::Bar;
 import package::lib::numeric::{log1p, nan};
 import super::returns;
-import super::parameters::scale;
+import super::parameters::{count, scale};
+
+struct State {
+    // Returns since the last close that has none.
+    seen: f32,
+}
+
+var<private> state: State;
 
 fn step(bar: Bar) -> f32 {
     let before = bar.price - bar.change;
+    let valid = bar.closes > 1.0 && bar.price > 0.0 && before > 0.0;
     var change = nan();
-    if (bar.closes > 1.0 && bar.price > 0.0 && before > 0.0) {
+    if (valid) {
         change = log1p(bar.change / before);
     }
+    state.seen = select(0.0, state.seen + 1.0, valid);
     returns::push(change, 0.0);
-    return sqrt(returns::moments().y) * scale;
+    return select(nan(), sqrt(returns::moments().y) * scale, state.seen >= count);
 }

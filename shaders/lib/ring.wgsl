@@ -92,10 +92,11 @@ fn push(x: f32, change: f32) {
         state = State();
         return;
     }
+    // First, so that a new block is measured from its own first level.
+    state.level += change;
     if (state.count == N) {
         close_block();
     }
-    state.level += change;
     let value = x + state.level;
     rings[at(state.count)] = value;
     state.highest = select(max(state.highest, value), value, state.count == 0u);

@@ -65,7 +65,8 @@ impl Indicator for Adx {
             input: Input::Candle,
             first: self.period,
             complete: 2 * self.period - 1,
-            memory: Some(average.memory().saturating_mul(2)),
+            memory: Some(average.memory_of_ratio().saturating_mul(2)),
+            ratio: true,
             constants: vec![
                 ("count", Value::F32(f64::from(self.period))),
                 ("first_average", Value::F32(f64::from(2 * self.period - 1))),

@@ -59,6 +59,7 @@ impl Indicator for Atr {
             first: self.period,
             complete: self.period,
             memory: Some(range.memory().saturating_add(1)),
+            ratio: false,
             constants: vec![],
             averages: vec![range],
             windows: vec![],

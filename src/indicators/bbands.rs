@@ -68,6 +68,7 @@ impl Indicator for Bbands {
             first: self.period - 1,
             complete: self.period - 1,
             memory: Some(self.period),
+            ratio: false,
             constants: vec![
                 ("deviations_up", Value::F32(self.deviations_up)),
                 ("deviations_down", Value::F32(self.deviations_down)),

@@ -57,6 +57,7 @@ impl Indicator for Cci {
             first: self.period - 1,
             complete: self.period - 1,
             memory: Some(self.period),
+            ratio: false,
             constants: vec![("share", Value::F32(1.0 / f64::from(self.period)))],
             averages: vec![],
             windows: vec![Window { name: "prices", length: self.period, needs: &[Need::Sum, Need::Each] }],

@@ -114,6 +114,13 @@ pub fn in_registers(window: &Window) -> bool {
     window.length <= IN_REGISTERS
 }
 
+/// Words of the rings of one lane.
+#[must_use]
+pub fn words_of_rings(specs: &[Spec], table: bool) -> u32 {
+    let windows = specs.iter().flat_map(|spec| &spec.windows);
+    windows.filter(|window| table || !in_registers(window)).map(words_of_ring).sum()
+}
+
 fn words_of_ring(window: &Window) -> u32 {
     let arrays: u32 = window
         .needs
@@ -150,11 +157,11 @@ struct Use {
 /// [`crate::Error::Shader`].
 pub fn compose(specs: &[Spec], form: Form) -> Result<Source> {
     let volume = specs.iter().any(|spec| spec.input == Input::Trades);
-    let (mut rings, mut words, mut loops) = (0, 0, Loops::default());
+    let (mut rings, mut words) = (0, 0);
     let mut modules: Vec<(String, String)> = Vec::new();
     let mut uses = Vec::new();
     for (n, spec) in specs.iter().enumerate() {
-        let part = one(n, spec, form.table, &mut words, &mut rings, &mut loops);
+        let part = one(n, spec, form.table, &mut words, &mut rings);
         modules.push((format!("use{n}/indicator"), spec.shader.source.into()));
         modules.extend(part.modules.iter().map(|(name, text)| (format!("use{n}/{name}"), text.clone())));
         uses.push(part);
@@ -165,9 +172,7 @@ pub fn compose(specs: &[Spec], form: Form) -> Result<Source> {
     }
     modules.push(("memory".into(), memory));
     modules.push(("uses".into(), glue(specs, &uses, form)));
-    if rings > 0 {
-        loops.bar += 1;
-    }
+    let loops = loops(specs, form.table);
     let state = uses.iter().flat_map(|part| &part.kept).map(|(_, words)| words).sum();
     let variant = Variant::wide(form.class)
         .when("textures", form.textures)
@@ -181,9 +186,26 @@ pub fn compose(specs: &[Spec], form: Form) -> Result<Source> {
     Ok(Source { text, variant, volume, rings, state, outputs, loops })
 }
 
+/// Turns of the loops over the windows of `specs`.
+#[must_use]
+pub fn loops<'a>(specs: impl IntoIterator<Item = &'a Spec>, table: bool) -> Loops {
+    let windows = specs.into_iter().flat_map(|spec| &spec.windows);
+    let mut loops = Loops::default();
+    for window in windows.filter(|window| table || !in_registers(window)) {
+        let turns = window.length.div_ceil(STEP);
+        loops.burst += turns;
+        // The ends of a block of n values are computed once in n bars.
+        loops.bar += 1 + if window.needs.contains(&Need::Each) { turns } else { 0 };
+    }
+    if loops.burst > 0 {
+        loops.bar += 1;
+    }
+    loops
+}
+
 /// The modules of the n-th use. `words` counts the words of the table, `rings` those of the
 /// rings.
-fn one(n: usize, spec: &Spec, table: bool, words: &mut u32, rings: &mut u32, loops: &mut Loops) -> Use {
+fn one(n: usize, spec: &Spec, table: bool, words: &mut u32, rings: &mut u32) -> Use {
     let mut part = Use { modules: vec![("parameters", String::new())], ..Use::default() };
     if spec.state > 0 {
         part.kept.push(("indicator", spec.state));
@@ -213,10 +235,6 @@ fn one(n: usize, spec: &Spec, table: bool, words: &mut u32, rings: &mut u32, loo
         part.kept.push((window.name, RING_STATE));
         part.modules.push((window.name, RING.to_string() + &constants));
         *rings += words_of_ring(window);
-        let turns = window.length.div_ceil(STEP);
-        loops.burst += turns;
-        // The ends of a block of n values are computed once in n bars.
-        loops.bar += 1 + if window.needs.contains(&Need::Each) { turns } else { 0 };
     }
     for (module, name, value) in swept(spec) {
         let Some((_, text)) = part.modules.iter_mut().find(|(text, _)| *text == module) else {

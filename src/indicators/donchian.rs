@@ -61,6 +61,7 @@ impl Indicator for Donchian {
             first: self.period - 1,
             complete: self.period - 1,
             memory: Some(self.period),
+            ratio: false,
             constants: vec![],
             averages: vec![],
             windows: vec![

@@ -57,6 +57,7 @@ impl Indicator for Ema {
             first: self.period - 1,
             complete: self.period - 1,
             memory: Some(average.memory()),
+            ratio: false,
             constants: vec![],
             averages: vec![average],
             windows: vec![],

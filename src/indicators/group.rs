@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::compose::{self, FIRST_OUTPUT, Form, Source};
-use super::grid::Grid;
+use super::grid::{self, Grid};
 use super::indicator::{Input, Spec, Window};
 use super::series::Store;
 use crate::gpu::{Access, BindGroup, Class, Command, Gpu, Kernel};
@@ -95,10 +95,9 @@ impl Group {
     }
 
     /// Whether `spec` can come into the same kernel, in the batch or in the live form.
-    pub fn takes(&self, gpu: &Gpu, spec: &Spec, live: bool) -> bool {
-        if self.rows != Rows::Shared
-            || self.specs.iter().any(|own| own.memory.is_none()) != spec.memory.is_none()
-        {
+    pub fn takes(&self, gpu: &Gpu, spec: &Spec, live: bool, still: bool) -> bool {
+        let lasting = |spec: &Spec| spec.memory_over(still).is_none();
+        if self.rows != Rows::Shared || self.specs.iter().any(lasting) != lasting(spec) {
             return false;
         }
         let all = || self.specs.iter().chain([spec]);
@@ -111,7 +110,7 @@ impl Group {
         storage += usize::from(rings);
         // Long series are walked in parts, with counters and state kept between them, where a chunk would have to start
         // too far ahead or software adapters limit the loops over the rings.
-        let parts = rings || all().any(|spec| spec.memory.is_none_or(|bars| bars > 4096));
+        let parts = rings || all().any(|spec| spec.memory_over(still).is_none_or(|bars| bars > 4096));
         storage += if live || parts { 2 } else { 0 };
         let (registers, memory): (Vec<&Window>, Vec<&Window>) =
             all().flat_map(|spec| &spec.windows).partition(|window| compose::in_registers(window));
@@ -120,11 +119,12 @@ impl Group {
         storage <= gpu.device().limits().max_storage_buffers_per_shader_stage as usize
             && registers <= REGISTERS
             && memory <= IN_MEMORY
+            && grid::possible(gpu.class(), compose::loops(all(), false))
     }
 
     /// Bars after which the indicators have forgotten their start.
-    pub fn memory(&self) -> Option<u32> {
-        self.specs.iter().try_fold(0, |longest, spec| spec.memory.map(|bars| bars.max(longest)))
+    pub fn memory(&self, still: bool) -> Option<u32> {
+        self.specs.iter().try_fold(0, |longest, spec| spec.memory_over(still).map(|bars| bars.max(longest)))
     }
 
     /// Rows of outputs for so many series.
@@ -218,7 +218,7 @@ impl Compiled {
         walk: &wgpu::Buffer,
         candles: &Store,
         volumes: Option<&Store>,
-        outputs: &[&wgpu::Buffer],
+        outputs: &[(&wgpu::Buffer, u64)],
     ) -> Result<BindGroup> {
         let mut resources = vec![(0, walk.as_entire_binding()), (1, candles.resource())];
         if self.source.volume {
@@ -228,7 +228,12 @@ impl Compiled {
             resources.push((2, volumes.resource()));
         }
         resources.extend(self.own.iter().map(|(binding, buffer)| (*binding, buffer.as_entire_binding())));
-        resources.extend((FIRST_OUTPUT..).zip(outputs.iter().map(|buffer| buffer.as_entire_binding())));
+        // No more than the outputs need, however large the caller's buffers are.
+        let outputs = outputs.iter().map(|(buffer, bytes)| {
+            let size = std::num::NonZeroU64::new(*bytes);
+            wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size })
+        });
+        resources.extend((FIRST_OUTPUT..).zip(outputs));
         self.kernel.bind_at(gpu, resources)
     }
 
@@ -243,7 +248,7 @@ impl Compiled {
         walk: Walk,
         candles: &Store,
         volumes: Option<&Store>,
-        outputs: &[&wgpu::Buffer],
+        outputs: &[(&wgpu::Buffer, u64)],
     ) -> Result<Vec<Command>> {
         let [x, y] = self.kernel.variant.rows(walk.rows * grid.chunks);
         (0..grid.parts)
@@ -268,16 +273,28 @@ impl Compiled {
     }
 }
 
-/// The grid of a group over a panel.
-pub(super) fn grid(gpu: &Gpu, group: &Group, rows: u32, fours: u32) -> Result<Grid> {
-    let form = Form {
-        class: gpu.class(),
-        textures: false,
-        live: false,
-        keep: false,
-        table: false,
-        half: false,
-        pairs: false,
-    };
-    Ok(Grid::new(gpu.class(), rows, fours, group.memory(), group.compose(form)?.loops))
+/// The grid of a group over a panel. `still` says that the series do not move for long stretches.
+///
+/// # Errors
+/// [`Error::Config`] if a window is too long for the loops of a software adapter.
+pub(super) fn grid(gpu: &Gpu, group: &Group, rows: u32, fours: u32, still: bool) -> Result<Grid> {
+    possible(gpu, group)?;
+    let table = group.rows != Rows::Shared;
+    let words = compose::words_of_rings(&group.specs, table).max(1);
+    let lanes = gpu.device().limits().max_storage_buffer_binding_size / (u64::from(words) * 4);
+    let lanes = u32::try_from(lanes).unwrap_or(u32::MAX);
+    let loops = compose::loops(&group.specs, table);
+    Ok(Grid::new(gpu.class(), rows, fours, group.memory(still), loops, lanes))
+}
+
+/// Refuses windows that are too long for the loops of a software adapter.
+///
+/// # Errors
+/// [`Error::Config`].
+pub(super) fn possible(gpu: &Gpu, group: &Group) -> Result<()> {
+    if grid::possible(gpu.class(), compose::loops(&group.specs, group.rows != Rows::Shared)) {
+        return Ok(());
+    }
+    let name = group.specs.first().map_or("", |spec| spec.shader.name);
+    Err(Error::config(name, "its windows are too long for the loops of this software adapter; halve them"))
 }

@@ -86,9 +86,19 @@ impl Average {
     /// Values after which it is the same in f32 whatever it was before: (1 - weight)^n below 2^-26.
     #[must_use]
     pub fn memory(&self) -> u32 {
+        self.decayed(18.03)
+    }
+
+    /// The same for averages that are divided by one another, to 2^-40: one large value among small ones counts longer.
+    #[must_use]
+    pub fn memory_of_ratio(&self) -> u32 {
+        self.decayed(27.73)
+    }
+
+    fn decayed(&self, exponent: f64) -> u32 {
         let decay = -(-self.weight).ln_1p();
         if decay.is_finite() {
-            self.period.saturating_add((18.03 / decay).ceil() as u32)
+            self.period.saturating_add((exponent / decay).ceil() as u32)
         } else {
             self.period
         }
@@ -136,6 +146,9 @@ pub struct Spec {
     pub complete: u32,
     /// Bars after which nothing earlier matters to f32; `None` if it always does.
     pub memory: Option<u32>,
+    /// Whether outputs are quotients of averages: where nothing moves they keep what moved long before, however little
+    /// of it is left.
+    pub ratio: bool,
     /// Further constants of the shader, in its module `parameters`.
     pub constants: Vec<(&'static str, Value)>,
     /// Averages.
@@ -144,6 +157,13 @@ pub struct Spec {
     pub windows: Vec<Window>,
     /// Words of the shader's own `State`, 0 if it has none.
     pub state: u32,
+}
+
+impl Spec {
+    /// [`Spec::memory`] over series that stay still for long stretches or do not.
+    pub(super) fn memory_over(&self, still: bool) -> Option<u32> {
+        self.memory.filter(|_| !(still && self.ratio))
+    }
 }
 
 /// Largest period, as in TA-Lib.

@@ -69,6 +69,7 @@ impl Indicator for Keltner {
             first: (self.period - 1).max(self.atr_period),
             complete: (self.period - 1).max(self.atr_period),
             memory: Some(average.memory().max(range.memory().saturating_add(1))),
+            ratio: false,
             constants: vec![("multiplier", Value::F32(self.multiplier))],
             averages: vec![average, range],
             windows: vec![],

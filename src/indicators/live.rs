@@ -5,7 +5,7 @@ use ndarray::{Array2, Array3, ArrayView2, Axis};
 use super::Values;
 use super::compose::Form;
 use super::grid;
-use super::group::{Group, Kernels, Rows, Walk};
+use super::group::{Group, Kernels, Rows, Walk, possible};
 use super::indicator::Unit;
 use super::series::{Store, fill, finite};
 use crate::gpu::{Command, Gpu, Recorder};
@@ -58,13 +58,22 @@ impl Live {
         if series == 0 {
             return Err(Error::shape("live series", "at least one", 0));
         }
-        let bars = u64::from(series) * BATCH as u64;
+        let limits = gpu.device().limits();
+        let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) / 16;
+        let rows = groups.iter().map(|group| group.rows(series)).collect::<Result<Vec<_>>>()?;
+        let rows = u64::from(rows.into_iter().fold(series, u32::max));
+        if rows > most {
+            let expected = format!("at most {most} with all combinations, what this device can bind");
+            return Err(Error::shape("live series", expected, rows));
+        }
+        let full = BATCH.min((most / rows) as usize);
+        let bars = u64::from(series) * full as u64;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let candles = gpu.buffer("live candles", bars * 16, usage)?;
         let mut volumes = None;
         let mut parts = Vec::new();
         let mut total = 0;
-        let mut batch = BATCH;
+        let mut batch = full;
         for group in groups {
             let rows = group.rows(series)?;
             let form = Form {
@@ -76,12 +85,13 @@ impl Live {
                 half: false,
                 pairs: false,
             };
+            possible(gpu, &group)?;
             let compiled = group.compile(gpu, form, rows, kernels)?;
             batch = batch.min(4 * grid::most(gpu.class(), compiled.source.loops) as usize);
             if compiled.source.volume && volumes.is_none() {
                 volumes = Some(gpu.buffer("live volumes", bars * 4, usage)?);
             }
-            let bytes = u64::from(rows) * BATCH as u64 * 4;
+            let bytes = u64::from(rows) * full as u64 * 4;
             let outputs = (0..compiled.source.outputs)
                 .map(|_| gpu.buffer("live output", bytes, usage))
                 .collect::<Result<Vec<_>>>()?;
@@ -95,7 +105,7 @@ impl Live {
                 ..Walk::default()
             };
             let uniform = gpu.uniform("walk", &walk)?;
-            let bound: Vec<&wgpu::Buffer> = outputs.iter().collect();
+            let bound: Vec<_> = outputs.iter().map(|output| (output, bytes)).collect();
             let stores = (Store::Buffer(candles.clone()), volumes.clone().map(Store::Buffer));
             let bind = compiled.bind(gpu, &uniform, &stores.0, stores.1.as_ref(), &bound)?;
             let [x, y] = compiled.kernel.variant.rows(rows);
@@ -103,7 +113,7 @@ impl Live {
             parts.push(Part { walk, uniform, command, outputs, rows: rows as usize });
         }
         let gathered = |bytes| gpu.buffer("live outputs", bytes, usage);
-        let gathered = [gathered(total / BATCH as u64)?, gathered(total)?];
+        let gathered = [gathered(total / full as u64)?, gathered(total)?];
         let series = series as usize;
         let before = vec![f64::NAN; series];
         let gpu = gpu.clone();

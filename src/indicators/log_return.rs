@@ -58,6 +58,7 @@ impl Indicator for LogReturn {
             first: self.period,
             complete: self.period,
             memory: Some(self.period + 1),
+            ratio: false,
             constants: vec![],
             averages: vec![],
             windows: vec![Window { name: "closes", length: self.period + 1, needs: &[] }],

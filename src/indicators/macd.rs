@@ -77,6 +77,7 @@ impl Indicator for Macd {
             first: self.slow + self.signal - 2,
             complete: self.slow + self.signal - 2,
             memory: Some(slow.memory().saturating_add(signal.memory())),
+            ratio: false,
             constants: vec![
                 ("late", Value::F32(f64::from(self.slow - self.fast))),
                 ("first_line", Value::F32(f64::from(self.slow - 1))),

@@ -58,6 +58,7 @@ impl Indicator for Mfi {
             first: self.period,
             complete: self.period,
             memory: Some(self.period + 1),
+            ratio: false,
             constants: vec![],
             averages: vec![],
             windows: vec![

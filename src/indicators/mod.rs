@@ -8,7 +8,7 @@
 //! indicator's first valid bar is NaN. Degenerate cases follow the `ta-lib` crate: on flat prices the RSI is 50, other
 //! oscillators are 0. A missing price (NaN or infinite) makes those values NaN that have seen it, and no others: windowed
 //! indicators recover when it has left their window, recursive ones warm up again after it. A series too short for an
-//! indicator is NaN throughout. Nothing in a value depends on a later bar, not even its last bit.
+//! indicator is NaN throughout. Nothing in a value depends on a later bar.
 //!
 //! # Precision
 //!
@@ -32,7 +32,8 @@
 //! | stochastic RSI | 5e-4 points (it divides small differences of the RSI) |
 //!
 //! A long series is walked in chunks at the same time, each starting so far ahead of its first bar that nothing before
-//! matters to f32 (a decay below 2^-26); the true start is in the first chunk.
+//! matters to f32 (a decay below 2^-26); the true start is in the first chunk. Where the chunks begin follows from the
+//! number of bars, so that a longer series may differ from a shorter one in the last bits of long recurrences.
 
 pub mod adx;
 pub mod atr;

@@ -49,6 +49,7 @@ impl Indicator for Obv {
             first: 0,
             complete: 0,
             memory: None,
+            ratio: false,
             constants: vec![],
             averages: vec![],
             windows: vec![],

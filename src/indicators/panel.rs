@@ -108,7 +108,8 @@ impl Indicators {
         self
     }
 
-    /// Stores outputs in f16: half the memory, three digits. What exceeds 65504 becomes infinite.
+    /// Stores the outputs of panels in f16: half the memory, three digits. What exceeds 65504 has no meaning. The live form
+    /// keeps to f32.
     pub fn half(mut self) -> Self {
         self.half = true;
         self
@@ -144,7 +145,7 @@ impl Indicators {
         Ok(names)
     }
 
-    fn groups(&self, live: bool) -> Result<Vec<Group>> {
+    fn groups(&self, live: bool, still: bool) -> Result<Vec<Group>> {
         let mut groups: Vec<Group> = Vec::new();
         for (member, entry) in self.entries.iter().enumerate() {
             if entry.rows != Rows::Shared {
@@ -152,7 +153,7 @@ impl Indicators {
                 continue;
             }
             for spec in &entry.specs {
-                match groups.iter_mut().find(|group| group.takes(&self.gpu, spec, live)) {
+                match groups.iter_mut().find(|group| group.takes(&self.gpu, spec, live, still)) {
                     Some(group) => {
                         group.specs.push(spec.clone());
                         group.members.push(member);
@@ -211,6 +212,15 @@ impl Indicators {
         if let Some((name, _)) = given.iter().find(|(name, _)| !names.iter().any(|own| own == name)) {
             return Err(Error::shape("buffer for an output", names.join(", "), name));
         }
+        for (n, (name, buffer)) in given.iter().enumerate() {
+            if given[..n].iter().any(|(other, same)| other == name || same == buffer) {
+                return Err(Error::shape(
+                    format!("buffer for `{name}`"),
+                    "one of its own",
+                    "one given twice",
+                ));
+            }
+        }
         let textures = gpu.class() == Class::Software;
         let fours = series.stride() / 4;
         let mut panel = Panel {
@@ -223,9 +233,9 @@ impl Indicators {
             half: self.half,
             bytes: 0,
         };
-        for group in self.groups(false)? {
+        for group in self.groups(false, series.is_still())? {
             let rows = group.rows(series.series())?;
-            let grid = grid(gpu, &group, rows, fours)?;
+            let grid = grid(gpu, &group, rows, fours, series.is_still())?;
             let form = Form {
                 class: gpu.class(),
                 textures,
@@ -243,14 +253,15 @@ impl Indicators {
                 let names = self.entries.get(*member).map(Entry::names).unwrap_or_default();
                 for (output, name) in spec.outputs.iter().zip(names) {
                     let given = given.iter().find(|(given, _)| *given == name).map(|(_, buffer)| *buffer);
-                    let buffer = self.output(&name, u64::from(rows) * u64::from(series.stride()), given)?;
+                    let needed = u64::from(rows) * u64::from(series.stride()) * if self.half { 2 } else { 4 };
+                    let buffer = self.output(&name, needed, given)?;
                     panel.bytes += if given.is_none() { buffer.size() } else { 0 };
                     if let Some(column) = panel.outputs.iter_mut().find(|column| column.name == name) {
                         column.unit = output.unit;
                         column.combinations = (rows / series.series()) as usize;
                         column.buffer = Some(buffer.clone());
                     }
-                    buffers.push(buffer);
+                    buffers.push((buffer, needed));
                 }
             }
             let walk = Walk {
@@ -262,16 +273,16 @@ impl Indicators {
                 entry: group.entry,
                 ..Walk::default()
             };
-            let outputs: Vec<&wgpu::Buffer> = buffers.iter().collect();
+            let outputs: Vec<_> = buffers.iter().map(|(buffer, bytes)| (buffer, *bytes)).collect();
             let volumes = series.volumes.as_ref();
             panel.commands.extend(compiled.record(gpu, &grid, walk, &series.candles, volumes, &outputs)?);
         }
         Ok(panel)
     }
 
-    fn output(&self, name: &str, values: u64, given: Option<&wgpu::Buffer>) -> Result<wgpu::Buffer> {
-        let needed = values * if self.half { 2 } else { 4 };
-        let most = self.gpu.device().limits().max_storage_buffer_binding_size;
+    fn output(&self, name: &str, needed: u64, given: Option<&wgpu::Buffer>) -> Result<wgpu::Buffer> {
+        let limits = self.gpu.device().limits();
+        let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size.saturating_sub(STAGGER));
         if needed > most {
             let expected = format!("at most {most} bytes, this device's largest binding");
             return Err(Error::shape(format!("output `{name}`"), expected, needed));
@@ -297,13 +308,13 @@ impl Indicators {
     pub fn live(&self, series: u32) -> Result<Live> {
         let names = self.check()?;
         let mut columns = Vec::new();
-        for group in self.groups(true)? {
+        for group in self.groups(true, false)? {
             for (spec, member) in group.specs.iter().zip(&group.members) {
                 let names = self.entries.get(*member).map(Entry::names).unwrap_or_default();
                 columns.extend(names.into_iter().zip(spec.outputs).map(|(name, output)| (name, output.unit)));
             }
         }
-        Live::new(&self.gpu, self.groups(true)?, columns, names, series, &self.kernels)
+        Live::new(&self.gpu, self.groups(true, false)?, columns, names, series, &self.kernels)
     }
 }
 

@@ -64,14 +64,18 @@ impl Indicator for RealizedVolatility {
             first: self.period,
             complete: self.period,
             memory: Some(self.period + 1),
-            constants: vec![("scale", Value::F32((self.periods_per_year * n / (n - 1.0)).sqrt()))],
+            ratio: false,
+            constants: vec![
+                ("count", Value::F32(n)),
+                ("scale", Value::F32((self.periods_per_year * n / (n - 1.0)).sqrt())),
+            ],
             averages: vec![],
             windows: vec![Window {
                 name: "returns",
                 length: self.period,
                 needs: &[Need::Sum, Need::Squares],
             }],
-            state: 0,
+            state: 1,
         })
     }
 }

@@ -59,6 +59,7 @@ impl Indicator for Rma {
             first: self.period - 1,
             complete: self.period - 1,
             memory: Some(average.memory()),
+            ratio: false,
             constants: vec![],
             averages: vec![average],
             windows: vec![],

@@ -56,6 +56,7 @@ impl Indicator for Roc {
             first: self.period,
             complete: self.period,
             memory: Some(self.period + 1),
+            ratio: false,
             constants: vec![],
             averages: vec![],
             windows: vec![Window { name: "closes", length: self.period + 1, needs: &[] }],

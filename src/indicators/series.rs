@@ -18,6 +18,8 @@ pub struct Series {
     pub(super) candles: Store,
     pub(super) volumes: Option<Store>,
     close: Arc<Array2<f64>>,
+    /// Most closes in a row that are the same.
+    still: u32,
 }
 
 /// Where values lie: in a buffer, or in a texture on adapters that read those faster.
@@ -157,9 +159,12 @@ impl Series {
             return Err(Error::shape("prices", expected, format!("{series} series of {bars} bars")));
         }
         let mut candles = vec![[f32::NAN; 4]; series * stride];
+        let mut still = 0;
         for s in 0..series {
             let row = &mut candles[s * stride..][..bars];
             fill(row, f64::NAN, (0..bars).map(|t| [high[[s, t]], low[[s, t]], close[[s, t]]]));
+            let runs = row.split(|bar| bar[0] != 0.0).map(|run| run.len() as u32);
+            still = runs.fold(still, u32::max);
         }
         let candles = Store::new(gpu, "candles", bytemuck::cast_slice(&candles), 4)?;
         let volumes = match volume {
@@ -172,13 +177,18 @@ impl Series {
                 Some(Store::new(gpu, "volumes", &padded, 1)?)
             }
         };
-        Ok(Self { candles, volumes, close: Arc::new(close.to_owned()) })
+        Ok(Self { candles, volumes, close: Arc::new(close.to_owned()), still })
     }
 
     /// Closing prices, as given.
     #[must_use]
     pub fn close(&self) -> &Array2<f64> {
         &self.close
+    }
+
+    /// Whether closes stay the same for so long that quotients of averages are decided by what is left of earlier ones.
+    pub(super) fn is_still(&self) -> bool {
+        self.still > 64
     }
 
     /// Number of series.

@@ -56,6 +56,7 @@ impl Indicator for Sma {
             first: self.period - 1,
             complete: self.period - 1,
             memory: Some(self.period),
+            ratio: false,
             constants: vec![("share", Value::F32(1.0 / f64::from(self.period)))],
             averages: vec![],
             windows: vec![Window { name: "closes", length: self.period, needs: &[Need::Sum] }],

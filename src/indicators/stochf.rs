@@ -62,6 +62,7 @@ impl Indicator for Stochf {
             first: self.k + self.d - 2,
             complete: self.k + self.d - 2,
             memory: Some(self.k + self.d),
+            ratio: false,
             constants: vec![("share", Value::F32(1.0 / f64::from(self.d)))],
             averages: vec![],
             windows: vec![

@@ -65,7 +65,8 @@ impl Indicator for Stochrsi {
             input: Input::Close,
             first: self.period + windows - 2,
             complete: self.period + windows - 2,
-            memory: Some(gain.memory().saturating_add(windows)),
+            memory: Some(gain.memory_of_ratio().saturating_add(windows)),
+            ratio: true,
             constants: vec![("share", Value::F32(1.0 / f64::from(self.d)))],
             averages: vec![gain, Average { name: "loss", ..gain }],
             windows: vec![

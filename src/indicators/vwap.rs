@@ -58,6 +58,7 @@ impl Indicator for Vwap {
             first: self.period - 1,
             complete: self.period - 1,
             memory: Some(self.period),
+            ratio: false,
             constants: vec![],
             averages: vec![],
             windows: vec![

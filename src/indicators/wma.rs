@@ -57,6 +57,7 @@ impl Indicator for Wma {
             first: self.period - 1,
             complete: self.period - 1,
             memory: Some(self.period),
+            ratio: false,
             constants: vec![("share", Value::F32(2.0 / (n * (n + 1.0))))],
             averages: vec![],
             windows: vec![Window {

@@ -56,6 +56,7 @@ impl Indicator for Zscore {
             first: self.period - 1,
             complete: self.period - 1,
             memory: Some(self.period),
+            ratio: false,
             constants: vec![],
             averages: vec![],
             windows: vec![Window { name: "closes", length: self.period, needs: &[Need::Sum, Need::Squares] }],
