@@ -20,6 +20,34 @@ struct Scale {
 @group(0) @binding(1) var<storage, read_write> statistics: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read_write> data: array<f32>;
 
+// The sum after a training bar.
+fn add(sum: vec2<f32>, bar: u32, column: u32) -> vec2<f32> {
+    if (bar >= p.end) {
+        return sum;
+    }
+    return add_compensated(sum, data[bar * p.columns + column]);
+}
+
+// The sum of squared deviations after a training bar.
+fn add_square(squares: vec2<f32>, bar: u32, column: u32, mean: f32) -> vec2<f32> {
+    if (bar >= p.end) {
+        return squares;
+    }
+    let d = data[bar * p.columns + column] - mean;
+    return add_compensated(squares, d * d);
+}
+
+// `deviation` is 0 where the column says nothing.
+fn scale(bar: u32, column: u32, mean: f32, deviation: f32) {
+    if (bar >= p.bars) {
+        return;
+    }
+    let at = bar * p.columns + column;
+    let scaled = clamp((data[at] - mean) / deviation, -p.limit, p.limit);
+    data[at] = select(0.0, scaled, deviation > 0.0 && is_finite(data[at]));
+}
+
+// Eight bars at a turn of the loops: software adapters count turns, and end loops without a word when there are too many.
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let column = id.x;
@@ -30,23 +58,36 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (p.fit == 1u) {
         let count = f32(p.end - p.first);
         var sum = vec2<f32>(0.0);
-        for (var bar = p.first; bar < p.end; bar++) {
-            sum = add_compensated(sum, data[bar * p.columns + column]);
+        for (var bar = p.first; bar < p.end; bar += 8u) {
+            sum = add(add(add(add(sum, bar, column), bar + 1u, column), bar + 2u, column), bar + 3u, column);
+            sum = add(add(add(add(sum, bar + 4u, column), bar + 5u, column), bar + 6u, column), bar + 7u, column);
         }
         let mean = sum.x / count;
         var squares = vec2<f32>(0.0);
-        for (var bar = p.first; bar < p.end; bar++) {
-            let d = data[bar * p.columns + column] - mean;
-            squares = add_compensated(squares, d * d);
+        for (var bar = p.first; bar < p.end; bar += 8u) {
+            squares = add_square(squares, bar, column, mean);
+            squares = add_square(squares, bar + 1u, column, mean);
+            squares = add_square(squares, bar + 2u, column, mean);
+            squares = add_square(squares, bar + 3u, column, mean);
+            squares = add_square(squares, bar + 4u, column, mean);
+            squares = add_square(squares, bar + 5u, column, mean);
+            squares = add_square(squares, bar + 6u, column, mean);
+            squares = add_square(squares, bar + 7u, column, mean);
         }
         statistic = vec2<f32>(mean, sqrt(squares.x / count));
         statistics[column] = statistic;
     }
     // A column that never moves says nothing: zero, not noise blown up.
     let useful = statistic.y > 1e-6 * abs(statistic.x) && statistic.y > 1e-20;
-    for (var bar = 0u; bar < p.bars; bar++) {
-        let at = bar * p.columns + column;
-        let scaled = (data[at] - statistic.x) / statistic.y;
-        data[at] = select(0.0, clamp(scaled, -p.limit, p.limit), useful && is_finite(data[at]));
+    let deviation = select(0.0, statistic.y, useful);
+    for (var bar = 0u; bar < p.bars; bar += 8u) {
+        scale(bar, column, statistic.x, deviation);
+        scale(bar + 1u, column, statistic.x, deviation);
+        scale(bar + 2u, column, statistic.x, deviation);
+        scale(bar + 3u, column, statistic.x, deviation);
+        scale(bar + 4u, column, statistic.x, deviation);
+        scale(bar + 5u, column, statistic.x, deviation);
+        scale(bar + 6u, column, statistic.x, deviation);
+        scale(bar + 7u, column, statistic.x, deviation);
     }
 }

@@ -19,7 +19,8 @@ const BATCH: usize = 64;
 /// After the same bars the values are those of the batch ([`super::Panel`]): the same functions run over the same
 /// state. To the last bit where the batch walks a series in one piece; where it is cut into chunks within 1e-6 of the
 /// output's own size, since a chunk starts from a state that has forgotten its start only to f32.
-#[derive(Clone, Debug)]
+// No clone: it would share the state on the device.
+#[derive(Debug)]
 pub struct Live {
     gpu: Gpu,
     parts: Vec<Part>,

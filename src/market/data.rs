@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::features::{self, FEATURES, LOOK_BACK, SECTIONS};
 use super::{Candles, scale};
-use crate::gpu::{Command, Gpu, Recorder};
+use crate::gpu::{Class, Command, Gpu, Recorder};
 use crate::indicators::{Indicators, Series};
 use crate::{Error, Result};
+
+/// Three loops over all bars, eight at a turn, stay below the 65,535 turns after which llvmpipe ends an invocation's loops.
+const MOST_BARS_IN_SOFTWARE: usize = 160_000;
 
 /// Largest size of a scaled feature, in deviations.
 const LIMIT: f32 = 5.0;
@@ -75,6 +78,11 @@ impl MarketData {
         if bars < first_bar + 2 {
             return Err(Error::Data(format!(
                 "{bars} bars are too few: the indicators need {first_bar} before the first decision, and two to trade"
+            )));
+        }
+        if gpu.class() == Class::Software && bars > MOST_BARS_IN_SOFTWARE {
+            return Err(Error::Data(format!(
+                "{bars} bars are more than the {MOST_BARS_IN_SOFTWARE} that a software adapter can scale; use fewer or a GPU"
             )));
         }
         let names: Vec<String> =

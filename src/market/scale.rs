@@ -115,6 +115,16 @@ mod tests {
         }
         assert!((0..bars).all(|bar| scaled[bar * columns + 1] == 0.0), "a constant says nothing");
 
+        // More turns of the loops than software adapters make, were it not for eight bars at a turn.
+        let long: Vec<f32> = (0..60_000).map(|bar| (bar % 7) as f32).collect();
+        let fit_long = Parameters { bars: 60_000, columns: 1, first: 0, end: 45_000, ..fit };
+        let (scaled_long, _) = scale(&long, 1, fit_long, &[0.0; 2]);
+        assert!(
+            (scaled_long[59_999] - ((59_999 % 7) as f32 - 3.0) / 2.0).abs() < 1e-3,
+            "{}",
+            scaled_long[59_999]
+        );
+
         let (again, _) = scale(&data, 3, Parameters { fit: 0, first: 0, end: 1, ..fit }, &statistics);
         assert_eq!(again[..bars * columns], scaled[..bars * columns]);
     }
