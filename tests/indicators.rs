@@ -9,9 +9,9 @@ use common::oracle::{Bars, Case, Periods, cases, deviation, expected};
 use common::panels::{all, allowed, batch, gpu, is_price, upload, walk, worst};
 use half::f16;
 use ndarray::{Array2, ArrayView2, s};
-use phalanx::gpu::Recorder;
+use phalanx::gpu::{Class, Recorder};
 use phalanx::indicators::{
-    Bbands, Indicators, Macd, Obv, RealizedVolatility, Rsi, Series, Sma, Values, Vwap,
+    Bbands, Cci, Indicators, Macd, Obv, RealizedVolatility, Rsi, Series, Sma, Values, Vwap,
 };
 
 #[test]
@@ -406,6 +406,9 @@ fn mistakes_are_explained() {
     fails(new().with(Sma { period: 5 }).with(Sma { period: 9 }), ["sma", "`named`"]);
     fails(new().with(Obv::default()), ["volume", "without it"]);
     fails(new().grid(Vec::<Rsi>::new()), ["no parameters", "at least one"]);
+    if gpu.class() == Class::Software {
+        fails(new().with(Cci { period: 100_000 }), ["cci", "too long for the loops"]);
+    }
     let mut live = new().with(Rsi::default()).live(2).expect("a live form");
     let error = live.push(high, low, close, None).unwrap_err().to_string();
     assert!(error.contains("high prices") && error.contains("(2, 50)"), "{error}");

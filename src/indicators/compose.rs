@@ -135,7 +135,7 @@ fn words_of_ring(window: &Window) -> u32 {
 }
 
 /// Values that one turn of a loop handles in ring.wgsl.
-pub const STEP: u32 = 8;
+const STEP: u32 = 8;
 
 /// Words of `State` in ring.wgsl.
 const RING_STATE: u32 = 8;
@@ -203,8 +203,7 @@ pub fn loops<'a>(specs: impl IntoIterator<Item = &'a Spec>, table: bool) -> Loop
     loops
 }
 
-/// The modules of the n-th use. `words` counts the words of the table, `rings` those of the
-/// rings.
+/// The modules of the n-th use. `words` counts the words of the table, `rings` those of the rings.
 fn one(n: usize, spec: &Spec, table: bool, words: &mut u32, rings: &mut u32) -> Use {
     let mut part = Use { modules: vec![("parameters", String::new())], ..Use::default() };
     if spec.state > 0 {

@@ -48,8 +48,8 @@ pub struct Grid {
 
 impl Grid {
     /// Shares out `rows` of `fours` fours of bars. `memory` is the number of bars after which an indicator has forgotten
-    /// its start, `None` if it never does; `lanes` how many invocations have room for
-    /// their windows.
+    /// its start, `None` if it never does; `lanes` how many invocations have
+    /// room for their windows.
     #[must_use]
     pub fn new(class: Class, rows: u32, fours: u32, memory: Option<u32>, loops: Loops, lanes: u32) -> Self {
         let most = most(class, loops);

@@ -5,17 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::compose::{self, FIRST_OUTPUT, Form, Source};
 use super::grid::{self, Grid};
-use super::indicator::{Input, Spec, Window};
+use super::indicator::{Input, Spec};
 use super::series::Store;
 use crate::gpu::{Access, BindGroup, Class, Command, Gpu, Kernel};
 use crate::{Error, Result};
 
 /// Values that one kernel keeps in registers for its windows; more of them spill.
 const REGISTERS: u32 = 192;
-
-/// Values of the windows in memory of one kernel: each costs a turn of a loop in [`compose::STEP`] when blocks are
-/// complete, and software adapters limit these.
-const IN_MEMORY: u32 = 250_000;
 
 /// Whose parameters a row of outputs has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,13 +108,11 @@ impl Group {
         // too far ahead or software adapters limit the loops over the rings.
         let parts = rings || all().any(|spec| spec.memory_over(still).is_none_or(|bars| bars > 4096));
         storage += if live || parts { 2 } else { 0 };
-        let (registers, memory): (Vec<&Window>, Vec<&Window>) =
-            all().flat_map(|spec| &spec.windows).partition(|window| compose::in_registers(window));
-        let [registers, memory] =
-            [registers, memory].map(|windows| windows.iter().map(|window| window.length).sum::<u32>());
+        let windows = all().flat_map(|spec| &spec.windows);
+        let registers: u32 =
+            windows.filter(|window| compose::in_registers(window)).map(|window| window.length).sum();
         storage <= gpu.device().limits().max_storage_buffers_per_shader_stage as usize
             && registers <= REGISTERS
-            && memory <= IN_MEMORY
             && grid::possible(gpu.class(), compose::loops(all(), false))
     }
 

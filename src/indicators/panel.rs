@@ -137,10 +137,8 @@ impl Indicators {
         if names.is_empty() {
             return Err(Error::shape("indicators", "at least one", 0));
         }
-        if let Some((n, name)) = names.iter().enumerate().find(|(n, name)| names[..*n].contains(name)) {
-            let reason =
-                format!("outputs {n} and an earlier one have this name; tell them apart with `named`");
-            return Err(Error::config(name, reason));
+        if let Some((_, name)) = names.iter().enumerate().find(|(n, name)| names[..*n].contains(name)) {
+            return Err(Error::config(name, "two outputs have this name; tell them apart with `named`"));
         }
         Ok(names)
     }
@@ -200,8 +198,8 @@ impl Indicators {
         panel.read(&self.gpu)
     }
 
-    /// As [`Indicators::panel`], with buffers of the caller's for some outputs: `STORAGE`, and `COPY_SRC` if they are to be read with
-    /// [`Panel::read`]; 4 bytes (2 with [`Indicators::half`]) for each of combinations x series x
+    /// As [`Indicators::panel`], with buffers of the caller's for some outputs: `STORAGE`, and `COPY_SRC` if they are to
+    /// be read with [`Panel::read`]; 4 bytes (2 with [`Indicators::half`]) for each of combinations x series x
     /// [`Series::stride`] values.
     ///
     /// # Errors
