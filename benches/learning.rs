@@ -1,144 +1,238 @@
-//! The learning kernels by themselves: GPU time and wall time of each, for one micro-batch of the demo's networks and
-//! for wider ones, with the arithmetic rate that follows.
+//! The networks' kernels by themselves: GPU time and wall time of the forward and of the backward pass (data gradients, weight
+//! gradients and their reduction) of an actor and a critic, in f32 and f16, with the arithmetic rate and the bytes that
+//! follow, as fractions of what the device reached in the same run: a copy for the bandwidth, its own widest network for the
+//! matrix rate. The peer is `ndarray`'s matrix product on one core of the host.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use phalanx::gpu::{Command, Gpu, GpuOptions, Profiler, Timing};
-use phalanx::nn::{Activation, Batch, Layout, Shape, Sharing, backward, forward, reduce, weight_gradient};
+use ndarray::Array2;
+use phalanx::gpu::{Arena, Class, Command, Gpu, GpuOptions, Plan, Profiler, Recorder, Recording};
+use phalanx::nn::{
+    Batch, Decisions, Layout, Precision, Shape, WorkingWeights, backward, forward, reduce, weight_gradient,
+};
 
 const AGENTS: u32 = 4;
 const OBS_DIM: u32 = 18;
 const ACTIONS: u32 = 3;
+/// Environments; rows are slots times these times agents.
+const ENVS: u32 = 64;
 
-struct Stage {
+struct Pass {
     name: &'static str,
-    command: Command,
+    commands: Recording,
     flops: f64,
+    bytes: f64,
 }
 
-/// Multiplications and additions of the matrix products of one row through both networks.
-fn flops_per_row(layout: &Layout) -> f64 {
-    let layers = layout.roles.iter().flat_map(|role| &role.layer[..role.layers as usize]);
-    layers.map(|layer| 2.0 * f64::from(layer.inputs) * f64::from(layer.outputs)).sum()
+fn noise(count: u64) -> Vec<f32> {
+    (0..count).map(|i| ((i * 2_654_435_761) % 1013) as f32 / 506.5 - 1.0).collect()
 }
 
-fn stages(gpu: &Gpu, width: u32, rows: u32) -> phalanx::Result<Vec<Stage>> {
-    let shape = Shape {
+fn layout(width: u32) -> phalanx::Result<Layout> {
+    Layout::new(&Shape {
         agents: AGENTS,
         obs_dim: OBS_DIM,
         actions: ACTIONS,
         hidden: vec![width, width],
-        sharing: Sharing::Shared,
-    };
-    let layout = Layout::new(&shape)?;
-    let quads = rows / 4;
-    let per_slot = AGENTS * 8;
-    let batch = Batch {
-        rows: quads,
-        stride: quads,
-        agents: AGENTS,
-        quads: per_slot / AGENTS,
-        obs_dim: OBS_DIM,
-        head_critic: ACTIONS * quads,
-        ..Batch::default()
-    };
-    let noise = |count: u64| -> Vec<f32> {
-        (0..count).map(|i| ((i * 2_654_435_761) % 1013) as f32 / 506.5 - 1.0).collect()
-    };
-    let batches = gpu.uniform_table("batches", &[batch])?;
-    let roles = forward::upload_roles(gpu, &layout.roles)?;
-    let params = gpu.upload("params", &noise(u64::from(layout.params) * 4))?;
-    let observations = gpu.upload("observations", &noise(u64::from(rows) * u64::from(OBS_DIM)))?;
-    let acts = gpu.upload("acts", &noise(u64::from(layout.act_rows * quads) * 4))?;
-    let grads = gpu.upload("grads", &noise(u64::from(layout.grad_rows * quads) * 4))?;
-    let head = gpu.upload("head", &noise(u64::from((ACTIONS + 1) * quads) * 4))?;
-    let shares = weight_gradient::shares(gpu.class());
-    let partials = gpu.upload("partials", &noise(u64::from(layout.params * shares) * 4))?;
-    let gradient = gpu.upload("gradient", &noise(u64::from(layout.params) * 4))?;
-    let flops = flops_per_row(&layout) * f64::from(rows);
-
-    let kernel = forward::kernel(gpu, Activation::Relu)?;
-    let buffers = forward::Buffers {
-        batches: &batches,
-        roles: &roles,
-        params: &params,
-        observations: &observations,
-        acts: &acts,
-        head: &head,
-    };
-    let group = forward::bind(gpu, &kernel, buffers)?;
-    let grid = forward::groups(&kernel.variant, quads, 2);
-    let mut stages =
-        vec![Stage { name: "forward", command: Command::dispatch_at(&kernel, &group, 0, 0, grid), flops }];
-
-    let kernel = backward::kernel(gpu, Activation::Relu)?;
-    let group = backward::bind(gpu, &kernel, &batches, &roles, &params, &acts, &grads)?;
-    stages.push(Stage {
-        name: "backward",
-        command: Command::dispatch_at(&kernel, &group, 0, 0, grid),
-        flops,
-    });
-
-    let kernel = weight_gradient::kernel(gpu)?;
-    let jobs = weight_gradient::jobs(&layout);
-    let split =
-        weight_gradient::Split { count: shares, stride: layout.params, jobs: jobs.len() as u32, pad: 0 };
-    let buffers = weight_gradient::Buffers {
-        batches: &batches,
-        split: &gpu.uniform("split", &split)?,
-        jobs: &gpu.upload("jobs", &jobs)?,
-        acts: &acts,
-        grads: &grads,
-        partials: &partials,
-    };
-    let group = weight_gradient::bind(gpu, &kernel, buffers)?;
-    let grid = weight_gradient::groups(jobs.len() as u32, shares);
-    stages.push(Stage {
-        name: "weight_gradient",
-        command: Command::dispatch_at(&kernel, &group, 0, 0, grid),
-        flops,
-    });
-
-    let kernel = reduce::kernel(gpu)?;
-    let whole = reduce::Reduce { length: layout.params, shares, first: 1, pad: 0 };
-    let group = reduce::bind(gpu, &kernel, &whole, &partials, &gradient)?;
-    let command = Command::dispatch(&kernel, &group, reduce::groups(&kernel.variant, layout.params));
-    stages.push(Stage { name: "reduce", command, flops: f64::from(layout.params * 4 * shares) });
-    Ok(stages)
+        ..Shape::default()
+    })
 }
 
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
+/// Multiplications and additions of the matrix products of one row through both networks, and without the first layers.
+fn flops_per_row(layout: &Layout) -> [f64; 2] {
+    let all = |skip: usize| -> f64 {
+        let layers = layout.roles.iter().flat_map(|role| &role.layer[skip..role.layers as usize]);
+        layers.map(|layer| 2.0 * f64::from(layer.inputs) * f64::from(layer.outputs)).sum()
+    };
+    [all(0), all(1)]
+}
+
+fn passes(gpu: &Gpu, width: u32, rows: u32, precision: Precision) -> phalanx::Result<[Pass; 2]> {
+    let layout = layout(width)?;
+    let decisions = Decisions::new(gpu, precision, &layout, ENVS / 4)?;
+    let quads = rows / 4;
+    let room = decisions.room(u64::from(quads));
+    let batch = Batch {
+        rows: quads,
+        stride: room as u32,
+        agents: AGENTS,
+        quads: ENVS / 4,
+        obs_dim: OBS_DIM,
+        head_critic: ACTIONS * room as u32,
+        keep: 1,
+        acts: layout.act_rows,
+        grads: layout.grad_rows,
+        ..Batch::default()
+    };
+    let jobs = weight_gradient::jobs(&layout);
+    let count = jobs.len() as u32;
+    let shares = weight_gradient::shares(&decisions, count, u64::from(quads));
+    let params = u64::from(layout.params) * 4;
+    let stored = precision.bytes();
+    let mut plan = Plan::new();
+    let observed = u64::from(rows) * u64::from(OBS_DIM) * stored;
+    let acts = u64::from(layout.act_rows) * room * 4 * stored;
+    let grads = u64::from(layout.grad_rows) * room * 4 * stored;
+    plan.words("params", params);
+    plan.extend(&WorkingWeights::plan(&layout, &decisions));
+    plan.bytes_of("observations", observed);
+    plan.bytes_of("acts", acts);
+    plan.bytes_of("grads", grads);
+    plan.words("head", u64::from(ACTIONS + 1) * room * 4);
+    plan.words("moments", u64::from(layout.moment_rows) * room * 4);
+    plan.words("partials", params * u64::from(shares));
+    plan.words("sums", params);
+    let arena = Arena::allocate(gpu, &plan)?;
+    let get = |name| arena.get(name);
+    // Small numbers that neither precision overflows on; gradients of zero would be no different in time.
+    let params_buffer = get("params")?;
+    let small: Vec<f32> = noise(params).iter().map(|x| x * 0.1).collect();
+    gpu.write(params_buffer, 0, bytemuck::cast_slice(&small))?;
+    let halves = |count: u64| noise(count).iter().map(|x| half::f16::from_f32(*x)).collect::<Vec<_>>();
+    let values = u64::from(rows) * u64::from(OBS_DIM);
+    match precision {
+        Precision::F16 => gpu.write(get("observations")?, 0, bytemuck::cast_slice(&halves(values)))?,
+        _ => gpu.write(get("observations")?, 0, bytemuck::cast_slice(&noise(values)))?,
+    }
+    let batches = &gpu.uniform_table("batches", &[batch])?;
+    let roles = &forward::upload_roles(gpu, &layout.roles)?;
+    let weights =
+        &WorkingWeights::new(gpu, &layout, &decisions, roles, params_buffer, get("working weights")?)?;
+    Recorder::new(gpu).run(weights.refresh())?;
+    let (observations, acts_buffer, moments) = (get("observations")?, get("acts")?, get("moments")?);
+    let grads_buffer = get("grads")?;
+    let activation = layout.shape.activation;
+
+    let kernel = forward::kernel(gpu, activation, &decisions)?;
+    let head = get("head")?;
+    let buffers =
+        forward::Buffers { batches, roles, weights, observations, acts: acts_buffer, head, moments };
+    let group = forward::bind(gpu, &kernel, buffers)?;
+    let grid = forward::groups(&kernel.variant, quads, 2);
+    let there = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
+
+    let kernel = backward::kernel(gpu, activation, &decisions)?;
+    let buffers =
+        backward::Buffers { batches, roles, weights, acts: acts_buffer, moments, grads: grads_buffer };
+    let group = backward::bind(gpu, &kernel, buffers)?;
+    let mut back = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
+    let kernel = weight_gradient::kernel(gpu, &decisions)?;
+    let split = weight_gradient::Split { count: shares, stride: layout.params, jobs: count, pad: 0 };
+    let buffers = weight_gradient::Buffers {
+        batches,
+        split: &gpu.uniform("split", &split)?,
+        jobs: &gpu.upload("jobs", &jobs)?,
+        observations,
+        acts: acts_buffer,
+        moments,
+        grads: grads_buffer,
+        partials: get("partials")?,
+    };
+    let group = weight_gradient::bind(gpu, &kernel, buffers)?;
+    back.push(Command::dispatch_at(&kernel, &group, 0, 0, weight_gradient::groups(count, shares)));
+    let kernel = reduce::kernel(gpu)?;
+    let whole = reduce::Reduce { length: layout.params, shares, first: 1, pad: 0 };
+    let group = reduce::bind(gpu, &kernel, &whole, get("partials")?, get("sums")?)?;
+    back.push(Command::dispatch(&kernel, &group, reduce::groups(&kernel.variant, layout.params)));
+
+    let [all, upper] = flops_per_row(&layout).map(|flops| flops * f64::from(rows));
+    // What has to travel at least: forward, each agent's row for the actor and for the critic, activations written; backward,
+    // activations and gradients once more for either product.
+    let (observed, acts, grads) = (observed as f64, acts as f64, grads as f64);
+    Ok([
+        Pass { name: "forward", commands: there, flops: all, bytes: 2.0 * observed + acts },
+        Pass {
+            name: "backward",
+            commands: back,
+            flops: all + upper,
+            bytes: 2.0 * acts + 2.0 * grads + 2.0 * observed,
+        },
+    ])
+}
+
+/// Bytes read and written a second by the device's own copy of a large buffer.
+fn bandwidth(gpu: &Gpu) -> phalanx::Result<f64> {
+    let bytes = if gpu.class() == Class::Hardware { 1u64 << 30 } else { 64 << 20 };
+    let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let source = gpu.buffer("source", bytes, usage)?;
+    let target = gpu.buffer("target", bytes, usage)?;
+    let copy = [Command::Copy { source, source_offset: 0, target, target_offset: 0, bytes }];
+    let mut recorder = Recorder::new(gpu);
+    let mut best = Duration::MAX;
+    for _ in 0..6 {
+        let start = Instant::now();
+        recorder.run(&copy)?;
+        gpu.wait()?;
+        best = best.min(start.elapsed());
+    }
+    Ok(2.0 * bytes as f64 / best.as_secs_f64())
+}
+
+fn best(profiler: &Profiler, commands: &[Command]) -> Duration {
+    let runs = (0..5).map(|_| profiler.time(commands).expect("a run"));
+    runs.map(|timing| timing.gpu.unwrap_or(timing.wall)).min().expect("runs")
+}
+
+/// Arithmetic rate of the host's own matrix product on one core.
+fn peer() -> f64 {
+    let (rows, width) = (4096, 256);
+    let a = Array2::from_shape_fn((rows, width), |(i, j)| ((i * 7 + j) % 13) as f32);
+    let b = Array2::from_shape_fn((width, width), |(i, j)| ((i * 5 + j) % 11) as f32);
+    let time = (0..5).map(|_| {
+        let start = Instant::now();
+        std::hint::black_box(a.dot(&b));
+        start.elapsed()
+    });
+    2.0 * (rows * width * width) as f64 / time.min().expect("runs").as_secs_f64() / 1e9
 }
 
 fn learning(criterion: &mut Criterion) {
     let gpu = Gpu::open(&GpuOptions::default()).expect("an adapter");
     let profiler = Profiler::new(&gpu).expect("timestamps");
     println!("{}: {}", gpu.info().name, gpu.info().driver_info);
-    for (width, rows) in [(64, 2048), (64, 16_384), (128, 4096)] {
+    let hardware = gpu.class() == Class::Hardware;
+    let sizes: &[(u32, u32)] = if hardware {
+        &[
+            (64, 1 << 10),
+            (64, 1 << 16),
+            (64, 1 << 20),
+            (128, 1 << 16),
+            (128, 1 << 20),
+            (256, 1 << 18),
+            (512, 1 << 17),
+        ]
+    } else {
+        &[(64, 1 << 10), (64, 1 << 14), (128, 1 << 13), (256, 1 << 12), (512, 1 << 11)]
+    };
+    let copied = bandwidth(&gpu).expect("a copy");
+    println!("copy {:.1} GB/s; ndarray on one core {:.1} GFLOP/s", copied / 1e9, peer());
+    println!("{:<28} {:>10} {:>10} {:>9} {:>7}", "", "GPU ms", "wall ms", "GFLOP/s", "bytes");
+    for (width, rows) in sizes {
         let mut group = criterion.benchmark_group(format!("learning/{width}x2/{rows}rows"));
         group
             .sample_size(10)
             .warm_up_time(Duration::from_millis(200))
             .measurement_time(Duration::from_secs(1));
-        for stage in stages(&gpu, width, rows).expect("the kernels") {
-            let commands = std::slice::from_ref(&stage.command);
-            let runs: Vec<Timing> = (0..5).map(|_| profiler.time(commands).expect("a run")).collect();
-            let best = runs.iter().min_by_key(|timing| timing.gpu.unwrap_or(timing.wall)).expect("runs");
-            let time = best.gpu.unwrap_or(best.wall);
-            println!(
-                "{:<16} GPU {}, wall {:.3} ms, {:.2} GFLOP/s",
-                stage.name,
-                best.gpu.map_or("unmeasured".into(), |gpu| format!("{:.3} ms", milliseconds(gpu))),
-                milliseconds(best.wall),
-                stage.flops / time.as_secs_f64() / 1e9,
-            );
-            group.bench_function(stage.name, |bencher| {
-                bencher.iter_custom(|count| {
-                    (0..count).map(|_| profiler.time(commands).expect("a run").wall).sum()
+        for precision in [Precision::F32, Precision::F16] {
+            for pass in passes(&gpu, *width, *rows, precision).expect("the kernels") {
+                let time = best(&profiler, &pass.commands);
+                let wall =
+                    (0..3).map(|_| profiler.time(&pass.commands).expect("a run").wall).min().expect("runs");
+                println!(
+                    "{:<28} {:>10.3} {:>10.3} {:>9.2} {:>6.1}%",
+                    format!("{width}x2 {rows} {precision:?} {}", pass.name),
+                    time.as_secs_f64() * 1e3,
+                    wall.as_secs_f64() * 1e3,
+                    pass.flops / time.as_secs_f64() / 1e9,
+                    100.0 * pass.bytes / time.as_secs_f64() / copied,
+                );
+                group.bench_function(format!("{precision:?}/{}", pass.name), |bencher| {
+                    bencher.iter_custom(|count| {
+                        (0..count).map(|_| profiler.time(&pass.commands).expect("a run").wall).sum()
+                    });
                 });
-            });
+            }
         }
         group.finish();
     }

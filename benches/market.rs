@@ -12,6 +12,7 @@ use kernels::{Stage, measure};
 use phalanx::env::{Environment, Episodes, Seat, Spec, Trading, TradingSettings, market};
 use phalanx::gpu::{Arena, Gpu, GpuOptions, Plan, Profiler, Recorder};
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
+use phalanx::nn::Storage;
 
 const INSTRUMENTS: usize = 4;
 const BARS: usize = 20_000;
@@ -49,6 +50,7 @@ fn steps(gpu: &Gpu, data: &MarketData, envs: u32) -> phalanx::Result<Stage> {
         envs,
         steps: STEPS,
         seed: 1,
+        storage: Storage::F32,
         observations: arena.get("observations")?,
         actions: &gpu.upload("actions", &actions)?,
         rewards: arena.get("rewards")?,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use kernels::{Stage, measure};
 use phalanx::gpu::{Command, Gpu, GpuOptions, Profiler};
-use phalanx::nn::{Batch, Layout, Shape, Sharing};
+use phalanx::nn::{Batch, Decisions, Layout, Precision, Shape};
 use phalanx::ppo::{adamw, clip, gae, loss, moments, sample, scalars};
 
 const AGENTS: u32 = 4;
@@ -90,7 +90,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
     stages.push(Stage { name: "moments", commands, bytes: bytes(2 * ROWS) });
 
     let quads = ROWS / 4;
-    let padded = ACTIONS.next_multiple_of(4);
+    let decisions = Decisions::new(gpu, Precision::F32, &layout(64)?, ENVS / 4)?;
     let batch = Batch {
         rows: quads,
         stride: quads,
@@ -98,6 +98,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         quads: ENVS / 4,
         obs_dim: OBS_DIM,
         head_critic: ACTIONS * quads,
+        grads: ACTIONS + 1,
         ..Batch::default()
     };
     let parameters = loss::Loss {
@@ -105,7 +106,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         section: quads,
         masks: STEPS * ENVS / 4,
         grad_actor: 0,
-        grad_critic: padded,
+        grad_critic: ACTIONS,
         clip: 0.2,
         value_clip: 0.2,
         huber: 10.0,
@@ -114,7 +115,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         actor_share: 1.0 / ROWS as f32,
         critic_share: 1.0 / ROWS as f32,
     };
-    let kernel = loss::kernel(gpu)?;
+    let kernel = loss::kernel(gpu, &decisions)?;
     let grid = loss::groups(&kernel.variant, quads);
     let buffers = loss::Buffers {
         batches: &gpu.uniform_table("batches", &[batch])?,
@@ -124,26 +125,29 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         targets: &targets,
         values: &values,
         scalars: &scalars,
-        grads: &gpu.upload("grads", &noise((padded + 4) * ROWS))?,
+        grads: &gpu.upload("grads", &noise((ACTIONS + 1) * ROWS))?,
         statistics: &gpu.upload("statistics", &noise(8 * grid[0]))?,
     };
     let group = loss::bind(gpu, &kernel, &parameters, buffers)?;
     let commands = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
     // Logits and value, mask, action, three targets, old value; gradients at both heads, statistics.
-    let words = (ACTIONS + 1 + 1 + 1 + 3 + 1 + padded + 4) * ROWS + 8 * grid[0];
+    let words = (ACTIONS + 1 + 1 + 1 + 3 + 1 + ACTIONS + 1) * ROWS + 8 * grid[0];
     stages.push(Stage { name: "loss", commands, bytes: bytes(words) });
     Ok(stages)
 }
 
-fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
-    let shape = Shape {
+fn layout(width: u32) -> phalanx::Result<Layout> {
+    Layout::new(&Shape {
         agents: AGENTS,
         obs_dim: OBS_DIM,
         actions: ACTIONS,
         hidden: vec![width, width],
-        sharing: Sharing::Shared,
-    };
-    let layout = Layout::new(&shape)?;
+        ..Shape::default()
+    })
+}
+
+fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
+    let layout = layout(width)?;
     let net = |net: &phalanx::nn::Net| clip::Net { first: net.first, length: net.length, rate: 3e-4, pad: 0 };
     let table: Vec<clip::Net> = layout.nets.iter().map(net).collect();
     let (count, longest) = (table.len() as u32, table.iter().map(|net| net.length).max().unwrap_or(0));
@@ -154,6 +158,7 @@ fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
     let (gradient, first, params) = (gradient?, first?, params?);
     let second = gpu.upload("second moments", &vec![1f32; words as usize])?;
     let clock = gpu.upload("clock", &[0u32; 4])?;
+    let scalars = gpu.upload("scalars", &[1f32; 16])?;
     // As after one step: AdamW does nothing where `clip` never said that the gradient is usable.
     let state = [1.0, 1.0, 1.0, 3e-4, 0.1, 0.001, 1.0, 0.0f32].repeat(table.len());
     let state = gpu.upload("optimizer", &state)?;
@@ -165,7 +170,7 @@ fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
         decay: 0.0,
     };
     let kernel = clip::kernel(gpu)?;
-    let group = clip::bind(gpu, &kernel, &parameters, [&nets, &gradient, &clock, &state])?;
+    let group = clip::bind(gpu, &kernel, &parameters, [&nets, &gradient, &clock, &state, &scalars])?;
     let commands = vec![Command::dispatch(&kernel, &group, clip::groups(count))];
     let mut stages = vec![Stage { name: "clip", commands, bytes: bytes(words) }];
 

@@ -9,7 +9,7 @@ use phalanx::gpu::{Gpu, Recorder};
 use phalanx::indicators::{Indicators, Series};
 use phalanx::mappo::Config;
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
-use phalanx::nn::{Layout, Shape, Sharing};
+use phalanx::nn::{Layout, Shape, Storage};
 use phalanx::policy::{Head, TrainedPolicy};
 use phalanx::random::Stream;
 
@@ -49,6 +49,7 @@ impl Stage {
             envs: ENVS,
             steps,
             seed: 5,
+            storage: Storage::F32,
             observations: &observations,
             actions: &actions,
             rewards: &rewards,
@@ -89,7 +90,7 @@ impl Stage {
     }
 
     fn observed(&self, all: &[f32], slot: usize, feature: usize, agent: usize, env: usize) -> f32 {
-        all[((slot * self.obs_dim + feature) * self.agents + agent) * ENVS as usize + env]
+        all[((slot * self.agents + agent) * self.obs_dim + feature) * ENVS as usize + env]
     }
 }
 
@@ -434,7 +435,7 @@ fn a_policy_that_is_ruined_decides_nothing_more() {
         obs_dim: phalanx::env::observation_size(data.features()),
         actions: 3,
         hidden: vec![4],
-        sharing: Sharing::Shared,
+        ..Shape::default()
     };
     let layout = Layout::new(&shape).unwrap();
     let mut weights = vec![0f32; layout.params as usize * 4];

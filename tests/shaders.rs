@@ -21,6 +21,8 @@ fn every_variant_composes_validates_and_translates() {
             // Nothing beyond the core language (which has pack2x16float): the same source has to run in a browser.
             // Except where outputs are stored in 64 bits, which only software adapters with that feature do.
             let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+            capabilities.set(Capabilities::SHADER_FLOAT16, source.contains("enable f16;"));
+            capabilities.set(Capabilities::SUBGROUP, source.contains("subgroup"));
             capabilities.set(Capabilities::SHADER_INT64, source.contains("u64"));
             let info = Validator::new(ValidationFlags::all(), capabilities)
                 .validate(&module)

@@ -6,9 +6,8 @@ use std::io::{ErrorKind, Write as _};
 use anyhow::{Context, Result};
 use phalanx::env::{Attached, Environment, Seat, Spec, TradingSettings, observation_size};
 use phalanx::gpu::{Budget, Gpu, Plan};
-use phalanx::mappo::{Config, Sizes};
+use phalanx::mappo::{Config, Precision, Sizes};
 use phalanx::market::features::FEATURES;
-use phalanx::nn::{Layout, Shape};
 
 /// Name, backend and driver in one line.
 pub fn adapter(gpu: &Gpu) -> String {
@@ -65,41 +64,37 @@ pub fn doctor(open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     for (shader, variant) in phalanx::kernels(gpu.class()) {
         let constants: Vec<_> =
             variant.constants.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-        writeln!(text, "  {:<24} workgroup {:>3}  {}", shader.name, variant.workgroup, constants.join(" "))?;
+        let flags = variant.flags.join(" ");
+        let workgroup = variant.workgroup;
+        writeln!(text, "  {:<24} workgroup {workgroup:>3}  {} {flags}", shader.name, constants.join(" "))?;
     }
 
-    let config = Config::default();
-    let spec = FourInstruments.spec();
-    let shape = Shape {
-        agents: spec.agents,
-        obs_dim: spec.obs_dim,
-        actions: spec.actions,
-        hidden: config.hidden.clone(),
-        sharing: config.networks,
-    };
-    let layout = Layout::new(&shape)?;
-    let budget = Budget::of(&gpu, config.memory_budget_mb);
-    let sizes = Sizes::fit(&config, &FourInstruments, &layout, gpu.class(), &budget)?;
-    let plan = sizes.plan(&FourInstruments, &layout, &config, gpu.class());
-    writeln!(
-        text,
-        "\nMemory plan for 4 instruments with default settings: {} of a budget of {}",
-        mib(plan.bytes()),
-        mib(budget.total)
-    )?;
-    writeln!(
-        text,
-        "  {} environments x {} steps, {} micro-batches of {} rows, {} parameters",
-        sizes.envs,
-        sizes.steps,
-        sizes.micro_batches(),
-        sizes.micro_quads() * 4,
-        layout.parameters()
-    )?;
-    let mut entries = plan.entries().to_vec();
-    entries.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-    for (name, bytes) in entries.iter().take(8) {
-        writeln!(text, "  {name:<24} {:>12}", mib(*bytes))?;
+    let budget = Budget::of(&gpu, None);
+    for precision in [Precision::F32, Precision::F16] {
+        let config = Config { precision, ..Config::default() };
+        let layout = config.layout(&FourInstruments)?;
+        let (sizes, decisions) = Sizes::decide(&gpu, &config, &FourInstruments, &layout, &budget)?;
+        let plan = sizes.plan(&FourInstruments, &layout, &config, &decisions);
+        writeln!(
+            text,
+            "\nMemory plan in {precision:?} for 4 instruments with default settings: {} of a budget of {}",
+            mib(plan.bytes()),
+            mib(budget.total)
+        )?;
+        writeln!(
+            text,
+            "  {} environments x {} steps, {} micro-batches of {} rows, {} parameters",
+            sizes.envs,
+            sizes.steps,
+            sizes.micro_batches(),
+            sizes.micro_quads() * 4,
+            layout.parameters()
+        )?;
+        let mut entries = plan.entries().to_vec();
+        entries.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        for (name, bytes) in entries.iter().take(8) {
+            writeln!(text, "  {name:<24} {:>12}", mib(*bytes))?;
+        }
     }
     print(&text)
 }

@@ -3,6 +3,7 @@
 
 import package::constants::WG;
 import package::lib::numeric::{add_compensated, log1p};
+import package::lib::quad::halves;
 import package::lib::random::{threefry, unit};
 
 struct Market {
@@ -40,7 +41,9 @@ struct Market {
 @group(0) @binding(1) var<storage, read> data: array<f32>;
 @group(0) @binding(2) var<storage, read> actions: array<u32>;
 @group(0) @binding(3) var<storage, read_write> state: array<f32>;
-@group(0) @binding(4) var<storage, read_write> observations: array<f32>;
+@if(native) @group(0) @binding(4) var<storage, read_write> observations: array<f16>;
+@if(packed) @group(0) @binding(4) var<storage, read_write> observations: array<atomic<u32>>;
+@if(!native && !packed) @group(0) @binding(4) var<storage, read_write> observations: array<f32>;
 @group(0) @binding(5) var<storage, read_write> rewards: array<f32>;
 @group(0) @binding(6) var<storage, read_write> signals: array<u32>;
 @group(0) @binding(7) var<storage, read_write> episodes: array<f32>;
@@ -103,6 +106,24 @@ fn begin(env: u32) {
     }
 }
 
+@if(native)
+fn show(at: u32, value: f32) {
+    observations[at] = f16(value);
+}
+
+// Two environments share a word, each of which writes its own half.
+@if(packed)
+fn show(at: u32, value: f32) {
+    let shift = at % 2u * 16u;
+    atomicAnd(&observations[at / 2u], ~(0xffffu << shift));
+    atomicOr(&observations[at / 2u], halves(vec4<f32>(value)).x << shift);
+}
+
+@if(!native && !packed)
+fn show(at: u32, value: f32) {
+    observations[at] = value;
+}
+
 // What agent a sees at the close of the current bar: the features of that bar, the level it holds, and the weight of its
 // position in its share of the account.
 fn observe(env: u32, slot: u32) {
@@ -110,14 +131,14 @@ fn observe(env: u32, slot: u32) {
     let width = p.features + 2u;
     let equity = max(field(EQUITY, env), 1e-6);
     for (var a = 0u; a < p.agents; a++) {
+        let at = (slot * p.agents + a) * width * p.envs + env;
         for (var f = 0u; f < p.features; f++) {
-            let value = data[(bar * p.agents + a) * p.features + f];
-            observations[((slot * width + f) * p.agents + a) * p.envs + env] = value;
+            show(at + f * p.envs, data[(bar * p.agents + a) * p.features + f]);
         }
         let price = price_of(bar, a, CLOSE);
         let weight = field(QUANTITY + a, env) * price * f32(p.agents) / equity;
-        observations[((slot * width + p.features) * p.agents + a) * p.envs + env] = field(level_field(a), env);
-        observations[((slot * width + p.features + 1u) * p.agents + a) * p.envs + env] = clamp(weight, -5.0, 5.0);
+        show(at + p.features * p.envs, field(level_field(a), env));
+        show(at + (p.features + 1u) * p.envs, clamp(weight, -5.0, 5.0));
     }
 }
 

@@ -1,7 +1,10 @@
 // Where the parts of a network lie. The host's counterpart is `nn::layout`; the field order is shared.
 //
-// Rows of a batch are taken four at a time: a `vec4` holds one feature of four environments. Activations are stored
-// feature by feature, so that neighbouring invocations read neighbouring addresses.
+// Rows of a batch are taken four at a time: a quad holds one feature of four environments. Activations and their
+// gradients lie in blocks of TILE quads of rows, feature after feature within a block, so that what a workgroup touches
+// lies together.
+
+import package::constants::TILE;
 
 const MAX_LAYERS: u32 = 5u;
 
@@ -16,13 +19,21 @@ struct Layer {
     // Gain and offset of the LayerNorm before the matrix.
     gain: u32,
     offset: u32,
-    // Rows in the activation buffer: what enters the LayerNorm, what leaves it, its mean and 1/deviation.
-    before: u32,
-    after: u32,
+    // 1: there is a LayerNorm.
+    norm: u32,
+    // The transposed matrix, from the start of the network's working weights, and vec4s between two of its rows.
+    transposed: u32,
+    transposed_stride: u32,
+    // Row in the activation buffer of what enters (layer 0: nothing, it is the observations), and of what the activation
+    // function made it from, the same row where that can be told from it.
+    input: u32,
+    product: u32,
+    // Row of the LayerNorm's mean; 1/deviation follows.
     moments: u32,
-    // Rows in the gradient buffer: with respect to the matrix product, and to what left the LayerNorm.
-    grad_product: u32,
-    grad_normed: u32,
+    // Row in the gradient buffer: with respect to the matrix product.
+    grad: u32,
+    pad0: u32,
+    pad1: u32,
 }
 
 struct Role {
@@ -30,20 +41,22 @@ struct Role {
     // First parameter of the role's first network, and vec4s from one agent's network to the next (0: shared).
     params: u32,
     net_stride: u32,
+    // The same for the working weights.
+    working: u32,
+    working_stride: u32,
     // 1: the input is the joint observation of all agents, 0: the agent's own.
     joint: u32,
     // 1: a shared network tells agents apart by a bias of their own in the first layer.
     agent_bias: u32,
-    pad0: u32,
-    pad1: u32,
-    pad2: u32,
+    // Networks of the role.
+    nets: u32,
     layer: array<Layer, MAX_LAYERS>,
 }
 
 // One dispatch over rows: observation slots [first_slot, first_slot + rows / (agents * quads)).
 struct Batch {
     first_slot: u32,
-    // Quads of rows in this dispatch, and in the buffers.
+    // Quads of rows in this dispatch, and in the buffers (a multiple of TILE).
     rows: u32,
     stride: u32,
     agents: u32,
@@ -56,6 +69,17 @@ struct Batch {
     head_critic: u32,
     // Number of the micro-batch within the iteration, for its statistics.
     index: u32,
+    // 1: a backward pass follows, which needs the moments too.
+    keep: u32,
+    // Rows of the activation buffer and of the gradient buffer.
+    acts: u32,
+    grads: u32,
     pad0: u32,
     pad1: u32,
+    pad2: u32,
+}
+
+// Index of row `row` of feature 0 in a buffer of `features` features; the next feature is TILE further.
+fn place(row: u32, features: u32) -> u32 {
+    return row / TILE * features * TILE + row % TILE;
 }

@@ -1,169 +1,244 @@
 // A whole stack for four rows an invocation: LayerNorm, then (Linear, activation, LayerNorm) for every hidden layer,
-// then the head. All agents and both networks travel in one dispatch: rows in x, the role in y.
+// then the head. All agents and both networks travel in one dispatch: rows in x, the role in y. The LayerNorm's gain and
+// offset are part of the weights already (nn/fold).
 
-import package::constants::{WG, TANH};
-import package::lib::network::{Batch, Role, Layer, MAX_LAYERS};
+import package::constants::{WG, TILE, COLUMNS};
+import package::lib::network::{Batch, Role, Layer, MAX_LAYERS, place};
+import package::lib::quad::{Quad, to_quad, of_quad};
+import package::lib::activation::activate;
+import package::lib::product::{tile, narrow, add, add_narrow, add_spread};
 
 @group(0) @binding(0) var<uniform> batch: Batch;
 @group(0) @binding(1) var<uniform> roles: array<Role, 2>;
-@group(0) @binding(2) var<storage, read> params: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> observations: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> acts: array<vec4<f32>>;
+@if(texture) @group(0) @binding(2) var weights: texture_2d<f32>;
+@if(!texture) @group(0) @binding(2) var<storage, read> weights: array<Quad>;
+@group(0) @binding(3) var<storage, read> observations: array<Quad>;
+@group(0) @binding(4) var<storage, read_write> acts: array<Quad>;
 @group(0) @binding(5) var<storage, read_write> head: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> moments: array<vec4<f32>>;
 
-fn activate(x: vec4<f32>) -> vec4<f32> {
-    if (TANH == 1u) {
-        // Some drivers return NaN for tanh of large arguments; from 9.02 on the result is 1 in f32 anyway. A NaN that
-        // comes in must come out, which clamp does not promise.
-        let bits = bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu);
-        let bounded = tanh(clamp(x, vec4<f32>(-10.0), vec4<f32>(10.0)));
-        return select(bounded, x, bits > vec4<u32>(0x7f800000u));
-    }
-    // Not max(x, 0), which may turn NaN into 0.
-    return select(x, vec4<f32>(0.0), x < vec4<f32>(0.0));
+@if(texture)
+fn weight(i: u32) -> vec4<f32> {
+    return textureLoad(weights, vec2<u32>(i % 4096u, i / 4096u), 0);
 }
 
-// Normalises `before` into `after`.
-fn layer_norm(role: u32, l: u32, net: u32, row: u32) {
-    let s = batch.stride;
-    let inputs = roles[role].layer[l].inputs;
-    let before = roles[role].layer[l].before * s + row;
-    let after = roles[role].layer[l].after * s + row;
-    let gain = net + roles[role].layer[l].gain;
-    let offset = net + roles[role].layer[l].offset;
-    var sum = vec4<f32>(0.0);
-    for (var k = 0u; k < inputs; k++) {
-        sum += acts[before + k * s];
+@if(!texture)
+fn weight(i: u32) -> vec4<f32> {
+    return of_quad(weights[i]);
+}
+
+// What enters a layer: input k of the row that `base` stands for.
+struct Source {
+    observed: bool,
+    base: u32,
+    inputs: u32,
+}
+
+fn raw(source: Source, k: u32) -> vec4<f32> {
+    if (source.observed) {
+        return of_quad(observations[source.base + k * batch.quads]);
     }
-    let mean = sum / f32(inputs);
-    var squares = vec4<f32>(0.0);
-    for (var k = 0u; k < inputs; k++) {
-        let d = acts[before + k * s] - mean;
-        squares += d * d;
-    }
-    let inverse = 1.0 / sqrt(squares / f32(inputs) + 1e-5);
-    let moments = roles[role].layer[l].moments * s + row;
-    acts[moments] = mean;
-    acts[moments + s] = inverse;
-    for (var k4 = 0u; k4 * 4u < inputs; k4++) {
-        let g = params[gain + k4];
-        let b = params[offset + k4];
-        for (var j = 0u; j < min(4u, inputs - k4 * 4u); j++) {
-            let k = k4 * 4u + j;
-            acts[after + k * s] = (acts[before + k * s] - mean) * inverse * g[j] + b[j];
+    return of_quad(acts[source.base + k * TILE]);
+}
+
+// Mean and sum of squared deviations of what was seen so far (Chan, Golub and LeVeque's way to join two parts).
+struct Spread {
+    count: f32,
+    mean: vec4<f32>,
+    squares: vec4<f32>,
+}
+
+fn join(a: Spread, b: Spread) -> Spread {
+    let count = a.count + b.count;
+    let apart = b.mean - a.mean;
+    let share = b.count / count;
+    return Spread(count, a.mean + apart * share, a.squares + b.squares + apart * apart * (a.count * share));
+}
+
+// Up to eight observations a turn: a processor that plays a GPU ends loops after 65,535 turns.
+fn observe(source: Source) -> Spread {
+    var all = Spread(0.0, vec4<f32>(0.0), vec4<f32>(0.0));
+    for (var first = 0u; first < source.inputs; first += 8u) {
+        let count = f32(min(8u, source.inputs - first));
+        var values: array<vec4<f32>, 8>;
+        var sum = vec4<f32>(0.0);
+        for (var j = 0u; j < 8u; j++) {
+            let exists = first + j < source.inputs;
+            values[j] = raw(source, min(first + j, source.inputs - 1u));
+            sum += select(vec4<f32>(0.0), values[j], exists);
         }
+        let mean = sum / count;
+        var squares = vec4<f32>(0.0);
+        for (var j = 0u; j < 8u; j++) {
+            let d = values[j] - mean;
+            squares += select(vec4<f32>(0.0), d * d, first + j < source.inputs);
+        }
+        all = join(all, Spread(count, mean, squares));
     }
+    return all;
 }
 
 struct Target {
+    // A row of the head buffer, or of the activations, and of what they were made source.
     index: u32,
-    limit: u32,
+    product: u32,
     is_head: bool,
+    exists: bool,
 }
 
-fn put(to: Target, column: u32, value: vec4<f32>) {
-    if (column >= to.limit) {
-        return;
-    }
+// Stores one column and returns it as it was stored.
+fn put(to: Target, column: u32, value: vec4<f32>) -> vec4<f32> {
     if (to.is_head) {
-        head[to.index + column * batch.stride] = value;
-    } else {
-        acts[to.index + column * batch.stride] = activate(value);
+        if (to.exists) {
+            head[to.index + column * batch.stride] = value;
+        }
+        return value;
+    }
+    let q = to_quad(activate(value));
+    if (to.exists) {
+        @if(gelu || silu) acts[to.product + column * TILE] = to_quad(value);
+        acts[to.index + column * TILE] = q;
+    }
+    return of_quad(q);
+}
+
+// One turn of the product: input k of the row.
+fn turn(source: Source, k: u32, scale: vec4<f32>, shift: vec4<f32>, w: u32, lane: u32) {
+    let x = raw(source, k) * scale + shift;
+    @if(spread) add_spread(x, weight(w + lane));
+    @if(!spread) for (var j = 0u; j < COLUMNS / 4u; j++) {
+        add(j, x, weight(w + j));
     }
 }
 
-// One matrix product, sixteen columns at a time while more than four are left.
-fn linear(role: u32, l: u32, net: u32, bias_row: u32, row: u32, to: Target) {
-    let s = batch.stride;
-    let inputs = roles[role].layer[l].inputs;
-    let outputs = roles[role].layer[l].outputs;
-    let stride = roles[role].layer[l].stride;
-    let x0 = roles[role].layer[l].after * s + row;
-    let w0 = net + roles[role].layer[l].weights;
-    let b0 = net + roles[role].layer[l].bias + bias_row * stride;
+fn turn_narrow(source: Source, k: u32, scale: vec4<f32>, shift: vec4<f32>, w: vec4<f32>) {
+    // Past the inputs the weights are 0.
+    add_narrow(raw(source, min(k, source.inputs - 1u)) * scale + shift, w);
+}
+
+// One matrix product with everything that follows it. Returns mean and deviation of the result.
+fn linear(source: Source, layer: Layer, net: u32, bias: u32, scale: vec4<f32>, shift: vec4<f32>, to: Target, lane: u32) -> Spread {
+    var all = Spread(0.0, vec4<f32>(0.0), vec4<f32>(0.0));
+    let w0 = net + layer.weights;
     var c = 0u;
-    while (c < outputs) {
-        let c4 = c / 4u;
-        if (outputs - c > 4u) {
-            let b_0 = params[b0 + c4];
-            let b_1 = params[b0 + c4 + 1u];
-            let b_2 = params[b0 + c4 + 2u];
-            let b_3 = params[b0 + c4 + 3u];
-            var y0 = vec4<f32>(b_0.x); var y1 = vec4<f32>(b_0.y); var y2 = vec4<f32>(b_0.z); var y3 = vec4<f32>(b_0.w);
-            var y4 = vec4<f32>(b_1.x); var y5 = vec4<f32>(b_1.y); var y6 = vec4<f32>(b_1.z); var y7 = vec4<f32>(b_1.w);
-            var y8 = vec4<f32>(b_2.x); var y9 = vec4<f32>(b_2.y); var ya = vec4<f32>(b_2.z); var yb = vec4<f32>(b_2.w);
-            var yc = vec4<f32>(b_3.x); var yd = vec4<f32>(b_3.y); var ye = vec4<f32>(b_3.z); var yf = vec4<f32>(b_3.w);
-            for (var k = 0u; k < inputs; k++) {
-                let x = acts[x0 + k * s];
-                let w = w0 + k * stride + c4;
-                let w_0 = params[w];
-                let w_1 = params[w + 1u];
-                let w_2 = params[w + 2u];
-                let w_3 = params[w + 3u];
-                y0 += x * w_0.x; y1 += x * w_0.y; y2 += x * w_0.z; y3 += x * w_0.w;
-                y4 += x * w_1.x; y5 += x * w_1.y; y6 += x * w_1.z; y7 += x * w_1.w;
-                y8 += x * w_2.x; y9 += x * w_2.y; ya += x * w_2.z; yb += x * w_2.w;
-                yc += x * w_3.x; yd += x * w_3.y; ye += x * w_3.z; yf += x * w_3.w;
+    while (c < layer.outputs) {
+        let left = layer.outputs - c;
+        if (left > 4u) {
+            for (var j = 0u; j < COLUMNS; j += 4u) {
+                let b = weight(bias + (c + j) / 4u);
+                tile[j] = vec4<f32>(b.x);
+                tile[j + 1u] = vec4<f32>(b.y);
+                tile[j + 2u] = vec4<f32>(b.z);
+                tile[j + 3u] = vec4<f32>(b.w);
             }
-            put(to, c, y0); put(to, c + 1u, y1); put(to, c + 2u, y2); put(to, c + 3u, y3);
-            put(to, c + 4u, y4); put(to, c + 5u, y5); put(to, c + 6u, y6); put(to, c + 7u, y7);
-            put(to, c + 8u, y8); put(to, c + 9u, y9); put(to, c + 10u, ya); put(to, c + 11u, yb);
-            put(to, c + 12u, yc); put(to, c + 13u, yd); put(to, c + 14u, ye); put(to, c + 15u, yf);
-            c += 16u;
+            @if(long) for (var k = 0u; k < source.inputs; k += 8u) {
+                // Past the inputs the weights are 0.
+                for (var j = 0u; j < 8u; j++) {
+                    turn(source, min(k + j, source.inputs - 1u), scale, shift, w0 + (k + j) * layer.stride + c / 4u, lane);
+                }
+            }
+            @if(!long) for (var k = 0u; k < source.inputs; k++) {
+                turn(source, k, scale, shift, w0 + k * layer.stride + c / 4u, lane);
+            }
+            var sum = vec4<f32>(0.0);
+            for (var j = 0u; j < COLUMNS; j++) {
+                if (j < left) {
+                    tile[j] = put(to, c + j, tile[j]);
+                    sum += tile[j];
+                }
+            }
+            let count = f32(min(COLUMNS, left));
+            let mean = sum / count;
+            var squares = vec4<f32>(0.0);
+            for (var j = 0u; j < COLUMNS; j++) {
+                let d = tile[j] - mean;
+                squares += select(vec4<f32>(0.0), d * d, j < left);
+            }
+            all = join(all, Spread(count, mean, squares));
+            c += COLUMNS;
         } else {
-            let b_0 = params[b0 + c4];
-            var y0 = vec4<f32>(b_0.x); var y1 = vec4<f32>(b_0.y); var y2 = vec4<f32>(b_0.z); var y3 = vec4<f32>(b_0.w);
-            for (var k = 0u; k < inputs; k++) {
-                let x = acts[x0 + k * s];
-                let w_0 = params[w0 + k * stride + c4];
-                y0 += x * w_0.x; y1 += x * w_0.y; y2 += x * w_0.z; y3 += x * w_0.w;
+            let b = weight(bias + c / 4u);
+            narrow[0] = vec4<f32>(b.x);
+            narrow[1] = vec4<f32>(b.y);
+            narrow[2] = vec4<f32>(b.z);
+            narrow[3] = vec4<f32>(b.w);
+            let w1 = w0 + c / 4u;
+            @if(spread) for (var k = 0u; k < source.inputs; k += 8u) {
+                let w = weight(w1 + (k + lane) * layer.stride);
+                turn_narrow(source, k, scale, shift, subgroupBroadcast(w, 0u));
+                turn_narrow(source, k + 1u, scale, shift, subgroupBroadcast(w, 1u));
+                turn_narrow(source, k + 2u, scale, shift, subgroupBroadcast(w, 2u));
+                turn_narrow(source, k + 3u, scale, shift, subgroupBroadcast(w, 3u));
+                turn_narrow(source, k + 4u, scale, shift, subgroupBroadcast(w, 4u));
+                turn_narrow(source, k + 5u, scale, shift, subgroupBroadcast(w, 5u));
+                turn_narrow(source, k + 6u, scale, shift, subgroupBroadcast(w, 6u));
+                turn_narrow(source, k + 7u, scale, shift, subgroupBroadcast(w, 7u));
             }
-            put(to, c, y0); put(to, c + 1u, y1); put(to, c + 2u, y2); put(to, c + 3u, y3);
+            @if(!spread) for (var k = 0u; k < source.inputs; k++) {
+                turn_narrow(source, k, scale, shift, weight(w1 + k * layer.stride));
+            }
+            var sum = vec4<f32>(0.0);
+            for (var j = 0u; j < 4u; j++) {
+                if (j < left) {
+                    narrow[j] = put(to, c + j, narrow[j]);
+                    sum += narrow[j];
+                }
+            }
+            let count = f32(left);
+            let mean = sum / count;
+            var squares = vec4<f32>(0.0);
+            for (var j = 0u; j < 4u; j++) {
+                let d = narrow[j] - mean;
+                squares += select(vec4<f32>(0.0), d * d, j < left);
+            }
+            all = join(all, Spread(count, mean, squares));
             c += 4u;
         }
     }
+    return all;
 }
 
 @compute @workgroup_size(WG)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let row = id.x;
-    if (row >= batch.rows) {
-        return;
-    }
+fn main(
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @if(spread) @builtin(subgroup_invocation_id) lane: u32,
+) {
+    @if(!spread) let lane = 0u;
+    // Rows past the end repeat the last one without storing it: the subgroup works together.
+    let row = min(id.x, batch.rows - 1u);
+    let exists = id.x < batch.rows;
     let role = batch.first_role + id.y;
-    let s = batch.stride;
     let per_slot = batch.agents * batch.quads;
     let slot = batch.first_slot + row / per_slot;
     let agent = (row % per_slot) / batch.quads;
-    let quad = row % batch.quads;
-    let net = roles[role].params + agent * roles[role].net_stride;
+    let net = roles[role].working + agent * roles[role].working_stride;
+    let seen = select(slot * batch.agents + agent, slot * batch.agents, roles[role].joint == 1u);
+    let acts0 = place(row, batch.acts);
 
-    let before = roles[role].layer[0].before * s + row;
-    if (roles[role].joint == 1u) {
-        for (var other = 0u; other < batch.agents; other++) {
-            for (var f = 0u; f < batch.obs_dim; f++) {
-                let value = observations[((slot * batch.obs_dim + f) * batch.agents + other) * batch.quads + quad];
-                acts[before + (other * batch.obs_dim + f) * s] = value;
-            }
-        }
-    } else {
-        for (var f = 0u; f < batch.obs_dim; f++) {
-            let value = observations[((slot * batch.obs_dim + f) * batch.agents + agent) * batch.quads + quad];
-            acts[before + f * s] = value;
-        }
-    }
-
+    var source = Source(true, seen * batch.obs_dim * batch.quads + row % batch.quads, roles[role].layer[0].inputs);
+    var spread = observe(source);
     let layers = roles[role].layers;
     for (var l = 0u; l < layers; l++) {
-        layer_norm(role, l, net, row);
-        var to: Target;
-        to.limit = roles[role].layer[l].outputs;
-        to.is_head = l + 1u == layers;
+        let layer = roles[role].layer[l];
+        var scale = vec4<f32>(1.0);
+        var shift = vec4<f32>(0.0);
+        if (layer.norm == 1u) {
+            scale = 1.0 / sqrt(spread.squares / spread.count + 1e-5);
+            shift = -spread.mean * scale;
+            if (batch.keep == 1u && exists) {
+                moments[layer.moments * batch.stride + row] = spread.mean;
+                moments[(layer.moments + 1u) * batch.stride + row] = scale;
+            }
+        }
+        var to = Target(0u, 0u, l + 1u == layers, exists);
         if (to.is_head) {
             to.index = select(batch.head_actor, batch.head_critic, role == 1u) + row;
         } else {
-            to.index = roles[role].layer[l + 1u].before * s + row;
+            to.index = acts0 + roles[role].layer[l + 1u].input * TILE;
+            to.product = acts0 + roles[role].layer[l + 1u].product * TILE;
         }
-        linear(role, l, net, select(0u, agent * roles[role].agent_bias, l == 0u), row, to);
+        let bias = select(0u, agent * roles[role].agent_bias, l == 0u);
+        spread = linear(source, layer, net, net + layer.bias + bias * layer.stride, scale, shift, to, lane);
+        source = Source(false, to.index, layer.outputs);
     }
 }

@@ -1,30 +1,32 @@
-// Gradients with respect to all parameters of all networks. A workgroup owns one tile of one tensor and one share of the
-// rows; its lanes stride over the rows and are summed in a fixed order, so that every run gives the same bits.
+// Gradients with respect to all matrices and biases of all networks, as if there were no gains and offsets: sums over the
+// rows of normalised input times gradient. A workgroup owns a tile of 32 inputs by 32 outputs of one tensor and one share
+// of the rows, which it takes in a fixed order, so that every run gives the same bits.
 
-import package::constants::{GROUPS, WG};
-import package::lib::network::Batch;
+import package::constants::{GROUPS, WG, TILE};
+import package::lib::network::{Batch, place};
+import package::lib::quad::{Quad, to_quad, of_quad};
 
 struct Job {
-    // 0: matrix tile, 8 inputs by 4 outputs. 1: four biases. 2: four gains and offsets of a LayerNorm.
+    // 1: the input is the observations, 2: biases, which have no input.
     kind: u32,
-    // Row of the left factor in the activation buffer (matrix: LayerNorm output; LayerNorm: its input).
+    // First row of the left factor: of the activation buffer, or feature of the observations.
     left: u32,
-    // Row of the gradient.
+    // First row of the gradient.
     right: u32,
-    // Row of the LayerNorm's mean.
+    // Row of the LayerNorm's mean, NONE without LayerNorm.
     moments: u32,
-    // Where the result goes, in vec4s of the parameter buffer; vec4s to the next input row (matrix) or from gain to
-    // offset (LayerNorm).
+    // Where the result goes, in vec4s of the parameter buffer; vec4s to the next input row.
     output: u32,
     stride: u32,
-    // Inputs of the tile that exist, and outputs.
+    // Inputs and outputs of the tile that exist.
     inputs: u32,
     outputs: u32,
     // Agents whose rows count.
     first_agent: u32,
     agents: u32,
+    // 1: the observations of all agents.
+    joint: u32,
     pad0: u32,
-    pad1: u32,
 }
 
 struct Split {
@@ -35,20 +37,139 @@ struct Split {
     pad1: u32,
 }
 
+const OBSERVED: u32 = 1u;
+const BIAS: u32 = 2u;
+const NONE: u32 = 0xffffffffu;
+
 @group(0) @binding(0) var<uniform> batch: Batch;
 @group(0) @binding(1) var<uniform> split: Split;
 @group(0) @binding(2) var<storage, read> jobs: array<Job>;
-@group(0) @binding(3) var<storage, read> acts: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> grads: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> partials: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> observations: array<Quad>;
+@group(0) @binding(4) var<storage, read> acts: array<Quad>;
+@group(0) @binding(5) var<storage, read> moments: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read> grads: array<Quad>;
+@group(0) @binding(7) var<storage, read_write> partials: array<vec4<f32>>;
 
-var<workgroup> shared_sums: array<vec4<f32>, WG * 8u>;
-
-// 1 where the output exists, 0 in the padding.
-fn keep(outputs: u32) -> vec4<bool> {
-    return vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(outputs);
+// Where a quad of rows lies: its first input, the distance to the next, its first gradient, and its LayerNorm.
+struct Place {
+    left: u32,
+    right: u32,
+    mean: vec4<f32>,
+    scale: vec4<f32>,
 }
 
+// Quad number i of those that count for the job.
+fn locate(job: Job, i: u32) -> Place {
+    let per_slot = batch.agents * batch.quads;
+    let per_job = job.agents * batch.quads;
+    let slot = i / per_job;
+    let row = slot * per_slot + job.first_agent * batch.quads + i % per_job;
+    var at: Place;
+    at.right = place(row, batch.grads) + job.right * TILE;
+    at.left = place(row, batch.acts) + job.left * TILE;
+    if (job.kind == OBSERVED) {
+        let agent = (row % per_slot) / batch.quads;
+        let seen = (batch.first_slot + slot) * batch.agents + select(agent, 0u, job.joint == 1u);
+        at.left = (seen * batch.obs_dim + job.left) * batch.quads + row % batch.quads;
+    }
+    at.mean = vec4<f32>(0.0);
+    at.scale = vec4<f32>(1.0);
+    if (job.moments != NONE) {
+        at.mean = moments[job.moments * batch.stride + row];
+        at.scale = moments[(job.moments + 1u) * batch.stride + row];
+    }
+    return at;
+}
+
+fn input(job: Job, at: Place, feature: u32) -> vec4<f32> {
+    let k = min(feature, job.inputs - 1u);
+    if (job.kind == OBSERVED) {
+        return (of_quad(observations[at.left + k * batch.quads]) - at.mean) * at.scale;
+    }
+    return (of_quad(acts[at.left + k * TILE]) - at.mean) * at.scale;
+}
+
+fn gradient(job: Job, at: Place, output: u32) -> vec4<f32> {
+    return of_quad(grads[at.right + min(output, job.outputs - 1u) * TILE]);
+}
+
+// Columns `first` to `first + 3` of row `i` of the tile.
+fn store(job: Job, share: u32, i: u32, first: u32, sum: vec4<f32>) {
+    if (i < job.inputs && first < job.outputs) {
+        // select, not a product: what lies past the outputs may be anything, also NaN.
+        let exists = vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(job.outputs);
+        partials[share * split.stride + job.output + i * job.stride + first / 4u] = select(vec4<f32>(0.0), sum, exists);
+    }
+}
+
+// An invocation of a subgroup of eight holds four outputs of all 32 inputs; each brings four inputs and hands them round.
+@if(spread) var<private> tile: array<vec4<f32>, 32>;
+
+@if(spread)
+fn outer(other: u32, n0: vec4<f32>, n1: vec4<f32>, n2: vec4<f32>, n3: vec4<f32>, g: mat4x4<f32>) {
+    // A row vector times this matrix sums over the four rows, for four outputs at once.
+    tile[4u * other] += n0 * g;
+    tile[4u * other + 1u] += n1 * g;
+    tile[4u * other + 2u] += n2 * g;
+    tile[4u * other + 3u] += n3 * g;
+}
+
+@if(spread)
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let number = group.y * GROUPS + group.x;
+    if (number >= split.jobs) {
+        return;
+    }
+    let job = jobs[number];
+    let total = batch.rows / batch.agents * job.agents;
+    let share = (total + split.count - 1u) / split.count;
+    let end = min(total, (group.z + 1u) * share);
+    for (var first = group.z * share; first < end; first += 8u) {
+        // Each invocation looks one of the next eight quads up.
+        let mine = locate(job, min(first + lane, end - 1u));
+        for (var q = 0u; q < min(8u, end - first); q++) {
+            let at = Place(
+                subgroupShuffle(mine.left, q),
+                subgroupShuffle(mine.right, q),
+                subgroupShuffle(mine.mean, q),
+                subgroupShuffle(mine.scale, q),
+            );
+            let g = mat4x4<f32>(
+                gradient(job, at, 4u * lane),
+                gradient(job, at, 4u * lane + 1u),
+                gradient(job, at, 4u * lane + 2u),
+                gradient(job, at, 4u * lane + 3u),
+            );
+            if (job.kind == BIAS) {
+                tile[0] += vec4<f32>(1.0) * g;
+            } else {
+                let n0 = input(job, at, 4u * lane);
+                let n1 = input(job, at, 4u * lane + 1u);
+                let n2 = input(job, at, 4u * lane + 2u);
+                let n3 = input(job, at, 4u * lane + 3u);
+                outer(0u, subgroupBroadcast(n0, 0u), subgroupBroadcast(n1, 0u), subgroupBroadcast(n2, 0u), subgroupBroadcast(n3, 0u), g);
+                outer(1u, subgroupBroadcast(n0, 1u), subgroupBroadcast(n1, 1u), subgroupBroadcast(n2, 1u), subgroupBroadcast(n3, 1u), g);
+                outer(2u, subgroupBroadcast(n0, 2u), subgroupBroadcast(n1, 2u), subgroupBroadcast(n2, 2u), subgroupBroadcast(n3, 2u), g);
+                outer(3u, subgroupBroadcast(n0, 3u), subgroupBroadcast(n1, 3u), subgroupBroadcast(n2, 3u), subgroupBroadcast(n3, 3u), g);
+                outer(4u, subgroupBroadcast(n0, 4u), subgroupBroadcast(n1, 4u), subgroupBroadcast(n2, 4u), subgroupBroadcast(n3, 4u), g);
+                outer(5u, subgroupBroadcast(n0, 5u), subgroupBroadcast(n1, 5u), subgroupBroadcast(n2, 5u), subgroupBroadcast(n3, 5u), g);
+                outer(6u, subgroupBroadcast(n0, 6u), subgroupBroadcast(n1, 6u), subgroupBroadcast(n2, 6u), subgroupBroadcast(n3, 6u), g);
+                outer(7u, subgroupBroadcast(n0, 7u), subgroupBroadcast(n1, 7u), subgroupBroadcast(n2, 7u), subgroupBroadcast(n3, 7u), g);
+            }
+        }
+    }
+    for (var i = 0u; i < 32u; i++) {
+        store(job, group.z, i, 4u * lane, tile[i]);
+    }
+}
+
+// 64 invocations hold four by four outputs each; they bring the next quads into workgroup memory together.
+@if(!spread) const DEPTH: u32 = 8u;
+@if(!spread) var<workgroup> lefts: array<vec4<f32>, DEPTH * 32u>;
+@if(!spread) var<workgroup> rights: array<vec4<f32>, DEPTH * 32u>;
+
+@if(!spread)
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let number = group.y * GROUPS + group.x;
@@ -56,68 +177,43 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let job = jobs[number];
-    let s = batch.stride;
-    let per_slot = batch.agents * batch.quads;
-    let per_job = job.agents * batch.quads;
-    let total = batch.rows / per_slot * per_job;
+    let total = batch.rows / batch.agents * job.agents;
     let share = (total + split.count - 1u) / split.count;
     let end = min(total, (group.z + 1u) * share);
-
-    var s0 = vec4<f32>(0.0); var s1 = vec4<f32>(0.0); var s2 = vec4<f32>(0.0); var s3 = vec4<f32>(0.0);
-    var s4 = vec4<f32>(0.0); var s5 = vec4<f32>(0.0); var s6 = vec4<f32>(0.0); var s7 = vec4<f32>(0.0);
-    for (var i = group.z * share + lane; i < end; i += WG) {
-        var row = i;
-        if (job.agents != batch.agents) {
-            row = i / per_job * per_slot + job.first_agent * batch.quads + i % per_job;
+    let down = 4u * (lane / 8u);
+    let across = 4u * (lane % 8u);
+    var s0 = vec4<f32>(0.0);
+    var s1 = vec4<f32>(0.0);
+    var s2 = vec4<f32>(0.0);
+    var s3 = vec4<f32>(0.0);
+    for (var first = group.z * share; first < end; first += DEPTH) {
+        // Quad lane % 8 of these, every eighth feature.
+        let q = lane % DEPTH;
+        let exists = first + q < end;
+        let at = locate(job, min(first + q, end - 1u));
+        for (var feature = lane / DEPTH; feature < 32u; feature += WG / DEPTH) {
+            if (job.kind == BIAS) {
+                lefts[q * 32u + feature] = vec4<f32>(1.0);
+            } else {
+                lefts[q * 32u + feature] = select(vec4<f32>(0.0), input(job, at, feature), exists);
+            }
+            rights[q * 32u + feature] = select(vec4<f32>(0.0), gradient(job, at, feature), exists);
         }
-        let right = job.right * s + row;
-        // A row vector times this matrix sums over the four rows, for four outputs at once.
-        let g = mat4x4<f32>(grads[right], grads[right + s], grads[right + 2u * s], grads[right + 3u * s]);
-        if (job.kind == 0u) {
-            let left = job.left * s + row;
-            s0 += acts[left] * g;
-            s1 += acts[left + s] * g;
-            s2 += acts[left + 2u * s] * g;
-            s3 += acts[left + 3u * s] * g;
-            s4 += acts[left + 4u * s] * g;
-            s5 += acts[left + 5u * s] * g;
-            s6 += acts[left + 6u * s] * g;
-            s7 += acts[left + 7u * s] * g;
-        } else if (job.kind == 1u) {
-            s0 += vec4<f32>(1.0) * g;
-        } else {
-            let left = job.left * s + row;
-            let mean = acts[job.moments * s + row];
-            let inverse = acts[(job.moments + 1u) * s + row];
-            let normed = mat4x4<f32>(
-                (acts[left] - mean) * inverse,
-                (acts[left + s] - mean) * inverse,
-                (acts[left + 2u * s] - mean) * inverse,
-                (acts[left + 3u * s] - mean) * inverse,
-            );
-            s0 += vec4<f32>(dot(normed[0], g[0]), dot(normed[1], g[1]), dot(normed[2], g[2]), dot(normed[3], g[3]));
-            s1 += vec4<f32>(1.0) * g;
+        workgroupBarrier();
+        for (var q = 0u; q < DEPTH; q++) {
+            let left = q * 32u + down;
+            let right = q * 32u + across;
+            // A row vector times this matrix sums over the four rows, for four outputs at once.
+            let g = mat4x4<f32>(rights[right], rights[right + 1u], rights[right + 2u], rights[right + 3u]);
+            s0 += lefts[left] * g;
+            s1 += lefts[left + 1u] * g;
+            s2 += lefts[left + 2u] * g;
+            s3 += lefts[left + 3u] * g;
         }
+        workgroupBarrier();
     }
-
-    shared_sums[lane * 8u] = s0;
-    shared_sums[lane * 8u + 1u] = s1;
-    shared_sums[lane * 8u + 2u] = s2;
-    shared_sums[lane * 8u + 3u] = s3;
-    shared_sums[lane * 8u + 4u] = s4;
-    shared_sums[lane * 8u + 5u] = s5;
-    shared_sums[lane * 8u + 6u] = s6;
-    shared_sums[lane * 8u + 7u] = s7;
-    workgroupBarrier();
-    if (lane < 8u) {
-        var sum = vec4<f32>(0.0);
-        for (var other = 0u; other < WG; other++) {
-            sum += shared_sums[other * 8u + lane];
-        }
-        if (lane < job.inputs) {
-            // select, not a product: what lies in the padding may be anything, also NaN.
-            let value = select(vec4<f32>(0.0), sum, keep(job.outputs));
-            partials[group.z * split.stride + job.output + lane * job.stride] = value;
-        }
-    }
+    store(job, group.z, down, across, s0);
+    store(job, group.z, down + 1u, across, s1);
+    store(job, group.z, down + 2u, across, s2);
+    store(job, group.z, down + 3u, across, s3);
 }

@@ -1,4 +1,5 @@
-// The global gradient norm of every network and what AdamW needs of it: one workgroup a network, fixed order.
+// The global gradient norm of every network, the loss scale taken out, and what AdamW needs of it: one workgroup a
+// network, fixed order.
 
 import package::constants::WG;
 import package::lib::numeric::{expm1, is_finite};
@@ -24,9 +25,10 @@ struct Clip {
 @group(0) @binding(1) var<storage, read> nets: array<Net>;
 @group(0) @binding(2) var<storage, read> gradient: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> clock: array<u32>;
-// Two vec4s a network: (steps taken, norm, factor on the gradient, learning rate), (1 - beta1^t, 1 - beta2^t, applied,
+// Two vec4s a network: (steps taken, norm, factor on the scaled gradient, learning rate), (1 - beta1^t, 1 - beta2^t, applied,
 // skipped so far).
 @group(0) @binding(4) var<storage, read_write> optimizer: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> scalars: array<f32>;
 
 var<workgroup> lanes: array<f32, WG>;
 
@@ -34,9 +36,15 @@ var<workgroup> lanes: array<f32, WG>;
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let net = nets[group.x];
     var sum = 0.0;
-    for (var i = lane; i < net.length; i += WG) {
-        let g = gradient[net.first + i];
-        sum += dot(g, g);
+    // Eight a turn: a processor that plays a GPU ends loops after 65,535 turns.
+    for (var i = lane; i < net.length; i += 8u * WG) {
+        for (var j = 0u; j < 8u; j++) {
+            let at = i + j * WG;
+            if (at < net.length) {
+                let g = gradient[net.first + at];
+                sum += dot(g, g);
+            }
+        }
     }
     lanes[lane] = sum;
     workgroupBarrier();
@@ -47,7 +55,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var other = 0u; other < WG; other++) {
         squares += lanes[other];
     }
-    let norm = sqrt(squares);
+    let unscale = 1.0 / scalars[9];
+    let norm = sqrt(squares) * unscale;
     let before = optimizer[group.x * 2u];
     let skipped = optimizer[group.x * 2u + 1u].w;
     // A gradient that is no number would spoil the weights for good: the step is skipped and counted.
@@ -55,7 +64,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let steps = before.x + select(0.0, 1.0, usable);
     let factor = select(1.0, min(1.0, p.max_norm / (norm + 1e-6)), p.max_norm > 0.0);
     let rate = net.rate * max(0.0, 1.0 - f32(clock[0]) * p.decay);
-    optimizer[group.x * 2u] = vec4<f32>(steps, norm, factor, rate);
+    optimizer[group.x * 2u] = vec4<f32>(steps, norm, factor * unscale, rate);
     optimizer[group.x * 2u + 1u] = vec4<f32>(
         -expm1(steps * p.log_beta1),
         -expm1(steps * p.log_beta2),

@@ -48,8 +48,13 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         losses += statistics[2u * i];
         others.x += statistics[2u * i + 1u].x;
     }
-    for (var i = lane; i < p.rewards; i += WG) {
-        others.y += rewards[i];
+    // Eight a turn: a processor that plays a GPU ends loops after 65,535 turns.
+    for (var i = lane; i < p.rewards; i += 8u * WG) {
+        for (var j = 0u; j < 8u; j++) {
+            if (i + j * WG < p.rewards) {
+                others.y += rewards[i + j * WG];
+            }
+        }
     }
     var ended = vec4<f32>(0.0);
     for (var e = lane; e < p.envs; e += WG) {
@@ -93,5 +98,6 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     record[13] = skipped;
     record[14] = scalars[3];
     record[15] = scalars[4];
+    record[16] = scalars[9];
     clock[0] += 1u;
 }

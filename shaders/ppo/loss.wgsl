@@ -1,8 +1,9 @@
 // The PPO losses and their gradient at both heads, for four rows an invocation: clipped surrogate, clipped Huber value
 // loss, entropy, together with the statistics that the metrics show.
 
-import package::constants::WG;
-import package::lib::network::Batch;
+import package::constants::{WG, TILE};
+import package::lib::network::{Batch, place};
+import package::lib::quad::{Quad, to_quad};
 
 struct Loss {
     actions: u32,
@@ -31,7 +32,7 @@ struct Loss {
 @group(0) @binding(5) var<storage, read> targets: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> values: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read> scalars: array<f32>;
-@group(0) @binding(8) var<storage, read_write> grads: array<vec4<f32>>;
+@group(0) @binding(8) var<storage, read_write> grads: array<Quad>;
 @group(0) @binding(9) var<storage, read_write> statistics: array<vec4<f32>>;
 
 var<workgroup> sums: array<vec4<f32>, WG>;
@@ -65,6 +66,10 @@ fn main(
     if (row < batch.rows) {
         let s = batch.stride;
         let at = batch.first_slot * batch.agents * batch.quads + row;
+        let out = place(row, batch.grads);
+        // What is stored in few bits is scaled up, so that small gradients do not vanish (ppo/loss_scale).
+        let actor_share = p.actor_share * scalars[9];
+        let critic_share = p.critic_share * scalars[9];
         let mask = signals[p.masks + at];
         let action = actions[at];
         let advantage = (targets[p.section + at] - scalars[5]) * scalars[6];
@@ -91,17 +96,13 @@ fn main(
         let ratio = exp(log_ratio);
         let plain = ratio * advantage;
         let bounded = clamp(ratio, vec4<f32>(1.0 - p.clip), vec4<f32>(1.0 + p.clip)) * advantage;
-        let slope = select(ZERO, -plain, plain <= bounded) * p.actor_share;
-        for (var j = 0u; j < (p.actions + 3u) / 4u * 4u; j++) {
-            var g = ZERO;
-            if (j < p.actions) {
-                let lp = head[logits + j * s] - log_total;
-                let probability = exp(lp);
-                let score = select(ZERO, ONE, action == vec4<u32>(j)) - probability;
-                g = slope * score + p.entropy * p.actor_share * probability * (lp + entropy);
-                g = select(ZERO, g, allowed(mask, j));
-            }
-            grads[(p.grad_actor + j) * s + row] = g;
+        let slope = select(ZERO, -plain, plain <= bounded) * actor_share;
+        for (var j = 0u; j < p.actions; j++) {
+            let lp = head[logits + j * s] - log_total;
+            let probability = exp(lp);
+            let score = select(ZERO, ONE, action == vec4<u32>(j)) - probability;
+            let g = slope * score + p.entropy * actor_share * probability * (lp + entropy);
+            grads[out + (p.grad_actor + j) * TILE] = to_quad(select(ZERO, g, allowed(mask, j)));
         }
 
         // Value.
@@ -112,11 +113,8 @@ fn main(
         let error_clipped = goal - old - clamp(value - old, vec4<f32>(-p.value_clip), vec4<f32>(p.value_clip));
         let loss = huber(error);
         let loss_clipped = huber(error_clipped);
-        let value_slope = -clamp(error, vec4<f32>(-p.huber), vec4<f32>(p.huber)) * (p.value * p.critic_share);
-        grads[p.grad_critic * s + row] = select(ZERO, value_slope, loss >= loss_clipped);
-        grads[(p.grad_critic + 1u) * s + row] = ZERO;
-        grads[(p.grad_critic + 2u) * s + row] = ZERO;
-        grads[(p.grad_critic + 3u) * s + row] = ZERO;
+        let value_slope = -clamp(error, vec4<f32>(-p.huber), vec4<f32>(p.huber)) * (p.value * critic_share);
+        grads[out + p.grad_critic * TILE] = to_quad(select(ZERO, value_slope, loss >= loss_clipped));
 
         mine = vec4<f32>(
             -add(min(plain, bounded)),
@@ -138,8 +136,8 @@ fn main(
         }
         // As many places as a full micro-batch has workgroups, though the last one may have fewer.
         let places = (batch.stride + WG - 1u) / WG;
-        let out = (batch.index * places + group.x) * 2u;
-        statistics[out] = sum;
-        statistics[out + 1u] = sum_clipped;
+        let entry = (batch.index * places + group.x) * 2u;
+        statistics[entry] = sum;
+        statistics[entry + 1u] = sum_clipped;
     }
 }

@@ -32,15 +32,26 @@ fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
 fn main(@builtin(local_invocation_index) lane: u32) {
     let count = f32(p.size);
     var sums = vec4<f32>(0.0);
-    for (var i = lane; i < p.size; i += WG) {
-        let r = targets[2u * p.size + i];
-        sums += vec4<f32>(targets[p.size + i], r, r * r, 0.0);
+    // Eight a turn: a processor that plays a GPU ends loops after 65,535 turns.
+    for (var i = lane; i < p.size; i += 8u * WG) {
+        for (var j = 0u; j < 8u; j++) {
+            let at = i + j * WG;
+            if (at < p.size) {
+                let r = targets[2u * p.size + at];
+                sums += vec4<f32>(targets[p.size + at], r, r * r, 0.0);
+            }
+        }
     }
     let means = total(lane, sums) / count;
     var squares = 0.0;
-    for (var i = lane; i < p.size; i += WG) {
-        let d = targets[p.size + i] - means.x;
-        squares += d * d;
+    for (var i = lane; i < p.size; i += 8u * WG) {
+        for (var j = 0u; j < 8u; j++) {
+            let at = i + j * WG;
+            if (at < p.size) {
+                let d = targets[p.size + at] - means.x;
+                squares += d * d;
+            }
+        }
     }
     let variance = total(lane, vec4<f32>(squares, 0.0, 0.0, 0.0)).x / count;
     if (lane == 0u) {

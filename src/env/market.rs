@@ -8,7 +8,8 @@
 //! Shapes: data f32 `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open, close]`; state `[field][env]`; all else as in [`super::Seat`].
 
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Gpu, Kernel, Plan, Shader, TABLE_ENTRY, Variant};
+use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Plan, Shader, TABLE_ENTRY, Variant};
+use crate::nn::Storage;
 
 /// The kernel's source.
 pub const SHADER: Shader =
@@ -80,14 +81,20 @@ pub fn plan(agents: u32, envs: u32, steps: u32) -> Plan {
     plan
 }
 
+/// The decisions for this class of adapters and this storage of the observations.
+#[must_use]
+pub fn variant(class: Class, storage: Storage) -> Variant {
+    storage.apply(Variant::independent(class))
+}
+
 /// Compiles the kernel.
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
+pub fn kernel(gpu: &Gpu, storage: Storage) -> Result<Kernel> {
     use Access::{Read, Table, Write};
     let access = [Table, Read, Read, Write, Write, Write, Write, Write];
-    Kernel::new(gpu, &SHADER, Variant::independent(gpu.class()), &access, size_of::<Parameters>())
+    Kernel::new(gpu, &SHADER, variant(gpu.class(), storage), &access, size_of::<Parameters>())
 }
 
 /// Workgroups: one invocation per environment.

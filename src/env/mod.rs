@@ -10,6 +10,7 @@ pub use trading::{Episodes, Trading, TradingSettings, observation_size};
 
 use crate::Result;
 use crate::gpu::{Class, Gpu, Plan, Recording, Shader, Variant};
+use crate::nn::Storage;
 
 /// Sizes that the trainer needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub struct Spec {
 /// The trainer's buffers that an environment reads and writes, and the sizes of this rollout.
 ///
 /// E environments (a multiple of 4), N agents, T steps, K truncations at most; `env` is always the fastest index:
-/// * `observations` f32 `[slot][feature][agent][env]`: slot t is what is seen before step t, slot T what is seen after the
+/// * `observations` in `storage` `[slot][agent][feature][env]`: slot t is what is seen before step t, slot T what is seen after the
 ///   last, slot T+1+k the last observation of the k-th episode that was truncated in this rollout;
 /// * `actions` u32 `[t][agent][env]`, `rewards` f32 `[t][agent][env]`;
 /// * `signals` u32: ends `[t][env]` (0 goes on, 1 terminated, 2+k truncated), then action masks `[slot][agent][env]`, one bit
@@ -39,6 +40,8 @@ pub struct Seat<'a> {
     pub steps: u32,
     /// Seed of the environment's own random numbers.
     pub seed: u64,
+    /// How observations are stored: f32, f16, or two f16 in a u32, the first environment in the low half.
+    pub storage: Storage,
     /// See above.
     pub observations: &'a wgpu::Buffer,
     /// See above.
@@ -82,5 +85,6 @@ pub trait Environment {
 /// Every kernel of this family with every variant it is compiled in.
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
-    vec![(market::SHADER, Variant::independent(class))]
+    let storages = [Storage::F32, Storage::F16, Storage::Packed];
+    storages.map(|storage| (market::SHADER, market::variant(class, storage))).to_vec()
 }

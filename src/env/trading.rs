@@ -199,7 +199,7 @@ impl Environment for Trading {
     }
 
     fn attach(&self, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
-        let kernel = market::kernel(gpu)?;
+        let kernel = market::kernel(gpu, seat.storage)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let words = market::state_words(self.spec().agents, seat.envs);
         let state = gpu.buffer("market state", words * 4, usage)?;

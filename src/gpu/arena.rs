@@ -23,7 +23,12 @@ impl Plan {
 
     /// Adds a buffer of `count` elements of 4 bytes, rounded up to 16 bytes.
     pub fn words(&mut self, name: &'static str, count: u64) {
-        self.entries.push((name, (count * 4).max(16).next_multiple_of(16)));
+        self.bytes_of(name, count * 4);
+    }
+
+    /// Adds a buffer of `bytes` bytes, rounded up to 16.
+    pub fn bytes_of(&mut self, name: &'static str, bytes: u64) {
+        self.entries.push((name, bytes.max(16).next_multiple_of(16)));
     }
 
     /// Adds all buffers of another plan.

@@ -222,6 +222,32 @@ impl Gpu {
         })
     }
 
+    /// Creates a texture that kernels read without a sampler.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] where the device has no room, [`Error::Gpu`] above the device's largest texture.
+    pub fn texture(
+        &self,
+        label: &str,
+        size: wgpu::Extent3d,
+        format: wgpu::TextureFormat,
+    ) -> Result<wgpu::Texture> {
+        self.guard(&format!("allocating `{label}`"), || {
+            self.0.device.create_texture(&wgpu::TextureDescriptor {
+                label: Some(label),
+                size,
+                mip_level_count: 1,
+                sample_count: 1,
+                dimension: wgpu::TextureDimension::D2,
+                format,
+                usage: wgpu::TextureUsages::TEXTURE_BINDING
+                    | wgpu::TextureUsages::COPY_DST
+                    | wgpu::TextureUsages::COPY_SRC,
+                view_formats: &[],
+            })
+        })
+    }
+
     /// Creates a storage buffer that holds `data`.
     ///
     /// # Errors

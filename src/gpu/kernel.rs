@@ -20,6 +20,21 @@ pub enum Access {
     Texture,
 }
 
+/// What is bound: a buffer, or a texture.
+#[derive(Clone, Copy, Debug)]
+pub enum Resource<'a> {
+    /// A whole buffer; of an [`Access::Table`], one entry.
+    Buffer(&'a wgpu::Buffer),
+    /// For [`Access::Texture`].
+    Texture(&'a wgpu::TextureView),
+}
+
+impl<'a> From<&'a wgpu::Buffer> for Resource<'a> {
+    fn from(buffer: &'a wgpu::Buffer) -> Self {
+        Self::Buffer(buffer)
+    }
+}
+
 /// A compute pipeline with the decisions it was compiled for.
 #[derive(Clone, Debug)]
 pub struct Kernel {
@@ -132,23 +147,37 @@ impl Kernel {
     /// # Errors
     /// [`Error::Shape`] if their number is wrong, [`Error::Gpu`] if one cannot be bound that way.
     pub fn bind(&self, gpu: &Gpu, buffers: &[&wgpu::Buffer]) -> Result<BindGroup> {
-        if buffers.len() != self.bindings {
-            return Err(Error::shape(format!("buffers of `{}`", self.name), self.bindings, buffers.len()));
+        let resources: Vec<_> = buffers.iter().map(|buffer| Resource::from(*buffer)).collect();
+        self.bind_all(gpu, &resources)
+    }
+
+    /// Binds buffers and textures in the order of the kernel's accesses.
+    ///
+    /// # Errors
+    /// As [`Kernel::bind`].
+    pub fn bind_all(&self, gpu: &Gpu, resources: &[Resource<'_>]) -> Result<BindGroup> {
+        if resources.len() != self.bindings {
+            return Err(Error::shape(format!("buffers of `{}`", self.name), self.bindings, resources.len()));
         }
-        let entries: Vec<_> = buffers
+        let entries: Vec<_> = resources
             .iter()
             .enumerate()
-            .map(|(binding, buffer)| {
-                let table = self
-                    .table
-                    .filter(|_| buffer.usage().contains(wgpu::BufferUsages::UNIFORM) && binding == 0);
-                let resource = match table.and_then(std::num::NonZeroU64::new) {
-                    Some(size) => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                        buffer,
-                        offset: 0,
-                        size: Some(size),
-                    }),
-                    None => buffer.as_entire_binding(),
+            .map(|(binding, resource)| {
+                let resource = match resource {
+                    Resource::Texture(view) => wgpu::BindingResource::TextureView(view),
+                    Resource::Buffer(buffer) => {
+                        let table = self
+                            .table
+                            .filter(|_| buffer.usage().contains(wgpu::BufferUsages::UNIFORM) && binding == 0);
+                        match table.and_then(std::num::NonZeroU64::new) {
+                            Some(size) => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                                buffer,
+                                offset: 0,
+                                size: Some(size),
+                            }),
+                            None => buffer.as_entire_binding(),
+                        }
+                    }
                 };
                 (binding as u32, resource)
             })

@@ -12,7 +12,7 @@ mod variant;
 pub use arena::{Arena, Plan, TABLE_ENTRY};
 pub use budget::Budget;
 pub use context::{Gpu, GpuOptions};
-pub use kernel::{Access, BindGroup, Kernel};
+pub use kernel::{Access, BindGroup, Kernel, Resource};
 pub use profiler::{Profiler, Timing};
 pub use recorder::{Command, Counts, Readback, Recorder, Recording};
 pub use shader::{Shader, compose, compose_with};

@@ -30,6 +30,13 @@ pub enum Command {
         /// So many bytes, a multiple of 4.
         bytes: u64,
     },
+    /// Copy a buffer, row after row, over a whole texture of `vec4<f32>`.
+    Fill {
+        /// From its start.
+        source: wgpu::Buffer,
+        /// Over all of it; a row has a multiple of 256 bytes.
+        target: wgpu::Texture,
+    },
 }
 
 impl Command {
@@ -148,6 +155,19 @@ impl Recorder {
             match first {
                 Command::Copy { source, source_offset, target, target_offset, bytes } => {
                     encoder.copy_buffer_to_buffer(source, *source_offset, target, *target_offset, *bytes);
+                    rest = &rest[1..];
+                }
+                Command::Fill { source, target } => {
+                    let layout = wgpu::TexelCopyBufferLayout {
+                        offset: 0,
+                        bytes_per_row: Some(target.width() * 16),
+                        rows_per_image: None,
+                    };
+                    encoder.copy_buffer_to_texture(
+                        wgpu::TexelCopyBufferInfo { buffer: source, layout },
+                        target.as_image_copy(),
+                        target.size(),
+                    );
                     rest = &rest[1..];
                 }
                 Command::Dispatch { .. } => {

@@ -22,6 +22,9 @@ const LIBRARY: &[Shader] = &[
     Shader { name: "lib/numeric", source: include_str!("../../shaders/lib/numeric.wgsl") },
     Shader { name: "lib/random", source: include_str!("../../shaders/lib/random.wgsl") },
     Shader { name: "lib/network", source: include_str!("../../shaders/lib/network.wgsl") },
+    Shader { name: "lib/quad", source: include_str!("../../shaders/lib/quad.wgsl") },
+    Shader { name: "lib/activation", source: include_str!("../../shaders/lib/activation.wgsl") },
+    Shader { name: "lib/product", source: include_str!("../../shaders/lib/product.wgsl") },
     Shader { name: "lib/bar", source: include_str!("../../shaders/lib/bar.wgsl") },
 ];
 
@@ -68,5 +71,7 @@ pub fn compose_with(shader: &Shader, modules: &[(String, String)], variant: &Var
     let composed = compiler
         .compile(&module_path(shader.name))
         .map_err(|error| Error::Shader { shader: shader.name.into(), reason: error.to_string() })?;
-    Ok(composed.to_string())
+    // Directives have to come first, and wesl has no conditions on them.
+    let directives = if variant.flags.contains(&"native") { "enable f16;\n" } else { "" };
+    Ok(format!("{directives}{composed}"))
 }

@@ -40,18 +40,7 @@ impl Store {
         let size = wgpu::Extent3d { width, height: bars.div_ceil(width), depth_or_array_layers: 1 };
         let format =
             if channels == 4 { wgpu::TextureFormat::Rgba32Float } else { wgpu::TextureFormat::R32Float };
-        let texture = gpu.guard(&format!("allocating `{label}`"), || {
-            gpu.device().create_texture(&wgpu::TextureDescriptor {
-                label: Some(label),
-                size,
-                mip_level_count: 1,
-                sample_count: 1,
-                dimension: wgpu::TextureDimension::D2,
-                format,
-                usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
-                view_formats: &[],
-            })
-        })?;
+        let texture = gpu.texture(label, size, format)?;
         let row = (width * channels) as usize;
         let full = data.len() / row;
         for (first, rows, values) in [(0, full, &data[..full * row]), (full, 1, &data[full * row..])] {

@@ -2,18 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::nn::{Activation, Sharing};
+use crate::env::{Environment, Spec};
+use crate::nn::{Activation, Layout, Precision, Shape, Sharing};
 use crate::{Error, Result};
-
-/// Storage of observations, activations and the weights' working copy. Arithmetic is always f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Precision {
-    /// 32 bits, on every adapter.
-    #[default]
-    F32,
-}
 
 /// Settings of MAPPO; the defaults are the reference's (marlbenchmark/on-policy), the learning rates those for trading.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +62,10 @@ pub struct Config {
     pub hidden: Vec<u32>,
     /// Nonlinearity of the hidden layers.
     pub activation: Activation,
+    /// Whether a LayerNorm comes before the first layer.
+    pub input_norm: bool,
+    /// Whether a LayerNorm comes after every hidden layer's activation.
+    pub hidden_norm: bool,
     /// One network for all agents or one each.
     pub networks: Sharing,
     /// Storage precision.
@@ -108,6 +103,8 @@ impl Default for Config {
             value_norm_floor: 1e-6,
             hidden: vec![64, 64],
             activation: Activation::Relu,
+            input_norm: true,
+            hidden_norm: true,
             networks: Sharing::Shared,
             precision: Precision::F32,
             memory_budget_mb: None,
@@ -116,6 +113,29 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The networks that these settings make for an environment.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings out of range.
+    pub fn layout(&self, environment: &dyn Environment) -> Result<Layout> {
+        self.validate()?;
+        Layout::new(&self.shape(&environment.spec()))
+    }
+
+    /// Their shape.
+    pub(crate) fn shape(&self, spec: &Spec) -> Shape {
+        Shape {
+            agents: spec.agents,
+            obs_dim: spec.obs_dim,
+            actions: spec.actions,
+            hidden: self.hidden.clone(),
+            sharing: self.networks,
+            activation: self.activation,
+            input_norm: self.input_norm,
+            hidden_norm: self.hidden_norm,
+        }
+    }
+
     /// # Errors
     /// [`Error::Config`] that names the first setting out of range, and the range.
     pub fn validate(&self) -> Result<()> {

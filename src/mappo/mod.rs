@@ -6,7 +6,8 @@ mod rollout;
 mod trainer;
 mod update;
 
-pub use config::{Config, Precision};
+pub use crate::nn::Precision;
+pub use config::Config;
 pub use plan::Sizes;
 pub use rollout::{Choice, Rollout};
 pub use trainer::{Progress, Trainer};

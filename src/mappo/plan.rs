@@ -2,8 +2,8 @@
 
 use super::Config;
 use crate::env::{Environment, Spec};
-use crate::gpu::{Budget, Class, Plan, TABLE_ENTRY, round_up};
-use crate::nn::{Layout, weight_gradient};
+use crate::gpu::{Budget, Gpu, Plan, TABLE_ENTRY, round_up};
+use crate::nn::{Decisions, Layout, WorkingWeights, weight_gradient};
 use crate::ppo::{clip, finish, loss, scalars};
 use crate::{Error, Result};
 
@@ -36,6 +36,31 @@ impl Sizes {
         }
     }
 
+    /// The largest sizes within the budget, and the forms of the kernels that go with them.
+    ///
+    /// # Errors
+    /// As [`Sizes::fit`] and [`Decisions::new`].
+    pub fn decide(
+        gpu: &Gpu,
+        config: &Config,
+        environment: &dyn Environment,
+        layout: &Layout,
+        budget: &Budget,
+    ) -> Result<(Self, Decisions)> {
+        let mut quads = Self::configured(config, environment).envs / 4;
+        loop {
+            let decisions = Decisions::new(gpu, config.precision, layout, quads)?;
+            let sizes = Self::fit(config, environment, layout, &decisions, budget)?;
+            // Fewer environments may call for another form, which may need other sizes.
+            if sizes.envs / 4 == quads
+                || Decisions::new(gpu, config.precision, layout, sizes.envs / 4)? == decisions
+            {
+                return Ok((sizes, decisions));
+            }
+            quads = sizes.envs / 4;
+        }
+    }
+
     /// The largest sizes within the budget: first the micro-batch shrinks (the gradient stays the same), then the number
     /// of environments.
     ///
@@ -45,12 +70,12 @@ impl Sizes {
         config: &Config,
         environment: &dyn Environment,
         layout: &Layout,
-        class: Class,
+        decisions: &Decisions,
         budget: &Budget,
     ) -> Result<Self> {
         let mut sizes = Self::configured(config, environment);
         loop {
-            let plan = sizes.plan(environment, layout, config, class);
+            let plan = sizes.plan(environment, layout, config, decisions);
             if budget.holds(&plan) {
                 return Ok(sizes);
             }
@@ -93,6 +118,12 @@ impl Sizes {
         self.rows_of_slot() / 4 * self.micro_slots
     }
 
+    /// Quads that the buffers of a micro-batch have room for.
+    #[must_use]
+    pub fn room(&self, decisions: &Decisions) -> u32 {
+        decisions.room(u64::from(self.micro_quads())) as u32
+    }
+
     /// Micro-batches of one update.
     #[must_use]
     pub fn micro_batches(&self) -> u32 {
@@ -108,13 +139,16 @@ impl Sizes {
 
     /// Buffers of a rollout.
     #[must_use]
-    pub fn rollout_plan(&self, layout: &Layout) -> Plan {
+    pub fn rollout_plan(&self, layout: &Layout, decisions: &Decisions) -> Plan {
         let [slots, envs] = [self.slots(), self.envs].map(u64::from);
         let [slot, rows, quads] = self.wide();
+        let room = decisions.room(quads);
+        let stored = decisions.storage.precision().bytes();
         let mut plan = Plan::new();
         plan.words("params", u64::from(layout.params) * 4);
-        plan.words("observations", slots * slot * u64::from(self.spec.obs_dim));
-        plan.words("carried observations", slot * u64::from(self.spec.obs_dim));
+        plan.extend(&WorkingWeights::plan(layout, decisions));
+        plan.bytes_of("observations", slots * slot * u64::from(self.spec.obs_dim) * stored);
+        plan.bytes_of("carried observations", slot * u64::from(self.spec.obs_dim) * stored);
         plan.words("carried masks", slot);
         plan.words("actions", rows);
         plan.words("rewards", rows);
@@ -124,25 +158,33 @@ impl Sizes {
         plan.words("episodes", envs * 4);
         plan.words("clock", 4);
         plan.words("scalars", scalars::LENGTH);
-        plan.words("activations", u64::from(layout.act_rows) * quads * 4);
-        plan.words("heads", u64::from(self.spec.actions + 1) * quads * 4);
+        plan.bytes_of("activations", u64::from(layout.act_rows) * room * 4 * stored);
+        plan.words("moments", u64::from(layout.moment_rows) * room * 4);
+        plan.words("heads", u64::from(self.spec.actions + 1) * room * 4);
         plan
     }
 
     /// Buffers of the updates.
     #[must_use]
-    pub fn update_plan(&self, layout: &Layout, config: &Config, class: Class) -> Plan {
+    pub fn update_plan(&self, layout: &Layout, config: &Config, decisions: &Decisions) -> Plan {
         let params = u64::from(layout.params) * 4;
         let [_, _, quads] = self.wide();
+        let stored = decisions.storage.precision().bytes();
+        let jobs = weight_gradient::jobs(layout).len() as u32;
+        let shares = weight_gradient::shares(decisions, jobs, quads);
         let mut plan = Plan::new();
-        plan.words("activation gradients", u64::from(layout.grad_rows) * quads * 4);
-        plan.words("partial gradients", params * u64::from(weight_gradient::shares(class)));
+        plan.bytes_of(
+            "activation gradients",
+            u64::from(layout.grad_rows) * decisions.room(quads) * 4 * stored,
+        );
+        plan.words("partial gradients", params * u64::from(shares));
+        plan.words("folded gradient", params);
         plan.words("gradient", params);
         plan.words("first moments", params);
         plan.words("second moments", params);
         plan.words("optimizer", layout.nets.len() as u64 * clip::STATE);
         // A pair of vec4s per workgroup of the loss and micro-batch.
-        let groups = quads.div_ceil(u64::from(loss::variant(class).workgroup));
+        let groups = quads.div_ceil(u64::from(loss::variant(decisions).workgroup));
         plan.words("statistics", groups * self.updates(config) * 8);
         plan.words("record", finish::RECORD);
         plan
@@ -175,10 +217,11 @@ impl Sizes {
         environment: &dyn Environment,
         layout: &Layout,
         config: &Config,
-        class: Class,
+        decisions: &Decisions,
     ) -> Plan {
-        let mut plan = self.rollout_plan(layout);
-        plan.extend(&self.update_plan(layout, config, class));
+        let mut plan = self.rollout_plan(layout, decisions);
+        plan.extend(&self.update_plan(layout, config, decisions));
+        plan.extend(&WorkingWeights::own_plan(layout, decisions));
         plan.extend(&self.tables(config));
         plan.words(
             "jobs",
@@ -194,8 +237,8 @@ impl Sizes {
 mod tests {
     use super::*;
     use crate::env::{Attached, Seat};
-    use crate::gpu::Gpu;
-    use crate::nn::{Shape, Sharing};
+    use crate::gpu::Class;
+    use crate::nn::{Precision, Shape, Storage};
 
     struct Empty;
 
@@ -215,9 +258,42 @@ mod tests {
     }
 
     fn layout() -> Layout {
-        let shape =
-            Shape { agents: 4, obs_dim: 18, actions: 3, hidden: vec![256, 256], sharing: Sharing::Shared };
+        let shape = Shape { agents: 4, obs_dim: 18, actions: 3, hidden: vec![256, 256], ..Shape::default() };
         Layout::new(&shape).unwrap()
+    }
+
+    fn plain() -> Decisions {
+        Decisions::plain(Class::Hardware, Storage::F32)
+    }
+
+    #[test]
+    fn f16_halves_what_is_stored_in_it_and_nothing_else() {
+        let config = Config { num_envs: 4096, rollout_steps: 128, ..Default::default() };
+        let sizes = Sizes::configured(&config, &Empty);
+        let half = Decisions::plain(Class::Hardware, Storage::F16);
+        assert_eq!(half.storage.precision(), Precision::F16);
+        let plans = [plain(), half].map(|d| sizes.plan(&Empty, &layout(), &config, &d));
+        let [whole, half] = plans.each_ref().map(Plan::entries);
+        assert_eq!(whole.len(), half.len());
+        let mut halved = Vec::new();
+        for ((name, whole), (other, half)) in whole.iter().zip(half) {
+            assert_eq!(name, other);
+            if whole == half {
+                continue;
+            }
+            assert_eq!(*whole, 2 * half, "{name}");
+            halved.push(*name);
+        }
+        let expected = [
+            "working weights",
+            "observations",
+            "carried observations",
+            "activations",
+            "activation gradients",
+        ];
+        assert_eq!(halved, expected);
+        let share = plans[1].bytes() as f64 / plans[0].bytes() as f64;
+        assert!(share < 0.6, "{share:.2} of the memory");
     }
 
     #[test]
@@ -226,8 +302,8 @@ mod tests {
         let mut previous = 0;
         for gigabytes in [1u64, 3, 6, 12] {
             let budget = Budget { total: gigabytes << 30, binding: 2 << 30 };
-            let sizes = Sizes::fit(&config, &Empty, &layout(), Class::Hardware, &budget).unwrap();
-            let plan = sizes.plan(&Empty, &layout(), &config, Class::Hardware);
+            let sizes = Sizes::fit(&config, &Empty, &layout(), &plain(), &budget).unwrap();
+            let plan = sizes.plan(&Empty, &layout(), &config, &plain());
             assert!(budget.holds(&plan), "{gigabytes} GiB");
             assert_eq!(sizes.envs, 4096, "shrinking the micro-batch is enough");
             assert!(sizes.micro_slots >= previous, "a larger card gets larger micro-batches");
@@ -239,10 +315,10 @@ mod tests {
     fn environments_are_given_up_last_and_too_little_is_an_error() {
         let config = Config { num_envs: 4096, rollout_steps: 128, ..Default::default() };
         let small = Budget { total: 100 << 20, binding: 100 << 20 };
-        let sizes = Sizes::fit(&config, &Empty, &layout(), Class::Hardware, &small).unwrap();
+        let sizes = Sizes::fit(&config, &Empty, &layout(), &plain(), &small).unwrap();
         assert!(sizes.envs < 4096 && sizes.envs >= 4 && sizes.envs.is_multiple_of(4));
         let none = Budget { total: 1 << 20, binding: 1 << 20 };
-        let error = Sizes::fit(&config, &Empty, &layout(), Class::Hardware, &none).unwrap_err().to_string();
+        let error = Sizes::fit(&config, &Empty, &layout(), &plain(), &none).unwrap_err().to_string();
         assert!(error.contains("the budget is 1 MiB") && error.contains("rollout_steps"), "{error}");
     }
 
@@ -258,11 +334,11 @@ mod tests {
         config.validate().unwrap();
         // A table entry for each of 65 million micro-batches alone is too much.
         let budget = Budget { total: 12 << 30, binding: 4 << 30 };
-        let error = Sizes::fit(&config, &Empty, &layout(), Class::Hardware, &budget).unwrap_err();
+        let error = Sizes::fit(&config, &Empty, &layout(), &plain(), &budget).unwrap_err();
         assert!(matches!(error, Error::Budget { needed, .. } if needed > 16_000), "{error}");
         let config = Config { accumulation: 4, ..config };
-        let sizes = Sizes::fit(&config, &Empty, &layout(), Class::Hardware, &budget).unwrap();
-        assert!(sizes.envs >= 4 && budget.holds(&sizes.plan(&Empty, &layout(), &config, Class::Hardware)));
+        let sizes = Sizes::fit(&config, &Empty, &layout(), &plain(), &budget).unwrap();
+        assert!(sizes.envs >= 4 && budget.holds(&sizes.plan(&Empty, &layout(), &config, &plain())));
         assert_eq!(u64::from(sizes.rows()), 4 * u64::from(sizes.envs) * 65_536);
     }
 

@@ -4,8 +4,8 @@ use super::Config;
 use super::plan::Sizes;
 use crate::Result;
 use crate::env::{Environment, Seat};
-use crate::gpu::{Arena, Command, Gpu, Recording};
-use crate::nn::{Batch, Layout, forward};
+use crate::gpu::{Arena, BindGroup, Command, Gpu, Kernel, Recording};
+use crate::nn::{Batch, Decisions, Layout, WorkingWeights, forward};
 use crate::ppo::sample;
 
 /// How actions are chosen.
@@ -20,6 +20,8 @@ pub enum Choice {
 /// A policy in an environment, recorded once.
 #[derive(Debug)]
 pub struct Rollout {
+    /// Brings the working weights up to date with the parameters.
+    pub prepare: Recording,
     /// Starts all environments afresh.
     pub reset: Recording,
     /// T steps: at most three dispatches each.
@@ -29,6 +31,7 @@ pub struct Rollout {
     /// Makes the last observation the first of the next rollout.
     pub carry: Recording,
     pub(super) roles: wgpu::Buffer,
+    pub(super) weights: WorkingWeights,
 }
 
 impl Rollout {
@@ -38,7 +41,7 @@ impl Rollout {
     /// What compilation and allocation report.
     pub fn new(
         gpu: &Gpu,
-        sizes: &Sizes,
+        (sizes, decisions): (&Sizes, &Decisions),
         layout: &Layout,
         config: &Config,
         environment: &dyn Environment,
@@ -49,6 +52,7 @@ impl Rollout {
             envs: sizes.envs,
             steps: sizes.steps,
             seed: config.seed,
+            storage: decisions.storage,
             observations: arena.get("observations")?,
             actions: arena.get("actions")?,
             rewards: arena.get("rewards")?,
@@ -57,25 +61,38 @@ impl Rollout {
         };
         let attached = environment.attach(gpu, &seat)?;
         let roles = forward::upload_roles(gpu, &layout.roles)?;
-        let acting = acting(gpu, sizes, config, arena, &roles, choice)?;
+        let (params, working) = (arena.get("params")?, arena.get("working weights")?);
+        let weights = WorkingWeights::new(gpu, layout, decisions, &roles, params, working)?;
+        let forward = Forward {
+            kernel: forward::kernel(gpu, config.activation, decisions)?,
+            roles: &roles,
+            weights: &weights,
+            arena,
+            batch: batch(sizes, layout, decisions),
+        };
+        let acting = acting(gpu, sizes, config, &forward, choice)?;
         let collect = acting
             .into_iter()
             .zip(attached.steps)
             .flat_map(|(act, step)| act.into_iter().chain(step))
             .collect();
         Ok(Self {
+            prepare: weights.refresh().clone(),
             reset: attached.reset,
             collect,
-            values: values(gpu, sizes, config, arena, &roles)?,
-            carry: carry(sizes, arena)?,
+            values: values(gpu, sizes, &forward)?,
+            carry: carry(sizes, decisions, arena)?,
             roles,
+            weights,
         })
     }
 }
 
-pub(super) fn batch(sizes: &Sizes) -> Batch {
+pub(super) fn batch(sizes: &Sizes, layout: &Layout, decisions: &Decisions) -> Batch {
     Batch {
-        stride: sizes.micro_quads(),
+        stride: sizes.room(decisions),
+        acts: layout.act_rows,
+        grads: layout.grad_rows,
         agents: sizes.spec.agents,
         quads: sizes.envs / 4,
         obs_dim: sizes.spec.obs_dim,
@@ -83,23 +100,28 @@ pub(super) fn batch(sizes: &Sizes) -> Batch {
     }
 }
 
-fn bind_forward(
-    gpu: &Gpu,
-    kernel: &crate::gpu::Kernel,
-    table: &wgpu::Buffer,
-    roles: &wgpu::Buffer,
-    arena: &Arena,
-    head: &str,
-) -> Result<crate::gpu::BindGroup> {
-    let buffers = forward::Buffers {
-        batches: table,
-        roles,
-        params: arena.get("params")?,
-        observations: arena.get("observations")?,
-        acts: arena.get("activations")?,
-        head: arena.get(head)?,
-    };
-    forward::bind(gpu, kernel, buffers)
+/// The compiled forward pass and what all its uses in a rollout have in common.
+struct Forward<'a> {
+    kernel: Kernel,
+    roles: &'a wgpu::Buffer,
+    weights: &'a WorkingWeights,
+    arena: &'a Arena,
+    batch: Batch,
+}
+
+impl Forward<'_> {
+    fn bind(&self, gpu: &Gpu, batches: &wgpu::Buffer, head: &str) -> Result<BindGroup> {
+        let buffers = forward::Buffers {
+            batches,
+            roles: self.roles,
+            weights: self.weights,
+            observations: self.arena.get("observations")?,
+            acts: self.arena.get("activations")?,
+            head: self.arena.get(head)?,
+            moments: self.arena.get("moments")?,
+        };
+        forward::bind(gpu, &self.kernel, buffers)
+    }
 }
 
 /// For every step: the actors, then the draw.
@@ -107,16 +129,15 @@ fn acting(
     gpu: &Gpu,
     sizes: &Sizes,
     config: &Config,
-    arena: &Arena,
-    roles: &wgpu::Buffer,
+    forward: &Forward<'_>,
     choice: Choice,
 ) -> Result<Vec<[Command; 2]>> {
     let quads = sizes.rows_of_slot() / 4;
-    let forward_kernel = forward::kernel(gpu, config.activation)?;
+    let arena = forward.arena;
     let batches: Vec<_> =
-        (0..sizes.steps).map(|step| Batch { first_slot: step, rows: quads, ..batch(sizes) }).collect();
+        (0..sizes.steps).map(|step| Batch { first_slot: step, rows: quads, ..forward.batch }).collect();
     let table = gpu.uniform_table("acting", &batches)?;
-    let forward_group = bind_forward(gpu, &forward_kernel, &table, roles, arena, "heads")?;
+    let forward_group = forward.bind(gpu, &table, "heads")?;
     let sample_kernel = sample::kernel(gpu)?;
     let draws: Vec<_> = (0..sizes.steps)
         .map(|step| sample::Sample {
@@ -125,7 +146,7 @@ fn acting(
             agents: sizes.spec.agents,
             quads: sizes.envs / 4,
             actions: sizes.spec.actions,
-            stride: sizes.micro_quads(),
+            stride: forward.batch.stride,
             greedy: u32::from(choice == Choice::Greedy),
             masks: sizes.steps * sizes.envs / 4,
             seed_low: config.seed as u32,
@@ -144,13 +165,13 @@ fn acting(
         arena.get("targets")?,
     ];
     let sample_group = sample::bind(gpu, &sample_kernel, buffers)?;
-    let forward_grid = forward::groups(&forward_kernel.variant, quads, 1);
+    let forward_grid = forward::groups(&forward.kernel.variant, quads, 1);
     let sample_grid = sample::groups(&sample_kernel.variant, sizes.spec.agents, sizes.envs / 4);
     let (batch_stride, draw_stride) = (gpu.uniform_stride::<Batch>(), gpu.uniform_stride::<sample::Sample>());
     Ok((0..sizes.steps)
         .map(|step| {
             [
-                Command::dispatch_at(&forward_kernel, &forward_group, step, batch_stride, forward_grid),
+                Command::dispatch_at(&forward.kernel, &forward_group, step, batch_stride, forward_grid),
                 Command::dispatch_at(&sample_kernel, &sample_group, step, draw_stride, sample_grid),
             ]
         })
@@ -158,14 +179,7 @@ fn acting(
 }
 
 /// The critics over all slots, in pieces of the size of a micro-batch.
-fn values(
-    gpu: &Gpu,
-    sizes: &Sizes,
-    config: &Config,
-    arena: &Arena,
-    roles: &wgpu::Buffer,
-) -> Result<Recording> {
-    let kernel = forward::kernel(gpu, config.activation)?;
+fn values(gpu: &Gpu, sizes: &Sizes, forward: &Forward<'_>) -> Result<Recording> {
     let per_slot = sizes.rows_of_slot() / 4;
     let batches: Vec<_> = (0..sizes.slots())
         .step_by(sizes.micro_slots as usize)
@@ -174,31 +188,31 @@ fn values(
             rows: per_slot * sizes.micro_slots.min(sizes.slots() - first),
             first_role: 1,
             head_critic: per_slot * first,
-            ..batch(sizes)
+            ..forward.batch
         })
         .collect();
     let table = gpu.uniform_table("values", &batches)?;
-    let group = bind_forward(gpu, &kernel, &table, roles, arena, "values")?;
+    let group = forward.bind(gpu, &table, "values")?;
     let stride = gpu.uniform_stride::<Batch>();
     Ok(batches
         .iter()
         .enumerate()
         .map(|(index, batch)| {
-            let grid = forward::groups(&kernel.variant, batch.rows, 1);
-            Command::dispatch_at(&kernel, &group, index as u32, stride, grid)
+            let grid = forward::groups(&forward.kernel.variant, batch.rows, 1);
+            Command::dispatch_at(&forward.kernel, &group, index as u32, stride, grid)
         })
         .collect())
 }
 
 /// Copies slot T over slot 0, by way of another buffer: a buffer cannot be copied onto itself.
-fn carry(sizes: &Sizes, arena: &Arena) -> Result<Recording> {
+fn carry(sizes: &Sizes, decisions: &Decisions, arena: &Arena) -> Result<Recording> {
     let mut commands = Vec::new();
-    let slot = u64::from(sizes.rows_of_slot()) * 4;
+    let rows = u64::from(sizes.rows_of_slot());
+    let observed = rows * u64::from(sizes.spec.obs_dim) * decisions.storage.precision().bytes();
     let masks = u64::from(sizes.steps * sizes.envs) * 4;
-    for (buffer, between, first, bytes) in [
-        ("observations", "carried observations", 0, slot * u64::from(sizes.spec.obs_dim)),
-        ("signals", "carried masks", masks, slot),
-    ] {
+    for (buffer, between, first, bytes) in
+        [("observations", "carried observations", 0, observed), ("signals", "carried masks", masks, rows * 4)]
+    {
         let (buffer, between) = (arena.get(buffer)?, arena.get(between)?);
         let last = first + bytes * u64::from(sizes.steps);
         for (source, source_offset, target, target_offset) in

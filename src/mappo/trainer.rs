@@ -9,8 +9,9 @@ use super::update::Update;
 use crate::env::Environment;
 use crate::gpu::{Arena, Budget, Counts, Gpu, Plan, Readback, Recorder};
 use crate::model::initial_weights;
-use crate::nn::{Layout, Shape};
+use crate::nn::{Decisions, Layout, Precision};
 use crate::ppo::finish::Record;
+use crate::ppo::loss_scale;
 use crate::{Error, Result};
 
 /// Iterations that may be under way before the host waits for the oldest.
@@ -44,6 +45,7 @@ pub struct Trainer {
     gpu: Gpu,
     config: Config,
     sizes: Sizes,
+    decisions: Decisions,
     layout: Layout,
     plan: Plan,
     arena: Arena,
@@ -63,8 +65,8 @@ impl Trainer {
     /// [`Error::Config`] for settings out of range, [`Error::Budget`] if nothing fits, and what the device reports.
     pub fn new(gpu: &Gpu, environment: &dyn Environment, config: &Config) -> Result<Self> {
         let budget = Budget::of(gpu, config.memory_budget_mb);
-        let layout = layout_of(environment, config)?;
-        let sizes = Sizes::fit(config, environment, &layout, gpu.class(), &budget)?;
+        let layout = config.layout(environment)?;
+        let (sizes, decisions) = Sizes::decide(gpu, config, environment, &layout, &budget)?;
         if sizes != Sizes::configured(config, environment) {
             tracing::warn!(
                 envs = sizes.envs,
@@ -72,11 +74,12 @@ impl Trainer {
                 "the plan was shrunk to fit the memory"
             );
         }
-        let mut own = sizes.rollout_plan(&layout);
-        own.extend(&sizes.update_plan(&layout, config, gpu.class()));
+        let mut own = sizes.rollout_plan(&layout, &decisions);
+        own.extend(&sizes.update_plan(&layout, config, &decisions));
         let arena = Arena::allocate(gpu, &own)?;
-        let rollout = Rollout::new(gpu, &sizes, &layout, config, environment, &arena, Choice::Sampled)?;
-        let update = Update::new(gpu, &sizes, &layout, config, &arena, &rollout)?;
+        let chosen = (&sizes, &decisions);
+        let rollout = Rollout::new(gpu, chosen, &layout, config, environment, &arena, Choice::Sampled)?;
+        let update = Update::new(gpu, chosen, &layout, config, &arena, &rollout)?;
         let weights = initial_weights(&layout, config.activation, config.seed);
         gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&weights))?;
         if !config.value_norm {
@@ -84,14 +87,21 @@ impl Trainer {
             let at = crate::ppo::scalars::DEVIATION as u64 * 4;
             gpu.write(arena.get("scalars")?, at, bytemuck::bytes_of(&1f32))?;
         }
+        let scale = match config.precision {
+            Precision::F32 => 1.0,
+            Precision::F16 => loss_scale::INITIAL,
+        };
+        loss_scale::start(gpu, arena.get("scalars")?, scale)?;
         let mut recorder = Recorder::new(gpu);
+        recorder.run(&rollout.prepare)?;
         recorder.run(&rollout.reset)?;
         let readback = Readback::new(gpu, arena.get("record")?.size(), IN_FLIGHT)?;
         Ok(Self {
             gpu: gpu.clone(),
-            plan: sizes.plan(environment, &layout, config, gpu.class()),
+            plan: sizes.plan(environment, &layout, config, &decisions),
             config: config.clone(),
             sizes,
+            decisions,
             layout,
             arena,
             rollout,
@@ -194,6 +204,12 @@ impl Trainer {
         &self.sizes
     }
 
+    /// The forms of the networks' kernels.
+    #[must_use]
+    pub fn decisions(&self) -> &Decisions {
+        &self.decisions
+    }
+
     /// Every buffer of the run.
     #[must_use]
     pub fn plan(&self) -> &Plan {
@@ -205,22 +221,6 @@ impl Trainer {
     pub fn counts(&self) -> Counts {
         self.recorder.counts()
     }
-}
-
-/// The layout of the networks for an environment.
-///
-/// # Errors
-/// [`Error::Config`] for settings out of range.
-pub(crate) fn layout_of(environment: &dyn Environment, config: &Config) -> Result<Layout> {
-    config.validate()?;
-    let spec = environment.spec();
-    Layout::new(&Shape {
-        agents: spec.agents,
-        obs_dim: spec.obs_dim,
-        actions: spec.actions,
-        hidden: config.hidden.clone(),
-        sharing: config.networks,
-    })
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@ use super::plan::Sizes;
 use super::rollout::{Rollout, batch};
 use crate::Result;
 use crate::gpu::{Arena, BindGroup, Command, Gpu, Kernel, Recording};
-use crate::nn::{Batch, Layout, Sharing, backward, forward, reduce, weight_gradient};
-use crate::ppo::{adamw, clip, finish, gae, loss, moments, value_norm};
+use crate::nn::{
+    Batch, Decisions, Layout, Precision, Sharing, backward, forward, reduce, unfold, weight_gradient,
+};
+use crate::ppo::{adamw, clip, finish, gae, loss, loss_scale, moments, value_norm};
 
 /// The recordings of one iteration after its rollout.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ impl Update {
     /// What compilation and allocation report.
     pub fn new(
         gpu: &Gpu,
-        sizes: &Sizes,
+        (sizes, decisions): (&Sizes, &Decisions),
         layout: &Layout,
         config: &Config,
         arena: &Arena,
@@ -55,16 +57,17 @@ impl Update {
                 Batch {
                     first_slot,
                     rows: per_slot * slots,
-                    head_critic: sizes.spec.actions * sizes.micro_quads(),
+                    head_critic: sizes.spec.actions * sizes.room(decisions),
                     index,
-                    ..batch(sizes)
+                    keep: 1,
+                    ..batch(sizes, layout, decisions)
                 }
             })
             .collect();
         let table = gpu.uniform_table("micro-batches", &batches)?;
-        let kernels = MicroBatch::new(gpu, sizes, layout, config, arena, &table, &rollout.roles)?;
+        let kernels = MicroBatch::new(gpu, (sizes, decisions), layout, config, arena, &table, rollout)?;
         let normalise = value_normalisation(gpu, config, arena)?;
-        let step = optimizer(gpu, layout, config, arena)?;
+        let step = optimizer(gpu, layout, config, arena, rollout)?;
         let epochs = (0..config.epochs)
             .map(|epoch| {
                 let mut commands = vec![normalise.clone()];
@@ -86,23 +89,20 @@ impl Update {
 impl MicroBatch {
     fn new(
         gpu: &Gpu,
-        sizes: &Sizes,
+        (sizes, decisions): (&Sizes, &Decisions),
         layout: &Layout,
         config: &Config,
         arena: &Arena,
         table: &wgpu::Buffer,
-        roles: &wgpu::Buffer,
+        rollout: &Rollout,
     ) -> Result<Self> {
         let get = |name| arena.get(name);
-        let (params, acts, grads) = (get("params")?, get("activations")?, get("activation gradients")?);
-        let head = get("heads")?;
-        let forward_kernel = forward::kernel(gpu, config.activation)?;
-        let observations = get("observations")?;
-        let forward_group = forward::bind(
-            gpu,
-            &forward_kernel,
-            forward::Buffers { batches: table, roles, params, observations, acts, head },
-        )?;
+        let (acts, moments, grads) = (get("activations")?, get("moments")?, get("activation gradients")?);
+        let (head, observations) = (get("heads")?, get("observations")?);
+        let (roles, weights) = (&rollout.roles, &rollout.weights);
+        let forward_kernel = forward::kernel(gpu, config.activation, decisions)?;
+        let buffers = forward::Buffers { batches: table, roles, weights, observations, acts, head, moments };
+        let forward_group = forward::bind(gpu, &forward_kernel, buffers)?;
         let sharing = if layout.shape.sharing == Sharing::Shared { sizes.spec.agents } else { 1 };
         let share = 1.0 / (f64::from(sizes.envs) * f64::from(sizes.steps) * f64::from(sharing));
         let parameters = loss::Loss {
@@ -119,7 +119,7 @@ impl MicroBatch {
             actor_share: share as f32,
             critic_share: share as f32,
         };
-        let loss_kernel = loss::kernel(gpu)?;
+        let loss_kernel = loss::kernel(gpu, decisions)?;
         let buffers = loss::Buffers {
             batches: table,
             head,
@@ -132,20 +132,23 @@ impl MicroBatch {
             statistics: get("statistics")?,
         };
         let loss_group = loss::bind(gpu, &loss_kernel, &parameters, buffers)?;
-        let backward_kernel = backward::kernel(gpu, config.activation)?;
-        let backward_group = backward::bind(gpu, &backward_kernel, table, roles, params, acts, grads)?;
+        let backward_kernel = backward::kernel(gpu, config.activation, decisions)?;
+        let buffers = backward::Buffers { batches: table, roles, weights, acts, moments, grads };
+        let backward_group = backward::bind(gpu, &backward_kernel, buffers)?;
 
-        let shares = weight_gradient::shares(gpu.class());
         let jobs = weight_gradient::jobs(layout);
+        let shares = weight_gradient::shares(decisions, jobs.len() as u32, u64::from(sizes.micro_quads()));
         let split =
             weight_gradient::Split { count: shares, stride: layout.params, jobs: jobs.len() as u32, pad: 0 };
-        let (partials, gradient) = (get("partial gradients")?, get("gradient")?);
-        let weights_kernel = weight_gradient::kernel(gpu)?;
+        let (partials, sums) = (get("partial gradients")?, get("folded gradient")?);
+        let weights_kernel = weight_gradient::kernel(gpu, decisions)?;
         let buffers = weight_gradient::Buffers {
             batches: table,
             split: &gpu.uniform("split", &split)?,
             jobs: &gpu.upload("jobs", &jobs)?,
+            observations,
             acts,
+            moments,
             grads,
             partials,
         };
@@ -153,7 +156,7 @@ impl MicroBatch {
         let reduce_kernel = reduce::kernel(gpu)?;
         let reduced = |first| {
             let parameters = reduce::Reduce { length: layout.params, shares, first, pad: 0 };
-            reduce::bind(gpu, &reduce_kernel, &parameters, partials, gradient)
+            reduce::bind(gpu, &reduce_kernel, &parameters, partials, sums)
         };
         Ok(Self {
             forward: (forward_kernel, forward_group),
@@ -220,7 +223,18 @@ fn value_normalisation(gpu: &Gpu, config: &Config, arena: &Arena) -> Result<Comm
     Ok(Command::dispatch(&kernel, &group, value_norm::GROUPS))
 }
 
-fn optimizer(gpu: &Gpu, layout: &Layout, config: &Config, arena: &Arena) -> Result<[Command; 2]> {
+/// From the accumulated sums to the next weights.
+fn optimizer(
+    gpu: &Gpu,
+    layout: &Layout,
+    config: &Config,
+    arena: &Arena,
+    rollout: &Rollout,
+) -> Result<Recording> {
+    let (roles, weights) = (&rollout.roles, &rollout.weights);
+    let (params, sums) = (arena.get("params")?, arena.get("folded gradient")?);
+    let buffers = [roles, weights.nets(), params, sums, arena.get("gradient")?];
+    let unfolded = unfold::command(gpu, layout, buffers)?;
     let rates = [config.actor_learning_rate, config.critic_learning_rate];
     let nets: Vec<_> = layout
         .nets
@@ -238,17 +252,29 @@ fn optimizer(gpu: &Gpu, layout: &Layout, config: &Config, arena: &Arena) -> Resu
     };
     let (gradient, state) = (arena.get("gradient")?, arena.get("optimizer")?);
     let kernel = clip::kernel(gpu)?;
-    let group = clip::bind(gpu, &kernel, &parameters, [&nets, gradient, arena.get("clock")?, state])?;
+    let scalars = arena.get("scalars")?;
+    let buffers = [&nets, gradient, arena.get("clock")?, state, scalars];
+    let group = clip::bind(gpu, &kernel, &parameters, buffers)?;
     let step =
         adamw::AdamW::new(config.adam_beta1, config.adam_beta2, config.adam_epsilon, config.weight_decay);
     let (first, second) = (arena.get("first moments")?, arena.get("second moments")?);
     let step_kernel = adamw::kernel(gpu)?;
-    let buffers = [&nets, state, gradient, first, second, arena.get("params")?];
+    let buffers = [&nets, state, gradient, first, second, params];
     let step_group = adamw::bind(gpu, &step_kernel, &step, buffers)?;
-    Ok([
+    let scale_kernel = loss_scale::kernel(gpu)?;
+    let scaling = match config.precision {
+        Precision::F32 => loss_scale::LossScale::constant(count),
+        Precision::F16 => loss_scale::LossScale::dynamic(count),
+    };
+    let scale_group = loss_scale::bind(gpu, &scale_kernel, &scaling, state, scalars)?;
+    let mut commands = vec![
+        unfolded,
         Command::dispatch(&kernel, &group, clip::groups(count)),
         Command::dispatch(&step_kernel, &step_group, adamw::groups(&step_kernel.variant, longest, count)),
-    ])
+        Command::dispatch(&scale_kernel, &scale_group, loss_scale::GROUPS),
+    ];
+    commands.extend(weights.refresh().iter().cloned());
+    Ok(commands)
 }
 
 fn record(

@@ -134,7 +134,15 @@ mod tests {
     use crate::nn::{Activation, Shape, Sharing};
 
     fn layout(sharing: Sharing) -> Layout {
-        Layout::new(&Shape { agents: 2, obs_dim: 3, actions: 3, hidden: vec![6], sharing }).unwrap()
+        Layout::new(&Shape {
+            agents: 2,
+            obs_dim: 3,
+            actions: 3,
+            hidden: vec![6],
+            sharing,
+            ..Shape::default()
+        })
+        .unwrap()
     }
 
     #[test]

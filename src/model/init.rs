@@ -73,8 +73,14 @@ mod tests {
 
     #[test]
     fn matrices_are_orthogonal_with_their_gains() {
-        let shape =
-            Shape { agents: 2, obs_dim: 5, actions: 3, hidden: vec![13, 8], sharing: Sharing::Separate };
+        let shape = Shape {
+            agents: 2,
+            obs_dim: 5,
+            actions: 3,
+            hidden: vec![13, 8],
+            sharing: Sharing::Separate,
+            ..Shape::default()
+        };
         let layout = Layout::new(&shape).unwrap();
         let weights = initial_weights(&layout, Activation::Tanh, 3);
         for tensor in &layout.tensors {

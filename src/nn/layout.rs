@@ -12,7 +12,7 @@ pub const MAX_LAYERS: usize = 5;
 const MOST_PARAMS: u32 = (1 << 28) - 1;
 
 /// Nonlinearity of the hidden layers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
     /// max(x, 0)
@@ -20,21 +20,45 @@ pub enum Activation {
     Relu,
     /// tanh(x)
     Tanh,
+    /// x times the normal distribution function of x (the error function's form, not the tanh approximation).
+    Gelu,
+    /// x / (1 + exp(-x))
+    Silu,
 }
 
 impl Activation {
-    /// Gain of the orthogonal initialisation that keeps the variance (`torch.nn.init.calculate_gain`).
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Relu, Self::Tanh, Self::Gelu, Self::Silu];
+
+    /// Gain of the orthogonal initialisation that keeps the variance (`torch.nn.init.calculate_gain`; GELU and SiLU, which it
+    /// does not have, get ReLU's).
     #[must_use]
     pub fn gain(self) -> f64 {
         match self {
-            Self::Relu => std::f64::consts::SQRT_2,
+            Self::Relu | Self::Gelu | Self::Silu => std::f64::consts::SQRT_2,
             Self::Tanh => 5.0 / 3.0,
         }
+    }
+
+    /// Name in settings, and condition in the shaders.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Relu => "relu",
+            Self::Tanh => "tanh",
+            Self::Gelu => "gelu",
+            Self::Silu => "silu",
+        }
+    }
+
+    /// Whether the derivative follows from the value; else the argument is kept as well.
+    fn invertible(self) -> bool {
+        matches!(self, Self::Relu | Self::Tanh)
     }
 }
 
 /// Whether agents share their networks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sharing {
     /// One actor and one critic for all agents, told apart by a bias of their own in the first layer.
@@ -45,7 +69,7 @@ pub enum Sharing {
 }
 
 /// What decides all sizes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// Agents of an environment.
     pub agents: u32,
@@ -57,6 +81,28 @@ pub struct Shape {
     pub hidden: Vec<u32>,
     /// Whether agents share networks.
     pub sharing: Sharing,
+    /// Nonlinearity of the hidden layers.
+    pub activation: Activation,
+    /// Whether a LayerNorm comes before the first layer.
+    pub input_norm: bool,
+    /// Whether a LayerNorm comes after the activation of every hidden layer.
+    pub hidden_norm: bool,
+}
+
+impl Default for Shape {
+    /// One agent with one feature and two actions; two layers of 64, ReLU, LayerNorm everywhere.
+    fn default() -> Self {
+        Self {
+            agents: 1,
+            obs_dim: 1,
+            actions: 2,
+            hidden: vec![64, 64],
+            sharing: Sharing::Shared,
+            activation: Activation::Relu,
+            input_norm: true,
+            hidden_norm: true,
+        }
+    }
 }
 
 /// One linear layer with the LayerNorm before it. Counterpart of `Layer` in `shaders/lib/network.wgsl`.
@@ -77,16 +123,22 @@ pub struct Layer {
     pub gain: u32,
     /// First vec4 of the LayerNorm's offset.
     pub offset: u32,
-    /// Row of the activation buffer that enters the LayerNorm.
-    pub before: u32,
-    /// Row that leaves it.
-    pub after: u32,
-    /// Row of its mean; 1/deviation follows.
+    /// 1: there is a LayerNorm.
+    pub norm: u32,
+    /// First vec4 of the transposed weights, from the start of the network's working weights.
+    pub transposed: u32,
+    /// vec4s between two of their rows.
+    pub transposed_stride: u32,
+    /// Row of the activation buffer of what enters; layer 0 reads the observations.
+    pub input: u32,
+    /// Row of what the activation function made it from; the same row for functions that can be told from their value.
+    pub product: u32,
+    /// Row of the LayerNorm's mean; 1/deviation follows.
     pub moments: u32,
     /// Row of the gradient buffer for the matrix product.
-    pub grad_product: u32,
-    /// Row of the gradient buffer for what left the LayerNorm.
-    pub grad_normed: u32,
+    pub grad: u32,
+    /// Fills up to 16 bytes.
+    pub pad: [u32; 2],
 }
 
 /// All networks of one role (actors or critics). Counterpart of `Role` in `shaders/lib/network.wgsl`.
@@ -99,12 +151,16 @@ pub struct Role {
     pub params: u32,
     /// vec4s from one agent's network to the next; 0 when shared.
     pub net_stride: u32,
+    /// First vec4 of the first network's working weights.
+    pub working: u32,
+    /// vec4s from one agent's working weights to the next; 0 when shared.
+    pub working_stride: u32,
     /// 1: sees all agents' observations.
     pub joint: u32,
     /// 1: a bias per agent in the first layer.
     pub agent_bias: u32,
-    /// Fills up to 16 bytes.
-    pub pad: [u32; 3],
+    /// Networks of the role.
+    pub nets: u32,
     /// The layers; those past `layers` are zero.
     pub layer: [Layer; MAX_LAYERS],
 }
@@ -133,8 +189,14 @@ pub struct Batch {
     pub head_critic: u32,
     /// Number of the micro-batch within the iteration.
     pub index: u32,
+    /// 1: a backward pass follows.
+    pub keep: u32,
+    /// Rows of the activation buffer.
+    pub acts: u32,
+    /// Rows of the gradient buffer.
+    pub grads: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 2],
+    pub pad: [u32; 3],
 }
 
 /// One network in the flat parameter buffer.
@@ -148,6 +210,8 @@ pub struct Net {
     pub first: u32,
     /// Number of vec4s.
     pub length: u32,
+    /// First vec4 of its working weights.
+    pub working: u32,
 }
 
 /// One named tensor in the flat parameter buffer.
@@ -193,15 +257,21 @@ pub struct Layout {
     pub tensors: Vec<Tensor>,
     /// vec4s of the parameter buffer.
     pub params: u32,
-    /// Rows of the activation buffer; each is one vec4 per quad of rows.
+    /// vec4s of the working weights.
+    pub working: u32,
+    /// Rows of the activation buffer; each is one quad per quad of rows.
     pub act_rows: u32,
     /// Rows of the gradient buffer.
     pub grad_rows: u32,
+    /// Rows of the LayerNorms' means and deviations.
+    pub moment_rows: u32,
 }
 
+#[derive(Default)]
 struct Cursor {
     acts: u32,
     grads: u32,
+    moments: u32,
 }
 
 impl Layout {
@@ -211,8 +281,8 @@ impl Layout {
     /// [`Error::Config`] for sizes out of range.
     pub fn new(shape: &Shape) -> Result<Self> {
         check(shape)?;
-        let mut cursor = Cursor { acts: 0, grads: 0 };
-        let mut params = 0;
+        let mut cursor = Cursor::default();
+        let (mut params, mut working) = (0u32, 0u32);
         let mut nets = Vec::new();
         let mut tensors = Vec::new();
         let mut roles = [Role::default(); 2];
@@ -223,23 +293,30 @@ impl Layout {
             };
             let shared = shape.sharing == Sharing::Shared;
             let biases = if shared { shape.agents } else { 1 };
-            let length = lay_out_role(role, inputs, outputs, &shape.hidden, biases, &mut cursor);
+            let [length, working_length] = lay_out_role(role, inputs, outputs, shape, biases, &mut cursor);
             role.joint = index as u32;
             role.agent_bias = u32::from(shared && shape.agents > 1);
             role.params = params;
             role.net_stride = if shared { 0 } else { length };
-            for copy in 0..if shared { 1 } else { shape.agents } {
+            role.working = working;
+            role.working_stride = if shared { 0 } else { working_length };
+            role.nets = if shared { 1 } else { shape.agents };
+            for copy in 0..role.nets {
                 let agent = (!shared).then_some(copy);
-                nets.push(Net { role: index, agent, first: params, length });
+                nets.push(Net { role: index, agent, first: params, length, working });
                 name_tensors(role, index, agent, params, biases, &mut tensors);
-                params =
-                    params.checked_add(length).filter(|total| *total <= MOST_PARAMS).ok_or_else(|| {
+                // The working weights are the longer ones.
+                working = working
+                    .checked_add(working_length)
+                    .filter(|total| *total <= MOST_PARAMS)
+                    .ok_or_else(|| {
                         let most = u64::from(MOST_PARAMS) * 4;
                         Error::config(
                             "hidden",
-                            format!("the networks would have more than {most} parameters"),
+                            format!("the networks would have more than {most} working weights"),
                         )
                     })?;
+                params += length;
             }
         }
         Ok(Self {
@@ -248,8 +325,10 @@ impl Layout {
             nets,
             tensors,
             params,
+            working,
             act_rows: cursor.acts,
             grad_rows: cursor.grads,
+            moment_rows: cursor.moments,
         })
     }
 
@@ -257,7 +336,27 @@ impl Layout {
     #[must_use]
     pub fn head_gradient(&self, role: usize) -> u32 {
         let role = &self.roles[role];
-        role.layer[role.layers as usize - 1].grad_product
+        role.layer[role.layers as usize - 1].grad
+    }
+
+    /// Most loop turns of one invocation of the kernels, with register tiles of `columns` columns and `step` inputs a turn.
+    #[must_use]
+    pub fn turns(&self, columns: u32, step: u32) -> u64 {
+        let biases = if self.shape.sharing == Sharing::Shared { u64::from(self.shape.agents) } else { 1 };
+        let stack = |role: &Role| -> u64 {
+            let layers = &role.layer[..role.layers as usize];
+            let turns = layers.iter().map(|layer| {
+                let [inputs, outputs] = [layer.inputs, layer.outputs].map(u64::from);
+                let (columns, step) = (u64::from(columns), u64::from(step));
+                let there = outputs.div_ceil(columns) * (inputs.div_ceil(step) + 1);
+                let back = inputs.div_ceil(columns) * (outputs.div_ceil(step) + 1) + inputs;
+                there.max(back)
+            });
+            turns.sum()
+        };
+        // nn/unfold adds the biases of all agents up for every four outputs.
+        let unfold = self.roles.iter().map(|role| u64::from(role.layer[0].stride) * (biases + 1));
+        self.roles.iter().map(stack).chain(unfold).max().unwrap_or(0)
     }
 
     /// Parameters that exist, padding not counted.
@@ -281,16 +380,17 @@ fn check(shape: &Shape) -> Result<()> {
     shape.hidden.iter().try_for_each(|width| range("hidden", *width, 1, 1024))
 }
 
-/// Fills in a role's layers and returns the vec4s of one of its networks.
+/// Fills in a role's layers and returns the vec4s of one of its networks, and of its working weights.
 fn lay_out_role(
     role: &mut Role,
     inputs: u32,
     outputs: u32,
-    hidden: &[u32],
+    shape: &Shape,
     biases: u32,
     cursor: &mut Cursor,
-) -> u32 {
-    let widths: Vec<u32> = std::iter::once(inputs).chain(hidden.iter().copied()).chain([outputs]).collect();
+) -> [u32; 2] {
+    let hidden = shape.hidden.iter().copied();
+    let widths: Vec<u32> = std::iter::once(inputs).chain(hidden).chain([outputs]).collect();
     role.layers = widths.len() as u32 - 1;
     let mut offset = 0;
     let mut take = |vec4s: u32| {
@@ -300,8 +400,8 @@ fn lay_out_role(
     };
     for (index, pair) in widths.windows(2).enumerate() {
         let (inputs, outputs) = (pair[0], pair[1]);
-        // Kernels read whole tiles: 16 columns forward, 8 rows backward.
-        let (padded_inputs, padded_outputs) = (round_up(inputs, 16), round_up(outputs, 16));
+        // Kernels read whole tiles: up to 32 columns, and inputs eight at a time.
+        let (padded_inputs, padded_outputs) = (round_up(inputs, 16), round_up(outputs, 32));
         let layer = &mut role.layer[index];
         layer.inputs = inputs;
         layer.outputs = outputs;
@@ -310,15 +410,30 @@ fn lay_out_role(
         layer.offset = take(padded_inputs / 4);
         layer.weights = take(padded_inputs * layer.stride);
         layer.bias = take(layer.stride * if index == 0 { biases } else { 1 });
-        layer.before = cursor.acts;
-        layer.after = layer.before + round_up(inputs, 8);
-        layer.moments = layer.after + round_up(inputs, 8);
-        cursor.acts = layer.moments + 2;
-        layer.grad_product = cursor.grads;
-        layer.grad_normed = layer.grad_product + round_up(outputs, 4);
-        cursor.grads = layer.grad_normed + round_up(inputs, 4);
+        layer.norm = u32::from(if index == 0 { shape.input_norm } else { shape.hidden_norm });
+        if layer.norm == 1 {
+            layer.moments = cursor.moments;
+            cursor.moments += 2;
+        }
+        if index > 0 {
+            layer.input = cursor.acts;
+            cursor.acts += inputs;
+            layer.product = layer.input;
+            if !shape.activation.invertible() {
+                layer.product = cursor.acts;
+                cursor.acts += inputs;
+            }
+        }
+        layer.grad = cursor.grads;
+        cursor.grads += outputs;
     }
-    offset
+    let params = offset;
+    for layer in &mut role.layer[1..widths.len() - 1] {
+        layer.transposed = offset;
+        layer.transposed_stride = round_up(layer.inputs, 32) / 4;
+        offset += round_up(layer.outputs, 16) * layer.transposed_stride;
+    }
+    [params, offset]
 }
 
 fn name_tensors(
@@ -348,8 +463,10 @@ fn name_tensors(
                 kind,
             });
         };
-        push("norm.weight", layer.gain, [1, layer.inputs], 0, TensorKind::One);
-        push("norm.bias", layer.offset, [1, layer.inputs], 0, TensorKind::Zero);
+        if layer.norm == 1 {
+            push("norm.weight", layer.gain, [1, layer.inputs], 0, TensorKind::One);
+            push("norm.bias", layer.offset, [1, layer.inputs], 0, TensorKind::Zero);
+        }
         push("weight", layer.weights, [layer.inputs, layer.outputs], stride, weight);
         push("bias", layer.bias, [rows, layer.outputs], stride, TensorKind::Zero);
     }
@@ -360,7 +477,7 @@ mod tests {
     use super::*;
 
     fn shape(sharing: Sharing) -> Shape {
-        Shape { agents: 3, obs_dim: 5, actions: 3, hidden: vec![20, 7], sharing }
+        Shape { agents: 3, obs_dim: 5, actions: 3, hidden: vec![20, 7], sharing, ..Shape::default() }
     }
 
     #[test]
@@ -404,7 +521,7 @@ mod tests {
             sharing: Sharing::Separate,
             ..shape(Sharing::Shared)
         };
-        assert!(Layout::new(&huge).unwrap_err().to_string().contains("parameters"));
+        assert!(Layout::new(&huge).unwrap_err().to_string().contains("working weights"));
         wrong.hidden = vec![2000];
         assert_eq!(
             Layout::new(&wrong).unwrap_err().to_string(),

@@ -1,27 +1,39 @@
-//! Kernels of the networks: forward, backward, weight gradients.
+//! Kernels of the networks: folding of the weights, forward, backward, weight gradients.
 
 pub mod backward;
+pub mod fold;
 pub mod forward;
 pub mod layout;
+mod precision;
 pub mod reduce;
 #[cfg(test)]
 pub(crate) mod reference;
+#[cfg(test)]
+mod tests;
+pub mod unfold;
 pub mod weight_gradient;
+mod weights;
 
 pub use layout::{Activation, Batch, Layout, Net, Shape, Sharing, Tensor};
+pub(crate) use precision::representative;
+pub use precision::{Decisions, Precision, Storage};
+pub use weights::WorkingWeights;
 
 use crate::gpu::{Class, Shader, Variant};
 
 /// Every kernel of this family with every variant it is compiled in.
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
-    let mut all = vec![
-        (weight_gradient::SHADER, weight_gradient::variant(class)),
-        (reduce::SHADER, reduce::variant(class)),
-    ];
-    for activation in [Activation::Relu, Activation::Tanh] {
-        all.push((forward::SHADER, forward::variant(class, activation)));
-        all.push((backward::SHADER, backward::variant(class, activation)));
+    let mut all = vec![(reduce::SHADER, reduce::variant(class)), (unfold::SHADER, unfold::variant(class))];
+    for decisions in representative(class) {
+        for activation in Activation::ALL {
+            all.push((forward::SHADER, decisions.variant(Some(activation))));
+            all.push((backward::SHADER, decisions.variant(Some(activation))));
+        }
+        if !decisions.long {
+            all.push((weight_gradient::SHADER, weight_gradient::variant(&decisions)));
+            all.push((fold::SHADER, fold::variant(class, &decisions)));
+        }
     }
     all
 }

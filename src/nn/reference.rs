@@ -1,17 +1,21 @@
 //! The networks once more in plain f64, for the tests of the kernels.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock};
+
+use half::f16;
+
 use super::*;
-use crate::gpu::{Command, Gpu, GpuOptions, Recorder};
+use crate::gpu::{Command, Gpu, GpuOptions, Kernel, Recorder, Variant};
 use crate::nn::layout::Role;
 
 /// A small problem with uneven sizes.
 pub(crate) struct Case {
     pub shape: Shape,
-    pub activation: Activation,
     pub slots: usize,
     pub quads: usize,
     pub params: Vec<f32>,
-    /// `[slot][feature][agent][env]`
+    /// `[slot][agent][feature][env]`
     pub observations: Vec<f32>,
     /// Weights of the heads in the loss: `[output][row]`.
     pub loss_logits: Vec<Vec<f64>>,
@@ -22,7 +26,9 @@ pub(crate) struct Case {
 pub(crate) struct Run {
     pub logits: Vec<Vec<f32>>,
     pub values: Vec<Vec<f32>>,
-    pub grads: Vec<f32>,
+    /// Bytes of the buffers, as they are.
+    pub acts: Vec<u8>,
+    pub grads: Vec<u8>,
     pub gradient: Vec<f32>,
 }
 
@@ -37,25 +43,32 @@ pub(crate) fn noise(seed: u64) -> impl FnMut() -> f64 {
     }
 }
 
+/// Uneven and prime widths below, at and above the tiles, one to four layers, every activation, with and without the
+/// LayerNorms.
 pub(crate) fn cases() -> Vec<Case> {
+    use Activation::{Gelu, Relu, Silu, Tanh};
     use Sharing::{Separate, Shared};
-    [
-        (3, 5, 3, vec![7], Shared, Activation::Tanh, 2, 1),
-        (2, 3, 5, vec![20, 6], Separate, Activation::Tanh, 3, 2),
-        (1, 9, 2, vec![5, 4, 17], Shared, Activation::Relu, 1, 3),
-        (3, 2, 4, vec![3, 3, 3, 3], Separate, Activation::Relu, 1, 1),
+    let case = |agents, obs_dim, actions, hidden: &[u32], sharing, activation| Shape {
+        agents,
+        obs_dim,
+        actions,
+        hidden: hidden.to_vec(),
+        sharing,
+        activation,
+        ..Shape::default()
+    };
+    vec![
+        Case::new(case(3, 5, 3, &[7], Shared, Tanh), 2, 1, 1),
+        Case::new(case(2, 3, 5, &[20, 6], Separate, Tanh), 3, 2, 2),
+        Case::new(case(1, 9, 2, &[37, 4, 17], Shared, Relu), 1, 3, 3),
+        Case::new(case(2, 2, 4, &[3, 33, 3, 3], Separate, Relu), 1, 8, 4),
+        Case::new(Shape { hidden_norm: false, ..case(3, 4, 3, &[35, 18], Shared, Gelu) }, 1, 5, 5),
+        Case::new(Shape { input_norm: false, ..case(2, 19, 2, &[40, 34], Shared, Silu) }, 2, 3, 6),
     ]
-    .into_iter()
-    .enumerate()
-    .map(|(i, (agents, obs_dim, actions, hidden, sharing, activation, slots, quads))| {
-        let shape = Shape { agents, obs_dim, actions, hidden, sharing };
-        Case::new(shape, activation, slots, quads, i as u64 + 1)
-    })
-    .collect()
 }
 
 impl Case {
-    fn new(shape: Shape, activation: Activation, slots: usize, quads: usize, seed: u64) -> Self {
+    pub fn new(shape: Shape, slots: usize, quads: usize, seed: u64) -> Self {
         let mut next = noise(seed);
         let layout = Layout::new(&shape).unwrap();
         let mut params = vec![0f32; layout.params as usize * 4];
@@ -68,13 +81,12 @@ impl Case {
             }
         }
         let rows = slots * shape.agents as usize * quads * 4;
-        let observations =
-            (0..rows * shape.obs_dim as usize).map(|i| (next() + i as f64 * 0.01) as f32).collect();
+        let observations = (0..rows * shape.obs_dim as usize).map(|_| (2.0 * next() + 0.3) as f32).collect();
         let mut weights = |outputs: u32| -> Vec<Vec<f64>> {
             (0..outputs).map(|_| (0..rows).map(|_| f64::from(next() as f32)).collect()).collect()
         };
         let (loss_logits, loss_values) = (weights(shape.actions), weights(1));
-        Self { shape, activation, slots, quads, params, observations, loss_logits, loss_values }
+        Self { shape, slots, quads, params, observations, loss_logits, loss_values }
     }
 
     pub fn layout(&self) -> Layout {
@@ -104,11 +116,10 @@ impl Case {
             let n = x.len() as f64;
             let mean = x.iter().sum::<f64>() / n;
             let deviation = (x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n + 1e-5).sqrt();
-            let y: Vec<f64> = x
-                .iter()
-                .enumerate()
-                .map(|(k, v)| (v - mean) / deviation * p(at(layer.gain) + k) + p(at(layer.offset) + k))
-                .collect();
+            let normed = |(k, v): (usize, &f64)| {
+                (v - mean) / deviation * p(at(layer.gain) + k) + p(at(layer.offset) + k)
+            };
+            let y: Vec<f64> = if layer.norm == 1 { x.iter().enumerate().map(normed).collect() } else { x };
             let stride = layer.stride as usize * 4;
             let bias_row = if l == 0 { agent * role.agent_bias as usize } else { 0 };
             x = (0..layer.outputs as usize)
@@ -120,9 +131,11 @@ impl Case {
                 .collect();
             if l + 1 < role.layers as usize {
                 x.iter_mut().for_each(|v| {
-                    *v = match self.activation {
+                    *v = match self.shape.activation {
                         Activation::Relu => v.max(0.0),
                         Activation::Tanh => v.tanh(),
+                        Activation::Gelu => *v * normal_distribution(*v),
+                        Activation::Silu => *v / (1.0 + (-*v).exp()),
                     };
                 });
             }
@@ -135,7 +148,7 @@ impl Case {
         let (agents, features, envs) =
             (self.shape.agents as usize, self.shape.obs_dim as usize, self.quads * 4);
         let observe = |slot: usize, f: usize, agent: usize, env: usize| {
-            f64::from(self.observations[((slot * features + f) * agents + agent) * envs + env])
+            f64::from(self.observations[((slot * agents + agent) * features + f) * envs + env])
         };
         let mut rows = Vec::new();
         for slot in 0..self.slots {
@@ -169,85 +182,131 @@ impl Case {
         (loss(step) - loss(-step)) / (2.0 * step)
     }
 
-    /// Forward, backward, weight gradients and reduction on the device, checks on.
-    pub fn run(&self) -> Run {
-        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+    /// Forward, backward, weight gradients, reduction and unfolding on the device, checks on. The gradient at the heads is
+    /// scaled by `scale`, which is taken out of the result again.
+    pub fn run(&self, decisions: &Decisions, scale: f64) -> Run {
+        let gpu = bench().0.clone();
         let layout = self.layout();
+        let decisions = &decisions.for_layout(gpu.class(), &layout);
+        let precision = decisions.storage.precision();
         let quads = (self.rows() / 4) as u32;
+        let room = decisions.room(u64::from(quads)) as u32;
         let actions = self.shape.actions;
         let batch = Batch {
             rows: quads,
-            stride: quads,
+            stride: room,
             agents: self.shape.agents,
             quads: self.quads as u32,
             obs_dim: self.shape.obs_dim,
-            head_critic: actions * quads,
+            head_critic: actions * room,
+            keep: 1,
+            acts: layout.act_rows,
+            grads: layout.grad_rows,
             ..Batch::default()
         };
-        let batches = gpu.uniform_table("batches", &[batch]).unwrap();
-        let roles = forward::upload_roles(&gpu, &layout.roles).unwrap();
-        let params = gpu.upload("params", &self.params).unwrap();
-        let observations = gpu.upload("observations", &self.observations).unwrap();
+        let batches = &gpu.uniform_table("batches", &[batch]).unwrap();
+        let roles = &forward::upload_roles(&gpu, &layout.roles).unwrap();
+        let params = &gpu.upload("params", &self.params).unwrap();
+        let observations = &gpu.upload("observations", &stored(&self.observations, precision)).unwrap();
         // Buffers start as NaN: whatever is read before it is written shows.
-        let blank = |rows: u32| gpu.upload("blank", &vec![f32::NAN; (rows * quads * 4) as usize]).unwrap();
-        let (acts, grads, head) = (blank(layout.act_rows), blank(layout.grad_rows), blank(actions + 1));
-        let kernel = forward::kernel(&gpu, self.activation).unwrap();
-        let buffers = forward::Buffers {
-            batches: &batches,
-            roles: &roles,
-            params: &params,
-            observations: &observations,
-            acts: &acts,
-            head: &head,
+        let blank = |rows: u32, bytes: u64| {
+            let nan =
+                if bytes == 4 { f32::NAN.to_le_bytes().to_vec() } else { f16::NAN.to_le_bytes().to_vec() };
+            gpu.upload("blank", &nan.repeat((rows.max(1) * room * 4) as usize)).unwrap()
         };
-        let group = forward::bind(&gpu, &kernel, buffers).unwrap();
+        let acts = &blank(layout.act_rows, precision.bytes());
+        let grads = &blank(layout.grad_rows, precision.bytes());
+        let (head, moments) = (&blank(actions + 1, 4), &blank(layout.moment_rows, 4));
+        let plan = WorkingWeights::plan(&layout, decisions);
+        let arena = crate::gpu::Arena::allocate(&gpu, &plan).unwrap();
+        let working = arena.get("working weights").unwrap();
+        let weights = &WorkingWeights::new(&gpu, &layout, decisions, roles, params, working).unwrap();
         let mut recorder = Recorder::new(&gpu);
+        recorder.run(weights.refresh()).unwrap();
+
+        let activation = self.shape.activation;
+        let variant = decisions.variant(Some(activation));
+        let kernel = compiled("forward", variant.clone(), || forward::kernel(&gpu, activation, decisions));
+        let buffers = forward::Buffers { batches, roles, weights, observations, acts, head, moments };
+        let group = forward::bind(&gpu, &kernel, buffers).unwrap();
         let grid = forward::groups(&kernel.variant, quads, 2);
         recorder.run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
-        let heads: Vec<f32> = gpu.read(&head).unwrap();
-        let row = |i: usize| heads[i * self.rows()..(i + 1) * self.rows()].to_vec();
+        let heads: Vec<f32> = gpu.read(head).unwrap();
+        let row = |i: usize| {
+            let start = i * room as usize * 4;
+            heads[start..start + self.rows()].to_vec()
+        };
 
+        let tile = decisions.workgroup as usize;
+        let mut seed = vec![f32::NAN; (layout.grad_rows * room * 4) as usize];
         for (role, weights) in [(0, &self.loss_logits), (1, &self.loss_values)] {
-            for c in 0..crate::gpu::round_up(weights.len() as u32, 4) {
-                let zero = vec![0.0; self.rows()];
-                let values = weights.get(c as usize).unwrap_or(&zero);
-                let values: Vec<f32> = values.iter().map(|v| *v as f32).collect();
-                let at = u64::from((layout.head_gradient(role) + c) * quads) * 16;
-                gpu.write(&grads, at, bytemuck::cast_slice(&values)).unwrap();
+            for (c, values) in weights.iter().enumerate() {
+                let feature = layout.head_gradient(role) as usize + c;
+                for (i, value) in values.iter().enumerate() {
+                    let quad = i / 4;
+                    let block = quad / tile * layout.grad_rows as usize + feature;
+                    seed[(block * tile + quad % tile) * 4 + i % 4] = (value * scale) as f32;
+                }
             }
         }
-        let kernel = backward::kernel(&gpu, self.activation).unwrap();
-        let group = backward::bind(&gpu, &kernel, &batches, &roles, &params, &acts, &grads).unwrap();
+        gpu.write(grads, 0, &stored(&seed, precision)).unwrap();
+        let kernel = compiled("backward", variant, || backward::kernel(&gpu, activation, decisions));
+        let buffers = backward::Buffers { batches, roles, weights, acts, moments, grads };
+        let group = backward::bind(&gpu, &kernel, buffers).unwrap();
         recorder.run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
 
         let shares = 3;
         let jobs = weight_gradient::jobs(&layout);
-        let partials = gpu.upload("partials", &vec![0f32; (shares * layout.params * 4) as usize]).unwrap();
-        let gradient = gpu.upload("gradient", &vec![f32::NAN; layout.params as usize * 4]).unwrap();
-        let kernel = weight_gradient::kernel(&gpu).unwrap();
+        let zeros =
+            |count: u32| gpu.upload("zeros", &vec![0f32; (count * layout.params * 4) as usize]).unwrap();
+        let (partials, sums, gradient) = (&zeros(shares), &zeros(1), &zeros(1));
+        let variant = weight_gradient::variant(decisions);
+        let kernel = compiled("weights", variant, || weight_gradient::kernel(&gpu, decisions));
         let split =
             weight_gradient::Split { count: shares, stride: layout.params, jobs: jobs.len() as u32, pad: 0 };
         let buffers = weight_gradient::Buffers {
-            batches: &batches,
+            batches,
             split: &gpu.uniform("split", &split).unwrap(),
             jobs: &gpu.upload("jobs", &jobs).unwrap(),
-            acts: &acts,
-            grads: &grads,
-            partials: &partials,
+            observations,
+            acts,
+            moments,
+            grads,
+            partials,
         };
         let group = weight_gradient::bind(&gpu, &kernel, buffers).unwrap();
         let grid = weight_gradient::groups(jobs.len() as u32, shares);
         recorder.run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
         let kernel = reduce::kernel(&gpu).unwrap();
         let whole = reduce::Reduce { length: layout.params, shares, first: 1, pad: 0 };
-        let group = reduce::bind(&gpu, &kernel, &whole, &partials, &gradient).unwrap();
+        let group = reduce::bind(&gpu, &kernel, &whole, partials, sums).unwrap();
         let grid = reduce::groups(&kernel.variant, layout.params);
         recorder.run(&[Command::dispatch(&kernel, &group, grid)]).unwrap();
+        let unfolded = [roles, weights.nets(), params, sums, gradient];
+        recorder.run(&[unfold::command(&gpu, &layout, unfolded).unwrap()]).unwrap();
+        let mut gradient: Vec<f32> = gpu.read(gradient).unwrap();
+        gradient.iter_mut().for_each(|g| *g = (f64::from(*g) / scale) as f32);
         Run {
             logits: (0..actions as usize).map(row).collect(),
             values: vec![row(actions as usize)],
-            grads: gpu.read(&grads).unwrap(),
-            gradient: gpu.read(&gradient).unwrap(),
+            acts: gpu.read(acts).unwrap(),
+            grads: gpu.read(grads).unwrap(),
+            gradient,
+        }
+    }
+
+    /// Central differences in every parameter that exists, tensor by tensor.
+    pub fn differences(&self) -> Vec<Vec<f64>> {
+        let of = |tensor: &Tensor| places(tensor).map(|at| self.difference(at)).collect();
+        self.layout().tensors.iter().map(of).collect()
+    }
+
+    /// Whether the gradients of a run are these.
+    pub fn compare_gradients(&self, what: &str, run: &Run, differences: &[Vec<f64>], tolerance: f64) {
+        for (tensor, expected) in self.layout().tensors.iter().zip(differences) {
+            let got: Vec<f32> = places(tensor).map(|at| run.gradient[at]).collect();
+            let what = format!("{what}: {}", tensor.name);
+            Self::compare(&what, &[got], std::slice::from_ref(expected), tolerance);
         }
     }
 
@@ -259,4 +318,47 @@ impl Case {
             assert!(error < tolerance, "{what}: got {got}, expected {expected} (error {error:e})");
         }
     }
+}
+
+/// Indices of a tensor's elements in the parameter buffer.
+fn places(tensor: &Tensor) -> impl Iterator<Item = usize> {
+    let Tensor { first, shape: [rows, columns], stride, .. } = *tensor;
+    (0..rows).flat_map(move |row| (0..columns).map(move |column| first + row * stride + column))
+}
+
+/// Bytes of values as a buffer of this precision holds them.
+pub(crate) fn stored(values: &[f32], precision: Precision) -> Vec<u8> {
+    match precision {
+        Precision::F32 => bytemuck::cast_slice(values).to_vec(),
+        Precision::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+    }
+}
+
+/// By its Taylor series about 0, and by its continued fraction in the tails, where the series cancels.
+fn normal_distribution(x: f64) -> f64 {
+    let root = (2.0 * std::f64::consts::PI).sqrt();
+    if x.abs() > 3.0 {
+        let fraction = (1..200).rev().fold(x.abs(), |f, n| x.abs() + f64::from(n) / f);
+        let tail = (-x * x / 2.0).exp() / root / fraction;
+        return if x > 0.0 { 1.0 - tail } else { tail };
+    }
+    let (mut term, mut sum) = (x, x);
+    for n in 1..100 {
+        term *= -x * x / (2.0 * f64::from(n));
+        sum += term / f64::from(2 * n + 1);
+    }
+    0.5 + sum / root
+}
+
+/// One device and one of each kernel for all tests of this family: compiling is most of their time.
+fn bench() -> &'static (Gpu, Mutex<HashMap<(&'static str, Variant), Kernel>>) {
+    static BENCH: OnceLock<(Gpu, Mutex<HashMap<(&'static str, Variant), Kernel>>)> = OnceLock::new();
+    BENCH.get_or_init(|| {
+        (Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap(), Mutex::default())
+    })
+}
+
+fn compiled(name: &'static str, variant: Variant, compile: impl FnOnce() -> crate::Result<Kernel>) -> Kernel {
+    let mut kernels = bench().1.lock().unwrap();
+    kernels.entry((name, variant)).or_insert_with(|| compile().unwrap()).clone()
 }

@@ -1,42 +1,52 @@
-//! Gradients with respect to all parameters of all networks, in one dispatch.
+//! Gradients with respect to all matrices and biases of all networks, in one dispatch, as if LayerNorms had no gain and
+//! offset ([`super::unfold`] puts them back).
 //!
-//! Matrix: `dW[i][o]` = sum over rows of `y[i] dz[o]`. Bias: sum of dz. LayerNorm: gain sum of dy n, offset sum of dy. The rows
-//! are cut into shares; [`super::reduce`] adds the shares.
+//! Matrix: N[i][o] = sum over rows of `n[i] dz[o]` with the normalised input n. Bias: sum of dz. The rows are cut into
+//! shares; [`super::reduce`] adds the shares.
 
 use super::layout::{Batch, Layout};
+use super::precision::Decisions;
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Class, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Variant, in_rows};
+use crate::gpu::{Access, BindGroup, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Variant, in_rows};
 
 /// The kernel's source.
 pub const SHADER: Shader =
     Shader { name: "nn/weight_gradient", source: include_str!("../../shaders/nn/weight_gradient.wgsl") };
 
+/// Inputs and outputs of a tile.
+const TILE: u32 = 32;
+
+/// No LayerNorm. `NONE` of the shader.
+const NONE: u32 = u32::MAX;
+
 /// One tile of one tensor. Counterpart of `Job` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Job {
-    /// 0: matrix, 1: bias, 2: LayerNorm.
+    /// 0: matrix, 1: matrix whose input is the observations, 2: bias.
     pub kind: u32,
-    /// Row of the activation buffer for the left factor.
+    /// Row of the activation buffer, or feature of the observations, for the left factor.
     pub left: u32,
     /// Row of the gradient buffer.
     pub right: u32,
-    /// Row of the LayerNorm's mean.
+    /// Row of the LayerNorm's mean; `u32::MAX` without LayerNorm.
     pub moments: u32,
     /// First vec4 of the result in the parameter buffer.
     pub output: u32,
     /// vec4s from one row of the result to the next.
     pub stride: u32,
-    /// Rows of the result.
+    /// Rows of the result, 1 to 32.
     pub inputs: u32,
-    /// Columns of the result, 1 to 4.
+    /// Columns of the result, 1 to 32.
     pub outputs: u32,
     /// First agent whose rows count.
     pub first_agent: u32,
     /// Agents whose rows count.
     pub agents: u32,
+    /// 1: the observations of all agents.
+    pub joint: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 2],
+    pub pad: u32,
 }
 
 /// How the rows are shared out. Counterpart of `Split` in the shader.
@@ -53,20 +63,20 @@ pub struct Split {
     pub pad: u32,
 }
 
-/// The decisions for this class of adapters.
+/// The variant for these decisions. Without subgroups a workgroup is 64 wide on every adapter: it is the shape of the tile.
 #[must_use]
-pub fn variant(class: Class) -> Variant {
-    Variant::independent(class).with("GROUPS", GROUPS_IN_A_ROW)
+pub fn variant(decisions: &Decisions) -> Variant {
+    let variant = decisions.variant(None).with("GROUPS", GROUPS_IN_A_ROW);
+    if decisions.spread { variant } else { Variant { workgroup: 64, ..variant } }
 }
 
-/// Shares of the rows: enough workgroups for a GPU even when the networks are small; two cores need no more than the
-/// tiles give.
+/// Shares of `quads` quads of rows for `jobs` tiles: enough workgroups for a GPU even when the networks are small, but
+/// 64 quads a share at least. On two cores the tiles are enough, and only the loop of an invocation has to end in time.
 #[must_use]
-pub fn shares(class: Class) -> u32 {
-    match class {
-        Class::Hardware => 8,
-        Class::Software => 1,
-    }
+pub fn shares(decisions: &Decisions, jobs: u32, quads: u64) -> u32 {
+    let wanted = 2048u32.div_ceil(jobs.max(1)).min(decisions.shares).max(1);
+    let room = quads.div_ceil(64).min(u64::from(wanted)) as u32;
+    room.max(quads.div_ceil(40_000) as u32)
 }
 
 /// Every tile of every tensor of every network.
@@ -78,22 +88,25 @@ pub fn jobs(layout: &Layout) -> Vec<Job> {
         let (first_agent, agents) = net.agent.map_or((0, layout.shape.agents), |agent| (agent, 1));
         for l in 0..role.layers as usize {
             let layer = role.layer[l];
-            let base = Job { moments: layer.moments, first_agent, agents, ..Job::default() };
-            for output in (0..layer.outputs).step_by(4) {
-                let outputs = (layer.outputs - output).min(4);
-                let right = layer.grad_product + output;
-                for input in (0..layer.inputs).step_by(8) {
+            let moments = if layer.norm == 1 { layer.moments } else { NONE };
+            let base = Job { moments, first_agent, agents, stride: layer.stride, ..Job::default() };
+            for output in (0..layer.outputs).step_by(TILE as usize) {
+                let outputs = (layer.outputs - output).min(TILE);
+                let right = layer.grad + output;
+                for input in (0..layer.inputs).step_by(TILE as usize) {
+                    let first = if l == 0 { 0 } else { layer.input };
                     jobs.push(Job {
-                        left: layer.after + input,
+                        kind: u32::from(l == 0),
+                        joint: role.joint,
+                        left: first + input,
                         right,
                         output: net.first + layer.weights + input * layer.stride + output / 4,
-                        stride: layer.stride,
-                        inputs: (layer.inputs - input).min(8),
+                        inputs: (layer.inputs - input).min(TILE),
                         outputs,
                         ..base
                     });
                 }
-                let bias = Job { kind: 1, right, inputs: 1, outputs, ..base };
+                let bias = Job { kind: 2, moments: NONE, right, inputs: 1, outputs, ..base };
                 let target = net.first + layer.bias + output / 4;
                 if l == 0 && role.agent_bias == 1 {
                     for agent in 0..layout.shape.agents {
@@ -104,18 +117,6 @@ pub fn jobs(layout: &Layout) -> Vec<Job> {
                     jobs.push(Job { output: target, ..bias });
                 }
             }
-            for input in (0..layer.inputs).step_by(4) {
-                jobs.push(Job {
-                    kind: 2,
-                    left: layer.before + input,
-                    right: layer.grad_normed + input,
-                    output: net.first + layer.gain + input / 4,
-                    stride: layer.offset - layer.gain,
-                    inputs: 2,
-                    outputs: (layer.inputs - input).min(4),
-                    ..base
-                });
-            }
         }
     }
     jobs
@@ -125,10 +126,10 @@ pub fn jobs(layout: &Layout) -> Vec<Job> {
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
+pub fn kernel(gpu: &Gpu, decisions: &Decisions) -> Result<Kernel> {
     use Access::{Read, Table, Uniform, Write};
-    let access = [Table, Uniform, Read, Read, Read, Write];
-    Kernel::new(gpu, &SHADER, variant(gpu.class()), &access, size_of::<Batch>())
+    let access = [Table, Uniform, Read, Read, Read, Read, Read, Write];
+    Kernel::new(gpu, &SHADER, variant(decisions), &access, size_of::<Batch>())
 }
 
 /// Workgroups: tiles in x and y, shares in z.
@@ -147,9 +148,13 @@ pub struct Buffers<'a> {
     pub split: &'a wgpu::Buffer,
     /// All [`Job`]s.
     pub jobs: &'a wgpu::Buffer,
+    /// Observations.
+    pub observations: &'a wgpu::Buffer,
     /// Activations.
     pub acts: &'a wgpu::Buffer,
-    /// Gradients of the activations.
+    /// Means and inverse deviations of the LayerNorms.
+    pub moments: &'a wgpu::Buffer,
+    /// Gradients of the matrix products.
     pub grads: &'a wgpu::Buffer,
     /// Result: `[share][parameter]`.
     pub partials: &'a wgpu::Buffer,
@@ -160,56 +165,6 @@ pub struct Buffers<'a> {
 /// # Errors
 /// As [`Kernel::bind`].
 pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGroup> {
-    let Buffers { batches, split, jobs, acts, grads, partials } = buffers;
-    kernel.bind(gpu, &[batches, split, jobs, acts, grads, partials])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::reference::{Case, cases};
-
-    /// Central differences of a loss that sums the heads with uneven weights, in f64, for every single parameter:
-    /// through both heads, every LayerNorm, every activation and the per-agent biases.
-    #[test]
-    fn every_gradient_agrees_with_finite_differences() {
-        for case in cases() {
-            let run = case.run();
-            for tensor in &case.layout().tensors {
-                let mut expected = Vec::new();
-                let mut got = Vec::new();
-                for row in 0..tensor.shape[0] {
-                    for column in 0..tensor.shape[1] {
-                        let at = tensor.first + row * tensor.stride + column;
-                        expected.push(case.difference(at));
-                        got.push(run.gradient[at]);
-                    }
-                }
-                Case::compare(&tensor.name, &[got], &[expected], 2e-4);
-            }
-        }
-    }
-
-    #[test]
-    fn padding_gets_no_gradient() {
-        for case in cases() {
-            let run = case.run();
-            let layout = case.layout();
-            let mut exists = vec![false; run.gradient.len()];
-            for tensor in &layout.tensors {
-                for row in 0..tensor.shape[0] {
-                    let start = tensor.first + row * tensor.stride;
-                    exists[start..start + tensor.shape[1]].fill(true);
-                }
-            }
-            let stray = run.gradient.iter().zip(&exists).find(|(g, exists)| !**exists && **g != 0.0);
-            assert_eq!(stray, None);
-        }
-    }
-
-    #[test]
-    fn two_runs_give_the_same_bits() {
-        let case = cases().remove(1);
-        let bits = |g: &[f32]| g.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&case.run().gradient), bits(&case.run().gradient));
-    }
+    let Buffers { batches, split, jobs, observations, acts, moments, grads, partials } = buffers;
+    kernel.bind(gpu, &[batches, split, jobs, observations, acts, moments, grads, partials])
 }

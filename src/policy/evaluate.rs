@@ -9,6 +9,7 @@ use crate::env::{Episodes, Trading};
 use crate::gpu::{Arena, Gpu, Recorder};
 use crate::mappo::{Choice, Config, Rollout, Sizes};
 use crate::market::MarketData;
+use crate::nn::Decisions;
 use crate::{Error, Result};
 
 /// Steps between two readbacks of actions.
@@ -39,10 +40,13 @@ impl TrainedPolicy {
             ..head.config.clone()
         };
         let sizes = Sizes::configured(&config, &environment);
-        let arena = Arena::allocate(gpu, &sizes.rollout_plan(&self.layout))?;
+        let forms = Decisions::new(gpu, config.precision, &self.layout, sizes.envs / 4)?;
+        let arena = Arena::allocate(gpu, &sizes.rollout_plan(&self.layout, &forms))?;
         gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&self.checkpoint.weights))?;
-        let rollout = Rollout::new(gpu, &sizes, &self.layout, &config, &environment, &arena, Choice::Greedy)?;
+        let chosen = (&sizes, &forms);
+        let rollout = Rollout::new(gpu, chosen, &self.layout, &config, &environment, &arena, Choice::Greedy)?;
         let mut recorder = Recorder::new(gpu);
+        recorder.run(&rollout.prepare)?;
         recorder.run(&rollout.reset)?;
         let agents = data.instruments();
         let mut targets = Array2::zeros((decisions, agents));

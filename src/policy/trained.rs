@@ -5,11 +5,11 @@ use std::path::Path;
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 
-use crate::env::TradingSettings;
+use crate::env::{Spec, TradingSettings};
 use crate::mappo::Config;
 use crate::market::ScalingStatistics;
 use crate::model::Checkpoint;
-use crate::nn::{Layout, Shape};
+use crate::nn::Layout;
 use crate::{Error, Result};
 
 /// What a model file says of itself.
@@ -83,11 +83,10 @@ impl TrainedPolicy {
 }
 
 fn layout(head: &Head) -> Result<Layout> {
-    Layout::new(&Shape {
+    let spec = Spec {
         agents: head.scaling.symbols.len() as u32,
         obs_dim: crate::env::observation_size(head.scaling.features.len()),
         actions: head.market.positions.len() as u32,
-        hidden: head.config.hidden.clone(),
-        sharing: head.config.networks,
-    })
+    };
+    Layout::new(&head.config.shape(&spec))
 }

@@ -107,8 +107,9 @@ mod tests {
             log_beta2: beta2.ln() as f32,
             decay: 0.0,
         };
+        let scalars = gpu.upload("scalars", &[1f32; 16]).unwrap();
         let norms_group =
-            clip::bind(&gpu, &norms, &clipping, [&nets, &gradient, &clock, &optimizer]).unwrap();
+            clip::bind(&gpu, &norms, &clipping, [&nets, &gradient, &clock, &optimizer, &scalars]).unwrap();
         let step = kernel(&gpu).unwrap();
         let [first, second, weights] = &buffers;
         let parameters = AdamW::new(beta1, beta2, epsilon, decay);

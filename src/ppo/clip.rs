@@ -1,7 +1,8 @@
 //! Global gradient norm of every network, the factor that clips it (`torch.nn.utils.clip_grad_norm_`: min(1, max_norm /
 //! (norm + 1e-6))), the learning rate with linear decay, and the bias corrections that [`super::adamw`] needs.
 //!
-//! A gradient that is not finite skips the step: weights, moments and the step count stay, and the skip is counted.
+//! The loss scale is taken out here. A gradient that is not finite skips the step of its network: weights, moments and
+//! step count stay, and the skip is counted.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
@@ -46,7 +47,7 @@ pub struct Clip {
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
-    let access = [Uniform, Read, Read, Read, Write];
+    let access = [Uniform, Read, Read, Read, Write, Read];
     Kernel::new(gpu, &SHADER, Variant::reducing(gpu.class()), &access, 0)
 }
 
@@ -56,7 +57,7 @@ pub fn groups(nets: u32) -> [u32; 3] {
     [nets, 1, 1]
 }
 
-/// Binds nets, gradient, clock and optimizer state.
+/// Binds nets, gradient, clock, optimizer state and scalars.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
@@ -64,10 +65,10 @@ pub fn bind(
     gpu: &Gpu,
     kernel: &Kernel,
     clip: &Clip,
-    [nets, gradient, clock, optimizer]: [&wgpu::Buffer; 4],
+    [nets, gradient, clock, optimizer, scalars]: [&wgpu::Buffer; 5],
 ) -> Result<BindGroup> {
     let uniform = gpu.uniform("clip", clip)?;
-    kernel.bind(gpu, &[&uniform, nets, gradient, clock, optimizer])
+    kernel.bind(gpu, &[&uniform, nets, gradient, clock, optimizer, scalars])
 }
 
 #[cfg(test)]
@@ -76,6 +77,10 @@ mod tests {
     use super::*;
 
     fn state(gradient: &[f32], max_norm: f32, clock: u32) -> Vec<f32> {
+        scaled_state(gradient, max_norm, clock, 1.0)
+    }
+
+    fn scaled_state(gradient: &[f32], max_norm: f32, clock: u32, scale: f32) -> Vec<f32> {
         let gpu = gpu();
         let kernel = kernel(&gpu).unwrap();
         let length = gradient.len() as u32 / 4;
@@ -91,6 +96,7 @@ mod tests {
             &gpu.upload("gradient", gradient).unwrap(),
             &gpu.upload("clock", &[clock, 0]).unwrap(),
             &optimizer,
+            &gpu.upload("scalars", &[scale; 16]).unwrap(),
         ];
         run(&gpu, &kernel, &bind(&gpu, &kernel, &clip, buffers).unwrap(), groups(2));
         gpu.read(&optimizer).unwrap()
@@ -107,6 +113,18 @@ mod tests {
         assert!((f64::from(got[5]) / 0.001 - 1.0).abs() < 1e-5, "1 - beta2 without cancellation: {}", got[5]);
         assert_eq!(state(&gradient, 0.0, 0)[2], 1.0, "0 does not clip");
         assert_eq!(state(&gradient, 3.0, 50)[3], 0.0, "the rate ends at zero");
+    }
+
+    #[test]
+    fn the_loss_scale_is_taken_out() {
+        let gradient: Vec<f32> = (0..36).map(|i| ((i * 29) % 83) as f32 / 41.0 - 1.0).collect();
+        let scaled: Vec<f32> = gradient.iter().map(|g| g * 4096.0).collect();
+        let (plain, scaled) = (state(&gradient, 3.0, 2), scaled_state(&scaled, 3.0, 2, 4096.0));
+        for (i, (plain, scaled)) in plain.iter().zip(&scaled).enumerate() {
+            // The factor of either network takes the scale out; nothing else knows of it.
+            let factor = if i % 8 == 2 { 4096.0 } else { 1.0 };
+            assert_eq!(*plain, scaled * factor, "{i}");
+        }
     }
 
     #[test]

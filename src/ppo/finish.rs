@@ -11,7 +11,7 @@ pub const SHADER: Shader =
 pub const GROUPS: [u32; 3] = [1, 1, 1];
 
 /// f32s of a [`Record`].
-pub const RECORD: u64 = 16;
+pub const RECORD: u64 = 20;
 
 /// Counterpart of `Finish` in the shader.
 #[repr(C)]
@@ -69,6 +69,10 @@ pub struct Record {
     pub value_mean: f32,
     /// Deviation that values are scaled with.
     pub value_deviation: f32,
+    /// Factor on the gradients at the heads after the last update; 1 in f32.
+    pub loss_scale: f32,
+    /// Fills up to 16 bytes.
+    pub pad: [f32; 3],
 }
 
 /// Compiles the kernel.
@@ -111,12 +115,13 @@ mod tests {
         (optimizer[3], optimizer[7], optimizer[23]) = (0.01, 2.0, 1.0);
         let episodes = gpu.upload("episodes", &(0..envs * 4).map(|i| i as f32).collect::<Vec<_>>()).unwrap();
         let clock = gpu.upload("clock", &[41u32, 0]).unwrap();
-        let record = gpu.upload("record", &[f32::NAN; 16]).unwrap();
+        let record = gpu.upload("record", &[0f32; 20]).unwrap();
         let buffers = [
             &gpu.upload("statistics", &statistics).unwrap(),
             &gpu.upload("rewards", &(0..24).map(|i| i as f32).collect::<Vec<_>>()).unwrap(),
             &gpu.upload("optimizer", &optimizer).unwrap(),
-            &gpu.upload("scalars", &[0.0f32, 0.0, 0.0, 1.5, 2.5, 0.0, 0.0, 0.0]).unwrap(),
+            &gpu.upload("scalars", &[0.0f32, 0.0, 0.0, 1.5, 2.5, 0.0, 0.0, 0.0, 0.0, 512.0, 0.0, 0.0])
+                .unwrap(),
             &episodes,
             &clock,
             &record,
@@ -141,6 +146,8 @@ mod tests {
             skipped: 3.0,
             value_mean: 1.5,
             value_deviation: 2.5,
+            loss_scale: 512.0,
+            pad: [0.0; 3],
         };
         assert_eq!(got[0], expected);
         assert_eq!(gpu.read::<u32>(&clock).unwrap()[0], 42);

@@ -4,14 +4,15 @@
 //! Policy: rho = exp(logp - logp_old), L = -mean(min(rho A, clip(rho, 1-e, 1+e) A)) - c_H mean(H), with dlogp/dz_j =
 //! 1[j=a] - p_j and dH/dz_j = -p_j (H + log p_j). Value: Rn = (R - mean)/deviation, Vc = V_old + clip(V - V_old, -e, e),
 //! l = max(h(Rn - V), h(Rn - Vc)), h = Huber; where the clipped branch wins the gradient is 0. The mean is over all rows
-//! that share a network in the whole rollout, so that micro-batches add up.
+//! that share a network in the whole rollout, so that micro-batches add up. The gradient is multiplied by the loss scale
+//! ([`super::loss_scale`]).
 //!
 //! Statistics: per workgroup two vec4s, sums of (policy loss without entropy, value loss, entropy, KL k3 = (rho - 1) -
 //! log rho) and of (rows outside the clip range, 0, 0, 0).
 
-use super::super::nn::Batch;
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
+use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
+use crate::nn::{Batch, Decisions};
 
 /// The kernel's source.
 pub const SHADER: Shader = Shader { name: "ppo/loss", source: include_str!("../../shaders/ppo/loss.wgsl") };
@@ -46,20 +47,20 @@ pub struct Loss {
     pub critic_share: f32,
 }
 
-/// The decisions for this class of adapters.
+/// The variant for these decisions.
 #[must_use]
-pub fn variant(class: Class) -> Variant {
-    Variant::independent(class)
+pub fn variant(decisions: &Decisions) -> Variant {
+    decisions.variant(None)
 }
 
 /// Compiles the kernel.
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
+pub fn kernel(gpu: &Gpu, decisions: &Decisions) -> Result<Kernel> {
     use Access::{Read, Table, Uniform, Write};
     let access = [Table, Uniform, Read, Read, Read, Read, Read, Read, Write, Write];
-    Kernel::new(gpu, &SHADER, variant(gpu.class()), &access, size_of::<Batch>())
+    Kernel::new(gpu, &SHADER, variant(decisions), &access, size_of::<Batch>())
 }
 
 /// Workgroups for `rows` quads of rows.
@@ -106,6 +107,7 @@ pub fn bind(gpu: &Gpu, kernel: &Kernel, loss: &Loss, buffers: Buffers<'_>) -> Re
 mod tests {
     use super::super::harness::{close, gpu, run_at};
     use super::*;
+    use crate::nn::Storage;
 
     /// Four rows with everything that the loss needs.
     struct Rows {
@@ -118,6 +120,7 @@ mod tests {
         returns: [f64; 4],
         values_old: [f64; 4],
         entropy: f32,
+        scale: f32,
     }
 
     struct Outcome {
@@ -132,16 +135,24 @@ mod tests {
 
     fn evaluate(rows: &Rows) -> Outcome {
         let gpu = gpu();
-        let kernel = kernel(&gpu).unwrap();
+        let decisions = Decisions::plain(gpu.class(), Storage::F32);
+        let kernel = kernel(&gpu, &decisions).unwrap();
         let actions = rows.logits.len() as u32;
-        let batch =
-            Batch { rows: 1, stride: 1, agents: 1, quads: 1, head_critic: actions, ..Default::default() };
+        let batch = Batch {
+            rows: 1,
+            stride: 1,
+            agents: 1,
+            quads: 1,
+            head_critic: actions,
+            grads: actions + 1,
+            ..Default::default()
+        };
         let loss = Loss {
             actions,
             section: 1,
             masks: 0,
             grad_actor: 0,
-            grad_critic: crate::gpu::round_up(actions, 4),
+            grad_critic: actions,
             clip: 0.2,
             value_clip: 0.2,
             huber: 10.0,
@@ -152,9 +163,10 @@ mod tests {
         };
         let head = [rows.logits.concat(), rows.values.to_vec()].concat();
         let targets = [rows.log_old, rows.advantages, rows.returns].concat();
-        let mut scalars = [0f32; 12];
-        (scalars[4], scalars[6]) = (1.0, 1.0);
-        let grads = gpu.upload("grads", &vec![f32::NAN; (loss.grad_critic as usize + 4) * 4]).unwrap();
+        let mut scalars = [0f32; 16];
+        (scalars[4], scalars[6], scalars[9]) = (1.0, 1.0, rows.scale);
+        let block = decisions.workgroup as usize * 4;
+        let grads = gpu.upload("grads", &vec![f32::NAN; (actions as usize + 1) * block]).unwrap();
         let statistics = gpu.upload("statistics", &[f32::NAN; 8]).unwrap();
         let buffers = Buffers {
             batches: &gpu.uniform_table("batches", &[batch]).unwrap(),
@@ -170,9 +182,7 @@ mod tests {
         let group = bind(&gpu, &kernel, &loss, buffers).unwrap();
         run_at(&gpu, &kernel, &group, groups(&kernel.variant, 1));
         let grads: Vec<f32> = gpu.read(&grads).unwrap();
-        let row = |r: u32| grads[r as usize * 4..r as usize * 4 + 4].to_vec();
-        assert!((actions..loss.grad_critic).all(|r| row(r) == [0.0; 4]), "padding has no gradient");
-        assert!((1..4).all(|r| row(loss.grad_critic + r) == [0.0; 4]), "padding has no gradient");
+        let row = |r: u32| grads[r as usize * block..r as usize * block + 4].to_vec();
         Outcome {
             grad_logits: (0..actions).map(row).collect(),
             grad_values: row(loss.grad_critic),
@@ -215,6 +225,7 @@ mod tests {
             returns: [0.4, 0.3, -0.8, 2.0],
             values_old: [0.0, 0.5, 0.2, 1.0],
             entropy: 0.0,
+            scale: 1.0,
         }
     }
 
@@ -283,6 +294,20 @@ mod tests {
             at(centre);
             close(&format!("value of row {i}"), &[got.grad_values[i]], &[slope], 1e-6);
         }
+    }
+
+    #[test]
+    fn the_loss_scale_multiplies_the_gradients_and_nothing_else() {
+        let mut rows = golden();
+        rows.entropy = 0.3;
+        let plain = evaluate(&rows);
+        rows.scale = 1024.0;
+        let scaled = evaluate(&rows);
+        assert_eq!(plain.statistics, scaled.statistics);
+        let times = |of: &[f32]| of.iter().map(|g| g * 1024.0).collect::<Vec<_>>();
+        assert_eq!(times(&plain.grad_values), scaled.grad_values);
+        let logits = plain.grad_logits.concat().iter().map(|g| f64::from(*g) * 1024.0).collect::<Vec<_>>();
+        close("logits", &scaled.grad_logits.concat(), &logits, 1e-6);
     }
 
     #[test]

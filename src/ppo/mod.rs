@@ -5,6 +5,7 @@ pub mod clip;
 pub mod finish;
 pub mod gae;
 pub mod loss;
+pub mod loss_scale;
 pub mod moments;
 pub mod sample;
 pub mod value_norm;
@@ -14,7 +15,7 @@ use crate::gpu::{Class, Shader, Variant};
 /// Indices into the buffer of scalars that the kernels of this family share.
 pub mod scalars {
     /// f32s of the buffer.
-    pub const LENGTH: u64 = 12;
+    pub const LENGTH: u64 = 16;
     /// Running mean of the returns, biased towards 0 (ValueNorm's m, s, d begin here).
     pub const VALUE_NORM: usize = 0;
     /// Mean that values are scaled with.
@@ -29,17 +30,22 @@ pub mod scalars {
     pub const RETURN_MEAN: usize = 7;
     /// Mean of the squared returns.
     pub const RETURN_SQUARE: usize = 8;
+    /// Factor on the gradients at the heads; good steps since it changed follow.
+    pub const LOSS_SCALE: usize = 9;
 }
 
 /// Every kernel of this family with every variant it is compiled in.
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
-    let independent = [sample::SHADER, gae::SHADER, loss::SHADER];
+    let independent = [sample::SHADER, gae::SHADER];
     let reducing = [moments::SHADER, clip::SHADER, finish::SHADER];
     let mut all: Vec<_> = independent.map(|shader| (shader, Variant::independent(class))).to_vec();
     all.extend(reducing.map(|shader| (shader, Variant::reducing(class))));
     all.push((adamw::SHADER, Variant::wide(class)));
     all.push((value_norm::SHADER, Variant::new(1)));
+    all.push((loss_scale::SHADER, Variant::new(1)));
+    let forms = crate::nn::representative(class);
+    all.extend(forms.iter().filter(|form| !form.long).map(|form| (loss::SHADER, loss::variant(form))));
     all
 }
 

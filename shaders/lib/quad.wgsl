@@ -1,0 +1,93 @@
+// How a quad (one number of four rows) is stored: 16 bytes, or 8 in f16. The bytes of all forms of one precision are the
+// same; which form a kernel declares is a matter of speed and of what the adapter can.
+
+@if(native) alias Quad = vec4<f16>;
+@if(packed && !pairs) alias Quad = vec2<u32>;
+@if(packed && pairs) alias Quad = u64;
+@if(!native && !packed && !pairs) alias Quad = vec4<f32>;
+@if(!native && !packed && pairs) alias Quad = vec2<u64>;
+
+// The nearest f16 of each, ties to even, in the low 16 bits. Too large becomes infinity, which the loss scale has to
+// see; not pack2x16float, which may do anything then, and on some drivers rounds towards zero.
+fn halves(v: vec4<f32>) -> vec4<u32> {
+    let bits = bitcast<vec4<u32>>(v);
+    let size = bits & vec4<u32>(0x7fffffffu);
+    let even = (size >> vec4<u32>(13u)) & vec4<u32>(1u);
+    let normal = (size + vec4<u32>(0xfffu) + even - vec4<u32>(0x38000000u)) >> vec4<u32>(13u);
+    // Below the smallest normal number: adding 1/2 leaves the rounded multiples of 2^-24 in the low bits.
+    let subnormal = bitcast<vec4<u32>>(bitcast<vec4<f32>>(size) + vec4<f32>(0.5)) - vec4<u32>(0x3f000000u);
+    var half = select(normal, subnormal, size < vec4<u32>(0x38800000u));
+    half = select(half, vec4<u32>(0x7c00u), size >= vec4<u32>(0x477ff000u));
+    half = select(half, vec4<u32>(0x7e00u), size > vec4<u32>(0x7f800000u));
+    return half | ((bits >> vec4<u32>(16u)) & vec4<u32>(0x8000u));
+}
+
+fn pack(v: vec4<f32>) -> vec2<u32> {
+    let half = halves(v);
+    return vec2<u32>(half.x | (half.y << 16u), half.z | (half.w << 16u));
+}
+
+fn unpack(words: vec2<u32>) -> vec4<f32> {
+    return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
+}
+
+@if(native)
+fn to_quad(v: vec4<f32>) -> Quad {
+    return vec4<f16>(v);
+}
+
+@if(native)
+fn of_quad(q: Quad) -> vec4<f32> {
+    return vec4<f32>(q);
+}
+
+@if(packed && !pairs)
+fn to_quad(v: vec4<f32>) -> Quad {
+    return pack(v);
+}
+
+@if(packed && !pairs)
+fn of_quad(q: Quad) -> vec4<f32> {
+    return unpack(q);
+}
+
+@if(pairs)
+fn pair(words: vec2<u32>) -> u64 {
+    return u64(words.x) | (u64(words.y) << 32u);
+}
+
+@if(pairs)
+fn unpair(two: u64) -> vec2<u32> {
+    return vec2<u32>(u32(two), u32(two >> 32u));
+}
+
+@if(packed && pairs)
+fn to_quad(v: vec4<f32>) -> Quad {
+    return pair(pack(v));
+}
+
+@if(packed && pairs)
+fn of_quad(q: Quad) -> vec4<f32> {
+    return unpack(unpair(q));
+}
+
+@if(!native && !packed && pairs)
+fn to_quad(v: vec4<f32>) -> Quad {
+    let bits = bitcast<vec4<u32>>(v);
+    return vec2<u64>(pair(bits.xy), pair(bits.zw));
+}
+
+@if(!native && !packed && pairs)
+fn of_quad(q: Quad) -> vec4<f32> {
+    return bitcast<vec4<f32>>(vec4<u32>(unpair(q.x), unpair(q.y)));
+}
+
+@if(!native && !packed && !pairs)
+fn to_quad(v: vec4<f32>) -> Quad {
+    return v;
+}
+
+@if(!native && !packed && !pairs)
+fn of_quad(q: Quad) -> vec4<f32> {
+    return q;
+}

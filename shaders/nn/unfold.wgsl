@@ -1,0 +1,73 @@
+// From the gradients of the folded weights to those of the parameters. With N[k][c] the sum over the rows of normalised
+// input k times gradient c, and d[c] that of the gradient alone, the matrix W with gain g and offset o before it has
+// dW[k][c] = g[k] N[k][c] + o[k] d[c], dg[k] = sum over c of W[k][c] N[k][c] and do[k] = sum over c of W[k][c] d[c].
+// The grid is that of nn/fold.
+
+import package::constants::{ROW, WG};
+import package::lib::network::{Role, Layer, MAX_LAYERS};
+
+struct Net {
+    params: u32,
+    working: u32,
+    role: u32,
+    biases: u32,
+}
+
+@group(0) @binding(0) var<uniform> roles: array<Role, 2>;
+@group(0) @binding(1) var<storage, read> nets: array<Net>;
+@group(0) @binding(2) var<storage, read> params: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> sums: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> gradient: array<vec4<f32>>;
+
+// Gradient of four biases, over all agents.
+fn all_biases(at: u32, stride: u32, rows: u32) -> vec4<f32> {
+    var sum = vec4<f32>(0.0);
+    for (var row = 0u; row < rows; row++) {
+        sum += sums[at + row * stride];
+    }
+    return sum;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = id.y * ROW + id.x;
+    let net = nets[id.z / MAX_LAYERS];
+    let l = id.z % MAX_LAYERS;
+    if (l >= roles[net.role].layers) {
+        return;
+    }
+    let layer = roles[net.role].layer[l];
+    let biases = select(1u, net.biases, l == 0u);
+    let weights = net.params + layer.weights;
+    let bias = net.params + layer.bias;
+    let gains = net.params + layer.gain;
+    let offsets = net.params + layer.offset;
+    if (i < layer.inputs * layer.stride) {
+        let k = i / layer.stride;
+        var g = sums[weights + i];
+        if (layer.norm == 1u) {
+            g *= params[gains + k / 4u][k % 4u];
+            g += params[offsets + k / 4u][k % 4u] * all_biases(bias + i % layer.stride, layer.stride, biases);
+        }
+        gradient[weights + i] = g;
+    }
+    if (i < biases * layer.stride) {
+        gradient[bias + i] = sums[bias + i];
+    }
+    if (layer.norm == 1u && i < (layer.inputs + 3u) / 4u) {
+        var by_gain = vec4<f32>(0.0);
+        var by_offset = vec4<f32>(0.0);
+        for (var c = 0u; c < layer.stride; c++) {
+            let d = all_biases(bias + c, layer.stride, biases);
+            for (var j = 0u; j < 4u; j++) {
+                if (4u * i + j < layer.inputs) {
+                    let at = weights + (4u * i + j) * layer.stride + c;
+                    by_gain[j] += dot(params[at], sums[at]);
+                    by_offset[j] += dot(params[at], d);
+                }
+            }
+        }
+        gradient[gains + i] = by_gain;
+        gradient[offsets + i] = by_offset;
+    }
+}

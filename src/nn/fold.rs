@@ -1,0 +1,69 @@
+//! Working weights from master weights: W'[k][c] = g[k] W[k][c] and b'[c] = b[c] + sum over k of o[k] W[k][c], with the
+//! gain g and the offset o of the LayerNorm before the matrix, so that the other kernels know nothing of them; W'
+//! transposed for the backward pass; rounded to the storage's precision.
+
+use super::layout::{Layout, MAX_LAYERS};
+use super::precision::{Decisions, Precision};
+use crate::Result;
+use crate::gpu::{Access, Class, Gpu, Kernel, Shader, Variant};
+
+/// The kernel's source.
+pub const SHADER: Shader = Shader { name: "nn/fold", source: include_str!("../../shaders/nn/fold.wgsl") };
+
+/// One network. Counterpart of `Net` in the shader.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Net {
+    /// First vec4 of its parameters.
+    pub params: u32,
+    /// First vec4 of its working weights.
+    pub working: u32,
+    /// 0: actor, 1: critic.
+    pub role: u32,
+    /// Rows of the first layer's bias.
+    pub biases: u32,
+}
+
+/// The networks of a layout.
+#[must_use]
+pub fn nets(layout: &Layout) -> Vec<Net> {
+    let biases = |role: usize| if layout.roles[role].agent_bias == 1 { layout.shape.agents } else { 1 };
+    let net = |net: &super::Net| Net {
+        params: net.first,
+        working: net.working,
+        role: net.role as u32,
+        biases: biases(net.role),
+    };
+    layout.nets.iter().map(net).collect()
+}
+
+/// The variant for these decisions.
+#[must_use]
+pub fn variant(class: Class, decisions: &Decisions) -> Variant {
+    let variant = Variant::wide(class).with("TILE", decisions.workgroup);
+    let texture = decisions.texture();
+    let rounded = decisions.storage.precision() == Precision::F16;
+    let variant = variant.when("texture", texture).when("rounded", texture && rounded);
+    if texture { variant } else { decisions.storage.apply(variant) }
+}
+
+/// Compiles the kernel. It reads roles, networks and parameters, and writes the working weights.
+///
+/// # Errors
+/// As [`Kernel::new`].
+pub fn kernel(gpu: &Gpu, decisions: &Decisions) -> Result<Kernel> {
+    use Access::{Read, Uniform, Write};
+    Kernel::new(gpu, &SHADER, variant(gpu.class(), decisions), &[Uniform, Read, Read, Write], 0)
+}
+
+/// Workgroups: vec4s of the largest layer in x and y, layers of networks in z.
+#[must_use]
+pub fn groups(variant: &Variant, layout: &Layout) -> [u32; 3] {
+    let layers = layout.roles.iter().flat_map(|role| &role.layer);
+    let largest = layers.map(|layer| {
+        let biases = layer.stride * layout.shape.agents;
+        (layer.inputs * layer.stride).max(layer.outputs * layer.transposed_stride).max(biases)
+    });
+    let [x, y] = variant.rows(largest.max().unwrap_or(0));
+    [x, y, layout.nets.len() as u32 * MAX_LAYERS as u32]
+}

@@ -1,0 +1,195 @@
+//! How numbers are stored, and which of the kernels' forms an adapter gets.
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::{Activation, Layout, Sharing};
+use crate::gpu::{Access, Class, Gpu, Variant};
+use crate::{Error, Result};
+
+/// Storage of observations, activations, their gradients and the working weights. Sums are always f32; so are the master
+/// weights and the optimizer's state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits, with a dynamic loss scale, on every adapter: natively where the adapter has `SHADER_F16`, else two in a
+    /// `u32`.
+    F16,
+}
+
+impl Precision {
+    /// Bytes of a stored number.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
+/// How a stored number is declared in a shader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Storage {
+    /// `f32`.
+    F32,
+    /// `f16`, which the adapter must have.
+    F16,
+    /// Two f16 in a `u32`, converted by integer arithmetic. The bytes are those of [`Storage::F16`].
+    Packed,
+}
+
+impl Storage {
+    /// The form for a precision on this adapter.
+    #[must_use]
+    pub fn of(gpu: &Gpu, precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::F16 if gpu.device().features().contains(wgpu::Features::SHADER_F16) => Self::F16,
+            Precision::F16 => Self::Packed,
+        }
+    }
+
+    /// What it stores.
+    #[must_use]
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::F32 => Precision::F32,
+            Self::F16 | Self::Packed => Precision::F16,
+        }
+    }
+
+    /// Sets the conditions that `lib/quad.wgsl` reads.
+    #[must_use]
+    pub fn apply(self, variant: Variant) -> Variant {
+        variant.when("native", self == Self::F16).when("packed", self == Self::Packed)
+    }
+}
+
+/// vec4s in a row of the texture of working weights. In `shaders/nn/forward.wgsl` and `backward.wgsl` too.
+pub(super) const TEXTURE_ROW: u32 = 4096;
+
+/// Loop turns of one invocation after which Mesa's llvmpipe ends it, without a word: 65,535. With some room.
+const MOST_TURNS: u64 = 60_000;
+
+/// Every decision about the kernels of the networks on one adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Decisions {
+    /// How numbers are declared.
+    pub storage: Storage,
+    /// Quads are read in words of 64 bits: on processors that play a GPU every access of a lane costs the same.
+    pub pairs: bool,
+    /// A subgroup of eight shares what its lanes read, and the weights come from a texture: where memory is read lane by
+    /// lane, this is most of the time.
+    pub spread: bool,
+    /// Loops take eight inputs a turn, for networks whose loops would otherwise be cut short.
+    pub long: bool,
+    /// Invocations of a workgroup, and quads of rows in a block of the activations.
+    pub workgroup: u32,
+    /// Columns of a register tile.
+    pub columns: u32,
+    /// Shares of the rows for the gradients of the weights, at most.
+    pub shares: u32,
+}
+
+impl Decisions {
+    /// The shipped choice for a class of adapters, without anything that an adapter need not have.
+    #[must_use]
+    pub fn plain(class: Class, storage: Storage) -> Self {
+        let workgroup = Variant::independent(class).workgroup;
+        let shares = match class {
+            Class::Hardware => 64,
+            Class::Software => 1,
+        };
+        Self { storage, pairs: false, spread: false, long: false, workgroup, columns: 16, shares }
+    }
+
+    /// The shipped choice for subgroups of eight with 64-bit integers: llvmpipe on a processor with AVX2.
+    #[must_use]
+    pub fn spread(storage: Storage) -> Self {
+        let storage = if storage == Storage::F16 { Storage::Packed } else { storage };
+        Self { pairs: true, spread: true, columns: 32, ..Self::plain(Class::Software, storage) }
+    }
+
+    /// The shipped choice for this adapter and these networks, with `quads` quads of environments.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for networks so wide that a software adapter would cut their loops short.
+    pub fn new(gpu: &Gpu, precision: Precision, layout: &Layout, quads: u32) -> Result<Self> {
+        let storage = Storage::of(gpu, precision);
+        let features = gpu.device().features();
+        let eight = gpu.info().subgroup_min_size == 8 && gpu.info().subgroup_max_size == 8;
+        let rows = layout.working.div_ceil(TEXTURE_ROW);
+        // The lanes of a subgroup must work on one network.
+        let together = layout.shape.sharing == Sharing::Shared || quads.is_multiple_of(8);
+        let spread = gpu.class() == Class::Software
+            && features.contains(wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64)
+            && eight
+            && together
+            && rows <= gpu.device().limits().max_texture_dimension_2d;
+        let decisions = if spread { Self::spread(storage) } else { Self::plain(gpu.class(), storage) };
+        let decisions = decisions.for_layout(gpu.class(), layout);
+        if gpu.class() == Class::Software && layout.turns(decisions.columns, 8) > MOST_TURNS {
+            return Err(Error::config(
+                "hidden",
+                "these layers are too wide for a software adapter, which ends loops after 65,535 turns",
+            ));
+        }
+        Ok(decisions)
+    }
+
+    /// The same with loops that reach the end of these networks.
+    #[must_use]
+    pub fn for_layout(self, class: Class, layout: &Layout) -> Self {
+        Self { long: class == Class::Software && layout.turns(self.columns, 1) > MOST_TURNS, ..self }
+    }
+
+    /// The variant of a kernel of these decisions.
+    #[must_use]
+    pub fn variant(&self, activation: Option<Activation>) -> Variant {
+        let variant = Variant::new(self.workgroup).with("TILE", self.workgroup).with("COLUMNS", self.columns);
+        let variant = self.storage.apply(variant);
+        let variant =
+            variant.when("pairs", self.pairs).when("spread", self.spread).when("texture", self.spread);
+        let variant = variant.when("long", self.long);
+        match activation {
+            None => variant,
+            Some(activation) => variant.when(activation.name(), true),
+        }
+    }
+
+    /// Whether kernels read the working weights from a texture.
+    #[must_use]
+    pub fn texture(&self) -> bool {
+        self.spread
+    }
+
+    /// How kernels bind the working weights.
+    pub(super) fn weights(&self) -> Access {
+        if self.texture() { Access::Texture } else { Access::Read }
+    }
+
+    /// Quads of rows that buffers have room for when `quads` are asked for: whole blocks.
+    #[must_use]
+    pub fn room(&self, quads: u64) -> u64 {
+        quads.next_multiple_of(u64::from(self.workgroup))
+    }
+}
+
+/// Choices that between them reach every line of the kernels, for tests and for translation.
+#[must_use]
+pub(crate) fn representative(class: Class) -> Vec<Decisions> {
+    let mut all: Vec<_> = [Storage::F32, Storage::F16, Storage::Packed]
+        .into_iter()
+        .map(|storage| Decisions::plain(class, storage))
+        .collect();
+    if class == Class::Software {
+        let spread = [Storage::F32, Storage::Packed].map(Decisions::spread);
+        all.extend(spread);
+        all.extend(spread.map(|decisions| Decisions { long: true, ..decisions }));
+    }
+    all
+}

@@ -1,0 +1,203 @@
+//! The kernels of the networks together, against the networks in f64.
+
+use half::f16;
+
+use super::reference::{Case, cases, noise};
+use super::*;
+use crate::gpu::{Access, Command, Gpu, GpuOptions, Kernel, Recorder};
+
+/// What this adapter can run of the forms that reach every line, and the forms for GPUs.
+fn forms(precision: Precision) -> Vec<Decisions> {
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let features = gpu.device().features();
+    let eight = gpu.info().subgroup_min_size == 8 && gpu.info().subgroup_max_size == 8;
+    let spread = eight && features.contains(wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64);
+    let mut all = representative(Class::Software);
+    all.push(Decisions::plain(Class::Hardware, Storage::of(&gpu, precision)));
+    all.retain(|d| d.storage.precision() == precision);
+    let (runs, skipped): (Vec<_>, Vec<_>) = all.into_iter().partition(|d| {
+        (!d.spread || spread) && (d.storage != Storage::F16 || features.contains(wgpu::Features::SHADER_F16))
+    });
+    skipped.iter().for_each(|d| println!("skipped, the adapter cannot: {d:?}"));
+    runs
+}
+
+/// Networks of one per agent, whose rows do not fill a subgroup, are not for the forms that share weights in it.
+fn suits(case: &Case, decisions: &Decisions) -> bool {
+    let together = case.shape.sharing == Sharing::Shared || case.quads.is_multiple_of(8);
+    // Long loops are the same code in other bounds; compiling them for every activation takes most of the time.
+    let enough = !decisions.long || case.shape.activation == Activation::Relu;
+    enough && (!decisions.spread || together)
+}
+
+#[test]
+fn heads_and_every_gradient_agree_with_f64() {
+    let forms = forms(Precision::F32);
+    for (number, case) in cases().iter().enumerate() {
+        let (logits, values) = case.heads(&case.params);
+        let differences = case.differences();
+        for decisions in forms.iter().filter(|d| suits(case, d)) {
+            let what = |name: &str| format!("case {number}, {decisions:?}: {name}");
+            let run = case.run(decisions, 1.0);
+            Case::compare(&what("logits"), &run.logits, &logits, 2e-5);
+            Case::compare(&what("values"), &run.values, &values, 2e-5);
+            // Central differences of a loss that weighs the heads unevenly: through both heads, every LayerNorm, every
+            // activation and the biases of each agent.
+            case.compare_gradients(&what("gradient"), &run, &differences, 2e-4);
+        }
+    }
+}
+
+#[test]
+fn f16_is_as_good_as_its_rounding() {
+    for (number, case) in cases().iter().enumerate().filter(|(number, _)| number % 2 == 0) {
+        let (logits, values) = case.heads(&case.params);
+        let differences = case.differences();
+        for decisions in forms(Precision::F16).iter().filter(|d| suits(case, d)) {
+            let what = |name: &str| format!("case {number}, {decisions:?}: {name}");
+            let run = case.run(decisions, 256.0);
+            Case::compare(&what("logits"), &run.logits, &logits, 4e-3);
+            Case::compare(&what("values"), &run.values, &values, 4e-3);
+            case.compare_gradients(&what("gradient"), &run, &differences, 2e-2);
+        }
+    }
+}
+
+#[test]
+fn native_and_packed_store_the_same_bits() {
+    let forms = forms(Precision::F16);
+    let find = |storage| forms.iter().find(|d| d.storage == storage && !d.spread && d.workgroup == 8);
+    let (Some(native), Some(packed)) = (find(Storage::F16), find(Storage::Packed)) else {
+        println!("skipped: the adapter has no native f16");
+        return;
+    };
+    for mut case in cases() {
+        // Beyond the largest f16 and below its smallest normal number.
+        case.observations[0] = 1e6;
+        case.observations[5] = -70_000.0;
+        case.observations[6] = 3e-7;
+        for scale in [1.0, 1e-6, 3e5] {
+            let (a, b) = (case.run(native, scale), case.run(packed, scale));
+            let halves = |bytes: &[u8]| bytemuck::pod_collect_to_vec::<u8, u16>(bytes);
+            for (a, b) in [(&a.acts, &b.acts), (&a.grads, &b.grads)] {
+                let (a, b) = (halves(a), halves(b));
+                // Two NaN are the same whatever their sign.
+                let nan = |bits: u16| f16::from_bits(bits).is_nan();
+                let differ = a.iter().zip(&b).position(|(a, b)| a != b && !(nan(*a) && nan(*b)));
+                let shown = differ.map(|i| (i, f16::from_bits(a[i]), f16::from_bits(b[i]), a[i], b[i]));
+                assert_eq!(shown, None, "scale {scale}");
+            }
+            let bits = |x: f32| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() };
+            assert!(a.gradient.iter().zip(&b.gradient).all(|(a, b)| bits(*a) == bits(*b)), "scale {scale}");
+        }
+    }
+}
+
+#[test]
+fn an_overflow_in_f16_stays_visible() {
+    let case = cases().remove(0);
+    for decisions in forms(Precision::F16) {
+        let run = case.run(&decisions, 1e6);
+        assert!(run.gradient.iter().any(|g| !g.is_finite()), "{decisions:?}");
+    }
+}
+
+#[test]
+fn conversion_rounds_to_nearest_even_and_keeps_infinity_and_nan() {
+    let source = "import package::constants::WG;\nimport package::lib::quad::{pack, unpack};\n\
+        @group(0) @binding(0) var<storage, read_write> data: array<vec4<f32>>;\n\
+        @group(0) @binding(1) var<storage, read_write> words: array<vec2<u32>>;\n\
+        @compute @workgroup_size(WG) fn main(@builtin(global_invocation_id) id: vec3<u32>) {\n\
+        words[id.x] = pack(data[id.x]); data[id.x] = unpack(words[id.x]); }";
+    let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+    let variant = crate::gpu::Variant::new(8);
+    let shader = Shader { name: "conversion", source };
+    let kernel = Kernel::new(&gpu, &shader, variant, &[Access::Write, Access::Write], 0).unwrap();
+    let mut next = noise(9);
+    // Every exponent and sign with the mantissas around every tie, and random ones.
+    let mut values = Vec::new();
+    for top in 0..512u32 {
+        for low in [
+            0u32, 1, 0x0fff, 0x1000, 0x1001, 0x1fff, 0x2fff, 0x3000, 0x3001, 0x7f_e000, 0x7f_efff, 0x7f_f000,
+            0x7f_ffff,
+        ] {
+            values.push(f32::from_bits((top << 23) | low));
+        }
+        values.push(f32::from_bits((top << 23) | ((next() + 1.0) * 4e6) as u32));
+    }
+    values.resize(values.len().next_multiple_of(32), 0.0);
+    let data = gpu.upload("data", &values).unwrap();
+    let words = gpu.upload("words", &vec![0u32; values.len() / 2]).unwrap();
+    let group = kernel.bind(&gpu, &[&data, &words]).unwrap();
+    let groups = [(values.len() / 32) as u32, 1, 1];
+    Recorder::new(&gpu).run(&[Command::dispatch(&kernel, &group, groups)]).unwrap();
+    let halves: Vec<u16> = gpu.read(&words).unwrap();
+    let back: Vec<f32> = gpu.read(&data).unwrap();
+    for ((value, half), back) in values.iter().zip(halves).zip(back) {
+        let (got, expected) = (f16::from_bits(half), f16::from_f32(*value));
+        let denormal = value.abs() < f32::MIN_POSITIVE;
+        let same = got.to_bits() == expected.to_bits() || (got.is_nan() && expected.is_nan());
+        assert!(same || (denormal && got == expected), "{value:e}: {got:e} for {expected:e}");
+        assert!(back == expected.to_f32() || back.is_nan() && expected.is_nan(), "{value:e}: {back:e}");
+    }
+}
+
+#[test]
+fn large_and_tiny_observations_stay_finite_and_right() {
+    for decisions in forms(Precision::F32).iter().filter(|d| !d.long) {
+        for scale in [1e-6f32, 1e6] {
+            let mut case = cases().remove(0);
+            case.observations.iter_mut().for_each(|x| *x *= scale);
+            let run = case.run(decisions, 1.0);
+            let (logits, values) = case.heads(&case.params);
+            Case::compare("logits", &run.logits, &logits, 1e-4);
+            Case::compare("values", &run.values, &values, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn a_nan_stays_in_its_row() {
+    for decisions in forms(Precision::F32).iter().filter(|d| !d.long) {
+        let mut case = cases().remove(0);
+        let clean = case.run(decisions, 1.0);
+        // Feature 0 of agent 0 in environment 1 of slot 0.
+        case.observations[1] = f32::NAN;
+        let run = case.run(decisions, 1.0);
+        let envs = case.quads * 4;
+        for (row, (before, after)) in clean.logits[0].iter().zip(&run.logits[0]).enumerate() {
+            let poisoned = row % envs == 1 && row < envs;
+            assert_eq!(after.is_nan(), poisoned, "row {row}");
+            assert!(poisoned || before == after, "row {row} changed");
+        }
+    }
+}
+
+#[test]
+fn padding_gets_no_gradient() {
+    for case in cases() {
+        for decisions in forms(Precision::F32).iter().filter(|d| suits(&case, d) && !d.long) {
+            let run = case.run(decisions, 1.0);
+            let mut exists = vec![false; run.gradient.len()];
+            for tensor in &case.layout().tensors {
+                for row in 0..tensor.shape[0] {
+                    let start = tensor.first + row * tensor.stride;
+                    exists[start..start + tensor.shape[1]].fill(true);
+                }
+            }
+            let stray = run.gradient.iter().zip(&exists).find(|(g, exists)| !**exists && **g != 0.0);
+            assert_eq!(stray, None);
+        }
+    }
+}
+
+#[test]
+fn two_runs_give_the_same_bits() {
+    for precision in [Precision::F32, Precision::F16] {
+        let case = cases().remove(2);
+        for decisions in forms(precision).iter().filter(|d| suits(&case, d) && !d.long) {
+            let bits = |g: &[f32]| g.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&case.run(decisions, 1.0).gradient), bits(&case.run(decisions, 1.0).gradient));
+        }
+    }
+}
