@@ -176,7 +176,7 @@ fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
 
     let parameters = adamw::AdamW::new(0.9, 0.999, 1e-5, 0.01);
     let kernel = adamw::kernel(gpu)?;
-    let buffers = [&nets, &state, &gradient, &first, &second, &params];
+    let buffers = [&nets, &state, &gradient, &first, &second, &params, &scalars];
     let group = adamw::bind(gpu, &kernel, &parameters, buffers)?;
     let grid = adamw::groups(&kernel.variant, longest, count);
     let commands = vec![Command::dispatch(&kernel, &group, grid)];

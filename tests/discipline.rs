@@ -4,7 +4,7 @@ mod common;
 
 use phalanx::env::{Episodes, Trading, TradingSettings};
 use phalanx::gpu::{Counts, Gpu, GpuOptions};
-use phalanx::mappo::{Config, Trainer};
+use phalanx::mappo::{Config, Precision, Trainer};
 use phalanx::market::{ExtraFeatures, MarketData, Scaling};
 use phalanx::nn::Sharing;
 use phalanx::random::Stream;
@@ -102,24 +102,24 @@ fn in_use(gpu: &Gpu) -> Option<u64> {
 
 #[test]
 fn the_plan_is_what_training_allocates_and_nothing_comes_later() {
-    for (hidden, networks) in [
-        (vec![64], Sharing::Shared),
-        (vec![64, 64, 64], Sharing::Shared),
-        (vec![64], Sharing::Separate),
-        (vec![64, 64, 64], Sharing::Separate),
+    for (hidden, networks, precision) in [
+        (vec![64], Sharing::Shared, Precision::F32),
+        (vec![64, 64, 64], Sharing::Shared, Precision::F16),
+        (vec![64], Sharing::Separate, Precision::F16),
+        (vec![64, 64, 64], Sharing::Separate, Precision::F32),
     ] {
         // A device of its own: the report is about all that lives on it.
         let gpu = gpu();
         let environment = market(&gpu, 3);
         let before = in_use(&gpu);
-        let config = Config { num_envs: 32, hidden, networks, ..config() };
+        let config = Config { num_envs: 32, hidden, networks, precision, ..config() };
         let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
         let planned = trainer.plan().bytes();
         sent(&mut trainer);
         let (created, used) = (gpu.buffers_created(), in_use(&gpu));
         if let (Some(before), Some(used)) = (before, used) {
             let ratio = (used - before) as f64 / planned as f64;
-            assert!((ratio - 1.0).abs() < 0.05, "{config:?}: planned {planned}, allocated {}", used - before);
+            assert!((ratio - 1.0).abs() < 0.05, "planned {planned}, allocated {}: {config:?}", used - before);
         }
         for _ in 0..5 {
             sent(&mut trainer);
@@ -181,9 +181,14 @@ fn accumulated_gradients_are_those_of_the_whole_rollout() {
 fn both_kinds_of_networks_train_repeat_and_stay_finite() {
     let gpu = gpu();
     let environment = market(&gpu, 3);
-    for networks in [Sharing::Shared, Sharing::Separate] {
+    for (networks, precision) in [
+        (Sharing::Shared, Precision::F32),
+        (Sharing::Separate, Precision::F32),
+        (Sharing::Shared, Precision::F16),
+        (Sharing::Separate, Precision::F16),
+    ] {
         let train = |seed: u64| {
-            let config = Config { networks, seed, ..config() };
+            let config = Config { networks, precision, seed, ..config() };
             let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
             let before = trainer.weights().unwrap();
             let mut records = Vec::new();
@@ -198,7 +203,7 @@ fn both_kinds_of_networks_train_repeat_and_stay_finite() {
         let (before, weights, records) = train(1);
         assert_eq!(records.len(), 4);
         for record in &records {
-            let numbers: [f32; 16] = bytemuck::cast(*record);
+            let numbers: [f32; 20] = bytemuck::cast(*record);
             assert!(numbers.iter().all(|number| number.is_finite()), "{record:?}");
             assert!(record.entropy > 0.5 && record.entropy <= 3f32.ln() + 1e-4, "{record:?}");
             assert!(
@@ -216,33 +221,6 @@ fn both_kinds_of_networks_train_repeat_and_stay_finite() {
         assert_eq!(bytes(&weights), bytes(&again));
         assert_eq!(bytes(&records), bytes(&again_records));
         assert_ne!(bytes(&weights), bytes(&train(2).1));
-    }
-}
-
-/// Their weights are more tiles than a device takes workgroups in one direction (65,535).
-#[test]
-fn networks_of_more_tiles_than_workgroups_in_a_row_train() {
-    let gpu = gpu();
-    let config = Config {
-        num_envs: 4,
-        rollout_steps: 2,
-        epochs: 1,
-        accumulation: 1,
-        iterations: 1,
-        hidden: vec![512, 512],
-        networks: Sharing::Separate,
-        ..Config::default()
-    };
-    let mut trainer = Trainer::new(&gpu, &market(&gpu, 4), &config).unwrap();
-    assert!(phalanx::nn::weight_gradient::jobs(trainer.layout()).len() > 65_535);
-    let before = trainer.weights().unwrap();
-    trainer.submit().unwrap();
-    let record = trainer.collect().unwrap().unwrap().record;
-    assert!(record.actor_norm > 0.0 && record.critic_norm > 0.0 && record.skipped == 0.0, "{record:?}");
-    let after = trainer.weights().unwrap();
-    for tensor in &trainer.layout().tensors {
-        let row = tensor.first..tensor.first + tensor.shape[1];
-        assert_ne!(before[row.clone()], after[row], "{} was not updated", tensor.name);
     }
 }
 

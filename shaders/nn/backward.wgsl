@@ -18,7 +18,7 @@ import package::lib::product::{tile, add, add_spread};
 
 @if(texture)
 fn weight(i: u32) -> vec4<f32> {
-    return textureLoad(weights, vec2<u32>(i % 4096u, i / 4096u), 0);
+    return textureLoad(weights, vec2<u32>(i % 1024u, i / 1024u), 0);
 }
 
 @if(!texture)

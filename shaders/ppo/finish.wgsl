@@ -44,11 +44,16 @@ fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
 fn main(@builtin(local_invocation_index) lane: u32) {
     var losses = vec4<f32>(0.0);
     var others = vec4<f32>(0.0);
-    for (var i = lane; i < p.statistics; i += WG) {
-        losses += statistics[2u * i];
-        others.x += statistics[2u * i + 1u].x;
-    }
     // Eight a turn: a processor that plays a GPU ends loops after 65,535 turns.
+    for (var i = lane; i < p.statistics; i += 8u * WG) {
+        for (var j = 0u; j < 8u; j++) {
+            let at = i + j * WG;
+            if (at < p.statistics) {
+                losses += statistics[2u * at];
+                others.x += statistics[2u * at + 1u].x;
+            }
+        }
+    }
     for (var i = lane; i < p.rewards; i += 8u * WG) {
         for (var j = 0u; j < 8u; j++) {
             if (i + j * WG < p.rewards) {

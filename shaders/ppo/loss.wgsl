@@ -114,7 +114,10 @@ fn main(
         let loss = huber(error);
         let loss_clipped = huber(error_clipped);
         let value_slope = -clamp(error, vec4<f32>(-p.huber), vec4<f32>(p.huber)) * (p.value * critic_share);
-        grads[out + p.grad_critic * TILE] = to_quad(select(ZERO, value_slope, loss >= loss_clipped));
+        // Inside the clip range both are the same number but for rounding, which must not decide.
+        let inside = abs(value - old) <= vec4<f32>(p.value_clip);
+        let counts = inside | (loss >= loss_clipped);
+        grads[out + p.grad_critic * TILE] = to_quad(select(ZERO, value_slope, counts));
 
         mine = vec4<f32>(
             -add(min(plain, bounded)),

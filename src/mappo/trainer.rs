@@ -224,6 +224,10 @@ impl Trainer {
 }
 
 #[cfg(test)]
+#[path = "parity.rs"]
+mod parity;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::env::{Attached, Seat, Spec};

@@ -8,7 +8,8 @@ use crate::gpu::{Arena, BindGroup, Command, Gpu, Kernel, Recording};
 use crate::nn::{
     Batch, Decisions, Layout, Precision, Sharing, backward, forward, reduce, unfold, weight_gradient,
 };
-use crate::ppo::{adamw, clip, finish, gae, loss, loss_scale, moments, value_norm};
+use crate::ppo::loss_scale::LossScale;
+use crate::ppo::{adamw, clip, finish, gae, loss, moments, value_norm};
 
 /// The recordings of one iteration after its rollout.
 #[derive(Debug)]
@@ -255,23 +256,21 @@ fn optimizer(
     let scalars = arena.get("scalars")?;
     let buffers = [&nets, gradient, arena.get("clock")?, state, scalars];
     let group = clip::bind(gpu, &kernel, &parameters, buffers)?;
+    let scale = match config.precision {
+        Precision::F32 => LossScale::CONSTANT,
+        Precision::F16 => LossScale::DYNAMIC,
+    };
     let step =
-        adamw::AdamW::new(config.adam_beta1, config.adam_beta2, config.adam_epsilon, config.weight_decay);
+        adamw::AdamW::new(config.adam_beta1, config.adam_beta2, config.adam_epsilon, config.weight_decay)
+            .with_loss_scale(&scale, count);
     let (first, second) = (arena.get("first moments")?, arena.get("second moments")?);
     let step_kernel = adamw::kernel(gpu)?;
-    let buffers = [&nets, state, gradient, first, second, params];
+    let buffers = [&nets, state, gradient, first, second, params, scalars];
     let step_group = adamw::bind(gpu, &step_kernel, &step, buffers)?;
-    let scale_kernel = loss_scale::kernel(gpu)?;
-    let scaling = match config.precision {
-        Precision::F32 => loss_scale::LossScale::constant(count),
-        Precision::F16 => loss_scale::LossScale::dynamic(count),
-    };
-    let scale_group = loss_scale::bind(gpu, &scale_kernel, &scaling, state, scalars)?;
     let mut commands = vec![
         unfolded,
         Command::dispatch(&kernel, &group, clip::groups(count)),
         Command::dispatch(&step_kernel, &step_group, adamw::groups(&step_kernel.variant, longest, count)),
-        Command::dispatch(&scale_kernel, &scale_group, loss_scale::GROUPS),
     ];
     commands.extend(weights.refresh().iter().cloned());
     Ok(commands)

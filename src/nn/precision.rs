@@ -70,7 +70,12 @@ impl Storage {
 }
 
 /// vec4s in a row of the texture of working weights. In `shaders/nn/forward.wgsl` and `backward.wgsl` too.
-pub(super) const TEXTURE_ROW: u32 = 4096;
+pub(super) const TEXTURE_ROW: u32 = 1024;
+
+/// Rows of that texture: llvmpipe allocates four at a time.
+pub(super) fn texture_rows(vec4s: u32) -> u32 {
+    vec4s.div_ceil(TEXTURE_ROW).next_multiple_of(4)
+}
 
 /// Loop turns of one invocation after which Mesa's llvmpipe ends it, without a word: 65,535. With some room.
 const MOST_TURNS: u64 = 60_000;
@@ -122,7 +127,7 @@ impl Decisions {
         let storage = Storage::of(gpu, precision);
         let features = gpu.device().features();
         let eight = gpu.info().subgroup_min_size == 8 && gpu.info().subgroup_max_size == 8;
-        let rows = layout.working.div_ceil(TEXTURE_ROW);
+        let rows = texture_rows(layout.working);
         // The lanes of a subgroup must work on one network.
         let together = layout.shape.sharing == Sharing::Shared || quads.is_multiple_of(8);
         let spread = gpu.class() == Class::Software

@@ -201,3 +201,53 @@ fn two_runs_give_the_same_bits() {
         }
     }
 }
+
+/// More tiles than a device takes workgroups in one direction (65,535).
+#[test]
+fn tiles_beyond_a_row_of_workgroups_are_reached() {
+    let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+    let decisions = Decisions::plain(gpu.class(), Storage::F32);
+    let count = crate::gpu::GROUPS_IN_A_ROW + 9;
+    // Each sums the gradients of the one quad there is into a bias of its own.
+    let job = |output| weight_gradient::Job {
+        kind: 2,
+        output,
+        outputs: 4,
+        inputs: 1,
+        agents: 1,
+        moments: u32::MAX,
+        ..Default::default()
+    };
+    let jobs: Vec<_> = (0..count).map(job).collect();
+    let batch = Batch {
+        rows: 1,
+        stride: decisions.workgroup,
+        agents: 1,
+        quads: 1,
+        obs_dim: 1,
+        acts: 1,
+        grads: 4,
+        ..Default::default()
+    };
+    let split = weight_gradient::Split { count: 1, stride: count, jobs: count, pad: 0 };
+    let room = decisions.workgroup as usize * 4;
+    let grads: Vec<f32> = (0..4 * room).map(|i| (i / room + 1) as f32).collect();
+    let partials = &gpu.upload("partials", &vec![0f32; count as usize * 4]).unwrap();
+    let unused = &gpu.upload("unused", &vec![0f32; room]).unwrap();
+    let buffers = weight_gradient::Buffers {
+        batches: &gpu.uniform_table("batches", &[batch]).unwrap(),
+        split: &gpu.uniform("split", &split).unwrap(),
+        jobs: &gpu.upload("jobs", &jobs).unwrap(),
+        observations: unused,
+        acts: unused,
+        moments: unused,
+        grads: &gpu.upload("grads", &grads).unwrap(),
+        partials,
+    };
+    let kernel = weight_gradient::kernel(&gpu, &decisions).unwrap();
+    let group = weight_gradient::bind(&gpu, &kernel, buffers).unwrap();
+    let grid = weight_gradient::groups(count, 1);
+    Recorder::new(&gpu).run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
+    let sums: Vec<f32> = gpu.read(partials).unwrap();
+    assert!(sums.chunks_exact(4).all(|sum| *sum == [4.0, 8.0, 12.0, 16.0]));
+}

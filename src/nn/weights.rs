@@ -2,7 +2,7 @@
 
 use super::fold;
 use super::layout::Layout;
-use super::precision::{Decisions, TEXTURE_ROW};
+use super::precision::{Decisions, TEXTURE_ROW, texture_rows};
 use crate::Result;
 use crate::gpu::{Command, Gpu, Plan, Recording, Resource};
 
@@ -20,12 +20,14 @@ impl WorkingWeights {
     #[must_use]
     pub fn plan(layout: &Layout, decisions: &Decisions) -> Plan {
         let mut plan = Plan::new();
-        let vec4s = u64::from(layout.working);
         if decisions.texture() {
             // Whole rows of the texture, in f32.
-            plan.words("working weights", vec4s.next_multiple_of(u64::from(TEXTURE_ROW)) * 4);
+            plan.words("working weights", texture_vec4s(layout) * 4);
         } else {
-            plan.bytes_of("working weights", vec4s * 4 * decisions.storage.precision().bytes());
+            plan.bytes_of(
+                "working weights",
+                u64::from(layout.working) * 4 * decisions.storage.precision().bytes(),
+            );
         }
         plan
     }
@@ -36,8 +38,7 @@ impl WorkingWeights {
         let mut plan = Plan::new();
         plan.words("networks", layout.nets.len() as u64 * 4);
         if decisions.texture() {
-            let rows = u64::from(layout.working.div_ceil(TEXTURE_ROW));
-            plan.words("texture of working weights", rows * u64::from(TEXTURE_ROW) * 4);
+            plan.words("texture of working weights", texture_vec4s(layout) * 4);
         }
         plan
     }
@@ -61,7 +62,7 @@ impl WorkingWeights {
         let mut refresh = vec![Command::dispatch(&kernel, &group, fold::groups(&kernel.variant, layout))];
         let mut texture = None;
         if decisions.texture() {
-            let height = layout.working.div_ceil(TEXTURE_ROW);
+            let height = texture_rows(layout.working);
             let size = wgpu::Extent3d { width: TEXTURE_ROW, height, depth_or_array_layers: 1 };
             let target = gpu.texture("working weights", size, wgpu::TextureFormat::Rgba32Float)?;
             texture = Some(target.create_view(&wgpu::TextureViewDescriptor::default()));
@@ -88,4 +89,8 @@ impl WorkingWeights {
             None => Resource::Buffer(&self.buffer),
         }
     }
+}
+
+fn texture_vec4s(layout: &Layout) -> u64 {
+    u64::from(texture_rows(layout.working)) * u64::from(TEXTURE_ROW)
 }

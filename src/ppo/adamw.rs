@@ -1,8 +1,9 @@
 //! AdamW (Loshchilov and Hutter, arXiv 1711.05101; the step of `torch.optim.AdamW`) over the flat parameter buffer.
 //!
 //! m <- b1 m + (1-b1) g, v <- b2 v + (1-b2) g^2, p <- p - r d p - r (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps), with g
-//! scaled by the clip factor and the rate r from [`super::clip`].
+//! scaled by the clip factor and the rate r from [`super::clip`]. It also moves the loss scale ([`super::loss_scale`]).
 
+use super::loss_scale::LossScale;
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
 
@@ -25,6 +26,14 @@ pub struct AdamW {
     pub epsilon: f32,
     /// Weight decay.
     pub decay: f32,
+    /// Networks.
+    pub nets: u32,
+    /// Good steps in a row before the loss scale grows; 0: it stays.
+    pub interval: f32,
+    /// By this factor.
+    pub growth: f32,
+    /// The loss scale's factor after a step whose gradient was not finite.
+    pub backoff: f32,
     /// Fills up to 16 bytes.
     pub pad: [u32; 2],
 }
@@ -40,8 +49,15 @@ impl AdamW {
             weight2: (1.0 - beta2) as f32,
             epsilon: epsilon as f32,
             decay: decay as f32,
-            pad: [0; 2],
+            ..Self::default()
         }
+    }
+
+    /// The same, moving the loss scale of `nets` networks as well.
+    #[must_use]
+    pub fn with_loss_scale(self, scale: &LossScale, nets: u32) -> Self {
+        let LossScale { growth, backoff, interval } = *scale;
+        Self { nets, interval: interval as f32, growth, backoff, ..self }
     }
 }
 
@@ -51,7 +67,7 @@ impl AdamW {
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
-    let access = [Uniform, Read, Read, Read, Write, Write, Write];
+    let access = [Uniform, Read, Read, Read, Write, Write, Write, Write];
     Kernel::new(gpu, &SHADER, Variant::wide(gpu.class()), &access, 0)
 }
 
@@ -62,7 +78,7 @@ pub fn groups(variant: &Variant, longest: u32, nets: u32) -> [u32; 3] {
     [x, y, nets]
 }
 
-/// Binds nets, optimizer state, gradient, first moments, second moments and parameters.
+/// Binds nets, optimizer state, gradient, first moments, second moments, parameters and scalars.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
@@ -70,10 +86,10 @@ pub fn bind(
     gpu: &Gpu,
     kernel: &Kernel,
     parameters: &AdamW,
-    [nets, optimizer, gradient, first, second, params]: [&wgpu::Buffer; 6],
+    [nets, optimizer, gradient, first, second, params, scalars]: [&wgpu::Buffer; 7],
 ) -> Result<BindGroup> {
     let uniform = gpu.uniform("adamw", parameters)?;
-    kernel.bind(gpu, &[&uniform, nets, optimizer, gradient, first, second, params])
+    kernel.bind(gpu, &[&uniform, nets, optimizer, gradient, first, second, params, scalars])
 }
 
 #[cfg(test)]
@@ -113,7 +129,7 @@ mod tests {
         let step = kernel(&gpu).unwrap();
         let [first, second, weights] = &buffers;
         let parameters = AdamW::new(beta1, beta2, epsilon, decay);
-        let all = [&nets, &optimizer, &gradient, first, second, weights];
+        let all = [&nets, &optimizer, &gradient, first, second, weights, &scalars];
         let step_group = bind(&gpu, &step, &parameters, all).unwrap();
         let mut recorder = Recorder::new(&gpu);
         let mut taken = 0;

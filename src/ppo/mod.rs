@@ -43,7 +43,6 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     all.extend(reducing.map(|shader| (shader, Variant::reducing(class))));
     all.push((adamw::SHADER, Variant::wide(class)));
     all.push((value_norm::SHADER, Variant::new(1)));
-    all.push((loss_scale::SHADER, Variant::new(1)));
     let forms = crate::nn::representative(class);
     all.extend(forms.iter().filter(|form| !form.long).map(|form| (loss::SHADER, loss::variant(form))));
     all
