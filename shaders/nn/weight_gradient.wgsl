@@ -7,7 +7,7 @@ import package::lib::network::{Batch, place};
 import package::lib::quad::{Quad, to_quad, of_quad};
 
 struct Job {
-    // 1: the input is the observations, 2: biases, which have no input.
+    // 1: the input is the observations, 2: a bias alone.
     kind: u32,
     // First row of the left factor: of the activation buffer, or feature of the observations.
     left: u32,
@@ -26,7 +26,8 @@ struct Job {
     agents: u32,
     // 1: the observations of all agents.
     joint: u32,
-    pad0: u32,
+    // Where the sums of the gradients alone go, NONE where another job has them.
+    bias: u32,
 }
 
 struct Split {
@@ -102,6 +103,14 @@ fn store(job: Job, share: u32, i: u32, first: u32, sum: vec4<f32>) {
     }
 }
 
+// The same for the sums of the gradients alone.
+fn store_bias(job: Job, share: u32, first: u32, sum: vec4<f32>) {
+    if (job.bias != NONE && first < job.outputs) {
+        let exists = vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(job.outputs);
+        partials[share * split.stride + job.bias + first / 4u] = select(vec4<f32>(0.0), sum, exists);
+    }
+}
+
 // An invocation of a subgroup of eight holds four outputs of all 32 inputs; each brings four inputs and hands them round.
 @if(spread) var<private> tile: array<vec4<f32>, 32>;
 
@@ -125,6 +134,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let total = batch.rows / batch.agents * job.agents;
     let share = (total + split.count - 1u) / split.count;
     let end = min(total, (group.z + 1u) * share);
+    var bias = vec4<f32>(0.0);
     for (var first = group.z * share; first < end; first += 8u) {
         // Each invocation looks one of the next eight quads up.
         let mine = locate(job, min(first + lane, end - 1u));
@@ -135,32 +145,63 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
                 subgroupShuffle(mine.mean, q),
                 subgroupShuffle(mine.scale, q),
             );
-            let g = mat4x4<f32>(
-                gradient(job, at, 4u * lane),
-                gradient(job, at, 4u * lane + 1u),
-                gradient(job, at, 4u * lane + 2u),
-                gradient(job, at, 4u * lane + 3u),
-            );
-            if (job.kind == BIAS) {
-                tile[0] += vec4<f32>(1.0) * g;
+            if (job.outputs <= 4u) {
+                // A head: every invocation takes all outputs of four inputs, and brings one of the gradients.
+                let mine = gradient(job, at, lane % 4u);
+                let g = mat4x4<f32>(
+                    subgroupBroadcast(mine, 0u),
+                    subgroupBroadcast(mine, 1u),
+                    subgroupBroadcast(mine, 2u),
+                    subgroupBroadcast(mine, 3u),
+                );
+                bias += vec4<f32>(1.0) * g;
+                if (job.kind != BIAS) {
+                    tile[0] += input(job, at, 4u * lane) * g;
+                    tile[1] += input(job, at, 4u * lane + 1u) * g;
+                    tile[2] += input(job, at, 4u * lane + 2u) * g;
+                    tile[3] += input(job, at, 4u * lane + 3u) * g;
+                }
             } else {
-                let n0 = input(job, at, 4u * lane);
-                let n1 = input(job, at, 4u * lane + 1u);
-                let n2 = input(job, at, 4u * lane + 2u);
-                let n3 = input(job, at, 4u * lane + 3u);
-                outer(0u, subgroupBroadcast(n0, 0u), subgroupBroadcast(n1, 0u), subgroupBroadcast(n2, 0u), subgroupBroadcast(n3, 0u), g);
-                outer(1u, subgroupBroadcast(n0, 1u), subgroupBroadcast(n1, 1u), subgroupBroadcast(n2, 1u), subgroupBroadcast(n3, 1u), g);
-                outer(2u, subgroupBroadcast(n0, 2u), subgroupBroadcast(n1, 2u), subgroupBroadcast(n2, 2u), subgroupBroadcast(n3, 2u), g);
-                outer(3u, subgroupBroadcast(n0, 3u), subgroupBroadcast(n1, 3u), subgroupBroadcast(n2, 3u), subgroupBroadcast(n3, 3u), g);
-                outer(4u, subgroupBroadcast(n0, 4u), subgroupBroadcast(n1, 4u), subgroupBroadcast(n2, 4u), subgroupBroadcast(n3, 4u), g);
-                outer(5u, subgroupBroadcast(n0, 5u), subgroupBroadcast(n1, 5u), subgroupBroadcast(n2, 5u), subgroupBroadcast(n3, 5u), g);
-                outer(6u, subgroupBroadcast(n0, 6u), subgroupBroadcast(n1, 6u), subgroupBroadcast(n2, 6u), subgroupBroadcast(n3, 6u), g);
-                outer(7u, subgroupBroadcast(n0, 7u), subgroupBroadcast(n1, 7u), subgroupBroadcast(n2, 7u), subgroupBroadcast(n3, 7u), g);
+                let g = mat4x4<f32>(
+                    gradient(job, at, 4u * lane),
+                    gradient(job, at, 4u * lane + 1u),
+                    gradient(job, at, 4u * lane + 2u),
+                    gradient(job, at, 4u * lane + 3u),
+                );
+                bias += vec4<f32>(1.0) * g;
+                if (job.kind != BIAS) {
+                    let n0 = input(job, at, 4u * lane);
+                    let n1 = input(job, at, 4u * lane + 1u);
+                    let n2 = input(job, at, 4u * lane + 2u);
+                    let n3 = input(job, at, 4u * lane + 3u);
+                    outer(0u, subgroupBroadcast(n0, 0u), subgroupBroadcast(n1, 0u), subgroupBroadcast(n2, 0u), subgroupBroadcast(n3, 0u), g);
+                    outer(1u, subgroupBroadcast(n0, 1u), subgroupBroadcast(n1, 1u), subgroupBroadcast(n2, 1u), subgroupBroadcast(n3, 1u), g);
+                    outer(2u, subgroupBroadcast(n0, 2u), subgroupBroadcast(n1, 2u), subgroupBroadcast(n2, 2u), subgroupBroadcast(n3, 2u), g);
+                    outer(3u, subgroupBroadcast(n0, 3u), subgroupBroadcast(n1, 3u), subgroupBroadcast(n2, 3u), subgroupBroadcast(n3, 3u), g);
+                    outer(4u, subgroupBroadcast(n0, 4u), subgroupBroadcast(n1, 4u), subgroupBroadcast(n2, 4u), subgroupBroadcast(n3, 4u), g);
+                    outer(5u, subgroupBroadcast(n0, 5u), subgroupBroadcast(n1, 5u), subgroupBroadcast(n2, 5u), subgroupBroadcast(n3, 5u), g);
+                    outer(6u, subgroupBroadcast(n0, 6u), subgroupBroadcast(n1, 6u), subgroupBroadcast(n2, 6u), subgroupBroadcast(n3, 6u), g);
+                    outer(7u, subgroupBroadcast(n0, 7u), subgroupBroadcast(n1, 7u), subgroupBroadcast(n2, 7u), subgroupBroadcast(n3, 7u), g);
+                }
             }
         }
     }
-    for (var i = 0u; i < 32u; i++) {
-        store(job, group.z, i, 4u * lane, tile[i]);
+    if (job.outputs <= 4u) {
+        if (lane == 0u) {
+            store_bias(job, group.z, 0u, bias);
+        }
+        if (job.kind != BIAS) {
+            for (var i = 0u; i < 4u; i++) {
+                store(job, group.z, 4u * lane + i, 0u, tile[i]);
+            }
+        }
+        return;
+    }
+    store_bias(job, group.z, 4u * lane, bias);
+    if (job.kind != BIAS) {
+        for (var i = 0u; i < 32u; i++) {
+            store(job, group.z, i, 4u * lane, tile[i]);
+        }
     }
 }
 
@@ -186,15 +227,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var s1 = vec4<f32>(0.0);
     var s2 = vec4<f32>(0.0);
     var s3 = vec4<f32>(0.0);
+    var bias = vec4<f32>(0.0);
     for (var first = group.z * share; first < end; first += DEPTH) {
         // Quad lane % 8 of these, every eighth feature.
         let q = lane % DEPTH;
         let exists = first + q < end;
         let at = locate(job, min(first + q, end - 1u));
         for (var feature = lane / DEPTH; feature < 32u; feature += WG / DEPTH) {
-            if (job.kind == BIAS) {
-                lefts[q * 32u + feature] = vec4<f32>(1.0);
-            } else {
+            if (job.kind != BIAS) {
                 lefts[q * 32u + feature] = select(vec4<f32>(0.0), input(job, at, feature), exists);
             }
             rights[q * 32u + feature] = select(vec4<f32>(0.0), gradient(job, at, feature), exists);
@@ -205,6 +245,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let right = q * 32u + across;
             // A row vector times this matrix sums over the four rows, for four outputs at once.
             let g = mat4x4<f32>(rights[right], rights[right + 1u], rights[right + 2u], rights[right + 3u]);
+            bias += vec4<f32>(1.0) * g;
             s0 += lefts[left] * g;
             s1 += lefts[left + 1u] * g;
             s2 += lefts[left + 2u] * g;
@@ -212,8 +253,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         workgroupBarrier();
     }
-    store(job, group.z, down, across, s0);
-    store(job, group.z, down + 1u, across, s1);
-    store(job, group.z, down + 2u, across, s2);
-    store(job, group.z, down + 3u, across, s3);
+    if (down == 0u) {
+        store_bias(job, group.z, across, bias);
+    }
+    if (job.kind != BIAS) {
+        store(job, group.z, down, across, s0);
+        store(job, group.z, down + 1u, across, s1);
+        store(job, group.z, down + 2u, across, s2);
+        store(job, group.z, down + 3u, across, s3);
+    }
 }

@@ -209,13 +209,12 @@ fn tiles_beyond_a_row_of_workgroups_are_reached() {
     let decisions = Decisions::plain(gpu.class(), Storage::F32);
     let count = crate::gpu::GROUPS_IN_A_ROW + 9;
     // Each sums the gradients of the one quad there is into a bias of its own.
-    let job = |output| weight_gradient::Job {
+    let job = |bias| weight_gradient::Job {
         kind: 2,
-        output,
         outputs: 4,
-        inputs: 1,
         agents: 1,
         moments: u32::MAX,
+        bias,
         ..Default::default()
     };
     let jobs: Vec<_> = (0..count).map(job).collect();

@@ -16,14 +16,14 @@ pub const SHADER: Shader =
 /// Inputs and outputs of a tile.
 const TILE: u32 = 32;
 
-/// No LayerNorm. `NONE` of the shader.
+/// No LayerNorm, or no bias. `NONE` of the shader.
 const NONE: u32 = u32::MAX;
 
 /// One tile of one tensor. Counterpart of `Job` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Job {
-    /// 0: matrix, 1: matrix whose input is the observations, 2: bias.
+    /// 0: matrix, 1: matrix whose input is the observations, 2: a bias alone.
     pub kind: u32,
     /// Row of the activation buffer, or feature of the observations, for the left factor.
     pub left: u32,
@@ -45,8 +45,8 @@ pub struct Job {
     pub agents: u32,
     /// 1: the observations of all agents.
     pub joint: u32,
-    /// Fills up to 16 bytes.
-    pub pad: u32,
+    /// First vec4 of the bias in the parameter buffer; `u32::MAX` where another job sums it.
+    pub bias: u32,
 }
 
 /// How the rows are shared out. Counterpart of `Split` in the shader.
@@ -89,10 +89,13 @@ pub fn jobs(layout: &Layout) -> Vec<Job> {
         for l in 0..role.layers as usize {
             let layer = role.layer[l];
             let moments = if layer.norm == 1 { layer.moments } else { NONE };
-            let base = Job { moments, first_agent, agents, stride: layer.stride, ..Job::default() };
+            let base =
+                Job { moments, first_agent, agents, stride: layer.stride, bias: NONE, ..Job::default() };
+            let own_bias = l == 0 && role.agent_bias == 1;
             for output in (0..layer.outputs).step_by(TILE as usize) {
                 let outputs = (layer.outputs - output).min(TILE);
                 let right = layer.grad + output;
+                let bias = net.first + layer.bias + output / 4;
                 for input in (0..layer.inputs).step_by(TILE as usize) {
                     let first = if l == 0 { 0 } else { layer.input };
                     jobs.push(Job {
@@ -103,18 +106,23 @@ pub fn jobs(layout: &Layout) -> Vec<Job> {
                         output: net.first + layer.weights + input * layer.stride + output / 4,
                         inputs: (layer.inputs - input).min(TILE),
                         outputs,
+                        bias: if input == 0 && !own_bias { bias } else { NONE },
                         ..base
                     });
                 }
-                let bias = Job { kind: 2, moments: NONE, right, inputs: 1, outputs, ..base };
-                let target = net.first + layer.bias + output / 4;
-                if l == 0 && role.agent_bias == 1 {
+                if own_bias {
                     for agent in 0..layout.shape.agents {
-                        let output = target + agent * layer.stride;
-                        jobs.push(Job { output, first_agent: agent, agents: 1, ..bias });
+                        jobs.push(Job {
+                            kind: 2,
+                            moments: NONE,
+                            right,
+                            outputs,
+                            first_agent: agent,
+                            agents: 1,
+                            bias: bias + agent * layer.stride,
+                            ..base
+                        });
                     }
-                } else {
-                    jobs.push(Job { output: target, ..bias });
                 }
             }
         }
