@@ -7,7 +7,7 @@ use phalanx::backtest::{Backtest, ReplayOptions};
 use phalanx::env::ledger::Costs;
 use phalanx::env::{Episodes, Trading, TradingSettings};
 use phalanx::gpu::{Gpu, GpuOptions};
-use phalanx::mappo::{Config, Trainer};
+use phalanx::mappo::{Config, Precision, Trainer};
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
 use phalanx::policy::{Head, TrainedPolicy};
 use phalanx::random::Stream;
@@ -25,7 +25,7 @@ fn signs(instruments: usize) -> Vec<Vec<f64>> {
 
 /// Trains on bars whose next move stands in a feature (or that feature's values in another order) and returns the share
 /// of the best possible log return that the policy earns on bars it never saw.
-fn share_of_optimum(visible: bool) -> f64 {
+fn share_of_optimum(visible: bool, precision: Precision, seed: u64) -> f64 {
     let signs = signs(2);
     let candles = common::candles(2, BARS, |i, bar| MOVE * signs[i][bar]);
     let mut order: Vec<usize> = (0..BARS).collect();
@@ -54,6 +54,8 @@ fn share_of_optimum(visible: bool) -> f64 {
         critic_learning_rate: 2e-3,
         hidden: vec![32],
         gamma: 0.5,
+        precision,
+        seed,
         ..Default::default()
     };
     let bars = data.first_bar()..TRAIN;
@@ -91,8 +93,14 @@ fn log_return(candles: &Candles, targets: &ndarray::Array2<f64>) -> f64 {
 
 #[test]
 fn a_visible_move_is_learnt_and_a_shuffled_one_is_not() {
-    let visible = share_of_optimum(true);
-    assert!(visible > 0.9, "only {visible:.3} of the optimum");
-    let shuffled = share_of_optimum(false);
+    let mean = |precision| {
+        let shares = [1, 2, 3].map(|seed| share_of_optimum(true, precision, seed));
+        println!("{precision:?}: {shares:.3?} of the optimum");
+        assert!(shares.iter().all(|share| *share > 0.9), "{precision:?}: {shares:.3?} of the optimum");
+        shares.iter().sum::<f64>() / 3.0
+    };
+    let (whole, half) = (mean(Precision::F32), mean(Precision::F16));
+    assert!((whole - half).abs() < 0.03, "{whole:.3} of the optimum in f32, {half:.3} in f16");
+    let shuffled = share_of_optimum(false, Precision::F16, 1);
     assert!(shuffled < 0.3, "{shuffled:.3} of the optimum out of noise: something leaks");
 }

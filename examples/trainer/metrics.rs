@@ -32,6 +32,13 @@ pub struct Row {
     pub value_mean: f32,
     pub value_deviation: f32,
     pub skipped_updates: f32,
+    /// 1 in f32. Runs of before f16 do not have it.
+    #[serde(default = "unscaled")]
+    pub loss_scale: f32,
+}
+
+fn unscaled() -> f32 {
+    1.0
 }
 
 impl Row {
@@ -59,6 +66,7 @@ impl Row {
             value_mean: record.value_mean,
             value_deviation: record.value_deviation,
             skipped_updates: record.skipped,
+            loss_scale: record.loss_scale,
         }
     }
 }
@@ -84,7 +92,7 @@ pub fn curves(path: &Path) -> Result<TrainingCurves> {
     let rows: Vec<Row> =
         reader.deserialize().collect::<Result<_, _>>().with_context(|| path.display().to_string())?;
     type Column = (&'static str, &'static str, fn(&Row) -> f64);
-    let columns: [Column; 7] = [
+    let mut columns: Vec<Column> = vec![
         (
             "Mean return",
             "Sum of the rewards of the episodes that ended in an iteration, mean over agents.",
@@ -111,6 +119,13 @@ pub fn curves(path: &Path) -> Result<TrainingCurves> {
             f64::from(row.critic_grad_norm)
         }),
     ];
+    if rows.iter().any(|row| row.loss_scale != 1.0) {
+        columns.push((
+            "Loss scale",
+            "Factor that keeps small gradients in the range of f16; halved when a gradient overflows.",
+            |row| f64::from(row.loss_scale),
+        ));
+    }
     let curve = |(name, caption, value): Column| {
         (name.to_string(), caption.to_string(), rows.iter().map(value).collect())
     };
@@ -130,8 +145,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.csv");
         let mut writer = Writer::create(&path).unwrap();
-        for (iteration, episodes) in [(1u32, 0.0f32), (2, 4.0)] {
-            let record = Record { episodes, return_sum: 10.0, entropy: 0.5, ..Record::default() };
+        for (iteration, episodes, loss_scale) in [(1u32, 0.0f32, 1.0f32), (2, 4.0, 512.0)] {
+            let record = Record { episodes, return_sum: 10.0, entropy: 0.5, loss_scale, ..Record::default() };
             let env_steps = u64::from(iteration) * 100;
             let progress = Progress { iteration, env_steps, steps_per_second: 50.0, record };
             writer.write(&Row::new(&progress, 1.0)).unwrap();
@@ -141,5 +156,6 @@ mod tests {
         assert!(curves.curves[0].2[0].is_nan());
         assert_eq!(curves.curves[0].2[1], 2.5);
         assert_eq!(curves.curves[3].2, [0.5, 0.5]);
+        assert_eq!(curves.curves[7].2, [1.0, 512.0]);
     }
 }

@@ -33,6 +33,11 @@ struct Market {
     drawdown_penalty: f32,
     // Allowed actions, a bit each.
     mask: u32,
+    // 0: see add_compensated.
+    zero: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
     // Target level of each action, four a vec4.
     levels: array<vec4<f32>, 8>,
 }
@@ -198,7 +203,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let own = log1p(max(number * (gap + earned) / before, 1e-6 - 1.0));
         rewards[(p.step * p.agents + a) * p.envs + env] = own;
     }
-    let sum = add_compensated(vec2<f32>(before, field(EQUITY_REST, env)), change);
+    let sum = add_compensated(vec2<f32>(before, field(EQUITY_REST, env)), change, p.zero);
     let equity = sum.x;
     let peak = field(PEAK, env);
     let new_peak = max(peak, equity);

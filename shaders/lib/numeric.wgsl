@@ -32,9 +32,11 @@ fn expm1(x: f32) -> f32 {
     return exp(x) - 1.0;
 }
 
-// Adds x to the pair (sum, lost low-order part).
-fn add_compensated(pair: vec2<f32>, x: f32) -> vec2<f32> {
+// Adds x to the pair (sum, what its f32 could not hold). `zero` is 0, which compilers must not know: they regroup sums,
+// and then find that rounding errors are nothing; they do not see through the exclusive or.
+fn add_compensated(pair: vec2<f32>, x: f32, zero: u32) -> vec2<f32> {
     let y = x + pair.y;
-    let sum = pair.x + y;
-    return vec2<f32>(sum, y - (sum - pair.x));
+    let sum = bitcast<f32>(bitcast<u32>(pair.x + y) ^ zero);
+    let taken = bitcast<f32>(bitcast<u32>(sum - pair.x) ^ zero);
+    return vec2<f32>(sum, y - taken);
 }

@@ -11,8 +11,9 @@ struct Scale {
     end: u32,
     fit: u32,
     limit: f32,
+    // 0: see add_compensated.
+    zero: u32,
     pad0: u32,
-    pad1: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Scale;
@@ -25,7 +26,7 @@ fn add(sum: vec2<f32>, bar: u32, column: u32) -> vec2<f32> {
     if (bar >= p.end) {
         return sum;
     }
-    return add_compensated(sum, data[bar * p.columns + column]);
+    return add_compensated(sum, data[bar * p.columns + column], p.zero);
 }
 
 // The sum of squared deviations after a training bar.
@@ -34,7 +35,7 @@ fn add_square(squares: vec2<f32>, bar: u32, column: u32, mean: f32) -> vec2<f32>
         return squares;
     }
     let d = data[bar * p.columns + column] - mean;
-    return add_compensated(squares, d * d);
+    return add_compensated(squares, d * d, p.zero);
 }
 
 // `deviation` is 0 where the column says nothing.

@@ -62,6 +62,10 @@ pub struct Parameters {
     pub drawdown_penalty: f32,
     /// Allowed actions, a bit each.
     pub mask: u32,
+    /// 0, which compilers must not know.
+    pub zero: u32,
+    /// Fills up to 16 bytes.
+    pub pad: [u32; 3],
     /// Target level of each action.
     pub levels: [f32; 32],
 }

@@ -176,6 +176,8 @@ impl Trading {
             reward_scale: settings.reward_scale as f32,
             drawdown_penalty: settings.drawdown_penalty as f32,
             mask: settings.mask(),
+            zero: 0,
+            pad: [0; 3],
             levels,
         }
     }
