@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ndarray::Array2;
-use phalanx::gpu::{Arena, Class, Command, Gpu, GpuOptions, Plan, Profiler, Recorder, Recording};
-use phalanx::nn::{
-    Batch, Decisions, Layout, Precision, Shape, WorkingWeights, backward, forward, reduce, weight_gradient,
-};
+use phalanx::gpu::{Class, Command, Gpu, GpuOptions, Profiler, Recorder, Recording};
+use phalanx::nn::trial::Trial;
+use phalanx::nn::{Decisions, Layout, Precision, Shape};
 
 const AGENTS: u32 = 4;
 const OBS_DIM: u32 = 18;
@@ -23,10 +22,6 @@ struct Pass {
     commands: Recording,
     flops: f64,
     bytes: f64,
-}
-
-fn noise(count: u64) -> Vec<f32> {
-    (0..count).map(|i| ((i * 2_654_435_761) % 1013) as f32 / 506.5 - 1.0).collect()
 }
 
 fn layout(width: u32) -> phalanx::Result<Layout> {
@@ -50,103 +45,20 @@ fn flops_per_row(layout: &Layout) -> [f64; 2] {
 
 fn passes(gpu: &Gpu, width: u32, rows: u32, precision: Precision) -> phalanx::Result<[Pass; 2]> {
     let layout = layout(width)?;
-    let decisions = Decisions::new(gpu, precision, &layout, ENVS / 4)?;
-    let quads = rows / 4;
-    let room = decisions.room(u64::from(quads));
-    let batch = Batch {
-        rows: quads,
-        stride: room as u32,
-        agents: AGENTS,
-        quads: ENVS / 4,
-        obs_dim: OBS_DIM,
-        head_critic: ACTIONS * room as u32,
-        keep: 1,
-        acts: layout.act_rows,
-        grads: layout.grad_rows,
-        ..Batch::default()
-    };
-    let jobs = weight_gradient::jobs(&layout);
-    let count = jobs.len() as u32;
-    let shares = weight_gradient::shares(&decisions, count, u64::from(quads));
-    let params = u64::from(layout.params) * 4;
-    let stored = precision.bytes();
-    let mut plan = Plan::new();
-    let observed = u64::from(rows) * u64::from(OBS_DIM) * stored;
-    let acts = u64::from(layout.act_rows) * room * 4 * stored;
-    let grads = u64::from(layout.grad_rows) * room * 4 * stored;
-    plan.words("params", params);
-    plan.extend(&WorkingWeights::plan(&layout, &decisions));
-    plan.bytes_of("observations", observed);
-    plan.bytes_of("acts", acts);
-    plan.bytes_of("grads", grads);
-    plan.words("head", u64::from(ACTIONS + 1) * room * 4);
-    plan.words("moments", u64::from(layout.moment_rows) * room * 4);
-    plan.words("partials", params * u64::from(shares));
-    plan.words("sums", params);
-    let arena = Arena::allocate(gpu, &plan)?;
-    let get = |name| arena.get(name);
-    // Small numbers that neither precision overflows on; gradients of zero would be no different in time.
-    let params_buffer = get("params")?;
-    let small: Vec<f32> = noise(params).iter().map(|x| x * 0.1).collect();
-    gpu.write(params_buffer, 0, bytemuck::cast_slice(&small))?;
-    let halves = |count: u64| noise(count).iter().map(|x| half::f16::from_f32(*x)).collect::<Vec<_>>();
-    let values = u64::from(rows) * u64::from(OBS_DIM);
-    match precision {
-        Precision::F16 => gpu.write(get("observations")?, 0, bytemuck::cast_slice(&halves(values)))?,
-        _ => gpu.write(get("observations")?, 0, bytemuck::cast_slice(&noise(values)))?,
-    }
-    let batches = &gpu.uniform_table("batches", &[batch])?;
-    let roles = &forward::upload_roles(gpu, &layout.roles)?;
-    let weights =
-        &WorkingWeights::new(gpu, &layout, &decisions, roles, params_buffer, get("working weights")?)?;
-    Recorder::new(gpu).run(weights.refresh())?;
-    let (observations, acts_buffer, moments) = (get("observations")?, get("acts")?, get("moments")?);
-    let grads_buffer = get("grads")?;
-    let activation = layout.shape.activation;
-
-    let kernel = forward::kernel(gpu, activation, &decisions)?;
-    let head = get("head")?;
-    let buffers =
-        forward::Buffers { batches, roles, weights, observations, acts: acts_buffer, head, moments };
-    let group = forward::bind(gpu, &kernel, buffers)?;
-    let grid = forward::groups(&kernel.variant, quads, 2);
-    let there = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
-
-    let kernel = backward::kernel(gpu, activation, &decisions)?;
-    let buffers =
-        backward::Buffers { batches, roles, weights, acts: acts_buffer, moments, grads: grads_buffer };
-    let group = backward::bind(gpu, &kernel, buffers)?;
-    let mut back = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
-    let kernel = weight_gradient::kernel(gpu, &decisions)?;
-    let split = weight_gradient::Split { count: shares, stride: layout.params, jobs: count, pad: 0 };
-    let buffers = weight_gradient::Buffers {
-        batches,
-        split: &gpu.uniform("split", &split)?,
-        jobs: &gpu.upload("jobs", &jobs)?,
-        observations,
-        acts: acts_buffer,
-        moments,
-        grads: grads_buffer,
-        partials: get("partials")?,
-    };
-    let group = weight_gradient::bind(gpu, &kernel, buffers)?;
-    back.push(Command::dispatch_at(&kernel, &group, 0, 0, weight_gradient::groups(count, shares)));
-    let kernel = reduce::kernel(gpu)?;
-    let whole = reduce::Reduce { length: layout.params, shares, first: 1, pad: 0 };
-    let group = reduce::bind(gpu, &kernel, &whole, get("partials")?, get("sums")?)?;
-    back.push(Command::dispatch(&kernel, &group, reduce::groups(&kernel.variant, layout.params)));
-
+    let quads = ENVS / 4;
+    let decisions = Decisions::new(gpu, precision, &layout, quads)?;
+    let trial = Trial::new(gpu, &layout, &decisions, quads, rows / (ENVS * AGENTS))?;
     let [all, upper] = flops_per_row(&layout).map(|flops| flops * f64::from(rows));
     // What has to travel at least: forward, each agent's row for the actor and for the critic, activations written; backward,
     // activations and gradients once more for either product.
-    let (observed, acts, grads) = (observed as f64, acts as f64, grads as f64);
+    let [observed, acts, grads] = trial.bytes.map(|bytes| bytes as f64);
     Ok([
-        Pass { name: "forward", commands: there, flops: all, bytes: 2.0 * observed + acts },
+        Pass { name: "forward", commands: trial.forward, flops: all, bytes: 2.0 * observed + acts },
         Pass {
             name: "backward",
-            commands: back,
+            commands: trial.backward,
             flops: all + upper,
-            bytes: 2.0 * acts + 2.0 * grads + 2.0 * observed,
+            bytes: 2.0 * (acts + grads + observed),
         },
     ])
 }

@@ -49,7 +49,7 @@ fn share_of_optimum(visible: bool, precision: Precision, seed: u64) -> f64 {
         num_envs: 32,
         rollout_steps: 32,
         epochs: 5,
-        iterations: 40,
+        iterations: 20,
         actor_learning_rate: 2e-3,
         critic_learning_rate: 2e-3,
         hidden: vec![32],

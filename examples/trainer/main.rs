@@ -57,6 +57,9 @@ struct TrainArgs {
     /// Rollouts with their updates; short for --set mappo.iterations=N.
     #[arg(long)]
     iterations: Option<u32>,
+    /// File of measured kernels: the fastest forms are taken from it, or measured first and written there.
+    #[arg(long)]
+    tune: Option<PathBuf>,
     /// A single setting, for instance mappo.gamma=0.995; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,

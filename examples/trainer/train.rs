@@ -8,6 +8,7 @@ use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
 use phalanx::mappo::Trainer;
 use phalanx::market::{Candles, Clock, ExtraFeatures, MarketData, Scaling, Splits};
+use phalanx::nn::tuning::Tuning;
 use phalanx::policy::{Head, TrainedPolicy};
 
 use crate::TrainArgs;
@@ -30,7 +31,10 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(splits.train.clone()))?;
     let bars = splits.train.start.max(data.first_bar())..splits.train.end;
     let environment = Trading::new(&data, &settings.market, &Episodes::Random(bars.clone()))?;
-    let mut trainer = Trainer::new(&gpu, &environment, &settings.mappo)?;
+    let mut trainer = match &args.tune {
+        None => Trainer::new(&gpu, &environment, &settings.mappo)?,
+        Some(file) => Trainer::tuned(&gpu, &environment, &settings.mappo, &mut Tuning::open(file)?)?,
+    };
     let folder = Folder::new(&args.out);
     let staging = folder.stage(args.force)?;
     write_resolved(&staging.settings(), &settings)?;

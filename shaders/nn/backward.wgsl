@@ -70,12 +70,11 @@ fn main(
             for (var j = 0u; j < COLUMNS; j++) {
                 tile[j] = vec4<f32>(0.0);
             }
-            @if(long) for (var c = 0u; c < layer.outputs; c += 8u) {
-                // Past the outputs the weights are 0.
-                for (var j = 0u; j < 8u; j++) {
-                    let z = min(c + j, layer.outputs - 1u);
-                    turn(above + z * TILE, w0 + (c + j) * layer.transposed_stride + k / 4u, lane);
-                }
+            // Two outputs a turn; past the outputs the weights are 0.
+            @if(long) for (var c = 0u; c < layer.outputs; c += 2u) {
+                let w = w0 + c * layer.transposed_stride + k / 4u;
+                turn(above + c * TILE, w, lane);
+                turn(above + min(c + 1u, layer.outputs - 1u) * TILE, w + layer.transposed_stride, lane);
             }
             @if(!long) for (var c = 0u; c < layer.outputs; c++) {
                 turn(above + c * TILE, w0 + c * layer.transposed_stride + k / 4u, lane);

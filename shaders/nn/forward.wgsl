@@ -55,24 +55,30 @@ fn join(a: Spread, b: Spread) -> Spread {
     return Spread(count, a.mean + apart * share, a.squares + b.squares + apart * apart * (a.count * share));
 }
 
-// Up to eight observations a turn: a processor that plays a GPU ends loops after 65,535 turns.
+// 1 for an input that exists; past the end the last one is read again.
+fn weigh(source: Source, k: u32) -> f32 {
+    return select(0.0, 1.0, k < source.inputs);
+}
+
+fn clamped(source: Source, k: u32) -> vec4<f32> {
+    return raw(source, min(k, source.inputs - 1u));
+}
+
+// Four observations a turn, each spelled out: a processor that plays a GPU ends loops after 65,535 turns.
 fn observe(source: Source) -> Spread {
     var all = Spread(0.0, vec4<f32>(0.0), vec4<f32>(0.0));
-    for (var first = 0u; first < source.inputs; first += 8u) {
-        let count = f32(min(8u, source.inputs - first));
-        var values: array<vec4<f32>, 8>;
-        var sum = vec4<f32>(0.0);
-        for (var j = 0u; j < 8u; j++) {
-            let exists = first + j < source.inputs;
-            values[j] = raw(source, min(first + j, source.inputs - 1u));
-            sum += select(vec4<f32>(0.0), values[j], exists);
-        }
-        let mean = sum / count;
-        var squares = vec4<f32>(0.0);
-        for (var j = 0u; j < 8u; j++) {
-            let d = values[j] - mean;
-            squares += select(vec4<f32>(0.0), d * d, first + j < source.inputs);
-        }
+    for (var k = 0u; k < source.inputs; k += 4u) {
+        let exists = vec4<f32>(1.0, weigh(source, k + 1u), weigh(source, k + 2u), weigh(source, k + 3u));
+        let a = raw(source, k);
+        let b = clamped(source, k + 1u);
+        let c = clamped(source, k + 2u);
+        let d = clamped(source, k + 3u);
+        let count = exists.x + exists.y + exists.z + exists.w;
+        let mean = (a + b * exists.y + c * exists.z + d * exists.w) / count;
+        var squares = (a - mean) * (a - mean);
+        squares += (b - mean) * (b - mean) * exists.y;
+        squares += (c - mean) * (c - mean) * exists.z;
+        squares += (d - mean) * (d - mean) * exists.w;
         all = join(all, Spread(count, mean, squares));
     }
     return all;
@@ -131,11 +137,11 @@ fn linear(source: Source, layer: Layer, net: u32, bias: u32, scale: vec4<f32>, s
                 tile[j + 2u] = vec4<f32>(b.z);
                 tile[j + 3u] = vec4<f32>(b.w);
             }
-            @if(long) for (var k = 0u; k < source.inputs; k += 8u) {
-                // Past the inputs the weights are 0.
-                for (var j = 0u; j < 8u; j++) {
-                    turn(source, min(k + j, source.inputs - 1u), scale, shift, w0 + (k + j) * layer.stride + c / 4u, lane);
-                }
+            // Two inputs a turn; past the inputs the weights are 0.
+            @if(long) for (var k = 0u; k < source.inputs; k += 2u) {
+                let w = w0 + k * layer.stride + c / 4u;
+                turn(source, k, scale, shift, w, lane);
+                turn(source, min(k + 1u, source.inputs - 1u), scale, shift, w + layer.stride, lane);
             }
             @if(!long) for (var k = 0u; k < source.inputs; k++) {
                 turn(source, k, scale, shift, w0 + k * layer.stride + c / 4u, lane);

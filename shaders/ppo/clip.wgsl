@@ -32,19 +32,28 @@ struct Clip {
 
 var<workgroup> lanes: array<f32, WG>;
 
+fn square(net: Net, i: u32) -> f32 {
+    if (i >= net.length) {
+        return 0.0;
+    }
+    let g = gradient[net.first + i];
+    return dot(g, g);
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let net = nets[group.x];
     var sum = 0.0;
-    // Eight a turn: a processor that plays a GPU ends loops after 65,535 turns.
+    // Eight a turn, each spelled out: a processor that plays a GPU ends loops after 65,535 turns.
     for (var i = lane; i < net.length; i += 8u * WG) {
-        for (var j = 0u; j < 8u; j++) {
-            let at = i + j * WG;
-            if (at < net.length) {
-                let g = gradient[net.first + at];
-                sum += dot(g, g);
-            }
-        }
+        sum += square(net, i);
+        sum += square(net, i + 1u * WG);
+        sum += square(net, i + 2u * WG);
+        sum += square(net, i + 3u * WG);
+        sum += square(net, i + 4u * WG);
+        sum += square(net, i + 5u * WG);
+        sum += square(net, i + 6u * WG);
+        sum += square(net, i + 7u * WG);
     }
     lanes[lane] = sum;
     workgroupBarrier();

@@ -40,26 +40,59 @@ fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
     return sum;
 }
 
+fn loss(i: u32) -> vec4<f32> {
+    if (i >= p.statistics) {
+        return vec4<f32>(0.0);
+    }
+    return statistics[2u * i];
+}
+
+fn clipped(i: u32) -> f32 {
+    if (i >= p.statistics) {
+        return 0.0;
+    }
+    return statistics[2u * i + 1u].x;
+}
+
+fn reward(i: u32) -> f32 {
+    if (i >= p.rewards) {
+        return 0.0;
+    }
+    return rewards[i];
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(local_invocation_index) lane: u32) {
     var losses = vec4<f32>(0.0);
     var others = vec4<f32>(0.0);
-    // Eight a turn: a processor that plays a GPU ends loops after 65,535 turns.
+    // Eight a turn, each spelled out: a processor that plays a GPU ends loops after 65,535 turns.
     for (var i = lane; i < p.statistics; i += 8u * WG) {
-        for (var j = 0u; j < 8u; j++) {
-            let at = i + j * WG;
-            if (at < p.statistics) {
-                losses += statistics[2u * at];
-                others.x += statistics[2u * at + 1u].x;
-            }
-        }
+        losses += loss(i);
+        losses += loss(i + 1u * WG);
+        losses += loss(i + 2u * WG);
+        losses += loss(i + 3u * WG);
+        losses += loss(i + 4u * WG);
+        losses += loss(i + 5u * WG);
+        losses += loss(i + 6u * WG);
+        losses += loss(i + 7u * WG);
+        others.x += clipped(i);
+        others.x += clipped(i + 1u * WG);
+        others.x += clipped(i + 2u * WG);
+        others.x += clipped(i + 3u * WG);
+        others.x += clipped(i + 4u * WG);
+        others.x += clipped(i + 5u * WG);
+        others.x += clipped(i + 6u * WG);
+        others.x += clipped(i + 7u * WG);
     }
     for (var i = lane; i < p.rewards; i += 8u * WG) {
-        for (var j = 0u; j < 8u; j++) {
-            if (i + j * WG < p.rewards) {
-                others.y += rewards[i + j * WG];
-            }
-        }
+        others.y += reward(i);
+        others.y += reward(i + 1u * WG);
+        others.y += reward(i + 2u * WG);
+        others.y += reward(i + 3u * WG);
+        others.y += reward(i + 4u * WG);
+        others.y += reward(i + 5u * WG);
+        others.y += reward(i + 6u * WG);
+        others.y += reward(i + 7u * WG);
     }
     var ended = vec4<f32>(0.0);
     for (var e = lane; e < p.envs; e += WG) {

@@ -28,30 +28,49 @@ fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
     return sum;
 }
 
+// Advantage, return and its square.
+fn terms(i: u32) -> vec4<f32> {
+    if (i >= p.size) {
+        return vec4<f32>(0.0);
+    }
+    let r = targets[2u * p.size + i];
+    return vec4<f32>(targets[p.size + i], r, r * r, 0.0);
+}
+
+fn deviation(i: u32, mean: f32) -> f32 {
+    if (i >= p.size) {
+        return 0.0;
+    }
+    let d = targets[p.size + i] - mean;
+    return d * d;
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(local_invocation_index) lane: u32) {
     let count = f32(p.size);
     var sums = vec4<f32>(0.0);
-    // Eight a turn: a processor that plays a GPU ends loops after 65,535 turns.
+    // Eight a turn, each spelled out: a processor that plays a GPU ends loops after 65,535 turns.
     for (var i = lane; i < p.size; i += 8u * WG) {
-        for (var j = 0u; j < 8u; j++) {
-            let at = i + j * WG;
-            if (at < p.size) {
-                let r = targets[2u * p.size + at];
-                sums += vec4<f32>(targets[p.size + at], r, r * r, 0.0);
-            }
-        }
+        sums += terms(i);
+        sums += terms(i + 1u * WG);
+        sums += terms(i + 2u * WG);
+        sums += terms(i + 3u * WG);
+        sums += terms(i + 4u * WG);
+        sums += terms(i + 5u * WG);
+        sums += terms(i + 6u * WG);
+        sums += terms(i + 7u * WG);
     }
     let means = total(lane, sums) / count;
     var squares = 0.0;
     for (var i = lane; i < p.size; i += 8u * WG) {
-        for (var j = 0u; j < 8u; j++) {
-            let at = i + j * WG;
-            if (at < p.size) {
-                let d = targets[p.size + at] - means.x;
-                squares += d * d;
-            }
-        }
+        squares += deviation(i, means.x);
+        squares += deviation(i + 1u * WG, means.x);
+        squares += deviation(i + 2u * WG, means.x);
+        squares += deviation(i + 3u * WG, means.x);
+        squares += deviation(i + 4u * WG, means.x);
+        squares += deviation(i + 5u * WG, means.x);
+        squares += deviation(i + 6u * WG, means.x);
+        squares += deviation(i + 7u * WG, means.x);
     }
     let variance = total(lane, vec4<f32>(squares, 0.0, 0.0, 0.0)).x / count;
     if (lane == 0u) {

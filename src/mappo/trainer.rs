@@ -9,6 +9,7 @@ use super::update::Update;
 use crate::env::Environment;
 use crate::gpu::{Arena, Budget, Counts, Gpu, Plan, Readback, Recorder};
 use crate::model::initial_weights;
+use crate::nn::tuning::Tuning;
 use crate::nn::{Decisions, Layout, Precision};
 use crate::ppo::finish::Record;
 use crate::ppo::loss_scale;
@@ -64,9 +65,40 @@ impl Trainer {
     /// # Errors
     /// [`Error::Config`] for settings out of range, [`Error::Budget`] if nothing fits, and what the device reports.
     pub fn new(gpu: &Gpu, environment: &dyn Environment, config: &Config) -> Result<Self> {
+        Self::build(gpu, environment, config, None)
+    }
+
+    /// The same with the forms of the kernels that measured best on this adapter, now or before. Another form sums in
+    /// another order: results repeat to the last bit with the same file of measurements only.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`] and [`Tuning::best`].
+    pub fn tuned(
+        gpu: &Gpu,
+        environment: &dyn Environment,
+        config: &Config,
+        tuning: &mut Tuning,
+    ) -> Result<Self> {
+        Self::build(gpu, environment, config, Some(tuning))
+    }
+
+    fn build(
+        gpu: &Gpu,
+        environment: &dyn Environment,
+        config: &Config,
+        tuning: Option<&mut Tuning>,
+    ) -> Result<Self> {
         let budget = Budget::of(gpu, config.memory_budget_mb);
         let layout = config.layout(environment)?;
-        let (sizes, decisions) = Sizes::decide(gpu, config, environment, &layout, &budget)?;
+        let (mut sizes, mut decisions) = Sizes::decide(gpu, config, environment, &layout, &budget)?;
+        if let Some(tuning) = tuning {
+            let quads = sizes.envs / 4;
+            let best = tuning.best(gpu, config.precision, &layout, quads, sizes.micro_slots)?;
+            let fitted = Sizes::fit(config, environment, &layout, &best, &budget)?;
+            if fitted.envs == sizes.envs {
+                (sizes, decisions) = (fitted, best);
+            }
+        }
         if sizes != Sizes::configured(config, environment) {
             tracing::warn!(
                 envs = sizes.envs,

@@ -10,6 +10,8 @@ pub mod reduce;
 pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
+pub mod trial;
+pub mod tuning;
 pub mod unfold;
 pub mod weight_gradient;
 mod weights;

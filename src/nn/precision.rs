@@ -32,7 +32,8 @@ impl Precision {
 }
 
 /// How a stored number is declared in a shader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Storage {
     /// `f32`.
     F32,
@@ -81,7 +82,8 @@ pub(super) fn texture_rows(vec4s: u32) -> u32 {
 const MOST_TURNS: u64 = 60_000;
 
 /// Every decision about the kernels of the networks on one adapter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Decisions {
     /// How numbers are declared.
     pub storage: Storage,
@@ -90,7 +92,7 @@ pub struct Decisions {
     /// A subgroup of eight shares what its lanes read, and the weights come from a texture: where memory is read lane by
     /// lane, this is most of the time.
     pub spread: bool,
-    /// Loops take eight inputs a turn, for networks whose loops would otherwise be cut short.
+    /// Loops take two inputs a turn, for networks whose loops would otherwise be cut short.
     pub long: bool,
     /// Invocations of a workgroup, and quads of rows in a block of the activations.
     pub workgroup: u32,
@@ -137,7 +139,7 @@ impl Decisions {
             && rows <= gpu.device().limits().max_texture_dimension_2d;
         let decisions = if spread { Self::spread(storage) } else { Self::plain(gpu.class(), storage) };
         let decisions = decisions.for_layout(gpu.class(), layout);
-        if gpu.class() == Class::Software && layout.turns(decisions.columns, 8) > MOST_TURNS {
+        if gpu.class() == Class::Software && layout.turns(decisions.columns, 2) > MOST_TURNS {
             return Err(Error::config(
                 "hidden",
                 "these layers are too wide for a software adapter, which ends loops after 65,535 turns",

@@ -250,3 +250,28 @@ fn tiles_beyond_a_row_of_workgroups_are_reached() {
     let sums: Vec<f32> = gpu.read(partials).unwrap();
     assert!(sums.chunks_exact(4).all(|sum| *sum == [4.0, 8.0, 12.0, 16.0]));
 }
+
+/// The widest layers that may be set, at a few places of every tensor: loops that a software adapter would cut short.
+#[test]
+fn layers_of_1024_are_whole() {
+    let shape =
+        Shape { agents: 2, obs_dim: 3, actions: 2, hidden: vec![1024, 1024, 1021], ..Shape::default() };
+    let case = Case::new(shape, 1, 1, 8);
+    let layout = case.layout();
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let (logits, values) = case.heads(&case.params);
+    let decisions = Decisions::new(&gpu, Precision::F32, &layout, 1).unwrap();
+    assert_eq!(decisions.long, gpu.class() == Class::Software, "{decisions:?}");
+    let run = case.run(&decisions, 1.0);
+    Case::compare("logits", &run.logits, &logits, 5e-5);
+    Case::compare("values", &run.values, &values, 5e-5);
+    for tensor in &layout.tensors {
+        let [rows, columns] = tensor.shape;
+        for (row, column) in [(0, columns - 1), (rows - 1, columns / 3)] {
+            let at = tensor.first + row * tensor.stride + column;
+            let expected = case.difference(at);
+            let error = (f64::from(run.gradient[at]) - expected).abs() / expected.abs().max(0.1);
+            assert!(error < 2e-3, "{}[{row}][{column}]: {} for {expected}", tensor.name, run.gradient[at]);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The forward and the backward pass of one micro-batch on numbers of no meaning: for measuring, and for comparing one form
+//! of the kernels with another.
+
+use half::f16;
+
+use super::layout::{Batch, Layout};
+use super::precision::{Decisions, Precision};
+use super::weights::WorkingWeights;
+use super::{backward, forward, reduce, weight_gradient};
+use crate::gpu::{Arena, Command, Gpu, Recorder, Recording};
+use crate::random::Stream;
+use crate::{Error, Result};
+
+/// Recorded passes with their buffers.
+#[derive(Debug)]
+pub struct Trial {
+    /// Both stacks forward: one dispatch.
+    pub forward: Recording,
+    /// Gradients of the products, gradients of the weights, and the sum of their shares: three dispatches.
+    pub backward: Recording,
+    /// Bytes of stored observations, activations and gradients, which a pass reads or writes at least once.
+    pub bytes: [u64; 3],
+    arena: Arena,
+    gpu: Gpu,
+}
+
+/// Size of the gradients at the heads; f16 keeps what becomes of it.
+const GRADIENT: f64 = 0.01;
+
+impl Trial {
+    /// Allocates and records everything for `slots` slots of `quads` quads of environments.
+    ///
+    /// # Errors
+    /// What compilation and allocation report.
+    pub fn new(gpu: &Gpu, layout: &Layout, decisions: &Decisions, quads: u32, slots: u32) -> Result<Self> {
+        let shape = &layout.shape;
+        let too_many = || Error::shape("rows of a trial", "fewer than 2^30", "more");
+        let rows =
+            slots.checked_mul(shape.agents * quads).filter(|rows| *rows < 1 << 28).ok_or_else(too_many)?;
+        let room = decisions.room(u64::from(rows)) as u32;
+        let precision = decisions.storage.precision();
+        let batch = Batch {
+            rows,
+            stride: room,
+            agents: shape.agents,
+            quads,
+            obs_dim: shape.obs_dim,
+            head_critic: shape.actions * room,
+            keep: 1,
+            acts: layout.act_rows,
+            grads: layout.grad_rows,
+            ..Batch::default()
+        };
+        let jobs = weight_gradient::jobs(layout);
+        let count = jobs.len() as u32;
+        let shares = weight_gradient::shares(decisions, count, u64::from(rows));
+        let params = u64::from(layout.params) * 4;
+        let [observed, acts, grads] = [
+            u64::from(rows) * u64::from(shape.obs_dim),
+            u64::from(layout.act_rows) * u64::from(room),
+            u64::from(layout.grad_rows) * u64::from(room),
+        ]
+        .map(|quads| quads * 4 * precision.bytes());
+        let mut plan = WorkingWeights::plan(layout, decisions);
+        plan.words("params", params);
+        plan.bytes_of("observations", observed);
+        plan.bytes_of("activations", acts);
+        plan.bytes_of("gradients", grads);
+        plan.words("heads", u64::from(shape.actions + 1) * u64::from(room) * 4);
+        plan.words("moments", u64::from(layout.moment_rows) * u64::from(room) * 4);
+        plan.words("partial sums", params * u64::from(shares));
+        plan.words("sums", params);
+        let arena = Arena::allocate(gpu, &plan)?;
+        let get = |name| arena.get(name);
+        fill(gpu, layout, &arena, decisions, rows, room)?;
+
+        let batches = &gpu.uniform_table("trial", &[batch])?;
+        let roles = &forward::upload_roles(gpu, &layout.roles)?;
+        let (params, working) = (get("params")?, get("working weights")?);
+        let weights = &WorkingWeights::new(gpu, layout, decisions, roles, params, working)?;
+        Recorder::new(gpu).run(weights.refresh())?;
+        let (observations, acts_of, moments) = (get("observations")?, get("activations")?, get("moments")?);
+        let (grads_of, head) = (get("gradients")?, get("heads")?);
+        let kernel = forward::kernel(gpu, shape.activation, decisions)?;
+        let buffers =
+            forward::Buffers { batches, roles, weights, observations, acts: acts_of, head, moments };
+        let group = forward::bind(gpu, &kernel, buffers)?;
+        let grid = forward::groups(&kernel.variant, rows, 2);
+        let forward = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
+
+        let kernel = backward::kernel(gpu, shape.activation, decisions)?;
+        let buffers = backward::Buffers { batches, roles, weights, acts: acts_of, moments, grads: grads_of };
+        let group = backward::bind(gpu, &kernel, buffers)?;
+        let mut backward = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
+        let kernel = weight_gradient::kernel(gpu, decisions)?;
+        let split = weight_gradient::Split { count: shares, stride: layout.params, jobs: count, pad: 0 };
+        let buffers = weight_gradient::Buffers {
+            batches,
+            split: &gpu.uniform("split", &split)?,
+            jobs: &gpu.upload("jobs", &jobs)?,
+            observations,
+            acts: acts_of,
+            moments,
+            grads: grads_of,
+            partials: get("partial sums")?,
+        };
+        let group = weight_gradient::bind(gpu, &kernel, buffers)?;
+        let grid = weight_gradient::groups(count, shares);
+        backward.push(Command::dispatch_at(&kernel, &group, 0, 0, grid));
+        let kernel = reduce::kernel(gpu)?;
+        let whole = reduce::Reduce { length: layout.params, shares, first: 1, pad: 0 };
+        let group = reduce::bind(gpu, &kernel, &whole, get("partial sums")?, get("sums")?)?;
+        backward.push(Command::dispatch(&kernel, &group, reduce::groups(&kernel.variant, layout.params)));
+        Ok(Self { forward, backward, bytes: [observed, acts, grads], arena, gpu: gpu.clone() })
+    }
+
+    /// Runs both passes once and returns the sums of the gradients, in the order of the parameter buffer.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn sums(&self) -> Result<Vec<f32>> {
+        let mut recorder = Recorder::new(&self.gpu);
+        recorder.run(&self.forward)?;
+        recorder.run(&self.backward)?;
+        self.gpu.read(self.arena.get("sums")?)
+    }
+}
+
+/// The same numbers for every form of the kernels: weights, observations, and gradients at the heads.
+fn fill(
+    gpu: &Gpu,
+    layout: &Layout,
+    arena: &Arena,
+    decisions: &Decisions,
+    rows: u32,
+    room: u32,
+) -> Result<()> {
+    let mut stream = Stream::new(1, 77);
+    let mut params = vec![0f32; layout.params as usize * 4];
+    for tensor in &layout.tensors {
+        let [rows, columns] = tensor.shape;
+        let spread = 1.0 / (rows as f64).sqrt();
+        for row in 0..rows {
+            let start = tensor.first + row * tensor.stride;
+            params[start..start + columns].fill_with(|| (spread * stream.normal()) as f32);
+        }
+    }
+    gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&params))?;
+    // A period that is no multiple of anything: rows differ.
+    let period: Vec<f64> = (0..10_007).map(|_| stream.normal()).collect();
+    let precision = decisions.storage.precision();
+    let observations = rows as usize * 4 * layout.shape.obs_dim as usize;
+    let values: Vec<f64> = period.iter().copied().cycle().take(observations).collect();
+    gpu.write(arena.get("observations")?, 0, &stored(&values, precision))?;
+    let tile = decisions.workgroup as usize;
+    let mut gradients = vec![0f64; layout.grad_rows as usize * room as usize * 4];
+    for (role, outputs) in [(0, layout.shape.actions), (1, 1)] {
+        for output in 0..outputs as usize {
+            let feature = layout.head_gradient(role) as usize + output;
+            for row in 0..rows as usize * 4 {
+                let quad = row / 4;
+                let block = quad / tile * layout.grad_rows as usize + feature;
+                gradients[(block * tile + quad % tile) * 4 + row % 4] =
+                    GRADIENT * period[(feature * 1009 + row) % period.len()];
+            }
+        }
+    }
+    gpu.write(arena.get("gradients")?, 0, &stored(&gradients, precision))
+}
+
+fn stored(values: &[f64], precision: Precision) -> Vec<u8> {
+    match precision {
+        Precision::F32 => values.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
+        Precision::F16 => values.iter().flat_map(|x| f16::from_f64(*x).to_le_bytes()).collect(),
+    }
+}

@@ -1,0 +1,275 @@
+//! Measuring the forms of the kernels on the adapter at hand, and remembering which was best.
+//!
+//! Opt-in: [`Decisions::new`] is good without it. The file is JSON, an entry for every adapter, driver and shape of networks;
+//! entries of another version of this library are measured again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::Layout;
+use super::precision::{Decisions, Precision};
+use super::trial::Trial;
+use crate::files::write_atomically;
+use crate::gpu::{Class, Gpu, Profiler};
+use crate::{Error, Result};
+
+/// Runs of a pass, of which the fastest counts.
+const RUNS: usize = 5;
+
+/// Rows of a trial at most: enough to fill a large GPU.
+const MOST_QUADS: u32 = 1 << 16;
+
+/// What one form came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// The form.
+    pub decisions: Decisions,
+    /// Time of the forward and backward pass together, GPU time where the adapter tells it; `None` if the form failed or
+    /// came to other results.
+    pub time: Option<Duration>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Cache {
+    entries: BTreeMap<String, Decisions>,
+}
+
+/// The best forms known, kept in a file.
+#[derive(Debug)]
+pub struct Tuning {
+    path: PathBuf,
+    cache: Cache,
+}
+
+impl Tuning {
+    /// Reads the file, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read, [`Error::Data`] if it is none of ours; it is not touched then.
+    pub fn open(path: &Path) -> Result<Self> {
+        let cache = match std::fs::read(path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+                Error::Data(format!("{}: not a file of measured kernels: {error}", path.display()))
+            })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Cache::default(),
+            Err(source) => return Err(Error::Io { path: path.into(), source }),
+        };
+        Ok(Self { path: path.into(), cache })
+    }
+
+    /// The best form for these networks with `quads` quads of environments and micro-batches of `slots` slots: from the
+    /// file, or measured now and written there.
+    ///
+    /// # Errors
+    /// If the shipped form fails, or the file cannot be written.
+    pub fn best(
+        &mut self,
+        gpu: &Gpu,
+        precision: Precision,
+        layout: &Layout,
+        quads: u32,
+        slots: u32,
+    ) -> Result<Decisions> {
+        let key = key(gpu, precision, layout, quads);
+        if let Some(known) = self.cache.entries.get(&key) {
+            return Ok(*known);
+        }
+        let measured = measure(gpu, precision, layout, quads, slots)?;
+        let fastest = measured.iter().filter(|one| one.time.is_some()).min_by_key(|one| one.time);
+        let best = match fastest {
+            Some(one) => one.decisions,
+            None => Decisions::new(gpu, precision, layout, quads)?,
+        };
+        self.cache.entries.insert(key, best);
+        let text = serde_json::to_vec_pretty(&self.cache)
+            .map_err(|error| Error::Data(format!("{}: {error}", self.path.display())))?;
+        write_atomically(&self.path, &text)?;
+        Ok(best)
+    }
+}
+
+fn key(gpu: &Gpu, precision: Precision, layout: &Layout, quads: u32) -> String {
+    let info = gpu.info();
+    let shape = &layout.shape;
+    format!(
+        "phalanx {} | {} | {:?} {} {} | {precision:?} {} agents, {} features, {} actions, {:?} {:?} {:?}, {quads} quads",
+        env!("CARGO_PKG_VERSION"),
+        info.name,
+        info.backend,
+        info.driver,
+        info.driver_info,
+        shape.agents,
+        shape.obs_dim,
+        shape.actions,
+        shape.hidden,
+        shape.sharing,
+        shape.activation,
+    )
+}
+
+/// Forms worth measuring, the shipped one first.
+fn candidates(gpu: &Gpu, shipped: Decisions, layout: &Layout) -> Vec<Decisions> {
+    let mut all = vec![shipped];
+    let plain = Decisions::plain(gpu.class(), shipped.storage);
+    match gpu.class() {
+        Class::Hardware => {
+            for workgroup in [32, 64, 128, 256] {
+                all.extend([8, 16, 32].map(|columns| Decisions { workgroup, columns, ..plain }));
+            }
+            all.extend([16, 256].map(|shares| Decisions { shares, ..plain }));
+        }
+        Class::Software => {
+            all.extend([16, 32].map(|columns| Decisions { columns, ..plain }));
+            all.extend([2, 4].map(|shares| Decisions { shares, ..shipped }));
+        }
+    }
+    let mut unique: Vec<Decisions> = Vec::new();
+    for one in all.into_iter().map(|one| one.for_layout(gpu.class(), layout)) {
+        if !unique.contains(&one) {
+            unique.push(one);
+        }
+    }
+    unique
+}
+
+/// Measures every form worth it; the shipped one is the first, and the one the others' results are compared with.
+///
+/// # Errors
+/// If the shipped form fails; of the others that is only noted.
+pub fn measure(
+    gpu: &Gpu,
+    precision: Precision,
+    layout: &Layout,
+    quads: u32,
+    slots: u32,
+) -> Result<Vec<Measured>> {
+    let shipped = Decisions::new(gpu, precision, layout, quads)?;
+    let slots = slots.min(MOST_QUADS / (quads * layout.shape.agents).max(1)).max(1);
+    let profiler = Profiler::new(gpu)?;
+    let tolerance = if precision == Precision::F32 { 1e-4 } else { 2e-2 };
+    let mut expected: Option<Vec<f32>> = None;
+    let mut measured = Vec::new();
+    for decisions in candidates(gpu, shipped, layout) {
+        let result = attempt(gpu, &profiler, layout, &decisions, quads, slots);
+        let time = match (result, &expected) {
+            (Err(error), None) => return Err(error),
+            (Ok((time, sums)), None) => {
+                expected = Some(sums);
+                Some(time)
+            }
+            (Ok((time, sums)), Some(expected)) if alike(&sums, expected, tolerance) => Some(time),
+            (Ok(_), Some(_)) => {
+                tracing::warn!(?decisions, "this form comes to other results on this adapter");
+                None
+            }
+            (Err(error), Some(_)) => {
+                tracing::warn!(?decisions, %error, "this form does not run on this adapter");
+                None
+            }
+        };
+        measured.push(Measured { decisions, time });
+    }
+    Ok(measured)
+}
+
+fn attempt(
+    gpu: &Gpu,
+    profiler: &Profiler,
+    layout: &Layout,
+    decisions: &Decisions,
+    quads: u32,
+    slots: u32,
+) -> Result<(Duration, Vec<f32>)> {
+    let limits = gpu.device().limits();
+    if decisions.workgroup
+        > limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x)
+    {
+        return Err(Error::shape("workgroup", "one of the adapter's limits", decisions.workgroup));
+    }
+    let trial = Trial::new(gpu, layout, decisions, quads, slots)?;
+    let sums = trial.sums()?;
+    let mut time = Duration::ZERO;
+    for pass in [&trial.forward, &trial.backward] {
+        let mut best = Duration::MAX;
+        for _ in 0..RUNS {
+            let timing = profiler.time(pass)?;
+            best = best.min(timing.gpu.unwrap_or(timing.wall));
+        }
+        time += best;
+    }
+    Ok((time, sums))
+}
+
+/// Whether two sets of sums differ by rounding alone.
+fn alike(a: &[f32], b: &[f32], tolerance: f64) -> bool {
+    let scale = b.iter().fold(0f64, |m, x| m.max(f64::from(*x).abs()));
+    let apart = a.iter().zip(b).fold(0f64, |m, (a, b)| m.max((f64::from(*a) - f64::from(*b)).abs()));
+    a.len() == b.len() && scale > 0.0 && apart <= tolerance * scale && a.iter().all(|x| x.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::GpuOptions;
+    use crate::nn::Shape;
+
+    fn layout() -> Layout {
+        Layout::new(&Shape { agents: 2, obs_dim: 7, actions: 3, hidden: vec![40], ..Shape::default() })
+            .unwrap()
+    }
+
+    #[test]
+    fn all_forms_agree_and_the_best_is_remembered() {
+        let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kernels.json");
+        for precision in [Precision::F32, Precision::F16] {
+            let measured = measure(&gpu, precision, &layout(), 4, 3).unwrap();
+            assert!(measured.len() >= 4);
+            assert!(measured.iter().all(|one| one.time.is_some()), "{measured:?}");
+            let best = Tuning::open(&path).unwrap().best(&gpu, precision, &layout(), 4, 3).unwrap();
+            assert!(measured.iter().any(|one| one.decisions == best));
+            // The second time it comes from the file: another choice written there is the one that is given.
+            let text = std::fs::read_to_string(&path).unwrap();
+            let other = text
+                .replace("\"shares\": 1,", "\"shares\": 3,")
+                .replace("\"shares\": 1\n", "\"shares\": 3\n");
+            std::fs::write(
+                &path,
+                other.replace("\"shares\": 2", "\"shares\": 3").replace("\"shares\": 4", "\"shares\": 3"),
+            )
+            .unwrap();
+            let known = Tuning::open(&path).unwrap().best(&gpu, precision, &layout(), 4, 3).unwrap();
+            assert_eq!(known.shares, 3);
+        }
+    }
+
+    #[test]
+    fn a_form_that_fails_or_errs_is_not_taken() {
+        assert!(alike(&[1.0, 2.0], &[1.00001, 2.0], 1e-4));
+        assert!(!alike(&[1.0, 2.1], &[1.0, 2.0], 1e-4));
+        assert!(!alike(&[1.0, f32::NAN], &[1.0, 2.0], 1e-4));
+        assert!(!alike(&[0.0, 0.0], &[0.0, 0.0], 1e-4), "nothing was computed");
+        let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+        let profiler = Profiler::new(&gpu).unwrap();
+        let giant =
+            Decisions { workgroup: 1 << 20, ..Decisions::new(&gpu, Precision::F32, &layout(), 4).unwrap() };
+        assert!(attempt(&gpu, &profiler, &layout(), &giant, 4, 3).is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_none_of_ours_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kernels.json");
+        std::fs::write(&path, "my diary").unwrap();
+        let error = Tuning::open(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("kernels.json") && error.contains("not a file of measured kernels"),
+            "{error}"
+        );
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "my diary");
+    }
+}
