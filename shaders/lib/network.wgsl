@@ -53,6 +53,16 @@ struct Role {
     layer: array<Layer, MAX_LAYERS>,
 }
 
+// One network, for nn/fold and nn/unfold.
+struct Net {
+    // First vec4 of the parameters, and of the working weights.
+    params: u32,
+    working: u32,
+    role: u32,
+    // Rows of the first layer's bias.
+    biases: u32,
+}
+
 // One dispatch over rows: observation slots [first_slot, first_slot + rows / (agents * quads)).
 struct Batch {
     first_slot: u32,

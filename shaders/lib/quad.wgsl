@@ -31,9 +31,10 @@ fn unpack(words: vec2<u32>) -> vec4<f32> {
     return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
 }
 
+// What becomes of numbers beyond the largest f16 is left to the driver, which may keep them finite: of infinity it is not.
 @if(native)
 fn to_quad(v: vec4<f32>) -> Quad {
-    return vec4<f16>(v);
+    return vec4<f16>(select(v, v * 1e38, abs(v) >= vec4<f32>(65520.0)));
 }
 
 @if(native)

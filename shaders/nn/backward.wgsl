@@ -2,7 +2,7 @@
 // layer. The grid is that of nn/forward. What the LayerNorms' gains and offsets need follows later from the weights'
 // gradient (nn/unfold).
 
-import package::constants::{WG, TILE, COLUMNS};
+import package::constants::{WG, TILE, COLUMNS, TEXTURE_ROW};
 import package::lib::network::{Batch, Role, Layer, MAX_LAYERS, place};
 import package::lib::quad::{Quad, to_quad, of_quad};
 import package::lib::activation::slope;
@@ -18,7 +18,7 @@ import package::lib::product::{tile, add, add_spread};
 
 @if(texture)
 fn weight(i: u32) -> vec4<f32> {
-    return textureLoad(weights, vec2<u32>(i % 1024u, i / 1024u), 0);
+    return textureLoad(weights, vec2<u32>(i % TEXTURE_ROW, i / TEXTURE_ROW), 0);
 }
 
 @if(!texture)
@@ -40,7 +40,10 @@ fn main(
     @if(spread) @builtin(subgroup_invocation_id) lane: u32,
 ) {
     @if(!spread) let lane = 0u;
-    // Rows past the end repeat the last one without storing it: the subgroup works together.
+    @if(!spread) if (id.x >= batch.rows) {
+        return;
+    }
+    // A subgroup works together: rows past the end take what they find in the last one, and store nothing.
     let row = min(id.x, batch.rows - 1u);
     let exists = id.x < batch.rows;
     let role = batch.first_role + id.y;

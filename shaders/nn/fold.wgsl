@@ -3,17 +3,8 @@
 // networks in z.
 
 import package::constants::{ROW, WG};
-import package::lib::network::{Role, Layer, MAX_LAYERS};
+import package::lib::network::{Role, Layer, Net, MAX_LAYERS};
 import package::lib::quad::{Quad, to_quad, pack, unpack};
-
-struct Net {
-    // First vec4 of the parameters, and of the working weights.
-    params: u32,
-    working: u32,
-    role: u32,
-    // Rows of the first layer's bias.
-    biases: u32,
-}
 
 @group(0) @binding(0) var<uniform> roles: array<Role, 2>;
 @group(0) @binding(1) var<storage, read> nets: array<Net>;

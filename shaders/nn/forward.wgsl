@@ -2,7 +2,7 @@
 // then the head. All agents and both networks travel in one dispatch: rows in x, the role in y. The LayerNorm's gain and
 // offset are part of the weights already (nn/fold).
 
-import package::constants::{WG, TILE, COLUMNS};
+import package::constants::{WG, TILE, COLUMNS, TEXTURE_ROW};
 import package::lib::network::{Batch, Role, Layer, MAX_LAYERS, place};
 import package::lib::quad::{Quad, to_quad, of_quad};
 import package::lib::activation::activate;
@@ -19,7 +19,7 @@ import package::lib::product::{tile, narrow, add, add_narrow, add_spread};
 
 @if(texture)
 fn weight(i: u32) -> vec4<f32> {
-    return textureLoad(weights, vec2<u32>(i % 1024u, i / 1024u), 0);
+    return textureLoad(weights, vec2<u32>(i % TEXTURE_ROW, i / TEXTURE_ROW), 0);
 }
 
 @if(!texture)
@@ -74,7 +74,7 @@ fn observe(source: Source) -> Spread {
         let c = clamped(source, k + 2u);
         let d = clamped(source, k + 3u);
         let count = exists.x + exists.y + exists.z + exists.w;
-        let mean = (a + b * exists.y + c * exists.z + d * exists.w) / count;
+        let mean = a + ((b - a) * exists.y + (c - a) * exists.z + (d - a) * exists.w) / count;
         var squares = (a - mean) * (a - mean);
         squares += (b - mean) * (b - mean) * exists.y;
         squares += (c - mean) * (c - mean) * exists.z;
@@ -102,28 +102,42 @@ fn put(to: Target, column: u32, value: vec4<f32>) -> vec4<f32> {
     }
     let q = to_quad(activate(value));
     if (to.exists) {
-        @if(gelu || silu) acts[to.product + column * TILE] = to_quad(value);
+        // Beyond these the derivative is 0 or 1, which infinity would make NaN.
+        @if(gelu || silu) acts[to.product + column * TILE] = to_quad(clamp(value, vec4<f32>(-6e4), vec4<f32>(6e4)));
         acts[to.index + column * TILE] = q;
     }
     return of_quad(q);
 }
 
 // One turn of the product: input k of the row.
-fn turn(source: Source, k: u32, scale: vec4<f32>, shift: vec4<f32>, w: u32, lane: u32) {
-    let x = raw(source, k) * scale + shift;
+fn turn(x: vec4<f32>, w: u32, lane: u32) {
     @if(spread) add_spread(x, weight(w + lane));
     @if(!spread) for (var j = 0u; j < COLUMNS / 4u; j++) {
         add(j, x, weight(w + j));
     }
 }
 
-fn turn_narrow(source: Source, k: u32, scale: vec4<f32>, shift: vec4<f32>, w: vec4<f32>) {
+// All inputs of one tile of columns.
+fn accumulate(source: Source, mean: vec4<f32>, scale: vec4<f32>, w0: u32, stride: u32, lane: u32) {
+    // Two inputs a turn; past the inputs the weights are 0.
+    @if(long) for (var k = 0u; k < source.inputs; k += 2u) {
+        let w = w0 + k * stride;
+        let after = min(k + 1u, source.inputs - 1u);
+        turn((raw(source, k) - mean) * scale, w, lane);
+        turn((raw(source, after) - mean) * scale, w + stride, lane);
+    }
+    @if(!long) for (var k = 0u; k < source.inputs; k++) {
+        turn((raw(source, k) - mean) * scale, w0 + k * stride, lane);
+    }
+}
+
+fn turn_narrow(source: Source, k: u32, mean: vec4<f32>, scale: vec4<f32>, w: vec4<f32>) {
     // Past the inputs the weights are 0.
-    add_narrow(raw(source, min(k, source.inputs - 1u)) * scale + shift, w);
+    add_narrow((clamped(source, k) - mean) * scale, w);
 }
 
 // One matrix product with everything that follows it. Returns mean and deviation of the result.
-fn linear(source: Source, layer: Layer, net: u32, bias: u32, scale: vec4<f32>, shift: vec4<f32>, to: Target, lane: u32) -> Spread {
+fn linear(source: Source, layer: Layer, net: u32, bias: u32, mean: vec4<f32>, scale: vec4<f32>, to: Target, lane: u32) -> Spread {
     var all = Spread(0.0, vec4<f32>(0.0), vec4<f32>(0.0));
     let w0 = net + layer.weights;
     var c = 0u;
@@ -137,15 +151,7 @@ fn linear(source: Source, layer: Layer, net: u32, bias: u32, scale: vec4<f32>, s
                 tile[j + 2u] = vec4<f32>(b.z);
                 tile[j + 3u] = vec4<f32>(b.w);
             }
-            // Two inputs a turn; past the inputs the weights are 0.
-            @if(long) for (var k = 0u; k < source.inputs; k += 2u) {
-                let w = w0 + k * layer.stride + c / 4u;
-                turn(source, k, scale, shift, w, lane);
-                turn(source, min(k + 1u, source.inputs - 1u), scale, shift, w + layer.stride, lane);
-            }
-            @if(!long) for (var k = 0u; k < source.inputs; k++) {
-                turn(source, k, scale, shift, w0 + k * layer.stride + c / 4u, lane);
-            }
+            accumulate(source, mean, scale, w0 + c / 4u, layer.stride, lane);
             var sum = vec4<f32>(0.0);
             for (var j = 0u; j < COLUMNS; j++) {
                 if (j < left) {
@@ -154,13 +160,13 @@ fn linear(source: Source, layer: Layer, net: u32, bias: u32, scale: vec4<f32>, s
                 }
             }
             let count = f32(min(COLUMNS, left));
-            let mean = sum / count;
+            let average = sum / count;
             var squares = vec4<f32>(0.0);
             for (var j = 0u; j < COLUMNS; j++) {
-                let d = tile[j] - mean;
+                let d = tile[j] - average;
                 squares += select(vec4<f32>(0.0), d * d, j < left);
             }
-            all = join(all, Spread(count, mean, squares));
+            all = join(all, Spread(count, average, squares));
             c += COLUMNS;
         } else {
             let b = weight(bias + c / 4u);
@@ -171,17 +177,17 @@ fn linear(source: Source, layer: Layer, net: u32, bias: u32, scale: vec4<f32>, s
             let w1 = w0 + c / 4u;
             @if(spread) for (var k = 0u; k < source.inputs; k += 8u) {
                 let w = weight(w1 + (k + lane) * layer.stride);
-                turn_narrow(source, k, scale, shift, subgroupBroadcast(w, 0u));
-                turn_narrow(source, k + 1u, scale, shift, subgroupBroadcast(w, 1u));
-                turn_narrow(source, k + 2u, scale, shift, subgroupBroadcast(w, 2u));
-                turn_narrow(source, k + 3u, scale, shift, subgroupBroadcast(w, 3u));
-                turn_narrow(source, k + 4u, scale, shift, subgroupBroadcast(w, 4u));
-                turn_narrow(source, k + 5u, scale, shift, subgroupBroadcast(w, 5u));
-                turn_narrow(source, k + 6u, scale, shift, subgroupBroadcast(w, 6u));
-                turn_narrow(source, k + 7u, scale, shift, subgroupBroadcast(w, 7u));
+                turn_narrow(source, k, mean, scale, subgroupBroadcast(w, 0u));
+                turn_narrow(source, k + 1u, mean, scale, subgroupBroadcast(w, 1u));
+                turn_narrow(source, k + 2u, mean, scale, subgroupBroadcast(w, 2u));
+                turn_narrow(source, k + 3u, mean, scale, subgroupBroadcast(w, 3u));
+                turn_narrow(source, k + 4u, mean, scale, subgroupBroadcast(w, 4u));
+                turn_narrow(source, k + 5u, mean, scale, subgroupBroadcast(w, 5u));
+                turn_narrow(source, k + 6u, mean, scale, subgroupBroadcast(w, 6u));
+                turn_narrow(source, k + 7u, mean, scale, subgroupBroadcast(w, 7u));
             }
             @if(!spread) for (var k = 0u; k < source.inputs; k++) {
-                turn_narrow(source, k, scale, shift, weight(w1 + k * layer.stride));
+                turn_narrow(source, k, mean, scale, weight(w1 + k * layer.stride));
             }
             var sum = vec4<f32>(0.0);
             for (var j = 0u; j < 4u; j++) {
@@ -191,13 +197,13 @@ fn linear(source: Source, layer: Layer, net: u32, bias: u32, scale: vec4<f32>, s
                 }
             }
             let count = f32(left);
-            let mean = sum / count;
+            let average = sum / count;
             var squares = vec4<f32>(0.0);
             for (var j = 0u; j < 4u; j++) {
-                let d = narrow[j] - mean;
+                let d = narrow[j] - average;
                 squares += select(vec4<f32>(0.0), d * d, j < left);
             }
-            all = join(all, Spread(count, mean, squares));
+            all = join(all, Spread(count, average, squares));
             c += 4u;
         }
     }
@@ -210,7 +216,10 @@ fn main(
     @if(spread) @builtin(subgroup_invocation_id) lane: u32,
 ) {
     @if(!spread) let lane = 0u;
-    // Rows past the end repeat the last one without storing it: the subgroup works together.
+    @if(!spread) if (id.x >= batch.rows) {
+        return;
+    }
+    // A subgroup works together: rows past the end take what they find in the last one, and store nothing.
     let row = min(id.x, batch.rows - 1u);
     let exists = id.x < batch.rows;
     let role = batch.first_role + id.y;
@@ -226,13 +235,13 @@ fn main(
     let layers = roles[role].layers;
     for (var l = 0u; l < layers; l++) {
         let layer = roles[role].layer[l];
+        var mean = vec4<f32>(0.0);
         var scale = vec4<f32>(1.0);
-        var shift = vec4<f32>(0.0);
         if (layer.norm == 1u) {
+            mean = spread.mean;
             scale = 1.0 / sqrt(spread.squares / spread.count + 1e-5);
-            shift = -spread.mean * scale;
             if (batch.keep == 1u && exists) {
-                moments[layer.moments * batch.stride + row] = spread.mean;
+                moments[layer.moments * batch.stride + row] = mean;
                 moments[(layer.moments + 1u) * batch.stride + row] = scale;
             }
         }
@@ -244,7 +253,7 @@ fn main(
             to.product = acts0 + roles[role].layer[l + 1u].product * TILE;
         }
         let bias = select(0u, agent * roles[role].agent_bias, l == 0u);
-        spread = linear(source, layer, net, net + layer.bias + bias * layer.stride, scale, shift, to, lane);
+        spread = linear(source, layer, net, net + layer.bias + bias * layer.stride, mean, scale, to, lane);
         source = Source(false, to.index, layer.outputs);
     }
 }

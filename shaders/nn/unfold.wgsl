@@ -4,14 +4,7 @@
 // The grid is that of nn/fold.
 
 import package::constants::{ROW, WG};
-import package::lib::network::{Role, Layer, MAX_LAYERS};
-
-struct Net {
-    params: u32,
-    working: u32,
-    role: u32,
-    biases: u32,
-}
+import package::lib::network::{Role, Layer, Net, MAX_LAYERS};
 
 @group(0) @binding(0) var<uniform> roles: array<Role, 2>;
 @group(0) @binding(1) var<storage, read> nets: array<Net>;

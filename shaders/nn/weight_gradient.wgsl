@@ -94,6 +94,17 @@ fn gradient(job: Job, at: Place, output: u32) -> vec4<f32> {
     return of_quad(grads[at.right + min(output, job.outputs - 1u) * TILE]);
 }
 
+// Four outputs at once: a row vector times this matrix sums over the four rows.
+@if(spread)
+fn gradients(job: Job, at: Place, first: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        gradient(job, at, first),
+        gradient(job, at, first + 1u),
+        gradient(job, at, first + 2u),
+        gradient(job, at, first + 3u),
+    );
+}
+
 // Columns `first` to `first + 3` of row `i` of the tile.
 fn store(job: Job, share: u32, i: u32, first: u32, sum: vec4<f32>) {
     if (i < job.inputs && first < job.outputs) {
@@ -116,11 +127,85 @@ fn store_bias(job: Job, share: u32, first: u32, sum: vec4<f32>) {
 
 @if(spread)
 fn outer(other: u32, n0: vec4<f32>, n1: vec4<f32>, n2: vec4<f32>, n3: vec4<f32>, g: mat4x4<f32>) {
-    // A row vector times this matrix sums over the four rows, for four outputs at once.
     tile[4u * other] += n0 * g;
     tile[4u * other + 1u] += n1 * g;
     tile[4u * other + 2u] += n2 * g;
     tile[4u * other + 3u] += n3 * g;
+}
+
+@if(spread) var<private> bias: vec4<f32>;
+
+// Each invocation looks one of the next eight quads up; all then take quad q of them.
+@if(spread)
+fn place_of(mine: Place, q: u32) -> Place {
+    return Place(
+        subgroupShuffle(mine.left, q),
+        subgroupShuffle(mine.right, q),
+        subgroupShuffle(mine.mean, q),
+        subgroupShuffle(mine.scale, q),
+    );
+}
+
+// The following walk over quads `start` to `end`. They are apart, since a processor that plays a GPU takes both ways of a
+// branch within a loop.
+@if(spread)
+fn walk_bias(job: Job, start: u32, end: u32, lane: u32) {
+    for (var first = start; first < end; first += 8u) {
+        let mine = locate(job, min(first + lane, end - 1u));
+        for (var q = 0u; q < min(8u, end - first); q++) {
+            let right = subgroupShuffle(mine.right, q);
+            let at = Place(0u, right, vec4<f32>(0.0), vec4<f32>(1.0));
+            bias += vec4<f32>(1.0) * gradients(job, at, 4u * lane);
+        }
+    }
+}
+
+// Heads of up to four outputs: an invocation takes all outputs of four inputs, and brings one of the gradients.
+@if(spread)
+fn walk_narrow(job: Job, start: u32, end: u32, lane: u32) {
+    for (var first = start; first < end; first += 8u) {
+        let mine = locate(job, min(first + lane, end - 1u));
+        for (var q = 0u; q < min(8u, end - first); q++) {
+            let at = place_of(mine, q);
+            let dz = gradient(job, at, lane % 4u);
+            let g = mat4x4<f32>(
+                subgroupBroadcast(dz, 0u),
+                subgroupBroadcast(dz, 1u),
+                subgroupBroadcast(dz, 2u),
+                subgroupBroadcast(dz, 3u),
+            );
+            bias += vec4<f32>(1.0) * g;
+            tile[0] += input(job, at, 4u * lane) * g;
+            tile[1] += input(job, at, 4u * lane + 1u) * g;
+            tile[2] += input(job, at, 4u * lane + 2u) * g;
+            tile[3] += input(job, at, 4u * lane + 3u) * g;
+        }
+    }
+}
+
+// Any other tile: an invocation takes four outputs of all inputs, and brings four inputs.
+@if(spread)
+fn walk(job: Job, start: u32, end: u32, lane: u32) {
+    for (var first = start; first < end; first += 8u) {
+        let mine = locate(job, min(first + lane, end - 1u));
+        for (var q = 0u; q < min(8u, end - first); q++) {
+            let at = place_of(mine, q);
+            let g = gradients(job, at, 4u * lane);
+            bias += vec4<f32>(1.0) * g;
+            let n0 = input(job, at, 4u * lane);
+            let n1 = input(job, at, 4u * lane + 1u);
+            let n2 = input(job, at, 4u * lane + 2u);
+            let n3 = input(job, at, 4u * lane + 3u);
+            outer(0u, subgroupBroadcast(n0, 0u), subgroupBroadcast(n1, 0u), subgroupBroadcast(n2, 0u), subgroupBroadcast(n3, 0u), g);
+            outer(1u, subgroupBroadcast(n0, 1u), subgroupBroadcast(n1, 1u), subgroupBroadcast(n2, 1u), subgroupBroadcast(n3, 1u), g);
+            outer(2u, subgroupBroadcast(n0, 2u), subgroupBroadcast(n1, 2u), subgroupBroadcast(n2, 2u), subgroupBroadcast(n3, 2u), g);
+            outer(3u, subgroupBroadcast(n0, 3u), subgroupBroadcast(n1, 3u), subgroupBroadcast(n2, 3u), subgroupBroadcast(n3, 3u), g);
+            outer(4u, subgroupBroadcast(n0, 4u), subgroupBroadcast(n1, 4u), subgroupBroadcast(n2, 4u), subgroupBroadcast(n3, 4u), g);
+            outer(5u, subgroupBroadcast(n0, 5u), subgroupBroadcast(n1, 5u), subgroupBroadcast(n2, 5u), subgroupBroadcast(n3, 5u), g);
+            outer(6u, subgroupBroadcast(n0, 6u), subgroupBroadcast(n1, 6u), subgroupBroadcast(n2, 6u), subgroupBroadcast(n3, 6u), g);
+            outer(7u, subgroupBroadcast(n0, 7u), subgroupBroadcast(n1, 7u), subgroupBroadcast(n2, 7u), subgroupBroadcast(n3, 7u), g);
+        }
+    }
 }
 
 @if(spread)
@@ -134,75 +219,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let total = batch.rows / batch.agents * job.agents;
     let share = (total + split.count - 1u) / split.count;
     let end = min(total, (group.z + 1u) * share);
-    var bias = vec4<f32>(0.0);
-    for (var first = group.z * share; first < end; first += 8u) {
-        // Each invocation looks one of the next eight quads up.
-        let mine = locate(job, min(first + lane, end - 1u));
-        for (var q = 0u; q < min(8u, end - first); q++) {
-            let at = Place(
-                subgroupShuffle(mine.left, q),
-                subgroupShuffle(mine.right, q),
-                subgroupShuffle(mine.mean, q),
-                subgroupShuffle(mine.scale, q),
-            );
-            if (job.outputs <= 4u) {
-                // A head: every invocation takes all outputs of four inputs, and brings one of the gradients.
-                let mine = gradient(job, at, lane % 4u);
-                let g = mat4x4<f32>(
-                    subgroupBroadcast(mine, 0u),
-                    subgroupBroadcast(mine, 1u),
-                    subgroupBroadcast(mine, 2u),
-                    subgroupBroadcast(mine, 3u),
-                );
-                bias += vec4<f32>(1.0) * g;
-                if (job.kind != BIAS) {
-                    tile[0] += input(job, at, 4u * lane) * g;
-                    tile[1] += input(job, at, 4u * lane + 1u) * g;
-                    tile[2] += input(job, at, 4u * lane + 2u) * g;
-                    tile[3] += input(job, at, 4u * lane + 3u) * g;
-                }
-            } else {
-                let g = mat4x4<f32>(
-                    gradient(job, at, 4u * lane),
-                    gradient(job, at, 4u * lane + 1u),
-                    gradient(job, at, 4u * lane + 2u),
-                    gradient(job, at, 4u * lane + 3u),
-                );
-                bias += vec4<f32>(1.0) * g;
-                if (job.kind != BIAS) {
-                    let n0 = input(job, at, 4u * lane);
-                    let n1 = input(job, at, 4u * lane + 1u);
-                    let n2 = input(job, at, 4u * lane + 2u);
-                    let n3 = input(job, at, 4u * lane + 3u);
-                    outer(0u, subgroupBroadcast(n0, 0u), subgroupBroadcast(n1, 0u), subgroupBroadcast(n2, 0u), subgroupBroadcast(n3, 0u), g);
-                    outer(1u, subgroupBroadcast(n0, 1u), subgroupBroadcast(n1, 1u), subgroupBroadcast(n2, 1u), subgroupBroadcast(n3, 1u), g);
-                    outer(2u, subgroupBroadcast(n0, 2u), subgroupBroadcast(n1, 2u), subgroupBroadcast(n2, 2u), subgroupBroadcast(n3, 2u), g);
-                    outer(3u, subgroupBroadcast(n0, 3u), subgroupBroadcast(n1, 3u), subgroupBroadcast(n2, 3u), subgroupBroadcast(n3, 3u), g);
-                    outer(4u, subgroupBroadcast(n0, 4u), subgroupBroadcast(n1, 4u), subgroupBroadcast(n2, 4u), subgroupBroadcast(n3, 4u), g);
-                    outer(5u, subgroupBroadcast(n0, 5u), subgroupBroadcast(n1, 5u), subgroupBroadcast(n2, 5u), subgroupBroadcast(n3, 5u), g);
-                    outer(6u, subgroupBroadcast(n0, 6u), subgroupBroadcast(n1, 6u), subgroupBroadcast(n2, 6u), subgroupBroadcast(n3, 6u), g);
-                    outer(7u, subgroupBroadcast(n0, 7u), subgroupBroadcast(n1, 7u), subgroupBroadcast(n2, 7u), subgroupBroadcast(n3, 7u), g);
-                }
-            }
+    let start = group.z * share;
+    if (job.kind == BIAS) {
+        walk_bias(job, start, end, lane);
+    } else if (job.outputs <= 4u) {
+        walk_narrow(job, start, end, lane);
+        for (var i = 0u; i < 4u; i++) {
+            store(job, group.z, 4u * lane + i, 0u, tile[i]);
         }
-    }
-    if (job.outputs <= 4u) {
         if (lane == 0u) {
             store_bias(job, group.z, 0u, bias);
         }
-        if (job.kind != BIAS) {
-            for (var i = 0u; i < 4u; i++) {
-                store(job, group.z, 4u * lane + i, 0u, tile[i]);
-            }
-        }
         return;
-    }
-    store_bias(job, group.z, 4u * lane, bias);
-    if (job.kind != BIAS) {
+    } else {
+        walk(job, start, end, lane);
         for (var i = 0u; i < 32u; i++) {
             store(job, group.z, i, 4u * lane, tile[i]);
         }
     }
+    store_bias(job, group.z, 4u * lane, bias);
 }
 
 // 64 invocations hold four by four outputs each; they bring the next quads into workgroup memory together.

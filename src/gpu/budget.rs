@@ -1,6 +1,6 @@
 //! How much of the card a plan may use.
 
-use super::{Gpu, Plan};
+use super::{Class, Gpu, Plan};
 
 const MIB: u64 = 1 << 20;
 
@@ -11,6 +11,8 @@ pub struct Budget {
     pub total: u64,
     /// Bytes of the largest buffer.
     pub binding: u64,
+    /// Whether one invocation may take few turns of its loops only, as on llvmpipe.
+    pub short_loops: bool,
 }
 
 impl Budget {
@@ -27,6 +29,7 @@ impl Budget {
         let limits = gpu.device().limits();
         Self {
             total: mebibytes.unwrap_or(default).saturating_mul(MIB),
+            short_loops: gpu.class() == Class::Software,
             // Kernels count in 32 bits.
             binding: limits
                 .max_storage_buffer_binding_size
@@ -48,7 +51,7 @@ mod tests {
 
     #[test]
     fn both_limits_count() {
-        let budget = Budget { total: 4096, binding: 1024 };
+        let budget = Budget { total: 4096, binding: 1024, short_loops: false };
         let mut plan = Plan::new();
         plan.words("a", 256);
         assert!(budget.holds(&plan));

@@ -141,7 +141,7 @@ impl Run {
                 case.observations[((slot * OBS_DIM + feature) * AGENTS + agent) * ENVS + env] as f32
             })
             .collect();
-        write("observations", 0, &crate::nn::reference::stored(&observations, precision));
+        write("observations", 0, &crate::nn::trial::stored(&observations, precision));
         write("signals", (SLOTS * ENVS * 4) as u64, bytemuck::cast_slice(&case.masks));
         write("actions", 0, bytemuck::cast_slice(&case.actions));
         let targets = [&case.old_log_probabilities, &case.advantages, &case.returns].map(|x| f32s(x));

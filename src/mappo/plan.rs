@@ -2,8 +2,8 @@
 
 use super::Config;
 use crate::env::{Environment, Spec};
-use crate::gpu::{Budget, Gpu, Plan, TABLE_ENTRY, round_up};
-use crate::nn::{Decisions, Layout, WorkingWeights, weight_gradient};
+use crate::gpu::{Budget, Class, GROUPS_IN_A_ROW, Gpu, Plan, TABLE_ENTRY, Variant, round_up};
+use crate::nn::{Decisions, Layout, MOST_TURNS, WorkingWeights, weight_gradient};
 use crate::ppo::{clip, finish, loss, scalars};
 use crate::{Error, Result};
 
@@ -47,18 +47,16 @@ impl Sizes {
         layout: &Layout,
         budget: &Budget,
     ) -> Result<(Self, Decisions)> {
-        let mut quads = Self::configured(config, environment).envs / 4;
-        loop {
-            let decisions = Decisions::new(gpu, config.precision, layout, quads)?;
-            let sizes = Self::fit(config, environment, layout, &decisions, budget)?;
-            // Fewer environments may call for another form, which may need other sizes.
-            if sizes.envs / 4 == quads
-                || Decisions::new(gpu, config.precision, layout, sizes.envs / 4)? == decisions
-            {
-                return Ok((sizes, decisions));
-            }
-            quads = sizes.envs / 4;
+        let quads = Self::configured(config, environment).envs / 4;
+        let decisions = Decisions::new(gpu, config.precision, layout, quads)?;
+        let sizes = Self::fit(config, environment, layout, &decisions, budget)?;
+        let fewer = Decisions::new(gpu, config.precision, layout, sizes.envs / 4)?;
+        if fewer == decisions {
+            return Ok((sizes, decisions));
         }
+        // So few environments that lanes would no longer work on one network: the form that never minds.
+        let plain = Decisions::plain(gpu.class(), fewer.storage).for_layout(gpu.class(), layout);
+        Ok((Self::fit(config, environment, layout, &plain, budget)?, plain))
     }
 
     /// The largest sizes within the budget: first the micro-batch shrinks (the gradient stays the same), then the number
@@ -76,10 +74,11 @@ impl Sizes {
         let mut sizes = Self::configured(config, environment);
         loop {
             let plan = sizes.plan(environment, layout, config, decisions);
-            if budget.holds(&plan) {
+            let reachable = !budget.short_loops || sizes.turns(config, decisions) <= MOST_TURNS;
+            if reachable && sizes.launches(decisions) && budget.holds(&plan) {
                 return Ok(sizes);
             }
-            if sizes.micro_slots > 1 {
+            if reachable && sizes.micro_slots > 1 {
                 sizes.micro_slots = sizes.micro_slots.div_ceil(2);
             } else if sizes.envs > 4 {
                 sizes.envs = round_up(sizes.envs / 2, 4);
@@ -135,6 +134,23 @@ impl Sizes {
     fn wide(&self) -> [u64; 3] {
         let slot = u64::from(self.spec.agents) * u64::from(self.envs);
         [slot, slot * u64::from(self.steps), slot / 4 * u64::from(self.micro_slots)]
+    }
+
+    /// Most loop turns of one invocation of the kernels that reduce a whole rollout: `ppo/moments` takes the rows twice,
+    /// `ppo/finish` statistics, rewards and environments, eight at a turn by every lane.
+    fn turns(&self, config: &Config, decisions: &Decisions) -> u64 {
+        let lanes = u64::from(Variant::reducing(Class::Software).workgroup);
+        let [_, rows, quads] = self.wide();
+        let statistics = quads.div_ceil(u64::from(decisions.workgroup)) * self.updates(config);
+        let finish = (statistics + rows).div_ceil(8 * lanes) + u64::from(self.envs).div_ceil(lanes);
+        finish.max(2 * rows.div_ceil(8 * lanes)) + 16
+    }
+
+    /// Whether the kernels' workgroups, an invocation per quad of a micro-batch or per row of a slot, fit into one direction.
+    fn launches(&self, decisions: &Decisions) -> bool {
+        let most = u64::from(GROUPS_IN_A_ROW) * u64::from(decisions.workgroup.min(8));
+        let [slot, _, quads] = self.wide();
+        quads <= most && slot <= most
     }
 
     /// Buffers of a rollout.
@@ -237,7 +253,6 @@ impl Sizes {
 mod tests {
     use super::*;
     use crate::env::{Attached, Seat};
-    use crate::gpu::Class;
     use crate::nn::{Precision, Shape, Storage};
 
     struct Empty;
@@ -301,7 +316,7 @@ mod tests {
         let config = Config { num_envs: 4096, rollout_steps: 128, accumulation: 1, ..Default::default() };
         let mut previous = 0;
         for gigabytes in [1u64, 3, 6, 12] {
-            let budget = Budget { total: gigabytes << 30, binding: 2 << 30 };
+            let budget = Budget { total: gigabytes << 30, binding: 2 << 30, short_loops: false };
             let sizes = Sizes::fit(&config, &Empty, &layout(), &plain(), &budget).unwrap();
             let plan = sizes.plan(&Empty, &layout(), &config, &plain());
             assert!(budget.holds(&plan), "{gigabytes} GiB");
@@ -314,10 +329,10 @@ mod tests {
     #[test]
     fn environments_are_given_up_last_and_too_little_is_an_error() {
         let config = Config { num_envs: 4096, rollout_steps: 128, ..Default::default() };
-        let small = Budget { total: 100 << 20, binding: 100 << 20 };
+        let small = Budget { total: 100 << 20, binding: 100 << 20, short_loops: false };
         let sizes = Sizes::fit(&config, &Empty, &layout(), &plain(), &small).unwrap();
         assert!(sizes.envs < 4096 && sizes.envs >= 4 && sizes.envs.is_multiple_of(4));
-        let none = Budget { total: 1 << 20, binding: 1 << 20 };
+        let none = Budget { total: 1 << 20, binding: 1 << 20, short_loops: false };
         let error = Sizes::fit(&config, &Empty, &layout(), &plain(), &none).unwrap_err().to_string();
         assert!(error.contains("the budget is 1 MiB") && error.contains("rollout_steps"), "{error}");
     }
@@ -333,13 +348,28 @@ mod tests {
         };
         config.validate().unwrap();
         // A table entry for each of 65 million micro-batches alone is too much.
-        let budget = Budget { total: 12 << 30, binding: 4 << 30 };
+        let budget = Budget { total: 12 << 30, binding: 4 << 30, short_loops: false };
         let error = Sizes::fit(&config, &Empty, &layout(), &plain(), &budget).unwrap_err();
         assert!(matches!(error, Error::Budget { needed, .. } if needed > 16_000), "{error}");
         let config = Config { accumulation: 4, ..config };
         let sizes = Sizes::fit(&config, &Empty, &layout(), &plain(), &budget).unwrap();
         assert!(sizes.envs >= 4 && budget.holds(&sizes.plan(&Empty, &layout(), &config, &plain())));
         assert_eq!(u64::from(sizes.rows()), 4 * u64::from(sizes.envs) * 65_536);
+    }
+
+    #[test]
+    fn rollouts_that_no_launch_or_loop_reaches_shrink() {
+        let soft = Decisions::plain(Class::Software, Storage::F32);
+        let small = Layout::new(&Shape { obs_dim: 1, hidden: vec![4], ..Shape::default() }).unwrap();
+        let config = Config { num_envs: 65_536, rollout_steps: 64, accumulation: 1, ..Default::default() };
+        let mut budget = Budget { total: 1 << 40, binding: 1 << 40, short_loops: false };
+        let sizes = Sizes::fit(&config, &Empty, &small, &soft, &budget).unwrap();
+        assert_eq!(sizes.envs, 65_536);
+        assert!(sizes.micro_quads().div_ceil(soft.workgroup) <= 65_535, "{sizes:?}");
+        // Two million rows are more than loops of 65,535 turns take eight at a time by eight lanes.
+        budget.short_loops = true;
+        let sizes = Sizes::fit(&config, &Empty, &small, &soft, &budget).unwrap();
+        assert!(sizes.envs < 65_536 && 2 * sizes.rows() / 64 < 65_535, "{sizes:?}");
     }
 
     #[test]

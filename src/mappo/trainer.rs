@@ -95,8 +95,13 @@ impl Trainer {
             let quads = sizes.envs / 4;
             let best = tuning.best(gpu, config.precision, &layout, quads, sizes.micro_slots)?;
             let fitted = Sizes::fit(config, environment, &layout, &best, &budget)?;
-            if fitted.envs == sizes.envs {
+            if fitted.envs == sizes.envs && fitted.micro_slots == sizes.micro_slots {
                 (sizes, decisions) = (fitted, best);
+            } else {
+                tracing::warn!(
+                    ?best,
+                    "the fastest form needs more memory than there is; the shipped one stays"
+                );
             }
         }
         if sizes != Sizes::configured(config, environment) {

@@ -17,8 +17,8 @@ pub mod weight_gradient;
 mod weights;
 
 pub use layout::{Activation, Batch, Layout, Net, Shape, Sharing, Tensor};
-pub(crate) use precision::representative;
 pub use precision::{Decisions, Precision, Storage};
+pub(crate) use precision::{MOST_TURNS, representative};
 pub use weights::WorkingWeights;
 
 use crate::gpu::{Class, Shader, Variant};

@@ -70,7 +70,7 @@ impl Storage {
     }
 }
 
-/// vec4s in a row of the texture of working weights. In `shaders/nn/forward.wgsl` and `backward.wgsl` too.
+/// vec4s in a row of the texture of working weights.
 pub(super) const TEXTURE_ROW: u32 = 1024;
 
 /// Rows of that texture: llvmpipe allocates four at a time.
@@ -79,7 +79,7 @@ pub(super) fn texture_rows(vec4s: u32) -> u32 {
 }
 
 /// Loop turns of one invocation after which Mesa's llvmpipe ends it, without a word: 65,535. With some room.
-const MOST_TURNS: u64 = 60_000;
+pub(crate) const MOST_TURNS: u64 = 60_000;
 
 /// Every decision about the kernels of the networks on one adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -127,14 +127,11 @@ impl Decisions {
     /// [`Error::Config`] for networks so wide that a software adapter would cut their loops short.
     pub fn new(gpu: &Gpu, precision: Precision, layout: &Layout, quads: u32) -> Result<Self> {
         let storage = Storage::of(gpu, precision);
-        let features = gpu.device().features();
-        let eight = gpu.info().subgroup_min_size == 8 && gpu.info().subgroup_max_size == 8;
         let rows = texture_rows(layout.working);
         // The lanes of a subgroup must work on one network.
         let together = layout.shape.sharing == Sharing::Shared || quads.is_multiple_of(8);
         let spread = gpu.class() == Class::Software
-            && features.contains(wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64)
-            && eight
+            && Self::can_spread(gpu)
             && together
             && rows <= gpu.device().limits().max_texture_dimension_2d;
         let decisions = if spread { Self::spread(storage) } else { Self::plain(gpu.class(), storage) };
@@ -142,10 +139,18 @@ impl Decisions {
         if gpu.class() == Class::Software && layout.turns(decisions.columns, 2) > MOST_TURNS {
             return Err(Error::config(
                 "hidden",
-                "these layers are too wide for a software adapter, which ends loops after 65,535 turns",
+                "these layers, or so many agents, are too much for a software adapter, which ends loops after 65,535 turns",
             ));
         }
         Ok(decisions)
+    }
+
+    /// Whether the adapter runs [`Decisions::spread`].
+    #[must_use]
+    pub fn can_spread(gpu: &Gpu) -> bool {
+        let needed = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64;
+        let info = gpu.info();
+        gpu.device().features().contains(needed) && info.subgroup_min_size == 8 && info.subgroup_max_size == 8
     }
 
     /// The same with loops that reach the end of these networks.
@@ -158,6 +163,7 @@ impl Decisions {
     #[must_use]
     pub fn variant(&self, activation: Option<Activation>) -> Variant {
         let variant = Variant::new(self.workgroup).with("TILE", self.workgroup).with("COLUMNS", self.columns);
+        let variant = variant.with("TEXTURE_ROW", TEXTURE_ROW);
         let variant = self.storage.apply(variant);
         let variant =
             variant.when("pairs", self.pairs).when("spread", self.spread).when("texture", self.spread);

@@ -8,6 +8,7 @@ use half::f16;
 use super::*;
 use crate::gpu::{Command, Gpu, GpuOptions, Kernel, Recorder, Variant};
 use crate::nn::layout::Role;
+use crate::nn::trial::stored;
 
 /// A small problem with uneven sizes.
 pub(crate) struct Case {
@@ -324,14 +325,6 @@ impl Case {
 fn places(tensor: &Tensor) -> impl Iterator<Item = usize> {
     let Tensor { first, shape: [rows, columns], stride, .. } = *tensor;
     (0..rows).flat_map(move |row| (0..columns).map(move |column| first + row * stride + column))
-}
-
-/// Bytes of values as a buffer of this precision holds them.
-pub(crate) fn stored(values: &[f32], precision: Precision) -> Vec<u8> {
-    match precision {
-        Precision::F32 => bytemuck::cast_slice(values).to_vec(),
-        Precision::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
-    }
 }
 
 /// By its Taylor series about 0, and by its continued fraction in the tails, where the series cancels.

@@ -10,11 +10,11 @@ use crate::gpu::{Access, Command, Gpu, GpuOptions, Kernel, Recorder};
 fn forms(precision: Precision) -> Vec<Decisions> {
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
     let features = gpu.device().features();
-    let eight = gpu.info().subgroup_min_size == 8 && gpu.info().subgroup_max_size == 8;
-    let spread = eight && features.contains(wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64);
+    let spread = Decisions::can_spread(&gpu);
     let mut all = representative(Class::Software);
     all.push(Decisions::plain(Class::Hardware, Storage::of(&gpu, precision)));
-    all.retain(|d| d.storage.precision() == precision);
+    // Long loops take long to compile: `layers_of_1024_are_whole` is about them.
+    all.retain(|d| d.storage.precision() == precision && !d.long);
     let (runs, skipped): (Vec<_>, Vec<_>) = all.into_iter().partition(|d| {
         (!d.spread || spread) && (d.storage != Storage::F16 || features.contains(wgpu::Features::SHADER_F16))
     });
@@ -24,10 +24,7 @@ fn forms(precision: Precision) -> Vec<Decisions> {
 
 /// Networks of one per agent, whose rows do not fill a subgroup, are not for the forms that share weights in it.
 fn suits(case: &Case, decisions: &Decisions) -> bool {
-    let together = case.shape.sharing == Sharing::Shared || case.quads.is_multiple_of(8);
-    // Long loops are the same code in other bounds; compiling them for every activation takes most of the time.
-    let enough = !decisions.long || case.shape.activation == Activation::Relu;
-    enough && (!decisions.spread || together)
+    !decisions.spread || case.shape.sharing == Sharing::Shared || case.quads.is_multiple_of(8)
 }
 
 #[test]
@@ -50,14 +47,14 @@ fn heads_and_every_gradient_agree_with_f64() {
 
 #[test]
 fn f16_is_as_good_as_its_rounding() {
-    for (number, case) in cases().iter().enumerate().filter(|(number, _)| number % 2 == 0) {
+    for (number, case) in cases().iter().enumerate().step_by(2) {
         let (logits, values) = case.heads(&case.params);
         let differences = case.differences();
         for decisions in forms(Precision::F16).iter().filter(|d| suits(case, d)) {
             let what = |name: &str| format!("case {number}, {decisions:?}: {name}");
             let run = case.run(decisions, 256.0);
-            Case::compare(&what("logits"), &run.logits, &logits, 4e-3);
-            Case::compare(&what("values"), &run.values, &values, 4e-3);
+            Case::compare(&what("logits"), &run.logits, &logits, 1e-2);
+            Case::compare(&what("values"), &run.values, &values, 1e-2);
             case.compare_gradients(&what("gradient"), &run, &differences, 2e-2);
         }
     }
@@ -71,7 +68,7 @@ fn native_and_packed_store_the_same_bits() {
         println!("skipped: the adapter has no native f16");
         return;
     };
-    for mut case in cases() {
+    for mut case in cases().into_iter().step_by(2) {
         // Beyond the largest f16 and below its smallest normal number.
         case.observations[0] = 1e6;
         case.observations[5] = -70_000.0;
@@ -144,7 +141,7 @@ fn conversion_rounds_to_nearest_even_and_keeps_infinity_and_nan() {
 
 #[test]
 fn large_and_tiny_observations_stay_finite_and_right() {
-    for decisions in forms(Precision::F32).iter().filter(|d| !d.long) {
+    for decisions in &forms(Precision::F32) {
         for scale in [1e-6f32, 1e6] {
             let mut case = cases().remove(0);
             case.observations.iter_mut().for_each(|x| *x *= scale);
@@ -156,9 +153,22 @@ fn large_and_tiny_observations_stay_finite_and_right() {
     }
 }
 
+/// Inputs that differ by little from a large number: the mean goes first, in the forward pass as in the backward pass.
+#[test]
+fn observations_far_from_zero_are_normalised() {
+    for decisions in &forms(Precision::F32) {
+        let mut case = cases().remove(0);
+        case.observations.iter_mut().for_each(|x| *x = (*x * 64.0).round() / 64.0 + 256.0);
+        let run = case.run(decisions, 1.0);
+        let (logits, values) = case.heads(&case.params);
+        Case::compare("logits", &run.logits, &logits, 1e-4);
+        Case::compare("values", &run.values, &values, 1e-4);
+    }
+}
+
 #[test]
 fn a_nan_stays_in_its_row() {
-    for decisions in forms(Precision::F32).iter().filter(|d| !d.long) {
+    for decisions in &forms(Precision::F32) {
         let mut case = cases().remove(0);
         let clean = case.run(decisions, 1.0);
         // Feature 0 of agent 0 in environment 1 of slot 0.
@@ -176,7 +186,7 @@ fn a_nan_stays_in_its_row() {
 #[test]
 fn padding_gets_no_gradient() {
     for case in cases() {
-        for decisions in forms(Precision::F32).iter().filter(|d| suits(&case, d) && !d.long) {
+        for decisions in forms(Precision::F32).iter().filter(|d| suits(&case, d)) {
             let run = case.run(decisions, 1.0);
             let mut exists = vec![false; run.gradient.len()];
             for tensor in &case.layout().tensors {
@@ -195,7 +205,7 @@ fn padding_gets_no_gradient() {
 fn two_runs_give_the_same_bits() {
     for precision in [Precision::F32, Precision::F16] {
         let case = cases().remove(2);
-        for decisions in forms(precision).iter().filter(|d| suits(&case, d) && !d.long) {
+        for decisions in forms(precision).iter().filter(|d| suits(&case, d)) {
             let bits = |g: &[f32]| g.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&case.run(decisions, 1.0).gradient), bits(&case.run(decisions, 1.0).gradient));
         }
@@ -271,7 +281,7 @@ fn layers_of_1024_are_whole() {
             let at = tensor.first + row * tensor.stride + column;
             let expected = case.difference(at);
             let error = (f64::from(run.gradient[at]) - expected).abs() / expected.abs().max(0.1);
-            assert!(error < 2e-3, "{}[{row}][{column}]: {} for {expected}", tensor.name, run.gradient[at]);
+            assert!(error < 5e-3, "{}[{row}][{column}]: {} for {expected}", tensor.name, run.gradient[at]);
         }
     }
 }

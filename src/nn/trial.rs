@@ -35,8 +35,8 @@ impl Trial {
     pub fn new(gpu: &Gpu, layout: &Layout, decisions: &Decisions, quads: u32, slots: u32) -> Result<Self> {
         let shape = &layout.shape;
         let too_many = || Error::shape("rows of a trial", "fewer than 2^30", "more");
-        let rows =
-            slots.checked_mul(shape.agents * quads).filter(|rows| *rows < 1 << 28).ok_or_else(too_many)?;
+        let rows = u64::from(slots) * u64::from(shape.agents) * u64::from(quads);
+        let rows = u32::try_from(rows).ok().filter(|rows| *rows < 1 << 28).ok_or_else(too_many)?;
         let room = decisions.room(u64::from(rows)) as u32;
         let precision = decisions.storage.precision();
         let batch = Batch {
@@ -150,10 +150,10 @@ fn fill(
     let period: Vec<f64> = (0..10_007).map(|_| stream.normal()).collect();
     let precision = decisions.storage.precision();
     let observations = rows as usize * 4 * layout.shape.obs_dim as usize;
-    let values: Vec<f64> = period.iter().copied().cycle().take(observations).collect();
+    let values: Vec<f32> = period.iter().map(|x| *x as f32).cycle().take(observations).collect();
     gpu.write(arena.get("observations")?, 0, &stored(&values, precision))?;
     let tile = decisions.workgroup as usize;
-    let mut gradients = vec![0f64; layout.grad_rows as usize * room as usize * 4];
+    let mut gradients = vec![0f32; layout.grad_rows as usize * room as usize * 4];
     for (role, outputs) in [(0, layout.shape.actions), (1, 1)] {
         for output in 0..outputs as usize {
             let feature = layout.head_gradient(role) as usize + output;
@@ -161,16 +161,17 @@ fn fill(
                 let quad = row / 4;
                 let block = quad / tile * layout.grad_rows as usize + feature;
                 gradients[(block * tile + quad % tile) * 4 + row % 4] =
-                    GRADIENT * period[(feature * 1009 + row) % period.len()];
+                    (GRADIENT * period[(feature * 1009 + row) % period.len()]) as f32;
             }
         }
     }
     gpu.write(arena.get("gradients")?, 0, &stored(&gradients, precision))
 }
 
-fn stored(values: &[f64], precision: Precision) -> Vec<u8> {
+/// Bytes of values as a buffer of this precision holds them.
+pub(crate) fn stored(values: &[f32], precision: Precision) -> Vec<u8> {
     match precision {
-        Precision::F32 => values.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
-        Precision::F16 => values.iter().flat_map(|x| f16::from_f64(*x).to_le_bytes()).collect(),
+        Precision::F32 => bytemuck::cast_slice(values).to_vec(),
+        Precision::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
     }
 }

@@ -57,7 +57,7 @@ pub fn groups(nets: u32) -> [u32; 3] {
     [nets, 1, 1]
 }
 
-/// Binds nets, gradient, clock, optimizer state and scalars.
+/// Binds nets, gradient, clock, optimizer state and scalars, whose loss scale must not be 0 ([`super::loss_scale::start`]).
 ///
 /// # Errors
 /// As [`Kernel::bind`].

@@ -84,7 +84,7 @@ pub struct Buffers<'a> {
     pub targets: &'a wgpu::Buffer,
     /// Values at the time of the rollout, normalised.
     pub values: &'a wgpu::Buffer,
-    /// Moments.
+    /// Moments, and the loss scale, which must not be 0 ([`super::loss_scale::start`]).
     pub scalars: &'a wgpu::Buffer,
     /// Gradients; the heads' rows are written.
     pub grads: &'a wgpu::Buffer,
