@@ -170,15 +170,14 @@ impl Case {
         (self.head(0, params, None), self.head(1, params, None))
     }
 
-    /// Central difference of the loss in parameter `at`.
+    /// Central difference of the loss in parameter `at`: through the role that it belongs to, the other does not change.
     pub fn difference(&self, at: usize) -> f64 {
         let step = 1e-5;
+        let role = usize::from(at >= self.layout().roles[1].params as usize * 4);
+        let weights = [&self.loss_logits, &self.loss_values][role];
         let loss = |by: f64| -> f64 {
-            let sum = |weights: &[Vec<f64>], heads: Vec<Vec<f64>>| -> f64 {
-                weights.iter().zip(&heads).flat_map(|(w, h)| w.iter().zip(h)).map(|(w, h)| w * h).sum()
-            };
-            sum(&self.loss_logits, self.head(0, &self.params, Some((at, by))))
-                + sum(&self.loss_values, self.head(1, &self.params, Some((at, by))))
+            let heads = self.head(role, &self.params, Some((at, by)));
+            weights.iter().zip(&heads).flat_map(|(w, h)| w.iter().zip(h)).map(|(w, h)| w * h).sum()
         };
         (loss(step) - loss(-step)) / (2.0 * step)
     }
@@ -343,9 +342,12 @@ fn normal_distribution(x: f64) -> f64 {
     0.5 + sum / root
 }
 
+/// Kernels by name and variant.
+type Kernels = Mutex<HashMap<(&'static str, Variant), Kernel>>;
+
 /// One device and one of each kernel for all tests of this family: compiling is most of their time.
-fn bench() -> &'static (Gpu, Mutex<HashMap<(&'static str, Variant), Kernel>>) {
-    static BENCH: OnceLock<(Gpu, Mutex<HashMap<(&'static str, Variant), Kernel>>)> = OnceLock::new();
+fn bench() -> &'static (Gpu, Kernels) {
+    static BENCH: OnceLock<(Gpu, Kernels)> = OnceLock::new();
     BENCH.get_or_init(|| {
         (Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap(), Mutex::default())
     })
