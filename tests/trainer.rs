@@ -33,7 +33,7 @@ fn a_run_leaves_every_file_and_a_report_that_needs_nothing_else() {
     assert_eq!(settings["market"]["episode_length"].as_integer(), Some(16));
     let metrics = rows(&run.join("metrics.csv"));
     assert_eq!(metrics[0][..4], ["iteration", "env_steps", "seconds", "steps_per_second"]);
-    assert!(metrics.iter().all(|row| row.len() == 20), "{metrics:?}");
+    assert!(metrics.iter().all(|row| row.len() == 21), "{metrics:?}");
     let steps: Vec<_> = metrics[1..].iter().map(|row| (row[0].as_str(), row[1].as_str())).collect();
     assert_eq!(steps, [("1", "32"), ("2", "64")]);
     let training = json(&run.join("training.json"));
@@ -57,6 +57,26 @@ fn a_run_leaves_every_file_and_a_report_that_needs_nothing_else() {
     for file in ["metrics.json", "equity.csv", "trades.csv"] {
         assert_eq!(std::fs::read(elsewhere.join(file)).unwrap(), before[&run.join(file)], "{file}");
     }
+}
+
+#[test]
+fn half_precision_and_measured_kernels_train_and_backtest() {
+    let place = Workplace::new();
+    let half = ["--set", "mappo.precision=\"f16\"", "--set", "mappo.activation=\"gelu\""];
+    succeeded(&place.train(DEMO, "plain", &half));
+    assert_eq!(columns(&place.path("plain/metrics.csv"), "loss_scale"), [65_536.0, 65_536.0]);
+    succeeded(&place.backtest(DEMO, "plain", &[]));
+
+    let tune = ["--tune", "kernels.json"];
+    succeeded(&place.train(DEMO, "tuned", &[&half as &[&str], &tune].concat()));
+    let measured = std::fs::read(place.path("kernels.json")).unwrap();
+    assert_eq!(json(&place.path("kernels.json"))["entries"].as_object().unwrap().len(), 1);
+    succeeded(&place.train(DEMO, "again", &[&half as &[&str], &tune].concat()));
+    assert_eq!(std::fs::read(place.path("kernels.json")).unwrap(), measured, "measured once");
+    let model = |run: &str| std::fs::read(place.path(run).join("model.safetensors")).unwrap();
+    assert_eq!(model("tuned"), model("again"), "the same file, the same bytes");
+    place.write("kernels.json", "[1, 2]");
+    refused(&place.train(DEMO, "spoilt", &tune), &["kernels.json", "not a file of measured kernels"]);
 }
 
 /// The results of a backtest on the demo's held-out bars.
