@@ -102,8 +102,10 @@ fn put(to: Target, column: u32, value: vec4<f32>) -> vec4<f32> {
     }
     let q = to_quad(activate(value));
     if (to.exists) {
-        // Beyond these the derivative is 0 or 1, which infinity would make NaN.
-        @if(gelu || silu) acts[to.product + column * TILE] = to_quad(clamp(value, vec4<f32>(-6e4), vec4<f32>(6e4)));
+        // For the backward pass alone. Beyond these the derivative is 0 or 1, which infinity would make NaN.
+        @if(gelu || silu) if (batch.keep == 1u) {
+            acts[to.product + column * TILE] = to_quad(clamp(value, vec4<f32>(-6e4), vec4<f32>(6e4)));
+        }
         acts[to.index + column * TILE] = q;
     }
     return of_quad(q);

@@ -147,8 +147,9 @@ impl Sizes {
     }
 
     /// Whether the kernels' workgroups, an invocation per quad of a micro-batch or per row of a slot, fit into one direction.
+    /// Other kernels than the networks' have workgroups of at most 64.
     fn launches(&self, decisions: &Decisions) -> bool {
-        let most = u64::from(GROUPS_IN_A_ROW) * u64::from(decisions.workgroup.min(8));
+        let most = u64::from(GROUPS_IN_A_ROW) * u64::from(decisions.workgroup.min(64));
         let [slot, _, quads] = self.wide();
         quads <= most && slot <= most
     }

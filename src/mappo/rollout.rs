@@ -32,6 +32,7 @@ pub struct Rollout {
     pub carry: Recording,
     pub(super) roles: wgpu::Buffer,
     pub(super) weights: WorkingWeights,
+    pub(super) forward: Kernel,
 }
 
 impl Rollout {
@@ -63,8 +64,9 @@ impl Rollout {
         let roles = forward::upload_roles(gpu, &layout.roles)?;
         let (params, working) = (arena.get("params")?, arena.get("working weights")?);
         let weights = WorkingWeights::new(gpu, layout, decisions, &roles, params, working)?;
+        let kernel = forward::kernel(gpu, config.activation, decisions)?;
         let forward = Forward {
-            kernel: forward::kernel(gpu, config.activation, decisions)?,
+            kernel: kernel.clone(),
             roles: &roles,
             weights: &weights,
             arena,
@@ -84,6 +86,7 @@ impl Rollout {
             carry: carry(sizes, decisions, arena)?,
             roles,
             weights,
+            forward: kernel,
         })
     }
 }

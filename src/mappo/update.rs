@@ -101,7 +101,7 @@ impl MicroBatch {
         let (acts, moments, grads) = (get("activations")?, get("moments")?, get("activation gradients")?);
         let (head, observations) = (get("heads")?, get("observations")?);
         let (roles, weights) = (&rollout.roles, &rollout.weights);
-        let forward_kernel = forward::kernel(gpu, config.activation, decisions)?;
+        let forward_kernel = rollout.forward.clone();
         let buffers = forward::Buffers { batches: table, roles, weights, observations, acts, head, moments };
         let forward_group = forward::bind(gpu, &forward_kernel, buffers)?;
         let sharing = if layout.shape.sharing == Sharing::Shared { sizes.spec.agents } else { 1 };

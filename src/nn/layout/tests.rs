@@ -1,0 +1,64 @@
+use super::*;
+
+fn shape(sharing: Sharing) -> Shape {
+    Shape { agents: 3, obs_dim: 5, actions: 3, hidden: vec![20, 7], sharing, ..Shape::default() }
+}
+
+#[test]
+fn tensors_neither_overlap_nor_leave_the_buffer() {
+    for sharing in [Sharing::Shared, Sharing::Separate] {
+        let layout = Layout::new(&shape(sharing)).unwrap();
+        let mut taken = vec![false; layout.params as usize * 4];
+        for tensor in &layout.tensors {
+            for row in 0..tensor.shape[0] {
+                for column in 0..tensor.shape[1] {
+                    let at = tensor.first + row * tensor.stride + column;
+                    assert!(!std::mem::replace(&mut taken[at], true), "{} overlaps", tensor.name);
+                }
+            }
+        }
+        assert_eq!(taken.iter().filter(|t| **t).count() as u64, layout.parameters());
+    }
+}
+
+#[test]
+fn parameters_are_counted_as_by_hand() {
+    let layout = Layout::new(&shape(Sharing::Shared)).unwrap();
+    let actor = 2 * 5 + 5 * 20 + 3 * 20 + 2 * 20 + 20 * 7 + 7 + 2 * 7 + 7 * 3 + 3;
+    let critic = 2 * 15 + 15 * 20 + 3 * 20 + 2 * 20 + 20 * 7 + 7 + 2 * 7 + 7 + 1;
+    assert_eq!(layout.parameters(), actor + critic);
+    assert_eq!(layout.nets.len(), 2);
+    let separate = Layout::new(&shape(Sharing::Separate)).unwrap();
+    assert_eq!(separate.nets.len(), 6);
+    assert_eq!(separate.tensors.iter().filter(|t| t.name.starts_with("critic.agent2.")).count(), 12);
+}
+
+#[test]
+fn sizes_out_of_range_name_the_setting() {
+    let mut wrong = shape(Sharing::Shared);
+    wrong.hidden = vec![];
+    assert!(Layout::new(&wrong).unwrap_err().to_string().contains("hidden layers"));
+    let huge = Shape {
+        agents: 1024,
+        obs_dim: 18,
+        hidden: vec![1024],
+        sharing: Sharing::Separate,
+        ..shape(Sharing::Shared)
+    };
+    assert!(Layout::new(&huge).unwrap_err().to_string().contains("working weights"));
+    wrong.hidden = vec![2000];
+    assert_eq!(
+        Layout::new(&wrong).unwrap_err().to_string(),
+        "setting `hidden`: 2000 is out of range: from 1 to 1024"
+    );
+}
+
+/// Depth four and width 1024 are within reach of a software adapter's loops, two inputs at a turn.
+#[test]
+fn four_layers_of_1024_are_not_refused() {
+    let layout =
+        Layout::new(&Shape { obs_dim: 72, hidden: vec![1024; 4], ..shape(Sharing::Shared) }).unwrap();
+    let turns = layout.turns(32, 2);
+    assert!(turns <= crate::nn::MOST_TURNS, "{turns}");
+    assert!(layout.turns(32, 1) > crate::nn::MOST_TURNS);
+}
