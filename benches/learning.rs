@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use ndarray::Array2;
 use phalanx::gpu::{Class, Command, Gpu, GpuOptions, Profiler, Recorder, Recording};
+use phalanx::nn::matmul;
 use phalanx::nn::trial::Trial;
-use phalanx::nn::{Decisions, Layout, Precision, Shape};
+use phalanx::nn::{Cooperative, Decisions, Layout, Precision, Shape};
 
 const AGENTS: u32 = 4;
 const OBS_DIM: u32 = 18;
@@ -86,6 +87,23 @@ fn best(profiler: &Profiler, commands: &[Command]) -> Duration {
     runs.map(|timing| timing.gpu.unwrap_or(timing.wall)).min().expect("runs")
 }
 
+/// Arithmetic rate of our own large product on the matrix units, the yardstick for f16; `benches/peers/matmul.py` has
+/// PyTorch's on the same device.
+fn matrix_rates(gpu: &Gpu, profiler: &Profiler) -> phalanx::Result<Vec<(Cooperative, f64)>> {
+    let n: u32 = if gpu.class() == Class::Hardware { 4096 } else { 256 };
+    let rate = |matrices: Cooperative| {
+        let bytes = u64::from(n) * u64::from(n);
+        let usage = wgpu::BufferUsages::STORAGE;
+        let factor = gpu.buffer("factor", bytes * 2, usage)?;
+        let [other, product] =
+            [gpu.buffer("factor", bytes * 2, usage)?, gpu.buffer("product", bytes * 4, usage)?];
+        let command = matmul::command(gpu, matrices, [n; 3], [&factor, &other, &product])?;
+        let time = best(profiler, &[command]);
+        Ok((matrices, 2.0 * f64::from(n).powi(3) / time.as_secs_f64() / 1e9))
+    };
+    Cooperative::proven(gpu)?.into_iter().map(rate).collect()
+}
+
 /// Arithmetic rate of the host's own matrix product on one core.
 fn peer() -> f64 {
     let (rows, width) = (4096, 256);
@@ -119,6 +137,9 @@ fn learning(criterion: &mut Criterion) {
     };
     let copied = bandwidth(&gpu).expect("a copy");
     println!("copy {:.1} GB/s; ndarray on one core {:.1} GFLOP/s", copied / 1e9, peer());
+    for (matrices, rate) in matrix_rates(&gpu, &profiler).expect("a product") {
+        println!("{matrices:?}: {rate:.0} GFLOP/s in our own large product");
+    }
     println!("{:<28} {:>10} {:>10} {:>9} {:>7}", "", "GPU ms", "wall ms", "GFLOP/s", "bytes");
     for (width, rows) in sizes {
         let mut group = criterion.benchmark_group(format!("learning/{width}x2/{rows}rows"));

@@ -8,6 +8,7 @@ use phalanx::env::{Attached, Environment, Seat, Spec, TradingSettings, observati
 use phalanx::gpu::{Budget, Gpu, Plan};
 use phalanx::mappo::{Config, Precision, Sizes};
 use phalanx::market::features::FEATURES;
+use phalanx::nn::Cooperative;
 
 /// Name, backend and driver in one line.
 pub fn adapter(gpu: &Gpu) -> String {
@@ -46,12 +47,13 @@ pub fn doctor(open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     writeln!(text, "Adapter       {}", adapter(&gpu))?;
     writeln!(text, "Kind          {:?}, kernels for {:?}", gpu.info().device_type, gpu.class())?;
     writeln!(text, "Features      {}", gpu.device().features())?;
-    let matrices = gpu.cooperative_matrices();
+    let matrices: Vec<_> = gpu.cooperative_matrices().iter().map(|shape| format!("{shape:?}")).collect();
     writeln!(
         text,
         "Matrices      {}",
         if matrices.is_empty() { "none".into() } else { matrices.join("; ") }
     )?;
+    writeln!(text, "  of these the kernels use: {:?}", Cooperative::proven(&gpu)?)?;
     writeln!(text, "Binding       {}", mib(limits.max_storage_buffer_binding_size))?;
     writeln!(text, "Storage       {} buffers per kernel", limits.max_storage_buffers_per_shader_stage)?;
     writeln!(

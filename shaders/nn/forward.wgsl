@@ -1,17 +1,22 @@
 // A whole stack for four rows an invocation: LayerNorm, then (Linear, activation, LayerNorm) for every hidden layer,
 // then the head. All agents and both networks travel in one dispatch: rows in x, the role in y. The LayerNorm's gain and
 // offset are part of the weights already (nn/fold).
+//
+// With cooperative matrices a workgroup takes a block: PARTS invocations share a quad of rows, each has every PARTS-th
+// column of what the matrix units bring.
 
 import package::constants::{WG, TILE, COLUMNS, TEXTURE_ROW};
 import package::lib::network::{Batch, Role, Layer, MAX_LAYERS, place};
 import package::lib::quad::{Quad, to_quad, of_quad};
 import package::lib::activation::activate;
 import package::lib::product::{tile, narrow, add, add_narrow, add_spread};
+@if(cooperative) import package::lib::cooperative::{weights, clear, stage, multiply, drain, sum_of, DEPTH, WIDTH};
+@if(cooperative) import package::constants::{SIZE, SUBGROUP};
 
 @group(0) @binding(0) var<uniform> batch: Batch;
 @group(0) @binding(1) var<uniform> roles: array<Role, 2>;
 @if(texture) @group(0) @binding(2) var weights: texture_2d<f32>;
-@if(!texture) @group(0) @binding(2) var<storage, read> weights: array<Quad>;
+@if(!texture && !cooperative) @group(0) @binding(2) var<storage, read> weights: array<Quad>;
 @group(0) @binding(3) var<storage, read> observations: array<Quad>;
 @group(0) @binding(4) var<storage, read_write> acts: array<Quad>;
 @group(0) @binding(5) var<storage, read_write> head: array<vec4<f32>>;
@@ -22,7 +27,7 @@ fn weight(i: u32) -> vec4<f32> {
     return textureLoad(weights, vec2<u32>(i % TEXTURE_ROW, i / TEXTURE_ROW), 0);
 }
 
-@if(!texture)
+@if(!texture && !cooperative)
 fn weight(i: u32) -> vec4<f32> {
     return of_quad(weights[i]);
 }
@@ -62,6 +67,35 @@ fn weigh(source: Source, k: u32) -> f32 {
 
 fn clamped(source: Source, k: u32) -> vec4<f32> {
     return raw(source, min(k, source.inputs - 1u));
+}
+
+@if(cooperative) const PARTS: u32 = WG / TILE;
+@if(cooperative) var<workgroup> parts: array<Spread, WG>;
+
+// What all invocations of a quad saw, from what each of them did, the same for all of them.
+@if(cooperative)
+fn gather(mine: Spread, local: u32) -> Spread {
+    parts[local] = mine;
+    workgroupBarrier();
+    let q = local % TILE;
+    var all = parts[q];
+    for (var p = 1u; p < PARTS; p++) {
+        let other = parts[p * TILE + q];
+        if (other.count > 0.0) {
+            all = join(all, other);
+        }
+    }
+    workgroupBarrier();
+    return all;
+}
+
+@if(cooperative)
+fn observe_part(source: Source, part: u32) -> Spread {
+    var all = Spread(0.0, vec4<f32>(0.0), vec4<f32>(0.0));
+    for (var k = part; k < source.inputs; k += PARTS) {
+        all = join(all, Spread(1.0, raw(source, k), vec4<f32>(0.0)));
+    }
+    return all;
 }
 
 // Four observations a turn, each spelled out: a processor that plays a GPU ends loops after 65,535 turns.
@@ -138,7 +172,43 @@ fn turn_narrow(source: Source, k: u32, mean: vec4<f32>, scale: vec4<f32>, w: vec
     add_narrow((clamped(source, k) - mean) * scale, w);
 }
 
+// As `linear` for a whole block. `first` is the network of its rows, `bias` that of the invocation's own.
+@if(cooperative)
+fn linear_block(source: Source, layer: Layer, first: u32, bias: u32, mean: vec4<f32>, scale: vec4<f32>, to: Target, local: u32, subgroup: u32) -> Spread {
+    let q = local % TILE;
+    let part = local / TILE;
+    var all = Spread(0.0, vec4<f32>(0.0), vec4<f32>(0.0));
+    for (var c = 0u; c < layer.outputs; c += WIDTH) {
+        clear();
+        for (var k = 0u; k < source.inputs; k += DEPTH) {
+            for (var i = part; i < DEPTH; i += PARTS) {
+                let exists = k + i < source.inputs;
+                stage(q, i, select(vec4<f32>(0.0), (clamped(source, k + i) - mean) * scale, exists));
+            }
+            workgroupBarrier();
+            let w = 4u * (first + layer.weights + k * layer.stride) + c;
+            multiply(subgroup, w, 4u * layer.stride, min(DEPTH, source.inputs - k), layer.outputs - c);
+            workgroupBarrier();
+        }
+        for (var j = 0u; j < 4u; j++) {
+            let start = c + j * SIZE;
+            if (start < layer.outputs) {
+                drain(subgroup, j);
+                workgroupBarrier();
+                for (var i = part; i < min(SIZE, layer.outputs - start); i += PARTS) {
+                    let column = start + i;
+                    let value = sum_of(q, i) + f32(weights[4u * bias + column]);
+                    all = join(all, Spread(1.0, put(to, column, value), vec4<f32>(0.0)));
+                }
+                workgroupBarrier();
+            }
+        }
+    }
+    return all;
+}
+
 // One matrix product with everything that follows it. Returns mean and deviation of the result.
+@if(!cooperative)
 fn linear(source: Source, layer: Layer, net: u32, bias: u32, mean: vec4<f32>, scale: vec4<f32>, to: Target, lane: u32) -> Spread {
     var all = Spread(0.0, vec4<f32>(0.0), vec4<f32>(0.0));
     let w0 = net + layer.weights;
@@ -214,26 +284,33 @@ fn linear(source: Source, layer: Layer, net: u32, bias: u32, mean: vec4<f32>, sc
 
 @compute @workgroup_size(WG)
 fn main(
-    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
     @if(spread) @builtin(subgroup_invocation_id) lane: u32,
 ) {
     @if(!spread) let lane = 0u;
-    @if(!spread) if (id.x >= batch.rows) {
+    @if(cooperative) let subgroup = local / SUBGROUP;
+    @if(cooperative) let index = group.x * TILE + local % TILE;
+    @if(!cooperative) let index = group.x * WG + local;
+    @if(!spread && !cooperative) if (index >= batch.rows) {
         return;
     }
     // A subgroup works together: rows past the end take what they find in the last one, and store nothing.
-    let row = min(id.x, batch.rows - 1u);
-    let exists = id.x < batch.rows;
-    let role = batch.first_role + id.y;
+    let row = min(index, batch.rows - 1u);
+    let exists = index < batch.rows;
+    let role = batch.first_role + group.y;
     let per_slot = batch.agents * batch.quads;
     let slot = batch.first_slot + row / per_slot;
     let agent = (row % per_slot) / batch.quads;
     let net = roles[role].working + agent * roles[role].working_stride;
+    // Networks of one per agent come in whole blocks.
+    @if(cooperative) let first = roles[role].working + (group.x * TILE % per_slot) / batch.quads * roles[role].working_stride;
     let seen = select(slot * batch.agents + agent, slot * batch.agents, roles[role].joint == 1u);
     let acts0 = place(row, batch.acts);
 
     var source = Source(true, seen * batch.obs_dim * batch.quads + row % batch.quads, roles[role].layer[0].inputs);
-    var spread = observe(source);
+    @if(!cooperative) var spread = observe(source);
+    @if(cooperative) var spread = gather(observe_part(source, local / TILE), local);
     let layers = roles[role].layers;
     for (var l = 0u; l < layers; l++) {
         let layer = roles[role].layer[l];
@@ -242,7 +319,9 @@ fn main(
         if (layer.norm == 1u) {
             mean = spread.mean;
             scale = 1.0 / sqrt(spread.squares / spread.count + 1e-5);
-            if (batch.keep == 1u && exists) {
+            @if(cooperative) let owner = local < TILE;
+            @if(!cooperative) let owner = true;
+            if (batch.keep == 1u && exists && owner) {
                 moments[layer.moments * batch.stride + row] = mean;
                 moments[(layer.moments + 1u) * batch.stride + row] = scale;
             }
@@ -255,7 +334,13 @@ fn main(
             to.product = acts0 + roles[role].layer[l + 1u].product * TILE;
         }
         let bias = select(0u, agent * roles[role].agent_bias, l == 0u);
-        spread = linear(source, layer, net, net + layer.bias + bias * layer.stride, mean, scale, to, lane);
+        @if(!cooperative) spread = linear(source, layer, net, net + layer.bias + bias * layer.stride, mean, scale, to, lane);
+        @if(cooperative) {
+            spread = linear_block(source, layer, first, net + layer.bias + bias * layer.stride, mean, scale, to, local, subgroup);
+            spread = gather(spread, local);
+            // The next layer reads what the other invocations of the quad wrote.
+            storageBarrier();
+        }
         source = Source(false, to.index, layer.outputs);
     }
 }

@@ -1,10 +1,12 @@
 // Gradients with respect to all matrices and biases of all networks, as if there were no gains and offsets: sums over the
-// rows of normalised input times gradient. A workgroup owns a tile of 32 inputs by 32 outputs of one tensor and one share
-// of the rows, which it takes in a fixed order, so that every run gives the same bits.
+// rows of normalised input times gradient. A workgroup owns a tile of 32 inputs by 32 outputs (64 by 64 with cooperative
+// matrices) of one tensor and one share of the rows, which it takes in a fixed order, so that every run gives the same bits.
 
 import package::constants::{GROUPS, WG, TILE};
 import package::lib::network::{Batch, place};
 import package::lib::quad::{Quad, to_quad, of_quad};
+@if(cooperative) import package::lib::cooperative::{Left, Right, Sum};
+@if(cooperative) import package::constants::{SIZE, SUBGROUP};
 
 struct Job {
     // 1: the input is the observations, 2: a bias alone.
@@ -240,12 +242,125 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     store_bias(job, group.z, 4u * lane, bias);
 }
 
-// 64 invocations hold four by four outputs each; they bring the next quads into workgroup memory together.
-@if(!spread) const DEPTH: u32 = 8u;
-@if(!spread) var<workgroup> lefts: array<vec4<f32>, DEPTH * 32u>;
-@if(!spread) var<workgroup> rights: array<vec4<f32>, DEPTH * 32u>;
+// On the matrix units: a subgroup holds two by two matrices. All bring the next eight quads of rows in f16.
+@if(cooperative) const SPAN: u32 = 64u;
+@if(cooperative) const QUADS: u32 = 8u;
+@if(cooperative) const EDGE: u32 = 2u * SIZE;
+@if(cooperative) const ACROSS: u32 = SPAN / EDGE;
+// Numbers from feature to feature: no multiple of the banks of the memory.
+@if(cooperative) const PITCH: u32 = 4u * QUADS + 8u;
+@if(cooperative) var<workgroup> lefts: array<f16, SPAN * PITCH>;
+@if(cooperative) var<workgroup> rights: array<f16, SPAN * PITCH>;
+// One of the four matrices of every subgroup.
+@if(cooperative) const DRAINED: u32 = SPAN * SPAN / 4u;
+@if(cooperative) var<workgroup> drained: array<f32, DRAINED>;
 
-@if(!spread)
+@if(cooperative)
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let subgroup = local / SUBGROUP;
+    let number = group.y * GROUPS + group.x;
+    if (number >= split.jobs) {
+        return;
+    }
+    let job = jobs[number];
+    let total = batch.rows / batch.agents * job.agents;
+    let share = (total + split.count - 1u) / split.count;
+    let end = min(total, (group.z + 1u) * share);
+    let down = subgroup / ACROSS * EDGE;
+    let across = subgroup % ACROSS * EDGE;
+    let busy = job.kind != BIAS && down < job.inputs && across < job.outputs;
+    var s00 = Sum();
+    var s01 = Sum();
+    var s10 = Sum();
+    var s11 = Sum();
+    // Of outputs `local` and `local + WG`.
+    var bias = vec2<f32>(0.0);
+    for (var first = group.z * share; first < end; first += QUADS) {
+        let q = local % QUADS;
+        let exists = first + q < end;
+        let at = locate(job, min(first + q, end - 1u));
+        for (var feature = local / QUADS; feature < SPAN; feature += WG / QUADS) {
+            let to = feature * PITCH + 4u * q;
+            if (job.kind != BIAS) {
+                let n = to_quad(select(vec4<f32>(0.0), input(job, at, feature), exists));
+                lefts[to] = n.x;
+                lefts[to + 1u] = n.y;
+                lefts[to + 2u] = n.z;
+                lefts[to + 3u] = n.w;
+            }
+            let dz = to_quad(select(vec4<f32>(0.0), gradient(job, at, feature), exists));
+            rights[to] = dz.x;
+            rights[to + 1u] = dz.y;
+            rights[to + 2u] = dz.z;
+            rights[to + 3u] = dz.w;
+        }
+        workgroupBarrier();
+        if (busy) {
+            for (var r = 0u; r < 4u * QUADS; r += SIZE) {
+                let a0 = coopLoadT<Left>(&lefts[down * PITCH + r], PITCH);
+                let a1 = coopLoadT<Left>(&lefts[(down + SIZE) * PITCH + r], PITCH);
+                let b0 = coopLoad<Right>(&rights[across * PITCH + r], PITCH);
+                let b1 = coopLoad<Right>(&rights[(across + SIZE) * PITCH + r], PITCH);
+                s00 = coopMultiplyAdd(a0, b0, s00);
+                s01 = coopMultiplyAdd(a0, b1, s01);
+                s10 = coopMultiplyAdd(a1, b0, s10);
+                s11 = coopMultiplyAdd(a1, b1, s11);
+            }
+        }
+        if (job.bias != NONE) {
+            for (var r = 0u; r < 4u * QUADS; r++) {
+                bias.x += f32(rights[min(local, SPAN - 1u) * PITCH + r]);
+                bias.y += f32(rights[min(local + WG, SPAN - 1u) * PITCH + r]);
+            }
+        }
+        workgroupBarrier();
+    }
+    if (job.kind != BIAS) {
+        for (var turn = 0u; turn < 4u; turn++) {
+            let to = subgroup * SIZE * SIZE;
+            if (turn == 0u) {
+                coopStoreT(s00, &drained[to], SIZE);
+            } else if (turn == 1u) {
+                coopStoreT(s01, &drained[to], SIZE);
+            } else if (turn == 2u) {
+                coopStoreT(s10, &drained[to], SIZE);
+            } else {
+                coopStoreT(s11, &drained[to], SIZE);
+            }
+            workgroupBarrier();
+            for (var i = 4u * local; i < DRAINED; i += 4u * WG) {
+                let sum = vec4<f32>(drained[i], drained[i + 1u], drained[i + 2u], drained[i + 3u]);
+                let square = i / (SIZE * SIZE);
+                let row = square / ACROSS * EDGE + turn / 2u * SIZE + i / SIZE % SIZE;
+                let column = square % ACROSS * EDGE + turn % 2u * SIZE + i % SIZE;
+                store(job, group.z, row, column, sum);
+            }
+            workgroupBarrier();
+        }
+    }
+    if (job.bias == NONE) {
+        return;
+    }
+    // Four of them at a time, the way the parameters lie.
+    for (var o = local; o < SPAN; o += WG) {
+        drained[o] = select(bias.y, bias.x, o == local);
+    }
+    workgroupBarrier();
+    for (var o = 4u * local; o < SPAN; o += 4u * WG) {
+        store_bias(job, group.z, o, vec4<f32>(drained[o], drained[o + 1u], drained[o + 2u], drained[o + 3u]));
+    }
+}
+
+// 64 invocations hold four by four outputs each; they bring the next quads into workgroup memory together.
+@if(!spread && !cooperative) const DEPTH: u32 = 8u;
+@if(!spread && !cooperative) var<workgroup> lefts: array<vec4<f32>, DEPTH * 32u>;
+@if(!spread && !cooperative) var<workgroup> rights: array<vec4<f32>, DEPTH * 32u>;
+
+@if(!spread && !cooperative)
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let number = group.y * GROUPS + group.x;

@@ -25,7 +25,7 @@ struct Inner {
     device: wgpu::Device,
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
-    cooperative_matrices: Vec<String>,
+    cooperative_matrices: Vec<wgpu::CooperativeMatrixProperties>,
     checked: bool,
     lost: Arc<Mutex<Option<String>>>,
     buffers_created: AtomicU64,
@@ -87,7 +87,7 @@ impl Gpu {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|error| Error::NoDevice { adapter: info.name.clone(), reason: error.to_string() })?;
-        let gpu = Self::wrap(device, queue, info, checked, cooperative_matrices(adapter));
+        let gpu = Self::wrap(device, queue, info, checked, adapter.cooperative_matrix_properties());
         let lost = gpu.0.lost.clone();
         gpu.0.device.set_device_lost_callback(move |reason, message| {
             if let Ok(mut slot) = lost.lock() {
@@ -111,7 +111,7 @@ impl Gpu {
         queue: wgpu::Queue,
         info: wgpu::AdapterInfo,
         checked: bool,
-        cooperative_matrices: Vec<String>,
+        cooperative_matrices: Vec<wgpu::CooperativeMatrixProperties>,
     ) -> Self {
         let lost = Arc::new(Mutex::new(None));
         Self(Arc::new(Inner {
@@ -149,9 +149,9 @@ impl Gpu {
         self.0.checked
     }
 
-    /// Shapes of the cooperative matrices that the adapter lists, in words.
+    /// Shapes of the cooperative matrices that the adapter lists; none for a device of the caller's.
     #[must_use]
-    pub fn cooperative_matrices(&self) -> &[String] {
+    pub fn cooperative_matrices(&self) -> &[wgpu::CooperativeMatrixProperties] {
         &self.0.cooperative_matrices
     }
 
@@ -403,10 +403,6 @@ fn list(adapters: &[wgpu::Adapter]) -> String {
         .map(|info| format!("{} ({})", info.name, info.backend.to_str()))
         .collect();
     names.join(", ")
-}
-
-fn cooperative_matrices(adapter: &wgpu::Adapter) -> Vec<String> {
-    adapter.cooperative_matrix_properties().iter().map(|shape| format!("{shape:?}")).collect()
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ const LIBRARY: &[Shader] = &[
     Shader { name: "lib/quad", source: include_str!("../../shaders/lib/quad.wgsl") },
     Shader { name: "lib/activation", source: include_str!("../../shaders/lib/activation.wgsl") },
     Shader { name: "lib/product", source: include_str!("../../shaders/lib/product.wgsl") },
+    Shader { name: "lib/cooperative", source: include_str!("../../shaders/lib/cooperative.wgsl") },
     Shader { name: "lib/bar", source: include_str!("../../shaders/lib/bar.wgsl") },
 ];
 
@@ -72,6 +73,11 @@ pub fn compose_with(shader: &Shader, modules: &[(String, String)], variant: &Var
         .compile(&module_path(shader.name))
         .map_err(|error| Error::Shader { shader: shader.name.into(), reason: error.to_string() })?;
     // Directives have to come first, and wesl has no conditions on them.
-    let directives = if variant.flags.contains(&"native") { "enable f16;\n" } else { "" };
-    Ok(format!("{directives}{composed}"))
+    // naga takes every function argument for one that differs between invocations; those that the matrices depend on are the
+    // same for a subgroup.
+    let cooperative = "enable wgpu_cooperative_matrix;\ndiagnostic(off, derivative_uniformity);\n";
+    let directives = [("native", "enable f16;\n"), ("cooperative", cooperative)];
+    let directives =
+        directives.iter().filter(|(flag, _)| variant.flags.contains(flag)).map(|(_, text)| *text);
+    Ok(format!("{}{composed}", directives.collect::<String>()))
 }

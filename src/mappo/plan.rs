@@ -149,7 +149,7 @@ impl Sizes {
     /// Whether the kernels' workgroups, an invocation per quad of a micro-batch or per row of a slot, fit into one direction.
     /// Other kernels than the networks' have workgroups of at most 64.
     fn launches(&self, decisions: &Decisions) -> bool {
-        let most = u64::from(GROUPS_IN_A_ROW) * u64::from(decisions.workgroup.min(64));
+        let most = u64::from(GROUPS_IN_A_ROW) * u64::from(decisions.block().min(64));
         let [slot, _, quads] = self.wide();
         quads <= most && slot <= most
     }
@@ -187,7 +187,7 @@ impl Sizes {
         let params = u64::from(layout.params) * 4;
         let [_, _, quads] = self.wide();
         let stored = decisions.storage.precision().bytes();
-        let jobs = weight_gradient::jobs(layout).len() as u32;
+        let jobs = weight_gradient::jobs(layout, decisions).len() as u32;
         let shares = weight_gradient::shares(decisions, jobs, quads);
         let mut plan = Plan::new();
         plan.bytes_of(
@@ -242,7 +242,8 @@ impl Sizes {
         plan.extend(&self.tables(config));
         plan.words(
             "jobs",
-            weight_gradient::jobs(layout).len() as u64 * size_of::<weight_gradient::Job>() as u64 / 4,
+            weight_gradient::jobs(layout, decisions).len() as u64 * size_of::<weight_gradient::Job>() as u64
+                / 4,
         );
         plan.words("nets", layout.nets.len() as u64 * 4);
         plan.extend(&environment.plan(self.envs, self.steps));

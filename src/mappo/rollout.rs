@@ -67,6 +67,7 @@ impl Rollout {
         let kernel = forward::kernel(gpu, config.activation, decisions)?;
         let forward = Forward {
             kernel: kernel.clone(),
+            decisions,
             roles: &roles,
             weights: &weights,
             arena,
@@ -106,6 +107,7 @@ pub(super) fn batch(sizes: &Sizes, layout: &Layout, decisions: &Decisions) -> Ba
 /// The compiled forward pass and what all its uses in a rollout have in common.
 struct Forward<'a> {
     kernel: Kernel,
+    decisions: &'a Decisions,
     roles: &'a wgpu::Buffer,
     weights: &'a WorkingWeights,
     arena: &'a Arena,
@@ -168,7 +170,7 @@ fn acting(
         arena.get("targets")?,
     ];
     let sample_group = sample::bind(gpu, &sample_kernel, buffers)?;
-    let forward_grid = forward::groups(&forward.kernel.variant, quads, 1);
+    let forward_grid = forward::groups(forward.decisions, quads, 1);
     let sample_grid = sample::groups(&sample_kernel.variant, sizes.spec.agents, sizes.envs / 4);
     let (batch_stride, draw_stride) = (gpu.uniform_stride::<Batch>(), gpu.uniform_stride::<sample::Sample>());
     Ok((0..sizes.steps)
@@ -201,7 +203,7 @@ fn values(gpu: &Gpu, sizes: &Sizes, forward: &Forward<'_>) -> Result<Recording> 
         .iter()
         .enumerate()
         .map(|(index, batch)| {
-            let grid = forward::groups(&forward.kernel.variant, batch.rows, 1);
+            let grid = forward::groups(forward.decisions, batch.rows, 1);
             Command::dispatch_at(&forward.kernel, &group, index as u32, stride, grid)
         })
         .collect())

@@ -34,6 +34,7 @@ struct MicroBatch {
     jobs: u32,
     shares: u32,
     params: u32,
+    decisions: Decisions,
 }
 
 impl Update {
@@ -137,7 +138,7 @@ impl MicroBatch {
         let buffers = backward::Buffers { batches: table, roles, weights, acts, moments, grads };
         let backward_group = backward::bind(gpu, &backward_kernel, buffers)?;
 
-        let jobs = weight_gradient::jobs(layout);
+        let jobs = weight_gradient::jobs(layout, decisions);
         let shares = weight_gradient::shares(decisions, jobs.len() as u32, u64::from(sizes.micro_quads()));
         let split =
             weight_gradient::Split { count: shares, stride: layout.params, jobs: jobs.len() as u32, pad: 0 };
@@ -170,6 +171,7 @@ impl MicroBatch {
             jobs: jobs.len() as u32,
             shares,
             params: layout.params,
+            decisions: *decisions,
         })
     }
 
@@ -177,7 +179,7 @@ impl MicroBatch {
         let at = |(kernel, group): &(Kernel, BindGroup), grid| {
             Command::dispatch_at(kernel, group, index, self.stride, grid)
         };
-        let stacks = forward::groups(&self.forward.0.variant, batch.rows, 2);
+        let stacks = forward::groups(&self.decisions, batch.rows, 2);
         let (reduce_kernel, reduce_group) = if first { &self.first } else { &self.further };
         let reduced = reduce::groups(&reduce_kernel.variant, self.params);
         [

@@ -40,7 +40,7 @@ pub fn nets(layout: &Layout) -> Vec<Net> {
 /// The variant for these decisions.
 #[must_use]
 pub fn variant(class: Class, decisions: &Decisions) -> Variant {
-    let variant = Variant::wide(class).with("TILE", decisions.workgroup);
+    let variant = Variant::wide(class).with("TILE", decisions.block());
     let texture = decisions.texture();
     let rounded = decisions.storage.precision() == Precision::F16;
     let variant = variant.when("texture", texture).when("rounded", texture && rounded);

@@ -1,7 +1,7 @@
 //! A whole stack forward: LayerNorm, then Linear, activation and LayerNorm for every hidden layer, then the head.
 //!
 //! Shapes: observations `[slot][agent][feature][env]`, activations `[block of rows][row of the layout][row within the
-//! block]` ([`super::Decisions::workgroup`] quads a block), head `[output][row of the batch]`, moments `[row of the
+//! block]` ([`super::Decisions::block`] quads a block), head `[output][row of the batch]`, moments `[row of the
 //! layout][row of the batch]`; a row is (slot, agent, environment), environment fastest. LayerNorm with the biased variance
 //! and epsilon 1e-5, as in PyTorch; its gain and offset are in the working weights ([`super::fold`]). The critic's input is
 //! the concatenation of all agents' observations.
@@ -10,7 +10,7 @@ use super::layout::{Activation, Batch, Role};
 use super::precision::Decisions;
 use super::weights::WorkingWeights;
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
+use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader};
 
 /// The kernel's source.
 pub const SHADER: Shader =
@@ -28,8 +28,8 @@ pub fn kernel(gpu: &Gpu, activation: Activation, decisions: &Decisions) -> Resul
 
 /// Workgroups for `rows` quads of rows and `roles` roles.
 #[must_use]
-pub fn groups(variant: &Variant, rows: u32, roles: u32) -> [u32; 3] {
-    [variant.groups(rows), roles, 1]
+pub fn groups(decisions: &Decisions, rows: u32, roles: u32) -> [u32; 3] {
+    [rows.div_ceil(decisions.block()), roles, 1]
 }
 
 /// What the kernel reads and writes.

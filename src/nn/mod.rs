@@ -1,9 +1,11 @@
 //! Kernels of the networks: folding of the weights, forward, backward, weight gradients.
 
 pub mod backward;
+mod cooperative;
 pub mod fold;
 pub mod forward;
 pub mod layout;
+pub mod matmul;
 mod precision;
 pub mod reduce;
 #[cfg(test)]
@@ -16,6 +18,7 @@ pub mod unfold;
 pub mod weight_gradient;
 mod weights;
 
+pub use cooperative::Cooperative;
 pub use layout::{Activation, Batch, Layout, Net, Shape, Sharing, Tensor};
 pub use precision::{Decisions, Precision, Storage};
 pub(crate) use precision::{MOST_TURNS, representative};
@@ -31,6 +34,9 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
         for activation in Activation::ALL {
             all.push((forward::SHADER, decisions.variant(Some(activation))));
             all.push((backward::SHADER, decisions.variant(Some(activation))));
+        }
+        if let Some(matrices) = decisions.cooperative {
+            all.push((matmul::SHADER, matmul::variant(matrices)));
         }
         if !decisions.long {
             all.push((weight_gradient::SHADER, weight_gradient::variant(&decisions)));

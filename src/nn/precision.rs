@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cooperative::Cooperative;
 use super::layout::{Activation, Layout, Sharing};
 use crate::gpu::{Access, Class, Gpu, Variant};
 use crate::{Error, Result};
@@ -94,12 +95,15 @@ pub struct Decisions {
     pub spread: bool,
     /// Loops take two inputs a turn, for networks whose loops would otherwise be cut short.
     pub long: bool,
-    /// Invocations of a workgroup, and quads of rows in a block of the activations.
+    /// Invocations of a workgroup.
     pub workgroup: u32,
     /// Columns of a register tile.
     pub columns: u32,
     /// Shares of the rows for the gradients of the weights, at most.
     pub shares: u32,
+    /// The matrix units multiply. Storage is [`Storage::F16`] then.
+    #[serde(default)]
+    pub cooperative: Option<Cooperative>,
 }
 
 impl Decisions {
@@ -111,7 +115,16 @@ impl Decisions {
             Class::Hardware => 64,
             Class::Software => 1,
         };
-        Self { storage, pairs: false, spread: false, long: false, workgroup, columns: 16, shares }
+        Self {
+            storage,
+            pairs: false,
+            spread: false,
+            long: false,
+            workgroup,
+            columns: 16,
+            shares,
+            cooperative: None,
+        }
     }
 
     /// The shipped choice for subgroups of eight with 64-bit integers: llvmpipe on a processor with AVX2.
@@ -121,6 +134,13 @@ impl Decisions {
         Self { pairs: true, spread: true, columns: 32, ..Self::plain(Class::Software, storage) }
     }
 
+    /// The shipped choice for cooperative matrices: 64 rows a workgroup, of which a subgroup takes two matrices.
+    #[must_use]
+    pub fn cooperative(class: Class, matrices: Cooperative) -> Self {
+        let workgroup = 64 / (2 * matrices.size) * matrices.subgroup;
+        Self { workgroup, cooperative: Some(matrices), ..Self::plain(class, Storage::F16) }
+    }
+
     /// The shipped choice for this adapter and these networks, with `quads` quads of environments.
     ///
     /// # Errors
@@ -128,13 +148,15 @@ impl Decisions {
     pub fn new(gpu: &Gpu, precision: Precision, layout: &Layout, quads: u32) -> Result<Self> {
         let storage = Storage::of(gpu, precision);
         let rows = texture_rows(layout.working);
-        // The lanes of a subgroup must work on one network.
-        let together = layout.shape.sharing == Sharing::Shared || quads.is_multiple_of(8);
         let spread = gpu.class() == Class::Software
             && Self::can_spread(gpu)
-            && together
+            && Self::spread(storage).suits(layout, quads)
             && rows <= gpu.device().limits().max_texture_dimension_2d;
-        let decisions = if spread { Self::spread(storage) } else { Self::plain(gpu.class(), storage) };
+        let decisions = match Self::on_matrix_units(gpu, storage)?.filter(|d| d.suits(layout, quads)) {
+            Some(cooperative) => cooperative,
+            None if spread => Self::spread(storage),
+            None => Self::plain(gpu.class(), storage),
+        };
         let decisions = decisions.for_layout(gpu.class(), layout);
         if gpu.class() == Class::Software && layout.turns(decisions.columns, 2) > MOST_TURNS {
             return Err(Error::config(
@@ -143,6 +165,46 @@ impl Decisions {
             ));
         }
         Ok(decisions)
+    }
+
+    /// For GPUs with matrix units, in f16: a processor that plays a GPU only pretends to have them.
+    fn on_matrix_units(gpu: &Gpu, storage: Storage) -> Result<Option<Self>> {
+        if gpu.class() != Class::Hardware || storage != Storage::F16 {
+            return Ok(None);
+        }
+        let proven = Cooperative::proven(gpu)?;
+        Ok(proven.first().map(|matrices| Self::cooperative(gpu.class(), *matrices)))
+    }
+
+    /// Whether rows that are worked on together belong to one network, with `quads` quads of environments.
+    #[must_use]
+    pub fn suits(&self, layout: &Layout, quads: u32) -> bool {
+        let together = match self.cooperative {
+            Some(_) => self.block(),
+            None if self.spread => 8,
+            None => 1,
+        };
+        layout.shape.sharing == Sharing::Shared || quads.is_multiple_of(together)
+    }
+
+    /// Quads of rows in a block of the activations and their gradients.
+    #[must_use]
+    pub fn block(&self) -> u32 {
+        match self.cooperative {
+            // Two matrices of rows for every subgroup.
+            Some(matrices) => matrices.size * self.workgroup / (2 * matrices.subgroup),
+            None => self.workgroup,
+        }
+    }
+
+    /// Workgroup of the kernel for the weights' gradients, and inputs and outputs of its tiles.
+    #[must_use]
+    pub(super) fn squares(&self) -> [u32; 2] {
+        match self.cooperative {
+            Some(matrices) => [matrices.squares(), 64],
+            None if self.spread => [self.workgroup, 32],
+            None => [64, 32],
+        }
     }
 
     /// Whether the adapter runs [`Decisions::spread`].
@@ -162,12 +224,20 @@ impl Decisions {
     /// The variant of a kernel of these decisions.
     #[must_use]
     pub fn variant(&self, activation: Option<Activation>) -> Variant {
-        let variant = Variant::new(self.workgroup).with("TILE", self.workgroup).with("COLUMNS", self.columns);
+        let variant = Variant::new(self.workgroup).with("TILE", self.block()).with("COLUMNS", self.columns);
         let variant = variant.with("TEXTURE_ROW", TEXTURE_ROW);
         let variant = self.storage.apply(variant);
         let variant =
             variant.when("pairs", self.pairs).when("spread", self.spread).when("texture", self.spread);
-        let variant = variant.when("long", self.long);
+        let mut variant = variant.when("long", self.long);
+        if let Some(Cooperative { size, subgroup }) = self.cooperative {
+            let shape = if size == 16 { "matrix16" } else { "matrix8" };
+            variant = variant
+                .with("SIZE", size)
+                .with("SUBGROUP", subgroup)
+                .when("cooperative", true)
+                .when(shape, true);
+        }
         match activation {
             None => variant,
             Some(activation) => variant.when(activation.name(), true),
@@ -188,7 +258,7 @@ impl Decisions {
     /// Quads of rows that buffers have room for when `quads` are asked for: whole blocks.
     #[must_use]
     pub fn room(&self, quads: u64) -> u64 {
-        quads.next_multiple_of(u64::from(self.workgroup))
+        quads.next_multiple_of(u64::from(self.block()))
     }
 }
 
@@ -199,6 +269,9 @@ pub(crate) fn representative(class: Class) -> Vec<Decisions> {
         .into_iter()
         .map(|storage| Decisions::plain(class, storage))
         .collect();
+    // Two widths of subgroups in use, with either size of matrices.
+    let matrices = [Cooperative { size: 16, subgroup: 32 }, Cooperative { size: 8, subgroup: 8 }];
+    all.extend(matrices.map(|matrices| Decisions::cooperative(class, matrices)));
     if class == Class::Software {
         let spread = [Storage::F32, Storage::Packed].map(Decisions::spread);
         all.extend(spread);

@@ -229,7 +229,7 @@ impl Case {
         let kernel = compiled("forward", variant.clone(), || forward::kernel(&gpu, activation, decisions));
         let buffers = forward::Buffers { batches, roles, weights, observations, acts, head, moments };
         let group = forward::bind(&gpu, &kernel, buffers).unwrap();
-        let grid = forward::groups(&kernel.variant, quads, 2);
+        let grid = forward::groups(decisions, quads, 2);
         recorder.run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
         let heads: Vec<f32> = gpu.read(head).unwrap();
         let row = |i: usize| {
@@ -237,7 +237,7 @@ impl Case {
             heads[start..start + self.rows()].to_vec()
         };
 
-        let tile = decisions.workgroup as usize;
+        let tile = decisions.block() as usize;
         let mut seed = vec![f32::NAN; (layout.grad_rows * room * 4) as usize];
         for (role, weights) in [(0, &self.loss_logits), (1, &self.loss_values)] {
             for (c, values) in weights.iter().enumerate() {
@@ -256,7 +256,7 @@ impl Case {
         recorder.run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
 
         let shares = 3;
-        let jobs = weight_gradient::jobs(&layout);
+        let jobs = weight_gradient::jobs(&layout, decisions);
         let zeros =
             |count: u32| gpu.upload("zeros", &vec![0f32; (count * layout.params * 4) as usize]).unwrap();
         let (partials, sums, gradient) = (&zeros(shares), &zeros(1), &zeros(1));

@@ -13,6 +13,14 @@ fn forms(precision: Precision) -> Vec<Decisions> {
     let spread = Decisions::can_spread(&gpu);
     let mut all = representative(Class::Software);
     all.push(Decisions::plain(Class::Hardware, Storage::of(&gpu, precision)));
+    all.retain(|d| d.cooperative.is_none());
+    if precision == Precision::F16 {
+        let matrices = Cooperative::listed(&gpu);
+        if matrices.is_empty() {
+            println!("skipped, the adapter has none: cooperative matrices");
+        }
+        all.extend(matrices.into_iter().map(|matrices| Decisions::cooperative(gpu.class(), matrices)));
+    }
     // Long loops take long to compile: `layers_of_1024_are_whole` is about them.
     all.retain(|d| d.storage.precision() == precision && !d.long);
     let (runs, skipped): (Vec<_>, Vec<_>) = all.into_iter().partition(|d| {
@@ -22,9 +30,9 @@ fn forms(precision: Precision) -> Vec<Decisions> {
     runs
 }
 
-/// Networks of one per agent, whose rows do not fill a subgroup, are not for the forms that share weights in it.
+/// Networks of one per agent, whose rows do not fill a subgroup or a block, are not for the forms that share weights in it.
 fn suits(case: &Case, decisions: &Decisions) -> bool {
-    !decisions.spread || case.shape.sharing == Sharing::Shared || case.quads.is_multiple_of(8)
+    decisions.suits(&case.layout(), case.quads as u32)
 }
 
 #[test]
@@ -63,7 +71,11 @@ fn f16_is_as_good_as_its_rounding() {
 #[test]
 fn native_and_packed_passes_agree() {
     let forms = forms(Precision::F16);
-    let find = |storage| forms.iter().find(|d| d.storage == storage && !d.spread && d.workgroup == 8);
+    let find = |storage| {
+        forms
+            .iter()
+            .find(|d| d.storage == storage && !d.spread && d.cooperative.is_none() && d.workgroup == 8)
+    };
     let (Some(native), Some(packed)) = (find(Storage::F16), find(Storage::Packed)) else {
         println!("skipped: the adapter has no native f16");
         return;
@@ -252,7 +264,7 @@ fn tiles_beyond_a_row_of_workgroups_are_reached() {
     let jobs: Vec<_> = (0..count).map(job).collect();
     let batch = Batch {
         rows: 1,
-        stride: decisions.workgroup,
+        stride: decisions.block(),
         agents: 1,
         quads: 1,
         obs_dim: 1,
@@ -261,7 +273,7 @@ fn tiles_beyond_a_row_of_workgroups_are_reached() {
         ..Default::default()
     };
     let split = weight_gradient::Split { count: 1, stride: count, jobs: count, pad: 0 };
-    let room = decisions.workgroup as usize * 4;
+    let room = decisions.block() as usize * 4;
     let grads: Vec<f32> = (0..4 * room).map(|i| (i / room + 1) as f32).collect();
     let partials = &gpu.upload("partials", &vec![0f32; count as usize * 4]).unwrap();
     let unused = &gpu.upload("unused", &vec![0f32; room]).unwrap();

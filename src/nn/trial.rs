@@ -51,7 +51,7 @@ impl Trial {
             grads: layout.grad_rows,
             ..Batch::default()
         };
-        let jobs = weight_gradient::jobs(layout);
+        let jobs = weight_gradient::jobs(layout, decisions);
         let count = jobs.len() as u32;
         let shares = weight_gradient::shares(decisions, count, u64::from(rows));
         let params = u64::from(layout.params) * 4;
@@ -85,7 +85,7 @@ impl Trial {
         let buffers =
             forward::Buffers { batches, roles, weights, observations, acts: acts_of, head, moments };
         let group = forward::bind(gpu, &kernel, buffers)?;
-        let grid = forward::groups(&kernel.variant, rows, 2);
+        let grid = forward::groups(decisions, rows, 2);
         let forward = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
 
         let kernel = backward::kernel(gpu, shape.activation, decisions)?;
@@ -152,7 +152,7 @@ fn fill(
     let observations = rows as usize * 4 * layout.shape.obs_dim as usize;
     let values: Vec<f32> = period.iter().map(|x| *x as f32).cycle().take(observations).collect();
     gpu.write(arena.get("observations")?, 0, &stored(&values, precision))?;
-    let tile = decisions.workgroup as usize;
+    let tile = decisions.block() as usize;
     let mut gradients = vec![0f32; layout.grad_rows as usize * room as usize * 4];
     for (role, outputs) in [(0, layout.shape.actions), (1, 1)] {
         for output in 0..outputs as usize {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::cooperative::Cooperative;
 use super::layout::Layout;
 use super::precision::{Decisions, Precision};
 use super::trial::Trial;
@@ -77,7 +78,7 @@ impl Tuning {
         let shipped = Decisions::new(gpu, precision, layout, quads)?;
         // The file is the user's: what is no form of ours for these networks is measured again.
         let known = self.cache.entries.get(&key);
-        if let Some(known) = known.filter(|known| candidates(gpu, shipped, layout).contains(known)) {
+        if let Some(known) = known.filter(|known| candidates(gpu, shipped, layout, quads).contains(known)) {
             return Ok(*known);
         }
         let measured = measure(gpu, precision, layout, quads, slots)?;
@@ -110,9 +111,17 @@ fn key(gpu: &Gpu, precision: Precision, layout: &Layout, quads: u32, slots: u32)
 }
 
 /// Forms worth measuring, the shipped one first.
-fn candidates(gpu: &Gpu, shipped: Decisions, layout: &Layout) -> Vec<Decisions> {
+fn candidates(gpu: &Gpu, shipped: Decisions, layout: &Layout, quads: u32) -> Vec<Decisions> {
     let mut all = vec![shipped];
     let plain = Decisions::plain(gpu.class(), shipped.storage);
+    if shipped.storage.precision() == Precision::F16 {
+        // Either shape the adapter lists, on blocks of 64 rows and of 128.
+        for matrices in Cooperative::listed(gpu) {
+            let one = Decisions::cooperative(gpu.class(), matrices);
+            all.extend([one, Decisions { workgroup: 2 * one.workgroup, ..one }]);
+        }
+        all.retain(|one| one.suits(layout, quads));
+    }
     match gpu.class() {
         Class::Hardware => {
             for workgroup in [32, 64, 128, 256] {
@@ -154,7 +163,7 @@ pub fn measure(
     let tolerance = if precision == Precision::F32 { 1e-4 } else { 2e-2 };
     let mut expected: Option<Vec<f32>> = None;
     let mut measured = Vec::new();
-    for decisions in candidates(gpu, shipped, layout) {
+    for decisions in candidates(gpu, shipped, layout, quads) {
         let result = attempt(gpu, &profiler, layout, &decisions, quads, slots);
         let time = match (result, &expected) {
             (Err(error), None) => return Err(error),
@@ -206,7 +215,7 @@ fn attempt(
 }
 
 /// Whether two sets of sums differ by rounding alone.
-fn alike(a: &[f32], b: &[f32], tolerance: f64) -> bool {
+pub(super) fn alike(a: &[f32], b: &[f32], tolerance: f64) -> bool {
     let scale = b.iter().fold(0f64, |m, x| m.max(f64::from(*x).abs()));
     let apart = a.iter().zip(b).fold(0f64, |m, (a, b)| m.max((f64::from(*a) - f64::from(*b)).abs()));
     a.len() == b.len() && scale > 0.0 && apart <= tolerance * scale && a.iter().all(|x| x.is_finite())

@@ -13,9 +13,6 @@ use crate::gpu::{Access, BindGroup, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Varian
 pub const SHADER: Shader =
     Shader { name: "nn/weight_gradient", source: include_str!("../../shaders/nn/weight_gradient.wgsl") };
 
-/// Inputs and outputs of a tile.
-const TILE: u32 = 32;
-
 /// No LayerNorm, or no bias. `NONE` of the shader.
 const NONE: u32 = u32::MAX;
 
@@ -35,9 +32,9 @@ pub struct Job {
     pub output: u32,
     /// vec4s from one row of the result to the next.
     pub stride: u32,
-    /// Rows of the result, 1 to 32.
+    /// Rows of the result, 1 to 32 (64 with cooperative matrices).
     pub inputs: u32,
-    /// Columns of the result, 1 to 32.
+    /// Columns of the result, as many at most.
     pub outputs: u32,
     /// First agent whose rows count.
     pub first_agent: u32,
@@ -63,11 +60,11 @@ pub struct Split {
     pub pad: u32,
 }
 
-/// The variant for these decisions. Without subgroups a workgroup is 64 wide on every adapter: it is the shape of the tile.
+/// The variant for these decisions. Except with subgroups the workgroup is the shape of the tile.
 #[must_use]
 pub fn variant(decisions: &Decisions) -> Variant {
-    let variant = decisions.variant(None).with("GROUPS", GROUPS_IN_A_ROW);
-    if decisions.spread { variant } else { Variant { workgroup: 64, ..variant } }
+    let [workgroup, _] = decisions.squares();
+    Variant { workgroup, ..decisions.variant(None).with("GROUPS", GROUPS_IN_A_ROW) }
 }
 
 /// Shares of `quads` quads of rows for `jobs` tiles: enough workgroups for a GPU even when the networks are small, but
@@ -81,7 +78,8 @@ pub fn shares(decisions: &Decisions, jobs: u32, quads: u64) -> u32 {
 
 /// Every tile of every tensor of every network.
 #[must_use]
-pub fn jobs(layout: &Layout) -> Vec<Job> {
+pub fn jobs(layout: &Layout, decisions: &Decisions) -> Vec<Job> {
+    let [_, tile] = decisions.squares();
     let mut jobs = Vec::new();
     for net in &layout.nets {
         let role = &layout.roles[net.role];
@@ -92,11 +90,11 @@ pub fn jobs(layout: &Layout) -> Vec<Job> {
             let base =
                 Job { moments, first_agent, agents, stride: layer.stride, bias: NONE, ..Job::default() };
             let own_bias = l == 0 && role.agent_bias == 1;
-            for output in (0..layer.outputs).step_by(TILE as usize) {
-                let outputs = (layer.outputs - output).min(TILE);
+            for output in (0..layer.outputs).step_by(tile as usize) {
+                let outputs = (layer.outputs - output).min(tile);
                 let right = layer.grad + output;
                 let bias = net.first + layer.bias + output / 4;
-                for input in (0..layer.inputs).step_by(TILE as usize) {
+                for input in (0..layer.inputs).step_by(tile as usize) {
                     let first = if l == 0 { 0 } else { layer.input };
                     jobs.push(Job {
                         kind: u32::from(l == 0),
@@ -104,7 +102,7 @@ pub fn jobs(layout: &Layout) -> Vec<Job> {
                         left: first + input,
                         right,
                         output: net.first + layer.weights + input * layer.stride + output / 4,
-                        inputs: (layer.inputs - input).min(TILE),
+                        inputs: (layer.inputs - input).min(tile),
                         outputs,
                         bias: if input == 0 && !own_bias { bias } else { NONE },
                         ..base

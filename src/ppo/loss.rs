@@ -165,7 +165,7 @@ mod tests {
         let targets = [rows.log_old, rows.advantages, rows.returns].concat();
         let mut scalars = [0f32; 16];
         (scalars[4], scalars[6], scalars[9]) = (1.0, 1.0, rows.scale);
-        let block = decisions.workgroup as usize * 4;
+        let block = decisions.block() as usize * 4;
         let grads = gpu.upload("grads", &vec![f32::NAN; (actions as usize + 1) * block]).unwrap();
         let statistics = gpu.upload("statistics", &[f32::NAN; 8]).unwrap();
         let buffers = Buffers {
