@@ -35,7 +35,7 @@ impl Environment for FourInstruments {
     }
 
     fn attach(&self, _: &Gpu, _: &Seat<'_>) -> phalanx::Result<Attached> {
-        Ok(Attached { reset: Vec::new(), steps: Vec::new() })
+        Ok(Attached { reset: Vec::new(), steps: Vec::new(), state: Vec::new() })
     }
 }
 

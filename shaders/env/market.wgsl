@@ -3,7 +3,7 @@
 
 import package::constants::WG;
 import package::lib::numeric::{add_compensated, log1p};
-import package::lib::quad::halves;
+import package::lib::observe::show;
 import package::lib::random::{threefry, unit};
 
 struct Market {
@@ -46,9 +46,7 @@ struct Market {
 @group(0) @binding(1) var<storage, read> data: array<f32>;
 @group(0) @binding(2) var<storage, read> actions: array<u32>;
 @group(0) @binding(3) var<storage, read_write> state: array<f32>;
-@if(native) @group(0) @binding(4) var<storage, read_write> observations: array<f16>;
-@if(packed) @group(0) @binding(4) var<storage, read_write> observations: array<atomic<u32>>;
-@if(!native && !packed) @group(0) @binding(4) var<storage, read_write> observations: array<f32>;
+// Binding 4: lib/observe.
 @group(0) @binding(5) var<storage, read_write> rewards: array<f32>;
 @group(0) @binding(6) var<storage, read_write> signals: array<u32>;
 @group(0) @binding(7) var<storage, read_write> episodes: array<f32>;
@@ -109,24 +107,6 @@ fn begin(env: u32) {
         set_field(QUANTITY + a, env, 0.0);
         set_field(level_field(a), env, 0.0);
     }
-}
-
-@if(native)
-fn show(at: u32, value: f32) {
-    observations[at] = f16(value);
-}
-
-// Two environments share a word, each of which writes its own half.
-@if(packed)
-fn show(at: u32, value: f32) {
-    let shift = at % 2u * 16u;
-    atomicAnd(&observations[at / 2u], ~(0xffffu << shift));
-    atomicOr(&observations[at / 2u], halves(vec4<f32>(value)).x << shift);
-}
-
-@if(!native && !packed)
-fn show(at: u32, value: f32) {
-    observations[at] = value;
 }
 
 // What agent a sees at the close of the current bar: the features of that bar, the level it holds, and the weight of its

@@ -4,8 +4,10 @@
 
 pub mod ledger;
 pub mod market;
+pub mod spread;
 mod trading;
 
+pub use spread::Spread;
 pub use trading::{Episodes, Trading, TradingSettings, observation_size};
 
 use crate::Result;
@@ -61,6 +63,8 @@ pub struct Attached {
     pub reset: Recording,
     /// Step t: reads the actions of t; writes rewards and signals of t and slot t+1.
     pub steps: Vec<Recording>,
+    /// Buffers that hold its state between rollouts, usable as sources and targets of copies: a checkpoint saves them.
+    pub state: Vec<wgpu::Buffer>,
 }
 
 /// Something that agents can be trained in.
@@ -86,5 +90,8 @@ pub trait Environment {
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let storages = [Storage::F32, Storage::F16, Storage::Packed];
-    storages.map(|storage| (market::SHADER, market::variant(class, storage))).to_vec()
+    let kernels = |storage| {
+        [(market::SHADER, market::variant(class, storage)), (spread::SHADER, spread::variant(class, storage))]
+    };
+    storages.into_iter().flat_map(kernels).collect()
 }

@@ -202,9 +202,8 @@ impl Environment for Trading {
 
     fn attach(&self, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
         let kernel = market::kernel(gpu, seat.storage)?;
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let words = market::state_words(self.spec().agents, seat.envs);
-        let state = gpu.buffer("market state", words * 4, usage)?;
+        let state = gpu.buffer("market state", words * 4, crate::gpu::STATE)?;
         let mut table: Vec<_> = (0..seat.steps).map(|step| self.parameters(seat, step, false)).collect();
         table.push(self.parameters(seat, 0, true));
         let parameters = gpu.uniform_table("market", &table)?;
@@ -222,6 +221,6 @@ impl Environment for Trading {
         let group = market::bind(gpu, &kernel, buffers)?;
         let grid = market::groups(&kernel.variant, seat.envs);
         let at = |index| vec![Command::dispatch_at(&kernel, &group, index, stride, grid)];
-        Ok(Attached { reset: at(seat.steps), steps: (0..seat.steps).map(at).collect() })
+        Ok(Attached { reset: at(seat.steps), steps: (0..seat.steps).map(at).collect(), state: vec![state] })
     }
 }

@@ -68,10 +68,9 @@ impl Arena {
     /// # Errors
     /// [`Error::OutOfMemory`], or [`Error::Gpu`] where one exceeds the device's limits.
     pub fn allocate(gpu: &Gpu, plan: &Plan) -> Result<Self> {
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let mut buffers = HashMap::new();
         for (name, bytes) in plan.entries() {
-            if buffers.insert(*name, gpu.buffer(name, *bytes, usage)?).is_some() {
+            if buffers.insert(*name, gpu.buffer(name, *bytes, super::STATE)?).is_some() {
                 return Err(Error::shape(format!("plan entry `{name}`"), "one of that name", "two"));
             }
         }

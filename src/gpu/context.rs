@@ -253,8 +253,7 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::buffer`].
     pub fn upload<T: bytemuck::NoUninit>(&self, label: &str, data: &[T]) -> Result<wgpu::Buffer> {
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-        self.filled(label, bytemuck::cast_slice(data), usage)
+        self.filled(label, bytemuck::cast_slice(data), super::STATE)
     }
 
     /// Creates a uniform buffer that holds `value`.

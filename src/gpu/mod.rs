@@ -18,6 +18,10 @@ pub use recorder::{Command, Counts, Readback, Recorder, Recording};
 pub use shader::{Shader, compose, compose_with};
 pub use variant::{Class, Constant, GROUPS_IN_A_ROW, Variant, in_rows};
 
+/// Usage of buffers that kernels work on and that are read, filled or saved as well.
+pub const STATE: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
+
 /// Rounds `value` up to a multiple of `step` (`step > 0`).
 #[must_use]
 pub fn round_up(value: u32, step: u32) -> u32 {

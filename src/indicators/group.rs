@@ -161,7 +161,6 @@ impl Group {
             access.push((3, Access::Read));
             own.push((3, gpu.upload("indicator parameters", &self.table)?));
         }
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let most = gpu.device().limits().max_storage_buffer_binding_size;
         let mut kept = vec![(6, "rings", source.rings)];
         if form.keep {
@@ -174,7 +173,7 @@ impl Group {
                 return Err(Error::shape(format!("{name} of the indicators' windows"), expected, bytes));
             }
             access.push((binding, Access::Write));
-            own.push((binding, gpu.buffer(name, bytes.max(16), usage)?));
+            own.push((binding, gpu.buffer(name, bytes.max(16), crate::gpu::STATE)?));
         }
         access.extend((0..source.outputs).map(|output| (FIRST_OUTPUT + output, Access::Write)));
         let bytes = own.iter().map(|(_, buffer)| buffer.size()).sum();

@@ -69,8 +69,7 @@ impl Live {
         }
         let full = BATCH.min((most / rows) as usize);
         let bars = u64::from(series) * full as u64;
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let candles = gpu.buffer("live candles", bars * 16, usage)?;
+        let candles = gpu.buffer("live candles", bars * 16, crate::gpu::STATE)?;
         let mut volumes = None;
         let mut parts = Vec::new();
         let mut total = 0;
@@ -90,11 +89,11 @@ impl Live {
             let compiled = group.compile(gpu, form, rows, kernels)?;
             batch = batch.min(4 * grid::most(gpu.class(), compiled.source.loops) as usize);
             if compiled.source.volume && volumes.is_none() {
-                volumes = Some(gpu.buffer("live volumes", bars * 4, usage)?);
+                volumes = Some(gpu.buffer("live volumes", bars * 4, crate::gpu::STATE)?);
             }
             let bytes = u64::from(rows) * full as u64 * 4;
             let outputs = (0..compiled.source.outputs)
-                .map(|_| gpu.buffer("live output", bytes, usage))
+                .map(|_| gpu.buffer("live output", bytes, crate::gpu::STATE))
                 .collect::<Result<Vec<_>>>()?;
             total += bytes * outputs.len() as u64;
             let walk = Walk {
@@ -113,7 +112,7 @@ impl Live {
             let command = Command::dispatch(&compiled.kernel, &bind, [x, y, 1]);
             parts.push(Part { walk, uniform, command, outputs, rows: rows as usize });
         }
-        let gathered = |bytes| gpu.buffer("live outputs", bytes, usage);
+        let gathered = |bytes| gpu.buffer("live outputs", bytes, crate::gpu::STATE);
         let gathered = [gathered(total / full as u64)?, gathered(total)?];
         let series = series as usize;
         let before = vec![f64::NAN; series];

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::env::{Environment, Spec};
-use crate::nn::{Activation, Layout, Precision, Shape, Sharing};
+use crate::nn::{Activation, CriticInput, Layout, Precision, Shape, Sharing};
 use crate::{Error, Result};
 
 /// Settings of MAPPO; the defaults are the reference's (marlbenchmark/on-policy), the learning rates those for trading.
@@ -68,6 +68,10 @@ pub struct Config {
     pub hidden_norm: bool,
     /// One network for all agents or one each.
     pub networks: Sharing,
+    /// Whether shared networks are told which agent they act for.
+    pub agent_identity: bool,
+    /// What critics see: all agents' observations (MAPPO) or the agent's own (IPPO).
+    pub critic_input: CriticInput,
     /// Storage precision.
     pub precision: Precision,
     /// Mebibytes of GPU memory to use at most; unset: what the smallest card of the adapter's kind can spare.
@@ -106,6 +110,8 @@ impl Default for Config {
             input_norm: true,
             hidden_norm: true,
             networks: Sharing::Shared,
+            agent_identity: true,
+            critic_input: CriticInput::Joint,
             precision: Precision::F32,
             memory_budget_mb: None,
         }
@@ -113,6 +119,27 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The settings of marlbenchmark/on-policy's scripts for MPE (feed-forward, `train_mpe_spread.sh`), for 20 million steps
+    /// of episodes of 25.
+    #[must_use]
+    pub fn on_policy_mpe() -> Self {
+        Self {
+            num_envs: 128,
+            rollout_steps: 25,
+            epochs: 10,
+            accumulation: 1,
+            actor_learning_rate: 7e-4,
+            critic_learning_rate: 7e-4,
+            learning_rate_decay: false,
+            weight_decay: 0.0,
+            iterations: 20_000_000 / (128 * 25),
+            value_norm_floor: 1e-2,
+            activation: Activation::Tanh,
+            agent_identity: false,
+            ..Self::default()
+        }
+    }
+
     /// The networks that these settings make for an environment.
     ///
     /// # Errors
@@ -130,6 +157,8 @@ impl Config {
             actions: spec.actions,
             hidden: self.hidden.clone(),
             sharing: self.networks,
+            agent_identity: self.agent_identity,
+            critic_input: self.critic_input,
             activation: self.activation,
             input_norm: self.input_norm,
             hidden_norm: self.hidden_norm,

@@ -19,7 +19,7 @@ const ENVS: usize = 4;
 const SLOTS: usize = 2;
 const ROWS: usize = SLOTS * AGENTS * ENVS;
 
-type Tensors = HashMap<String, Vec<f64>>;
+pub(super) type Tensors = HashMap<String, Vec<f64>>;
 
 #[derive(Deserialize)]
 struct Step {
@@ -79,7 +79,7 @@ impl Environment for Still {
         Plan::new()
     }
     fn attach(&self, _: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
-        Ok(Attached { reset: Vec::new(), steps: vec![Vec::new(); seat.steps as usize] })
+        Ok(Attached { reset: vec![], steps: vec![vec![]; seat.steps as usize], state: vec![] })
     }
 }
 
@@ -118,21 +118,12 @@ impl Run {
             ..Config::default()
         };
         let trainer = Trainer::new(&gpu, &Still, &config).unwrap();
-        let mut weights = vec![0f32; trainer.layout.params as usize * 4];
-        for tensor in &trainer.layout.tensors {
-            let values = &case.params[&tensor.name];
-            let [rows, columns] = tensor.shape;
-            assert_eq!(values.len(), rows * columns, "{}", tensor.name);
-            for (i, value) in values.iter().enumerate() {
-                weights[tensor.first + i / columns * tensor.stride + i % columns] = *value as f32;
-            }
-        }
         let mut recorder = Recorder::new(&gpu);
         let f32s = |of: &[f64]| of.iter().map(|x| *x as f32).collect::<Vec<_>>();
         let write = |name: &str, at: u64, bytes: &[u8]| {
             gpu.write(trainer.arena.get(name).unwrap(), at, bytes).unwrap();
         };
-        write("params", 0, bytemuck::cast_slice(&weights));
+        put_weights(&trainer, &case.params);
         // The fixture has features before agents.
         let observations: Vec<f32> = (0..SLOTS * AGENTS * OBS_DIM * ENVS)
             .map(|i| {
@@ -155,7 +146,7 @@ impl Run {
     }
 
     fn floats(&self, name: &str) -> Vec<f32> {
-        self.trainer.gpu.read(self.trainer.arena.get(name).unwrap()).unwrap()
+        floats(&self.trainer, name)
     }
 
     fn update(&mut self) -> Seen {
@@ -170,22 +161,49 @@ impl Run {
         Seen { policy: sums(0), value: sums(1), entropy: sums(2), norms }
     }
 
-    /// Largest difference of any element, tensor by tensor, relative to the tensor's largest.
     fn compare(&self, what: &str, buffer: &str, expected: &Tensors, tolerance: f64) {
-        let got = self.floats(buffer);
-        for tensor in &self.trainer.layout.tensors {
-            let values = &expected[&tensor.name];
-            let scale = values.iter().fold(1e-3f64, |m, x| m.max(x.abs()));
-            for (i, value) in values.iter().enumerate() {
-                let at = tensor.first + i / tensor.shape[1] * tensor.stride + i % tensor.shape[1];
-                let error = (f64::from(got[at]) - value).abs() / scale;
-                assert!(error < tolerance, "{what}: {}[{i}] is {}, not {value}", tensor.name, got[at]);
-            }
-        }
+        let error = tensor_error(&self.trainer, buffer, expected);
+        assert!(error < tolerance, "{what}: {error:.1e}");
     }
 }
 
-fn near(what: &str, got: f64, expected: f64, tolerance: f64) {
+/// Contents of a buffer of the trainer's.
+pub(super) fn floats(trainer: &Trainer, name: &str) -> Vec<f32> {
+    trainer.gpu.read(trainer.arena.get(name).unwrap()).unwrap()
+}
+
+/// Gives the trainer the fixture's weights.
+pub(super) fn put_weights(trainer: &Trainer, params: &Tensors) {
+    let mut weights = vec![0f32; trainer.layout.params as usize * 4];
+    for tensor in &trainer.layout.tensors {
+        let values = &params[&tensor.name];
+        let [rows, columns] = tensor.shape;
+        assert_eq!(values.len(), rows * columns, "{}", tensor.name);
+        for (i, value) in values.iter().enumerate() {
+            weights[tensor.first + i / columns * tensor.stride + i % columns] = *value as f32;
+        }
+    }
+    trainer.gpu.write(trainer.arena.get("params").unwrap(), 0, bytemuck::cast_slice(&weights)).unwrap();
+}
+
+/// Largest difference of any element, tensor by tensor, relative to the tensor's largest.
+pub(super) fn tensor_error(trainer: &Trainer, buffer: &str, expected: &Tensors) -> f64 {
+    let got = floats(trainer, buffer);
+    let mut worst = 0f64;
+    for tensor in &trainer.layout.tensors {
+        let values = &expected[&tensor.name];
+        let scale = values.iter().fold(1e-3f64, |m, x| m.max(x.abs()));
+        for (i, value) in values.iter().enumerate() {
+            let at = tensor.first + i / tensor.shape[1] * tensor.stride + i % tensor.shape[1];
+            let error = (f64::from(got[at]) - value).abs() / scale;
+            // Not max, which NaN would pass.
+            worst = if error <= worst { worst } else { error };
+        }
+    }
+    worst
+}
+
+pub(super) fn near(what: &str, got: f64, expected: f64, tolerance: f64) {
     let error = (got - expected).abs() / expected.abs().max(0.1);
     assert!(error < tolerance, "{what}: {got} for {expected} ({error:.1e})");
 }

@@ -270,7 +270,7 @@ mod tests {
             Plan::new()
         }
         fn attach(&self, _: &Gpu, _: &Seat<'_>) -> Result<Attached> {
-            Ok(Attached { reset: vec![], steps: vec![] })
+            Ok(Attached { reset: vec![], steps: vec![], state: vec![] })
         }
     }
 

@@ -265,6 +265,10 @@ impl Trainer {
 mod parity;
 
 #[cfg(test)]
+#[path = "whole_update.rs"]
+mod whole_update;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::env::{Attached, Seat, Spec};
@@ -284,7 +288,7 @@ mod tests {
             Plan::new()
         }
         fn attach(&self, _: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
-            Ok(Attached { reset: Vec::new(), steps: vec![Vec::new(); seat.steps as usize] })
+            Ok(Attached { reset: vec![], steps: vec![vec![]; seat.steps as usize], state: vec![] })
         }
     }
 

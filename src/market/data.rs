@@ -93,8 +93,7 @@ impl MarketData {
         fits(gpu, words.max(sections) as u64 * 4)?;
 
         let series = Series::upload(gpu, candles.high.view(), candles.low.view(), candles.close.view())?;
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let buffer = gpu.buffer("market data", words as u64 * 4, usage)?;
+        let buffer = gpu.buffer("market data", words as u64 * 4, crate::gpu::STATE)?;
         let mut recorder = Recorder::new(gpu);
         let sources = gather(gpu, &mut recorder, candles, extra, &series, &indicators)?;
 
@@ -269,8 +268,8 @@ fn gather(
 ) -> Result<wgpu::Buffer> {
     let stride = series.stride() as usize;
     let bytes = (candles.instruments() * stride) as u64 * 4;
-    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-    let sources = gpu.buffer("feature sources", (SECTIONS + extra.names.len()) as u64 * bytes, usage)?;
+    let sources =
+        gpu.buffer("feature sources", (SECTIONS + extra.names.len()) as u64 * bytes, crate::gpu::STATE)?;
     let close = &candles.close;
     let moved = |i: usize, bar: usize, by: usize| match bar.checked_sub(by) {
         Some(before) => close[[i, bar]] - close[[i, before]],

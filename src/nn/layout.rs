@@ -61,11 +61,22 @@ impl Activation {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sharing {
-    /// One actor and one critic for all agents, told apart by a bias of their own in the first layer.
+    /// One actor and one critic for all agents.
     #[default]
     Shared,
     /// One actor and one critic per agent.
     Separate,
+}
+
+/// What the critics see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CriticInput {
+    /// The observations of all agents one after the other: MAPPO.
+    #[default]
+    Joint,
+    /// The agent's own observation: IPPO.
+    Own,
 }
 
 /// What decides all sizes.
@@ -73,7 +84,7 @@ pub enum Sharing {
 pub struct Shape {
     /// Agents of an environment.
     pub agents: u32,
-    /// Features of one agent's observation. The critic sees those of all agents.
+    /// Features of one agent's observation.
     pub obs_dim: u32,
     /// Discrete actions of an agent, 2 to 32.
     pub actions: u32,
@@ -81,6 +92,11 @@ pub struct Shape {
     pub hidden: Vec<u32>,
     /// Whether agents share networks.
     pub sharing: Sharing,
+    /// Whether a shared network is told which agent it acts for, by a bias of the agent's own in the first layer: the same as
+    /// a one-hot agent number beside the normalised observation.
+    pub agent_identity: bool,
+    /// What the critics see.
+    pub critic_input: CriticInput,
     /// Nonlinearity of the hidden layers.
     pub activation: Activation,
     /// Whether a LayerNorm comes before the first layer.
@@ -98,6 +114,8 @@ impl Default for Shape {
             actions: 2,
             hidden: vec![64, 64],
             sharing: Sharing::Shared,
+            agent_identity: true,
+            critic_input: CriticInput::Joint,
             activation: Activation::Relu,
             input_norm: true,
             hidden_norm: true,
@@ -289,13 +307,15 @@ impl Layout {
         for (index, role) in roles.iter_mut().enumerate() {
             let (inputs, outputs) = match index {
                 0 => (shape.obs_dim, shape.actions),
+                _ if shape.critic_input == CriticInput::Own => (shape.obs_dim, 1),
                 _ => (shape.obs_dim * shape.agents, 1),
             };
             let shared = shape.sharing == Sharing::Shared;
-            let biases = if shared { shape.agents } else { 1 };
+            let told_apart = shared && shape.agent_identity;
+            let biases = if told_apart { shape.agents } else { 1 };
             let [length, working_length] = lay_out_role(role, inputs, outputs, shape, biases, &mut cursor);
-            role.joint = index as u32;
-            role.agent_bias = u32::from(shared && shape.agents > 1);
+            role.joint = u32::from(index == 1 && shape.critic_input == CriticInput::Joint);
+            role.agent_bias = u32::from(told_apart && shape.agents > 1);
             role.params = params;
             role.net_stride = if shared { 0 } else { length };
             role.working = working;

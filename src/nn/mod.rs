@@ -19,7 +19,7 @@ pub mod weight_gradient;
 mod weights;
 
 pub use cooperative::Cooperative;
-pub use layout::{Activation, Batch, Layout, Net, Shape, Sharing, Tensor};
+pub use layout::{Activation, Batch, CriticInput, Layout, Net, Shape, Sharing, Tensor};
 pub use precision::{Decisions, Precision, Storage};
 pub(crate) use precision::{MOST_TURNS, representative};
 pub use weights::WorkingWeights;

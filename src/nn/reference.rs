@@ -64,6 +64,16 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(case(1, 9, 2, &[37, 4, 17], Shared, Relu), 1, 3, 3),
         Case::new(case(2, 2, 4, &[3, 33, 3, 3], Separate, Relu), 1, 8, 4),
         Case::new(Shape { hidden_norm: false, ..case(3, 4, 3, &[35, 18], Shared, Gelu) }, 1, 5, 5),
+        Case::new(
+            Shape {
+                agent_identity: false,
+                critic_input: CriticInput::Own,
+                ..case(3, 6, 3, &[21, 8], Shared, Tanh)
+            },
+            2,
+            1,
+            7,
+        ),
         Case::new(Shape { input_norm: false, ..case(2, 19, 2, &[40, 34], Shared, Silu) }, 2, 3, 6),
     ]
 }
@@ -155,7 +165,8 @@ impl Case {
         for slot in 0..self.slots {
             for agent in 0..agents {
                 for env in 0..envs {
-                    let seen = if role == 0 { agent..agent + 1 } else { 0..agents };
+                    let joint = layout.roles[role].joint == 1;
+                    let seen = if joint { 0..agents } else { agent..agent + 1 };
                     let input = seen.flat_map(|a| (0..features).map(move |f| (a, f)));
                     let input = input.map(|(a, f)| observe(slot, f, a, env)).collect();
                     rows.push(self.stack(&layout.roles[role], params, nudge, agent, input));

@@ -1,0 +1,258 @@
+// Cooperative navigation: N agents are to cover N landmarks without bumping into each other (MPE's simple_spread). One
+// invocation owns one environment.
+
+import package::constants::WG;
+import package::lib::observe::show;
+import package::lib::random::{threefry, unit};
+
+struct Spread {
+    step: u32,
+    steps: u32,
+    envs: u32,
+    agents: u32,
+    // 1: start all episodes afresh, write slot 0, do nothing else.
+    reset: u32,
+    // Steps of an episode.
+    length: u32,
+    // 1: the definition of the MAPPO paper's code, 0: that of MPE2.
+    paper: u32,
+    seed_low: u32,
+    seed_high: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Spread;
+@group(0) @binding(1) var<storage, read> actions: array<u32>;
+@group(0) @binding(2) var<storage, read_write> rewards: array<f32>;
+@group(0) @binding(3) var<storage, read_write> state: array<f32>;
+// Binding 4: lib/observe.
+@group(0) @binding(5) var<storage, read_write> signals: array<u32>;
+@group(0) @binding(6) var<storage, read_write> episodes: array<f32>;
+
+const TIME_STEP: f32 = 0.1;
+const DAMPING: f32 = 0.25;
+const GAIN: f32 = 5.0;
+const STIFFNESS: f32 = 100.0;
+const MARGIN: f32 = 1e-3;
+// Two radii.
+const TOUCH: f32 = 0.3;
+const ACTIONS: u32 = 5u;
+
+// Fields of the state, `[field][env]`: position and velocity of every agent, position of every landmark, counters.
+fn field(index: u32, env: u32) -> f32 {
+    return state[index * p.envs + env];
+}
+
+fn set_field(index: u32, env: u32, value: f32) {
+    state[index * p.envs + env] = value;
+}
+
+fn pair(index: u32, env: u32) -> vec2<f32> {
+    return vec2<f32>(field(index, env), field(index + 1u, env));
+}
+
+fn set_pair(index: u32, env: u32, value: vec2<f32>) {
+    set_field(index, env, value.x);
+    set_field(index + 1u, env, value.y);
+}
+
+fn position(agent: u32, env: u32) -> vec2<f32> {
+    return pair(4u * agent, env);
+}
+
+fn landmark(number: u32, env: u32) -> vec2<f32> {
+    return pair(4u * p.agents + 2u * number, env);
+}
+
+const TAKEN: u32 = 0u;
+const EPISODE: u32 = 1u;
+const CUT: u32 = 2u;
+const RETURN: u32 = 3u;
+// How far every agent moves in this step.
+const MOVED: u32 = 4u;
+
+fn counter(which: u32) -> u32 {
+    return 6u * p.agents + which;
+}
+
+fn count(which: u32, env: u32) -> u32 {
+    return bitcast<u32>(field(counter(which), env));
+}
+
+fn set_count(which: u32, env: u32, value: u32) {
+    set_field(counter(which), env, bitcast<f32>(value));
+}
+
+// Uniform in [-1, 1) by [-1, 1), the `number`-th draw of an episode.
+fn anywhere(number: u32, env: u32) -> vec2<f32> {
+    let draw = vec2<u32>(count(EPISODE, env) * 2u * p.agents + number, env);
+    let bits = threefry(vec2<u32>(p.seed_low, p.seed_high), draw);
+    return 2.0 * vec2<f32>(unit(bits.x), unit(bits.y)) - 1.0;
+}
+
+fn begin(env: u32) {
+    for (var a = 0u; a < p.agents; a++) {
+        set_pair(4u * a, env, anywhere(a, env));
+        set_pair(4u * a + 2u, env, vec2<f32>(0.0));
+        let spread = select(1.0, 0.8, p.paper == 1u);
+        set_pair(4u * p.agents + 2u * a, env, spread * anywhere(p.agents + a, env));
+    }
+    set_count(EPISODE, env, count(EPISODE, env) + 1u);
+    set_count(TAKEN, env, 0u);
+    set_field(counter(RETURN), env, 0.0);
+}
+
+// Velocity, position, landmarks and other agents as seen from here, and what the others say, which is nothing.
+fn observe(env: u32, slot: u32) {
+    // Velocity, position, landmarks; position and speech of the others.
+    let width = 4u + 2u * p.agents + 4u * (p.agents - 1u);
+    for (var a = 0u; a < p.agents; a++) {
+        let here = position(a, env);
+        let speed = pair(4u * a + 2u, env);
+        var at = (slot * p.agents + a) * width * p.envs + env;
+        at = tell(at, speed);
+        at = tell(at, here);
+        for (var l = 0u; l < p.agents; l++) {
+            at = tell(at, landmark(l, env) - here);
+        }
+        for (var other = 0u; other < p.agents; other++) {
+            if (other != a) {
+                at = tell(at, position(other, env) - here);
+            }
+        }
+        for (var other = 1u; other < p.agents; other++) {
+            at = tell(at, vec2<f32>(0.0));
+        }
+    }
+}
+
+fn allow(env: u32, slot: u32) {
+    for (var a = 0u; a < p.agents; a++) {
+        signals[p.steps * p.envs + (slot * p.agents + a) * p.envs + env] = (1u << ACTIONS) - 1u;
+    }
+}
+
+fn tell(at: u32, value: vec2<f32>) -> u32 {
+    show(at, value.x);
+    show(at + p.envs, value.y);
+    return at + 2u * p.envs;
+}
+
+// The force that an action is.
+fn push(action: u32) -> vec2<f32> {
+    let way = select(1.0, -1.0, (action % 2u == 1u) != (p.paper == 1u));
+    let along_x = action == 1u || action == 2u;
+    let along_y = action == 3u || action == 4u;
+    return GAIN * way * vec2<f32>(select(0.0, 1.0, along_x), select(0.0, 1.0, along_y));
+}
+
+// How hard b pushes a: a smooth wall at the distance of two radii.
+fn contact(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
+    let apart = a - b;
+    let distance = length(apart);
+    if (distance == 0.0) {
+        return vec2<f32>(0.0);
+    }
+    let inside = (TOUCH - distance) / MARGIN;
+    // ln(1 + exp(x)) without overflow.
+    let depth = max(inside, 0.0) + log(1.0 + exp(-abs(inside)));
+    return STIFFNESS * MARGIN * depth / distance * apart;
+}
+
+fn advance(env: u32) {
+    // All forces follow from where the agents were before.
+    for (var a = 0u; a < p.agents; a++) {
+        var force = push(actions[(p.step * p.agents + a) * p.envs + env]);
+        for (var other = 0u; other < p.agents; other++) {
+            if (other != a) {
+                force += contact(position(a, env), position(other, env));
+            }
+        }
+        let before = pair(4u * a + 2u, env);
+        let after = before * (1.0 - DAMPING) + force * TIME_STEP;
+        // Position moves with the new velocity in the paper's code, with the old one in MPE2; kept aside until all have moved.
+        set_pair(4u * a + 2u, env, after);
+        let moved = select(before, after, p.paper == 1u) * TIME_STEP;
+        set_pair(counter(MOVED) + 2u * a, env, moved);
+    }
+    for (var a = 0u; a < p.agents; a++) {
+        set_pair(4u * a, env, position(a, env) + pair(counter(MOVED) + 2u * a, env));
+    }
+}
+
+// Writes the rewards and returns their mean.
+fn reward(env: u32) -> f32 {
+    var covered = 0.0;
+    for (var l = 0u; l < p.agents; l++) {
+        var nearest = 1e9;
+        for (var a = 0u; a < p.agents; a++) {
+            nearest = min(nearest, distance(position(a, env), landmark(l, env)));
+        }
+        covered -= nearest;
+    }
+    let number = f32(p.agents);
+    var bumps = 0.0;
+    for (var a = 0u; a < p.agents; a++) {
+        var own = 0.0;
+        for (var other = 0u; other < p.agents; other++) {
+            if (other != a && distance(position(a, env), position(other, env)) < TOUCH) {
+                own += 1.0;
+            }
+        }
+        bumps += own;
+        rewards[(p.step * p.agents + a) * p.envs + env] = 0.5 * covered - 0.5 * own;
+    }
+    if (p.paper == 0u) {
+        return 0.5 * covered - 0.5 * bumps / number;
+    }
+    // Everyone gets the sum of all rewards, and everyone bumps into itself.
+    let joint = number * (covered - 1.0) - bumps;
+    for (var a = 0u; a < p.agents; a++) {
+        rewards[(p.step * p.agents + a) * p.envs + env] = joint;
+    }
+    return joint;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let env = id.x;
+    if (env >= p.envs) {
+        return;
+    }
+    if (p.reset == 1u) {
+        set_count(EPISODE, env, 0u);
+        begin(env);
+        observe(env, 0u);
+        allow(env, 0u);
+        return;
+    }
+    if (p.step == 0u) {
+        set_count(CUT, env, 0u);
+    }
+    advance(env);
+    let total = field(counter(RETURN), env) + reward(env);
+    let taken = count(TAKEN, env) + 1u;
+    set_field(counter(RETURN), env, total);
+    set_count(TAKEN, env, taken);
+    var done = 0u;
+    if (taken >= p.length) {
+        done = 1u;
+        if (p.paper == 0u) {
+            // Truncated: the episode's own last observation goes into a slot after the rollout's.
+            let cut = count(CUT, env);
+            set_count(CUT, env, cut + 1u);
+            done = 2u + cut;
+            observe(env, p.steps + 1u + cut);
+        }
+        episodes[env] += total;
+        episodes[p.envs + env] += 1.0;
+        episodes[2u * p.envs + env] += f32(taken);
+        episodes[3u * p.envs + env] += select(0.0, 1.0, p.paper == 1u);
+        begin(env);
+    }
+    signals[p.step * p.envs + env] = done;
+    observe(env, p.step + 1u);
+    allow(env, p.step + 1u);
+}

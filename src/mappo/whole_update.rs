@@ -1,0 +1,155 @@
+//! A whole iteration after its rollout beside `tests/fixtures/r_mappo.py`, which follows marlbenchmark/on-policy: denormalised
+//! values, GAE, normalised advantages, then ten epochs with ValueNorm, losses, clipping and Adam.
+
+use serde::Deserialize;
+
+use super::parity::{Tensors, floats, near, put_weights, tensor_error};
+use super::{Config, Trainer};
+use crate::Result;
+use crate::env::{Attached, Environment, Seat, Spec};
+use crate::gpu::{Gpu, GpuOptions, Plan, Recorder};
+use crate::nn::Activation;
+use crate::ppo::scalars;
+
+const AGENTS: usize = 3;
+const OBS_DIM: usize = 5;
+const ACTIONS: usize = 4;
+const ENVS: usize = 4;
+const STEPS: usize = 6;
+const ROWS: usize = STEPS * AGENTS * ENVS;
+
+#[derive(Deserialize)]
+struct Epoch {
+    policy: f64,
+    value: f64,
+    entropy: f64,
+    kl: f64,
+    clip_fraction: f64,
+    actor_norm: f64,
+    critic_norm: f64,
+    value_norm: [f64; 3],
+}
+
+#[derive(Deserialize)]
+struct Fixture {
+    activation: Activation,
+    hidden: Vec<u32>,
+    params: Tensors,
+    params_after_1: Tensors,
+    params_after_10: Tensors,
+    observations: Vec<f64>,
+    masks: Vec<u32>,
+    actions: Vec<u32>,
+    old_log_probabilities: Vec<f64>,
+    old_values: Vec<f64>,
+    rewards: Vec<f64>,
+    dones: Vec<u32>,
+    returns: Vec<f64>,
+    advantages: Vec<f64>,
+    value_norm: [f64; 3],
+    epochs: Vec<Epoch>,
+}
+
+struct Still;
+
+impl Environment for Still {
+    fn spec(&self) -> Spec {
+        Spec { agents: AGENTS as u32, obs_dim: OBS_DIM as u32, actions: ACTIONS as u32 }
+    }
+    fn truncations(&self, _: u32) -> u32 {
+        0
+    }
+    fn plan(&self, _: u32, _: u32) -> Plan {
+        Plan::new()
+    }
+    fn attach(&self, _: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
+        Ok(Attached { reset: vec![], steps: vec![vec![]; seat.steps as usize], state: vec![] })
+    }
+}
+
+#[test]
+fn ten_epochs_are_those_of_the_reference() {
+    let case: Fixture = serde_json::from_str(include_str!("../../tests/fixtures/r_mappo.json")).unwrap();
+    let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+    let config = Config {
+        num_envs: ENVS as u32,
+        rollout_steps: STEPS as u32,
+        hidden: case.hidden.clone(),
+        activation: case.activation,
+        agent_identity: true,
+        ..Config::on_policy_mpe()
+    };
+    let trainer = Trainer::new(&gpu, &Still, &config).unwrap();
+    let mut recorder = Recorder::new(&gpu);
+    let f32s = |of: &[f64]| of.iter().map(|x| *x as f32).collect::<Vec<_>>();
+    let write = |name: &str, at: usize, bytes: &[u8]| {
+        gpu.write(trainer.arena.get(name).unwrap(), at as u64 * 4, bytes).unwrap();
+    };
+    put_weights(&trainer, &case.params);
+    // The fixture has features before agents.
+    let observations: Vec<f32> = (0..case.observations.len())
+        .map(|i| {
+            let (env, feature) = (i % ENVS, i / ENVS % OBS_DIM);
+            let (agent, slot) = (i / ENVS / OBS_DIM % AGENTS, i / ENVS / OBS_DIM / AGENTS);
+            case.observations[((slot * OBS_DIM + feature) * AGENTS + agent) * ENVS + env] as f32
+        })
+        .collect();
+    write("observations", 0, bytemuck::cast_slice(&observations));
+    write("signals", 0, bytemuck::cast_slice(&case.dones));
+    write("signals", STEPS * ENVS, bytemuck::cast_slice(&case.masks));
+    write("actions", 0, bytemuck::cast_slice(&case.actions));
+    write("rewards", 0, bytemuck::cast_slice(&f32s(&case.rewards)));
+    write("targets", 0, bytemuck::cast_slice(&f32s(&case.old_log_probabilities)));
+    let [m, s, d] = case.value_norm;
+    let deviation = (s / d - (m / d).powi(2)).max(1e-2).sqrt();
+    write("scalars", scalars::VALUE_NORM, bytemuck::cast_slice(&f32s(&[m, s, d, m / d, deviation])));
+    recorder.run(&trainer.rollout.prepare).unwrap();
+
+    // The values are the critic's own: nothing of the rollout is given that the trainer computes itself.
+    recorder.run(&trainer.rollout.values).unwrap();
+    let values = floats(&trainer, "values");
+    for (i, expected) in case.old_values.iter().enumerate() {
+        near("value", f64::from(values[i]), *expected, 1e-5);
+    }
+    recorder.run(&trainer.update.advantages).unwrap();
+    let targets = floats(&trainer, "targets");
+    let moments = floats(&trainer, "scalars");
+    let [mean, scale] = [moments[scalars::ADVANTAGE_MEAN], moments[scalars::ADVANTAGE_SCALE]].map(f64::from);
+    for i in 0..ROWS {
+        near("return", f64::from(targets[2 * ROWS + i]), case.returns[i], 1e-5);
+        near("advantage", (f64::from(targets[ROWS + i]) - mean) * scale, case.advantages[i], 1e-5);
+    }
+
+    assert_eq!(case.epochs.len(), trainer.update.epochs.len());
+    for (number, (epoch, commands)) in case.epochs.iter().zip(&trainer.update.epochs).enumerate() {
+        recorder.run(commands).unwrap();
+        let what = |of: &str| format!("epoch {number}: {of}");
+        // Each epoch has its own places.
+        let statistics = floats(&trainer, "statistics");
+        let places = statistics.len() / 10 / 8;
+        let sum = |i: usize| {
+            let own = statistics[number * places * 8..(number + 1) * places * 8].chunks_exact(8);
+            own.map(|place| f64::from(place[i])).sum::<f64>() / ROWS as f64
+        };
+        near(&what("policy loss"), sum(0), epoch.policy, 1e-4);
+        near(&what("value loss"), sum(1), epoch.value, 1e-4);
+        near(&what("entropy"), sum(2), epoch.entropy, 1e-4);
+        near(&what("KL"), sum(3), epoch.kl, 1e-4);
+        near(&what("clip fraction"), sum(4), epoch.clip_fraction, 1e-6);
+        let optimizer = floats(&trainer, "optimizer");
+        near(&what("actor's norm"), f64::from(optimizer[1]), epoch.actor_norm, 1e-4);
+        near(&what("critic's norm"), f64::from(optimizer[9]), epoch.critic_norm, 1e-4);
+        let moments = floats(&trainer, "scalars");
+        for (i, expected) in epoch.value_norm.iter().enumerate() {
+            near(&what("ValueNorm"), f64::from(moments[scalars::VALUE_NORM + i]), *expected, 1e-5);
+        }
+        let after = match number {
+            0 => &case.params_after_1,
+            9 => &case.params_after_10,
+            _ => continue,
+        };
+        let worst = tensor_error(&trainer, "params", after);
+        println!("{}: weights within {worst:.1e}", what("all"));
+        assert!(worst < 1e-4, "{}: {worst:.1e}", what("weights"));
+    }
+}
