@@ -66,6 +66,9 @@ struct TrainArgs {
     /// Replace the run that the folder already holds.
     #[arg(long)]
     force: bool,
+    /// Go on with the run in the folder that was stopped before it was done, with its own settings.
+    #[arg(long, conflicts_with_all = ["config", "seed", "iterations", "sets", "force"])]
+    resume: bool,
 }
 
 #[derive(Args)]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use phalanx::files::write_atomically;
 use phalanx::mappo::Progress;
 use serde::{Deserialize, Serialize};
 
@@ -75,9 +76,21 @@ impl Row {
 pub struct Writer(csv::Writer<File>);
 
 impl Writer {
-    pub fn create(path: &Path) -> Result<Self> {
-        let file = csv::Writer::from_path(path).with_context(|| path.display().to_string())?;
-        Ok(Self(file))
+    /// Goes on after iteration `last`; what was written after it is done again. A last line that is not whole is one of those.
+    pub fn resume(path: &Path, last: u32) -> Result<Self> {
+        let mut kept = Vec::new();
+        if path.exists() {
+            let mut reader = csv::Reader::from_path(path).with_context(|| path.display().to_string())?;
+            let rows = reader.deserialize::<Row>().map_while(std::result::Result::ok);
+            kept.extend(rows.take_while(|row| row.iteration <= last));
+        }
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        kept.iter().try_for_each(|row| writer.serialize(row)).context("writing metrics.csv")?;
+        let bytes = writer.into_inner().map_err(|error| error.into_error()).context("writing metrics.csv")?;
+        write_atomically(path, &bytes)?;
+        let file = File::options().append(true).open(path).with_context(|| path.display().to_string())?;
+        let headers = kept.is_empty();
+        Ok(Self(csv::WriterBuilder::new().has_headers(headers).from_writer(file)))
     }
 
     pub fn write(&mut self, row: &Row) -> Result<()> {
@@ -144,7 +157,7 @@ mod tests {
     fn rows_come_back_as_curves_and_missing_returns_as_gaps() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.csv");
-        let mut writer = Writer::create(&path).unwrap();
+        let mut writer = Writer::resume(&path, 0).unwrap();
         for (iteration, episodes, loss_scale) in [(1u32, 0.0f32, 1.0f32), (2, 4.0, 512.0)] {
             let record = Record { episodes, return_sum: 10.0, entropy: 0.5, loss_scale, ..Record::default() };
             let env_steps = u64::from(iteration) * 100;
@@ -157,5 +170,31 @@ mod tests {
         assert_eq!(curves.curves[0].2[1], 2.5);
         assert_eq!(curves.curves[3].2, [0.5, 0.5]);
         assert_eq!(curves.curves[7].2, [1.0, 512.0]);
+    }
+
+    #[test]
+    fn a_resumed_file_has_every_iteration_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        let row = |iteration: u32| {
+            let progress =
+                Progress { iteration, env_steps: 0, steps_per_second: 1.0, record: Record::default() };
+            Row::new(&progress, 0.0)
+        };
+        let iterations = || -> Vec<u32> {
+            let mut reader = csv::Reader::from_path(&path).unwrap();
+            reader.deserialize::<Row>().map(|row| row.unwrap().iteration).collect()
+        };
+        // Nothing was written before the first checkpoint.
+        Writer::resume(&path, 0).unwrap().write(&row(1)).unwrap();
+        let mut writer = Writer::resume(&path, 1).unwrap();
+        (2..5).for_each(|iteration| writer.write(&row(iteration)).unwrap());
+        drop(writer);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, &text[..text.len() - 9]).unwrap();
+        Writer::resume(&path, 3).unwrap().write(&row(4)).unwrap();
+        assert_eq!(iterations(), [1, 2, 3, 4]);
+        Writer::resume(&path, 0).unwrap().write(&row(1)).unwrap();
+        assert_eq!(iterations(), [1]);
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use phalanx::env::TradingSettings;
+use phalanx::files::write_atomically;
 use phalanx::mappo::Config;
 use phalanx::market::{Candles, GapPolicy, Splits, parse_timestamp};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,24 @@ pub struct Settings {
     pub market: TradingSettings,
     /// The algorithm.
     pub mappo: Config,
+    /// How often the run is saved.
+    pub checkpoints: CheckpointSettings,
+}
+
+/// How often the run is saved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckpointSettings {
+    /// Iterations between two checkpoints; 0 saves none.
+    pub every: u32,
+    /// How many of the last are kept.
+    pub keep: usize,
+}
+
+impl Default for CheckpointSettings {
+    fn default() -> Self {
+        Self { every: 50, keep: 3 }
+    }
 }
 
 /// Candles and their split.
@@ -87,6 +106,24 @@ impl Folder {
         self.0.join("training.json")
     }
 
+    pub fn checkpoints(&self) -> PathBuf {
+        self.0.join("checkpoints")
+    }
+
+    /// Where a run is while it is trained.
+    fn staging(&self) -> Self {
+        Self(self.0.join("unfinished"))
+    }
+
+    /// The run in this folder that was stopped before it was done.
+    pub fn unfinished(&self) -> Result<Self> {
+        let staging = self.staging();
+        if !staging.settings().exists() {
+            anyhow::bail!("{} holds no unfinished run to go on with", self.0.display());
+        }
+        Ok(staging)
+    }
+
     pub fn report(&self) -> PathBuf {
         self.0.join("report.html")
     }
@@ -102,13 +139,22 @@ impl Folder {
                 file.file_name().unwrap_or_default().to_string_lossy()
             );
         }
-        let staging = Self(self.0.join("unfinished"));
+        let staging = self.staging();
+        if staging.checkpoints().exists() {
+            if !force {
+                anyhow::bail!(
+                    "{} holds an unfinished run; go on with it with --resume, or start afresh with --force",
+                    self.0.display()
+                );
+            }
+            std::fs::remove_dir_all(&staging.0).with_context(|| staging.0.display().to_string())?;
+        }
         std::fs::create_dir_all(&staging.0).with_context(|| staging.0.display().to_string())?;
         Ok(staging)
     }
 
-    /// Moves a finished run from its staging folder here, the model last. Results of the run before are removed, files of
-    /// other names are left alone.
+    /// Brings a finished run from its staging folder here, the model last. Results of the run before are removed, files of
+    /// other names are left alone. The staging folder goes when all is here: a run that is killed meanwhile can be resumed.
     pub fn publish(&self, staging: &Self) -> Result<()> {
         let stale = ["metrics.json", "equity.csv", "trades.csv", "report.html"].map(|name| self.0.join(name));
         for file in stale.into_iter().chain([self.model()]).filter(|file| file.exists()) {
@@ -121,9 +167,15 @@ impl Folder {
             (staging.model(), self.model()),
         ];
         for (from, to) in pairs {
-            std::fs::rename(&from, &to).with_context(|| to.display().to_string())?;
+            let bytes = std::fs::read(&from).with_context(|| from.display().to_string())?;
+            write_atomically(&to, &bytes)?;
         }
-        std::fs::remove_dir(&staging.0).with_context(|| staging.0.display().to_string())
+        let gone = self.0.join("published");
+        if gone.exists() {
+            std::fs::remove_dir_all(&gone).with_context(|| gone.display().to_string())?;
+        }
+        std::fs::rename(&staging.0, &gone).with_context(|| gone.display().to_string())?;
+        std::fs::remove_dir_all(&gone).with_context(|| gone.display().to_string())
     }
 }
 
@@ -168,6 +220,21 @@ mod tests {
         assert_eq!(std::fs::read_to_string(folder.model()).unwrap(), "second");
         assert!(!folder.report().exists() && !staging.path().exists());
         assert!(folder.path().join("notes.txt").exists());
+    }
+
+    #[test]
+    fn an_unfinished_run_is_not_lost_by_accident() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = Folder::new(&parent.path().join("run"));
+        let error = folder.unfinished().unwrap_err().to_string();
+        assert!(error.contains("no unfinished run"), "{error}");
+        let staging = folder.stage(false).unwrap();
+        std::fs::write(staging.settings(), "settings").unwrap();
+        std::fs::create_dir(staging.checkpoints()).unwrap();
+        let error = folder.stage(false).unwrap_err().to_string();
+        assert!(error.contains("--resume") && error.contains("--force"), "{error}");
+        assert_eq!(folder.unfinished().unwrap().settings(), staging.settings());
+        assert!(!folder.stage(true).unwrap().checkpoints().exists());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use phalanx::env::{Episodes, Trading};
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
-use phalanx::mappo::Trainer;
+use phalanx::mappo::{Snapshots, Trainer};
 use phalanx::market::{Candles, Clock, ExtraFeatures, MarketData, Scaling, Splits};
 use phalanx::nn::tuning::Tuning;
 use phalanx::policy::{Head, TrainedPolicy};
@@ -18,10 +18,9 @@ use crate::run::{Folder, Settings, Summary};
 use crate::settings::{resolve, write_resolved};
 
 pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
-    let mut sets = args.sets.clone();
-    sets.extend(args.seed.map(|seed| format!("mappo.seed={seed}")));
-    sets.extend(args.iterations.map(|iterations| format!("mappo.iterations={iterations}")));
-    let settings: Settings = resolve(args.config.as_deref(), &sets)?;
+    let folder = Folder::new(&args.out);
+    let settings =
+        if args.resume { resolve(Some(&folder.unfinished()?.settings()), &[])? } else { given(args)? };
     settings.mappo.validate()?;
     settings.market.validate()?;
     let candles = settings.data.load(&args.data)?;
@@ -35,19 +34,25 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         None => Trainer::new(&gpu, &environment, &settings.mappo)?,
         Some(file) => Trainer::tuned(&gpu, &environment, &settings.mappo, &mut Tuning::open(file)?)?,
     };
-    let folder = Folder::new(&args.out);
-    let staging = folder.stage(args.force)?;
+    let staging = if args.resume { folder.unfinished()? } else { folder.stage(args.force)? };
     write_resolved(&staging.settings(), &settings)?;
+    let every = settings.checkpoints.every;
+    let snapshots = match every {
+        0 => None,
+        _ => Some(Snapshots::open(&staging.checkpoints(), settings.checkpoints.keep)?),
+    };
+    let latest = snapshots.as_ref().map(Snapshots::latest).transpose()?.flatten();
+    if let Some(path) = &latest {
+        trainer.resume(path)?;
+    }
     announce(&gpu, &candles, &splits, &trainer);
 
-    let mut metrics = Writer::create(&staging.metrics())?;
+    let mut metrics = Writer::resume(&staging.metrics(), trainer.iteration())?;
     let mut progress = Progress::new(u64::from(settings.mappo.iterations));
     let started = Instant::now();
-    let mut env_steps = 0;
     let mut last_return = f64::NAN;
-    trainer.train(|done| -> Result<()> {
+    let mut report = |done: &phalanx::mappo::Progress| -> Result<()> {
         metrics.write(&Row::new(done, started.elapsed().as_secs_f64()))?;
-        env_steps = done.env_steps;
         last_return = done.mean_return().unwrap_or(last_return);
         progress.update(&Line {
             iteration: u64::from(done.iteration),
@@ -60,8 +65,17 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
             approx_kl: f64::from(done.record.approx_kl),
         });
         Ok(())
-    })?;
+    };
+    while trainer.iteration() < settings.mappo.iterations {
+        let next =
+            trainer.iteration().saturating_add(every).checked_div(every).map_or(u32::MAX, |n| n * every);
+        trainer.train_until(next, &mut report)?;
+        if let Some(snapshots) = &snapshots {
+            snapshots.save(&trainer, None)?;
+        }
+    }
     progress.finish();
+    let env_steps = trainer.env_steps();
 
     let head = Head {
         config: settings.mappo.clone(),
@@ -88,6 +102,14 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         folder.model().display()
     );
     Ok(())
+}
+
+/// The settings that the command line asks for.
+fn given(args: &TrainArgs) -> Result<Settings> {
+    let mut sets = args.sets.clone();
+    sets.extend(args.seed.map(|seed| format!("mappo.seed={seed}")));
+    sets.extend(args.iterations.map(|iterations| format!("mappo.iterations={iterations}")));
+    resolve(args.config.as_deref(), &sets)
 }
 
 fn announce(gpu: &Gpu, candles: &Candles, splits: &Splits, trainer: &Trainer) {

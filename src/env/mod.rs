@@ -72,6 +72,11 @@ pub trait Environment {
     /// Its sizes.
     fn spec(&self) -> Spec;
 
+    /// What tells it from others of the same sizes, its rules and data: a checkpoint of one is not for another.
+    fn identity(&self) -> String {
+        String::new()
+    }
+
     /// Most episodes that one environment truncates within `steps` steps.
     fn truncations(&self, steps: u32) -> u32;
 

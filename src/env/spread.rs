@@ -109,6 +109,10 @@ impl Environment for Spread {
         Spec { agents: self.agents, obs_dim: 4 + 2 * self.agents + 4 * (self.agents - 1), actions: 5 }
     }
 
+    fn identity(&self) -> String {
+        format!("simple_spread {:?}", self.definition)
+    }
+
     fn truncations(&self, steps: u32) -> u32 {
         match self.definition {
             Definition::OnPolicy => 0,

@@ -192,6 +192,15 @@ impl Environment for Trading {
         }
     }
 
+    fn identity(&self) -> String {
+        // Statistics of the training bars stand for the bars.
+        let Self { data, settings, first, starts, length } = self;
+        let text = serde_json::to_string(&(data.scaling(), settings, first, starts, length));
+        let mut crc = flate2::Crc::new();
+        crc.update(text.unwrap_or_default().as_bytes());
+        format!("market of {} instruments, {:08x}", data.instruments(), crc.sum())
+    }
+
     fn truncations(&self, steps: u32) -> u32 {
         steps.div_ceil(self.length)
     }

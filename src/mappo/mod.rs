@@ -3,6 +3,7 @@
 mod config;
 mod plan;
 mod rollout;
+pub mod snapshot;
 mod trainer;
 mod update;
 
@@ -10,4 +11,5 @@ pub use crate::nn::Precision;
 pub use config::Config;
 pub use plan::Sizes;
 pub use rollout::{Choice, Rollout};
+pub use snapshot::Snapshots;
 pub use trainer::{Progress, Trainer};

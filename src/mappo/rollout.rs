@@ -30,6 +30,8 @@ pub struct Rollout {
     pub values: Recording,
     /// Makes the last observation the first of the next rollout.
     pub carry: Recording,
+    /// What the environments are between rollouts.
+    pub(super) state: Vec<wgpu::Buffer>,
     pub(super) roles: wgpu::Buffer,
     pub(super) weights: WorkingWeights,
     pub(super) forward: Kernel,
@@ -85,6 +87,7 @@ impl Rollout {
             collect,
             values: values(gpu, sizes, &forward)?,
             carry: carry(sizes, decisions, arena)?,
+            state: attached.state,
             roles,
             weights,
             forward: kernel,

@@ -43,19 +43,22 @@ impl Progress {
 /// Trains the agents of an environment.
 #[derive(Debug)]
 pub struct Trainer {
-    gpu: Gpu,
-    config: Config,
-    sizes: Sizes,
-    decisions: Decisions,
+    pub(super) gpu: Gpu,
+    pub(super) config: Config,
+    pub(super) sizes: Sizes,
+    pub(super) decisions: Decisions,
     layout: Layout,
     plan: Plan,
-    arena: Arena,
-    rollout: Rollout,
+    pub(super) arena: Arena,
+    pub(super) rollout: Rollout,
     update: Update,
-    recorder: Recorder,
+    pub(super) recorder: Recorder,
     readback: Readback,
-    submitted: u32,
-    collected: u32,
+    pub(super) submitted: u32,
+    pub(super) collected: u32,
+    /// Iterations of the run that were done before this process took it over.
+    before: u32,
+    pub(super) identity: String,
     started: Option<Instant>,
 }
 
@@ -147,6 +150,8 @@ impl Trainer {
             readback,
             submitted: 0,
             collected: 0,
+            before: 0,
+            identity: environment.identity(),
             started: None,
         })
     }
@@ -187,12 +192,13 @@ impl Trainer {
         };
         self.collected += 1;
         let per_iteration = u64::from(self.sizes.envs) * u64::from(self.sizes.steps);
-        let env_steps = u64::from(self.collected) * per_iteration;
+        let env_steps = self.env_steps();
         let seconds = self.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
         Ok(Some(Progress {
             iteration: self.collected,
             env_steps,
-            steps_per_second: env_steps as f64 / seconds.max(1e-9),
+            steps_per_second: (u64::from(self.collected - self.before) * per_iteration) as f64
+                / seconds.max(1e-9),
             record: records.first().copied().unwrap_or_default(),
         }))
     }
@@ -203,12 +209,25 @@ impl Trainer {
     /// What `report` returns, and what the device reports.
     pub fn train<E: From<Error>>(
         &mut self,
+        report: impl FnMut(&Progress) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        self.train_until(self.config.iterations, report)
+    }
+
+    /// The same up to iteration `last` of the run, after which nothing is under way.
+    ///
+    /// # Errors
+    /// As [`Trainer::train`].
+    pub fn train_until<E: From<Error>>(
+        &mut self,
+        last: u32,
         mut report: impl FnMut(&Progress) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        while self.collected < self.config.iterations {
-            if self.submitted < self.config.iterations && self.readback.has_room() {
+        let last = last.min(self.config.iterations);
+        while self.collected < last {
+            if self.submitted < last && self.readback.has_room() {
                 self.submit()?;
-                if self.readback.has_room() && self.submitted < self.config.iterations {
+                if self.readback.has_room() && self.submitted < last {
                     continue;
                 }
             }
@@ -217,6 +236,17 @@ impl Trainer {
             }
         }
         Ok(())
+    }
+
+    /// Environment steps of the iterations done, over all environments.
+    #[must_use]
+    pub fn env_steps(&self) -> u64 {
+        u64::from(self.collected) * u64::from(self.sizes.envs) * u64::from(self.sizes.steps)
+    }
+
+    pub(super) fn set_iteration(&mut self, iteration: u32) {
+        (self.submitted, self.collected, self.before) = (iteration, iteration, iteration);
+        self.started = None;
     }
 
     /// The flat parameter buffer, padding included.

@@ -46,12 +46,17 @@ impl Workplace {
 
     /// The program, from this folder.
     pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap_or_else(|error| panic!("{}: {error}", program().display()))
+    }
+
+    /// The same, not started yet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.args(arguments).current_dir(self.0.path());
         // Neither the tester's log filter nor a missing desktop session may add lines; a backtrace has to stay away even
         // where it is asked for.
         command.env_remove("RUST_LOG").env("RUST_BACKTRACE", "1").env("XDG_RUNTIME_DIR", self.0.path());
-        command.output().unwrap_or_else(|error| panic!("{}: {error}", program().display()))
+        command
     }
 
     /// A small training into the folder `out`; `more` overrides its settings.

@@ -1,0 +1,218 @@
+//! Runs that stop, however they stop, go on to the bytes of those that did not.
+
+// Other tests use the rest of it.
+#[allow(dead_code)]
+#[path = "common/program.rs"]
+mod program;
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use phalanx::env::Spread;
+use phalanx::env::spread::Definition;
+use phalanx::gpu::{Gpu, GpuOptions};
+use phalanx::mappo::{Config, Precision, Snapshots, Trainer};
+use phalanx::random::Stream;
+use program::{DEMO, SMALL, Workplace, columns, refused, succeeded};
+
+fn config(precision: Precision) -> Config {
+    Config {
+        num_envs: 8,
+        // No multiple of the episode: environments are in the middle of one when a rollout ends.
+        rollout_steps: 10,
+        epochs: 2,
+        iterations: 6,
+        hidden: vec![16],
+        learning_rate_decay: true,
+        precision,
+        ..Config::on_policy_mpe()
+    }
+}
+
+fn trainer(gpu: &Gpu, config: &Config) -> Trainer {
+    Trainer::new(gpu, &Spread::new(Definition::Mpe2), config).unwrap()
+}
+
+fn train(trainer: &mut Trainer, until: u32) {
+    trainer.train_until(until, |_| -> phalanx::Result<()> { Ok(()) }).unwrap();
+}
+
+#[test]
+fn a_run_that_goes_on_comes_to_the_same_bytes() {
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for precision in [Precision::F32, Precision::F16] {
+        let config = config(precision);
+        let mut whole = trainer(&gpu, &config);
+        train(&mut whole, 6);
+        whole.save(&path("whole"), None).unwrap();
+        // Stopped twice, each time into a trainer that has done something else meanwhile.
+        let mut first = trainer(&gpu, &config);
+        train(&mut first, 2);
+        first.save(&path("2"), None).unwrap();
+        let mut second = trainer(&gpu, &config);
+        train(&mut second, 3);
+        assert_eq!(second.resume(&path("2")).unwrap().iteration, 2);
+        let mut steps = Vec::new();
+        second
+            .train_until(4, |progress| -> phalanx::Result<()> {
+                steps.push((progress.iteration, progress.env_steps));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(steps, [(3, 240), (4, 320)]);
+        second.save(&path("4"), None).unwrap();
+        let mut third = trainer(&gpu, &config);
+        third.resume(&path("4")).unwrap();
+        train(&mut third, 6);
+        third.save(&path("parts"), None).unwrap();
+        let bytes = |name: &str| std::fs::read(path(name)).unwrap();
+        assert!(bytes("whole") == bytes("parts"), "{precision:?}");
+        assert!(bytes("whole") != bytes("4"));
+    }
+}
+
+#[test]
+fn snapshots_that_do_not_fit_are_refused_and_change_nothing() {
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("saved");
+    let own = config(Precision::F32);
+    let mut saved = trainer(&gpu, &own);
+    train(&mut saved, 1);
+    saved.save(&path, None).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let mut other = trainer(&gpu, &own);
+    let before = other.weights().unwrap();
+    let refused = |bytes: &[u8], trainer: &mut Trainer, wanted: &str| {
+        let damaged = folder.path().join("damaged.safetensors");
+        std::fs::write(&damaged, bytes).unwrap();
+        let error = trainer.resume(&damaged).unwrap_err().to_string();
+        assert!(error.contains("damaged.safetensors") && error.contains(wanted), "{error}");
+        assert_eq!(std::fs::read(&damaged).unwrap(), bytes, "nothing is written");
+    };
+    for length in [0, 9, bytes.len() / 2, bytes.len() - 1] {
+        refused(&bytes[..length], &mut other, "no whole safetensors file");
+    }
+    // A bit of the weights, and a digit of the head.
+    let mut altered = bytes.clone();
+    *altered.last_mut().unwrap() ^= 4;
+    refused(&altered, &mut other, "it was altered");
+    let at = bytes.windows(11).position(|w| w == b"iteration\\\\").unwrap();
+    let digit = at + bytes[at..].iter().position(u8::is_ascii_digit).unwrap();
+    let mut altered = bytes.clone();
+    altered[digit] ^= 2;
+    refused(&altered, &mut other, "it was altered");
+    refused(b"my diary", &mut other, "no whole safetensors file");
+    for (config, wanted) in [
+        (Config { gamma: 0.9, ..own.clone() }, "`gamma` is 0.99 there, 0.9 here"),
+        (Config { iterations: 7, ..own.clone() }, "`iterations` is 6 there, 7 here"),
+        (config(Precision::F16), "`precision` is \"f32\" there, \"f16\" here"),
+    ] {
+        refused(&bytes, &mut trainer(&gpu, &config), wanted);
+    }
+    let rules = Spread::new(Definition::OnPolicy);
+    refused(&bytes, &mut Trainer::new(&gpu, &rules, &own).unwrap(), "another environment");
+    assert_eq!(other.weights().unwrap(), before);
+    assert_eq!(other.iteration(), 0);
+}
+
+#[test]
+fn the_last_few_and_the_best_are_kept() {
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { learning_rate_decay: false, ..config(Precision::F32) };
+    let mut run = trainer(&gpu, &config);
+    std::fs::write(folder.path().join("half.tmp"), "a crash").unwrap();
+    let snapshots = Snapshots::open(folder.path(), 2).unwrap();
+    assert_eq!((snapshots.latest().unwrap(), snapshots.best()), (None, None));
+    for (iteration, score) in [(1, -3.0), (2, -1.0), (3, -2.0), (4, -1.5)] {
+        train(&mut run, iteration);
+        snapshots.save(&run, Some(score)).unwrap();
+    }
+    let mut names: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        ["best.safetensors", "iteration-000000003.safetensors", "iteration-000000004.safetensors"]
+    );
+    let head = |path: &Path| phalanx::mappo::snapshot::read_head(path).unwrap();
+    assert_eq!(head(&snapshots.latest().unwrap().unwrap()).iteration, 4);
+    let best = head(&snapshots.best().unwrap());
+    assert_eq!((best.iteration, best.score), (2, Some(-1.0)));
+    // Without a falling learning rate a finished run may be given more iterations.
+    let longer = Config { iterations: 8, ..config };
+    trainer(&gpu, &longer).resume(&snapshots.latest().unwrap().unwrap()).unwrap();
+}
+
+/// `kill -9` at random moments, from before the first checkpoint to the last files.
+#[test]
+fn a_trainer_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
+    let place = Workplace::new();
+    let long =
+        ["--set", "mappo.iterations=80", "--set", "checkpoints.every=3", "--set", "checkpoints.keep=2"];
+    let start = |out: &'static str| {
+        let train = ["train", "--data", DEMO, "--out", out];
+        [&train as &[&str], &SMALL, &long].concat()
+    };
+    let began = std::time::Instant::now();
+    succeeded(&place.run(&start("whole")));
+    let whole = began.elapsed().as_secs_f64();
+    let resume = ["train", "--data", DEMO, "--out", "parts", "--resume"];
+    refused(&place.run(&resume), &["parts", "no unfinished run"]);
+
+    let mut stream = Stream::new(20, 1);
+    let (mut kills, mut runs) = (0, 0);
+    let mut at = Vec::new();
+    loop {
+        let started = place.path("parts/unfinished/config.toml").exists();
+        let first = start("parts");
+        let arguments = if started { &resume as &[&str] } else { &first };
+        let mut command = place.command(arguments);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        runs += 1;
+        if kills < 20 {
+            // Short lives, so that there are many: opening the device and compiling takes most of one.
+            std::thread::sleep(Duration::from_secs_f64(whole * (0.05 + 0.6 * stream.uniform())));
+            if child.try_wait().unwrap().is_none() {
+                child.kill().unwrap();
+                kills += 1;
+            }
+        }
+        let output = child.wait_with_output().unwrap();
+        let status = output.status;
+        let done = place.path("parts/model.safetensors").exists() && !place.path("parts/unfinished").exists();
+        if done {
+            if kills == 20 {
+                break;
+            }
+            // It got through, perhaps in its last moment: from the start again.
+            std::fs::remove_dir_all(place.path("parts")).unwrap();
+        } else {
+            assert_eq!(status.code(), None, "{}", String::from_utf8_lossy(&output.stderr));
+            at.push(written(&place));
+        }
+        assert!(runs < 100, "{kills} kills in {runs} runs");
+    }
+    println!("iterations written when it was killed: {at:?}");
+    let bytes = |name: &str| std::fs::read(place.path(name)).unwrap();
+    assert!(bytes("whole/model.safetensors") == bytes("parts/model.safetensors"));
+    for column in ["iteration", "env_steps", "mean_reward", "policy_loss", "value_loss", "entropy"] {
+        let of = |run: &str| columns(&place.path(run).join("metrics.csv"), column);
+        let bits = |values: Vec<f64>| values.into_iter().map(f64::to_bits).collect::<Vec<_>>();
+        assert_eq!(bits(of("whole")), bits(of("parts")), "{column}");
+    }
+    assert_eq!(columns(&place.path("parts/metrics.csv"), "iteration").len(), 80);
+    assert!(!place.path("parts/unfinished").exists());
+}
+
+/// Iterations in the metrics of the unfinished run.
+fn written(place: &Workplace) -> usize {
+    let metrics = std::fs::read_to_string(place.path("parts/unfinished/metrics.csv"));
+    metrics.map_or(0, |text| text.lines().count().saturating_sub(1))
+}
