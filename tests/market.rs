@@ -76,7 +76,7 @@ impl Stage {
         let mut recorder = Recorder::new(&self.gpu);
         recorder.run(&self.attached.reset).unwrap();
         for step in &self.attached.steps {
-            recorder.play(step);
+            recorder.play(step).unwrap();
         }
         recorder.submit().unwrap();
     }

@@ -2,13 +2,17 @@
 //!
 //! The trainer knows nothing of markets: it sees agents, features, actions, rewards and ends of episodes.
 
+pub mod host;
 pub mod ledger;
 pub mod market;
 pub mod spread;
 mod trading;
 
+pub use host::{Host, Outcome, Simulator};
 pub use spread::Spread;
 pub use trading::{Episodes, Trading, TradingSettings, observation_size};
+
+use std::sync::Arc;
 
 use crate::Result;
 use crate::gpu::{Class, Gpu, Plan, Recording, Shader, Variant};
@@ -63,8 +67,32 @@ pub struct Attached {
     pub reset: Recording,
     /// Step t: reads the actions of t; writes rewards and signals of t and slot t+1.
     pub steps: Vec<Recording>,
-    /// Buffers that hold its state between rollouts, usable as sources and targets of copies: a checkpoint saves them.
-    pub state: Vec<wgpu::Buffer>,
+    /// What it is between rollouts: a checkpoint saves it.
+    pub state: Vec<State>,
+}
+
+/// A part of an environment's state.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// On the device, with the usage [`crate::gpu::STATE`].
+    Device(wgpu::Buffer),
+    /// On the host.
+    Host(Arc<dyn HostState>),
+}
+
+/// State on the host that can be saved.
+pub trait HostState: Send + Sync + std::fmt::Debug {
+    /// All that [`HostState::load`] needs.
+    ///
+    /// # Errors
+    /// [`crate::Error::Data`] if it cannot be saved.
+    fn save(&self) -> Result<Vec<u8>>;
+
+    /// Goes on from what was saved. If it cannot, nothing has changed.
+    ///
+    /// # Errors
+    /// [`crate::Error::Data`] that says what is wrong with the bytes.
+    fn load(&self, bytes: &[u8]) -> Result<()>;
 }
 
 /// Something that agents can be trained in.

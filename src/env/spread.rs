@@ -10,7 +10,7 @@
 //! Shapes: state f32 `[field][env]`; all else as in [`super::Seat`].
 
 use crate::Result;
-use crate::env::{Attached, Environment, Seat, Spec};
+use crate::env::{Attached, Environment, Seat, Spec, State};
 use crate::gpu::{Access, Class, Command, Gpu, Kernel, Plan, Shader, TABLE_ENTRY, Variant};
 use crate::nn::Storage;
 use crate::{Error, gpu};
@@ -143,7 +143,11 @@ impl Environment for Spread {
         let group = kernel.bind(gpu, &buffers)?;
         let grid = [kernel.variant.groups(seat.envs), 1, 1];
         let at = |index| vec![Command::dispatch_at(&kernel, &group, index, stride, grid)];
-        Ok(Attached { reset: at(seat.steps), steps: (0..seat.steps).map(at).collect(), state: vec![state] })
+        Ok(Attached {
+            reset: at(seat.steps),
+            steps: (0..seat.steps).map(at).collect(),
+            state: vec![State::Device(state)],
+        })
     }
 }
 

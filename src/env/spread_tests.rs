@@ -102,7 +102,7 @@ struct Fixture {
 fn play(definition: Definition, episodes: &[Episode]) -> Bench {
     let mut bench = Bench::new(definition, episodes.len());
     let envs = episodes.len();
-    let state = &bench.attached.state[0];
+    let State::Device(state) = &bench.attached.state[0] else { panic!("on the device") };
     let mut fields: Vec<f32> = bench.read(state);
     let mut actions = vec![0u32; LENGTH as usize * AGENTS * envs];
     for (env, episode) in episodes.iter().enumerate() {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::Costs;
 use super::market::{self, Parameters};
-use super::{Attached, Environment, Seat, Spec};
+use super::{Attached, Environment, Seat, Spec, State};
 use crate::gpu::{Command, Gpu, Plan};
 use crate::market::MarketData;
 use crate::{Error, Result};
@@ -230,6 +230,10 @@ impl Environment for Trading {
         let group = market::bind(gpu, &kernel, buffers)?;
         let grid = market::groups(&kernel.variant, seat.envs);
         let at = |index| vec![Command::dispatch_at(&kernel, &group, index, stride, grid)];
-        Ok(Attached { reset: at(seat.steps), steps: (0..seat.steps).map(at).collect(), state: vec![state] })
+        Ok(Attached {
+            reset: at(seat.steps),
+            steps: (0..seat.steps).map(at).collect(),
+            state: vec![State::Device(state)],
+        })
     }
 }

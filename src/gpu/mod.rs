@@ -14,7 +14,7 @@ pub use budget::Budget;
 pub use context::{Gpu, GpuOptions};
 pub use kernel::{Access, BindGroup, Kernel, Resource};
 pub use profiler::{Profiler, Timing};
-pub use recorder::{Command, Counts, Readback, Recorder, Recording};
+pub use recorder::{Command, Counts, HostWork, Readback, Recorder, Recording};
 pub use shader::{Shader, compose, compose_with};
 pub use variant::{Class, Constant, GROUPS_IN_A_ROW, Variant, in_rows};
 

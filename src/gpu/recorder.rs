@@ -1,5 +1,7 @@
 //! Work as plain data, and its replay into few passes and few submits.
 
+use std::sync::Arc;
+
 use super::{BindGroup, Gpu, Kernel};
 use crate::{Error, Result};
 
@@ -37,6 +39,17 @@ pub enum Command {
         /// Over all of it; a row has a multiple of 256 bytes.
         target: wgpu::Texture,
     },
+    /// Work of the processor between two submissions.
+    Host(Arc<dyn HostWork>),
+}
+
+/// Work of the processor in the middle of a recording.
+pub trait HostWork: Send + Sync + std::fmt::Debug {
+    /// Does it. What was played before is part of the next submission, which it may make itself to read results back.
+    ///
+    /// # Errors
+    /// Anything, which ends the replay.
+    fn run(&self, recorder: &mut Recorder) -> Result<()>;
 }
 
 impl Command {
@@ -142,17 +155,26 @@ impl Recorder {
 
     /// Appends commands to the submission in preparation. Dispatches in a row share one compute pass; wgpu orders
     /// those that touch the same buffers.
-    pub fn play(&mut self, commands: &[Command]) {
-        let encoder = match &mut self.encoder {
-            Some(encoder) => encoder,
-            empty => {
-                let label = wgpu::CommandEncoderDescriptor { label: Some("phalanx") };
-                empty.insert(self.gpu.device().create_command_encoder(&label))
-            }
-        };
+    ///
+    /// # Errors
+    /// What [`Command::Host`] reports; without it none.
+    pub fn play(&mut self, commands: &[Command]) -> Result<()> {
         let mut rest = commands;
         while let Some(first) = rest.first() {
+            if let Command::Host(work) = first {
+                work.run(self)?;
+                rest = &rest[1..];
+                continue;
+            }
+            let encoder = match &mut self.encoder {
+                Some(encoder) => encoder,
+                empty => {
+                    let label = wgpu::CommandEncoderDescriptor { label: Some("phalanx") };
+                    empty.insert(self.gpu.device().create_command_encoder(&label))
+                }
+            };
             match first {
+                Command::Host(_) => {}
                 Command::Copy { source, source_offset, target, target_offset, bytes } => {
                     encoder.copy_buffer_to_buffer(source, *source_offset, target, *target_offset, *bytes);
                     rest = &rest[1..];
@@ -182,6 +204,13 @@ impl Recorder {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
     }
 
     /// Submits what was played.
@@ -214,7 +243,7 @@ impl Recorder {
             target: readback.ring[slot].clone(),
             target_offset: 0,
             bytes,
-        }]);
+        }])?;
         let submission = self.submit()?;
         self.counts.readbacks += 1;
         readback.pending.push_back((slot, submission));
@@ -227,7 +256,7 @@ impl Recorder {
     /// # Errors
     /// As [`Recorder::submit`].
     pub fn run(&mut self, commands: &[Command]) -> Result<wgpu::SubmissionIndex> {
-        self.play(commands);
+        self.play(commands)?;
         self.submit()
     }
 }

@@ -212,7 +212,7 @@ impl Live {
             part.walk.bars = bars as u32;
             part.walk.resume = u32::from(self.started);
             self.gpu.write(&part.uniform, 0, bytemuck::bytes_of(&part.walk))?;
-            recorder.play(std::slice::from_ref(&part.command));
+            recorder.play(std::slice::from_ref(&part.command))?;
             for output in &part.outputs {
                 recorder.play(&[Command::Copy {
                     source: output.clone(),
@@ -220,7 +220,7 @@ impl Live {
                     target: gathered.clone(),
                     target_offset: offset,
                     bytes,
-                }]);
+                }])?;
                 offset += bytes;
             }
         }

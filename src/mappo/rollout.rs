@@ -3,7 +3,7 @@
 use super::Config;
 use super::plan::Sizes;
 use crate::Result;
-use crate::env::{Environment, Seat};
+use crate::env::{Environment, Seat, State};
 use crate::gpu::{Arena, BindGroup, Command, Gpu, Kernel, Recording};
 use crate::nn::{Batch, Decisions, Layout, WorkingWeights, forward};
 use crate::ppo::sample;
@@ -31,7 +31,7 @@ pub struct Rollout {
     /// Makes the last observation the first of the next rollout.
     pub carry: Recording,
     /// What the environments are between rollouts.
-    pub(super) state: Vec<wgpu::Buffer>,
+    pub(super) state: Vec<State>,
     pub(super) roles: wgpu::Buffer,
     pub(super) weights: WorkingWeights,
     pub(super) forward: Kernel,

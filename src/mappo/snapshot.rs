@@ -3,11 +3,13 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::{Config, Trainer};
+use crate::env::{HostState, State};
 use crate::files::write_atomically;
 use crate::nn::{Decisions, Precision};
 use crate::{Error, Result};
@@ -102,15 +104,26 @@ impl Trainer {
             bytes: rows * 4,
             ..whole("signals", Dtype::U32)?
         });
-        let states = self.rollout.state.iter().enumerate().map(|(number, buffer)| Part {
-            name: format!("environment {number}"),
-            dtype: Dtype::U32,
-            bytes: buffer.size(),
-            buffer: buffer.clone(),
-            offset: 0,
-        });
-        parts.extend(states);
+        for (number, state) in self.rollout.state.iter().enumerate() {
+            if let State::Device(buffer) = state {
+                parts.push(Part {
+                    name: environment(number),
+                    dtype: Dtype::U32,
+                    bytes: buffer.size(),
+                    buffer: buffer.clone(),
+                    offset: 0,
+                });
+            }
+        }
         Ok(parts)
+    }
+
+    /// State that lies on the host, and its name.
+    fn host_states(&self) -> impl Iterator<Item = (String, &Arc<dyn HostState>)> {
+        self.rollout.state.iter().enumerate().filter_map(|(number, state)| match state {
+            State::Host(state) => Some((environment(number), state)),
+            State::Device(_) => None,
+        })
     }
 
     /// Iterations done.
@@ -129,20 +142,22 @@ impl Trainer {
         }
         let failed = |reason: String| Error::Checkpoint { path: path.into(), reason };
         let head = serde_json::to_string(&self.head(score)).map_err(|error| failed(error.to_string()))?;
-        let parts = self.parts()?;
-        let mut data: Vec<Vec<u8>> = Vec::new();
-        for part in &parts {
+        let mut data: Vec<(String, Dtype, Vec<u8>)> = Vec::new();
+        for part in self.parts()? {
             let bytes: Vec<u8> = self.gpu.read(&part.buffer)?;
-            data.push(bytes[part.offset as usize..(part.offset + part.bytes) as usize].to_vec());
+            let own = bytes[part.offset as usize..(part.offset + part.bytes) as usize].to_vec();
+            data.push((part.name, part.dtype, own));
         }
-        let named = parts.iter().zip(&data).map(|(part, bytes)| (part.name.as_str(), bytes.as_slice()));
+        for (name, state) in self.host_states() {
+            data.push((name, Dtype::U8, state.save()?));
+        }
+        let named = data.iter().map(|(name, _, bytes)| (name.as_str(), bytes.as_slice()));
         let crc32 = checksum(&head, named.collect());
-        let views: Vec<_> = parts
+        let views: Vec<_> = data
             .iter()
-            .zip(&data)
-            .map(|(part, bytes)| {
-                let length = bytes.len() * 8 / part.dtype.bitsize();
-                Ok((part.name.as_str(), TensorView::new(part.dtype, vec![length], bytes)?))
+            .map(|(name, dtype, bytes)| {
+                let length = bytes.len() * 8 / dtype.bitsize();
+                Ok((name.as_str(), TensorView::new(*dtype, vec![length], bytes)?))
             })
             .collect::<Result<_, safetensors::SafeTensorError>>()
             .map_err(|error| failed(error.to_string()))?;
@@ -184,6 +199,11 @@ impl Trainer {
                 "the run was on another adapter, or with other kernels: it goes on, but not to the same last bits"
             );
         }
+        // What may still refuse comes first.
+        for (name, state) in self.host_states() {
+            let view = file.tensor(&name).map_err(|_| failed(format!("`{name}` is missing")))?;
+            state.load(view.data()).map_err(|error| failed(error.to_string()))?;
+        }
         for part in &parts {
             // Present: looked at above.
             if let Ok(view) = file.tensor(&part.name) {
@@ -194,6 +214,10 @@ impl Trainer {
         self.set_iteration(head.iteration);
         Ok(head)
     }
+}
+
+fn environment(number: usize) -> String {
+    format!("environment {number}")
 }
 
 /// The head of a snapshot, and that the file is whole.

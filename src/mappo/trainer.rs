@@ -170,13 +170,13 @@ impl Trainer {
         }
         self.started.get_or_insert_with(Instant::now);
         self.recorder.run(&self.rollout.collect)?;
-        self.recorder.play(&self.rollout.values);
-        self.recorder.play(&self.update.advantages);
+        self.recorder.play(&self.rollout.values)?;
+        self.recorder.play(&self.update.advantages)?;
         for epoch in &self.update.epochs {
             self.recorder.run(epoch)?;
         }
-        self.recorder.play(&self.update.finish);
-        self.recorder.play(&self.rollout.carry);
+        self.recorder.play(&self.update.finish)?;
+        self.recorder.play(&self.rollout.carry)?;
         self.recorder.submit_with_readback(self.arena.get("record")?, &mut self.readback)?;
         self.submitted += 1;
         Ok(())

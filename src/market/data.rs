@@ -299,7 +299,7 @@ fn gather(
         write(SECTIONS + feature, &|i, bar| values[[i, bar]])?;
     }
     let panel = indicators.panel(series)?;
-    recorder.play(&panel.commands());
+    recorder.play(&panel.commands())?;
     for (section, name) in (SECTIONS - INDICATORS.len()..).zip(INDICATORS) {
         let source =
             panel.buffer(name).ok_or_else(|| Error::shape("indicators", name, "none of that name"))?;
@@ -309,7 +309,7 @@ fn gather(
             target: sources.clone(),
             target_offset: section as u64 * bytes,
             bytes,
-        }]);
+        }])?;
     }
     recorder.submit()?;
     Ok(sources)

@@ -1,0 +1,144 @@
+//! A simulator in ordinary Rust, trained on: the pole on a cart of Barto, Sutton and Anderson (1983), as in Gymnasium's
+//! `CartPole-v1`.
+//!
+//! `cargo run --release --example cartpole -- --seed 1`
+
+use std::collections::VecDeque;
+
+use anyhow::Result;
+use clap::Parser;
+use phalanx::env::{Host, Outcome, Simulator, Spec};
+use phalanx::gpu::{Gpu, GpuOptions};
+use phalanx::mappo::{Config, Trainer};
+use phalanx::nn::Activation;
+use phalanx::random::Stream;
+
+/// Position and speed of the cart, angle and speed of the pole.
+#[derive(Default)]
+struct CartPole {
+    state: [f64; 4],
+    taken: u32,
+}
+
+const LIMIT: u32 = 500;
+
+impl CartPole {
+    fn show(&self, seen: &mut [f32]) {
+        seen.iter_mut().zip(self.state).for_each(|(seen, value)| *seen = value as f32);
+    }
+}
+
+impl Simulator for CartPole {
+    fn spec(&self) -> Spec {
+        Spec { agents: 1, obs_dim: 4, actions: 2 }
+    }
+
+    fn time_limit(&self) -> Option<u32> {
+        Some(LIMIT)
+    }
+
+    fn reset(&mut self, seed: u64, seen: &mut [f32]) {
+        let mut stream = Stream::new(seed, 0);
+        self.state = std::array::from_fn(|_| 0.1 * stream.uniform() - 0.05);
+        self.taken = 0;
+        self.show(seen);
+    }
+
+    fn step(&mut self, actions: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome {
+        const GRAVITY: f64 = 9.8;
+        const CART: f64 = 1.0;
+        const POLE: f64 = 0.1;
+        const HALF_LENGTH: f64 = 0.5;
+        const TIME_STEP: f64 = 0.02;
+        let [x, speed, angle, turn] = self.state;
+        let force = if actions[0] == 1 { 10.0 } else { -10.0 };
+        let (sin, cos) = angle.sin_cos();
+        let pushed = (force + POLE * HALF_LENGTH * turn * turn * sin) / (CART + POLE);
+        let turning =
+            (GRAVITY * sin - cos * pushed) / (HALF_LENGTH * (4.0 / 3.0 - POLE * cos * cos / (CART + POLE)));
+        let moving = pushed - POLE * HALF_LENGTH * turning * cos / (CART + POLE);
+        self.state = [
+            x + TIME_STEP * speed,
+            speed + TIME_STEP * moving,
+            angle + TIME_STEP * turn,
+            turn + TIME_STEP * turning,
+        ];
+        self.taken += 1;
+        self.show(seen);
+        rewards[0] = 1.0;
+        if self.state[0].abs() > 2.4 || self.state[2].abs() > 12f64.to_radians() {
+            Outcome::Terminated
+        } else if self.taken >= LIMIT {
+            Outcome::Truncated
+        } else {
+            Outcome::Continues
+        }
+    }
+
+    fn save(&self) -> Option<Vec<u8>> {
+        let numbers = self.state.iter().flat_map(|x| x.to_le_bytes());
+        Some(numbers.chain(self.taken.to_le_bytes()).collect())
+    }
+
+    fn load(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let (numbers, taken) = bytes.as_chunks::<8>();
+        let numbers: Vec<f64> = numbers.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+        self.state = numbers.try_into().map_err(|_| "a cart has four numbers")?;
+        self.taken = u32::from_le_bytes(taken.try_into().map_err(|_| "steps are missing")?);
+        Ok(())
+    }
+}
+
+/// Trains a cart to keep its pole up.
+#[derive(Debug, Parser)]
+struct Options {
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Environment steps in all.
+    #[arg(long, default_value_t = 500_000)]
+    steps: u64,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let mut config = Config {
+        seed: options.seed,
+        num_envs: 16,
+        rollout_steps: 128,
+        accumulation: 1,
+        actor_learning_rate: 1e-3,
+        critic_learning_rate: 1e-3,
+        weight_decay: 0.0,
+        activation: Activation::Tanh,
+        // What is seen has four units of its own, which LayerNorm over them would mix.
+        input_norm: false,
+        ..Config::default()
+    };
+    let per_iteration = u64::from(config.num_envs * config.rollout_steps);
+    config.iterations = (options.steps / per_iteration) as u32;
+    let gpu = Gpu::open(&GpuOptions::default())?;
+    let environment = Host::new("CartPole", CartPole::default);
+    let mut trainer = Trainer::new(&gpu, &environment, &config)?;
+    // Returns of the last hundred episodes, as the means of the iterations that they ended in.
+    let mut last: VecDeque<(f64, f64)> = VecDeque::new();
+    trainer.train(|progress| -> Result<()> {
+        let record = progress.record;
+        if record.episodes > 0.0 {
+            last.push_back((f64::from(record.episodes), f64::from(record.return_sum)));
+        }
+        let count = |last: &VecDeque<(f64, f64)>| last.iter().map(|(n, _)| n).sum::<f64>();
+        while last.front().is_some_and(|(first, _)| count(&last) - first >= 100.0) {
+            last.pop_front();
+        }
+        let mean = last.iter().map(|(_, sum)| sum).sum::<f64>() / count(&last);
+        if progress.iteration % 10 == 0 || progress.iteration == config.iterations {
+            println!(
+                "{:>7} steps, {:>6.0} a second: mean return of the last {:.0} episodes {mean:.1}",
+                progress.env_steps,
+                progress.steps_per_second,
+                count(&last)
+            );
+        }
+        Ok(())
+    })
+}

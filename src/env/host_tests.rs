@@ -1,0 +1,239 @@
+//! What the adapter brings to the device against the same simulators stepped by hand.
+
+use super::*;
+use crate::gpu::GpuOptions;
+use crate::random::Stream;
+
+const AGENTS: usize = 2;
+const FEATURES: usize = 3;
+const LIMIT: u32 = 4;
+
+/// Remembers its seed and how far it is; ends by itself in the second step of every third episode.
+#[derive(Default)]
+struct Counter {
+    seed: u64,
+    taken: u32,
+    faulty: bool,
+}
+
+impl Counter {
+    fn show(&self, seen: &mut [f32]) {
+        for (number, value) in seen.iter_mut().enumerate() {
+            // Exact in f16.
+            *value = (self.seed % 8) as f32 + number as f32 * 0.125 + self.taken as f32 * 8.0;
+        }
+    }
+}
+
+impl Simulator for Counter {
+    fn spec(&self) -> Spec {
+        Spec { agents: AGENTS as u32, obs_dim: FEATURES as u32, actions: 3 }
+    }
+
+    fn time_limit(&self) -> Option<u32> {
+        Some(LIMIT)
+    }
+
+    fn reset(&mut self, seed: u64, seen: &mut [f32]) {
+        (self.seed, self.taken) = (seed, 0);
+        self.show(seen);
+    }
+
+    fn step(&mut self, actions: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome {
+        self.taken += 1;
+        self.show(seen);
+        for (agent, action) in actions.iter().enumerate() {
+            rewards[agent] = *action as f32 - agent as f32 * 0.5;
+        }
+        if self.faulty && self.taken == 2 {
+            rewards[1] = f32::NAN;
+        }
+        match (self.seed.is_multiple_of(3), self.taken) {
+            (true, 2) => Outcome::Terminated,
+            (_, LIMIT) => Outcome::Truncated,
+            _ => Outcome::Continues,
+        }
+    }
+
+    fn allowed(&self, masks: &mut [u32]) {
+        masks[1] = if self.taken.is_multiple_of(2) { 0b101 } else { 0b10 };
+    }
+
+    fn save(&self) -> Option<Vec<u8>> {
+        Some([self.seed.to_le_bytes().as_slice(), &self.taken.to_le_bytes()].concat())
+    }
+
+    fn load(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let (seed, taken) = bytes.split_first_chunk().ok_or("too short")?;
+        self.seed = u64::from_le_bytes(*seed);
+        self.taken = u32::from_le_bytes(taken.try_into().map_err(|_| "too short")?);
+        Ok(())
+    }
+}
+
+const ENVS: usize = 8;
+const STEPS: usize = 10;
+
+struct Bench {
+    gpu: Gpu,
+    attached: Attached,
+    buffers: [wgpu::Buffer; 5],
+    recorder: Recorder,
+    slots: usize,
+}
+
+impl Bench {
+    fn new(host: &Host, storage: Storage) -> Self {
+        let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+        let slots = STEPS + 1 + host.truncations(STEPS as u32) as usize;
+        let rows = AGENTS * ENVS;
+        let stored = storage.precision().bytes();
+        let words = [
+            slots as u64 * (rows * FEATURES) as u64 * stored / 4,
+            (STEPS * rows) as u64,
+            (STEPS * rows) as u64,
+            (STEPS * ENVS + (STEPS + 1) * rows) as u64,
+            4 * ENVS as u64,
+        ];
+        let buffers = words.map(|words| gpu.buffer("seat", words * 4, STATE).unwrap());
+        let [observations, actions, rewards, signals, episodes] = &buffers;
+        let (envs, steps) = (ENVS as u32, STEPS as u32);
+        let seat = Seat { envs, steps, seed: 11, storage, observations, actions, rewards, signals, episodes };
+        let attached = host.attach(&gpu, &seat).unwrap();
+        let recorder = Recorder::new(&gpu);
+        Self { attached, buffers: buffers.clone(), recorder, gpu, slots }
+    }
+
+    fn roll(&mut self, actions: &[u32]) -> Result<()> {
+        self.gpu.write(&self.buffers[1], 0, bytemuck::cast_slice(actions))?;
+        self.attached.steps.iter().try_for_each(|step| self.recorder.play(step))
+    }
+
+    fn state(&self) -> &Arc<dyn HostState> {
+        let State::Host(state) = &self.attached.state[0] else { panic!("on the host") };
+        state
+    }
+}
+
+fn random_actions(seed: u64) -> Vec<u32> {
+    let mut stream = Stream::new(seed, 3);
+    (0..STEPS * AGENTS * ENVS).map(|_| (stream.uniform() * 3.0) as u32).collect()
+}
+
+#[test]
+fn rollouts_are_those_of_simulators_stepped_by_hand() {
+    let host = Host::new("counter", Counter::default);
+    for storage in [Storage::F32, Storage::Packed] {
+        let mut bench = Bench::new(&host, storage);
+        bench.recorder.run(&bench.attached.reset).unwrap();
+        let mut by_hand: Vec<Lane> =
+            (0..ENVS).map(|_| Lane::new(Box::new(Counter::default()), &host.spec)).collect();
+        for (env, lane) in by_hand.iter_mut().enumerate() {
+            lane.begin(11, env);
+        }
+        let (mut terminated, mut truncated) = (0, 0);
+        for rollout in 0..3 {
+            let actions = random_actions(rollout);
+            bench.roll(&actions).unwrap();
+            let [observations, _, rewards, signals, episodes] = &bench.buffers;
+            let seen: Vec<f32> = match storage {
+                Storage::F32 => bench.gpu.read(observations).unwrap(),
+                _ => {
+                    let halves: Vec<u16> = bench.gpu.read(observations).unwrap();
+                    halves.into_iter().map(|bits| f16::from_bits(bits).to_f32()).collect()
+                }
+            };
+            assert_eq!(seen.len(), bench.slots * AGENTS * FEATURES * ENVS);
+            let rewards: Vec<f32> = bench.gpu.read(rewards).unwrap();
+            let signals: Vec<u32> = bench.gpu.read(signals).unwrap();
+            let ended: Vec<f32> = bench.gpu.read(episodes).unwrap();
+            for (env, lane) in by_hand.iter_mut().enumerate() {
+                let slot = |slot: usize| -> Vec<f32> {
+                    (0..AGENTS * FEATURES)
+                        .map(|i| seen[(slot * AGENTS * FEATURES + i) * ENVS + env])
+                        .collect()
+                };
+                let mut sums = [0f32; 4];
+                let mut cut = 0;
+                for step in 0..STEPS {
+                    let own: Vec<u32> =
+                        (0..AGENTS).map(|a| actions[(step * AGENTS + a) * ENVS + env]).collect();
+                    let mut last = vec![0.0; AGENTS * FEATURES];
+                    let outcome = lane.simulator.step(&own, &mut last, &mut lane.rewards);
+                    lane.taken += 1;
+                    lane.total += f64::from(lane.rewards.iter().sum::<f32>()) / AGENTS as f64;
+                    let end = match outcome {
+                        Outcome::Continues => 0,
+                        Outcome::Terminated => 1,
+                        Outcome::Truncated => {
+                            cut += 1;
+                            assert_eq!(
+                                slot(STEPS + cut),
+                                last,
+                                "the last observation of a truncated episode"
+                            );
+                            1 + cut as u32
+                        }
+                    };
+                    assert_eq!(signals[step * ENVS + env], end, "environment {env}, step {step}");
+                    if outcome == Outcome::Continues {
+                        lane.seen = last;
+                    } else {
+                        let ends = f32::from(u8::from(outcome == Outcome::Terminated));
+                        let own = [lane.total as f32, 1.0, lane.taken as f32, ends];
+                        sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+                        terminated += usize::from(outcome == Outcome::Terminated);
+                        truncated += usize::from(outcome == Outcome::Truncated);
+                        lane.begin(11, env);
+                    }
+                    assert_eq!(slot(step + 1), lane.seen, "environment {env}, step {step}");
+                    let mut masks = [0b111; AGENTS];
+                    lane.simulator.allowed(&mut masks);
+                    for agent in 0..AGENTS {
+                        assert_eq!(rewards[(step * AGENTS + agent) * ENVS + env], lane.rewards[agent]);
+                        let at = STEPS * ENVS + ((step + 1) * AGENTS + agent) * ENVS + env;
+                        assert_eq!(signals[at], masks[agent]);
+                    }
+                }
+                let found: Vec<f32> = (0..4).map(|i| ended[i * ENVS + env]).collect();
+                assert_eq!(found, sums, "environment {env}");
+            }
+        }
+        assert!(terminated > 5 && truncated > 5, "{terminated} terminated, {truncated} truncated");
+    }
+}
+
+#[test]
+fn a_saved_environment_goes_on_where_it_was() {
+    let host = Host::new("counter", Counter::default);
+    let mut whole = Bench::new(&host, Storage::F32);
+    whole.recorder.run(&whole.attached.reset).unwrap();
+    whole.roll(&random_actions(1)).unwrap();
+    let saved = whole.state().save().unwrap();
+    whole.roll(&random_actions(2)).unwrap();
+    let mut parts = Bench::new(&host, Storage::F32);
+    for length in [0, 7, saved.len() / 2, saved.len() - 1] {
+        assert!(parts.state().load(&saved[..length]).is_err());
+    }
+    assert!(parts.state().load(&[saved.clone(), vec![0]].concat()).is_err());
+    parts.state().load(&saved).unwrap();
+    parts.roll(&random_actions(2)).unwrap();
+    let last = |bench: &Bench| -> Vec<u32> {
+        let buffers = [0, 2, 3, 4].map(|i| bench.gpu.read::<u32>(&bench.buffers[i]).unwrap());
+        // Slot 0 and its masks are not of this rollout.
+        let observations = buffers[0][AGENTS * FEATURES * ENVS..].to_vec();
+        let masks = buffers[2][STEPS * ENVS + AGENTS * ENVS..].to_vec();
+        [observations, buffers[1].clone(), buffers[2][..STEPS * ENVS].to_vec(), masks, buffers[3].clone()]
+            .concat()
+    };
+    assert!(last(&whole) == last(&parts));
+}
+
+#[test]
+fn numbers_that_are_none_are_named() {
+    let host = Host::new("faulty", || Counter { faulty: true, ..Counter::default() });
+    let mut bench = Bench::new(&host, Storage::F32);
+    bench.recorder.run(&bench.attached.reset).unwrap();
+    let error = bench.roll(&random_actions(1)).unwrap_err().to_string();
+    assert!(error.contains("environment 0: reward of agent 1 is NaN"), "{error}");
+}
