@@ -11,7 +11,7 @@ use clap::{Parser, ValueEnum};
 use phalanx::env::Spread;
 use phalanx::env::spread::Definition;
 use phalanx::gpu::{Gpu, GpuOptions};
-use phalanx::mappo::{Config, Precision, Trainer};
+use phalanx::mappo::{Choice, Config, Evaluation, Precision, Schedule, Trainer};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Rules {
@@ -66,6 +66,11 @@ fn main() -> Result<()> {
         }
     };
     println!("{}: {} environments, {} iterations", gpu.info().name, trainer.sizes().envs, config.iterations);
+    let evaluation = |choice| {
+        let schedule = Schedule { envs: 128, episodes: 1, most_steps: 100, choice };
+        Evaluation::new(&gpu, &Spread::new(definition), &config, &schedule)
+    };
+    let [mut greedy, mut sampled] = [evaluation(Choice::Greedy)?, evaluation(Choice::Sampled)?];
     let started = Instant::now();
     trainer.train(|progress| -> Result<()> {
         let seconds = started.elapsed().as_secs_f64();
@@ -82,5 +87,11 @@ fn main() -> Result<()> {
             );
         }
         Ok(())
-    })
+    })?;
+    for (name, evaluation) in [("most probable", &mut greedy), ("drawn", &mut sampled)] {
+        let score = evaluation.run(&trainer)?;
+        let [mean, error] = [score.mean(), score.error()].map(|value| value * agents);
+        println!("128 episodes of other seeds, {name} actions: return {mean:.2} +- {error:.2}");
+    }
+    Ok(())
 }

@@ -33,7 +33,7 @@ fn a_run_leaves_every_file_and_a_report_that_needs_nothing_else() {
     assert_eq!(settings["market"]["episode_length"].as_integer(), Some(16));
     let metrics = rows(&run.join("metrics.csv"));
     assert_eq!(metrics[0][..4], ["iteration", "env_steps", "seconds", "steps_per_second"]);
-    assert!(metrics.iter().all(|row| row.len() == 21), "{metrics:?}");
+    assert!(metrics.iter().all(|row| row.len() == 23), "{metrics:?}");
     let steps: Vec<_> = metrics[1..].iter().map(|row| (row[0].as_str(), row[1].as_str())).collect();
     assert_eq!(steps, [("1", "32"), ("2", "64")]);
     let training = json(&run.join("training.json"));
@@ -77,6 +77,31 @@ fn half_precision_and_measured_kernels_train_and_backtest() {
     assert_eq!(model("tuned"), model("again"), "the same file, the same bytes");
     place.write("kernels.json", "[1, 2]");
     refused(&place.train(DEMO, "spoilt", &tune), &["kernels.json", "not a file of measured kernels"]);
+}
+
+#[test]
+fn evaluation_keeps_bars_of_its_own_and_the_best_checkpoint() {
+    let place = Workplace::new();
+    let sets = ["mappo.iterations=5", "evaluation.every=2", "checkpoints.every=4"].map(|set| ["--set", set]);
+    succeeded(&place.train(DEMO, "run", &sets.concat()));
+    let rows = rows(&place.path("run/metrics.csv"));
+    let column = rows[0].iter().position(|name| name == "evaluation").unwrap();
+    let scores: Vec<Option<f64>> = rows[1..].iter().map(|row| row[column].parse().ok()).collect();
+    assert_eq!(scores.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, false, true, false]);
+    let checkpoints = place.path("run/checkpoints");
+    let head = |name: &str| phalanx::mappo::snapshot::read_head(&checkpoints.join(name)).unwrap();
+    let best = head("best.safetensors");
+    let highest = scores[1].unwrap().max(scores[3].unwrap());
+    assert_eq!(best.score, Some(highest));
+    assert_eq!(scores[best.iteration as usize - 1], Some(highest));
+    assert_eq!(head("iteration-000000005.safetensors").score, None);
+    // Trained on four fifths of what it would otherwise be trained on: another model.
+    succeeded(&place.train(DEMO, "without", &["--set", "mappo.iterations=5"]));
+    let model = |run: &str| std::fs::read(place.path(run).join("model.safetensors")).unwrap();
+    assert_ne!(model("run"), model("without"));
+    succeeded(&place.backtest(DEMO, "run", &[]));
+    let few = ["--set", "evaluation.every=1", "--set", "evaluation.fraction=0.95"];
+    refused(&place.train(DEMO, "few", &few), &["`evaluation.fraction`", "from 0.01 to 0.9"]);
 }
 
 /// The results of a backtest on the demo's held-out bars.

@@ -33,6 +33,11 @@ pub struct Row {
     pub value_mean: f32,
     pub value_deviation: f32,
     pub skipped_updates: f32,
+    /// Reward over the evaluation bars with the most probable actions, and with drawn ones, where it was evaluated.
+    #[serde(default)]
+    pub evaluation: Option<f64>,
+    #[serde(default)]
+    pub evaluation_sampled: Option<f64>,
     /// 1 in f32. Runs of before f16 do not have it.
     #[serde(default = "unscaled")]
     pub loss_scale: f32,
@@ -67,6 +72,8 @@ impl Row {
             value_mean: record.value_mean,
             value_deviation: record.value_deviation,
             skipped_updates: record.skipped,
+            evaluation: None,
+            evaluation_sampled: None,
             loss_scale: record.loss_scale,
         }
     }

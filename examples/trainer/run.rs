@@ -1,5 +1,6 @@
 //! A run: its settings and the files in its folder.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -21,6 +22,43 @@ pub struct Settings {
     pub mappo: Config,
     /// How often the run is saved.
     pub checkpoints: CheckpointSettings,
+    /// How often the policy is evaluated.
+    pub evaluation: EvaluationSettings,
+}
+
+/// How often the policy is evaluated, on bars that it is not trained on. They are the last of the training bars: the
+/// held-out ones decide nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluationSettings {
+    /// Iterations between two evaluations; 0 evaluates never, and trains on all training bars.
+    pub every: u32,
+    /// Share of the training bars that is evaluated on.
+    pub fraction: f64,
+}
+
+impl EvaluationSettings {
+    /// Bars to train on, and to evaluate on if that is wanted.
+    pub fn cut(&self, bars: Range<usize>) -> Result<(Range<usize>, Option<Range<usize>>)> {
+        if self.every == 0 {
+            return Ok((bars, None));
+        }
+        if !(0.01..=0.9).contains(&self.fraction) {
+            anyhow::bail!(
+                "setting `evaluation.fraction`: {} is out of range: from 0.01 to 0.9",
+                self.fraction
+            );
+        }
+        let count = ((bars.len() as f64 * self.fraction).round() as usize).max(2);
+        let middle = bars.end.saturating_sub(count).max(bars.start);
+        Ok((bars.start..middle, Some(middle..bars.end)))
+    }
+}
+
+impl Default for EvaluationSettings {
+    fn default() -> Self {
+        Self { every: 0, fraction: 0.2 }
+    }
 }
 
 /// How often the run is saved.
@@ -169,6 +207,13 @@ impl Folder {
         for (from, to) in pairs {
             let bytes = std::fs::read(&from).with_context(|| from.display().to_string())?;
             write_atomically(&to, &bytes)?;
+        }
+        if staging.checkpoints().exists() {
+            let to = self.checkpoints();
+            if to.exists() {
+                std::fs::remove_dir_all(&to).with_context(|| to.display().to_string())?;
+            }
+            std::fs::rename(staging.checkpoints(), &to).with_context(|| to.display().to_string())?;
         }
         let gone = self.0.join("published");
         if gone.exists() {

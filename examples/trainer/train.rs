@@ -1,12 +1,13 @@
 //! `train`: candles in, a trained model out.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use phalanx::env::{Episodes, Trading};
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
-use phalanx::mappo::{Snapshots, Trainer};
+use phalanx::mappo::{Choice, Evaluation, Progress as Done, Schedule, Snapshots, Trainer};
 use phalanx::market::{Candles, Clock, ExtraFeatures, MarketData, Scaling, Splits};
 use phalanx::nn::tuning::Tuning;
 use phalanx::policy::{Head, TrainedPolicy};
@@ -26,9 +27,9 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     let candles = settings.data.load(&args.data)?;
     let splits = settings.data.split(&candles)?;
     let gpu = open()?;
-    let data =
-        MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(splits.train.clone()))?;
-    let bars = splits.train.start.max(data.first_bar())..splits.train.end;
+    let (trained, evaluated) = settings.evaluation.cut(splits.train.clone())?;
+    let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(trained.clone()))?;
+    let bars = trained.start.max(data.first_bar())..trained.end;
     let environment = Trading::new(&data, &settings.market, &Episodes::Random(bars.clone()))?;
     let mut trainer = match &args.tune {
         None => Trainer::new(&gpu, &environment, &settings.mappo)?,
@@ -45,14 +46,21 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     if let Some(path) = &latest {
         trainer.resume(path)?;
     }
+    let mut examiner = match evaluated {
+        None => None,
+        Some(bars) => Some(Examiner::new(&gpu, &data, &settings, bars)?),
+    };
     announce(&gpu, &candles, &splits, &trainer);
 
     let mut metrics = Writer::resume(&staging.metrics(), trainer.iteration())?;
     let mut progress = Progress::new(u64::from(settings.mappo.iterations));
     let started = Instant::now();
     let mut last_return = f64::NAN;
-    let mut report = |done: &phalanx::mappo::Progress| -> Result<()> {
-        metrics.write(&Row::new(done, started.elapsed().as_secs_f64()))?;
+    // The last iteration's, which an evaluation may still add to.
+    let mut row: Option<Row> = None;
+    let mut report = |metrics: &mut Writer, row: &mut Option<Row>, done: &Done| -> Result<()> {
+        let finished = row.replace(Row::new(done, started.elapsed().as_secs_f64()));
+        finished.map_or(Ok(()), |row| metrics.write(&row))?;
         last_return = done.mean_return().unwrap_or(last_return);
         progress.update(&Line {
             iteration: u64::from(done.iteration),
@@ -67,11 +75,24 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         Ok(())
     };
     while trainer.iteration() < settings.mappo.iterations {
-        let next =
-            trainer.iteration().saturating_add(every).checked_div(every).map_or(u32::MAX, |n| n * every);
-        trainer.train_until(next, &mut report)?;
+        let here = trainer.iteration();
+        // The next multiple; never, of 0.
+        let due = |every: u32| here.checked_div(every).map_or(u32::MAX, |n| (n + 1).saturating_mul(every));
+        trainer.train_until(due(every).min(due(settings.evaluation.every)), |done| {
+            report(&mut metrics, &mut row, done)
+        })?;
+        let is_due = |every: u32| every > 0 && trainer.iteration().is_multiple_of(every);
+        let mut score = None;
+        if let Some(examiner) = examiner.as_mut().filter(|_| is_due(settings.evaluation.every)) {
+            let [greedy, sampled] = examiner.run(&trainer)?;
+            score = Some(greedy);
+            row = row.map(|row| Row { evaluation: Some(greedy), evaluation_sampled: Some(sampled), ..row });
+        }
+        if let Some(row) = row.take() {
+            metrics.write(&row)?;
+        }
         if let Some(snapshots) = &snapshots {
-            snapshots.save(&trainer, None)?;
+            snapshots.save(&trainer, score)?;
         }
     }
     progress.finish();
@@ -102,6 +123,28 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         folder.model().display()
     );
     Ok(())
+}
+
+/// Walks over the evaluation bars with the most probable actions and with drawn ones.
+struct Examiner([Evaluation; 2]);
+
+impl Examiner {
+    fn new(gpu: &Gpu, data: &MarketData, settings: &Settings, bars: Range<usize>) -> Result<Self> {
+        let environment = Trading::new(data, &settings.market, &Episodes::Whole(bars.clone()))
+            .context("the bars kept for evaluation (`evaluation.fraction`)")?;
+        let evaluation = |choice, envs| {
+            let most_steps = 2 * bars.len() as u32 + settings.mappo.rollout_steps;
+            let schedule = Schedule { envs, episodes: 1, most_steps, choice };
+            Evaluation::new(gpu, &environment, &settings.mappo, &schedule)
+        };
+        // All environments walk the same bars: one would do where nothing is drawn.
+        Ok(Self([evaluation(Choice::Greedy, 4)?, evaluation(Choice::Sampled, 16)?]))
+    }
+
+    fn run(&mut self, trainer: &Trainer) -> Result<[f64; 2]> {
+        let [greedy, sampled] = &mut self.0;
+        Ok([greedy.run(trainer)?.mean(), sampled.run(trainer)?.mean()])
+    }
 }
 
 /// The settings that the command line asks for.

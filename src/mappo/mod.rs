@@ -1,6 +1,7 @@
 //! Multi-agent PPO: decentralised actors, centralised critics, everything on the device.
 
 mod config;
+mod evaluation;
 mod plan;
 mod rollout;
 pub mod snapshot;
@@ -9,6 +10,7 @@ mod update;
 
 pub use crate::nn::Precision;
 pub use config::Config;
+pub use evaluation::{Evaluation, Schedule, Score};
 pub use plan::Sizes;
 pub use rollout::{Choice, Rollout};
 pub use snapshot::Snapshots;

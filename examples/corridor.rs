@@ -1,0 +1,296 @@
+//! An environment of one's own on the device, kernel and all: two agents in a corridor of 16 cells, each with a goal that it has
+//! to stand on at the same time as the other. Walked through in `docs/environments.md`.
+//!
+//! `cargo run --release --example corridor -- --seed 1`
+
+use clap::Parser;
+use phalanx::Result;
+use phalanx::env::{Attached, Environment, Seat, Spec, State};
+use phalanx::gpu::{
+    Access, Class, Command, Gpu, GpuOptions, Kernel, Plan, STATE, Shader, TABLE_ENTRY, Variant,
+};
+use phalanx::mappo::{Config, Precision, Trainer};
+use phalanx::nn::Storage;
+
+/// Steps after which an episode is truncated.
+const LENGTH: u32 = 32;
+const AGENTS: u32 = 2;
+/// Own place, the way to the other agent, the way to the own goal.
+const FEATURES: u32 = 3;
+/// Words of the state of one environment.
+const FIELDS: u64 = 8;
+
+const SOURCE: &str = r"
+// One invocation owns one environment; env is the fastest index of every buffer.
+
+import package::constants::{WG, LENGTH, AGENTS, FEATURES};
+import package::lib::observe::show;
+import package::lib::random::{threefry, unit};
+
+struct Corridor {
+    step: u32,
+    steps: u32,
+    envs: u32,
+    // 1: start all episodes afresh, write slot 0, do nothing else.
+    reset: u32,
+    seed_low: u32,
+    seed_high: u32,
+    pad0: u32,
+    pad1: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Corridor;
+@group(0) @binding(1) var<storage, read> actions: array<u32>;
+@group(0) @binding(2) var<storage, read_write> rewards: array<f32>;
+@group(0) @binding(3) var<storage, read_write> state: array<u32>;
+// Binding 4: the observations, declared in lib/observe.
+@group(0) @binding(5) var<storage, read_write> signals: array<u32>;
+@group(0) @binding(6) var<storage, read_write> episodes: array<f32>;
+
+const CELLS: u32 = 16u;
+const BONUS: f32 = 1.0;
+
+// Fields of the state, `[field][env]`; places and goals have one field an agent.
+const PLACE: u32 = 0u;
+const GOAL: u32 = 2u;
+const TAKEN: u32 = 4u;
+const EPISODE: u32 = 5u;
+// Episodes truncated in this rollout.
+const CUT: u32 = 6u;
+// Bits of an f32.
+const RETURN: u32 = 7u;
+
+fn field(number: u32, env: u32) -> u32 {
+    return number * p.envs + env;
+}
+
+fn place(agent: u32, env: u32) -> f32 {
+    return f32(state[field(PLACE + agent, env)]);
+}
+
+fn goal(agent: u32, env: u32) -> f32 {
+    return f32(state[field(GOAL + agent, env)]);
+}
+
+fn begin(env: u32) {
+    let key = vec2<u32>(p.seed_low, p.seed_high);
+    let draw = 2u * state[field(EPISODE, env)];
+    let places = threefry(key, vec2<u32>(draw, env));
+    let goals = threefry(key, vec2<u32>(draw + 1u, env));
+    state[field(PLACE, env)] = cell(places.x);
+    state[field(PLACE + 1u, env)] = cell(places.y);
+    state[field(GOAL, env)] = cell(goals.x);
+    state[field(GOAL + 1u, env)] = cell(goals.y);
+    state[field(EPISODE, env)] += 1u;
+    state[field(TAKEN, env)] = 0u;
+    state[field(RETURN, env)] = bitcast<u32>(0.0);
+}
+
+fn cell(bits: u32) -> u32 {
+    return u32(unit(bits) * f32(CELLS));
+}
+
+// What both see, each from where it stands, in about [-1, 1].
+fn observe(env: u32, slot: u32) {
+    let last = f32(CELLS - 1u);
+    for (var a = 0u; a < AGENTS; a++) {
+        let here = place(a, env);
+        let at = (slot * AGENTS + a) * FEATURES * p.envs + env;
+        show(at, 2.0 * here / last - 1.0);
+        show(at + p.envs, (place(1u - a, env) - here) / last);
+        show(at + 2u * p.envs, (goal(a, env) - here) / last);
+    }
+}
+
+// Left is bit 0, stay bit 1, right bit 2: nobody walks through the walls.
+fn allow(env: u32, slot: u32) {
+    for (var a = 0u; a < AGENTS; a++) {
+        let here = state[field(PLACE + a, env)];
+        let left = select(0u, 1u, here > 0u);
+        let right = select(0u, 4u, here < CELLS - 1u);
+        signals[p.steps * p.envs + (slot * AGENTS + a) * p.envs + env] = left | 2u | right;
+    }
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let env = id.x;
+    if (env >= p.envs) {
+        return;
+    }
+    if (p.reset == 1u) {
+        state[field(EPISODE, env)] = 0u;
+        begin(env);
+        observe(env, 0u);
+        allow(env, 0u);
+        return;
+    }
+    if (p.step == 0u) {
+        state[field(CUT, env)] = 0u;
+    }
+    var distance = 0.0;
+    for (var a = 0u; a < AGENTS; a++) {
+        // The masks leave no action that leads out of the corridor.
+        let action = actions[(p.step * AGENTS + a) * p.envs + env];
+        state[field(PLACE + a, env)] += action - 1u;
+        distance += abs(place(a, env) - goal(a, env));
+    }
+    let there = distance == 0.0;
+    let reward = select(-distance / f32(CELLS), BONUS, there);
+    for (var a = 0u; a < AGENTS; a++) {
+        rewards[(p.step * AGENTS + a) * p.envs + env] = reward;
+    }
+    let total = bitcast<f32>(state[field(RETURN, env)]) + reward;
+    let taken = state[field(TAKEN, env)] + 1u;
+    state[field(RETURN, env)] = bitcast<u32>(total);
+    state[field(TAKEN, env)] = taken;
+    var end = 0u;
+    if (there) {
+        end = 1u;
+    } else if (taken >= LENGTH) {
+        // Truncated: what this episode saw last goes into a slot after the rollout's, to be given a value there.
+        let cut = state[field(CUT, env)];
+        state[field(CUT, env)] = cut + 1u;
+        end = 2u + cut;
+        observe(env, p.steps + 1u + cut);
+    }
+    if (end > 0u) {
+        episodes[env] += total;
+        episodes[p.envs + env] += 1.0;
+        episodes[2u * p.envs + env] += f32(taken);
+        episodes[3u * p.envs + env] += select(0.0, 1.0, there);
+        begin(env);
+    }
+    signals[p.step * p.envs + env] = end;
+    // After an end that is the next episode.
+    observe(env, p.step + 1u);
+    allow(env, p.step + 1u);
+}
+";
+
+const SHADER: Shader = Shader { name: "corridor", source: SOURCE };
+
+/// Counterpart of `Corridor` in the shader.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Parameters {
+    step: u32,
+    steps: u32,
+    envs: u32,
+    reset: u32,
+    seed_low: u32,
+    seed_high: u32,
+    pad: [u32; 2],
+}
+
+struct Corridor;
+
+impl Corridor {
+    fn variant(class: Class, storage: Storage) -> Variant {
+        let variant = Variant::independent(class).with("LENGTH", LENGTH);
+        storage.apply(variant.with("AGENTS", AGENTS).with("FEATURES", FEATURES))
+    }
+}
+
+impl Environment for Corridor {
+    fn spec(&self) -> Spec {
+        Spec { agents: AGENTS, obs_dim: FEATURES, actions: 3 }
+    }
+
+    fn identity(&self) -> String {
+        format!("corridor, truncated after {LENGTH}")
+    }
+
+    fn truncations(&self, steps: u32) -> u32 {
+        steps.div_ceil(LENGTH)
+    }
+
+    fn plan(&self, envs: u32, steps: u32) -> Plan {
+        let mut plan = Plan::new();
+        plan.words("corridor state", FIELDS * u64::from(envs));
+        plan.bytes_of("corridor parameters", (u64::from(steps) + 1) * TABLE_ENTRY);
+        plan
+    }
+
+    fn attach(&self, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
+        use Access::{Read, Table, Write};
+        let access = [Table, Read, Write, Write, Write, Write, Write];
+        let variant = Self::variant(gpu.class(), seat.storage);
+        let kernel = Kernel::new(gpu, &SHADER, variant, &access, size_of::<Parameters>())?;
+        let state = gpu.buffer("corridor state", FIELDS * u64::from(seat.envs) * 4, STATE)?;
+        let entry = |step: u32, reset: u32| Parameters {
+            step,
+            steps: seat.steps,
+            envs: seat.envs,
+            reset,
+            seed_low: seat.seed as u32,
+            // A key of its own: weights and actions are drawn from the same seed.
+            seed_high: (seat.seed >> 32) as u32 ^ 0xC0_881D_08,
+            pad: [0; 2],
+        };
+        let mut table: Vec<_> = (0..seat.steps).map(|step| entry(step, 0)).collect();
+        table.push(entry(0, 1));
+        let parameters = gpu.uniform_table("corridor parameters", &table)?;
+        let stride = gpu.uniform_stride::<Parameters>();
+        let buffers =
+            [&parameters, seat.actions, seat.rewards, &state, seat.observations, seat.signals, seat.episodes];
+        let group = kernel.bind(gpu, &buffers)?;
+        let grid = [kernel.variant.groups(seat.envs), 1, 1];
+        let at = |index| vec![Command::dispatch_at(&kernel, &group, index, stride, grid)];
+        Ok(Attached {
+            reset: at(seat.steps),
+            steps: (0..seat.steps).map(at).collect(),
+            state: vec![State::Device(state)],
+        })
+    }
+}
+
+/// Trains two agents to stand on their goals.
+#[derive(Debug, Parser)]
+struct Options {
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Store observations and activations in 16 bits.
+    #[arg(long)]
+    half: bool,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let config = Config {
+        seed: options.seed,
+        num_envs: 64,
+        rollout_steps: 32,
+        iterations: 60,
+        epochs: 5,
+        accumulation: 1,
+        actor_learning_rate: 2e-3,
+        critic_learning_rate: 2e-3,
+        hidden: vec![32, 32],
+        // LayerNorm over three features would hide how far away everything is.
+        input_norm: false,
+        precision: if options.half { Precision::F16 } else { Precision::F32 },
+        ..Config::default()
+    };
+    let gpu = Gpu::open(&GpuOptions::default())?;
+    let mut trainer = Trainer::new(&gpu, &Corridor, &config)?;
+    println!("{}: {} environments", gpu.info().name, trainer.sizes().envs);
+    // Sums over ten iterations: episodes, returns, steps, ends on both goals.
+    let mut sums = [0f32; 4];
+    trainer.train(|progress| -> Result<()> {
+        let record = progress.record;
+        let own = [record.episodes, record.return_sum, record.episode_steps, record.terminated];
+        sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+        if progress.iteration % 10 == 0 {
+            let [episodes, total, steps, there] = sums.map(|sum| sum / sums[0]).map(f64::from);
+            debug_assert!(episodes == 1.0);
+            println!(
+                "iterations to {:>2}: return {total:>6.2}, length {steps:>4.1}, both there {:>3.0} %",
+                progress.iteration,
+                100.0 * there
+            );
+            sums = [0.0; 4];
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,148 @@
+//! What a policy in training is worth, on environments and seeds of its own: whole episodes, the same at every evaluation.
+
+use super::plan::Sizes;
+use super::rollout::{Choice, Rollout};
+use super::{Config, Trainer};
+use crate::env::Environment;
+use crate::gpu::{Arena, Command, Gpu, Recorder};
+use crate::nn::Decisions;
+use crate::{Error, Result};
+
+/// Apart from the seeds of training, which users count up from 1.
+const SEED: u64 = 0xE7A1_0000_0000_0000;
+
+/// How to evaluate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// Environments side by side, rounded up to a multiple of 4.
+    pub envs: u32,
+    /// Episodes of each environment that count: the first ones, so that short episodes do not count more often than long
+    /// ones.
+    pub episodes: u32,
+    /// Steps after which an evaluation gives up on episodes that do not end.
+    pub most_steps: u32,
+    /// Most probable actions, or drawn ones.
+    pub choice: Choice,
+}
+
+/// What an evaluation came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    /// Return of every episode, mean over agents, undiscounted: environment by environment.
+    pub returns: Vec<f64>,
+    /// Mean steps of an episode.
+    pub length: f64,
+}
+
+impl Score {
+    /// Mean return.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        self.returns.iter().sum::<f64>() / self.returns.len() as f64
+    }
+
+    /// Standard error of the mean; NaN of fewer than two episodes.
+    #[must_use]
+    pub fn error(&self) -> f64 {
+        let (n, mean) = (self.returns.len() as f64, self.mean());
+        let squares: f64 = self.returns.iter().map(|r| (r - mean).powi(2)).sum();
+        (squares / (n - 1.0) / n).sqrt()
+    }
+}
+
+/// Environments, buffers and recordings for evaluating a trainer's policy. Nothing of the trainer's changes.
+#[derive(Debug)]
+pub struct Evaluation {
+    gpu: Gpu,
+    schedule: Schedule,
+    sizes: Sizes,
+    arena: Arena,
+    rollout: Rollout,
+    recorder: Recorder,
+}
+
+impl Evaluation {
+    /// Allocates and compiles for policies of `config` in `environment`, which may be another than the one trained in, of the
+    /// same sizes.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub fn new(
+        gpu: &Gpu,
+        environment: &dyn Environment,
+        config: &Config,
+        schedule: &Schedule,
+    ) -> Result<Self> {
+        let config = Config {
+            seed: config.seed ^ SEED,
+            num_envs: schedule.envs,
+            // Micro-batches are of no use here.
+            accumulation: u32::MAX,
+            ..config.clone()
+        };
+        let layout = Config { accumulation: 1, ..config.clone() }.layout(environment)?;
+        let sizes = Sizes::configured(&config, environment);
+        let decisions = Decisions::new(gpu, config.precision, &layout, sizes.envs / 4)?;
+        let arena = Arena::allocate(gpu, &sizes.rollout_plan(&layout, &decisions))?;
+        let chosen = (&sizes, &decisions);
+        let rollout = Rollout::new(gpu, chosen, &layout, &config, environment, &arena, schedule.choice)?;
+        let recorder = Recorder::new(gpu);
+        Ok(Self { gpu: gpu.clone(), schedule: *schedule, sizes, arena, rollout, recorder })
+    }
+
+    /// Plays the schedule's episodes with the trainer's policy as it is now.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if an episode does not end in time, [`Error::Shape`] if the networks are others, and what the device
+    /// reports.
+    pub fn run(&mut self, trainer: &Trainer) -> Result<Score> {
+        let (source, target) = (trainer.arena.get("params")?, self.arena.get("params")?);
+        if source.size() != target.size() {
+            return Err(Error::shape("bytes of the parameters", target.size(), source.size()));
+        }
+        let bytes = source.size();
+        let (source, target) = (source.clone(), target.clone());
+        self.recorder.play(&[Command::Copy { source, source_offset: 0, target, target_offset: 0, bytes }])?;
+        self.recorder.run(&self.rollout.prepare)?;
+        self.recorder.run(&self.rollout.reset)?;
+        let (envs, steps) = (self.sizes.envs as usize, self.sizes.steps as usize);
+        let agents = self.sizes.spec.agents as usize;
+        let mut open = vec![(0.0f64, 0u32); envs];
+        let mut done: Vec<Vec<(f64, u32)>> = vec![Vec::new(); envs];
+        let wanted = self.schedule.episodes.max(1) as usize;
+        for rollout in 0u32.. {
+            if u64::from(rollout) * steps as u64 >= u64::from(self.schedule.most_steps) {
+                let most = self.schedule.most_steps;
+                return Err(Error::Data(format!(
+                    "an episode did not end within the {most} steps of an evaluation"
+                )));
+            }
+            // Draws go on where those of the last rollout ended.
+            self.gpu.write(self.arena.get("clock")?, 0, bytemuck::bytes_of(&rollout))?;
+            self.recorder.run(&self.rollout.collect)?;
+            self.recorder.run(&self.rollout.carry)?;
+            let rewards: Vec<f32> = self.gpu.read(self.arena.get("rewards")?)?;
+            let ends: Vec<u32> = self.gpu.read(self.arena.get("signals")?)?;
+            for step in 0..steps {
+                for env in 0..envs {
+                    let own =
+                        (0..agents).map(|agent| f64::from(rewards[(step * agents + agent) * envs + env]));
+                    open[env].0 += own.sum::<f64>() / agents as f64;
+                    open[env].1 += 1;
+                    if ends[step * envs + env] != 0 {
+                        let episode = std::mem::take(&mut open[env]);
+                        if done[env].len() < wanted {
+                            done[env].push(episode);
+                        }
+                    }
+                }
+            }
+            if done.iter().all(|episodes| episodes.len() == wanted) {
+                break;
+            }
+        }
+        let episodes: Vec<_> = done.into_iter().flatten().collect();
+        let length = episodes.iter().map(|(_, steps)| f64::from(*steps)).sum::<f64>() / episodes.len() as f64;
+        Ok(Score { returns: episodes.into_iter().map(|(total, _)| total).collect(), length })
+    }
+}
