@@ -110,10 +110,10 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         clip: 0.2,
         value_clip: 0.2,
         huber: 10.0,
-        entropy: 0.01,
         value: 1.0,
         actor_share: 1.0 / ROWS as f32,
         critic_share: 1.0 / ROWS as f32,
+        pad: 0,
     };
     let kernel = loss::kernel(gpu, &decisions)?;
     let grid = loss::groups(&kernel.variant, quads);
@@ -158,7 +158,9 @@ fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
     let (gradient, first, params) = (gradient?, first?, params?);
     let second = gpu.upload("second moments", &vec![1f32; words as usize])?;
     let clock = gpu.upload("clock", &[0u32; 4])?;
-    let scalars = gpu.upload("scalars", &[1f32; 16])?;
+    // A loss scale of 1, and no stop.
+    let scalars: Vec<f32> = (0..16).map(|i| f32::from(u8::from(i == 9))).collect();
+    let scalars = gpu.upload("scalars", &scalars)?;
     // As after one step: AdamW does nothing where `clip` never said that the gradient is usable.
     let state = [1.0, 1.0, 1.0, 3e-4, 0.1, 0.001, 1.0, 0.0f32].repeat(table.len());
     let state = gpu.upload("optimizer", &state)?;

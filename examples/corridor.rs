@@ -1,16 +1,12 @@
 //! An environment of one's own on the device, kernel and all: two agents in a corridor of 16 cells, each with a goal that it has
 //! to stand on at the same time as the other. Walked through in `docs/environments.md`.
 //!
-//! `cargo run --release --example corridor -- --seed 1`
+//! `cargo run --release --example corridor`, with `-- --half` in 16 bits.
 
-use clap::Parser;
 use phalanx::Result;
 use phalanx::env::{Attached, Environment, Seat, Spec, State};
-use phalanx::gpu::{
-    Access, Class, Command, Gpu, GpuOptions, Kernel, Plan, STATE, Shader, TABLE_ENTRY, Variant,
-};
+use phalanx::gpu::{Access, Command, Gpu, GpuOptions, Kernel, Plan, STATE, Shader, TABLE_ENTRY, Variant};
 use phalanx::mappo::{Config, Precision, Trainer};
-use phalanx::nn::Storage;
 
 /// Steps after which an episode is truncated.
 const LENGTH: u32 = 32;
@@ -28,15 +24,13 @@ import package::lib::observe::show;
 import package::lib::random::{threefry, unit};
 
 struct Corridor {
+    // First, as a vec2 begins at a multiple of 8 bytes.
+    seed: vec2<u32>,
     step: u32,
     steps: u32,
     envs: u32,
     // 1: start all episodes afresh, write slot 0, do nothing else.
     reset: u32,
-    seed_low: u32,
-    seed_high: u32,
-    pad0: u32,
-    pad1: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Corridor;
@@ -60,30 +54,26 @@ const CUT: u32 = 6u;
 // Bits of an f32.
 const RETURN: u32 = 7u;
 
-fn field(number: u32, env: u32) -> u32 {
-    return number * p.envs + env;
+fn field(which: u32, env: u32) -> u32 {
+    return which * p.envs + env;
 }
 
-fn place(agent: u32, env: u32) -> f32 {
-    return f32(state[field(PLACE + agent, env)]);
-}
-
-fn goal(agent: u32, env: u32) -> f32 {
-    return f32(state[field(GOAL + agent, env)]);
+fn number(which: u32, env: u32) -> f32 {
+    return f32(state[field(which, env)]);
 }
 
 fn begin(env: u32) {
-    let key = vec2<u32>(p.seed_low, p.seed_high);
     let draw = 2u * state[field(EPISODE, env)];
-    let places = threefry(key, vec2<u32>(draw, env));
-    let goals = threefry(key, vec2<u32>(draw + 1u, env));
+    let places = threefry(p.seed, vec2<u32>(draw, env));
+    let goals = threefry(p.seed, vec2<u32>(draw + 1u, env));
     state[field(PLACE, env)] = cell(places.x);
     state[field(PLACE + 1u, env)] = cell(places.y);
     state[field(GOAL, env)] = cell(goals.x);
     state[field(GOAL + 1u, env)] = cell(goals.y);
     state[field(EPISODE, env)] += 1u;
     state[field(TAKEN, env)] = 0u;
-    state[field(RETURN, env)] = bitcast<u32>(0.0);
+    // The bits of 0.0.
+    state[field(RETURN, env)] = 0u;
 }
 
 fn cell(bits: u32) -> u32 {
@@ -94,11 +84,11 @@ fn cell(bits: u32) -> u32 {
 fn observe(env: u32, slot: u32) {
     let last = f32(CELLS - 1u);
     for (var a = 0u; a < AGENTS; a++) {
-        let here = place(a, env);
+        let here = number(PLACE + a, env);
         let at = (slot * AGENTS + a) * FEATURES * p.envs + env;
         show(at, 2.0 * here / last - 1.0);
-        show(at + p.envs, (place(1u - a, env) - here) / last);
-        show(at + 2u * p.envs, (goal(a, env) - here) / last);
+        show(at + p.envs, (number(PLACE + 1u - a, env) - here) / last);
+        show(at + 2u * p.envs, (number(GOAL + a, env) - here) / last);
     }
 }
 
@@ -133,7 +123,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         // The masks leave no action that leads out of the corridor.
         let action = actions[(p.step * AGENTS + a) * p.envs + env];
         state[field(PLACE + a, env)] += action - 1u;
-        distance += abs(place(a, env) - goal(a, env));
+        distance += abs(number(PLACE + a, env) - number(GOAL + a, env));
     }
     let there = distance == 0.0;
     let reward = select(-distance / f32(CELLS), BONUS, there);
@@ -174,23 +164,14 @@ const SHADER: Shader = Shader { name: "corridor", source: SOURCE };
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct Parameters {
+    seed: [u32; 2],
     step: u32,
     steps: u32,
     envs: u32,
     reset: u32,
-    seed_low: u32,
-    seed_high: u32,
-    pad: [u32; 2],
 }
 
 struct Corridor;
-
-impl Corridor {
-    fn variant(class: Class, storage: Storage) -> Variant {
-        let variant = Variant::independent(class).with("LENGTH", LENGTH);
-        storage.apply(variant.with("AGENTS", AGENTS).with("FEATURES", FEATURES))
-    }
-}
 
 impl Environment for Corridor {
     fn spec(&self) -> Spec {
@@ -215,19 +196,13 @@ impl Environment for Corridor {
     fn attach(&self, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
         use Access::{Read, Table, Write};
         let access = [Table, Read, Write, Write, Write, Write, Write];
-        let variant = Self::variant(gpu.class(), seat.storage);
+        let variant = Variant::independent(gpu.class()).with("AGENTS", AGENTS).with("FEATURES", FEATURES);
+        let variant = seat.storage.apply(variant.with("LENGTH", LENGTH));
         let kernel = Kernel::new(gpu, &SHADER, variant, &access, size_of::<Parameters>())?;
         let state = gpu.buffer("corridor state", FIELDS * u64::from(seat.envs) * 4, STATE)?;
-        let entry = |step: u32, reset: u32| Parameters {
-            step,
-            steps: seat.steps,
-            envs: seat.envs,
-            reset,
-            seed_low: seat.seed as u32,
-            // A key of its own: weights and actions are drawn from the same seed.
-            seed_high: (seat.seed >> 32) as u32 ^ 0xC0_881D_08,
-            pad: [0; 2],
-        };
+        // A key of its own: initial weights and actions are drawn from the same seed.
+        let seed = [seat.seed as u32, (seat.seed >> 32) as u32 ^ 0x00C0_4419];
+        let entry = |step, reset| Parameters { seed, step, steps: seat.steps, envs: seat.envs, reset };
         let mut table: Vec<_> = (0..seat.steps).map(|step| entry(step, 0)).collect();
         table.push(entry(0, 1));
         let parameters = gpu.uniform_table("corridor parameters", &table)?;
@@ -245,20 +220,9 @@ impl Environment for Corridor {
     }
 }
 
-/// Trains two agents to stand on their goals.
-#[derive(Debug, Parser)]
-struct Options {
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Store observations and activations in 16 bits.
-    #[arg(long)]
-    half: bool,
-}
-
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let half = std::env::args().any(|argument| argument == "--half");
     let config = Config {
-        seed: options.seed,
         num_envs: 64,
         rollout_steps: 32,
         iterations: 60,
@@ -269,23 +233,22 @@ fn main() -> Result<()> {
         hidden: vec![32, 32],
         // LayerNorm over three features would hide how far away everything is.
         input_norm: false,
-        precision: if options.half { Precision::F16 } else { Precision::F32 },
+        precision: if half { Precision::F16 } else { Precision::F32 },
         ..Config::default()
     };
     let gpu = Gpu::open(&GpuOptions::default())?;
     let mut trainer = Trainer::new(&gpu, &Corridor, &config)?;
     println!("{}: {} environments", gpu.info().name, trainer.sizes().envs);
-    // Sums over ten iterations: episodes, returns, steps, ends on both goals.
+    // Over ten iterations: episodes, their returns and steps, and how many ended on both goals.
     let mut sums = [0f32; 4];
     trainer.train(|progress| -> Result<()> {
         let record = progress.record;
         let own = [record.episodes, record.return_sum, record.episode_steps, record.terminated];
         sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
         if progress.iteration % 10 == 0 {
-            let [episodes, total, steps, there] = sums.map(|sum| sum / sums[0]).map(f64::from);
-            debug_assert!(episodes == 1.0);
+            let [_, total, length, there] = sums.map(|sum| sum / sums[0]);
             println!(
-                "iterations to {:>2}: return {total:>6.2}, length {steps:>4.1}, both there {:>3.0} %",
+                "iterations to {}: mean return {total:6.2}, mean length {length:4.1}, on their goals {:3.0} %",
                 progress.iteration,
                 100.0 * there
             );

@@ -11,10 +11,12 @@ use program::{DEMO, Market, Workplace, columns, refused, rows, succeeded};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// Files of a folder with their bytes.
+/// Files of a folder and those in it with their bytes.
 fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
+    let own = files.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap()));
+    own.chain(folders.iter().flat_map(|folder| contents(folder))).collect()
 }
 
 fn json(path: &Path) -> Value {
@@ -33,7 +35,7 @@ fn a_run_leaves_every_file_and_a_report_that_needs_nothing_else() {
     assert_eq!(settings["market"]["episode_length"].as_integer(), Some(16));
     let metrics = rows(&run.join("metrics.csv"));
     assert_eq!(metrics[0][..4], ["iteration", "env_steps", "seconds", "steps_per_second"]);
-    assert!(metrics.iter().all(|row| row.len() == 23), "{metrics:?}");
+    assert!(metrics.iter().all(|row| row.len() == 24), "{metrics:?}");
     let steps: Vec<_> = metrics[1..].iter().map(|row| (row[0].as_str(), row[1].as_str())).collect();
     assert_eq!(steps, [("1", "32"), ("2", "64")]);
     let training = json(&run.join("training.json"));

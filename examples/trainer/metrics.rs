@@ -33,6 +33,9 @@ pub struct Row {
     pub value_mean: f32,
     pub value_deviation: f32,
     pub skipped_updates: f32,
+    /// Epochs that moved the weights. Runs of before the KL stop do not have it.
+    #[serde(default)]
+    pub updates: f32,
     /// Reward over the evaluation bars with the most probable actions, and with drawn ones, where it was evaluated.
     #[serde(default)]
     pub evaluation: Option<f64>,
@@ -72,6 +75,7 @@ impl Row {
             value_mean: record.value_mean,
             value_deviation: record.value_deviation,
             skipped_updates: record.skipped,
+            updates: record.epochs,
             evaluation: None,
             evaluation_sampled: None,
             loss_scale: record.loss_scale,

@@ -59,6 +59,10 @@ fn move_scale() {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    // Nothing moves once the updates on a rollout have stopped (ppo/epoch).
+    if (scalars[12] == 1.0) {
+        return;
+    }
     if (all(id == vec3<u32>(0u)) && p.interval > 0.0) {
         move_scale();
     }

@@ -57,7 +57,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     lanes[lane] = sum;
     workgroupBarrier();
-    if (lane != 0u) {
+    // Nothing moves once the updates on a rollout have stopped (ppo/epoch).
+    if (lane != 0u || scalars[12] == 1.0) {
         return;
     }
     var squares = 0.0;

@@ -4,9 +4,9 @@
 import package::constants::WG;
 
 struct Finish {
-    // vec4 pairs that ppo/loss left.
+    // vec4 pairs that ppo/loss left in one epoch.
     statistics: u32,
-    // 1 / (rows of the rollout x epochs).
+    // 1 / rows of the rollout.
     share: f32,
     // f32s of the rewards.
     rewards: u32,
@@ -40,15 +40,20 @@ fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
     return sum;
 }
 
+// Epochs that moved the weights count.
+fn places() -> u32 {
+    return p.statistics * u32(scalars[13]);
+}
+
 fn loss(i: u32) -> vec4<f32> {
-    if (i >= p.statistics) {
+    if (i >= places()) {
         return vec4<f32>(0.0);
     }
     return statistics[2u * i];
 }
 
 fn clipped(i: u32) -> f32 {
-    if (i >= p.statistics) {
+    if (i >= places()) {
         return 0.0;
     }
     return statistics[2u * i + 1u].x;
@@ -66,7 +71,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     var losses = vec4<f32>(0.0);
     var others = vec4<f32>(0.0);
     // Eight a turn, each spelled out: a processor that plays a GPU ends loops after 65,535 turns.
-    for (var i = lane; i < p.statistics; i += 8u * WG) {
+    for (var i = lane; i < places(); i += 8u * WG) {
         losses += loss(i);
         losses += loss(i + 1u * WG);
         losses += loss(i + 2u * WG);
@@ -102,7 +107,8 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         episodes[2u * p.envs + e] = 0.0;
         episodes[3u * p.envs + e] = 0.0;
     }
-    losses = total(lane, losses) * p.share;
+    let share = p.share / scalars[13];
+    losses = total(lane, losses) * share;
     others = total(lane, others);
     ended = total(lane, ended);
     if (lane != 0u) {
@@ -124,7 +130,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     record[1] = losses.y;
     record[2] = losses.z;
     record[3] = losses.w;
-    record[4] = others.x * p.share;
+    record[4] = others.x * share;
     record[5] = actor_norm;
     record[6] = critic_norm;
     record[7] = optimizer[0].w;
@@ -137,5 +143,6 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     record[14] = scalars[3];
     record[15] = scalars[4];
     record[16] = scalars[9];
+    record[17] = scalars[13];
     clock[0] += 1u;
 }

@@ -17,11 +17,11 @@ struct Loss {
     clip: f32,
     value_clip: f32,
     huber: f32,
-    entropy: f32,
     value: f32,
     // 1 / rows that share one actor (critic).
     actor_share: f32,
     critic_share: f32,
+    pad0: u32,
 }
 
 @group(0) @binding(0) var<uniform> batch: Batch;
@@ -101,7 +101,7 @@ fn main(
             let lp = head[logits + j * s] - log_total;
             let probability = exp(lp);
             let score = select(ZERO, ONE, action == vec4<u32>(j)) - probability;
-            let g = slope * score + p.entropy * actor_share * probability * (lp + entropy);
+            let g = slope * score + scalars[11] * actor_share * probability * (lp + entropy);
             grads[out + (p.grad_actor + j) * TILE] = to_quad(select(ZERO, g, allowed(mask, j)));
         }
 

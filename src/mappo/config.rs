@@ -32,6 +32,11 @@ pub struct Config {
     pub huber_delta: f64,
     /// Entropy coefficient.
     pub entropy: f64,
+    /// Where it ends: it moves there linearly over the iterations; unset: it stays.
+    pub entropy_end: Option<f64>,
+    /// KL divergence (k3, mean over the rollout) after which a rollout is not learnt from any more: the epochs that remain
+    /// leave weights and moments alone; 0: never.
+    pub target_kl: f64,
     /// Value loss coefficient.
     pub value_coefficient: f64,
     /// Largest gradient norm of a network; 0 does not clip.
@@ -92,6 +97,8 @@ impl Default for Config {
             value_clip: 0.2,
             huber_delta: 10.0,
             entropy: 0.01,
+            entropy_end: None,
+            target_kl: 0.0,
             value_coefficient: 1.0,
             max_grad_norm: 10.0,
             actor_learning_rate: 3e-4,
@@ -184,6 +191,8 @@ impl Config {
         range("value_clip", self.value_clip, 1e-4, 1e6)?;
         range("huber_delta", self.huber_delta, 1e-4, 1e6)?;
         range("entropy", self.entropy, 0.0, 10.0)?;
+        range("entropy_end", self.entropy_end.unwrap_or_default(), 0.0, 10.0)?;
+        range("target_kl", self.target_kl, 0.0, 1e6)?;
         range("value_coefficient", self.value_coefficient, 0.0, 100.0)?;
         range("max_grad_norm", self.max_grad_norm, 0.0, 1e6)?;
         range("actor_learning_rate", self.actor_learning_rate, 0.0, 1.0)?;

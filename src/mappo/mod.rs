@@ -14,4 +14,4 @@ pub use evaluation::{Evaluation, Schedule, Score};
 pub use plan::Sizes;
 pub use rollout::{Choice, Rollout};
 pub use snapshot::Snapshots;
-pub use trainer::{Progress, Trainer};
+pub use trainer::{Phases, Progress, Trainer};

@@ -221,6 +221,7 @@ impl Sizes {
             ("table of the draws", u64::from(self.steps)),
             ("table of the values", pieces),
             ("table of the micro-batches", self.updates(config)),
+            ("table of the epochs", u64::from(config.epochs)),
         ] {
             plan.words(name, entries * TABLE_ENTRY / 4);
         }

@@ -1,6 +1,6 @@
 //! The loop: rollout, values, advantages, updates, record; one readback an iteration, one iteration behind.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Config;
 use super::plan::Sizes;
@@ -38,6 +38,21 @@ impl Progress {
         let Record { return_sum, episodes, .. } = self.record;
         (episodes > 0.0).then(|| f64::from(return_sum) / f64::from(episodes))
     }
+}
+
+/// Wall time of the phases of an iteration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// Acting and stepping the environments.
+    pub rollout: Duration,
+    /// The critics' values of the rollout, and the advantages.
+    pub values: Duration,
+    /// All epochs.
+    pub update: Duration,
+    /// The record, and what is carried into the next rollout.
+    pub record: Duration,
+    /// Of all this, encoding and submitting on the host.
+    pub host: Duration,
 }
 
 /// Trains the agents of an environment.
@@ -201,6 +216,43 @@ impl Trainer {
                 / seconds.max(1e-9),
             record: records.first().copied().unwrap_or_default(),
         }))
+    }
+
+    /// One iteration, for measuring: the device is waited for after every phase, which training does not do.
+    ///
+    /// # Errors
+    /// As [`Trainer::submit`] and [`Trainer::collect`].
+    pub fn profile(&mut self) -> Result<Phases> {
+        if self.submitted != self.collected {
+            return Err(Error::shape("iterations under way", 0, self.submitted - self.collected));
+        }
+        let mut phases = Phases::default();
+        let mut last = Instant::now();
+        let mut lap = |gpu: &Gpu, phase: &mut Duration, submitted: &mut Duration| -> Result<()> {
+            *submitted += last.elapsed();
+            gpu.wait()?;
+            *phase = last.elapsed();
+            last = Instant::now();
+            Ok(())
+        };
+        self.recorder.run(&self.rollout.collect)?;
+        lap(&self.gpu, &mut phases.rollout, &mut phases.host)?;
+        self.recorder.play(&self.rollout.values)?;
+        self.recorder.run(&self.update.advantages)?;
+        lap(&self.gpu, &mut phases.values, &mut phases.host)?;
+        for epoch in &self.update.epochs {
+            self.recorder.run(epoch)?;
+        }
+        lap(&self.gpu, &mut phases.update, &mut phases.host)?;
+        self.recorder.play(&self.update.finish)?;
+        self.recorder.play(&self.rollout.carry)?;
+        self.recorder.submit_with_readback(self.arena.get("record")?, &mut self.readback)?;
+        self.submitted += 1;
+        self.collect()?;
+        let mut record = Duration::ZERO;
+        lap(&self.gpu, &mut record, &mut phases.host)?;
+        phases.record = record;
+        Ok(phases)
     }
 
     /// Trains the configured number of iterations, with the next always under way while `report` looks at the last.

@@ -9,7 +9,7 @@ use crate::nn::{
     Batch, Decisions, Layout, Precision, Sharing, backward, forward, reduce, unfold, weight_gradient,
 };
 use crate::ppo::loss_scale::LossScale;
-use crate::ppo::{adamw, clip, finish, gae, loss, moments, value_norm};
+use crate::ppo::{adamw, clip, epoch, finish, gae, loss, moments};
 
 /// The recordings of one iteration after its rollout.
 #[derive(Debug)]
@@ -68,11 +68,12 @@ impl Update {
             .collect();
         let table = gpu.uniform_table("micro-batches", &batches)?;
         let kernels = MicroBatch::new(gpu, (sizes, decisions), layout, config, arena, &table, rollout)?;
-        let normalise = value_normalisation(gpu, config, arena)?;
+        let places = loss::groups(&kernels.loss.0.variant, sizes.micro_quads())[0] * micro;
+        let begin = beginnings(gpu, sizes, config, arena, places)?;
         let step = optimizer(gpu, layout, config, arena, rollout)?;
         let epochs = (0..config.epochs)
             .map(|epoch| {
-                let mut commands = vec![normalise.clone()];
+                let mut commands = vec![begin[epoch as usize].clone()];
                 for index in epoch * micro..(epoch + 1) * micro {
                     commands.extend(kernels.commands(index, &batches[index as usize], index % micro == 0));
                 }
@@ -83,7 +84,7 @@ impl Update {
         Ok(Self {
             advantages: advantages(gpu, sizes, config, arena)?,
             epochs,
-            finish: record(gpu, sizes, layout, config, arena, &kernels.loss.0)?,
+            finish: record(gpu, sizes, layout, arena, places)?,
         })
     }
 }
@@ -116,10 +117,10 @@ impl MicroBatch {
             clip: config.clip as f32,
             value_clip: config.value_clip as f32,
             huber: config.huber_delta as f32,
-            entropy: config.entropy as f32,
             value: config.value_coefficient as f32,
             actor_share: share as f32,
             critic_share: share as f32,
+            pad: 0,
         };
         let loss_kernel = loss::kernel(gpu, decisions)?;
         let buffers = loss::Buffers {
@@ -214,16 +215,31 @@ fn advantages(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena) -> Resul
     ])
 }
 
-fn value_normalisation(gpu: &Gpu, config: &Config, arena: &Arena) -> Result<Command> {
-    let kernel = value_norm::kernel(gpu)?;
-    let parameters = value_norm::ValueNorm {
-        weight: (1.0 - config.value_norm_beta) as f32,
-        floor: config.value_norm_floor as f32,
-        enabled: u32::from(config.value_norm),
-        pad: 0,
-    };
-    let group = value_norm::bind(gpu, &kernel, &parameters, arena.get("scalars")?)?;
-    Ok(Command::dispatch(&kernel, &group, value_norm::GROUPS))
+/// What begins each epoch; `places` of statistics are left by each.
+fn beginnings(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena, places: u32) -> Result<Recording> {
+    let kernel = epoch::kernel(gpu)?;
+    let end = config.entropy_end.unwrap_or(config.entropy);
+    let epochs: Vec<_> = (0..config.epochs)
+        .map(|number| epoch::Epoch {
+            weight: (1.0 - config.value_norm_beta) as f32,
+            floor: config.value_norm_floor as f32,
+            enabled: u32::from(config.value_norm),
+            number,
+            places,
+            share: (1.0 / f64::from(sizes.rows())) as f32,
+            target_kl: config.target_kl as f32,
+            entropy: config.entropy as f32,
+            entropy_step: ((end - config.entropy) / f64::from(config.iterations)) as f32,
+            iterations: config.iterations,
+            pad: [0; 2],
+        })
+        .collect();
+    let table = gpu.uniform_table("epochs", &epochs)?;
+    let buffers = [&table, arena.get("scalars")?, arena.get("statistics")?, arena.get("clock")?];
+    let group = epoch::bind(gpu, &kernel, buffers)?;
+    let stride = gpu.uniform_stride::<epoch::Epoch>();
+    let at = |number| Command::dispatch_at(&kernel, &group, number, stride, epoch::GROUPS);
+    Ok((0..config.epochs).map(at).collect())
 }
 
 /// From the accumulated sums to the next weights.
@@ -278,19 +294,10 @@ fn optimizer(
     Ok(commands)
 }
 
-fn record(
-    gpu: &Gpu,
-    sizes: &Sizes,
-    layout: &Layout,
-    config: &Config,
-    arena: &Arena,
-    loss_kernel: &Kernel,
-) -> Result<Recording> {
-    let micro = sizes.micro_batches();
-    let places = loss::groups(&loss_kernel.variant, sizes.micro_quads())[0];
+fn record(gpu: &Gpu, sizes: &Sizes, layout: &Layout, arena: &Arena, places: u32) -> Result<Recording> {
     let parameters = finish::Finish {
-        statistics: places * micro * config.epochs,
-        share: (1.0 / (f64::from(sizes.rows()) * f64::from(config.epochs))) as f32,
+        statistics: places,
+        share: (1.0 / f64::from(sizes.rows())) as f32,
         rewards: sizes.rows(),
         envs: sizes.envs,
         nets: layout.nets.len() as u32,

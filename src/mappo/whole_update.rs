@@ -67,11 +67,15 @@ impl Environment for Still {
     }
 }
 
-#[test]
-fn ten_epochs_are_those_of_the_reference() {
-    let case: Fixture = serde_json::from_str(include_str!("../../tests/fixtures/r_mappo.json")).unwrap();
+fn fixture() -> Fixture {
+    serde_json::from_str(include_str!("../../tests/fixtures/r_mappo.json")).unwrap()
+}
+
+/// A trainer that has seen the fixture's rollout.
+fn ready(case: &Fixture, target_kl: f64) -> (Trainer, Recorder) {
     let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
     let config = Config {
+        target_kl,
         num_envs: ENVS as u32,
         rollout_steps: STEPS as u32,
         hidden: case.hidden.clone(),
@@ -104,7 +108,13 @@ fn ten_epochs_are_those_of_the_reference() {
     let deviation = (s / d - (m / d).powi(2)).max(1e-2).sqrt();
     write("scalars", scalars::VALUE_NORM, bytemuck::cast_slice(&f32s(&[m, s, d, m / d, deviation])));
     recorder.run(&trainer.rollout.prepare).unwrap();
+    (trainer, recorder)
+}
 
+#[test]
+fn ten_epochs_are_those_of_the_reference() {
+    let case = fixture();
+    let (trainer, mut recorder) = ready(&case, 0.0);
     // The values are the critic's own: nothing of the rollout is given that the trainer computes itself.
     recorder.run(&trainer.rollout.values).unwrap();
     let values = floats(&trainer, "values");
@@ -152,4 +162,38 @@ fn ten_epochs_are_those_of_the_reference() {
         println!("{}: weights within {worst:.1e}", what("all"));
         assert!(worst < 1e-4, "{}: {worst:.1e}", what("weights"));
     }
+}
+
+/// The policy moves further with every epoch: above the limit the rest leave everything as it is.
+#[test]
+fn a_limit_on_the_divergence_ends_the_epochs() {
+    let case = fixture();
+    let after = |target_kl: f64, epochs: usize| {
+        let (trainer, mut recorder) = ready(&case, target_kl);
+        recorder.run(&trainer.rollout.values).unwrap();
+        recorder.run(&trainer.update.advantages).unwrap();
+        trainer.update.epochs[..epochs].iter().for_each(|epoch| {
+            recorder.run(epoch).unwrap();
+        });
+        recorder.run(&trainer.update.finish).unwrap();
+        let record: Vec<crate::ppo::finish::Record> =
+            trainer.gpu.read(trainer.arena.get("record").unwrap()).unwrap();
+        let state = ["params", "first moments", "second moments", "optimizer", "scalars"];
+        let mut bits: Vec<u32> =
+            state.iter().flat_map(|name| floats(&trainer, name)).map(f32::to_bits).collect();
+        // The flag itself is another one.
+        let flag = bits.len() - scalars::LENGTH as usize + scalars::STOPPED;
+        bits[flag] = 0;
+        (record[0], bits)
+    };
+    let target = (case.epochs[6].kl + case.epochs[7].kl) / 2.0;
+    assert!(case.epochs[..7].iter().all(|epoch| epoch.kl < target) && target < case.epochs[7].kl);
+    let (stopped, bits) = after(target, 10);
+    let (eight, expected) = after(0.0, 8);
+    assert_eq!((stopped.epochs, eight.epochs), (8.0, 8.0));
+    assert!(bits == expected, "as if there had been eight epochs");
+    assert_eq!(stopped.skipped, 0.0);
+    let mean = case.epochs[..8].iter().map(|epoch| epoch.kl).sum::<f64>() / 8.0;
+    near("mean divergence of the epochs that counted", f64::from(stopped.approx_kl), mean, 1e-4);
+    assert_eq!(stopped.approx_kl, eight.approx_kl);
 }

@@ -95,7 +95,7 @@ pub fn bind(
 #[cfg(test)]
 mod tests {
     use super::super::clip;
-    use super::super::harness::{close, gpu};
+    use super::super::harness::{close, gpu, scaled};
     use super::*;
     use crate::gpu::{Command, Recorder};
 
@@ -123,7 +123,7 @@ mod tests {
             log_beta2: beta2.ln() as f32,
             decay: 0.0,
         };
-        let scalars = gpu.upload("scalars", &[1f32; 16]).unwrap();
+        let scalars = gpu.upload("scalars", &scaled(1.0)).unwrap();
         let norms_group =
             clip::bind(&gpu, &norms, &clipping, [&nets, &gradient, &clock, &optimizer, &scalars]).unwrap();
         let step = kernel(&gpu).unwrap();

@@ -73,7 +73,7 @@ pub fn bind(
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{close, gpu, run};
+    use super::super::harness::{close, gpu, run, scaled};
     use super::*;
 
     fn state(gradient: &[f32], max_norm: f32, clock: u32) -> Vec<f32> {
@@ -96,7 +96,7 @@ mod tests {
             &gpu.upload("gradient", gradient).unwrap(),
             &gpu.upload("clock", &[clock, 0]).unwrap(),
             &optimizer,
-            &gpu.upload("scalars", &[scale; 16]).unwrap(),
+            &gpu.upload("scalars", &scaled(scale)).unwrap(),
         ];
         run(&gpu, &kernel, &bind(&gpu, &kernel, &clip, buffers).unwrap(), groups(2));
         gpu.read(&optimizer).unwrap()

@@ -17,9 +17,9 @@ pub const RECORD: u64 = 20;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Finish {
-    /// vec4 pairs that [`super::loss`] left.
+    /// vec4 pairs that [`super::loss`] left in one epoch.
     pub statistics: u32,
-    /// 1 / (rows of the rollout x epochs).
+    /// 1 / rows of the rollout.
     pub share: f32,
     /// f32s of the rewards.
     pub rewards: u32,
@@ -33,7 +33,8 @@ pub struct Finish {
     pub pad: [u32; 2],
 }
 
-/// What comes back to the host, once an iteration. Means are over all rows and epochs of the iteration.
+/// What comes back to the host, once an iteration. Means are over all rows and those epochs of the iteration that moved the
+/// weights.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Record {
@@ -71,8 +72,10 @@ pub struct Record {
     pub value_deviation: f32,
     /// Factor on the gradients at the heads after the last update; 1 in f32.
     pub loss_scale: f32,
+    /// Epochs that moved the weights: fewer than configured where the KL divergence stopped them.
+    pub epochs: f32,
     /// Fills up to 16 bytes.
-    pub pad: [f32; 3],
+    pub pad: [f32; 2],
 }
 
 /// Compiles the kernel.
@@ -106,8 +109,11 @@ mod tests {
         let gpu = gpu();
         let kernel = kernel(&gpu).unwrap();
         let (groups, envs) = (37u32, 12u32);
-        let statistics: Vec<f32> =
-            (0..groups).flat_map(|g| [1.0, 2.0, g as f32, 0.5, 3.0, 9.0, 9.0, 9.0]).collect();
+        // Two epochs that count, of three.
+        let epoch = |factor: f32| {
+            (0..groups).flat_map(move |g| [1.0, 2.0, g as f32, 0.5, 3.0, 9.0, 9.0, 9.0].map(|x| x * factor))
+        };
+        let statistics: Vec<f32> = epoch(0.5).chain(epoch(1.5)).chain(epoch(f32::NAN)).collect();
         let finish =
             Finish { statistics: groups, share: 0.5, rewards: 24, envs, nets: 3, actors: 2, pad: [0; 2] };
         let mut optimizer = [0f32; 24];
@@ -116,12 +122,13 @@ mod tests {
         let episodes = gpu.upload("episodes", &(0..envs * 4).map(|i| i as f32).collect::<Vec<_>>()).unwrap();
         let clock = gpu.upload("clock", &[41u32, 0]).unwrap();
         let record = gpu.upload("record", &[0f32; 20]).unwrap();
+        let mut scalars = [0f32; 16];
+        (scalars[3], scalars[4], scalars[9], scalars[13]) = (1.5, 2.5, 512.0, 2.0);
         let buffers = [
             &gpu.upload("statistics", &statistics).unwrap(),
             &gpu.upload("rewards", &(0..24).map(|i| i as f32).collect::<Vec<_>>()).unwrap(),
             &gpu.upload("optimizer", &optimizer).unwrap(),
-            &gpu.upload("scalars", &[0.0f32, 0.0, 0.0, 1.5, 2.5, 0.0, 0.0, 0.0, 0.0, 512.0, 0.0, 0.0])
-                .unwrap(),
+            &gpu.upload("scalars", &scalars).unwrap(),
             &episodes,
             &clock,
             &record,
@@ -147,7 +154,8 @@ mod tests {
             value_mean: 1.5,
             value_deviation: 2.5,
             loss_scale: 512.0,
-            pad: [0.0; 3],
+            epochs: 2.0,
+            pad: [0.0; 2],
         };
         assert_eq!(got[0], expected);
         assert_eq!(gpu.read::<u32>(&clock).unwrap()[0], 42);

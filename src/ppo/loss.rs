@@ -37,14 +37,14 @@ pub struct Loss {
     pub value_clip: f32,
     /// Huber's delta.
     pub huber: f32,
-    /// Entropy coefficient.
-    pub entropy: f32,
     /// Value coefficient.
     pub value: f32,
     /// 1 / rows of the rollout that share an actor.
     pub actor_share: f32,
     /// 1 / rows of the rollout that share a critic.
     pub critic_share: f32,
+    /// Fills up to 16 bytes.
+    pub pad: u32,
 }
 
 /// The variant for these decisions.
@@ -156,15 +156,15 @@ mod tests {
             clip: 0.2,
             value_clip: 0.2,
             huber: 10.0,
-            entropy: rows.entropy,
             value: 1.0,
             actor_share: 0.25,
             critic_share: 0.25,
+            pad: 0,
         };
         let head = [rows.logits.concat(), rows.values.to_vec()].concat();
         let targets = [rows.log_old, rows.advantages, rows.returns].concat();
         let mut scalars = [0f32; 16];
-        (scalars[4], scalars[6], scalars[9]) = (1.0, 1.0, rows.scale);
+        (scalars[4], scalars[6], scalars[9], scalars[11]) = (1.0, 1.0, rows.scale, rows.entropy);
         let block = decisions.block() as usize * 4;
         let grads = gpu.upload("grads", &vec![f32::NAN; (actions as usize + 1) * block]).unwrap();
         let statistics = gpu.upload("statistics", &[f32::NAN; 8]).unwrap();

@@ -2,13 +2,13 @@
 
 pub mod adamw;
 pub mod clip;
+pub mod epoch;
 pub mod finish;
 pub mod gae;
 pub mod loss;
 pub mod loss_scale;
 pub mod moments;
 pub mod sample;
-pub mod value_norm;
 
 use crate::gpu::{Class, Shader, Variant};
 
@@ -32,17 +32,22 @@ pub mod scalars {
     pub const RETURN_SQUARE: usize = 8;
     /// Factor on the gradients at the heads; good steps since it changed follow.
     pub const LOSS_SCALE: usize = 9;
+    /// Entropy coefficient.
+    pub const ENTROPY: usize = 11;
+    /// 1: no more updates on this rollout.
+    pub const STOPPED: usize = 12;
+    /// Epochs of this rollout that moved the weights.
+    pub const EPOCHS: usize = 13;
 }
 
 /// Every kernel of this family with every variant it is compiled in.
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let independent = [sample::SHADER, gae::SHADER];
-    let reducing = [moments::SHADER, clip::SHADER, finish::SHADER];
+    let reducing = [moments::SHADER, clip::SHADER, epoch::SHADER, finish::SHADER];
     let mut all: Vec<_> = independent.map(|shader| (shader, Variant::independent(class))).to_vec();
     all.extend(reducing.map(|shader| (shader, Variant::reducing(class))));
     all.push((adamw::SHADER, Variant::wide(class)));
-    all.push((value_norm::SHADER, Variant::new(1)));
     let forms = crate::nn::representative(class);
     all.extend(forms.iter().filter(|form| !form.long).map(|form| (loss::SHADER, loss::variant(form))));
     all
@@ -54,6 +59,13 @@ pub(crate) mod harness {
 
     pub fn gpu() -> Gpu {
         Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap()
+    }
+
+    /// Scalars with a loss scale, all else 0.
+    pub fn scaled(scale: f32) -> [f32; 16] {
+        let mut scalars = [0f32; 16];
+        scalars[super::scalars::LOSS_SCALE] = scale;
+        scalars
     }
 
     pub fn run(gpu: &Gpu, kernel: &Kernel, group: &BindGroup, groups: [u32; 3]) {

@@ -1,0 +1,158 @@
+//! Begins an epoch: running moments of the returns, with which the critic's output is scaled (ValueNorm of the MAPPO paper,
+//! arXiv 2103.01955), the entropy coefficient, and the end of the updates on a rollout that has been learnt from enough.
+//!
+//! `m <- b m + (1-b) E[x]; s <- b s + (1-b) E[x^2]; d <- b d + (1-b)`; mean = m / max(d, 1e-5);
+//! var = max(s / max(d, 1e-5) - mean^2, floor). The batch moments come from [`super::moments`]. The entropy coefficient moves
+//! linearly with the iterations. The k3 estimate of the KL divergence is that of the epoch before, over all its rows: above
+//! the limit neither weights nor moments move any more until the next rollout.
+
+use crate::Result;
+use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
+
+/// The kernel's source.
+pub const SHADER: Shader = Shader { name: "ppo/epoch", source: include_str!("../../shaders/ppo/epoch.wgsl") };
+
+/// Workgroups: one does everything.
+pub const GROUPS: [u32; 3] = [1, 1, 1];
+
+/// Counterpart of `Epoch` in the shader.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Epoch {
+    /// 1 - b.
+    pub weight: f32,
+    /// Least variance.
+    pub floor: f32,
+    /// 0: mean 0 and deviation 1 for good.
+    pub enabled: u32,
+    /// Epoch of the rollout, from 0.
+    pub number: u32,
+    /// Places of [`super::loss`]'s statistics in one epoch.
+    pub places: u32,
+    /// 1 / rows of the rollout.
+    pub share: f32,
+    /// KL divergence above which a rollout is done with; 0: never.
+    pub target_kl: f32,
+    /// Entropy coefficient of the first iteration.
+    pub entropy: f32,
+    /// What it gains every iteration.
+    pub entropy_step: f32,
+    /// Over so many iterations.
+    pub iterations: u32,
+    /// Fills up to 16 bytes.
+    pub pad: [u32; 2],
+}
+
+/// Compiles the kernel.
+///
+/// # Errors
+/// As [`Kernel::new`].
+pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
+    use Access::{Read, Table, Write};
+    let access = [Table, Write, Read, Read];
+    Kernel::new(gpu, &SHADER, Variant::reducing(gpu.class()), &access, size_of::<Epoch>())
+}
+
+/// Binds a table of [`Epoch`]s, scalars, statistics and clock.
+///
+/// # Errors
+/// As [`Kernel::bind`].
+pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: [&wgpu::Buffer; 4]) -> Result<BindGroup> {
+    kernel.bind(gpu, &buffers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::harness::{close, gpu, run_at};
+    use super::super::scalars;
+    use super::*;
+
+    /// Scalars after one epoch that begins with `scalars`, the statistics and the clock.
+    fn begin(epoch: Epoch, scalars: &[f32], statistics: &[f32], clock: u32) -> Vec<f32> {
+        let gpu = gpu();
+        let kernel = kernel(&gpu).unwrap();
+        let buffer = gpu.upload("scalars", scalars).unwrap();
+        let buffers = [
+            &gpu.uniform_table("epoch", &[epoch]).unwrap(),
+            &buffer,
+            &gpu.upload("statistics", statistics).unwrap(),
+            &gpu.upload("clock", &[clock, 0, 0, 0]).unwrap(),
+        ];
+        run_at(&gpu, &kernel, &bind(&gpu, &kernel, buffers).unwrap(), GROUPS);
+        gpu.read(&buffer).unwrap()
+    }
+
+    #[test]
+    fn three_batches_give_the_golden_values() {
+        let epoch = Epoch { weight: 1e-5, floor: 1e-6, enabled: 1, ..Epoch::default() };
+        let golden = [
+            ([1.0f32, 2.0, 3.0, 4.0], 2.5, 1.25),
+            ([10.0, 12.0, 14.0, 16.0], 7.7500263, 30.6875094),
+            ([-5.0, 0.0, 5.0, 10.0], 6.0, 37.0001),
+        ];
+        let mut now = vec![0f32; 16];
+        for (batch, mean, variance) in golden {
+            now[scalars::RETURN_MEAN] = batch.iter().sum::<f32>() / 4.0;
+            now[scalars::RETURN_SQUARE] = batch.iter().map(|x| x * x).sum::<f32>() / 4.0;
+            now = begin(epoch, &now, &[0.0; 8], 0);
+            let deviation = now[scalars::DEVIATION];
+            close("moments", &[now[scalars::MEAN], deviation * deviation], &[mean, variance], 1e-5);
+        }
+    }
+
+    #[test]
+    fn switched_off_it_leaves_values_alone_and_the_floor_holds() {
+        let mut start = [0f32; 16];
+        start[scalars::RETURN_MEAN] = 3.0;
+        start[scalars::RETURN_SQUARE] = 9.0;
+        for (enabled, expected) in [(0, [0.0, 1.0]), (1, [3.0, 0.5])] {
+            let epoch = Epoch { weight: 0.5, floor: 0.25, enabled, ..Epoch::default() };
+            let got = begin(epoch, &start, &[0.0; 8], 0);
+            assert_eq!([got[scalars::MEAN], got[scalars::DEVIATION]], expected);
+        }
+    }
+
+    #[test]
+    fn the_entropy_coefficient_moves_and_stays_at_its_end() {
+        for (clock, expected) in [(0, 0.5), (3, 0.35), (9, 0.05), (10, 0.0), (99, 0.0)] {
+            let epoch = Epoch { entropy: 0.5, entropy_step: -0.05, iterations: 10, ..Epoch::default() };
+            let got = begin(epoch, &[0.0; 16], &[0.0; 8], clock)[scalars::ENTROPY];
+            assert!((got - expected).abs() < 1e-6, "{clock}: {got}");
+        }
+    }
+
+    #[test]
+    fn a_policy_that_has_moved_far_enough_stays_until_the_next_rollout() {
+        // 21 places of two vec4s in three epochs; the divergence is the fourth number. Mean over 42 rows: 0.25.
+        let places = 21u32;
+        let mut statistics = vec![f32::NAN; places as usize * 8 * 3];
+        for place in places..2 * places {
+            statistics[place as usize * 8 + 3] = 0.5;
+        }
+        let mut start = [0f32; 16];
+        (start[scalars::RETURN_MEAN], start[scalars::EPOCHS]) = (7.0, 2.0);
+        let epoch = |number, target_kl| Epoch {
+            weight: 0.5,
+            enabled: 1,
+            number,
+            places,
+            share: 1.0 / 42.0,
+            target_kl,
+            ..Epoch::default()
+        };
+        // Epoch 2 looks at epoch 1.
+        for (target_kl, stopped) in [(0.0, false), (0.26, false), (0.24, true)] {
+            let got = begin(epoch(2, target_kl), &start, &statistics, 0);
+            assert_eq!(got[scalars::STOPPED] == 1.0, stopped);
+            assert_eq!(got[scalars::EPOCHS], if stopped { 2.0 } else { 3.0 });
+            assert_eq!(got[scalars::VALUE_NORM], if stopped { 0.0 } else { 3.5 }, "moments stay as well");
+        }
+        // Once stopped it stays so, and the next rollout starts over.
+        let mut stopped = start;
+        stopped[scalars::STOPPED] = 1.0;
+        let quiet = vec![0f32; statistics.len()];
+        assert_eq!(begin(epoch(2, 0.24), &stopped, &quiet, 0)[scalars::STOPPED], 1.0);
+        let fresh = begin(epoch(0, 0.24), &stopped, &statistics, 0);
+        assert_eq!([fresh[scalars::STOPPED], fresh[scalars::EPOCHS]], [0.0, 1.0]);
+    }
+}
