@@ -39,7 +39,8 @@ pub enum Error {
         /// What was being done.
         action: String,
     },
-    /// The device or driver rejected an operation: a defect of this library, worth reporting.
+    /// The device or driver rejected an operation: a defect of this library, worth reporting, unless the kernel is the
+    /// caller's own.
     #[error("GPU error while {action}: {reason}")]
     Gpu {
         /// What was being done.
@@ -47,7 +48,7 @@ pub enum Error {
         /// What wgpu said.
         reason: String,
     },
-    /// A shader could not be composed or compiled: a defect of this library, worth reporting.
+    /// A shader could not be composed or compiled: a defect of this library, worth reporting, unless it is the caller's own.
     #[error("shader `{shader}`: {reason}")]
     Shader {
         /// Path of the shader below `shaders/`, without ending.

@@ -53,7 +53,6 @@ fn unscaled() -> f32 {
 impl Row {
     pub fn new(progress: &Progress, seconds: f64) -> Self {
         let record = progress.record;
-        let episodes = f64::from(record.episodes);
         Self {
             iteration: progress.iteration,
             env_steps: progress.env_steps,
@@ -61,7 +60,7 @@ impl Row {
             steps_per_second: progress.steps_per_second,
             mean_return: progress.mean_return(),
             episodes: record.episodes,
-            mean_length: (episodes > 0.0).then(|| f64::from(record.episode_steps) / episodes),
+            mean_length: progress.mean_length(),
             terminated: record.terminated,
             mean_reward: record.reward,
             policy_loss: record.policy_loss,

@@ -31,7 +31,8 @@ pub trait Simulator: Send {
     /// Agents, features and actions; the same at all times and for all copies.
     fn spec(&self) -> Spec;
 
-    /// Steps after which an episode is truncated at the latest, and before which none is truncated; `None`: never.
+    /// The fewest steps after which an episode may be truncated; `None`: none ever is. Room for last observations is planned
+    /// by it.
     fn time_limit(&self) -> Option<u32> {
         None
     }
@@ -171,6 +172,8 @@ struct Lane {
     total: f64,
     /// Return and steps of the episode that ended in this step.
     finished: Option<(f64, u32)>,
+    /// Episode and step that all this is of, each from 1.
+    moment: (u32, u32),
 }
 
 impl Lane {
@@ -187,6 +190,7 @@ impl Lane {
             taken: 0,
             total: 0.0,
             finished: None,
+            moment: (0, 0),
         }
     }
 
@@ -211,6 +215,7 @@ impl Lane {
         let agents = self.rewards.len() as f64;
         self.total += self.rewards.iter().map(|reward| f64::from(*reward)).sum::<f64>() / agents;
         self.taken += 1;
+        self.moment = (self.episode, self.taken);
         self.finished = None;
         if self.outcome != Outcome::Continues {
             self.finished = Some((self.total, self.taken));
@@ -223,7 +228,8 @@ impl Lane {
     /// What of the last step no network could make anything of.
     fn fault(&self) -> Option<String> {
         let at = |what: &str, index: usize, value: f32| {
-            format!("{what} {index} is {value} (episode {}, step {})", self.episode, self.taken)
+            let (episode, step) = self.moment;
+            format!("{what} {index} is {value} (episode {episode}, step {step})")
         };
         let find = |what: &str, values: &[f32]| {
             let found = values.iter().position(|value| !value.is_finite());

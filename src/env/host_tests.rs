@@ -235,5 +235,5 @@ fn numbers_that_are_none_are_named() {
     let mut bench = Bench::new(&host, Storage::F32);
     bench.recorder.run(&bench.attached.reset).unwrap();
     let error = bench.roll(&random_actions(1)).unwrap_err().to_string();
-    assert!(error.contains("environment 0: reward of agent 1 is NaN"), "{error}");
+    assert!(error.contains("environment 0: reward of agent 1 is NaN (episode 1, step 2)"), "{error}");
 }

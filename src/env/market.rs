@@ -98,7 +98,7 @@ pub fn variant(class: Class, storage: Storage) -> Variant {
 pub fn kernel(gpu: &Gpu, storage: Storage) -> Result<Kernel> {
     use Access::{Read, Table, Write};
     let access = [Table, Read, Read, Write, Write, Write, Write, Write];
-    Kernel::new(gpu, &SHADER, variant(gpu.class(), storage), &access, size_of::<Parameters>())
+    Kernel::trusted(gpu, &SHADER, variant(gpu.class(), storage), &access, size_of::<Parameters>())
 }
 
 /// Workgroups: one invocation per environment.

@@ -131,7 +131,7 @@ impl Environment for Spread {
         use Access::{Read, Table, Write};
         let access = [Table, Read, Write, Write, Write, Write, Write];
         let variant = variant(gpu.class(), seat.storage);
-        let kernel = Kernel::new(gpu, &SHADER, variant, &access, size_of::<Parameters>())?;
+        let kernel = Kernel::trusted(gpu, &SHADER, variant, &access, size_of::<Parameters>())?;
         let words = self.fields() * u64::from(seat.envs);
         let state = gpu.buffer("spread state", words * 4, gpu::STATE)?;
         let mut table: Vec<_> = (0..seat.steps).map(|step| self.parameters(seat, step, false)).collect();

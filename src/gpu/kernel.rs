@@ -53,8 +53,8 @@ pub struct Kernel {
 pub struct BindGroup(pub(super) Arc<wgpu::BindGroup>);
 
 impl Kernel {
-    /// Composes and compiles `shader` (entry point `main`). `table` is the size in bytes of the parameters behind an
-    /// [`Access::Table`] binding, zero without one.
+    /// Composes and compiles `shader` (entry point `main`), with checks: it reads and writes nothing outside its buffers.
+    /// `table` is the size in bytes of the parameters behind an [`Access::Table`] binding, which is binding 0; zero without one.
     ///
     /// # Errors
     /// [`Error::Shader`], [`Error::Gpu`].
@@ -65,13 +65,36 @@ impl Kernel {
         access: &[Access],
         table: usize,
     ) -> Result<Self> {
+        Self::composed(gpu, shader, variant, access, table, true)
+    }
+
+    /// The same for this library's own kernels, whose bounds follow from the plan: without checks, unless the device was
+    /// opened with them.
+    pub(crate) fn trusted(
+        gpu: &Gpu,
+        shader: &Shader,
+        variant: Variant,
+        access: &[Access],
+        table: usize,
+    ) -> Result<Self> {
+        Self::composed(gpu, shader, variant, access, table, gpu.checked())
+    }
+
+    fn composed(
+        gpu: &Gpu,
+        shader: &Shader,
+        variant: Variant,
+        access: &[Access],
+        table: usize,
+        checked: bool,
+    ) -> Result<Self> {
         let source = compose(shader, &variant)?;
         let access: Vec<_> = (0..).zip(access.iter().copied()).collect();
         let table = access.iter().any(|(_, access)| *access == Access::Table).then_some(table as u64);
-        Ok(Self { table, ..Self::from_source(gpu, shader.name, source, variant, &access)? })
+        Ok(Self { table, ..Self::compile(gpu, shader.name, source, variant, &access, checked)? })
     }
 
-    /// Compiles WGSL (entry point `main`) with accesses at the given `@binding` numbers.
+    /// Compiles WGSL of this library's (entry point `main`) with accesses at the given `@binding` numbers.
     ///
     /// # Errors
     /// [`Error::Shader`], [`Error::Gpu`].
@@ -81,6 +104,17 @@ impl Kernel {
         source: String,
         variant: Variant,
         access: &[(u32, Access)],
+    ) -> Result<Self> {
+        Self::compile(gpu, name, source, variant, access, gpu.checked())
+    }
+
+    fn compile(
+        gpu: &Gpu,
+        name: &'static str,
+        source: String,
+        variant: Variant,
+        access: &[(u32, Access)],
+        checked: bool,
     ) -> Result<Self> {
         let entries: Vec<_> = access
             .iter()
@@ -97,10 +131,10 @@ impl Kernel {
                 label: Some(name),
                 source: wgpu::ShaderSource::Wgsl(source.into()),
             };
-            let module = if gpu.checked() {
+            let module = if checked {
                 device.create_shader_module(description)
             } else {
-                // SAFETY: every kernel indexes only what its plan allocated and its loops are bounded by sizes of
+                // SAFETY: every kernel of this library indexes only what its plan allocated and its loops are bounded by sizes of
                 // that plan; the tests run the same kernels with the checks on.
                 unsafe {
                     device.create_shader_module_trusted(description, wgpu::ShaderRuntimeChecks::unchecked())
@@ -121,7 +155,7 @@ impl Kernel {
                 module: &module,
                 entry_point: Some("main"),
                 compilation_options: wgpu::PipelineCompilationOptions {
-                    zero_initialize_workgroup_memory: gpu.checked(),
+                    zero_initialize_workgroup_memory: checked,
                     ..Default::default()
                 },
                 cache: None,

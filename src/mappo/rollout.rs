@@ -2,11 +2,11 @@
 
 use super::Config;
 use super::plan::Sizes;
-use crate::Result;
 use crate::env::{Environment, Seat, State};
 use crate::gpu::{Arena, BindGroup, Command, Gpu, Kernel, Recording};
 use crate::nn::{Batch, Decisions, Layout, WorkingWeights, forward};
 use crate::ppo::sample;
+use crate::{Error, Result};
 
 /// How actions are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,9 @@ impl Rollout {
             episodes: arena.get("episodes")?,
         };
         let attached = environment.attach(gpu, &seat)?;
+        if attached.steps.len() != sizes.steps as usize {
+            return Err(Error::shape("steps of the environment", sizes.steps, attached.steps.len()));
+        }
         let roles = forward::upload_roles(gpu, &layout.roles)?;
         let (params, working) = (arena.get("params")?, arena.get("working weights")?);
         let weights = WorkingWeights::new(gpu, layout, decisions, &roles, params, working)?;

@@ -38,6 +38,13 @@ impl Progress {
         let Record { return_sum, episodes, .. } = self.record;
         (episodes > 0.0).then(|| f64::from(return_sum) / f64::from(episodes))
     }
+
+    /// Mean steps of the episodes that ended in this iteration; `None` if none did.
+    #[must_use]
+    pub fn mean_length(&self) -> Option<f64> {
+        let Record { episode_steps, episodes, .. } = self.record;
+        (episodes > 0.0).then(|| f64::from(episode_steps) / f64::from(episodes))
+    }
 }
 
 /// Wall time of the phases of an iteration.

@@ -57,7 +57,7 @@ pub struct Parameters {
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
-    Kernel::new(gpu, &SHADER, Variant::wide(gpu.class()), &[Uniform, Read, Write], 0)
+    Kernel::trusted(gpu, &SHADER, Variant::wide(gpu.class()), &[Uniform, Read, Write], 0)
 }
 
 /// Workgroups: bars in x and y, instruments in z.

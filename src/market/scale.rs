@@ -36,7 +36,7 @@ pub struct Parameters {
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Uniform, Write};
-    Kernel::new(gpu, &SHADER, Variant::independent(gpu.class()), &[Uniform, Write, Write], 0)
+    Kernel::trusted(gpu, &SHADER, Variant::independent(gpu.class()), &[Uniform, Write, Write], 0)
 }
 
 /// Workgroups: one invocation per column.

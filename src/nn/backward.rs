@@ -21,7 +21,7 @@ pub const SHADER: Shader =
 pub fn kernel(gpu: &Gpu, activation: Activation, decisions: &Decisions) -> Result<Kernel> {
     use Access::{Read, Table, Uniform, Write};
     let access = [Table, Uniform, decisions.weights(), Read, Read, Write];
-    Kernel::new(gpu, &SHADER, decisions.variant(Some(activation)), &access, size_of::<Batch>())
+    Kernel::trusted(gpu, &SHADER, decisions.variant(Some(activation)), &access, size_of::<Batch>())
 }
 
 /// What the kernel reads and writes.

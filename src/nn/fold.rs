@@ -53,7 +53,7 @@ pub fn variant(class: Class, decisions: &Decisions) -> Variant {
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu, decisions: &Decisions) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
-    Kernel::new(gpu, &SHADER, variant(gpu.class(), decisions), &[Uniform, Read, Read, Write], 0)
+    Kernel::trusted(gpu, &SHADER, variant(gpu.class(), decisions), &[Uniform, Read, Read, Write], 0)
 }
 
 /// Workgroups: vec4s of the largest layer in x and y, layers of networks in z.

@@ -43,7 +43,7 @@ pub fn command(
         return Err(Error::shape("matrix product", format!("multiples of {tile}"), found));
     }
     use Access::{Read, Uniform, Write};
-    let kernel = Kernel::new(gpu, &SHADER, variant(matrices), &[Uniform, Read, Read, Write], 0)?;
+    let kernel = Kernel::trusted(gpu, &SHADER, variant(matrices), &[Uniform, Read, Read, Write], 0)?;
     let sizes = gpu.uniform("sizes", &Sizes { columns, inputs, pad: [0; 2] })?;
     let group = kernel.bind(gpu, &[&sizes, a, b, c])?;
     Ok(Command::dispatch(&kernel, &group, [columns / tile, rows / tile, 1]))

@@ -32,7 +32,7 @@ pub fn variant(class: Class) -> Variant {
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
-    Kernel::new(gpu, &SHADER, variant(gpu.class()), &[Uniform, Read, Write], 0)
+    Kernel::trusted(gpu, &SHADER, variant(gpu.class()), &[Uniform, Read, Write], 0)
 }
 
 /// Workgroups for `length` vec4s of parameters.

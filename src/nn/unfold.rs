@@ -24,7 +24,7 @@ pub fn variant(class: Class) -> Variant {
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
-    Kernel::new(gpu, &SHADER, variant(gpu.class()), &[Uniform, Read, Read, Read, Write], 0)
+    Kernel::trusted(gpu, &SHADER, variant(gpu.class()), &[Uniform, Read, Read, Read, Write], 0)
 }
 
 /// Binds roles, networks, parameters, accumulated sums and the gradient.

@@ -135,7 +135,7 @@ pub fn jobs(layout: &Layout, decisions: &Decisions) -> Vec<Job> {
 pub fn kernel(gpu: &Gpu, decisions: &Decisions) -> Result<Kernel> {
     use Access::{Read, Table, Uniform, Write};
     let access = [Table, Uniform, Read, Read, Read, Read, Read, Write];
-    Kernel::new(gpu, &SHADER, variant(decisions), &access, size_of::<Batch>())
+    Kernel::trusted(gpu, &SHADER, variant(decisions), &access, size_of::<Batch>())
 }
 
 /// Workgroups: tiles in x and y, shares in z.

@@ -68,7 +68,7 @@ impl AdamW {
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
     let access = [Uniform, Read, Read, Read, Write, Write, Write, Write];
-    Kernel::new(gpu, &SHADER, Variant::wide(gpu.class()), &access, 0)
+    Kernel::trusted(gpu, &SHADER, Variant::wide(gpu.class()), &access, 0)
 }
 
 /// Workgroups: vec4s of the longest network in x and y, networks in z.

@@ -48,7 +48,7 @@ pub struct Clip {
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
     let access = [Uniform, Read, Read, Read, Write, Read];
-    Kernel::new(gpu, &SHADER, Variant::reducing(gpu.class()), &access, 0)
+    Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &access, 0)
 }
 
 /// Workgroups: one per network.

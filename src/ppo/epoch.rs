@@ -50,7 +50,7 @@ pub struct Epoch {
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Table, Write};
     let access = [Table, Write, Read, Read];
-    Kernel::new(gpu, &SHADER, Variant::reducing(gpu.class()), &access, size_of::<Epoch>())
+    Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &access, size_of::<Epoch>())
 }
 
 /// Binds a table of [`Epoch`]s, scalars, statistics and clock.

@@ -85,7 +85,7 @@ pub struct Record {
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
     let access = [Uniform, Read, Read, Read, Read, Write, Write, Write];
-    Kernel::new(gpu, &SHADER, Variant::reducing(gpu.class()), &access, 0)
+    Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &access, 0)
 }
 
 /// Binds statistics, rewards, optimizer state, scalars, episode counters, clock and record.

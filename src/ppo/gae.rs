@@ -41,7 +41,7 @@ pub struct Gae {
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
     let access = [Uniform, Read, Read, Read, Read, Write];
-    Kernel::new(gpu, &SHADER, Variant::independent(gpu.class()), &access, 0)
+    Kernel::trusted(gpu, &SHADER, Variant::independent(gpu.class()), &access, 0)
 }
 
 /// Workgroups: one invocation per agent and environment.

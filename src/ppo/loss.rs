@@ -60,7 +60,7 @@ pub fn variant(decisions: &Decisions) -> Variant {
 pub fn kernel(gpu: &Gpu, decisions: &Decisions) -> Result<Kernel> {
     use Access::{Read, Table, Uniform, Write};
     let access = [Table, Uniform, Read, Read, Read, Read, Read, Read, Write, Write];
-    Kernel::new(gpu, &SHADER, variant(decisions), &access, size_of::<Batch>())
+    Kernel::trusted(gpu, &SHADER, variant(decisions), &access, size_of::<Batch>())
 }
 
 /// Workgroups for `rows` quads of rows.

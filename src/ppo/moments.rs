@@ -19,7 +19,7 @@ pub const GROUPS: [u32; 3] = [1, 1, 1];
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
-    Kernel::new(gpu, &SHADER, Variant::reducing(gpu.class()), &[Uniform, Read, Write], 0)
+    Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &[Uniform, Read, Write], 0)
 }
 
 /// Binds targets of `size` values a section, and scalars.

@@ -49,7 +49,7 @@ pub struct Sample {
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Table, Write};
     let access = [Table, Read, Read, Read, Write, Write];
-    Kernel::new(gpu, &SHADER, Variant::independent(gpu.class()), &access, size_of::<Sample>())
+    Kernel::trusted(gpu, &SHADER, Variant::independent(gpu.class()), &access, size_of::<Sample>())
 }
 
 /// Workgroups: one invocation per quad of rows.
