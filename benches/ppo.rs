@@ -63,7 +63,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
     let values = gpu.upload("values", &noise(ROWS + lanes))?;
     let rewards = gpu.upload("rewards", &noise(ROWS))?;
     let targets = gpu.upload("targets", &noise(3 * ROWS))?;
-    let mut moments_of = vec![0f32; scalars::LENGTH as usize];
+    let mut moments_of = vec![0f32; scalars::AGENTS + AGENTS as usize];
     moments_of[scalars::DEVIATION] = 1.0;
     moments_of[scalars::ADVANTAGE_SCALE] = 1.0;
     let scalars = gpu.upload("scalars", &moments_of)?;
@@ -84,7 +84,15 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
     let mut stages = vec![Stage { name: "gae", commands, bytes: bytes(4 * ROWS + STEPS * ENVS + lanes) }];
 
     let kernel = moments::kernel(gpu)?;
-    let group = moments::bind(gpu, &kernel, ROWS, &targets, &scalars)?;
+    let parameters = moments::Moments {
+        size: ROWS,
+        agents: AGENTS,
+        envs: ENVS,
+        masks: STEPS * ENVS,
+        separate: 0,
+        pad: [0; 3],
+    };
+    let group = moments::bind(gpu, &kernel, &parameters, [&targets, &scalars, &signals])?;
     let commands = vec![Command::dispatch(&kernel, &group, moments::GROUPS)];
     // Advantage and return.
     stages.push(Stage { name: "moments", commands, bytes: bytes(2 * ROWS) });
@@ -111,9 +119,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         value_clip: 0.2,
         huber: 10.0,
         value: 1.0,
-        actor_share: 1.0 / ROWS as f32,
-        critic_share: 1.0 / ROWS as f32,
-        pad: 0,
+        pad: [0; 3],
     };
     let kernel = loss::kernel(gpu, &decisions)?;
     let grid = loss::groups(&kernel.variant, quads);

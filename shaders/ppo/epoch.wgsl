@@ -11,9 +11,8 @@ struct Epoch {
     enabled: u32,
     // Epoch of this rollout, from 0.
     number: u32,
-    // Places of the statistics of one epoch, and 1 / rows of the rollout.
+    // Places of the statistics of one epoch.
     places: u32,
-    share: f32,
     // KL divergence of the last epoch above which there are no more updates; 0: never.
     target_kl: f32,
     // Entropy coefficient of iteration 0, and what it gains every iteration, over so many.
@@ -22,6 +21,7 @@ struct Epoch {
     iterations: u32,
     pad0: u32,
     pad1: u32,
+    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Epoch;
@@ -86,7 +86,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     for (var other = 0u; other < WG; other++) {
         all += lanes[other];
     }
-    if (p.target_kl > 0.0 && all * p.share > p.target_kl) {
+    if (p.target_kl > 0.0 && all * scalars[14] > p.target_kl) {
         scalars[12] = 1.0;
     }
     if (scalars[12] == 1.0) {

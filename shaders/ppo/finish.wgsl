@@ -6,8 +6,6 @@ import package::constants::WG;
 struct Finish {
     // vec4 pairs that ppo/loss left in one epoch.
     statistics: u32,
-    // 1 / rows of the rollout.
-    share: f32,
     // f32s of the rewards.
     rewards: u32,
     envs: u32,
@@ -15,6 +13,7 @@ struct Finish {
     actors: u32,
     pad0: u32,
     pad1: u32,
+    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Finish;
@@ -107,7 +106,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         episodes[2u * p.envs + e] = 0.0;
         episodes[3u * p.envs + e] = 0.0;
     }
-    let share = p.share / scalars[13];
+    let share = scalars[14] / scalars[13];
     losses = total(lane, losses) * share;
     others = total(lane, others);
     ended = total(lane, ended);

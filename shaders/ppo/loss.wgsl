@@ -18,10 +18,9 @@ struct Loss {
     value_clip: f32,
     huber: f32,
     value: f32,
-    // 1 / rows that share one actor (critic).
-    actor_share: f32,
-    critic_share: f32,
     pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> batch: Batch;
@@ -68,9 +67,11 @@ fn main(
         let at = batch.first_slot * batch.agents * batch.quads + row;
         let out = place(row, batch.grads);
         // What is stored in few bits is scaled up, so that small gradients do not vanish (ppo/loss_scale).
-        let actor_share = p.actor_share * scalars[9];
-        let critic_share = p.critic_share * scalars[9];
+        // 1 / rows that count for the agent's networks (ppo/moments).
+        let agent = row % (batch.agents * batch.quads) / batch.quads;
+        let share = scalars[16u + agent] * scalars[9];
         let mask = signals[p.masks + at];
+        let active_rows = mask != vec4<u32>(0u);
         let action = actions[at];
         let advantage = (targets[p.section + at] - scalars[5]) * scalars[6];
 
@@ -96,12 +97,12 @@ fn main(
         let ratio = exp(log_ratio);
         let plain = ratio * advantage;
         let bounded = clamp(ratio, vec4<f32>(1.0 - p.clip), vec4<f32>(1.0 + p.clip)) * advantage;
-        let slope = select(ZERO, -plain, plain <= bounded) * actor_share;
+        let slope = select(ZERO, -plain, plain <= bounded) * share;
         for (var j = 0u; j < p.actions; j++) {
             let lp = head[logits + j * s] - log_total;
             let probability = exp(lp);
             let score = select(ZERO, ONE, action == vec4<u32>(j)) - probability;
-            let g = slope * score + scalars[11] * actor_share * probability * (lp + entropy);
+            let g = slope * score + scalars[11] * share * probability * (lp + entropy);
             grads[out + (p.grad_actor + j) * TILE] = to_quad(select(ZERO, g, allowed(mask, j)));
         }
 
@@ -113,19 +114,19 @@ fn main(
         let error_clipped = goal - old - clamp(value - old, vec4<f32>(-p.value_clip), vec4<f32>(p.value_clip));
         let loss = huber(error);
         let loss_clipped = huber(error_clipped);
-        let value_slope = -clamp(error, vec4<f32>(-p.huber), vec4<f32>(p.huber)) * (p.value * critic_share);
+        let value_slope = -clamp(error, vec4<f32>(-p.huber), vec4<f32>(p.huber)) * (p.value * share);
         // Inside the clip range both are the same number but for rounding, which must not decide.
         let inside = abs(value - old) <= vec4<f32>(p.value_clip);
         let counts = inside | (loss >= loss_clipped);
-        grads[out + p.grad_critic * TILE] = to_quad(select(ZERO, value_slope, counts));
+        grads[out + p.grad_critic * TILE] = to_quad(select(ZERO, value_slope, counts & active_rows));
 
         mine = vec4<f32>(
-            -add(min(plain, bounded)),
-            add(max(loss, loss_clipped)),
+            -add(select(ZERO, min(plain, bounded), active_rows)),
+            add(select(ZERO, max(loss, loss_clipped), active_rows)),
             add(entropy),
-            add(ratio - ONE - log_ratio),
+            add(select(ZERO, ratio - ONE - log_ratio, active_rows)),
         );
-        mine_clipped = vec4<f32>(add(select(ZERO, ONE, abs(ratio - ONE) > vec4<f32>(p.clip))), 0.0, 0.0, 0.0);
+        mine_clipped = vec4<f32>(add(select(ZERO, ONE, active_rows & (abs(ratio - ONE) > vec4<f32>(p.clip)))), 0.0, 0.0, 0.0);
     }
     sums[lane] = mine;
     clipped[lane] = mine_clipped;

@@ -1,11 +1,17 @@
-// Mean and deviation of the advantages, mean and mean square of the returns, over the whole rollout, by one workgroup in
-// a fixed order.
+// Mean and deviation of the advantages of active agents, mean and mean square of all returns, and how many rows count, over the
+// whole rollout, by one workgroup in a fixed order.
 
 import package::constants::WG;
 
 struct Moments {
     // f32s of one section of the targets.
     size: u32,
+    agents: u32,
+    envs: u32,
+    // Where the masks begin, in u32s of the signals.
+    masks: u32,
+    // 1: every agent has networks of its own, whose losses are means over its own rows.
+    separate: u32,
     pad0: u32,
     pad1: u32,
     pad2: u32,
@@ -14,6 +20,7 @@ struct Moments {
 @group(0) @binding(0) var<uniform> p: Moments;
 @group(0) @binding(1) var<storage, read> targets: array<f32>;
 @group(0) @binding(2) var<storage, read_write> scalars: array<f32>;
+@group(0) @binding(3) var<storage, read> signals: array<u32>;
 
 var<workgroup> lanes: array<vec4<f32>, WG>;
 
@@ -28,21 +35,53 @@ fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
     return sum;
 }
 
-// Advantage, return and its square.
+// An agent that may do nothing is not active.
+fn counts(i: u32) -> bool {
+    return signals[p.masks + i] != 0u;
+}
+
+// Advantage, return and its square, and whether the row counts.
 fn terms(i: u32) -> vec4<f32> {
     if (i >= p.size) {
         return vec4<f32>(0.0);
     }
     let r = targets[2u * p.size + i];
-    return vec4<f32>(targets[p.size + i], r, r * r, 0.0);
+    if (!counts(i)) {
+        return vec4<f32>(0.0, r, r * r, 0.0);
+    }
+    return vec4<f32>(targets[p.size + i], r, r * r, 1.0);
 }
 
 fn deviation(i: u32, mean: f32) -> f32 {
-    if (i >= p.size) {
+    if (i >= p.size || !counts(i)) {
         return 0.0;
     }
     let d = targets[p.size + i] - mean;
     return d * d;
+}
+
+fn mine(agent: u32, k: u32) -> f32 {
+    let i = (k / p.envs * p.agents + agent) * p.envs + k % p.envs;
+    if (k >= p.size / p.agents) {
+        return 0.0;
+    }
+    return select(0.0, 1.0, counts(i));
+}
+
+// Of the agent's own rows, those of this lane that count.
+fn own(agent: u32, lane: u32) -> f32 {
+    var rows = 0.0;
+    for (var k = lane; k < p.size / p.agents; k += 8u * WG) {
+        rows += mine(agent, k);
+        rows += mine(agent, k + 1u * WG);
+        rows += mine(agent, k + 2u * WG);
+        rows += mine(agent, k + 3u * WG);
+        rows += mine(agent, k + 4u * WG);
+        rows += mine(agent, k + 5u * WG);
+        rows += mine(agent, k + 6u * WG);
+        rows += mine(agent, k + 7u * WG);
+    }
+    return rows;
 }
 
 @compute @workgroup_size(WG)
@@ -60,23 +99,35 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         sums += terms(i + 6u * WG);
         sums += terms(i + 7u * WG);
     }
-    let means = total(lane, sums) / count;
+    let all = total(lane, sums);
+    let acting = max(all.w, 1.0);
+    let mean = all.x / acting;
     var squares = 0.0;
     for (var i = lane; i < p.size; i += 8u * WG) {
-        squares += deviation(i, means.x);
-        squares += deviation(i + 1u * WG, means.x);
-        squares += deviation(i + 2u * WG, means.x);
-        squares += deviation(i + 3u * WG, means.x);
-        squares += deviation(i + 4u * WG, means.x);
-        squares += deviation(i + 5u * WG, means.x);
-        squares += deviation(i + 6u * WG, means.x);
-        squares += deviation(i + 7u * WG, means.x);
+        squares += deviation(i, mean);
+        squares += deviation(i + 1u * WG, mean);
+        squares += deviation(i + 2u * WG, mean);
+        squares += deviation(i + 3u * WG, mean);
+        squares += deviation(i + 4u * WG, mean);
+        squares += deviation(i + 5u * WG, mean);
+        squares += deviation(i + 6u * WG, mean);
+        squares += deviation(i + 7u * WG, mean);
     }
-    let variance = total(lane, vec4<f32>(squares, 0.0, 0.0, 0.0)).x / count;
+    let variance = total(lane, vec4<f32>(squares, 0.0, 0.0, 0.0)).x / acting;
     if (lane == 0u) {
-        scalars[5] = means.x;
+        scalars[5] = mean;
         scalars[6] = 1.0 / (sqrt(variance) + 1e-5);
-        scalars[7] = means.y;
-        scalars[8] = means.z;
+        scalars[7] = all.y / count;
+        scalars[8] = all.z / count;
+        scalars[14] = 1.0 / acting;
+    }
+    for (var agent = 0u; agent < p.agents; agent++) {
+        var rows = all.w;
+        if (p.separate == 1u) {
+            rows = total(lane, vec4<f32>(own(agent, lane), 0.0, 0.0, 0.0)).x;
+        }
+        if (lane == 0u) {
+            scalars[16u + agent] = 1.0 / max(rows, 1.0);
+        }
     }
 }

@@ -78,5 +78,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         logit = select(logit, z, take);
     }
     actions[at] = chosen;
-    targets[at] = logit - top - log(total);
+    // Who may do nothing takes the first action, and it does not count.
+    targets[at] = select(logit - top - log(total), vec4<f32>(0.0), mask == vec4<u32>(0u));
 }

@@ -45,7 +45,8 @@ pub trait Simulator: Send {
     /// reward. After an end, `seen` is the last of the episode; [`Simulator::reset`] follows.
     fn step(&mut self, actions: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome;
 
-    /// Which actions every agent may take next, a bit each; all, if left alone. At least one.
+    /// Which actions every agent may take next, a bit each; all, if left alone. An agent that may take none is not active: it is
+    /// given action 0, and what it sees and does is not learnt from.
     fn allowed(&self, masks: &mut [u32]) {
         let _ = masks;
     }
@@ -235,11 +236,9 @@ impl Lane {
             let found = values.iter().position(|value| !value.is_finite());
             found.map(|index| at(what, index, values[index]))
         };
-        let masks = self.masks.iter().position(|mask| *mask == 0);
         find("observation", &self.seen)
             .or_else(|| find("last observation", &self.last))
             .or_else(|| find("reward of agent", &self.rewards))
-            .or_else(|| masks.map(|agent| format!("agent {agent} may take no action at all")))
     }
 }
 

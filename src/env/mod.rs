@@ -36,7 +36,7 @@ pub struct Spec {
 ///   last, slot T+1+k the last observation of the k-th episode that was truncated in this rollout;
 /// * `actions` u32 `[t][agent][env]`, `rewards` f32 `[t][agent][env]`;
 /// * `signals` u32: ends `[t][env]` (0 goes on, 1 terminated, 2+k truncated), then action masks `[slot][agent][env]`, one bit
-///   per allowed action, slots 0 to T;
+///   per allowed action, slots 0 to T (0: the agent is not active, takes action 0, and counts in no loss);
 /// * `episodes` f32 `[4][env]`, added to when an episode ends: its return (mean over agents), 1, its steps, 1 if terminated.
 #[derive(Clone, Copy, Debug)]
 pub struct Seat<'a> {

@@ -141,6 +141,9 @@ impl Run {
         // The advantages are taken as they are.
         let moments = [0f32, 1.0];
         write("scalars", scalars::ADVANTAGE_MEAN as u64 * 4, bytemuck::cast_slice(&moments));
+        let share = 1.0 / trainer.sizes().rows() as f32;
+        write("scalars", scalars::ROW_SHARE as u64 * 4, bytemuck::bytes_of(&share));
+        write("scalars", scalars::AGENTS as u64 * 4, bytemuck::cast_slice(&[share; AGENTS]));
         recorder.run(&trainer.rollout.prepare).unwrap();
         Self { trainer, recorder }
     }

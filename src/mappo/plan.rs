@@ -143,7 +143,8 @@ impl Sizes {
         let [_, rows, quads] = self.wide();
         let statistics = quads.div_ceil(u64::from(decisions.workgroup)) * self.updates(config);
         let finish = (statistics + rows).div_ceil(8 * lanes) + u64::from(self.envs).div_ceil(lanes);
-        finish.max(2 * rows.div_ceil(8 * lanes)) + 16
+        // ppo/moments counts the rows of separate agents once more, agent by agent.
+        finish.max(3 * rows.div_ceil(8 * lanes) + u64::from(self.spec.agents) * (lanes + 1)) + 16
     }
 
     /// Whether the kernels' workgroups, an invocation per quad of a micro-batch or per row of a slot, fit into one direction.
@@ -174,7 +175,7 @@ impl Sizes {
         plan.words("values", slots * slot);
         plan.words("episodes", envs * 4);
         plan.words("clock", 4);
-        plan.words("scalars", scalars::LENGTH);
+        plan.words("scalars", scalars::LENGTH + u64::from(self.spec.agents));
         plan.bytes_of("activations", u64::from(layout.act_rows) * room * 4 * stored);
         plan.words("moments", u64::from(layout.moment_rows) * room * 4);
         plan.words("heads", u64::from(self.spec.actions + 1) * room * 4);

@@ -69,7 +69,7 @@ impl Update {
         let table = gpu.uniform_table("micro-batches", &batches)?;
         let kernels = MicroBatch::new(gpu, (sizes, decisions), layout, config, arena, &table, rollout)?;
         let places = loss::groups(&kernels.loss.0.variant, sizes.micro_quads())[0] * micro;
-        let begin = beginnings(gpu, sizes, config, arena, places)?;
+        let begin = beginnings(gpu, config, arena, places)?;
         let step = optimizer(gpu, layout, config, arena, rollout)?;
         let epochs = (0..config.epochs)
             .map(|epoch| {
@@ -106,8 +106,6 @@ impl MicroBatch {
         let forward_kernel = rollout.forward.clone();
         let buffers = forward::Buffers { batches: table, roles, weights, observations, acts, head, moments };
         let forward_group = forward::bind(gpu, &forward_kernel, buffers)?;
-        let sharing = if layout.shape.sharing == Sharing::Shared { sizes.spec.agents } else { 1 };
-        let share = 1.0 / (f64::from(sizes.envs) * f64::from(sizes.steps) * f64::from(sharing));
         let parameters = loss::Loss {
             actions: sizes.spec.actions,
             section: sizes.rows() / 4,
@@ -118,9 +116,7 @@ impl MicroBatch {
             value_clip: config.value_clip as f32,
             huber: config.huber_delta as f32,
             value: config.value_coefficient as f32,
-            actor_share: share as f32,
-            critic_share: share as f32,
-            pad: 0,
+            pad: [0; 3],
         };
         let loss_kernel = loss::kernel(gpu, decisions)?;
         let buffers = loss::Buffers {
@@ -208,7 +204,16 @@ fn advantages(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena) -> Resul
     let buffers = [arena.get("values")?, arena.get("rewards")?, arena.get("signals")?, scalars, targets];
     let group = gae::bind(gpu, &kernel, &parameters, buffers)?;
     let moments_kernel = moments::kernel(gpu)?;
-    let moments_group = moments::bind(gpu, &moments_kernel, sizes.rows(), targets, scalars)?;
+    let rows = moments::Moments {
+        size: sizes.rows(),
+        agents: sizes.spec.agents,
+        envs: sizes.envs,
+        masks: sizes.steps * sizes.envs,
+        separate: u32::from(config.networks == Sharing::Separate),
+        pad: [0; 3],
+    };
+    let buffers = [targets, scalars, arena.get("signals")?];
+    let moments_group = moments::bind(gpu, &moments_kernel, &rows, buffers)?;
     Ok(vec![
         Command::dispatch(&kernel, &group, gae::groups(&kernel.variant, &parameters)),
         Command::dispatch(&moments_kernel, &moments_group, moments::GROUPS),
@@ -216,7 +221,7 @@ fn advantages(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena) -> Resul
 }
 
 /// What begins each epoch; `places` of statistics are left by each.
-fn beginnings(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena, places: u32) -> Result<Recording> {
+fn beginnings(gpu: &Gpu, config: &Config, arena: &Arena, places: u32) -> Result<Recording> {
     let kernel = epoch::kernel(gpu)?;
     let end = config.entropy_end.unwrap_or(config.entropy);
     let epochs: Vec<_> = (0..config.epochs)
@@ -226,12 +231,11 @@ fn beginnings(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena, places: 
             enabled: u32::from(config.value_norm),
             number,
             places,
-            share: (1.0 / f64::from(sizes.rows())) as f32,
             target_kl: config.target_kl as f32,
             entropy: config.entropy as f32,
             entropy_step: ((end - config.entropy) / f64::from(config.iterations)) as f32,
             iterations: config.iterations,
-            pad: [0; 2],
+            pad: [0; 3],
         })
         .collect();
     let table = gpu.uniform_table("epochs", &epochs)?;
@@ -297,12 +301,11 @@ fn optimizer(
 fn record(gpu: &Gpu, sizes: &Sizes, layout: &Layout, arena: &Arena, places: u32) -> Result<Recording> {
     let parameters = finish::Finish {
         statistics: places,
-        share: (1.0 / f64::from(sizes.rows())) as f32,
         rewards: sizes.rows(),
         envs: sizes.envs,
         nets: layout.nets.len() as u32,
         actors: layout.nets.iter().filter(|net| net.role == 0).count() as u32,
-        pad: [0; 2],
+        pad: [0; 3],
     };
     let kernel = finish::kernel(gpu)?;
     let buffers = [

@@ -71,10 +71,8 @@ fn fixture() -> Fixture {
     serde_json::from_str(include_str!("../../tests/fixtures/r_mappo.json")).unwrap()
 }
 
-/// A trainer that has seen the fixture's rollout.
-fn ready(case: &Fixture, target_kl: f64) -> (Trainer, Recorder) {
-    let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
-    let config = Config {
+fn config(case: &Fixture, target_kl: f64) -> Config {
+    Config {
         target_kl,
         num_envs: ENVS as u32,
         rollout_steps: STEPS as u32,
@@ -82,7 +80,17 @@ fn ready(case: &Fixture, target_kl: f64) -> (Trainer, Recorder) {
         activation: case.activation,
         agent_identity: true,
         ..Config::on_policy_mpe()
-    };
+    }
+}
+
+/// A trainer that has seen the fixture's rollout.
+fn ready(case: &Fixture, target_kl: f64) -> (Trainer, Recorder) {
+    ready_for(case, ENVS, config(case, target_kl))
+}
+
+fn ready_for(case: &Fixture, envs: usize, config: Config) -> (Trainer, Recorder) {
+    let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+    let config = Config { num_envs: envs as u32, ..config };
     let trainer = Trainer::new(&gpu, &Still, &config).unwrap();
     let mut recorder = Recorder::new(&gpu);
     let f32s = |of: &[f64]| of.iter().map(|x| *x as f32).collect::<Vec<_>>();
@@ -93,20 +101,22 @@ fn ready(case: &Fixture, target_kl: f64) -> (Trainer, Recorder) {
     // The fixture has features before agents.
     let observations: Vec<f32> = (0..case.observations.len())
         .map(|i| {
-            let (env, feature) = (i % ENVS, i / ENVS % OBS_DIM);
-            let (agent, slot) = (i / ENVS / OBS_DIM % AGENTS, i / ENVS / OBS_DIM / AGENTS);
-            case.observations[((slot * OBS_DIM + feature) * AGENTS + agent) * ENVS + env] as f32
+            let (env, feature) = (i % envs, i / envs % OBS_DIM);
+            let (agent, slot) = (i / envs / OBS_DIM % AGENTS, i / envs / OBS_DIM / AGENTS);
+            case.observations[((slot * OBS_DIM + feature) * AGENTS + agent) * envs + env] as f32
         })
         .collect();
     write("observations", 0, bytemuck::cast_slice(&observations));
     write("signals", 0, bytemuck::cast_slice(&case.dones));
-    write("signals", STEPS * ENVS, bytemuck::cast_slice(&case.masks));
+    write("signals", STEPS * envs, bytemuck::cast_slice(&case.masks));
     write("actions", 0, bytemuck::cast_slice(&case.actions));
     write("rewards", 0, bytemuck::cast_slice(&f32s(&case.rewards)));
     write("targets", 0, bytemuck::cast_slice(&f32s(&case.old_log_probabilities)));
     let [m, s, d] = case.value_norm;
     let deviation = (s / d - (m / d).powi(2)).max(1e-2).sqrt();
-    write("scalars", scalars::VALUE_NORM, bytemuck::cast_slice(&f32s(&[m, s, d, m / d, deviation])));
+    if config.value_norm {
+        write("scalars", scalars::VALUE_NORM, bytemuck::cast_slice(&f32s(&[m, s, d, m / d, deviation])));
+    }
     recorder.run(&trainer.rollout.prepare).unwrap();
     (trainer, recorder)
 }
@@ -164,6 +174,54 @@ fn ten_epochs_are_those_of_the_reference() {
     }
 }
 
+/// Every environment a second time, where nobody may act and advantages and values are others: nothing changes but the running
+/// moments of the returns, to which all returns belong.
+#[test]
+fn who_is_not_active_is_not_learnt_from() {
+    let case = fixture();
+    let mut twice = fixture();
+    let again = |of: &[f64], other: f64| -> Vec<f64> {
+        of.chunks_exact(ENVS)
+            .flat_map(|row| row.iter().copied().chain(row.iter().map(move |x| x + other)))
+            .collect()
+    };
+    twice.observations = again(&case.observations, 0.5);
+    twice.old_log_probabilities = again(&case.old_log_probabilities, -1.0);
+    let of_u32 = |of: &[u32], keep: u32| -> Vec<u32> {
+        of.chunks_exact(ENVS)
+            .flat_map(|row| row.iter().copied().chain(row.iter().map(move |x| x * keep)))
+            .collect()
+    };
+    (twice.masks, twice.actions, twice.dones) =
+        (of_u32(&case.masks, 0), of_u32(&case.actions, 1), of_u32(&case.dones, 1));
+    twice.rewards = again(&case.rewards, 0.25);
+    let weights = |case: &Fixture| {
+        let (trainer, mut recorder) =
+            ready_for(case, case.dones.len() / STEPS, Config { value_norm: false, ..config(case, 0.0) });
+        recorder.run(&trainer.rollout.values).unwrap();
+        recorder.run(&trainer.update.advantages).unwrap();
+        trainer.update.epochs.iter().for_each(|epoch| {
+            recorder.run(epoch).unwrap();
+        });
+        recorder.run(&trainer.update.finish).unwrap();
+        let record: Vec<crate::ppo::finish::Record> =
+            trainer.gpu.read(trainer.arena.get("record").unwrap()).unwrap();
+        let record = record[0];
+        let means =
+            [record.policy_loss, record.value_loss, record.entropy, record.approx_kl, record.clip_fraction];
+        (trainer.weights().unwrap(), means)
+    };
+    let ((once, means), (with_idle, idle_means)) = (weights(&case), weights(&twice));
+    let start = case.params["actor.0.weight"][0] as f32;
+    assert!(once.iter().all(|w| w.is_finite()) && !once.contains(&start), "the weights have moved");
+    for (a, b) in once.iter().zip(&with_idle) {
+        assert!((a - b).abs() <= 2e-6, "{a} and {b}");
+    }
+    for (a, b) in means.iter().zip(idle_means) {
+        near("means", f64::from(b), f64::from(*a), 1e-5);
+    }
+}
+
 /// The policy moves further with every epoch: above the limit the rest leave everything as it is.
 #[test]
 fn a_limit_on_the_divergence_ends_the_epochs() {
@@ -182,7 +240,7 @@ fn a_limit_on_the_divergence_ends_the_epochs() {
         let mut bits: Vec<u32> =
             state.iter().flat_map(|name| floats(&trainer, name)).map(f32::to_bits).collect();
         // The flag itself is another one.
-        let flag = bits.len() - scalars::LENGTH as usize + scalars::STOPPED;
+        let flag = bits.len() - floats(&trainer, "scalars").len() + scalars::STOPPED;
         bits[flag] = 0;
         (record[0], bits)
     };

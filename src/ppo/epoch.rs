@@ -29,8 +29,6 @@ pub struct Epoch {
     pub number: u32,
     /// Places of [`super::loss`]'s statistics in one epoch.
     pub places: u32,
-    /// 1 / rows of the rollout.
-    pub share: f32,
     /// KL divergence above which a rollout is done with; 0: never.
     pub target_kl: f32,
     /// Entropy coefficient of the first iteration.
@@ -40,7 +38,7 @@ pub struct Epoch {
     /// Over so many iterations.
     pub iterations: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 2],
+    pub pad: [u32; 3],
 }
 
 /// Compiles the kernel.
@@ -131,12 +129,12 @@ mod tests {
         }
         let mut start = [0f32; 16];
         (start[scalars::RETURN_MEAN], start[scalars::EPOCHS]) = (7.0, 2.0);
+        start[scalars::ROW_SHARE] = 1.0 / 42.0;
         let epoch = |number, target_kl| Epoch {
             weight: 0.5,
             enabled: 1,
             number,
             places,
-            share: 1.0 / 42.0,
             target_kl,
             ..Epoch::default()
         };

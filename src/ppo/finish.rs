@@ -19,8 +19,6 @@ pub const RECORD: u64 = 20;
 pub struct Finish {
     /// vec4 pairs that [`super::loss`] left in one epoch.
     pub statistics: u32,
-    /// 1 / rows of the rollout.
-    pub share: f32,
     /// f32s of the rewards.
     pub rewards: u32,
     /// Environments.
@@ -30,10 +28,10 @@ pub struct Finish {
     /// Of these, actors.
     pub actors: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 2],
+    pub pad: [u32; 3],
 }
 
-/// What comes back to the host, once an iteration. Means are over all rows and those epochs of the iteration that moved the
+/// What comes back to the host, once an iteration. Means are over the rows of active agents and those epochs of the iteration that moved the
 /// weights.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -114,8 +112,7 @@ mod tests {
             (0..groups).flat_map(move |g| [1.0, 2.0, g as f32, 0.5, 3.0, 9.0, 9.0, 9.0].map(|x| x * factor))
         };
         let statistics: Vec<f32> = epoch(0.5).chain(epoch(1.5)).chain(epoch(f32::NAN)).collect();
-        let finish =
-            Finish { statistics: groups, share: 0.5, rewards: 24, envs, nets: 3, actors: 2, pad: [0; 2] };
+        let finish = Finish { statistics: groups, rewards: 24, envs, nets: 3, actors: 2, pad: [0; 3] };
         let mut optimizer = [0f32; 24];
         (optimizer[1], optimizer[9], optimizer[17]) = (3.0, 5.0, 7.0);
         (optimizer[3], optimizer[7], optimizer[23]) = (0.01, 2.0, 1.0);
@@ -123,7 +120,7 @@ mod tests {
         let clock = gpu.upload("clock", &[41u32, 0]).unwrap();
         let record = gpu.upload("record", &[0f32; 20]).unwrap();
         let mut scalars = [0f32; 16];
-        (scalars[3], scalars[4], scalars[9], scalars[13]) = (1.5, 2.5, 512.0, 2.0);
+        (scalars[3], scalars[4], scalars[9], scalars[13], scalars[14]) = (1.5, 2.5, 512.0, 2.0, 0.5);
         let buffers = [
             &gpu.upload("statistics", &statistics).unwrap(),
             &gpu.upload("rewards", &(0..24).map(|i| i as f32).collect::<Vec<_>>()).unwrap(),

@@ -39,12 +39,8 @@ pub struct Loss {
     pub huber: f32,
     /// Value coefficient.
     pub value: f32,
-    /// 1 / rows of the rollout that share an actor.
-    pub actor_share: f32,
-    /// 1 / rows of the rollout that share a critic.
-    pub critic_share: f32,
     /// Fills up to 16 bytes.
-    pub pad: u32,
+    pub pad: [u32; 3],
 }
 
 /// The variant for these decisions.
@@ -157,13 +153,12 @@ mod tests {
             value_clip: 0.2,
             huber: 10.0,
             value: 1.0,
-            actor_share: 0.25,
-            critic_share: 0.25,
-            pad: 0,
+            pad: [0; 3],
         };
         let head = [rows.logits.concat(), rows.values.to_vec()].concat();
         let targets = [rows.log_old, rows.advantages, rows.returns].concat();
-        let mut scalars = [0f32; 16];
+        let mut scalars = [0f32; 17];
+        scalars[16] = 0.25;
         (scalars[4], scalars[6], scalars[9], scalars[11]) = (1.0, 1.0, rows.scale, rows.entropy);
         let block = decisions.block() as usize * 4;
         let grads = gpu.upload("grads", &vec![f32::NAN; (actions as usize + 1) * block]).unwrap();
@@ -319,5 +314,25 @@ mod tests {
         let got = evaluate(&rows);
         assert_eq!(got.grad_logits[1], [0.0; 4]);
         assert!(got.grad_logits.concat().iter().all(|g| g.is_finite()));
+    }
+
+    /// Whatever stands in its row.
+    #[test]
+    fn an_agent_that_is_not_active_counts_nowhere() {
+        let mut rows = golden();
+        rows.entropy = 0.5;
+        rows.masks[2] = 0;
+        let clean = evaluate(&rows);
+        rows.logits.iter_mut().for_each(|logit| logit[2] = 1e30);
+        (rows.values[2], rows.advantages[2], rows.returns[2], rows.log_old[2]) =
+            (f64::NAN, f64::NAN, 3.0, -90.0);
+        let got = evaluate(&rows);
+        for outcome in [&clean, &got] {
+            assert!(outcome.grad_logits.iter().all(|g| g[2] == 0.0) && outcome.grad_values[2] == 0.0);
+            assert!(outcome.grad_logits.concat().iter().chain(&outcome.grad_values).all(|g| g.is_finite()));
+        }
+        assert_eq!((&got.statistics[..5], &got.grad_values), (&clean.statistics[..5], &clean.grad_values));
+        assert_eq!(got.grad_logits, clean.grad_logits);
+        assert!(got.grad_values[0] != 0.0 && got.statistics[1] != 0.0);
     }
 }

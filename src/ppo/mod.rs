@@ -14,7 +14,7 @@ use crate::gpu::{Class, Shader, Variant};
 
 /// Indices into the buffer of scalars that the kernels of this family share.
 pub mod scalars {
-    /// f32s of the buffer.
+    /// f32s of the buffer before [`AGENTS`].
     pub const LENGTH: u64 = 16;
     /// Running mean of the returns, biased towards 0 (ValueNorm's m, s, d begin here).
     pub const VALUE_NORM: usize = 0;
@@ -38,6 +38,10 @@ pub mod scalars {
     pub const STOPPED: usize = 12;
     /// Epochs of this rollout that moved the weights.
     pub const EPOCHS: usize = 13;
+    /// 1 / rows of active agents in the rollout.
+    pub const ROW_SHARE: usize = 14;
+    /// From here on, for every agent: 1 / rows that count for its networks.
+    pub const AGENTS: usize = 16;
 }
 
 /// Every kernel of this family with every variant it is compiled in.

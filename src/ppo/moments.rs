@@ -1,4 +1,5 @@
-//! Moments over the whole rollout: mean and population deviation of the advantages, mean and mean square of the returns.
+//! Moments over the whole rollout: mean and population deviation of the advantages of active agents, mean and mean square of
+//! all returns, and 1 / rows that count: of all agents, and of each agent's networks. An agent whose mask is 0 is not active.
 //!
 //! Advantages enter the loss as (A - mean) / (deviation + 1e-5). The deviation is computed about the mean in a second
 //! pass. One workgroup, fixed order.
@@ -19,49 +20,94 @@ pub const GROUPS: [u32; 3] = [1, 1, 1];
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
-    Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &[Uniform, Read, Write], 0)
+    Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &[Uniform, Read, Write, Read], 0)
 }
 
-/// Binds targets of `size` values a section, and scalars.
+/// Counterpart of `Moments` in the shader.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Moments {
+    /// f32s of one section of the targets.
+    pub size: u32,
+    /// Agents.
+    pub agents: u32,
+    /// Environments.
+    pub envs: u32,
+    /// Where the masks begin, in u32s of the signals.
+    pub masks: u32,
+    /// 1: every agent has networks of its own.
+    pub separate: u32,
+    /// Fills up to 16 bytes.
+    pub pad: [u32; 3],
+}
+
+/// Binds targets, scalars and signals.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
 pub fn bind(
     gpu: &Gpu,
     kernel: &Kernel,
-    size: u32,
-    targets: &wgpu::Buffer,
-    scalars: &wgpu::Buffer,
+    moments: &Moments,
+    [targets, scalars, signals]: [&wgpu::Buffer; 3],
 ) -> Result<BindGroup> {
-    let uniform = gpu.uniform("moments", &[size, 0, 0, 0])?;
-    kernel.bind(gpu, &[&uniform, targets, scalars])
+    let uniform = gpu.uniform("moments", moments)?;
+    kernel.bind(gpu, &[&uniform, targets, scalars, signals])
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::harness::{close, gpu, run};
+    use super::super::scalars;
     use super::*;
 
+    /// Steps, agents, environments, centre of the advantages, whether some agents rest.
+    const CASES: [(usize, usize, usize, f64, bool); 5] = [
+        (1, 1, 1, 0.0, false),
+        (17, 59, 1, 0.0, false),
+        (59, 1, 17, 1000.0, false),
+        (13, 7, 11, 0.0, true),
+        (3, 2, 4, 0.0, true),
+    ];
+
     #[test]
-    fn moments_agree_with_f64_also_far_from_zero() {
+    fn moments_agree_with_f64_also_far_from_zero_and_where_agents_rest() {
         let gpu = gpu();
         let kernel = kernel(&gpu).unwrap();
-        for (size, centre) in [(1usize, 0.0), (1003, 0.0), (1003, 1000.0)] {
-            let a: Vec<f32> =
-                (0..size).map(|i| (centre + ((i * 37) % 101) as f64 / 50.0 - 1.0) as f32).collect();
+        for (steps, agents, envs, centre, rest) in CASES {
+            let size = steps * agents * envs;
+            let active = |i: usize| !rest || !(i * 7 + i / 13).is_multiple_of(5);
+            // Whatever stands where nobody acts.
+            let advantage =
+                |i: usize| if active(i) { centre + ((i * 37) % 101) as f64 / 50.0 - 1.0 } else { f64::NAN };
+            let a: Vec<f32> = (0..size).map(|i| advantage(i) as f32).collect();
             let r: Vec<f32> = (0..size).map(|i| ((i * 53) % 97) as f32 / 40.0 - 0.5).collect();
+            let masks: Vec<u32> = (0..size).map(|i| if active(i) { 2 } else { 0 }).collect();
             let targets = gpu.upload("targets", &[vec![0.0; size], a.clone(), r.clone()].concat()).unwrap();
-            let scalars = gpu.upload("scalars", &[0f32; 12]).unwrap();
-            let group = bind(&gpu, &kernel, size as u32, &targets, &scalars).unwrap();
-            run(&gpu, &kernel, &group, GROUPS);
-            let got: Vec<f32> = gpu.read(&scalars).unwrap();
-            let mean = |f: &dyn Fn(f64) -> f64, of: &[f32]| {
-                of.iter().map(|x| f(f64::from(*x))).sum::<f64>() / size as f64
-            };
-            let average = mean(&|x| x, &a);
-            let deviation = mean(&|x| (x - average).powi(2), &a).sqrt();
-            let expected = [average, 1.0 / (deviation + 1e-5), mean(&|x| x, &r), mean(&|x| x * x, &r)];
-            close("moments", &got[5..9], &expected, if centre == 0.0 { 2e-6 } else { 1e-4 });
+            let signals = gpu.upload("signals", &[vec![9; 3], masks].concat()).unwrap();
+            let rows: Vec<usize> = (0..size).filter(|i| active(*i)).collect();
+            let count = rows.len() as f64;
+            let average = rows.iter().map(|i| f64::from(a[*i])).sum::<f64>() / count;
+            let squares = rows.iter().map(|i| (f64::from(a[*i]) - average).powi(2)).sum::<f64>();
+            let deviation = (squares / count).sqrt();
+            let mean = |f: fn(f64) -> f64| r.iter().map(|x| f(f64::from(*x))).sum::<f64>() / size as f64;
+            let expected = [average, 1.0 / (deviation + 1e-5), mean(|x| x), mean(|x| x * x)];
+            for separate in [0, 1] {
+                let scalars = gpu.upload("scalars", &vec![0f32; scalars::AGENTS + agents]).unwrap();
+                let [size, agents_, envs_] = [size, agents, envs].map(|n| n as u32);
+                let parameters =
+                    Moments { size, agents: agents_, envs: envs_, masks: 3, separate, pad: [0; 3] };
+                let group = bind(&gpu, &kernel, &parameters, [&targets, &scalars, &signals]).unwrap();
+                run(&gpu, &kernel, &group, GROUPS);
+                let got: Vec<f32> = gpu.read(&scalars).unwrap();
+                close("moments", &got[5..9], &expected, if centre == 0.0 { 2e-6 } else { 1e-4 });
+                close("share", &got[scalars::ROW_SHARE..], &[1.0 / count], 1e-6);
+                for agent in 0..agents {
+                    let own = rows.iter().filter(|i| *i / envs % agents == agent).count();
+                    let expected = 1.0 / if separate == 1 { own as f64 } else { count };
+                    close("agent's share", &got[scalars::AGENTS + agent..], &[expected], 1e-6);
+                }
+            }
         }
     }
 }

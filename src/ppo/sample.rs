@@ -145,6 +145,16 @@ mod tests {
     }
 
     #[test]
+    fn who_may_do_nothing_does_the_first_and_says_so_with_certainty() {
+        for greedy in [false, true] {
+            let drawn = draw(&[-3.0, 2.0], 0, 2, greedy, 1, 0);
+            assert!(
+                drawn.actions.iter().all(|a| *a == 0) && drawn.log_probabilities.iter().all(|l| *l == 0.0)
+            );
+        }
+    }
+
+    #[test]
     fn extreme_logits_keep_finite_log_probabilities() {
         let drawn = draw(&[1e30, -1e30, 0.0], 0b111, 4, false, 1, 0);
         assert!(drawn.actions.iter().all(|a| *a == 0));
