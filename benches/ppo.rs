@@ -90,7 +90,8 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         envs: ENVS,
         masks: STEPS * ENVS,
         separate: 0,
-        pad: [0; 3],
+        minibatches: 1,
+        pad: [0; 2],
     };
     let group = moments::bind(gpu, &kernel, &parameters, [&targets, &scalars, &signals])?;
     let commands = vec![Command::dispatch(&kernel, &group, moments::GROUPS)];

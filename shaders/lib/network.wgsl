@@ -84,9 +84,10 @@ struct Batch {
     // Rows of the activation buffer and of the gradient buffer.
     acts: u32,
     grads: u32,
+    // Number of the minibatch within the rollout.
+    minibatch: u32,
     pad0: u32,
     pad1: u32,
-    pad2: u32,
 }
 
 // Index of row `row` of feature 0 in a buffer of `features` features; the next feature is TILE further.

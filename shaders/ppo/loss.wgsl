@@ -69,7 +69,7 @@ fn main(
         // What is stored in few bits is scaled up, so that small gradients do not vanish (ppo/loss_scale).
         // 1 / rows that count for the agent's networks (ppo/moments).
         let agent = row % (batch.agents * batch.quads) / batch.quads;
-        let share = scalars[16u + agent] * scalars[9];
+        let share = scalars[16u + batch.minibatch * batch.agents + agent] * scalars[9];
         let mask = signals[p.masks + at];
         let active_rows = mask != vec4<u32>(0u);
         let action = actions[at];

@@ -12,9 +12,10 @@ struct Moments {
     masks: u32,
     // 1: every agent has networks of its own, whose losses are means over its own rows.
     separate: u32,
+    // The steps are cut into so many.
+    minibatches: u32,
     pad0: u32,
     pad1: u32,
-    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Moments;
@@ -60,26 +61,28 @@ fn deviation(i: u32, mean: f32) -> f32 {
     return d * d;
 }
 
-fn mine(agent: u32, k: u32) -> f32 {
-    let i = (k / p.envs * p.agents + agent) * p.envs + k % p.envs;
-    if (k >= p.size / p.agents) {
+// Rows come in groups that have networks together: all agents, or each by itself. Row k of a group.
+fn mine(group: u32, k: u32, end: u32) -> f32 {
+    if (k >= end) {
         return 0.0;
     }
-    return select(0.0, 1.0, counts(i));
+    let groups = select(1u, p.agents, p.separate == 1u);
+    let width = p.agents * p.envs / groups;
+    return select(0.0, 1.0, counts((k / width * groups + group) * width + k % width));
 }
 
-// Of the agent's own rows, those of this lane that count.
-fn own(agent: u32, lane: u32) -> f32 {
+// Of rows `start` to `end` of a group, those of this lane that count.
+fn own(group: u32, start: u32, end: u32, lane: u32) -> f32 {
     var rows = 0.0;
-    for (var k = lane; k < p.size / p.agents; k += 8u * WG) {
-        rows += mine(agent, k);
-        rows += mine(agent, k + 1u * WG);
-        rows += mine(agent, k + 2u * WG);
-        rows += mine(agent, k + 3u * WG);
-        rows += mine(agent, k + 4u * WG);
-        rows += mine(agent, k + 5u * WG);
-        rows += mine(agent, k + 6u * WG);
-        rows += mine(agent, k + 7u * WG);
+    for (var k = start + lane; k < end; k += 8u * WG) {
+        rows += mine(group, k, end);
+        rows += mine(group, k + 1u * WG, end);
+        rows += mine(group, k + 2u * WG, end);
+        rows += mine(group, k + 3u * WG, end);
+        rows += mine(group, k + 4u * WG, end);
+        rows += mine(group, k + 5u * WG, end);
+        rows += mine(group, k + 6u * WG, end);
+        rows += mine(group, k + 7u * WG, end);
     }
     return rows;
 }
@@ -121,13 +124,19 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         scalars[8] = all.z / count;
         scalars[14] = 1.0 / acting;
     }
-    for (var agent = 0u; agent < p.agents; agent++) {
-        var rows = all.w;
-        if (p.separate == 1u) {
-            rows = total(lane, vec4<f32>(own(agent, lane), 0.0, 0.0, 0.0)).x;
-        }
-        if (lane == 0u) {
-            scalars[16u + agent] = 1.0 / max(rows, 1.0);
+    let groups = select(1u, p.agents, p.separate == 1u);
+    let steps = p.size / (p.agents * p.envs);
+    let per_step = p.size / steps / groups;
+    for (var m = 0u; m < p.minibatches; m++) {
+        let start = m * steps / p.minibatches * per_step;
+        let end = (m + 1u) * steps / p.minibatches * per_step;
+        for (var group = 0u; group < groups; group++) {
+            let rows = total(lane, vec4<f32>(own(group, start, end, lane), 0.0, 0.0, 0.0)).x;
+            if (lane == 0u) {
+                for (var agent = group; agent < p.agents; agent += groups) {
+                    scalars[16u + m * p.agents + agent] = 1.0 / max(rows, 1.0);
+                }
+            }
         }
     }
 }

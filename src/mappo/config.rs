@@ -18,7 +18,10 @@ pub struct Config {
     pub rollout_steps: u32,
     /// Updates on one rollout.
     pub epochs: u32,
-    /// Micro-batches whose gradients are added up to that of the whole rollout; raised where memory is short.
+    /// Optimizer steps of an epoch, each on its share of the rollout's steps. Losses are means over a minibatch; advantages
+    /// are normalised over the rollout.
+    pub minibatches: u32,
+    /// Micro-batches whose gradients are added up to that of a minibatch; raised where memory is short.
     pub accumulation: u32,
     /// Discount per step.
     pub gamma: f64,
@@ -90,6 +93,7 @@ impl Default for Config {
             num_envs: 128,
             rollout_steps: 64,
             epochs: 10,
+            minibatches: 1,
             accumulation: 4,
             gamma: 0.99,
             gae_lambda: 0.95,
@@ -184,6 +188,7 @@ impl Config {
         range("num_envs", f64::from(self.num_envs), 1.0, 1_048_576.0)?;
         range("rollout_steps", f64::from(self.rollout_steps), 1.0, 65_536.0)?;
         range("epochs", f64::from(self.epochs), 1.0, 1000.0)?;
+        range("minibatches", f64::from(self.minibatches), 1.0, f64::from(self.rollout_steps.min(1024)))?;
         range("accumulation", f64::from(self.accumulation), 1.0, 65_536.0)?;
         range("gamma", self.gamma, 0.0, 1.0)?;
         range("gae_lambda", self.gae_lambda, 0.0, 1.0)?;

@@ -99,6 +99,15 @@ struct Seen {
 
 impl Run {
     fn new(case: &Case, precision: Precision, accumulation: u32) -> Self {
+        Self::with(case, precision, accumulation, |config| config)
+    }
+
+    fn with(
+        case: &Case,
+        precision: Precision,
+        accumulation: u32,
+        settings: impl Fn(Config) -> Config,
+    ) -> Self {
         let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
         let config = Config {
             num_envs: ENVS as u32,
@@ -117,7 +126,7 @@ impl Run {
             precision,
             ..Config::default()
         };
-        let trainer = Trainer::new(&gpu, &Still, &config).unwrap();
+        let trainer = Trainer::new(&gpu, &Still, &settings(config)).unwrap();
         let mut recorder = Recorder::new(&gpu);
         let f32s = |of: &[f64]| of.iter().map(|x| *x as f32).collect::<Vec<_>>();
         let write = |name: &str, at: u64, bytes: &[u8]| {
@@ -125,7 +134,7 @@ impl Run {
         };
         put_weights(&trainer, &case.params);
         // The fixture has features before agents.
-        let observations: Vec<f32> = (0..SLOTS * AGENTS * OBS_DIM * ENVS)
+        let observations: Vec<f32> = (0..case.observations.len())
             .map(|i| {
                 let (env, feature) = (i % ENVS, i / ENVS % OBS_DIM);
                 let (agent, slot) = (i / ENVS / OBS_DIM % AGENTS, i / ENVS / OBS_DIM / AGENTS);
@@ -133,7 +142,8 @@ impl Run {
             })
             .collect();
         write("observations", 0, &crate::nn::trial::stored(&observations, precision));
-        write("signals", (SLOTS * ENVS * 4) as u64, bytemuck::cast_slice(&case.masks));
+        let ends = u64::from(trainer.sizes().steps) * ENVS as u64;
+        write("signals", ends * 4, bytemuck::cast_slice(&case.masks));
         write("actions", 0, bytemuck::cast_slice(&case.actions));
         let targets = [&case.old_log_probabilities, &case.advantages, &case.returns].map(|x| f32s(x));
         write("targets", 0, bytemuck::cast_slice(&targets.concat()));
@@ -342,4 +352,60 @@ fn micro_batches_add_up_to_the_whole_batch() {
             assert_eq!(bits(&parts), bits(&gradient(accumulation).2));
         }
     }
+}
+
+/// With weights that do not move, the gradients of the minibatches, by their share of the steps, are that of the rollout.
+#[test]
+fn minibatches_are_parts_of_the_rollout_with_a_step_each() {
+    let case = longer(&cases().remove(1), 8);
+    let run = |minibatches: u32, rate: f64, accumulation: u32| {
+        let settings = |config: Config| Config {
+            minibatches,
+            epochs: minibatches,
+            actor_learning_rate: rate,
+            critic_learning_rate: rate,
+            weight_decay: 0.0,
+            ..config
+        };
+        let mut run = Run::with(&case, Precision::F32, accumulation, settings);
+        // What counts in each minibatch comes from the advantages' kernel; its moments are not wanted here.
+        run.recorder.run(&run.trainer.update.advantages).unwrap();
+        let targets = [&case.old_log_probabilities, &case.advantages, &case.returns];
+        let targets: Vec<f32> = targets.iter().flat_map(|of| of.iter().map(|x| *x as f32)).collect();
+        let arena = &run.trainer.arena;
+        run.trainer.gpu.write(arena.get("targets").unwrap(), 0, bytemuck::cast_slice(&targets)).unwrap();
+        let at = scalars::ADVANTAGE_MEAN as u64 * 4;
+        let moments = bytemuck::cast_slice(&[0f32, 1.0]);
+        run.trainer.gpu.write(arena.get("scalars").unwrap(), at, moments).unwrap();
+        // The gradient of each epoch's last minibatch: each has the last word once.
+        let epochs: Vec<_> = run.trainer.update.epochs.iter().collect();
+        let gradients: Vec<Vec<f32>> = epochs
+            .into_iter()
+            .map(|epoch| {
+                run.recorder.run(epoch).unwrap();
+                floats(&run.trainer, "gradient")
+            })
+            .collect();
+        (gradients, floats(&run.trainer, "optimizer")[0], run.trainer.sizes)
+    };
+    let (whole, steps, _) = run(1, 0.0, 1);
+    assert_eq!(steps, 1.0);
+    // Sixteen steps in 4 even parts, and in 5, 5 and 6; in one piece, and in micro-batches.
+    for (minibatches, accumulation, micro) in [(4, 1, 4), (3, 1, 3), (3, 2, 6), (4, 4, 16)] {
+        let (parts, steps, sizes) = run(minibatches, 0.0, accumulation);
+        assert_eq!(sizes.micro_batches(), micro);
+        assert_eq!(steps as u32, minibatches * minibatches, "a step for every minibatch of every epoch");
+        let mut sum = vec![0f64; whole[0].len()];
+        for (epoch, part) in (0..).zip(&parts) {
+            let last = (minibatches - 1 + epoch) % minibatches;
+            let share = f64::from(sizes.minibatch(last).len() as u32) / f64::from(sizes.steps);
+            sum.iter_mut().zip(part).for_each(|(sum, g)| *sum += share * f64::from(*g));
+        }
+        let scale = whole[0].iter().fold(0f64, |m, x| m.max(f64::from(*x).abs()));
+        let apart = whole[0].iter().zip(&sum).fold(0f64, |m, (a, b)| m.max((f64::from(*a) - b).abs()));
+        assert!(apart <= 2e-6 * scale, "{minibatches} minibatches: {apart} of {scale}");
+        assert!(parts[0] != parts[1], "minibatches are not all the same");
+    }
+    // Where weights move, the second minibatch meets other weights.
+    assert!(run(4, 1e-3, 1).0[0] != run(4, 0.0, 1).0[0]);
 }

@@ -1,5 +1,7 @@
 //! Sizes of a training run, fitted to the card before anything is allocated.
 
+use std::ops::Range;
+
 use super::Config;
 use crate::env::{Environment, Spec};
 use crate::gpu::{Budget, Class, GROUPS_IN_A_ROW, Gpu, Plan, TABLE_ENTRY, Variant, round_up};
@@ -18,7 +20,9 @@ pub struct Sizes {
     pub steps: u32,
     /// K, most truncations of one environment in a rollout.
     pub truncations: u32,
-    /// Observation slots of a micro-batch.
+    /// M, optimizer steps of an epoch, each on its share of the rollout's steps.
+    pub minibatches: u32,
+    /// Observation slots of a micro-batch, of which a minibatch has one or more.
     pub micro_slots: u32,
 }
 
@@ -32,8 +36,10 @@ impl Sizes {
             envs: round_up(config.num_envs.max(1), 4),
             steps,
             truncations: environment.truncations(steps),
-            micro_slots: steps.div_ceil(config.accumulation.max(1)),
+            minibatches: config.minibatches.clamp(1, steps),
+            micro_slots: 0,
         }
+        .with_micro_batches(config)
     }
 
     /// The largest sizes within the budget, and the forms of the kernels that go with them.
@@ -82,7 +88,7 @@ impl Sizes {
                 sizes.micro_slots = sizes.micro_slots.div_ceil(2);
             } else if sizes.envs > 4 {
                 sizes.envs = round_up(sizes.envs / 2, 4);
-                sizes.micro_slots = sizes.steps.div_ceil(config.accumulation.max(1));
+                sizes = sizes.with_micro_batches(config);
             } else {
                 return Err(Error::Budget {
                     needed: plan.bytes().div_ceil(1 << 20),
@@ -123,10 +129,24 @@ impl Sizes {
         decisions.room(u64::from(self.micro_quads())) as u32
     }
 
-    /// Micro-batches of one update.
+    /// Micro-batches of one epoch.
     #[must_use]
     pub fn micro_batches(&self) -> u32 {
-        self.steps.div_ceil(self.micro_slots)
+        (0..self.minibatches)
+            .map(|m| self.minibatch(m).len().div_ceil(self.micro_slots as usize) as u32)
+            .sum()
+    }
+
+    /// Steps of minibatch `m`.
+    #[must_use]
+    pub fn minibatch(&self, m: u32) -> Range<u32> {
+        m * self.steps / self.minibatches..(m + 1) * self.steps / self.minibatches
+    }
+
+    /// With the configured number of micro-batches for every minibatch.
+    fn with_micro_batches(self, config: &Config) -> Self {
+        let largest = self.steps.div_ceil(self.minibatches);
+        Self { micro_slots: largest.div_ceil(config.accumulation.max(1)), ..self }
     }
 
     /// Rows of one slot, of a rollout, and quads of a micro-batch, before it is known that they fit into 32 bits: a plan is
@@ -143,8 +163,9 @@ impl Sizes {
         let [_, rows, quads] = self.wide();
         let statistics = quads.div_ceil(u64::from(decisions.workgroup)) * self.updates(config);
         let finish = (statistics + rows).div_ceil(8 * lanes) + u64::from(self.envs).div_ceil(lanes);
+        let groups = u64::from(self.spec.agents) * u64::from(self.minibatches);
         // ppo/moments counts the rows of separate agents once more, agent by agent.
-        finish.max(3 * rows.div_ceil(8 * lanes) + u64::from(self.spec.agents) * (lanes + 1)) + 16
+        finish.max(3 * rows.div_ceil(8 * lanes) + groups * (lanes + 1)) + 16
     }
 
     /// Whether the kernels' workgroups, an invocation per quad of a micro-batch or per row of a slot, fit into one direction.
@@ -175,7 +196,7 @@ impl Sizes {
         plan.words("values", slots * slot);
         plan.words("episodes", envs * 4);
         plan.words("clock", 4);
-        plan.words("scalars", scalars::LENGTH + u64::from(self.spec.agents));
+        plan.words("scalars", scalars::LENGTH + u64::from(self.minibatches) * u64::from(self.spec.agents));
         plan.bytes_of("activations", u64::from(layout.act_rows) * room * 4 * stored);
         plan.words("moments", u64::from(layout.moment_rows) * room * 4);
         plan.words("heads", u64::from(self.spec.actions + 1) * room * 4);

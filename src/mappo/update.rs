@@ -1,5 +1,7 @@
 //! Advantages, losses, gradients and optimizer steps on one rollout, recorded once.
 
+use std::ops::Range;
+
 use super::Config;
 use super::plan::Sizes;
 use super::rollout::{Rollout, batch};
@@ -16,7 +18,7 @@ use crate::ppo::{adamw, clip, epoch, finish, gae, loss, moments};
 pub struct Update {
     /// Advantages and their moments.
     pub advantages: Recording,
-    /// One per epoch: at most 10 dispatches per micro-batch.
+    /// One per epoch: at most 10 dispatches for a minibatch of one micro-batch, 5 for each further micro-batch.
     pub epochs: Vec<Recording>,
     /// The record for the host, and the clock.
     pub finish: Recording,
@@ -52,18 +54,17 @@ impl Update {
     ) -> Result<Self> {
         let micro = sizes.micro_batches();
         let per_slot = sizes.rows_of_slot() / 4;
-        let batches: Vec<_> = (0..config.epochs * micro)
-            .map(|index| {
-                let first_slot = index % micro * sizes.micro_slots;
-                let slots = sizes.micro_slots.min(sizes.steps - first_slot);
-                Batch {
-                    first_slot,
-                    rows: per_slot * slots,
-                    head_critic: sizes.spec.actions * sizes.room(decisions),
-                    index,
-                    keep: 1,
-                    ..batch(sizes, layout, decisions)
-                }
+        let pieces: Vec<_> = (0..config.epochs).flat_map(|epoch| pieces(sizes, epoch)).collect();
+        let batches: Vec<_> = (0..)
+            .zip(&pieces)
+            .map(|(index, piece)| Batch {
+                first_slot: piece.slots.start,
+                rows: per_slot * piece.slots.len() as u32,
+                head_critic: sizes.spec.actions * sizes.room(decisions),
+                index,
+                keep: 1,
+                minibatch: piece.minibatch,
+                ..batch(sizes, layout, decisions)
             })
             .collect();
         let table = gpu.uniform_table("micro-batches", &batches)?;
@@ -75,9 +76,12 @@ impl Update {
             .map(|epoch| {
                 let mut commands = vec![begin[epoch as usize].clone()];
                 for index in epoch * micro..(epoch + 1) * micro {
-                    commands.extend(kernels.commands(index, &batches[index as usize], index % micro == 0));
+                    let piece = &pieces[index as usize];
+                    commands.extend(kernels.commands(index, &batches[index as usize], piece.first));
+                    if piece.last {
+                        commands.extend(step.iter().cloned());
+                    }
                 }
-                commands.extend(step.iter().cloned());
                 commands
             })
             .collect();
@@ -87,6 +91,29 @@ impl Update {
             finish: record(gpu, sizes, layout, arena, places)?,
         })
     }
+}
+
+/// A micro-batch of an epoch.
+struct Piece {
+    minibatch: u32,
+    slots: Range<u32>,
+    /// The first and the last of its minibatch.
+    first: bool,
+    last: bool,
+}
+
+/// All of an epoch. Each epoch begins with another minibatch, so that none always has the last word.
+fn pieces(sizes: &Sizes, epoch: u32) -> Vec<Piece> {
+    let order = (0..sizes.minibatches).map(|m| (m + epoch) % sizes.minibatches);
+    order
+        .flat_map(|minibatch| {
+            let own = sizes.minibatch(minibatch);
+            own.clone().step_by(sizes.micro_slots as usize).map(move |start| {
+                let end = own.end.min(start + sizes.micro_slots);
+                Piece { minibatch, slots: start..end, first: start == own.start, last: end == own.end }
+            })
+        })
+        .collect()
 }
 
 impl MicroBatch {
@@ -210,7 +237,8 @@ fn advantages(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena) -> Resul
         envs: sizes.envs,
         masks: sizes.steps * sizes.envs,
         separate: u32::from(config.networks == Sharing::Separate),
-        pad: [0; 3],
+        minibatches: sizes.minibatches,
+        pad: [0; 2],
     };
     let buffers = [targets, scalars, arena.get("signals")?];
     let moments_group = moments::bind(gpu, &moments_kernel, &rows, buffers)?;

@@ -213,8 +213,10 @@ pub struct Batch {
     pub acts: u32,
     /// Rows of the gradient buffer.
     pub grads: u32,
+    /// Number of the minibatch within the rollout.
+    pub minibatch: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 3],
+    pub pad: [u32; 2],
 }
 
 /// One network in the flat parameter buffer.

@@ -40,7 +40,7 @@ pub mod scalars {
     pub const EPOCHS: usize = 13;
     /// 1 / rows of active agents in the rollout.
     pub const ROW_SHARE: usize = 14;
-    /// From here on, for every agent: 1 / rows that count for its networks.
+    /// From here on, for every minibatch and agent: 1 / rows that count for its networks.
     pub const AGENTS: usize = 16;
 }
 

@@ -1,5 +1,5 @@
 //! Moments over the whole rollout: mean and population deviation of the advantages of active agents, mean and mean square of
-//! all returns, and 1 / rows that count: of all agents, and of each agent's networks. An agent whose mask is 0 is not active.
+//! all returns, and 1 / rows that count: of all agents, and of each agent's networks in each minibatch. An agent whose mask is 0 is not active.
 //!
 //! Advantages enter the loss as (A - mean) / (deviation + 1e-5). The deviation is computed about the mean in a second
 //! pass. One workgroup, fixed order.
@@ -37,8 +37,10 @@ pub struct Moments {
     pub masks: u32,
     /// 1: every agent has networks of its own.
     pub separate: u32,
+    /// The steps are cut into so many: minibatch m of M begins at step m T / M.
+    pub minibatches: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 3],
+    pub pad: [u32; 2],
 }
 
 /// Binds targets, scalars and signals.
@@ -92,20 +94,34 @@ mod tests {
             let deviation = (squares / count).sqrt();
             let mean = |f: fn(f64) -> f64| r.iter().map(|x| f(f64::from(*x))).sum::<f64>() / size as f64;
             let expected = [average, 1.0 / (deviation + 1e-5), mean(|x| x), mean(|x| x * x)];
-            for separate in [0, 1] {
-                let scalars = gpu.upload("scalars", &vec![0f32; scalars::AGENTS + agents]).unwrap();
-                let [size, agents_, envs_] = [size, agents, envs].map(|n| n as u32);
-                let parameters =
-                    Moments { size, agents: agents_, envs: envs_, masks: 3, separate, pad: [0; 3] };
+            for (separate, minibatches) in [(0, 1), (1, 1), (0, steps.min(3)), (1, steps.min(4))] {
+                let scalars =
+                    gpu.upload("scalars", &vec![0f32; scalars::AGENTS + minibatches * agents]).unwrap();
+                let [size, agents_, envs_, minibatches_] =
+                    [size, agents, envs, minibatches].map(|n| n as u32);
+                let parameters = Moments {
+                    size,
+                    agents: agents_,
+                    envs: envs_,
+                    masks: 3,
+                    separate,
+                    minibatches: minibatches_,
+                    pad: [0; 2],
+                };
                 let group = bind(&gpu, &kernel, &parameters, [&targets, &scalars, &signals]).unwrap();
                 run(&gpu, &kernel, &group, GROUPS);
                 let got: Vec<f32> = gpu.read(&scalars).unwrap();
                 close("moments", &got[5..9], &expected, if centre == 0.0 { 2e-6 } else { 1e-4 });
                 close("share", &got[scalars::ROW_SHARE..], &[1.0 / count], 1e-6);
-                for agent in 0..agents {
-                    let own = rows.iter().filter(|i| *i / envs % agents == agent).count();
-                    let expected = 1.0 / if separate == 1 { own as f64 } else { count };
-                    close("agent's share", &got[scalars::AGENTS + agent..], &[expected], 1e-6);
+                for m in 0..minibatches {
+                    let own = m * steps / minibatches..(m + 1) * steps / minibatches;
+                    let inside = |i: &&usize| own.contains(&(*i / envs / agents));
+                    for agent in 0..agents {
+                        let counts = |i: &&usize| inside(i) && (separate == 0 || *i / envs % agents == agent);
+                        let rows = rows.iter().filter(counts).count().max(1);
+                        let at = scalars::AGENTS + m * agents + agent;
+                        close("agent's share", &got[at..], &[1.0 / rows as f64], 1e-6);
+                    }
                 }
             }
         }
