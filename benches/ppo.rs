@@ -120,7 +120,8 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         value_clip: 0.2,
         huber: 10.0,
         value: 1.0,
-        pad: [0; 3],
+        starts: 1,
+        pad: [0; 2],
     };
     let kernel = loss::kernel(gpu, &decisions)?;
     let grid = loss::groups(&kernel.variant, quads);

@@ -91,3 +91,89 @@ fn short_episodes_count_no_more_than_long_ones() {
     let error = score(100).unwrap_err().to_string();
     assert!(error.contains("did not end within the 60 steps"), "{error}");
 }
+
+/// Two choices that an agent sees what to do with: a place of four, and a side.
+struct Clerk {
+    wanted: [u32; 2],
+    state: u64,
+    taken: u32,
+}
+
+impl Clerk {
+    fn next(&mut self, seen: &mut [f32]) {
+        self.state = self.state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.wanted = [(self.state >> 40) as u32 % 4, (self.state >> 50) as u32 % 2];
+        seen.fill(0.0);
+        seen[self.wanted[0] as usize] = 1.0;
+        seen[4 + self.wanted[1] as usize] = 1.0;
+    }
+}
+
+impl Simulator for Clerk {
+    fn spec(&self) -> Spec {
+        Spec { agents: 1, obs_dim: 6, actions: 6 }
+    }
+
+    fn choices(&self) -> Vec<u32> {
+        vec![4, 2]
+    }
+
+    fn time_limit(&self) -> Option<u32> {
+        Some(16)
+    }
+
+    fn reset(&mut self, seed: u64, seen: &mut [f32]) {
+        (self.state, self.taken) = (seed, 0);
+        self.next(seen);
+    }
+
+    fn step(&mut self, actions: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome {
+        assert!(actions[0] < 8);
+        let done = [actions[0] % 4, actions[0] / 4];
+        rewards[0] =
+            done.iter().zip(self.wanted).map(|(done, wanted)| f32::from(u8::from(*done == wanted))).sum();
+        self.taken += 1;
+        self.next(seen);
+        if self.taken == 16 { Outcome::Truncated } else { Outcome::Continues }
+    }
+}
+
+#[test]
+fn actions_of_two_choices_are_learnt() {
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let config = Config {
+        num_envs: 32,
+        rollout_steps: 16,
+        iterations: 25,
+        minibatches: 2,
+        actor_learning_rate: 3e-3,
+        critic_learning_rate: 3e-3,
+        gamma: 0.0,
+        hidden: vec![32],
+        input_norm: false,
+        ..Config::default()
+    };
+    let host = Host::new("clerk", || Clerk { wanted: [0; 2], state: 0, taken: 0 });
+    let mut trainer = Trainer::new(&gpu, &host, &config).unwrap();
+    let schedule = Schedule { envs: 32, episodes: 1, most_steps: 100, choice: Choice::Greedy };
+    let mut evaluation = Evaluation::new(&gpu, &host, &config, &schedule).unwrap();
+    trainer.train(|_| -> phalanx::Result<()> { Ok(()) }).unwrap();
+    let score = evaluation.run(&trainer).unwrap().mean();
+    assert!(score > 31.0, "{score} of 32; chance is 12");
+
+    struct Wrong;
+    impl Simulator for Wrong {
+        fn spec(&self) -> Spec {
+            Spec { agents: 1, obs_dim: 1, actions: 5 }
+        }
+        fn choices(&self) -> Vec<u32> {
+            vec![4, 2]
+        }
+        fn reset(&mut self, _: u64, _: &mut [f32]) {}
+        fn step(&mut self, _: &[u32], _: &mut [f32], _: &mut [f32]) -> Outcome {
+            Outcome::Continues
+        }
+    }
+    let error = Trainer::new(&gpu, &Host::new("wrong", || Wrong), &config).unwrap_err().to_string();
+    assert!(error.contains("add up to 5") && error.contains("[4, 2]"), "{error}");
+}

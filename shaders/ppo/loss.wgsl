@@ -2,6 +2,7 @@
 // loss, entropy, together with the statistics that the metrics show.
 
 import package::constants::{WG, TILE};
+import package::lib::branch::{end_of, choice_of};
 import package::lib::network::{Batch, place};
 import package::lib::quad::{Quad, to_quad};
 
@@ -18,9 +19,10 @@ struct Loss {
     value_clip: f32,
     huber: f32,
     value: f32,
+    // A bit for every logit that begins a choice.
+    starts: u32,
     pad0: u32,
     pad1: u32,
-    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> batch: Batch;
@@ -53,6 +55,19 @@ fn add(v: vec4<f32>) -> f32 {
     return v.x + v.y + v.z + v.w;
 }
 
+// Logarithm of the sum of the exponentials of the allowed logits of one choice.
+fn log_sum(logits: u32, first: u32, end: u32, mask: vec4<u32>) -> vec4<f32> {
+    var top = vec4<f32>(-3.4e38);
+    for (var j = first; j < end; j++) {
+        top = select(top, max(top, head[logits + j * batch.stride]), allowed(mask, j));
+    }
+    var total = ZERO;
+    for (var j = first; j < end; j++) {
+        total += select(ZERO, exp(head[logits + j * batch.stride] - top), allowed(mask, j));
+    }
+    return log(total) + top;
+}
+
 @compute @workgroup_size(WG)
 fn main(
     @builtin(global_invocation_id) id: vec3<u32>,
@@ -77,33 +92,48 @@ fn main(
 
         // Policy.
         let logits = batch.head_actor + row;
-        var top = vec4<f32>(-3.4e38);
-        for (var j = 0u; j < p.actions; j++) {
-            top = select(top, max(top, head[logits + j * s]), allowed(mask, j));
-        }
-        var total = ZERO;
-        for (var j = 0u; j < p.actions; j++) {
-            total += select(ZERO, exp(head[logits + j * s] - top), allowed(mask, j));
-        }
-        let log_total = log(total) + top;
         var entropy = ZERO;
         var log_probability = ZERO;
-        for (var j = 0u; j < p.actions; j++) {
-            let lp = head[logits + j * s] - log_total;
-            entropy -= select(ZERO, exp(lp) * lp, allowed(mask, j));
-            log_probability = select(log_probability, lp, action == vec4<u32>(j));
+        var before = 1u;
+        var first = 0u;
+        while (first < p.actions) {
+            let end = end_of(p.starts, first, p.actions);
+            let log_total = log_sum(logits, first, end, mask);
+            let choice = choice_of(action, before, end - first);
+            for (var j = first; j < end; j++) {
+                let lp = head[logits + j * s] - log_total;
+                let may = allowed(mask, j);
+                entropy -= select(ZERO, exp(lp) * lp, may);
+                log_probability += select(ZERO, lp, may & (choice == vec4<u32>(j - first)));
+            }
+            before *= end - first;
+            first = end;
         }
         let log_ratio = log_probability - targets[at];
         let ratio = exp(log_ratio);
         let plain = ratio * advantage;
         let bounded = clamp(ratio, vec4<f32>(1.0 - p.clip), vec4<f32>(1.0 + p.clip)) * advantage;
         let slope = select(ZERO, -plain, plain <= bounded) * share;
-        for (var j = 0u; j < p.actions; j++) {
-            let lp = head[logits + j * s] - log_total;
-            let probability = exp(lp);
-            let score = select(ZERO, ONE, action == vec4<u32>(j)) - probability;
-            let g = slope * score + scalars[11] * share * probability * (lp + entropy);
-            grads[out + (p.grad_actor + j) * TILE] = to_quad(select(ZERO, g, allowed(mask, j)));
+        before = 1u;
+        first = 0u;
+        while (first < p.actions) {
+            let end = end_of(p.starts, first, p.actions);
+            let log_total = log_sum(logits, first, end, mask);
+            let choice = choice_of(action, before, end - first);
+            var own_entropy = ZERO;
+            for (var j = first; j < end; j++) {
+                let lp = head[logits + j * s] - log_total;
+                own_entropy -= select(ZERO, exp(lp) * lp, allowed(mask, j));
+            }
+            for (var j = first; j < end; j++) {
+                let lp = head[logits + j * s] - log_total;
+                let probability = exp(lp);
+                let score = select(ZERO, ONE, choice == vec4<u32>(j - first)) - probability;
+                let g = slope * score + scalars[11] * share * probability * (lp + own_entropy);
+                grads[out + (p.grad_actor + j) * TILE] = to_quad(select(ZERO, g, allowed(mask, j)));
+            }
+            before *= end - first;
+            first = end;
         }
 
         // Value.

@@ -1,7 +1,9 @@
 // Draws one action a row from the softmax of its logits, with the logarithm of its probability. Forbidden actions have
-// probability 0. One invocation takes four environments of one agent.
+// probability 0. An action of several choices is drawn choice by choice, the first the fastest digit of the action's number.
+// One invocation takes four environments of one agent.
 
 import package::constants::WG;
+import package::lib::branch::end_of;
 import package::lib::random::{threefry, unit};
 
 struct Sample {
@@ -18,8 +20,9 @@ struct Sample {
     masks: u32,
     seed_low: u32,
     seed_high: u32,
+    // A bit for every logit that begins a choice.
+    starts: u32,
     pad0: u32,
-    pad1: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Sample;
@@ -42,42 +45,56 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let at = p.step * rows + row;
     let mask = signals[p.masks + at];
-    var top = vec4<f32>(-3.4e38);
-    for (var j = 0u; j < p.actions; j++) {
-        top = select(top, max(top, head[j * p.stride + row]), allowed(mask, j));
-    }
-    var total = vec4<f32>(0.0);
-    for (var j = 0u; j < p.actions; j++) {
-        total += select(vec4<f32>(0.0), exp(head[j * p.stride + row] - top), allowed(mask, j));
-    }
-    // Rows are numbered agent by agent; each (row, step) pair has bits of its own.
     let now = clock[0] * p.steps + p.step;
     let key = vec2<u32>(p.seed_low, p.seed_high);
-    let bits01 = threefry(key, vec2<u32>(now, row * 2u));
-    let bits23 = threefry(key, vec2<u32>(now, row * 2u + 1u));
-    let draw = vec4<f32>(unit(bits01.x), unit(bits01.y), unit(bits23.x), unit(bits23.y)) * total;
-
     var chosen = vec4<u32>(0u);
-    var logit = vec4<f32>(0.0);
-    var open = vec4<bool>(true);
-    var sum = vec4<f32>(0.0);
-    for (var j = 0u; j < p.actions; j++) {
-        let z = head[j * p.stride + row];
-        let may = allowed(mask, j);
-        sum += select(vec4<f32>(0.0), exp(z - top), may);
-        var take: vec4<bool>;
-        if (p.greedy == 1u) {
-            take = open & may & (z == top);
-            open = open & !take;
-        } else {
-            // The last allowed action whose share was not yet passed: rounding of the sum can leave none behind.
-            take = open & may;
-            open = open & !(take & (draw < sum));
+    var log_probability = vec4<f32>(0.0);
+    var before = 1u;
+    var number = 0u;
+    var first = 0u;
+    while (first < p.actions) {
+        let end = end_of(p.starts, first, p.actions);
+        var top = vec4<f32>(-3.4e38);
+        for (var j = first; j < end; j++) {
+            top = select(top, max(top, head[j * p.stride + row]), allowed(mask, j));
         }
-        chosen = select(chosen, vec4<u32>(j), take);
-        logit = select(logit, z, take);
+        var total = vec4<f32>(0.0);
+        for (var j = first; j < end; j++) {
+            total += select(vec4<f32>(0.0), exp(head[j * p.stride + row] - top), allowed(mask, j));
+        }
+        // Rows are numbered agent by agent, choice by choice; each (row, step) pair has bits of its own.
+        let place = (number * rows + row) * 2u;
+        let bits01 = threefry(key, vec2<u32>(now, place));
+        let bits23 = threefry(key, vec2<u32>(now, place + 1u));
+        let draw = vec4<f32>(unit(bits01.x), unit(bits01.y), unit(bits23.x), unit(bits23.y)) * total;
+
+        var choice = vec4<u32>(0u);
+        var logit = vec4<f32>(0.0);
+        var open = vec4<bool>(true);
+        var sum = vec4<f32>(0.0);
+        for (var j = first; j < end; j++) {
+            let z = head[j * p.stride + row];
+            let may = allowed(mask, j);
+            sum += select(vec4<f32>(0.0), exp(z - top), may);
+            var take: vec4<bool>;
+            if (p.greedy == 1u) {
+                take = open & may & (z == top);
+                open = open & !take;
+            } else {
+                // The last allowed action whose share was not yet passed: rounding of the sum can leave none behind.
+                take = open & may;
+                open = open & !(take & (draw < sum));
+            }
+            choice = select(choice, vec4<u32>(j - first), take);
+            logit = select(logit, z, take);
+        }
+        chosen += choice * before;
+        // Who may do nothing takes the first, and it does not count.
+        log_probability += select(logit - top - log(total), vec4<f32>(0.0), total == vec4<f32>(0.0));
+        before *= end - first;
+        number += 1u;
+        first = end;
     }
     actions[at] = chosen;
-    // Who may do nothing takes the first action, and it does not count.
-    targets[at] = select(logit - top - log(total), vec4<f32>(0.0), mask == vec4<u32>(0u));
+    targets[at] = log_probability;
 }

@@ -31,6 +31,11 @@ pub trait Simulator: Send {
     /// Agents, features and actions; the same at all times and for all copies.
     fn spec(&self) -> Spec;
 
+    /// Sizes of the choices that an action consists of ([`Environment::choices`]); one choice, if left alone.
+    fn choices(&self) -> Vec<u32> {
+        vec![self.spec().actions]
+    }
+
     /// The fewest steps after which an episode may be truncated; `None`: none ever is. Room for last observations is planned
     /// by it.
     fn time_limit(&self) -> Option<u32> {
@@ -73,6 +78,7 @@ type Make = Arc<dyn Fn() -> Box<dyn Simulator> + Send + Sync>;
 pub struct Host {
     make: Make,
     spec: Spec,
+    choices: Vec<u32>,
     limit: Option<u32>,
     name: String,
 }
@@ -87,15 +93,19 @@ impl Host {
     /// An environment whose copies `make` makes. The name tells it from others in checkpoints.
     pub fn new<S: Simulator + 'static>(name: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
         let one = make();
-        let (spec, limit) = (one.spec(), one.time_limit());
+        let (spec, choices, limit) = (one.spec(), one.choices(), one.time_limit());
         let make: Make = Arc::new(move || Box::new(make()));
-        Self { make, spec, limit: limit.map(|steps| steps.max(1)), name: name.into() }
+        Self { make, spec, choices, limit: limit.map(|steps| steps.max(1)), name: name.into() }
     }
 }
 
 impl Environment for Host {
     fn spec(&self) -> Spec {
         self.spec
+    }
+
+    fn choices(&self) -> Vec<u32> {
+        self.choices.clone()
     }
 
     fn identity(&self) -> String {

@@ -25,7 +25,7 @@ pub struct Spec {
     pub agents: u32,
     /// Features of one agent's observation.
     pub obs_dim: u32,
-    /// Discrete actions of one agent, 2 to 32.
+    /// Discrete actions of one agent, 2 to 32; of several choices, all of theirs together ([`Environment::choices`]).
     pub actions: u32,
 }
 
@@ -99,6 +99,13 @@ pub trait HostState: Send + Sync + std::fmt::Debug {
 pub trait Environment {
     /// Its sizes.
     fn spec(&self) -> Spec;
+
+    /// Sizes of the choices that an action consists of (multi-discrete), one after the other in logits and masks; their sum is
+    /// [`Spec::actions`]. The action is the number whose digits they are, the first the fastest: of sizes 5 and 10, action 37 is
+    /// choice 2 of the first and 7 of the second. One choice, if left alone.
+    fn choices(&self) -> Vec<u32> {
+        vec![self.spec().actions]
+    }
 
     /// What tells it from others of the same sizes, its rules and data: a checkpoint of one is not for another.
     fn identity(&self) -> String {

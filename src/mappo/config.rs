@@ -157,6 +157,12 @@ impl Config {
     /// [`Error::Config`] for settings out of range.
     pub fn layout(&self, environment: &dyn Environment) -> Result<Layout> {
         self.validate()?;
+        let (choices, actions) = (environment.choices(), environment.spec().actions);
+        let sum = choices.iter().map(|size| u64::from(*size)).sum::<u64>();
+        if choices.iter().any(|size| *size < 2) || sum != u64::from(actions) {
+            let wanted = format!("sizes of at least 2 that add up to {actions}");
+            return Err(Error::shape("choices of an action", wanted, format!("{choices:?}")));
+        }
         Layout::new(&self.shape(&environment.spec()))
     }
 

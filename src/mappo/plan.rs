@@ -14,6 +14,8 @@ use crate::{Error, Result};
 pub struct Sizes {
     /// The environment's sizes.
     pub spec: Spec,
+    /// A bit for every logit that begins a choice ([`Environment::choices`]).
+    pub starts: u32,
     /// E, environments in parallel, a multiple of 4.
     pub envs: u32,
     /// T, steps of a rollout.
@@ -33,6 +35,7 @@ impl Sizes {
         let steps = config.rollout_steps;
         Self {
             spec: environment.spec(),
+            starts: starts(&environment.choices()),
             envs: round_up(config.num_envs.max(1), 4),
             steps,
             truncations: environment.truncations(steps),
@@ -274,6 +277,16 @@ impl Sizes {
     }
 }
 
+/// A bit for every logit that begins a choice.
+fn starts(choices: &[u32]) -> u32 {
+    let mut first = 0u32;
+    choices.iter().fold(0, |mask, size| {
+        let bit = 1u32.checked_shl(first).unwrap_or(0);
+        first = first.saturating_add(*size);
+        mask | bit
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -395,6 +408,11 @@ mod tests {
         budget.short_loops = true;
         let sizes = Sizes::fit(&config, &Empty, &small, &soft, &budget).unwrap();
         assert!(sizes.envs < 65_536 && 2 * sizes.rows() / 64 < 65_535, "{sizes:?}");
+    }
+
+    #[test]
+    fn choices_begin_where_the_last_ended() {
+        assert_eq!([starts(&[5]), starts(&[5, 10]), starts(&[2; 16])], [1, 0b10_0001, 0x5555_5555]);
     }
 
     #[test]

@@ -163,7 +163,8 @@ fn acting(
             seed_low: config.seed as u32,
             // A key of its own: initial weights draw from the seed itself.
             seed_high: (config.seed >> 32) as u32 ^ 0x5EED_AC70,
-            pad: [0; 2],
+            starts: sizes.starts,
+            pad: 0,
         })
         .collect();
     let draws = gpu.uniform_table("draws", &draws)?;

@@ -144,11 +144,10 @@ impl Trainer {
         let update = Update::new(gpu, chosen, &layout, config, &arena, &rollout)?;
         let weights = initial_weights(&layout, config.activation, config.seed);
         gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&weights))?;
-        if !config.value_norm {
-            // The kernel that keeps this up to date runs only after the first advantages.
-            let at = crate::ppo::scalars::DEVIATION as u64 * 4;
-            gpu.write(arena.get("scalars")?, at, bytemuck::bytes_of(&1f32))?;
-        }
+        // The kernel that keeps this up to date runs only after the first advantages.
+        let deviation = if config.value_norm { config.value_norm_floor.sqrt() as f32 } else { 1.0 };
+        let at = crate::ppo::scalars::DEVIATION as u64 * 4;
+        gpu.write(arena.get("scalars")?, at, bytemuck::bytes_of(&deviation))?;
         let scale = match config.precision {
             Precision::F32 => 1.0,
             Precision::F16 => loss_scale::INITIAL,
@@ -382,11 +381,11 @@ mod tests {
     }
 
     /// The first advantages are computed before any update of the moments: without normalisation values count as
-    /// they are from the start.
+    /// they are from the start, with it their variance is the least one, as in the reference.
     #[test]
     fn values_that_are_not_normalised_count_in_the_first_iteration() {
         let gpu = Gpu::open(&GpuOptions::default()).unwrap();
-        for (value_norm, deviation) in [(false, 1.0), (true, 0.0)] {
+        for (value_norm, deviation) in [(false, 1.0), (true, 1e-3)] {
             let config =
                 Config { value_norm, num_envs: 4, rollout_steps: 2, hidden: vec![4], ..Config::default() };
             let trainer = Trainer::new(&gpu, &Still, &config).unwrap();

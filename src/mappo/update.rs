@@ -143,7 +143,8 @@ impl MicroBatch {
             value_clip: config.value_clip as f32,
             huber: config.huber_delta as f32,
             value: config.value_coefficient as f32,
-            pad: [0; 3],
+            starts: sizes.starts,
+            pad: [0; 2],
         };
         let loss_kernel = loss::kernel(gpu, decisions)?;
         let buffers = loss::Buffers {

@@ -39,8 +39,10 @@ pub struct Loss {
     pub huber: f32,
     /// Value coefficient.
     pub value: f32,
+    /// A bit for every logit that begins a choice.
+    pub starts: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 3],
+    pub pad: [u32; 2],
 }
 
 /// The variant for these decisions.
@@ -117,6 +119,8 @@ mod tests {
         values_old: [f64; 4],
         entropy: f32,
         scale: f32,
+        /// Sizes of the choices of an action.
+        choices: Vec<usize>,
     }
 
     struct Outcome {
@@ -153,7 +157,8 @@ mod tests {
             value_clip: 0.2,
             huber: 10.0,
             value: 1.0,
-            pad: [0; 3],
+            starts: (0..rows.choices.len()).map(|b| 1 << rows.choices[..b].iter().sum::<usize>()).sum(),
+            pad: [0; 2],
         };
         let head = [rows.logits.concat(), rows.values.to_vec()].concat();
         let targets = [rows.log_old, rows.advantages, rows.returns].concat();
@@ -191,10 +196,18 @@ mod tests {
             .map(|i| {
                 let allowed = |j: &usize| rows.masks[i] >> j & 1 == 1;
                 let z: Vec<f64> = (0..rows.logits.len()).map(|j| rows.logits[j][i]).collect();
-                let total: f64 = (0..z.len()).filter(allowed).map(|j| z[j].exp()).sum();
-                let lp = |j: usize| z[j] - total.ln();
-                let entropy: f64 = (0..z.len()).filter(allowed).map(|j| -lp(j).exp() * lp(j)).sum();
-                let ratio = (lp(rows.actions[i] as usize) - rows.log_old[i]).exp();
+                let (mut entropy, mut log_probability) = (0.0, 0.0);
+                let (mut first, mut rest) = (0, rows.actions[i] as usize);
+                for size in &rows.choices {
+                    let own = first..first + size;
+                    let total: f64 = own.clone().filter(allowed).map(|j| z[j].exp()).sum();
+                    let lp = |j: usize| z[j] - total.ln();
+                    entropy += own.clone().filter(allowed).map(|j| -lp(j).exp() * lp(j)).sum::<f64>();
+                    log_probability += lp(first + rest % size);
+                    rest /= size;
+                    first += size;
+                }
+                let ratio = (log_probability - rows.log_old[i]).exp();
                 let a = rows.advantages[i];
                 let policy = -(ratio * a).min(ratio.clamp(0.8, 1.2) * a);
                 let huber = |e: f64| if e.abs() <= 10.0 { e * e / 2.0 } else { 10.0 * (e.abs() - 5.0) };
@@ -221,6 +234,7 @@ mod tests {
             values_old: [0.0, 0.5, 0.2, 1.0],
             entropy: 0.0,
             scale: 1.0,
+            choices: vec![2],
         }
     }
 
@@ -244,12 +258,21 @@ mod tests {
     fn entropy_golden_value() {
         let mut rows = golden();
         rows.logits = vec![[0.2; 4], [-0.1; 4], [0.7; 4]];
-        rows.masks = [7; 4];
+        (rows.masks, rows.choices) = ([7; 4], vec![3]);
         close("entropy", &[evaluate(&rows).statistics[2] / 4.0], &[1.0430548], 1e-6);
     }
 
     #[test]
     fn gradients_agree_with_finite_differences() {
+        // One choice of five; a choice of two and one of three, forbidden actions in either, action = first + 2 second.
+        let one = ([0b11111, 0b10111, 0b01101, 0b11110], [2, 1, 0, 4], vec![5]);
+        let two = ([0b11111, 0b10101, 0b01110, 0b11110], [2 * 2, 2 * 2, 1, 1 + 2 * 2], vec![2, 3]);
+        for (masks, actions, choices) in [one, two] {
+            check_gradients(masks, actions, choices);
+        }
+    }
+
+    fn check_gradients(masks: [u32; 4], actions: [u32; 4], choices: Vec<usize>) {
         let mut rows = Rows {
             logits: vec![
                 [0.3, -1.0, 2.0, 0.1],
@@ -258,8 +281,9 @@ mod tests {
                 [0.0, 0.4, -1.5, 0.8],
                 [0.6, -0.3, 0.1, 0.25],
             ],
-            masks: [0b11111, 0b10111, 0b01101, 0b11110],
-            actions: [2, 1, 0, 4],
+            masks,
+            actions,
+            choices,
             log_old: [-1.0, -0.9, -0.3, -1.6],
             entropy: 0.37,
             ..golden()
@@ -309,7 +333,7 @@ mod tests {
     fn a_forbidden_action_has_no_gradient() {
         let mut rows = golden();
         rows.logits = vec![[0.2; 4], [80.0; 4], [0.7; 4]];
-        rows.masks = [0b101; 4];
+        (rows.masks, rows.choices) = ([0b101; 4], vec![3]);
         rows.entropy = 0.5;
         let got = evaluate(&rows);
         assert_eq!(got.grad_logits[1], [0.0; 4]);

@@ -1,7 +1,8 @@
 //! Draws actions from the softmax of the logits.
 //!
 //! p_j = exp(z_j) / sum exp(z) over the allowed actions; the action is the first one whose cumulated probability exceeds
-//! a uniform number, or the most probable one. Randomness is counter-based: key = seed, counter = (step of the training,
+//! a uniform number, or the most probable one. An action of several choices (multi-discrete) has the logits of all of them one
+//! after the other and is the number whose digits they are, the first the fastest; its probability is their product. Randomness is counter-based: key = seed, counter = (step of the training,
 //! row), so a run can be repeated and resumed.
 //!
 //! Shapes: logits `[action][agent][env]`, masks (one bit per action) `[slot][agent][env]`, actions and log-probabilities
@@ -38,8 +39,10 @@ pub struct Sample {
     pub seed_low: u32,
     /// Seed, high half.
     pub seed_high: u32,
+    /// A bit for every logit that begins a choice.
+    pub starts: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 2],
+    pub pad: u32,
 }
 
 /// Compiles the kernel.
@@ -78,6 +81,18 @@ mod tests {
     }
 
     fn draw(logits: &[f32], mask: u32, quads: u32, greedy: bool, seed: u64, clock: u32) -> Drawn {
+        draw_of(1, logits, mask, quads, greedy, seed, clock)
+    }
+
+    fn draw_of(
+        starts: u32,
+        logits: &[f32],
+        mask: u32,
+        quads: u32,
+        greedy: bool,
+        seed: u64,
+        clock: u32,
+    ) -> Drawn {
         let gpu = gpu();
         let rows = quads as usize * 4;
         let all: Vec<f32> = logits.iter().flat_map(|z| vec![*z; rows]).collect();
@@ -89,6 +104,7 @@ mod tests {
             actions: logits.len() as u32,
             stride: quads,
             greedy: u32::from(greedy),
+            starts,
             seed_low: seed as u32,
             seed_high: (seed >> 32) as u32,
             ..Default::default()
@@ -137,6 +153,36 @@ mod tests {
             let bits = threefry(key, [clock * 8, row as u32 / 4 * 2 + (row as u32 % 4) / 2])[row % 2];
             assert_eq!(*action, bits >> 30, "row {row}: quarters of equal probability");
         }
+    }
+
+    /// A choice of two, one of three of which the last is forbidden, and one of two.
+    #[test]
+    fn choices_are_drawn_each_by_itself() {
+        let logits = [0.4f32, -0.3, 0.9, 0.1, 5.0, 0.0, 1.0];
+        let (starts, mask) = (0b010_0101, 0b110_1111);
+        let drawn = draw_of(starts, &logits, mask, 5000, false, 7, 3);
+        let softmax = |of: &[f32], j: usize| {
+            f64::from(of[j]).exp() / of.iter().map(|z| f64::from(*z).exp()).sum::<f64>()
+        };
+        let rows = drawn.actions.len() as f64;
+        for action in 0..12u32 {
+            let digits = [action % 2, action / 2 % 3, action / 6].map(|digit| digit as usize);
+            let found = drawn.actions.iter().filter(|a| **a == action).count() as f64 / rows;
+            if digits[1] == 2 {
+                assert_eq!(found, 0.0, "forbidden");
+                continue;
+            }
+            // Independent: the product of the three.
+            let p = softmax(&logits[..2], digits[0])
+                * softmax(&logits[2..4], digits[1])
+                * softmax(&logits[5..], digits[2]);
+            let deviation = (p * (1.0 - p) / rows).sqrt();
+            assert!((found - p).abs() < 4.0 * deviation, "action {action}: {found} for {p}");
+            let said = drawn.actions.iter().zip(&drawn.log_probabilities).filter(|(a, _)| **a == action);
+            said.for_each(|(_, said)| assert!((f64::from(*said) - p.ln()).abs() < 1e-6));
+        }
+        let best = draw_of(starts, &logits, mask, 1, true, 7, 3);
+        assert!(best.actions.iter().all(|a| *a == 6));
     }
 
     #[test]
