@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::variant::Class;
 use crate::{Error, Result};
@@ -325,13 +326,11 @@ impl Gpu {
 
     /// Waits for `submission`, then maps `staging` and returns its bytes.
     pub(super) fn map(&self, staging: &wgpu::Buffer, submission: wgpu::SubmissionIndex) -> Result<Vec<u8>> {
-        let state = Arc::new(Mutex::new(None));
-        let result = state.clone();
+        let (sender, mapped) = std::sync::mpsc::channel();
         self.guard("mapping a buffer", || {
-            staging.map_async(wgpu::MapMode::Read, .., move |mapped| {
-                if let Ok(mut slot) = result.lock() {
-                    *slot = Some(mapped);
-                }
+            staging.map_async(wgpu::MapMode::Read, .., move |result| {
+                // Nobody listens any more if the wait failed.
+                let _ = sender.send(result);
             });
         })?;
         let waiting = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
@@ -340,12 +339,11 @@ impl Gpu {
             return Err(Error::DeviceLost { reason: error.to_string() });
         }
         self.alive()?;
-        match state.lock().ok().and_then(|mut slot| slot.take()) {
-            Some(Ok(())) => {}
-            other => {
-                let reason = format!("a buffer could not be mapped: {other:?}");
-                return Err(Error::DeviceLost { reason });
-            }
+        // Another thread that polls the device at the same time may have taken the callback along, and not called it yet.
+        let result = mapped.recv_timeout(Duration::from_secs(60));
+        if !matches!(result, Ok(Ok(()))) {
+            self.alive()?;
+            return Err(Error::DeviceLost { reason: format!("a buffer could not be mapped: {result:?}") });
         }
         let bytes = match staging.get_mapped_range(..) {
             Ok(view) => view.to_vec(),
@@ -422,6 +420,23 @@ mod tests {
         let data: Vec<u32> = (0..1001).map(|i| i * 7919).collect();
         let back: Vec<u32> = gpu.read(&gpu.upload("data", &data).unwrap()).unwrap();
         assert_eq!(&back[..1001], &data[..]);
+    }
+
+    /// Each thread's poll may call the others' callbacks.
+    #[test]
+    fn threads_may_read_side_by_side() {
+        let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4u32 {
+                let gpu = &gpu;
+                scope.spawn(move || {
+                    let buffer = gpu.upload("data", &[thread; 64]).unwrap();
+                    for _ in 0..200 {
+                        assert_eq!(gpu.read::<u32>(&buffer).unwrap()[63], thread);
+                    }
+                });
+            }
+        });
     }
 
     #[test]
