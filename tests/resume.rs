@@ -9,10 +9,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use phalanx::env::Spread;
 use phalanx::env::spread::Definition;
+use phalanx::env::{Environment, Host, Outcome, Simulator, Spec, Spread};
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::mappo::{Config, Precision, Snapshots, Trainer};
+use phalanx::nn::Sharing;
 use phalanx::random::Stream;
 use program::{DEMO, SMALL, Workplace, columns, refused, succeeded};
 
@@ -38,39 +39,103 @@ fn train(trainer: &mut Trainer, until: u32) {
     trainer.train_until(until, |_| -> phalanx::Result<()> { Ok(()) }).unwrap();
 }
 
+/// Every setting that keeps something from one iteration to the next.
+fn configs() -> Vec<Config> {
+    let plain = config(Precision::F32);
+    vec![
+        plain.clone(),
+        config(Precision::F16),
+        Config {
+            minibatches: 3,
+            epochs: 3,
+            target_kl: 1e-4,
+            entropy_end: Some(0.0),
+            networks: Sharing::Separate,
+            accumulation: 2,
+            ..plain
+        },
+    ]
+}
+
 #[test]
 fn a_run_that_goes_on_comes_to_the_same_bytes() {
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let spread = Spread::new(Definition::Mpe2);
+    configs().iter().for_each(|config| goes_on(&gpu, &spread, config));
+    goes_on(&gpu, &Host::new("drift", Drift::default), &config(Precision::F32));
+}
+
+fn goes_on(gpu: &Gpu, environment: &dyn Environment, config: &Config) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    for precision in [Precision::F32, Precision::F16] {
-        let config = config(precision);
-        let mut whole = trainer(&gpu, &config);
-        train(&mut whole, 6);
-        whole.save(&path("whole"), None).unwrap();
-        // Stopped twice, each time into a trainer that has done something else meanwhile.
-        let mut first = trainer(&gpu, &config);
-        train(&mut first, 2);
-        first.save(&path("2"), None).unwrap();
-        let mut second = trainer(&gpu, &config);
-        train(&mut second, 3);
-        assert_eq!(second.resume(&path("2")).unwrap().iteration, 2);
-        let mut steps = Vec::new();
-        second
-            .train_until(4, |progress| -> phalanx::Result<()> {
-                steps.push((progress.iteration, progress.env_steps));
-                Ok(())
-            })
-            .unwrap();
-        assert_eq!(steps, [(3, 240), (4, 320)]);
-        second.save(&path("4"), None).unwrap();
-        let mut third = trainer(&gpu, &config);
-        third.resume(&path("4")).unwrap();
-        train(&mut third, 6);
-        third.save(&path("parts"), None).unwrap();
-        let bytes = |name: &str| std::fs::read(path(name)).unwrap();
-        assert!(bytes("whole") == bytes("parts"), "{precision:?}");
-        assert!(bytes("whole") != bytes("4"));
+    let trainer = || Trainer::new(gpu, environment, config).unwrap();
+    let mut whole = trainer();
+    train(&mut whole, 6);
+    whole.save(&path("whole"), None).unwrap();
+    // Stopped twice, each time into a trainer that has done something else meanwhile.
+    let mut first = trainer();
+    train(&mut first, 2);
+    first.save(&path("2"), None).unwrap();
+    let mut second = trainer();
+    train(&mut second, 3);
+    assert_eq!(second.resume(&path("2")).unwrap().iteration, 2);
+    let mut steps = Vec::new();
+    second
+        .train_until(4, |progress| -> phalanx::Result<()> {
+            steps.push((progress.iteration, progress.env_steps));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(steps, [(3, 240), (4, 320)]);
+    second.save(&path("4"), None).unwrap();
+    let mut third = trainer();
+    third.resume(&path("4")).unwrap();
+    train(&mut third, 6);
+    third.save(&path("parts"), None).unwrap();
+    let bytes = |name: &str| std::fs::read(path(name)).unwrap();
+    assert!(bytes("whole") == bytes("parts"), "{config:?}");
+    assert!(bytes("whole") != bytes("4"));
+}
+
+/// Says only what changed, rewards only now and then, and remembers.
+#[derive(Default)]
+struct Drift {
+    place: f32,
+    taken: u32,
+}
+
+impl Simulator for Drift {
+    fn spec(&self) -> Spec {
+        Spec { agents: 1, obs_dim: 3, actions: 3 }
+    }
+
+    fn time_limit(&self) -> Option<u32> {
+        Some(7)
+    }
+
+    fn reset(&mut self, seed: u64, seen: &mut [f32]) {
+        *self = Self { place: (seed % 9) as f32 - 4.0, taken: 0 };
+        (seen[0], seen[2]) = (self.place, 1.0);
+    }
+
+    fn step(&mut self, actions: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome {
+        self.place += actions[0] as f32 - 1.0;
+        self.taken += 1;
+        seen[0] = self.place;
+        if self.place == 0.0 {
+            (seen[1], rewards[0]) = (1.0, 1.0);
+        }
+        if self.taken == 7 { Outcome::Truncated } else { Outcome::Continues }
+    }
+
+    fn save(&self) -> Option<Vec<u8>> {
+        Some([self.place.to_le_bytes(), self.taken.to_le_bytes()].concat())
+    }
+
+    fn load(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let [place, taken] = bytes.as_chunks::<4>().0 else { return Err("eight bytes are wanted".into()) };
+        *self = Self { place: f32::from_le_bytes(*place), taken: u32::from_le_bytes(*taken) };
+        Ok(())
     }
 }
 
@@ -145,9 +210,21 @@ fn the_last_few_and_the_best_are_kept() {
     assert_eq!(head(&snapshots.latest().unwrap().unwrap()).iteration, 4);
     let best = head(&snapshots.best().unwrap());
     assert_eq!((best.iteration, best.score), (2, Some(-1.0)));
-    // Without a falling learning rate a finished run may be given more iterations.
+    // If nothing moves towards the last iteration, a finished run may be given more.
+    let latest = snapshots.latest().unwrap().unwrap();
     let longer = Config { iterations: 8, ..config };
-    trainer(&gpu, &longer).resume(&snapshots.latest().unwrap().unwrap()).unwrap();
+    trainer(&gpu, &longer).resume(&latest).unwrap();
+    // One that is damaged is passed over.
+    std::fs::write(&latest, "half a file").unwrap();
+    let before = snapshots.latest().unwrap().unwrap();
+    assert!(before.ends_with("iteration-000000003.safetensors"));
+    std::fs::write(&before, "").unwrap();
+    assert!(snapshots.latest().unwrap_err().to_string().contains("iteration-000000004"));
+    // The best so far cannot be compared with: the next is the best.
+    std::fs::write(snapshots.best().unwrap(), "").unwrap();
+    train(&mut run, 5);
+    snapshots.save(&run, Some(-9.0)).unwrap();
+    assert_eq!(head(&snapshots.best().unwrap()).score, Some(-9.0));
 }
 
 /// `kill -9` at random moments, from before the first checkpoint to the last files.
@@ -168,7 +245,7 @@ fn a_trainer_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
 
     let mut stream = Stream::new(20, 1);
     let (mut kills, mut runs) = (0, 0);
-    let mut at = Vec::new();
+    let (mut at, mut resumed) = (Vec::new(), Vec::new());
     loop {
         let started = place.path("parts/unfinished/config.toml").exists();
         let first = start("parts");
@@ -194,12 +271,19 @@ fn a_trainer_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
             // It got through, perhaps in its last moment: from the start again.
             std::fs::remove_dir_all(place.path("parts")).unwrap();
         } else {
-            assert_eq!(status.code(), None, "{}", String::from_utf8_lossy(&output.stderr));
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(status.code(), None, "{said}");
             at.push(written(&place));
+            resumed.extend(
+                said.split("Resumed   from iteration ")
+                    .nth(1)
+                    .map(|rest| rest.split_whitespace().next().unwrap().parse::<u32>().unwrap()),
+            );
         }
         assert!(runs < 100, "{kills} kills in {runs} runs");
     }
-    println!("iterations written when it was killed: {at:?}");
+    println!("iterations written when it was killed: {at:?}; resumed from: {resumed:?}");
+    assert!(resumed.len() >= 2 && resumed.iter().all(|iteration| iteration.is_multiple_of(3)), "{resumed:?}");
     let bytes = |name: &str| std::fs::read(place.path(name)).unwrap();
     assert!(bytes("whole/model.safetensors") == bytes("parts/model.safetensors"));
     for column in ["iteration", "env_steps", "mean_reward", "policy_loss", "value_loss", "entropy"] {

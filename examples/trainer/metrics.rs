@@ -33,9 +33,9 @@ pub struct Row {
     pub value_mean: f32,
     pub value_deviation: f32,
     pub skipped_updates: f32,
-    /// Epochs that moved the weights. Runs of before the KL stop do not have it.
+    /// Epochs before the KL divergence ended them. Runs of before `target_kl` do not have it.
     #[serde(default)]
-    pub updates: f32,
+    pub epochs: f32,
     /// Reward over the evaluation bars with the most probable actions, and with drawn ones, where it was evaluated.
     #[serde(default)]
     pub evaluation: Option<f64>,
@@ -74,7 +74,7 @@ impl Row {
             value_mean: record.value_mean,
             value_deviation: record.value_deviation,
             skipped_updates: record.skipped,
-            updates: record.epochs,
+            epochs: record.epochs,
             evaluation: None,
             evaluation_sampled: None,
             loss_scale: record.loss_scale,
@@ -83,7 +83,11 @@ impl Row {
 }
 
 /// Appends rows and flushes each, so that a run that is stopped leaves what it had.
-pub struct Writer(csv::Writer<File>);
+pub struct Writer {
+    file: csv::Writer<File>,
+    /// Seconds of training before this process.
+    pub before: f64,
+}
 
 impl Writer {
     /// Goes on after iteration `last`; what was written after it is done again. A last line that is not whole is one of those.
@@ -98,14 +102,25 @@ impl Writer {
         kept.iter().try_for_each(|row| writer.serialize(row)).context("writing metrics.csv")?;
         let bytes = writer.into_inner().map_err(|error| error.into_error()).context("writing metrics.csv")?;
         write_atomically(path, &bytes)?;
+        let reached = kept.last().map_or(0, |row| row.iteration);
+        if reached < last {
+            eprintln!("{}: iterations {} to {last} are missing", path.display(), reached + 1);
+        }
+        let before = kept.last().map_or(0.0, |row| row.seconds);
         let file = File::options().append(true).open(path).with_context(|| path.display().to_string())?;
         let headers = kept.is_empty();
-        Ok(Self(csv::WriterBuilder::new().has_headers(headers).from_writer(file)))
+        Ok(Self { file: csv::WriterBuilder::new().has_headers(headers).from_writer(file), before })
     }
 
     pub fn write(&mut self, row: &Row) -> Result<()> {
-        self.0.serialize(row).context("writing metrics.csv")?;
-        self.0.flush().context("writing metrics.csv")
+        self.file.serialize(row).context("writing metrics.csv")?;
+        self.file.flush().context("writing metrics.csv")
+    }
+
+    /// Has everything on the disk, as a checkpoint that follows has.
+    pub fn sync(&mut self) -> Result<()> {
+        self.file.flush().context("writing metrics.csv")?;
+        self.file.get_ref().sync_data().context("writing metrics.csv")
     }
 }
 

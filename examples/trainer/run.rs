@@ -155,6 +155,7 @@ impl Folder {
 
     /// The run in this folder that was stopped before it was done.
     pub fn unfinished(&self) -> Result<Self> {
+        self.tidy()?;
         let staging = self.staging();
         if !staging.settings().exists() {
             anyhow::bail!("{} holds no unfinished run to go on with", self.0.display());
@@ -177,6 +178,7 @@ impl Folder {
                 file.file_name().unwrap_or_default().to_string_lossy()
             );
         }
+        self.tidy()?;
         let staging = self.staging();
         if staging.checkpoints().exists() {
             if !force {
@@ -208,19 +210,30 @@ impl Folder {
             let bytes = std::fs::read(&from).with_context(|| from.display().to_string())?;
             write_atomically(&to, &bytes)?;
         }
-        if staging.checkpoints().exists() {
+        // From here on there is no unfinished run any more, whatever happens.
+        std::fs::rename(&staging.0, self.done()).with_context(|| staging.0.display().to_string())?;
+        self.tidy()
+    }
+
+    /// What is left of a run that was published.
+    fn done(&self) -> PathBuf {
+        self.0.join("unfinished.done")
+    }
+
+    /// Brings the checkpoints of a published run to their place and removes what is left of it.
+    fn tidy(&self) -> Result<()> {
+        let done = Self(self.done());
+        if !done.0.exists() {
+            return Ok(());
+        }
+        if done.checkpoints().exists() {
             let to = self.checkpoints();
             if to.exists() {
                 std::fs::remove_dir_all(&to).with_context(|| to.display().to_string())?;
             }
-            std::fs::rename(staging.checkpoints(), &to).with_context(|| to.display().to_string())?;
+            std::fs::rename(done.checkpoints(), &to).with_context(|| to.display().to_string())?;
         }
-        let gone = self.0.join("published");
-        if gone.exists() {
-            std::fs::remove_dir_all(&gone).with_context(|| gone.display().to_string())?;
-        }
-        std::fs::rename(&staging.0, &gone).with_context(|| gone.display().to_string())?;
-        std::fs::remove_dir_all(&gone).with_context(|| gone.display().to_string())
+        std::fs::remove_dir_all(&done.0).with_context(|| done.0.display().to_string())
     }
 }
 
@@ -280,6 +293,26 @@ mod tests {
         assert!(error.contains("--resume") && error.contains("--force"), "{error}");
         assert_eq!(folder.unfinished().unwrap().settings(), staging.settings());
         assert!(!folder.stage(true).unwrap().checkpoints().exists());
+    }
+
+    #[test]
+    fn a_run_that_is_killed_while_it_is_published_is_there_or_can_be_resumed() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = Folder::new(&parent.path().join("run"));
+        let staging = folder.stage(false).unwrap();
+        for file in [staging.settings(), staging.metrics(), staging.summary(), staging.model()] {
+            std::fs::write(file, "finished").unwrap();
+        }
+        std::fs::create_dir(staging.checkpoints()).unwrap();
+        std::fs::write(staging.checkpoints().join("last"), "state").unwrap();
+        // Copies come first: until all are there the unfinished run is whole.
+        std::fs::copy(staging.settings(), folder.settings()).unwrap();
+        assert!(folder.unfinished().unwrap().checkpoints().join("last").exists());
+        // Then it is done at one stroke, and whoever comes next tidies up.
+        std::fs::rename(&staging.0, folder.done()).unwrap();
+        assert!(folder.unfinished().unwrap_err().to_string().contains("no unfinished run"));
+        assert_eq!(std::fs::read_to_string(folder.checkpoints().join("last")).unwrap(), "state");
+        assert!(!folder.done().exists());
     }
 
     #[test]

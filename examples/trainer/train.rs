@@ -50,16 +50,23 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         None => None,
         Some(bars) => Some(Examiner::new(&gpu, &data, &settings, bars)?),
     };
-    announce(&gpu, &candles, &splits, &trainer);
+    announce(&gpu, &candles, &splits, &bars, &trainer);
+    if args.resume {
+        match trainer.iteration() {
+            0 => eprintln!("Resumed   from the start: there is no checkpoint yet"),
+            iteration => eprintln!("Resumed   from iteration {iteration}"),
+        }
+    }
 
     let mut metrics = Writer::resume(&staging.metrics(), trainer.iteration())?;
+    let before = metrics.before;
     let mut progress = Progress::new(u64::from(settings.mappo.iterations));
     let started = Instant::now();
     let mut last_return = f64::NAN;
     // The last iteration's, which an evaluation may still add to.
     let mut row: Option<Row> = None;
     let mut report = |metrics: &mut Writer, row: &mut Option<Row>, done: &Done| -> Result<()> {
-        let finished = row.replace(Row::new(done, started.elapsed().as_secs_f64()));
+        let finished = row.replace(Row::new(done, before + started.elapsed().as_secs_f64()));
         finished.map_or(Ok(()), |row| metrics.write(&row))?;
         last_return = done.mean_return().unwrap_or(last_return);
         progress.update(&Line {
@@ -92,6 +99,7 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
             metrics.write(&row)?;
         }
         if let Some(snapshots) = &snapshots {
+            metrics.sync()?;
             snapshots.save(&trainer, score)?;
         }
     }
@@ -111,8 +119,8 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     let summary = Summary {
         adapter: crate::doctor::adapter(&gpu),
         env_steps,
-        seconds: started.elapsed().as_secs_f64(),
-        gpu_bytes: trainer.plan().bytes(),
+        seconds: before + started.elapsed().as_secs_f64(),
+        gpu_bytes: trainer.plan().bytes() + examiner.as_ref().map_or(0, Examiner::bytes),
     };
     let json = serde_json::to_vec_pretty(&summary).context("writing training.json")?;
     write_atomically(&staging.summary(), &json)?;
@@ -141,6 +149,11 @@ impl Examiner {
         Ok(Self([evaluation(Choice::Greedy, 4)?, evaluation(Choice::Sampled, 16)?]))
     }
 
+    /// On the device, beside the trainer's.
+    fn bytes(&self) -> u64 {
+        self.0.iter().map(|evaluation| evaluation.plan().bytes()).sum()
+    }
+
     fn run(&mut self, trainer: &Trainer) -> Result<[f64; 2]> {
         let [greedy, sampled] = &mut self.0;
         Ok([greedy.run(trainer)?.mean(), sampled.run(trainer)?.mean()])
@@ -155,7 +168,7 @@ fn given(args: &TrainArgs) -> Result<Settings> {
     resolve(args.config.as_deref(), &sets)
 }
 
-fn announce(gpu: &Gpu, candles: &Candles, splits: &Splits, trainer: &Trainer) {
+fn announce(gpu: &Gpu, candles: &Candles, splits: &Splits, bars: &Range<usize>, trainer: &Trainer) {
     let sizes = trainer.sizes();
     let clock = Clock::of(&candles.timestamps);
     let date = |bar: usize| clock.show(candles.timestamps[bar]);
@@ -164,8 +177,8 @@ fn announce(gpu: &Gpu, candles: &Candles, splits: &Splits, trainer: &Trainer) {
         "Candles   {} x {} bars; trained on {} to {}, held out from {}",
         candles.symbols.join(" "),
         candles.bars(),
-        date(splits.train.start),
-        date(splits.train.end - 1),
+        date(bars.start),
+        date(bars.end - 1),
         date(splits.test.start),
     );
     eprintln!(

@@ -45,7 +45,8 @@ struct Market {
 @group(0) @binding(0) var<uniform> p: Market;
 @group(0) @binding(1) var<storage, read> data: array<f32>;
 @group(0) @binding(2) var<storage, read> actions: array<u32>;
-@group(0) @binding(3) var<storage, read_write> state: array<f32>;
+// Words, reals as their bits: a counter kept as a real would be a denormal, which drivers may flush to 0.
+@group(0) @binding(3) var<storage, read_write> state: array<u32>;
 // Binding 4: lib/observe.
 @group(0) @binding(5) var<storage, read_write> rewards: array<f32>;
 @group(0) @binding(6) var<storage, read_write> signals: array<u32>;
@@ -64,19 +65,19 @@ const CUT: u32 = 7u;
 const QUANTITY: u32 = 8u;
 
 fn field(index: u32, env: u32) -> f32 {
-    return state[index * p.envs + env];
+    return bitcast<f32>(state[index * p.envs + env]);
 }
 
 fn set_field(index: u32, env: u32, value: f32) {
-    state[index * p.envs + env] = value;
+    state[index * p.envs + env] = bitcast<u32>(value);
 }
 
 fn count(index: u32, env: u32) -> u32 {
-    return bitcast<u32>(state[index * p.envs + env]);
+    return state[index * p.envs + env];
 }
 
 fn set_count(index: u32, env: u32, value: u32) {
-    state[index * p.envs + env] = bitcast<f32>(value);
+    state[index * p.envs + env] = value;
 }
 
 fn level_field(agent: u32) -> u32 {

@@ -26,7 +26,8 @@ struct Spread {
 @group(0) @binding(0) var<uniform> p: Spread;
 @group(0) @binding(1) var<storage, read> actions: array<u32>;
 @group(0) @binding(2) var<storage, read_write> rewards: array<f32>;
-@group(0) @binding(3) var<storage, read_write> state: array<f32>;
+// Words, reals as their bits: a counter kept as a real would be a denormal, which drivers may flush to 0.
+@group(0) @binding(3) var<storage, read_write> state: array<u32>;
 // Binding 4: lib/observe.
 @group(0) @binding(5) var<storage, read_write> signals: array<u32>;
 @group(0) @binding(6) var<storage, read_write> episodes: array<f32>;
@@ -42,11 +43,11 @@ const ACTIONS: u32 = 5u;
 
 // Fields of the state, `[field][env]`: position and velocity of every agent, position of every landmark, counters.
 fn field(index: u32, env: u32) -> f32 {
-    return state[index * p.envs + env];
+    return bitcast<f32>(state[index * p.envs + env]);
 }
 
 fn set_field(index: u32, env: u32, value: f32) {
-    state[index * p.envs + env] = value;
+    state[index * p.envs + env] = bitcast<u32>(value);
 }
 
 fn pair(index: u32, env: u32) -> vec2<f32> {
@@ -78,11 +79,11 @@ fn counter(which: u32) -> u32 {
 }
 
 fn count(which: u32, env: u32) -> u32 {
-    return bitcast<u32>(field(counter(which), env));
+    return state[counter(which) * p.envs + env];
 }
 
 fn set_count(which: u32, env: u32, value: u32) {
-    set_field(counter(which), env, bitcast<f32>(value));
+    state[counter(which) * p.envs + env] = value;
 }
 
 // Uniform in [-1, 1) by [-1, 1), the `number`-th draw of an episode.

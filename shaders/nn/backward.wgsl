@@ -192,6 +192,8 @@ fn main(
         }
         @if(!cooperative) let sums = product(layer, net + layer.transposed, above, below, lane);
         @if(cooperative) let sums = product_block(layer, net + layer.transposed, above, below, local, subgroup);
+        // Another invocation of the quad may have brought the input that this one takes up.
+        @if(cooperative) storageBarrier();
         if (below.norm) {
             let average = sums.plain / f32(layer.inputs);
             let average_normed = sums.normed / f32(layer.inputs);

@@ -43,11 +43,11 @@ pub trait Simulator: Send {
     }
 
     /// Begins an episode with the random numbers that follow from `seed`, and writes what is seen first,
-    /// `[agent][feature]`.
+    /// `[agent][feature]`, which comes filled with 0.
     fn reset(&mut self, seed: u64, seen: &mut [f32]);
 
     /// Moves one step with an action for every agent. Writes what is seen then, `[agent][feature]`, and every agent's
-    /// reward. After an end, `seen` is the last of the episode; [`Simulator::reset`] follows.
+    /// reward; both come filled with 0. After an end, `seen` is the last of the episode; [`Simulator::reset`] follows.
     fn step(&mut self, actions: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome;
 
     /// Which actions every agent may take next, a bit each; all, if left alone. An agent that may take none is not active: it is
@@ -118,7 +118,9 @@ impl Environment for Host {
 
     fn plan(&self, envs: u32, _: u32) -> Plan {
         let mut plan = Plan::new();
-        plan.words("actions for the host", u64::from(envs) * u64::from(self.spec.agents));
+        let actions = u64::from(envs) * u64::from(self.spec.agents);
+        plan.words("actions for the host", actions);
+        plan.words("actions on their way to the host", actions);
         plan
     }
 
@@ -209,6 +211,7 @@ impl Lane {
         // A key of its own: initial weights draw from the seed itself.
         let key = [seed as u32, (seed >> 32) as u32 ^ 0x5EED_0E17];
         let [high, low] = threefry(key, [self.episode, env as u32]);
+        self.seen.fill(0.0);
         self.simulator.reset(u64::from(high) << 32 | u64::from(low), &mut self.seen);
         self.episode += 1;
         (self.taken, self.total) = (0, 0.0);
@@ -222,6 +225,9 @@ impl Lane {
     }
 
     fn step(&mut self, actions: &[u32], seed: u64, env: usize, spec: &Spec) {
+        // What a simulator leaves out is 0, and not what was there before: that no checkpoint has.
+        self.seen.fill(0.0);
+        self.rewards.fill(0.0);
         self.outcome = self.simulator.step(actions, &mut self.seen, &mut self.rewards);
         let agents = self.rewards.len() as f64;
         self.total += self.rewards.iter().map(|reward| f64::from(*reward)).sum::<f64>() / agents;
@@ -237,18 +243,23 @@ impl Lane {
     }
 
     /// What of the last step no network could make anything of.
-    fn fault(&self) -> Option<String> {
+    fn fault(&self, precision: Precision) -> Option<String> {
         let at = |what: &str, index: usize, value: f32| {
             let (episode, step) = self.moment;
             format!("{what} {index} is {value} (episode {episode}, step {step})")
         };
-        let find = |what: &str, values: &[f32]| {
-            let found = values.iter().position(|value| !value.is_finite());
+        // As it will be stored.
+        let storable = |value: f32| match precision {
+            Precision::F32 => value.is_finite(),
+            Precision::F16 => f16::from_f32(value).is_finite(),
+        };
+        let find = |what: &str, values: &[f32], good: &dyn Fn(f32) -> bool| {
+            let found = values.iter().position(|value| !good(*value));
             found.map(|index| at(what, index, values[index]))
         };
-        find("observation", &self.seen)
-            .or_else(|| find("last observation", &self.last))
-            .or_else(|| find("reward of agent", &self.rewards))
+        find("observation", &self.seen, &storable)
+            .or_else(|| find("last observation", &self.last, &storable))
+            .or_else(|| find("reward of agent", &self.rewards, &|value| value.is_finite()))
     }
 }
 
@@ -371,7 +382,11 @@ impl Pool {
     }
 
     fn check(&self, moving: &Moving) -> Result<()> {
-        let fault = moving.lanes.iter().enumerate().find_map(|(env, lane)| Some((env, lane.fault()?)));
+        let fault = moving
+            .lanes
+            .iter()
+            .enumerate()
+            .find_map(|(env, lane)| Some((env, lane.fault(self.storage.precision())?)));
         fault.map_or(Ok(()), |(env, fault)| Err(Error::Data(format!("environment {env}: {fault}"))))
     }
 
@@ -442,7 +457,10 @@ impl HostState for Pool {
         if !bytes.is_empty() {
             return Err(Error::Data("the saved state is of more environments".into()));
         }
-        self.moving.lock().unwrap_or_else(PoisonError::into_inner).lanes = lanes;
+        let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        moving.lanes = lanes;
+        moving.ended.fill(0.0);
+        moving.cut.fill(0);
         Ok(())
     }
 }

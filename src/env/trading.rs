@@ -193,9 +193,10 @@ impl Environment for Trading {
     }
 
     fn identity(&self) -> String {
-        // Statistics of the training bars stand for the bars.
         let Self { data, settings, first, starts, length } = self;
-        let text = serde_json::to_string(&(data.scaling(), settings, first, starts, length));
+        // What is never traded here may be other candles.
+        let traded = data.checksum((first + starts + length) as usize);
+        let text = serde_json::to_string(&(data.scaling(), settings, first, starts, length, traded));
         let mut crc = flate2::Crc::new();
         crc.update(text.unwrap_or_default().as_bytes());
         format!("market of {} instruments, {:08x}", data.instruments(), crc.sum())

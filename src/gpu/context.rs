@@ -313,15 +313,23 @@ impl Gpu {
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::OutOfMemory`].
     pub fn read<T: bytemuck::Pod>(&self, buffer: &wgpu::Buffer) -> Result<Vec<T>> {
+        let bytes = self.read_range(buffer, 0, buffer.size())?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes[..bytes.len() / size_of::<T>() * size_of::<T>()]))
+    }
+
+    /// A part of a buffer, from byte `offset` on; both numbers multiples of 4.
+    ///
+    /// # Errors
+    /// As [`Gpu::read`], and [`Error::Gpu`] for what is not in the buffer.
+    pub fn read_range(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         let staging =
-            self.buffer("read", buffer.size(), wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
+            self.buffer("read", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?;
         let index = self.guard("reading a buffer", || {
             let mut encoder = self.0.device.create_command_encoder(&Default::default());
-            encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+            encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
             self.0.queue.submit([encoder.finish()])
         })?;
-        let bytes = self.map(&staging, index)?;
-        Ok(bytemuck::pod_collect_to_vec(&bytes[..bytes.len() / size_of::<T>() * size_of::<T>()]))
+        self.map(&staging, index)
     }
 
     /// Waits for `submission`, then maps `staging` and returns its bytes.

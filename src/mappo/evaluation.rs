@@ -4,7 +4,7 @@ use super::plan::Sizes;
 use super::rollout::{Choice, Rollout};
 use super::{Config, Trainer};
 use crate::env::Environment;
-use crate::gpu::{Arena, Command, Gpu, Recorder};
+use crate::gpu::{Arena, Budget, Command, Gpu, Plan, Recorder};
 use crate::nn::Decisions;
 use crate::{Error, Result};
 
@@ -56,6 +56,7 @@ pub struct Evaluation {
     gpu: Gpu,
     schedule: Schedule,
     sizes: Sizes,
+    plan: Plan,
     arena: Arena,
     rollout: Rollout,
     recorder: Recorder,
@@ -83,11 +84,28 @@ impl Evaluation {
         let layout = Config { accumulation: 1, ..config.clone() }.layout(environment)?;
         let sizes = Sizes::configured(&config, environment);
         let decisions = Decisions::new(gpu, config.precision, &layout, sizes.envs / 4)?;
-        let arena = Arena::allocate(gpu, &sizes.rollout_plan(&layout, &decisions))?;
+        let own = sizes.rollout_plan(&layout, &decisions);
+        let budget = Budget::of(gpu, config.memory_budget_mb);
+        let mut plan = own.clone();
+        plan.extend(&environment.plan(sizes.envs, sizes.steps));
+        if !budget.holds(&plan) {
+            return Err(Error::Budget {
+                needed: plan.bytes().div_ceil(1 << 20),
+                budget: budget.total >> 20,
+                advice: "evaluate on fewer environments, or raise `memory_budget_mb`".into(),
+            });
+        }
+        let arena = Arena::allocate(gpu, &own)?;
         let chosen = (&sizes, &decisions);
         let rollout = Rollout::new(gpu, chosen, &layout, &config, environment, &arena, schedule.choice)?;
         let recorder = Recorder::new(gpu);
-        Ok(Self { gpu: gpu.clone(), schedule: *schedule, sizes, arena, rollout, recorder })
+        Ok(Self { gpu: gpu.clone(), schedule: *schedule, sizes, plan, arena, rollout, recorder })
+    }
+
+    /// Its buffers, beside the trainer's.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Plays the schedule's episodes with the trainer's policy as it is now.
@@ -122,7 +140,8 @@ impl Evaluation {
             self.recorder.run(&self.rollout.collect)?;
             self.recorder.run(&self.rollout.carry)?;
             let rewards: Vec<f32> = self.gpu.read(self.arena.get("rewards")?)?;
-            let ends: Vec<u32> = self.gpu.read(self.arena.get("signals")?)?;
+            let ends = self.gpu.read_range(self.arena.get("signals")?, 0, (steps * envs * 4) as u64)?;
+            let ends: Vec<u32> = bytemuck::pod_collect_to_vec(&ends);
             for step in 0..steps {
                 for env in 0..envs {
                     let own =

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Config;
 use crate::env::{Environment, Spec};
 use crate::gpu::{Budget, Class, GROUPS_IN_A_ROW, Gpu, Plan, TABLE_ENTRY, Variant, round_up};
-use crate::nn::{Decisions, Layout, MOST_TURNS, WorkingWeights, weight_gradient};
+use crate::nn::{Decisions, Layout, MOST_TURNS, Sharing, WorkingWeights, weight_gradient};
 use crate::ppo::{clip, finish, loss, scalars};
 use crate::{Error, Result};
 
@@ -166,8 +166,9 @@ impl Sizes {
         let [_, rows, quads] = self.wide();
         let statistics = quads.div_ceil(u64::from(decisions.workgroup)) * self.updates(config);
         let finish = (statistics + rows).div_ceil(8 * lanes) + u64::from(self.envs).div_ceil(lanes);
-        let groups = u64::from(self.spec.agents) * u64::from(self.minibatches);
-        // ppo/moments counts the rows of separate agents once more, agent by agent.
+        let separate = config.networks == Sharing::Separate;
+        let groups = if separate { u64::from(self.spec.agents) } else { 1 } * u64::from(self.minibatches);
+        // ppo/moments counts the rows of every minibatch once more, of separate agents each by itself.
         finish.max(3 * rows.div_ceil(8 * lanes) + groups * (lanes + 1)) + 16
     }
 

@@ -144,9 +144,8 @@ impl Trainer {
         let head = serde_json::to_string(&self.head(score)).map_err(|error| failed(error.to_string()))?;
         let mut data: Vec<(String, Dtype, Vec<u8>)> = Vec::new();
         for part in self.parts()? {
-            let bytes: Vec<u8> = self.gpu.read(&part.buffer)?;
-            let own = bytes[part.offset as usize..(part.offset + part.bytes) as usize].to_vec();
-            data.push((part.name, part.dtype, own));
+            let bytes = self.gpu.read_range(&part.buffer, part.offset, part.bytes)?;
+            data.push((part.name, part.dtype, bytes));
         }
         for (name, state) in self.host_states() {
             data.push((name, Dtype::U8, state.save()?));
@@ -168,7 +167,7 @@ impl Trainer {
         write_atomically(path, &bytes)
     }
 
-    /// Goes on from a snapshot, in place of where this trainer stands. If it cannot, nothing has changed.
+    /// Goes on from a snapshot, in place of where this trainer stands. If the file does not allow it, nothing has changed.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Checkpoint`] if the file is truncated or altered, or is from other settings, another
@@ -280,8 +279,9 @@ fn differs(saved: &Head, here: &Head) -> Option<String> {
         return Some("its settings cannot be compared".into());
     };
     for (key, value) in &own {
-        // A run may be given more iterations, unless its learning rates fall towards the last one.
-        let longer = key == "iterations" && !here.config.learning_rate_decay;
+        // A run may be given more iterations, unless something moves towards the last one.
+        let moves = here.config.learning_rate_decay || here.config.entropy_end.is_some();
+        let longer = key == "iterations" && !moves;
         if there.get(key) != Some(value) && !longer {
             let other = there.get(key).map_or("nothing".into(), ToString::to_string);
             return Some(format!("it is from other settings: `{key}` is {other} there, {value} here"));
@@ -325,7 +325,14 @@ impl Snapshots {
             .save(&self.folder.join(format!("iteration-{:09}.safetensors", trainer.iteration())), score)?;
         if let Some(score) = score {
             let best = self.folder.join(BEST);
-            let before = if best.exists() { read_head(&best)?.score } else { None };
+            let before = match best.exists().then(|| read_head(&best)) {
+                Some(Ok(head)) => head.score,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "the best so far cannot be read and is replaced");
+                    None
+                }
+                None => None,
+            };
             if before.is_none_or(|before| score > before) {
                 trainer.save(&best, Some(score))?;
             }
@@ -335,12 +342,22 @@ impl Snapshots {
         all.iter().try_for_each(|path| std::fs::remove_file(path).map_err(Error::io(path)))
     }
 
-    /// The newest.
+    /// The newest that is whole; of newer ones that are not a warning is logged.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`]; [`Error::Checkpoint`] if there are some and none is whole.
     pub fn latest(&self) -> Result<Option<PathBuf>> {
-        Ok(self.all()?.pop())
+        let mut fault = None;
+        for path in self.all()?.into_iter().rev() {
+            match read_head(&path) {
+                Ok(_) => return Ok(Some(path)),
+                Err(error) => {
+                    tracing::warn!(%error, "an older checkpoint is tried");
+                    fault.get_or_insert(error);
+                }
+            }
+        }
+        fault.map_or(Ok(None), Err)
     }
 
     /// The one with the highest score.

@@ -1,6 +1,7 @@
 //! A market on the device: features and prices in one buffer, ready to be traded.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,8 @@ pub struct MarketData {
     instruments: usize,
     statistics: ScalingStatistics,
     first_bar: usize,
+    /// Checksum of the candles before and of each bar.
+    checksums: Arc<[u32]>,
 }
 
 impl MarketData {
@@ -132,17 +135,29 @@ impl MarketData {
         recorder.run(&[Command::dispatch(&kernel, &group, grid)])?;
 
         let mut prices = Vec::with_capacity(bars * instruments * PRICES);
+        let mut crc = flate2::Crc::new();
+        crc.update(candles.symbols.join(" ").as_bytes());
+        let mut checksums = Vec::with_capacity(bars);
         for bar in 0..bars {
+            crc.update(candles.timestamps[bar].to_string().as_bytes());
             for i in 0..instruments {
                 let (open, close) = (candles.open[[i, bar]], candles.close[[i, bar]]);
+                let (high, low) = (candles.high[[i, bar]], candles.low[[i, bar]]);
+                // Without extra features the array has no axes to speak of.
+                let own = (0..extra.names.len()).map(|feature| extra.values[[feature, i, bar]]);
+                for value in [open, high, low, close].into_iter().chain(own) {
+                    crc.update(&value.to_le_bytes());
+                }
                 prices.extend([gap(candles, i, bar), close - open, open, close].map(|price| price as f32));
             }
+            checksums.push(crc.sum());
         }
         gpu.write(&buffer, (bars * columns) as u64 * 4, bytemuck::cast_slice(&prices))?;
+        let checksums = checksums.into();
         let mut moments: Vec<[f32; 2]> = gpu.read(&statistics)?;
         moments.truncate(columns);
         let statistics = ScalingStatistics { features: names, symbols: candles.symbols.clone(), moments };
-        Ok(Self { buffer, bars, instruments, statistics, first_bar })
+        Ok(Self { buffer, bars, instruments, statistics, first_bar, checksums })
     }
 
     /// f32: features `[bar][instrument][feature]`, prices `[bar][instrument][gap, move, open, close]`: gap is the open less
@@ -180,6 +195,12 @@ impl MarketData {
     #[must_use]
     pub fn scaling(&self) -> &ScalingStatistics {
         &self.statistics
+    }
+
+    /// Checksum of the candles and extra features before bar `end`.
+    #[must_use]
+    pub(crate) fn checksum(&self, end: usize) -> u32 {
+        end.checked_sub(1).and_then(|last| self.checksums.get(last)).copied().unwrap_or(0)
     }
 
     /// f32 of the buffer where the prices begin.

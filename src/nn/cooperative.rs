@@ -28,7 +28,7 @@ impl Cooperative {
     pub fn listed(gpu: &Gpu) -> Vec<Self> {
         let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
         let subgroup = gpu.info().subgroup_max_size;
-        // The kernels deal columns out to the invocations evenly.
+        // Blocks of 64 rows are made of them.
         if !gpu.device().features().contains(needed) || !matches!(subgroup, 8 | 16 | 32 | 64) {
             return Vec::new();
         }
