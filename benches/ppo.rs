@@ -45,7 +45,7 @@ fn sampling(gpu: &Gpu) -> phalanx::Result<Stage> {
     let clock = gpu.upload("clock", &[0u32; 4])?;
     let actions = gpu.upload("actions", &vec![0u32; ROWS as usize])?;
     let targets = gpu.upload("targets", &noise(3 * ROWS))?;
-    let kernel = sample::kernel(gpu)?;
+    let kernel = sample::kernel(gpu, false)?;
     let group = sample::bind(gpu, &kernel, [&table, &head, &masks, &clock, &actions, &targets])?;
     let grid = sample::groups(&kernel.variant, AGENTS, quads);
     let commands = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
@@ -123,7 +123,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         starts: 1,
         pad: [0; 2],
     };
-    let kernel = loss::kernel(gpu, &decisions)?;
+    let kernel = loss::kernel(gpu, &decisions, false)?;
     let grid = loss::groups(&kernel.variant, quads);
     let buffers = loss::Buffers {
         batches: &gpu.uniform_table("batches", &[batch])?,

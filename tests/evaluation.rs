@@ -4,6 +4,8 @@ use phalanx::env::spread::Definition;
 use phalanx::env::{Host, Outcome, Simulator, Spec, Spread};
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::mappo::{Choice, Config, Evaluation, Schedule, Trainer};
+use phalanx::nn::{Activation, Sharing};
+use phalanx::random::Stream;
 
 fn schedule(choice: Choice) -> Schedule {
     Schedule { envs: 256, episodes: 2, most_steps: 100, choice }
@@ -176,4 +178,86 @@ fn actions_of_two_choices_are_learnt() {
     }
     let error = Trainer::new(&gpu, &Host::new("wrong", || Wrong), &config).unwrap_err().to_string();
     assert!(error.contains("add up to 5") && error.contains("[4, 2]"), "{error}");
+}
+
+/// Two agents steer two numbers each to where they are told, which differs from agent to agent.
+struct Aim {
+    wanted: [f32; 4],
+    stream: Stream,
+    taken: u32,
+}
+
+impl Aim {
+    fn next(&mut self, seen: &mut [f32]) {
+        self.wanted = std::array::from_fn(|_| 2.0 * self.stream.uniform() as f32 - 1.0);
+        seen.copy_from_slice(&self.wanted);
+    }
+}
+
+impl Simulator for Aim {
+    fn spec(&self) -> Spec {
+        Spec { agents: 2, obs_dim: 2, actions: 2 }
+    }
+
+    fn continuous(&self) -> bool {
+        true
+    }
+
+    fn time_limit(&self) -> Option<u32> {
+        Some(8)
+    }
+
+    fn reset(&mut self, seed: u64, seen: &mut [f32]) {
+        (self.stream, self.taken) = (Stream::new(seed, 0), 0);
+        self.next(seen);
+    }
+
+    fn step(&mut self, actions: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome {
+        for (agent, reward) in rewards.iter_mut().enumerate() {
+            // The second agent's numbers the other way round.
+            let own = |number: usize| f32::from_bits(actions[2 * agent + number]);
+            let aims = [self.wanted[2 * agent + agent], self.wanted[2 * agent + 1 - agent]];
+            *reward = -(own(0) - aims[0]).powi(2) - (own(1) - aims[1]).powi(2);
+        }
+        self.taken += 1;
+        self.next(seen);
+        if self.taken == 8 { Outcome::Truncated } else { Outcome::Continues }
+    }
+}
+
+#[test]
+fn real_numbers_are_learnt() {
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    for networks in [Sharing::Shared, Sharing::Separate] {
+        let config = Config {
+            num_envs: 32,
+            rollout_steps: 8,
+            iterations: 20,
+            minibatches: 2,
+            actor_learning_rate: 1e-2,
+            critic_learning_rate: 1e-2,
+            entropy: 0.0,
+            gamma: 0.0,
+            hidden: vec![16],
+            activation: Activation::Tanh,
+            input_norm: false,
+            networks,
+            ..Config::default()
+        };
+        let host = Host::new("aim", || Aim { wanted: [0.0; 4], stream: Stream::new(0, 0), taken: 0 });
+        let mut trainer = Trainer::new(&gpu, &host, &config).unwrap();
+        let schedule = Schedule { envs: 32, episodes: 1, most_steps: 100, choice: Choice::Greedy };
+        let mut evaluation = Evaluation::new(&gpu, &host, &config, &schedule).unwrap();
+        let before = evaluation.run(&trainer).unwrap().mean();
+        trainer.train(|_| -> phalanx::Result<()> { Ok(()) }).unwrap();
+        let after = evaluation.run(&trainer).unwrap().mean();
+        println!("{networks:?}: {before:.2}, then {after:.2}");
+        // Means near 0 miss by a third a number: 8 steps of two numbers.
+        assert!(before < -4.0 && after > -0.8, "{networks:?}: {before}, then {after}");
+        let weights = trainer.weights().unwrap();
+        let stds = trainer.layout().tensors.iter().filter(|tensor| tensor.name.ends_with("log_std"));
+        let stds: Vec<&[f32]> = stds.map(|tensor| &weights[tensor.first..tensor.first + 2]).collect();
+        assert_eq!(stds.len(), if networks == Sharing::Shared { 1 } else { 2 });
+        assert!(stds.concat().iter().all(|log_std| *log_std < -0.3), "surer than at first: {stds:?}");
+    }
 }

@@ -32,8 +32,9 @@ struct Layer {
     moments: u32,
     // Row in the gradient buffer: with respect to the matrix product.
     grad: u32,
+    // Outputs whose weights are learnt: those after them are their biases, whatever the input.
+    learnt: u32,
     pad0: u32,
-    pad1: u32,
 }
 
 struct Role {

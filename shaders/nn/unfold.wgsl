@@ -42,7 +42,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             g *= params[gains + k / 4u][k % 4u];
             g += params[offsets + k / 4u][k % 4u] * all_biases(bias + i % layer.stride, layer.stride, biases);
         }
-        gradient[weights + i] = g;
+        // Outputs beyond the learnt ones are biases alone.
+        let columns = vec4<u32>(4u * (i % layer.stride)) + vec4<u32>(0u, 1u, 2u, 3u);
+        gradient[weights + i] = select(vec4<f32>(0.0), g, columns < vec4<u32>(layer.learnt));
     }
     if (i < biases * layer.stride) {
         gradient[bias + i] = sums[bias + i];

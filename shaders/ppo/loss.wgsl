@@ -7,6 +7,7 @@ import package::lib::network::{Batch, place};
 import package::lib::quad::{Quad, to_quad};
 
 struct Loss {
+    // Logits, or real numbers of an action.
     actions: u32,
     // f32 quads of one section of the targets (log-probabilities, advantages, returns).
     section: u32,
@@ -68,6 +69,100 @@ fn log_sum(logits: u32, first: u32, end: u32, mask: vec4<u32>) -> vec4<f32> {
     return log(total) + top;
 }
 
+struct Chosen {
+    log_probability: vec4<f32>,
+    entropy: vec4<f32>,
+}
+
+// The action that was taken, under the policy as it is now.
+@if(!continuous)
+fn evaluate(logits: u32, at: u32, mask: vec4<u32>) -> Chosen {
+    var chosen = Chosen(ZERO, ZERO);
+    var before = 1u;
+    var first = 0u;
+    while (first < p.actions) {
+        let end = end_of(p.starts, first, p.actions);
+        let log_total = log_sum(logits, first, end, mask);
+        let choice = choice_of(actions[at], before, end - first);
+        for (var j = first; j < end; j++) {
+            let lp = head[logits + j * batch.stride] - log_total;
+            let may = allowed(mask, j);
+            chosen.entropy -= select(ZERO, exp(lp) * lp, may);
+            chosen.log_probability += select(ZERO, lp, may & (choice == vec4<u32>(j - first)));
+        }
+        before *= end - first;
+        first = end;
+    }
+    return chosen;
+}
+
+// Writes the gradient at the actor's head, from that of the log-probability and minus that of the entropy.
+@if(!continuous)
+fn descend(logits: u32, at: u32, mask: vec4<u32>, slope: vec4<f32>, weight: vec4<f32>, out: u32) {
+    var before = 1u;
+    var first = 0u;
+    while (first < p.actions) {
+        let end = end_of(p.starts, first, p.actions);
+        let log_total = log_sum(logits, first, end, mask);
+        let choice = choice_of(actions[at], before, end - first);
+        var entropy = ZERO;
+        for (var j = first; j < end; j++) {
+            let lp = head[logits + j * batch.stride] - log_total;
+            entropy -= select(ZERO, exp(lp) * lp, allowed(mask, j));
+        }
+        for (var j = first; j < end; j++) {
+            let lp = head[logits + j * batch.stride] - log_total;
+            let probability = exp(lp);
+            let score = select(ZERO, ONE, choice == vec4<u32>(j - first)) - probability;
+            let g = slope * score + weight * probability * (lp + entropy);
+            grads[out + j * TILE] = to_quad(select(ZERO, g, allowed(mask, j)));
+        }
+        before *= end - first;
+        first = end;
+    }
+}
+
+// Half of ln(2 pi), and that plus a half.
+@if(continuous) const HALF_LOG_TWO_PI = 0.9189385332;
+@if(continuous) const HALF_LOG_TWO_PI_E = 1.4189385332;
+
+// Real number d of the row: how many deviations it lies from the mean.
+@if(continuous)
+fn apart(logits: u32, at: u32, d: u32) -> vec4<f32> {
+    let taken = bitcast<vec4<f32>>(actions[(at / batch.quads * p.actions + d) * batch.quads + at % batch.quads]);
+    return (taken - head[logits + d * batch.stride]) * exp(-log_deviation(logits, d));
+}
+
+@if(continuous)
+fn log_deviation(logits: u32, d: u32) -> vec4<f32> {
+    return head[logits + (p.actions + d) * batch.stride];
+}
+
+@if(continuous)
+fn evaluate(logits: u32, at: u32, mask: vec4<u32>) -> Chosen {
+    var chosen = Chosen(ZERO, ZERO);
+    for (var d = 0u; d < p.actions; d++) {
+        let z = apart(logits, at, d);
+        let log_std = log_deviation(logits, d);
+        chosen.log_probability -= 0.5 * z * z + log_std + HALF_LOG_TWO_PI;
+        chosen.entropy += log_std + HALF_LOG_TWO_PI_E;
+    }
+    let counts = mask != vec4<u32>(0u);
+    return Chosen(select(ZERO, chosen.log_probability, counts), select(ZERO, chosen.entropy, counts));
+}
+
+@if(continuous)
+fn descend(logits: u32, at: u32, mask: vec4<u32>, slope: vec4<f32>, weight: vec4<f32>, out: u32) {
+    let counts = mask != vec4<u32>(0u);
+    for (var d = 0u; d < p.actions; d++) {
+        let z = apart(logits, at, d);
+        let mean = slope * z * exp(-log_deviation(logits, d));
+        grads[out + d * TILE] = to_quad(select(ZERO, mean, counts));
+        let log_std = slope * (z * z - ONE) - weight;
+        grads[out + (p.actions + d) * TILE] = to_quad(select(ZERO, log_std, counts));
+    }
+}
+
 @compute @workgroup_size(WG)
 fn main(
     @builtin(global_invocation_id) id: vec3<u32>,
@@ -87,54 +182,19 @@ fn main(
         let share = scalars[16u + batch.minibatch * batch.agents + agent] * scalars[9];
         let mask = signals[p.masks + at];
         let active_rows = mask != vec4<u32>(0u);
-        let action = actions[at];
         let advantage = (targets[p.section + at] - scalars[5]) * scalars[6];
 
         // Policy.
         let logits = batch.head_actor + row;
-        var entropy = ZERO;
-        var log_probability = ZERO;
-        var before = 1u;
-        var first = 0u;
-        while (first < p.actions) {
-            let end = end_of(p.starts, first, p.actions);
-            let log_total = log_sum(logits, first, end, mask);
-            let choice = choice_of(action, before, end - first);
-            for (var j = first; j < end; j++) {
-                let lp = head[logits + j * s] - log_total;
-                let may = allowed(mask, j);
-                entropy -= select(ZERO, exp(lp) * lp, may);
-                log_probability += select(ZERO, lp, may & (choice == vec4<u32>(j - first)));
-            }
-            before *= end - first;
-            first = end;
-        }
-        let log_ratio = log_probability - targets[at];
+        let chosen = evaluate(logits, at, mask);
+        let entropy = chosen.entropy;
+        let log_ratio = chosen.log_probability - targets[at];
         let ratio = exp(log_ratio);
         let plain = ratio * advantage;
         let bounded = clamp(ratio, vec4<f32>(1.0 - p.clip), vec4<f32>(1.0 + p.clip)) * advantage;
         let slope = select(ZERO, -plain, plain <= bounded) * share;
-        before = 1u;
-        first = 0u;
-        while (first < p.actions) {
-            let end = end_of(p.starts, first, p.actions);
-            let log_total = log_sum(logits, first, end, mask);
-            let choice = choice_of(action, before, end - first);
-            var own_entropy = ZERO;
-            for (var j = first; j < end; j++) {
-                let lp = head[logits + j * s] - log_total;
-                own_entropy -= select(ZERO, exp(lp) * lp, allowed(mask, j));
-            }
-            for (var j = first; j < end; j++) {
-                let lp = head[logits + j * s] - log_total;
-                let probability = exp(lp);
-                let score = select(ZERO, ONE, choice == vec4<u32>(j - first)) - probability;
-                let g = slope * score + scalars[11] * share * probability * (lp + own_entropy);
-                grads[out + (p.grad_actor + j) * TILE] = to_quad(select(ZERO, g, allowed(mask, j)));
-            }
-            before *= end - first;
-            first = end;
-        }
+        let weight = select(ZERO, vec4<f32>(scalars[11] * share), active_rows);
+        descend(logits, at, mask, select(ZERO, slope, active_rows), weight, out + p.grad_actor * TILE);
 
         // Value.
         let value = head[batch.head_critic + row];

@@ -11,6 +11,7 @@ struct Sample {
     steps: u32,
     agents: u32,
     quads: u32,
+    // Logits, or real numbers of an action.
     actions: u32,
     // vec4s from one logit of a row to the next.
     stride: u32,
@@ -43,6 +44,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (row >= rows) {
         return;
     }
+    @if(continuous) draw_reals(row, rows);
+    @if(!continuous) draw_choices(row, rows);
+}
+
+@if(!continuous)
+fn draw_choices(row: u32, rows: u32) {
     let at = p.step * rows + row;
     let mask = signals[p.masks + at];
     let now = clock[0] * p.steps + p.step;
@@ -97,4 +104,33 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     actions[at] = chosen;
     targets[at] = log_probability;
+}
+
+// Real numbers from normal distributions (Box and Muller), one after the other.
+@if(continuous)
+fn draw_reals(row: u32, rows: u32) {
+    let at = p.step * rows + row;
+    let idle = signals[p.masks + at] == vec4<u32>(0u);
+    let now = clock[0] * p.steps + p.step;
+    let key = vec2<u32>(p.seed_low, p.seed_high);
+    var log_probability = vec4<f32>(0.0);
+    for (var d = 0u; d < p.actions; d++) {
+        let place = (d * rows + row) * 2u;
+        let drawn = vec4<f32>(normals(key, vec2<u32>(now, place)), normals(key, vec2<u32>(now, place + 1u)));
+        let z = select(drawn, vec4<f32>(0.0), p.greedy == 1u);
+        let log_std = head[(p.actions + d) * p.stride + row];
+        let taken = select(head[d * p.stride + row] + exp(log_std) * z, vec4<f32>(0.0), idle);
+        log_probability -= 0.5 * z * z + log_std + 0.9189385332;
+        actions[(at / p.quads * p.actions + d) * p.quads + at % p.quads] = bitcast<vec4<u32>>(taken);
+    }
+    targets[at] = select(log_probability, vec4<f32>(0.0), idle);
+}
+
+@if(continuous)
+fn normals(key: vec2<u32>, counter: vec2<u32>) -> vec2<f32> {
+    let bits = threefry(key, counter);
+    // 1 - u is never 0.
+    let radius = sqrt(-2.0 * log(1.0 - unit(bits.x)));
+    let angle = 6.283185307 * unit(bits.y);
+    return radius * vec2<f32>(cos(angle), sin(angle));
 }

@@ -31,6 +31,11 @@ pub trait Simulator: Send {
     /// Agents, features and actions; the same at all times and for all copies.
     fn spec(&self) -> Spec;
 
+    /// Whether actions are real numbers, `spec().actions` of them an agent ([`Environment::continuous`]); no, if left alone.
+    fn continuous(&self) -> bool {
+        false
+    }
+
     /// Sizes of the choices that an action consists of ([`Environment::choices`]); one choice, if left alone.
     fn choices(&self) -> Vec<u32> {
         vec![self.spec().actions]
@@ -46,7 +51,8 @@ pub trait Simulator: Send {
     /// `[agent][feature]`, which comes filled with 0.
     fn reset(&mut self, seed: u64, seen: &mut [f32]);
 
-    /// Moves one step with an action for every agent. Writes what is seen then, `[agent][feature]`, and every agent's
+    /// Moves one step with an action for every agent; of real numbers with all of every agent's, `[agent][number]`, as bits
+    /// (`f32::from_bits`). Writes what is seen then, `[agent][feature]`, and every agent's
     /// reward; both come filled with 0. After an end, `seen` is the last of the episode; [`Simulator::reset`] follows.
     fn step(&mut self, actions: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome;
 
@@ -79,6 +85,7 @@ pub struct Host {
     make: Make,
     spec: Spec,
     choices: Vec<u32>,
+    continuous: bool,
     limit: Option<u32>,
     name: String,
 }
@@ -94,8 +101,16 @@ impl Host {
     pub fn new<S: Simulator + 'static>(name: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
         let one = make();
         let (spec, choices, limit) = (one.spec(), one.choices(), one.time_limit());
+        let continuous = one.continuous();
         let make: Make = Arc::new(move || Box::new(make()));
-        Self { make, spec, choices, limit: limit.map(|steps| steps.max(1)), name: name.into() }
+        Self { make, spec, choices, continuous, limit: limit.map(|steps| steps.max(1)), name: name.into() }
+    }
+}
+
+impl Host {
+    /// Words of all agents' actions.
+    fn words(&self) -> u32 {
+        self.spec.agents * if self.continuous { self.spec.actions } else { 1 }
     }
 }
 
@@ -108,6 +123,10 @@ impl Environment for Host {
         self.choices.clone()
     }
 
+    fn continuous(&self) -> bool {
+        self.continuous
+    }
+
     fn identity(&self) -> String {
         format!("host environment {}", self.name)
     }
@@ -118,14 +137,14 @@ impl Environment for Host {
 
     fn plan(&self, envs: u32, _: u32) -> Plan {
         let mut plan = Plan::new();
-        let actions = u64::from(envs) * u64::from(self.spec.agents);
+        let actions = u64::from(envs) * u64::from(self.words());
         plan.words("actions for the host", actions);
         plan.words("actions on their way to the host", actions);
         plan
     }
 
     fn attach(&self, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
-        let bytes = u64::from(seat.envs) * u64::from(self.spec.agents) * 4;
+        let bytes = u64::from(seat.envs) * u64::from(self.words()) * 4;
         let down = gpu.buffer("actions for the host", bytes.max(16), STATE)?;
         let numbers = (self.spec.agents * self.spec.obs_dim * seat.envs) as usize;
         let lanes = (0..seat.envs).map(|_| Lane::new((self.make)(), &self.spec)).collect();
@@ -218,7 +237,7 @@ impl Lane {
     }
 
     fn allow(&mut self, actions: u32) {
-        let all = u32::MAX >> (32 - actions);
+        let all = u32::MAX >> (32 - actions.clamp(1, 32));
         self.masks.fill(all);
         self.simulator.allowed(&mut self.masks);
         self.masks.iter_mut().for_each(|mask| *mask &= all);
@@ -334,9 +353,9 @@ impl Pool {
         let gpu = recorder.gpu().clone();
         let actions: Vec<u32> = moving.readback.take(&gpu)?.unwrap_or_default();
         let (envs, agents) = (self.envs, self.spec.agents as usize);
-        let (seed, spec) = (self.seed, self.spec);
+        let (seed, spec, words) = (self.seed, self.spec, actions.len() / envs);
         moving.lanes.par_iter_mut().enumerate().for_each(|(env, lane)| {
-            let own: Vec<u32> = (0..agents).map(|agent| actions[agent * envs + env]).collect();
+            let own: Vec<u32> = (0..words).map(|word| actions[word * envs + env]).collect();
             lane.step(&own, seed, env, &spec);
         });
         self.check(moving)?;

@@ -34,7 +34,7 @@ pub struct Spec {
 /// E environments (a multiple of 4), N agents, T steps, K truncations at most; `env` is always the fastest index:
 /// * `observations` in `storage` `[slot][agent][feature][env]`: slot t is what is seen before step t, slot T what is seen after the
 ///   last, slot T+1+k the last observation of the k-th episode that was truncated in this rollout;
-/// * `actions` u32 `[t][agent][env]`, `rewards` f32 `[t][agent][env]`;
+/// * `actions` u32 `[t][agent][env]` (real numbers: [`Environment::continuous`]), `rewards` f32 `[t][agent][env]`;
 /// * `signals` u32: ends `[t][env]` (0 goes on, 1 terminated, 2+k truncated), then action masks `[slot][agent][env]`, one bit
 ///   per allowed action, slots 0 to T (0: the agent is not active, takes action 0, and counts in no loss);
 /// * `episodes` f32 `[4][env]`, added to when an episode ends: its return (mean over agents), 1, its steps, 1 if terminated.
@@ -99,6 +99,12 @@ pub trait HostState: Send + Sync + std::fmt::Debug {
 pub trait Environment {
     /// Its sizes.
     fn spec(&self) -> Spec;
+
+    /// Whether actions are real numbers, [`Spec::actions`] of them an agent (1 to 16), from normal distributions whose
+    /// deviations do not depend on what is seen. They lie in [`Seat::actions`] as bits of f32, `[t][agent][number][env]`.
+    fn continuous(&self) -> bool {
+        false
+    }
 
     /// Sizes of the choices that an action consists of (multi-discrete), one after the other in logits and masks; their sum is
     /// [`Spec::actions`]. The action is the number whose digits they are, the first the fastest: of sizes 5 and 10, action 37 is

@@ -158,20 +158,30 @@ impl Config {
     pub fn layout(&self, environment: &dyn Environment) -> Result<Layout> {
         self.validate()?;
         let (choices, actions) = (environment.choices(), environment.spec().actions);
+        if environment.continuous() {
+            if !(1..=16).contains(&actions) {
+                return Err(Error::config(
+                    "actions",
+                    format!("{actions} real numbers are out of range: from 1 to 16"),
+                ));
+            }
+            return Layout::new(&self.shape(&environment.spec(), true));
+        }
         let sum = choices.iter().map(|size| u64::from(*size)).sum::<u64>();
         if choices.iter().any(|size| *size < 2) || sum != u64::from(actions) {
             let wanted = format!("sizes of at least 2 that add up to {actions}");
             return Err(Error::shape("choices of an action", wanted, format!("{choices:?}")));
         }
-        Layout::new(&self.shape(&environment.spec()))
+        Layout::new(&self.shape(&environment.spec(), false))
     }
 
     /// Their shape.
-    pub(crate) fn shape(&self, spec: &Spec) -> Shape {
+    pub(crate) fn shape(&self, spec: &Spec, continuous: bool) -> Shape {
         Shape {
             agents: spec.agents,
             obs_dim: spec.obs_dim,
-            actions: spec.actions,
+            actions: if continuous { 2 * spec.actions } else { spec.actions },
+            constants: if continuous { spec.actions } else { 0 },
             hidden: self.hidden.clone(),
             sharing: self.networks,
             agent_identity: self.agent_identity,

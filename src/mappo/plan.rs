@@ -16,6 +16,8 @@ pub struct Sizes {
     pub spec: Spec,
     /// A bit for every logit that begins a choice ([`Environment::choices`]).
     pub starts: u32,
+    /// Whether actions are real numbers ([`Environment::continuous`]).
+    pub continuous: bool,
     /// E, environments in parallel, a multiple of 4.
     pub envs: u32,
     /// T, steps of a rollout.
@@ -36,6 +38,7 @@ impl Sizes {
         Self {
             spec: environment.spec(),
             starts: starts(&environment.choices()),
+            continuous: environment.continuous(),
             envs: round_up(config.num_envs.max(1), 4),
             steps,
             truncations: environment.truncations(steps),
@@ -106,6 +109,18 @@ impl Sizes {
     #[must_use]
     pub fn slots(&self) -> u32 {
         self.steps + 1 + self.truncations
+    }
+
+    /// Outputs of an actor: logits, or means and logarithms of deviations.
+    #[must_use]
+    pub fn outputs(&self) -> u32 {
+        if self.continuous { 2 * self.spec.actions } else { self.spec.actions }
+    }
+
+    /// Words of an action.
+    #[must_use]
+    pub fn numbers(&self) -> u32 {
+        if self.continuous { self.spec.actions } else { 1 }
     }
 
     /// Rows of one observation slot.
@@ -193,7 +208,7 @@ impl Sizes {
         plan.bytes_of("observations", slots * slot * u64::from(self.spec.obs_dim) * stored);
         plan.bytes_of("carried observations", slot * u64::from(self.spec.obs_dim) * stored);
         plan.words("carried masks", slot);
-        plan.words("actions", rows);
+        plan.words("actions", rows * u64::from(self.numbers()));
         plan.words("rewards", rows);
         plan.words("targets", rows * 3);
         plan.words("signals", u64::from(self.steps) * envs + slots * slot);
@@ -203,7 +218,7 @@ impl Sizes {
         plan.words("scalars", scalars::LENGTH + u64::from(self.minibatches) * u64::from(self.spec.agents));
         plan.bytes_of("activations", u64::from(layout.act_rows) * room * 4 * stored);
         plan.words("moments", u64::from(layout.moment_rows) * room * 4);
-        plan.words("heads", u64::from(self.spec.actions + 1) * room * 4);
+        plan.words("heads", u64::from(self.outputs() + 1) * room * 4);
         plan
     }
 

@@ -149,7 +149,7 @@ fn acting(
         (0..sizes.steps).map(|step| Batch { first_slot: step, rows: quads, ..forward.batch }).collect();
     let table = gpu.uniform_table("acting", &batches)?;
     let forward_group = forward.bind(gpu, &table, "heads")?;
-    let sample_kernel = sample::kernel(gpu)?;
+    let sample_kernel = sample::kernel(gpu, sizes.continuous)?;
     let draws: Vec<_> = (0..sizes.steps)
         .map(|step| sample::Sample {
             step,

@@ -60,7 +60,7 @@ impl Update {
             .map(|(index, piece)| Batch {
                 first_slot: piece.slots.start,
                 rows: per_slot * piece.slots.len() as u32,
-                head_critic: sizes.spec.actions * sizes.room(decisions),
+                head_critic: sizes.outputs() * sizes.room(decisions),
                 index,
                 keep: 1,
                 minibatch: piece.minibatch,
@@ -146,7 +146,7 @@ impl MicroBatch {
             starts: sizes.starts,
             pad: [0; 2],
         };
-        let loss_kernel = loss::kernel(gpu, decisions)?;
+        let loss_kernel = loss::kernel(gpu, decisions, sizes.continuous)?;
         let buffers = loss::Buffers {
             batches: table,
             head,

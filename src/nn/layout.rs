@@ -86,8 +86,10 @@ pub struct Shape {
     pub agents: u32,
     /// Features of one agent's observation.
     pub obs_dim: u32,
-    /// Discrete actions of an agent, 2 to 32.
+    /// Outputs of an actor, 2 to 32: logits, or means and logarithms of standard deviations.
     pub actions: u32,
+    /// Of these, the last ones that do not depend on what is seen: logarithms of standard deviations.
+    pub constants: u32,
     /// Widths of the hidden layers, one to four.
     pub hidden: Vec<u32>,
     /// Whether agents share networks.
@@ -112,6 +114,7 @@ impl Default for Shape {
             agents: 1,
             obs_dim: 1,
             actions: 2,
+            constants: 0,
             hidden: vec![64, 64],
             sharing: Sharing::Shared,
             agent_identity: true,
@@ -155,8 +158,10 @@ pub struct Layer {
     pub moments: u32,
     /// Row of the gradient buffer for the matrix product.
     pub grad: u32,
+    /// Outputs whose weights are learnt: those after them are their biases, whatever the input.
+    pub learnt: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 2],
+    pub pad: u32,
 }
 
 /// All networks of one role (actors or critics). Counterpart of `Role` in `shaders/lib/network.wgsl`.
@@ -316,6 +321,10 @@ impl Layout {
             let told_apart = shared && shape.agent_identity;
             let biases = if told_apart { shape.agents } else { 1 };
             let [length, working_length] = lay_out_role(role, inputs, outputs, shape, biases, &mut cursor);
+            if index == 0 {
+                let head = &mut role.layer[role.layers as usize - 1];
+                head.learnt = head.outputs - shape.constants;
+            }
             role.joint = u32::from(index == 1 && shape.critic_input == CriticInput::Joint);
             role.agent_bias = u32::from(told_apart && shape.agents > 1);
             role.params = params;
@@ -398,6 +407,7 @@ fn check(shape: &Shape) -> Result<()> {
     range("agents", shape.agents, 1, 1024)?;
     range("observation features", shape.obs_dim, 1, 65_536 / shape.agents.max(1))?;
     range("actions", shape.actions, 2, 32)?;
+    range("constant outputs of an actor", shape.constants, 0, shape.actions - 1)?;
     range("hidden layers", shape.hidden.len() as u32, 1, MAX_LAYERS as u32 - 1)?;
     shape.hidden.iter().try_for_each(|width| range("hidden", *width, 1, 1024))
 }
@@ -427,6 +437,7 @@ fn lay_out_role(
         let layer = &mut role.layer[index];
         layer.inputs = inputs;
         layer.outputs = outputs;
+        layer.learnt = outputs;
         layer.stride = padded_outputs / 4;
         layer.gain = take(padded_inputs / 4);
         layer.offset = take(padded_inputs / 4);
@@ -489,8 +500,17 @@ fn name_tensors(
             push("norm.weight", layer.gain, [1, layer.inputs], 0, TensorKind::One);
             push("norm.bias", layer.offset, [1, layer.inputs], 0, TensorKind::Zero);
         }
-        push("weight", layer.weights, [layer.inputs, layer.outputs], stride, weight);
-        push("bias", layer.bias, [rows, layer.outputs], stride, TensorKind::Zero);
+        push("weight", layer.weights, [layer.inputs, layer.learnt], stride, weight);
+        push("bias", layer.bias, [rows, layer.learnt], stride, TensorKind::Zero);
+        if layer.learnt < layer.outputs {
+            tensors.push(Tensor {
+                name: format!("{prefix}.log_std"),
+                first: (first + layer.bias) as usize * 4 + layer.learnt as usize,
+                shape: [1, (layer.outputs - layer.learnt) as usize],
+                stride: 0,
+                kind: TensorKind::Zero,
+            });
+        }
     }
 }
 

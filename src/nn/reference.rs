@@ -64,6 +64,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(case(1, 9, 2, &[37, 4, 17], Shared, Relu), 1, 3, 3),
         Case::new(case(2, 2, 4, &[3, 33, 3, 3], Separate, Relu), 1, 8, 4),
         Case::new(Shape { hidden_norm: false, ..case(3, 4, 3, &[35, 18], Shared, Gelu) }, 1, 5, 5),
+        Case::new(Shape { constants: 2, ..case(2, 4, 4, &[9], Separate, Tanh) }, 1, 8, 8),
         Case::new(
             Shape {
                 agent_identity: false,

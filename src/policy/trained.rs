@@ -88,5 +88,5 @@ fn layout(head: &Head) -> Result<Layout> {
         obs_dim: crate::env::observation_size(head.scaling.features.len()),
         actions: head.market.positions.len() as u32,
     };
-    Layout::new(&head.config.shape(&spec))
+    Layout::new(&head.config.shape(&spec, false))
 }

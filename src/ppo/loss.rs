@@ -55,10 +55,16 @@ pub fn variant(decisions: &Decisions) -> Variant {
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu, decisions: &Decisions) -> Result<Kernel> {
+pub fn kernel(gpu: &Gpu, decisions: &Decisions, continuous: bool) -> Result<Kernel> {
     use Access::{Read, Table, Uniform, Write};
     let access = [Table, Uniform, Read, Read, Read, Read, Read, Read, Write, Write];
-    Kernel::trusted(gpu, &SHADER, variant(decisions), &access, size_of::<Batch>())
+    Kernel::trusted(
+        gpu,
+        &SHADER,
+        variant(decisions).when("continuous", continuous),
+        &access,
+        size_of::<Batch>(),
+    )
 }
 
 /// Workgroups for `rows` quads of rows.
@@ -121,6 +127,8 @@ mod tests {
         scale: f32,
         /// Sizes of the choices of an action.
         choices: Vec<usize>,
+        /// Real numbers of an action instead.
+        reals: Vec<[f64; 4]>,
     }
 
     struct Outcome {
@@ -136,8 +144,10 @@ mod tests {
     fn evaluate(rows: &Rows) -> Outcome {
         let gpu = gpu();
         let decisions = Decisions::plain(gpu.class(), Storage::F32);
-        let kernel = kernel(&gpu, &decisions).unwrap();
+        let continuous = !rows.reals.is_empty();
+        let kernel = kernel(&gpu, &decisions, continuous).unwrap();
         let actions = rows.logits.len() as u32;
+        let taken: Vec<u32> = rows.reals.iter().flatten().map(|a| (*a as f32).to_bits()).collect();
         let batch = Batch {
             rows: 1,
             stride: 1,
@@ -148,7 +158,7 @@ mod tests {
             ..Default::default()
         };
         let loss = Loss {
-            actions,
+            actions: if continuous { actions / 2 } else { actions },
             section: 1,
             masks: 0,
             grad_actor: 0,
@@ -172,7 +182,7 @@ mod tests {
             batches: &gpu.uniform_table("batches", &[batch]).unwrap(),
             head: &gpu.upload("head", &f32s(&head)).unwrap(),
             signals: &gpu.upload("signals", &rows.masks).unwrap(),
-            actions: &gpu.upload("actions", &rows.actions).unwrap(),
+            actions: &gpu.upload("actions", if continuous { &taken } else { &rows.actions[..] }).unwrap(),
             targets: &gpu.upload("targets", &f32s(&targets)).unwrap(),
             values: &gpu.upload("values", &f32s(&rows.values_old)).unwrap(),
             scalars: &gpu.upload("scalars", &scalars).unwrap(),
@@ -196,9 +206,19 @@ mod tests {
             .map(|i| {
                 let allowed = |j: &usize| rows.masks[i] >> j & 1 == 1;
                 let z: Vec<f64> = (0..rows.logits.len()).map(|j| rows.logits[j][i]).collect();
+                if !rows.reals.is_empty() && rows.masks[i] == 0 {
+                    return 0.0;
+                }
                 let (mut entropy, mut log_probability) = (0.0, 0.0);
+                for (d, taken) in rows.reals.iter().enumerate() {
+                    let (mean, log_std) = (z[d], z[rows.reals.len() + d]);
+                    let apart = (taken[i] - mean) / log_std.exp();
+                    let half_log_two_pi = 0.5 * std::f64::consts::TAU.ln();
+                    log_probability -= 0.5 * apart * apart + log_std + half_log_two_pi;
+                    entropy += log_std + half_log_two_pi + 0.5;
+                }
                 let (mut first, mut rest) = (0, rows.actions[i] as usize);
-                for size in &rows.choices {
+                for size in rows.choices.iter().filter(|_| rows.reals.is_empty()) {
                     let own = first..first + size;
                     let total: f64 = own.clone().filter(allowed).map(|j| z[j].exp()).sum();
                     let lp = |j: usize| z[j] - total.ln();
@@ -235,6 +255,7 @@ mod tests {
             entropy: 0.0,
             scale: 1.0,
             choices: vec![2],
+            reals: Vec::new(),
         }
     }
 
@@ -338,6 +359,43 @@ mod tests {
         let got = evaluate(&rows);
         assert_eq!(got.grad_logits[1], [0.0; 4]);
         assert!(got.grad_logits.concat().iter().all(|g| g.is_finite()));
+    }
+
+    /// Two real numbers of a normal distribution each, one row not active: gradients of means and logarithms of deviations by
+    /// finite differences, in the middle of the loss.
+    #[test]
+    fn gradients_of_real_numbers_agree_with_finite_differences() {
+        let mut rows = Rows {
+            logits: vec![
+                [0.3, -1.0, 2.0, 0.1],
+                [-0.4, 0.5, 0.2, 0.9],
+                [0.1, -0.7, 0.6, -0.2],
+                [0.0, 0.4, -0.5, 0.3],
+            ],
+            masks: [3, 3, 0, 1],
+            log_old: [-2.9, -2.4, -1.0, -2.6],
+            entropy: 0.37,
+            reals: vec![[0.9, -0.8, 1.0, 0.4], [-1.4, 0.2, 0.3, 1.3]],
+            ..golden()
+        };
+        rows.values = [0.1, 0.9, -0.3, 2.5];
+        let got = evaluate(&rows);
+        let step = 1e-6;
+        let mut largest = 0f64;
+        for j in 0..4 {
+            for i in 0..4 {
+                let centre = rows.logits[j][i];
+                let mut at = |x: f64| {
+                    rows.logits[j][i] = x;
+                    reference(&rows)
+                };
+                let slope = (at(centre + step) - at(centre - step)) / (2.0 * step);
+                at(centre);
+                largest = largest.max(slope.abs());
+                close(&format!("output {j} of row {i}"), &[got.grad_logits[j][i]], &[slope], 1e-6);
+            }
+        }
+        assert!(largest > 0.1, "{largest}");
     }
 
     /// Whatever stands in its row.

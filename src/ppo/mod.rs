@@ -47,13 +47,16 @@ pub mod scalars {
 /// Every kernel of this family with every variant it is compiled in.
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
-    let independent = [sample::SHADER, gae::SHADER];
+    let independent = [gae::SHADER];
     let reducing = [moments::SHADER, clip::SHADER, epoch::SHADER, finish::SHADER];
     let mut all: Vec<_> = independent.map(|shader| (shader, Variant::independent(class))).to_vec();
     all.extend(reducing.map(|shader| (shader, Variant::reducing(class))));
     all.push((adamw::SHADER, Variant::wide(class)));
+    all.extend([false, true].map(|reals| (sample::SHADER, sample::variant(class, reals))));
     let forms = crate::nn::representative(class);
-    all.extend(forms.iter().filter(|form| !form.long).map(|form| (loss::SHADER, loss::variant(form))));
+    all.extend(forms.iter().filter(|form| !form.long).flat_map(|form| {
+        [false, true].map(|reals| (loss::SHADER, loss::variant(form).when("continuous", reals)))
+    }));
     all
 }
 

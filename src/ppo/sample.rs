@@ -1,15 +1,17 @@
-//! Draws actions from the softmax of the logits.
+//! Draws actions: from the softmax of the logits, or real numbers from normal distributions.
 //!
 //! p_j = exp(z_j) / sum exp(z) over the allowed actions; the action is the first one whose cumulated probability exceeds
 //! a uniform number, or the most probable one. An action of several choices (multi-discrete) has the logits of all of them one
 //! after the other and is the number whose digits they are, the first the fastest; its probability is their product. Randomness is counter-based: key = seed, counter = (step of the training,
 //! row), so a run can be repeated and resumed.
 //!
+//! Real numbers: a = mean + exp(log_std) z with z by Box and Muller, log p = - sum of z^2 / 2 + log_std + ln(2 pi) / 2.
+//!
 //! Shapes: logits `[action][agent][env]`, masks (one bit per action) `[slot][agent][env]`, actions and log-probabilities
 //! `[t][agent][env]`.
 
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
+use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
 pub const SHADER: Shader =
@@ -45,14 +47,20 @@ pub struct Sample {
     pub pad: u32,
 }
 
+/// The variant for choices, or for real numbers.
+#[must_use]
+pub fn variant(class: Class, continuous: bool) -> Variant {
+    Variant::independent(class).when("continuous", continuous)
+}
+
 /// Compiles the kernel.
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
+pub fn kernel(gpu: &Gpu, continuous: bool) -> Result<Kernel> {
     use Access::{Read, Table, Write};
     let access = [Table, Read, Read, Read, Write, Write];
-    Kernel::trusted(gpu, &SHADER, Variant::independent(gpu.class()), &access, size_of::<Sample>())
+    Kernel::trusted(gpu, &SHADER, variant(gpu.class(), continuous), &access, size_of::<Sample>())
 }
 
 /// Workgroups: one invocation per quad of rows.
@@ -109,7 +117,7 @@ mod tests {
             seed_high: (seed >> 32) as u32,
             ..Default::default()
         };
-        let kernel = kernel(&gpu).unwrap();
+        let kernel = kernel(&gpu, false).unwrap();
         let actions = gpu.upload("actions", &vec![99u32; rows]).unwrap();
         let targets = gpu.upload("targets", &vec![f32::NAN; rows]).unwrap();
         let buffers = [
@@ -183,6 +191,85 @@ mod tests {
         }
         let best = draw_of(starts, &logits, mask, 1, true, 7, 3);
         assert!(best.actions.iter().all(|a| *a == 6));
+    }
+
+    #[test]
+    fn real_numbers_are_normal_with_the_means_and_deviations_of_the_head() {
+        let gpu = gpu();
+        let (quads, agents, numbers) = (1000u32, 3u32, 2u32);
+        let rows = (quads * agents * 4) as usize;
+        // Of every number the means, then the logarithms of the deviations; they differ from agent to agent.
+        let of = |output: usize, agent: usize| [0.5f32, -2.0, -0.7, 0.3][output] + agent as f32 * 0.1;
+        let head: Vec<f32> = (0..4 * rows).map(|i| of(i / rows, i % rows / (quads as usize * 4))).collect();
+        // The last agent may do nothing.
+        let masks: Vec<u32> = (0..rows).map(|row| u32::from(row < 2 * rows / 3)).collect();
+        let draw = |greedy: u32, clock: u32| {
+            let parameters = Sample {
+                steps: 1,
+                agents,
+                quads,
+                actions: numbers,
+                stride: quads * agents,
+                greedy,
+                seed_low: 5,
+                ..Default::default()
+            };
+            let kernel = kernel(&gpu, true).unwrap();
+            let actions = gpu.upload("actions", &vec![f32::NAN; rows * 2]).unwrap();
+            let targets = gpu.upload("targets", &vec![f32::NAN; rows]).unwrap();
+            let buffers = [
+                &gpu.uniform_table("sample", &[parameters]).unwrap(),
+                &gpu.upload("head", &head).unwrap(),
+                &gpu.upload("masks", &masks).unwrap(),
+                &gpu.upload("clock", &[clock, 0]).unwrap(),
+                &actions,
+                &targets,
+            ];
+            run_at(
+                &gpu,
+                &kernel,
+                &bind(&gpu, &kernel, buffers).unwrap(),
+                groups(&kernel.variant, agents, quads),
+            );
+            (gpu.read::<f32>(&actions).unwrap(), gpu.read::<f32>(&targets).unwrap())
+        };
+        let (drawn, said) = draw(0, 3);
+        assert_eq!((drawn.clone(), said.clone()), draw(0, 3), "the same counter, the same draw");
+        assert_ne!(drawn, draw(0, 4).0);
+        let envs = quads as usize * 4;
+        let mut log_probabilities = vec![0f64; rows];
+        for agent in 0..3 {
+            for number in 0..2 {
+                let own = &drawn[(agent * 2 + number) * envs..][..envs];
+                if agent == 2 {
+                    assert!(own.iter().all(|a| *a == 0.0));
+                    continue;
+                }
+                let (mean, log_std) = (f64::from(of(number, agent)), f64::from(of(2 + number, agent)));
+                let z: Vec<f64> = own.iter().map(|a| (f64::from(*a) - mean) / log_std.exp()).collect();
+                let moment = |power: i32| z.iter().map(|z| z.powi(power)).sum::<f64>() / envs as f64;
+                // Standard errors of the first four moments of a normal distribution: 1, sqrt 2, sqrt 15, sqrt 96.
+                for (power, expected, error) in [(1, 0.0, 1.0), (2, 1.0, 1.42), (3, 0.0, 3.88), (4, 3.0, 9.8)]
+                {
+                    let off = (moment(power) - expected).abs() * (envs as f64).sqrt() / error;
+                    assert!(
+                        off < 4.0,
+                        "agent {agent}, number {number}, moment {power}: {off} standard errors"
+                    );
+                }
+                for (sum, z) in log_probabilities[agent * envs..].iter_mut().zip(&z) {
+                    *sum -= 0.5 * z * z + log_std + 0.5 * std::f64::consts::TAU.ln();
+                }
+            }
+        }
+        for (said, expected) in said.iter().zip(&log_probabilities) {
+            assert!(
+                (f64::from(*said) - expected).abs() < 1e-4 * expected.abs().max(1.0),
+                "{said} for {expected}"
+            );
+        }
+        let (best, _) = draw(1, 3);
+        assert!(best[..envs].iter().all(|a| *a == 0.5) && best[envs..2 * envs].iter().all(|a| *a == -2.0));
     }
 
     #[test]
