@@ -75,7 +75,8 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         gamma: 0.99,
         lambda: 0.95,
         truncations: 1,
-        pad: [0; 2],
+        reward_scale: 1.0,
+        pad: 0,
     };
     let kernel = gae::kernel(gpu)?;
     let group = gae::bind(gpu, &kernel, &parameters, [&values, &rewards, &signals, &scalars, &targets])?;

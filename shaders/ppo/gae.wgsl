@@ -10,8 +10,8 @@ struct Gae {
     lambda: f32,
     // Slots of truncated episodes.
     truncations: u32,
-    pad1: u32,
-    pad2: u32,
+    reward_scale: f32,
+    pad0: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Gae;
@@ -49,7 +49,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             advantage = 0.0;
         }
         let value = values[at] * deviation + mean;
-        advantage = rewards[at] + p.gamma * next - value + p.gamma * p.lambda * advantage;
+        advantage = p.reward_scale * rewards[at] + p.gamma * next - value + p.gamma * p.lambda * advantage;
         targets[size + at] = advantage;
         targets[2u * size + at] = advantage + value;
         next = value;

@@ -23,6 +23,8 @@ pub struct Config {
     pub minibatches: u32,
     /// Micro-batches whose gradients are added up to that of a minibatch; raised where memory is short.
     pub accumulation: u32,
+    /// Factor on the rewards that are learnt from; reported returns are without it.
+    pub reward_scale: f64,
     /// Discount per step.
     pub gamma: f64,
     /// Weight of longer advantage estimates.
@@ -95,6 +97,7 @@ impl Default for Config {
             epochs: 10,
             minibatches: 1,
             accumulation: 4,
+            reward_scale: 1.0,
             gamma: 0.99,
             gae_lambda: 0.95,
             clip: 0.2,
@@ -206,6 +209,7 @@ impl Config {
         range("epochs", f64::from(self.epochs), 1.0, 1000.0)?;
         range("minibatches", f64::from(self.minibatches), 1.0, f64::from(self.rollout_steps.min(1024)))?;
         range("accumulation", f64::from(self.accumulation), 1.0, 65_536.0)?;
+        range("reward_scale", self.reward_scale, 1e-9, 1e9)?;
         range("gamma", self.gamma, 0.0, 1.0)?;
         range("gae_lambda", self.gae_lambda, 0.0, 1.0)?;
         range("clip", self.clip, 1e-4, 10.0)?;

@@ -225,7 +225,8 @@ fn advantages(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena) -> Resul
         gamma: config.gamma as f32,
         lambda: config.gae_lambda as f32,
         truncations: sizes.truncations,
-        pad: [0; 2],
+        reward_scale: config.reward_scale as f32,
+        pad: 0,
     };
     let (targets, scalars) = (arena.get("targets")?, arena.get("scalars")?);
     let kernel = gae::kernel(gpu)?;

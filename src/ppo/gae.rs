@@ -30,8 +30,10 @@ pub struct Gae {
     pub lambda: f32,
     /// K, slots of truncated episodes.
     pub truncations: u32,
+    /// Factor on the rewards.
+    pub reward_scale: f32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 2],
+    pub pad: u32,
 }
 
 /// Compiles the kernel.
@@ -86,8 +88,18 @@ mod tests {
         let mut scalars = vec![f32::NAN; 12];
         scalars[3] = mean;
         scalars[4] = deviation;
-        let parameters =
-            Gae { steps: 6, agents: 1, envs: 4, gamma: 0.99, lambda: 0.95, truncations: 1, pad: [0; 2] };
+        // A power of two, so that scaled rewards are the same numbers again.
+        let rewards = rewards.map(|reward| reward / 4.0);
+        let parameters = Gae {
+            steps: 6,
+            agents: 1,
+            envs: 4,
+            gamma: 0.99,
+            lambda: 0.95,
+            truncations: 1,
+            reward_scale: 4.0,
+            pad: 0,
+        };
         let kernel = kernel(&gpu).unwrap();
         let targets = gpu.upload("targets", &vec![0f32; 3 * steps * envs]).unwrap();
         let buffers = [
