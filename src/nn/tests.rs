@@ -19,7 +19,15 @@ fn forms(precision: Precision) -> Vec<Decisions> {
         if matrices.is_empty() {
             println!("skipped, the adapter has none: cooperative matrices");
         }
-        all.extend(matrices.into_iter().map(|matrices| Decisions::cooperative(gpu.class(), matrices)));
+        // Subgroups smaller than planned for do the same work together: so the forms of wider ones run here, too.
+        let most = gpu.device().limits().max_compute_invocations_per_workgroup;
+        let wider = |matrices: Cooperative| {
+            let wider = [32, 64]
+                .map(|subgroup| Cooperative { subgroup: subgroup.max(matrices.subgroup), ..matrices });
+            std::iter::once(matrices).chain(wider.into_iter().filter(move |wide| wide.squares() <= most))
+        };
+        let forms = matrices.into_iter().flat_map(wider);
+        all.extend(forms.map(|matrices| Decisions::cooperative(gpu.class(), matrices)));
     }
     // Long loops take long to compile: `layers_of_1024_are_whole` is about them.
     all.retain(|d| d.storage.precision() == precision && !d.long);
