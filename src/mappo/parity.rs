@@ -12,10 +12,10 @@ use crate::gpu::{Gpu, GpuOptions, Plan, Recorder};
 use crate::nn::{Activation, Precision};
 use crate::ppo::scalars;
 
-const AGENTS: usize = 3;
-const OBS_DIM: usize = 5;
+pub(super) const AGENTS: usize = 3;
+pub(super) const OBS_DIM: usize = 5;
 const ACTIONS: usize = 4;
-const ENVS: usize = 4;
+pub(super) const ENVS: usize = 4;
 const SLOTS: usize = 2;
 const ROWS: usize = SLOTS * AGENTS * ENVS;
 
@@ -66,7 +66,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// Sizes, and nothing that moves.
-struct Still;
+pub(super) struct Still;
 
 impl Environment for Still {
     fn spec(&self) -> Spec {

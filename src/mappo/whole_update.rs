@@ -3,18 +3,12 @@
 
 use serde::Deserialize;
 
-use super::parity::{Tensors, floats, near, put_weights, tensor_error};
+use super::parity::{AGENTS, ENVS, OBS_DIM, Still, Tensors, floats, near, put_weights, tensor_error};
 use super::{Config, Trainer};
-use crate::Result;
-use crate::env::{Attached, Environment, Seat, Spec};
-use crate::gpu::{Gpu, GpuOptions, Plan, Recorder};
+use crate::gpu::{Gpu, GpuOptions, Recorder};
 use crate::nn::Activation;
 use crate::ppo::scalars;
 
-const AGENTS: usize = 3;
-const OBS_DIM: usize = 5;
-const ACTIONS: usize = 4;
-const ENVS: usize = 4;
 const STEPS: usize = 6;
 const ROWS: usize = STEPS * AGENTS * ENVS;
 
@@ -48,23 +42,6 @@ struct Fixture {
     advantages: Vec<f64>,
     value_norm: [f64; 3],
     epochs: Vec<Epoch>,
-}
-
-struct Still;
-
-impl Environment for Still {
-    fn spec(&self) -> Spec {
-        Spec { agents: AGENTS as u32, obs_dim: OBS_DIM as u32, actions: ACTIONS as u32 }
-    }
-    fn truncations(&self, _: u32) -> u32 {
-        0
-    }
-    fn plan(&self, _: u32, _: u32) -> Plan {
-        Plan::new()
-    }
-    fn attach(&self, _: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
-        Ok(Attached { reset: vec![], steps: vec![vec![]; seat.steps as usize], state: vec![] })
-    }
 }
 
 fn fixture() -> Fixture {

@@ -4,8 +4,9 @@
 //! (x - mean) / d: dx = (dn - mean(dn) - n mean(dn n)) / d, then the activation's derivative. Gradients lie as activations
 //! do, in blocks of rows.
 
-use super::layout::{Activation, Batch};
+use super::layout::Batch;
 use super::precision::Decisions;
+use super::shape::Activation;
 use super::weights::WorkingWeights;
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader};

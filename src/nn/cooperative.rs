@@ -5,8 +5,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::{Activation, Layout, Shape};
+use super::layout::Layout;
 use super::precision::{Decisions, Storage};
+use super::shape::{Activation, Shape};
 use super::trial::Trial;
 use super::tuning::alike;
 use crate::Result;

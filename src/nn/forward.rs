@@ -6,8 +6,9 @@
 //! and epsilon 1e-5, as in PyTorch; its gain and offset are in the working weights ([`super::fold`]). The critic's input is
 //! the concatenation of all agents' observations.
 
-use super::layout::{Activation, Batch, Role};
+use super::layout::{Batch, Role};
 use super::precision::Decisions;
+use super::shape::Activation;
 use super::weights::WorkingWeights;
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader};

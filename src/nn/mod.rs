@@ -10,6 +10,7 @@ mod precision;
 pub mod reduce;
 #[cfg(test)]
 pub(crate) mod reference;
+mod shape;
 #[cfg(test)]
 mod tests;
 pub mod trial;
@@ -19,9 +20,10 @@ pub mod weight_gradient;
 mod weights;
 
 pub use cooperative::Cooperative;
-pub use layout::{Activation, Batch, CriticInput, Layout, Net, Shape, Sharing, Tensor};
+pub use layout::{Batch, Layout, Net, Tensor};
 pub use precision::{Decisions, Precision, Storage};
 pub(crate) use precision::{MOST_TURNS, representative};
+pub use shape::{Activation, CriticInput, Shape, Sharing};
 pub use weights::WorkingWeights;
 
 use crate::gpu::{Class, Shader, Variant};

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::cooperative::Cooperative;
-use super::layout::{Activation, Layout, Sharing};
+use super::layout::Layout;
+use super::shape::{Activation, Sharing};
 use crate::gpu::{Access, Class, Gpu, Variant};
 use crate::{Error, Result};
 

@@ -1,0 +1,140 @@
+//! What decides the sizes of the networks.
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::MAX_LAYERS;
+use crate::{Error, Result};
+
+/// Nonlinearity of the hidden layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// max(x, 0)
+    #[default]
+    Relu,
+    /// tanh(x)
+    Tanh,
+    /// x times the normal distribution function of x (the error function's form, not the tanh approximation).
+    Gelu,
+    /// x / (1 + exp(-x))
+    Silu,
+}
+
+impl Activation {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Relu, Self::Tanh, Self::Gelu, Self::Silu];
+
+    /// Gain of the orthogonal initialisation that keeps the variance (`torch.nn.init.calculate_gain`; GELU and SiLU, which it
+    /// does not have, get ReLU's).
+    #[must_use]
+    pub fn gain(self) -> f64 {
+        match self {
+            Self::Relu | Self::Gelu | Self::Silu => std::f64::consts::SQRT_2,
+            Self::Tanh => 5.0 / 3.0,
+        }
+    }
+
+    /// Name in settings, and condition in the shaders.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Relu => "relu",
+            Self::Tanh => "tanh",
+            Self::Gelu => "gelu",
+            Self::Silu => "silu",
+        }
+    }
+
+    /// Whether the derivative follows from the value; else the argument is kept as well.
+    pub(super) fn invertible(self) -> bool {
+        matches!(self, Self::Relu | Self::Tanh)
+    }
+}
+
+/// Whether agents share their networks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sharing {
+    /// One actor and one critic for all agents.
+    #[default]
+    Shared,
+    /// One actor and one critic per agent.
+    Separate,
+}
+
+/// What the critics see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CriticInput {
+    /// The observations of all agents one after the other: MAPPO.
+    #[default]
+    Joint,
+    /// The agent's own observation: IPPO.
+    Own,
+}
+
+/// What decides all sizes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// Agents of an environment.
+    pub agents: u32,
+    /// Features of one agent's observation.
+    pub obs_dim: u32,
+    /// Outputs of an actor, 2 to 32: logits, or means and logarithms of standard deviations.
+    pub actions: u32,
+    /// Of these, the last ones that do not depend on what is seen: logarithms of standard deviations.
+    pub constants: u32,
+    /// Widths of the hidden layers, one to four.
+    pub hidden: Vec<u32>,
+    /// Whether agents share networks.
+    pub sharing: Sharing,
+    /// Whether a shared network is told which agent it acts for, by a bias of the agent's own in the first layer: the same as
+    /// a one-hot agent number beside the normalised observation.
+    pub agent_identity: bool,
+    /// What the critics see.
+    pub critic_input: CriticInput,
+    /// Nonlinearity of the hidden layers.
+    pub activation: Activation,
+    /// Whether a LayerNorm comes before the first layer.
+    pub input_norm: bool,
+    /// Whether a LayerNorm comes after the activation of every hidden layer.
+    pub hidden_norm: bool,
+}
+
+impl Default for Shape {
+    /// One agent with one feature and two actions; two layers of 64, ReLU, LayerNorm everywhere.
+    fn default() -> Self {
+        Self {
+            agents: 1,
+            obs_dim: 1,
+            actions: 2,
+            constants: 0,
+            hidden: vec![64, 64],
+            sharing: Sharing::Shared,
+            agent_identity: true,
+            critic_input: CriticInput::Joint,
+            activation: Activation::Relu,
+            input_norm: true,
+            hidden_norm: true,
+        }
+    }
+}
+
+impl Shape {
+    /// # Errors
+    /// [`Error::Config`] for sizes out of range.
+    pub(super) fn check(&self) -> Result<()> {
+        let range = |key: &str, value: u32, low: u32, high: u32| {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(Error::config(key, format!("{value} is out of range: from {low} to {high}")))
+        };
+        range("agents", self.agents, 1, 1024)?;
+        range("observation features", self.obs_dim, 1, 65_536 / self.agents.max(1))?;
+        range("actions", self.actions, 2, 32)?;
+        range("constant outputs of an actor", self.constants, 0, self.actions - 1)?;
+        range("hidden layers", self.hidden.len() as u32, 1, MAX_LAYERS as u32 - 1)?;
+        self.hidden.iter().try_for_each(|width| range("hidden", *width, 1, 1024))
+    }
+}
