@@ -1,4 +1,4 @@
-//! Working weights from master weights: W'[k][c] = g[k] W[k][c] and b'[c] = b[c] + sum over k of o[k] W[k][c], with the
+//! Working weights from master weights: `W'[k][c] = g[k] W[k][c]` and `b'[c] = b[c] + sum over k of o[k] W[k][c]`, with the
 //! gain g and the offset o of the LayerNorm before the matrix, so that the other kernels know nothing of them; W'
 //! transposed for the backward pass; rounded to the storage's precision.
 

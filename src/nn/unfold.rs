@@ -1,7 +1,7 @@
 //! From the gradients of the folded weights ([`super::fold`]) to those of the parameters.
 //!
-//! With N[k][c] the sum over the rows of normalised input k times gradient c, and d[c] that of the gradient alone:
-//! dW[k][c] = g[k] N[k][c] + o[k] d[c], dg[k] = sum over c of W[k][c] N[k][c], do[k] = sum over c of W[k][c] d[c], db = d.
+//! With `N[k][c]` the sum over the rows of normalised input k times gradient c, and `d[c]` that of the gradient alone:
+//! `dW[k][c] = g[k] N[k][c] + o[k] d[c]`, `dg[k] = sum over c of W[k][c] N[k][c]`, `do[k] = sum over c of W[k][c] d[c]`, `db = d`.
 //! So no kernel sums over the rows for the LayerNorms, and the gradient of what enters a matrix is never stored.
 
 use super::layout::Layout;

@@ -1,7 +1,7 @@
 //! Gradients with respect to all matrices and biases of all networks, in one dispatch, as if LayerNorms had no gain and
 //! offset ([`super::unfold`] puts them back).
 //!
-//! Matrix: N[i][o] = sum over rows of `n[i] dz[o]` with the normalised input n. Bias: sum of dz. The rows are cut into
+//! Matrix: `N[i][o]` = sum over rows of `n[i] dz[o]` with the normalised input n. Bias: sum of dz. The rows are cut into
 //! shares; [`super::reduce`] adds the shares.
 
 use super::layout::{Batch, Layout};
