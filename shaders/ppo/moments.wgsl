@@ -36,29 +36,23 @@ fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
     return sum;
 }
 
-// An agent that may do nothing is not active.
+// An agent that may do nothing is not active. Past the end the last row is read, and nothing counts: no branches.
 fn counts(i: u32) -> bool {
-    return signals[p.masks + i] != 0u;
+    return (i < p.size) & (signals[p.masks + min(i, p.size - 1u)] != 0u);
 }
 
 // Advantage, return and its square, and whether the row counts.
 fn terms(i: u32) -> vec4<f32> {
-    if (i >= p.size) {
-        return vec4<f32>(0.0);
-    }
-    let r = targets[2u * p.size + i];
-    if (!counts(i)) {
-        return vec4<f32>(0.0, r, r * r, 0.0);
-    }
-    return vec4<f32>(targets[p.size + i], r, r * r, 1.0);
+    let at = min(i, p.size - 1u);
+    let r = select(0.0, targets[2u * p.size + at], i < p.size);
+    let a = vec2<f32>(targets[p.size + at], 1.0);
+    let active_row = select(vec2<f32>(0.0), a, counts(i));
+    return vec4<f32>(active_row.x, r, r * r, active_row.y);
 }
 
 fn deviation(i: u32, mean: f32) -> f32 {
-    if (i >= p.size || !counts(i)) {
-        return 0.0;
-    }
-    let d = targets[p.size + i] - mean;
-    return d * d;
+    let d = targets[p.size + min(i, p.size - 1u)] - mean;
+    return select(0.0, d * d, counts(i));
 }
 
 // Rows come in groups that have networks together: all agents, or each by itself. Row k of a group.
@@ -127,11 +121,14 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     let groups = select(1u, p.agents, p.separate == 1u);
     let steps = p.size / (p.agents * p.envs);
     let per_step = p.size / steps / groups;
+    // One group in one minibatch is everything, and that was counted above.
+    let everything = groups == 1u && p.minibatches == 1u;
     for (var m = 0u; m < p.minibatches; m++) {
         let start = m * steps / p.minibatches * per_step;
-        let end = (m + 1u) * steps / p.minibatches * per_step;
+        let end = select((m + 1u) * steps / p.minibatches * per_step, start, everything);
         for (var group = 0u; group < groups; group++) {
-            let rows = total(lane, vec4<f32>(own(group, start, end, lane), 0.0, 0.0, 0.0)).x;
+            let counted = total(lane, vec4<f32>(own(group, start, end, lane), 0.0, 0.0, 0.0)).x;
+            let rows = select(counted, all.w, everything);
             if (lane == 0u) {
                 for (var agent = group; agent < p.agents; agent += groups) {
                     scalars[16u + m * p.agents + agent] = 1.0 / max(rows, 1.0);

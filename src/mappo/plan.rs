@@ -174,7 +174,7 @@ impl Sizes {
         [slot, slot * u64::from(self.steps), slot / 4 * u64::from(self.micro_slots)]
     }
 
-    /// Most loop turns of one invocation of the kernels that reduce a whole rollout: `ppo/moments` takes the rows twice,
+    /// Most loop turns of one invocation of the kernels that reduce a whole rollout: `ppo/moments` takes the rows twice, or three times,
     /// `ppo/finish` statistics, rewards and environments, eight at a turn by every lane.
     fn turns(&self, config: &Config, decisions: &Decisions) -> u64 {
         let lanes = u64::from(Variant::reducing(Class::Software).workgroup);

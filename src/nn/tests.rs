@@ -210,7 +210,7 @@ fn observations_far_from_zero_are_normalised() {
 
 #[test]
 fn a_nan_stays_in_its_row() {
-    for decisions in &forms(Precision::F32) {
+    for decisions in &[forms(Precision::F32), forms(Precision::F16)].concat() {
         let mut case = cases().remove(0);
         let clean = case.run(decisions, 1.0);
         // Feature 0 of agent 0 in environment 1 of slot 0.
