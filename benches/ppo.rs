@@ -92,7 +92,8 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         masks: STEPS * ENVS,
         separate: 0,
         minibatches: 1,
-        pad: [0; 2],
+        chunk: 1,
+        pad: 0,
     };
     let group = moments::bind(gpu, &kernel, &parameters, [&targets, &scalars, &signals])?;
     let commands = vec![Command::dispatch(&kernel, &group, moments::GROUPS)];

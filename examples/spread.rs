@@ -35,6 +35,9 @@ struct Options {
     /// Parallel environments.
     #[arg(long, default_value_t = 128)]
     envs: u32,
+    /// Actors and critics with a GRU, as the paper's MAPPO has them.
+    #[arg(long)]
+    recurrent: bool,
     /// Store activations in 16 bits.
     #[arg(long)]
     half: bool,
@@ -49,7 +52,12 @@ fn main() -> Result<()> {
         Rules::OnPolicy => (Definition::OnPolicy, 1.0),
         Rules::Mpe2 => (Definition::Mpe2, 3.0),
     };
-    let mut config = Config { seed: options.seed, num_envs: options.envs, ..Config::on_policy_mpe() };
+    let mut config = Config {
+        seed: options.seed,
+        num_envs: options.envs,
+        recurrent: options.recurrent,
+        ..Config::on_policy_mpe()
+    };
     if options.half {
         config.precision = Precision::F16;
     }

@@ -25,13 +25,17 @@ fn slope(y: vec4<f32>) -> vec4<f32> {
     return select(vec4<f32>(0.0), vec4<f32>(1.0), y > vec4<f32>(0.0));
 }
 
-@if(tanh)
-fn activate(x: vec4<f32>) -> vec4<f32> {
+fn hyperbolic(x: vec4<f32>) -> vec4<f32> {
     // Some drivers return NaN for tanh of large arguments; from 9.02 on the result is 1 in f32 anyway. A NaN that comes in
     // must come out, which clamp does not promise.
     let bits = bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu);
     let bounded = tanh(clamp(x, vec4<f32>(-10.0), vec4<f32>(10.0)));
     return select(bounded, x, bits > vec4<u32>(0x7f800000u));
+}
+
+@if(tanh)
+fn activate(x: vec4<f32>) -> vec4<f32> {
+    return hyperbolic(x);
 }
 
 @if(tanh)

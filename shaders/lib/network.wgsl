@@ -6,7 +6,12 @@
 
 import package::constants::TILE;
 
-const MAX_LAYERS: u32 = 5u;
+const MAX_LAYERS: u32 = 7u;
+
+// Kinds of layers: of a GRU the gates that its input makes, those that its state makes, and the head after it.
+const GATES_OF_INPUT: u32 = 1u;
+const GATES_OF_STATE: u32 = 2u;
+const AFTER_CELL: u32 = 3u;
 
 struct Layer {
     inputs: u32,
@@ -34,6 +39,12 @@ struct Layer {
     grad: u32,
     // Outputs whose weights are learnt: those after them are their biases, whatever the input.
     learnt: u32,
+    kind: u32,
+    // Row in the activation buffer of what leaves (the head's goes elsewhere), and of what it is made from.
+    output: u32,
+    made_from: u32,
+    // Row in the gradient buffer for what enters.
+    below: u32,
     pad0: u32,
 }
 
@@ -87,8 +98,16 @@ struct Batch {
     grads: u32,
     // Number of the minibatch within the rollout.
     minibatch: u32,
-    pad0: u32,
-    pad1: u32,
+    // With a GRU: slots that an invocation walks through, and slots between two of which the states stay.
+    length: u32,
+    chunk: u32,
+    // With a GRU: steps of the rollout, and slots of truncated episodes.
+    steps: u32,
+    truncations: u32,
+    // With a GRU: quads of the signals before those that say which episodes ended before slot 0.
+    endings: u32,
+    // With a GRU: 1: new states are kept for later dispatches.
+    remember: u32,
 }
 
 // Index of row `row` of feature 0 in a buffer of `features` features; the next feature is TILE further.

@@ -1,9 +1,11 @@
 // Gradients with respect to the matrix products of a stack, for four rows an invocation, from the head down to the first
 // layer. The grid is that of nn/forward. What the LayerNorms' gains and offsets need follows later from the weights'
-// gradient (nn/unfold).
+// gradient (nn/unfold). With a GRU the rows are walked back through the slots of a chunk: da_n = dh' (1 - z) (1 - n^2),
+// da_r = da_n s r (1 - r) with the state's share s of the candidate, da_z = dh' (h - n) z (1 - z), ds = da_n r.
 
 import package::constants::{WG, TILE, COLUMNS, TEXTURE_ROW};
 import package::lib::network::{Batch, Role, Layer, MAX_LAYERS, place};
+@if(recurrent) import package::lib::network::{GATES_OF_STATE, AFTER_CELL};
 import package::lib::quad::{Quad, to_quad, of_quad};
 import package::lib::activation::slope;
 import package::lib::product::{tile, add, add_spread};
@@ -17,6 +19,7 @@ import package::lib::product::{tile, add, add_spread};
 @group(0) @binding(3) var<storage, read> acts: array<Quad>;
 @group(0) @binding(4) var<storage, read> moments: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> grads: array<Quad>;
+@if(recurrent) @group(0) @binding(6) var<storage, read> signals: array<vec4<u32>>;
 
 @if(texture)
 fn weight(i: u32) -> vec4<f32> {
@@ -44,6 +47,17 @@ struct Below {
     exists: bool,
     mean: vec4<f32>,
     scale: vec4<f32>,
+    // The layer's kind: what enters a head after a GRU, or the gates of its state, is a state.
+    @if(recurrent) kind: u32,
+}
+
+// Derivative of the function that made an input from `made_from`.
+fn derivative(below: Below, made_from: vec4<f32>) -> vec4<f32> {
+    var d = slope(made_from);
+    @if(recurrent) {
+        d = select(d, vec4<f32>(1.0), below.kind == AFTER_CELL || below.kind == GATES_OF_STATE);
+    }
+    return d;
 }
 
 fn take(below: Below, k: u32, dn: vec4<f32>, sums: Sums) -> Sums {
@@ -53,7 +67,12 @@ fn take(below: Below, k: u32, dn: vec4<f32>, sums: Sums) -> Sums {
             grads[below.grads + k * TILE] = to_quad(dn);
         } else {
             let made_from = of_quad(acts[below.product + k * TILE]);
-            grads[below.grads + k * TILE] = to_quad(dn * slope(made_from));
+            var handed = vec4<f32>(0.0);
+            // What the cell hands on without the gates.
+            @if(recurrent) {
+                handed = select(handed, of_quad(grads[below.grads + k * TILE]), below.kind == GATES_OF_STATE);
+            }
+            grads[below.grads + k * TILE] = to_quad(dn * derivative(below, made_from) + handed);
         }
     }
     return Sums(sums.plain + dn, sums.normed + dn * normed);
@@ -144,32 +163,61 @@ fn product(layer: Layer, w0: u32, above: u32, below: Below, lane: u32) -> Sums {
     return sums;
 }
 
-@compute @workgroup_size(WG)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-    @if(spread) @builtin(subgroup_invocation_id) lane: u32,
-) {
-    @if(!spread) let lane = 0u;
-    @if(cooperative) let subgroup = local / SUBGROUP;
-    @if(cooperative) let index = group.x * TILE + local % TILE;
-    @if(!cooperative) let index = group.x * WG + local;
-    @if(!spread && !cooperative) if (index >= batch.rows) {
-        return;
-    }
-    // A subgroup works together: rows past the end take what they find in the last one, and store nothing.
-    let row = min(index, batch.rows - 1u);
-    let exists = index < batch.rows;
-    let role = batch.first_role + group.y;
+// One row, and the invocation that has it.
+struct Place {
+    row: u32,
+    role: u32,
+    net: u32,
+    exists: bool,
+    // Whether the next slot goes on from this one's state, and where that stands in the signals.
+    @if(recurrent) goes_on: bool,
+    @if(recurrent) signal: u32,
+    local: u32,
+    subgroup: u32,
+    lane: u32,
+}
+
+// From the gradient of the new state to those of the gates, and to what the old state has of it directly. The gradient that
+// comes back from the next slot ends where the episode did.
+@if(recurrent)
+fn cell(at: Place, layer: Layer, first: u32, step: u32) {
+    let acts0 = place(at.row, batch.acts);
+    let grads0 = place(at.row, batch.grads);
+    let size = layer.inputs;
+    let gates = acts0 + (layer.output - size) * TILE;
+    let dgates = grads0 + (layer.grad - size) * TILE;
     let per_slot = batch.agents * batch.quads;
-    // Networks of one per agent come in whole blocks.
-    @if(cooperative) let agent = (group.x * TILE % per_slot) / batch.quads;
-    @if(!cooperative) let agent = (row % per_slot) / batch.quads;
-    let net = roles[role].working + agent * roles[role].working_stride;
+    let next = place(select(at.row, at.row + per_slot, at.goes_on), batch.grads);
+    let live = (signals[at.signal] == vec4<u32>(0u)) & vec4<bool>(at.goes_on);
+    for (var j = first; j < size; j += step) {
+        let i = gates + j * TILE;
+        let n = of_quad(acts[i]);
+        let r = of_quad(acts[i + size * TILE]);
+        let z = of_quad(acts[i + 2u * size * TILE]);
+        let share = of_quad(acts[i + 3u * size * TILE]);
+        let h = of_quad(acts[acts0 + (layer.input + j) * TILE]);
+        let back = select(vec4<f32>(0.0), of_quad(grads[next + (layer.below + j) * TILE]), live);
+        let dh = of_quad(grads[grads0 + (layer.below + j) * TILE]) + back;
+        let dn = dh * (1.0 - z) * (1.0 - n * n);
+        if (at.exists) {
+            let o = dgates + j * TILE;
+            grads[o] = to_quad(dn);
+            grads[o + size * TILE] = to_quad(dn * share * r * (1.0 - r));
+            grads[o + 2u * size * TILE] = to_quad(dh * (h - n) * z * (1.0 - z));
+            grads[o + 3u * size * TILE] = to_quad(dn * r);
+            grads[grads0 + (layer.below + j) * TILE] = to_quad(dh * z);
+        }
+    }
+}
+
+// The whole stack for a row.
+fn stack(at: Place) {
+    let role = at.role;
+    let row = at.row;
     let acts0 = place(row, batch.acts);
     let grads0 = place(row, batch.grads);
     // Which inputs are left to this invocation when LayerNorm needs them once more.
-    @if(cooperative) let first = local / TILE;
+    @if(cooperative) let first = at.local / TILE;
     @if(!cooperative) let first = 0u;
     @if(cooperative) let step = PARTS;
     @if(!cooperative) let step = 1u;
@@ -177,21 +225,25 @@ fn main(
     for (var l = roles[role].layers - 1u; l > 0u; l--) {
         let layer = roles[role].layer[l];
         let above = grads0 + layer.grad * TILE;
-        var below = Below(
-            grads0 + roles[role].layer[l - 1u].grad * TILE,
-            acts0 + layer.input * TILE,
-            acts0 + layer.product * TILE,
-            layer.norm == 1u,
-            exists,
-            vec4<f32>(0.0),
-            vec4<f32>(1.0),
-        );
+        var below: Below;
+        below.grads = grads0 + layer.below * TILE;
+        below.input = acts0 + layer.input * TILE;
+        below.product = acts0 + layer.product * TILE;
+        below.norm = layer.norm == 1u;
+        below.exists = at.exists;
+        below.mean = vec4<f32>(0.0);
+        below.scale = vec4<f32>(1.0);
+        @if(recurrent) below.kind = layer.kind;
         if (below.norm) {
             below.mean = moments[layer.moments * batch.stride + row];
             below.scale = moments[(layer.moments + 1u) * batch.stride + row];
         }
-        @if(!cooperative) let sums = product(layer, net + layer.transposed, above, below, lane);
-        @if(cooperative) let sums = product_block(layer, net + layer.transposed, above, below, local, subgroup);
+        @if(recurrent) if (layer.kind == GATES_OF_STATE) {
+            cell(at, layer, first, step);
+            @if(cooperative) storageBarrier();
+        }
+        @if(!cooperative) let sums = product(layer, at.net + layer.transposed, above, below, at.lane);
+        @if(cooperative) let sums = product_block(layer, at.net + layer.transposed, above, below, at.local, at.subgroup);
         // Another invocation of the quad may have brought the input that this one takes up.
         @if(cooperative) storageBarrier();
         if (below.norm) {
@@ -203,13 +255,56 @@ fn main(
                 @if(relu || tanh) let made_from = a;
                 @if(gelu || silu) let made_from = of_quad(acts[below.product + k * TILE]);
                 let normed = (a - below.mean) * below.scale;
-                let dz = below.scale * (dn - average - normed * average_normed) * slope(made_from);
-                if (exists) {
+                let dz = below.scale * (dn - average - normed * average_normed) * derivative(below, made_from);
+                if (at.exists) {
                     grads[below.grads + k * TILE] = to_quad(dz);
                 }
             }
         }
         // The next layer reads what the other invocations of the quad wrote.
         @if(cooperative) storageBarrier();
+    }
+}
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+    @if(spread) @builtin(subgroup_invocation_id) lane: u32,
+) {
+    @if(!spread) let lane = 0u;
+    @if(cooperative) let subgroup = local / SUBGROUP;
+    @if(!cooperative) let subgroup = 0u;
+    @if(cooperative) let index = group.x * TILE + local % TILE;
+    @if(!cooperative) let index = group.x * WG + local;
+    let per_slot = batch.agents * batch.quads;
+    @if(recurrent) let count = (batch.rows / per_slot + batch.length - 1u) / batch.length * per_slot;
+    @if(!recurrent) let count = batch.rows;
+    @if(!spread && !cooperative) if (index >= count) {
+        return;
+    }
+    var at: Place;
+    at.local = local;
+    at.subgroup = subgroup;
+    at.lane = lane;
+    at.role = batch.first_role + group.y;
+    // Networks of one per agent come in whole blocks.
+    @if(cooperative) let agent = (group.x * TILE % per_slot) / batch.quads;
+    @if(!cooperative) let agent = (min(index, count - 1u) % per_slot) / batch.quads;
+    at.net = roles[at.role].working + agent * roles[at.role].working_stride;
+    // A subgroup works together: rows past the end take what they find in the last one, and store nothing.
+    @if(!recurrent) {
+        at.row = min(index, batch.rows - 1u);
+        at.exists = index < batch.rows;
+        stack(at);
+    }
+    @if(recurrent) for (var back = 0u; back < batch.length; back++) {
+        let t = batch.length - 1u - back;
+        let row = (min(index, count - 1u) / per_slot * batch.length + t) * per_slot + index % per_slot;
+        at.row = select(batch.rows - per_slot + index % per_slot, row, row < batch.rows);
+        at.exists = index < count && row < batch.rows;
+        at.goes_on = t + 1u < batch.length && row + per_slot < batch.rows;
+        at.signal = (batch.first_slot + at.row / per_slot) * batch.quads + at.row % batch.quads;
+        stack(at);
     }
 }

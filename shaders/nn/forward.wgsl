@@ -2,11 +2,16 @@
 // then the head. All agents and both networks travel in one dispatch: rows in x, the role in y. The LayerNorm's gain and
 // offset are part of the weights already (nn/fold).
 //
+// With a GRU after the hidden layers an invocation walks its rows through the slots of a chunk, one after the other: r and z
+// from the gates of input and state, n = tanh(input's candidate + r * state's candidate), h' = n + z (h - n).
+//
 // With cooperative matrices a workgroup takes a block: PARTS invocations share a quad of rows, each has every PARTS-th
 // column of what the matrix units bring.
 
 import package::constants::{WG, TILE, COLUMNS, TEXTURE_ROW};
 import package::lib::network::{Batch, Role, Layer, MAX_LAYERS, place};
+@if(recurrent) import package::lib::network::{GATES_OF_INPUT, GATES_OF_STATE};
+@if(recurrent) import package::lib::activation::{sigmoid, hyperbolic};
 import package::lib::quad::{Quad, to_quad, of_quad};
 import package::lib::activation::activate;
 import package::lib::product::{tile, narrow, add, add_narrow, add_spread};
@@ -21,6 +26,9 @@ import package::lib::product::{tile, narrow, add, add_narrow, add_spread};
 @group(0) @binding(4) var<storage, read_write> acts: array<Quad>;
 @group(0) @binding(5) var<storage, read_write> head: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> moments: array<vec4<f32>>;
+// What is remembered, [place][role][entry][row of a slot].
+@if(recurrent) @group(0) @binding(7) var<storage, read_write> states: array<vec4<f32>>;
+@if(recurrent) @group(0) @binding(8) var<storage, read> signals: array<vec4<u32>>;
 
 @if(texture)
 fn weight(i: u32) -> vec4<f32> {
@@ -124,6 +132,9 @@ struct Target {
     product: u32,
     is_head: bool,
     exists: bool,
+    @if(recurrent) kind: u32,
+    // Columns that are added to what the row has.
+    @if(recurrent) joined: u32,
 }
 
 // Stores one column and returns it as it was stored.
@@ -131,6 +142,13 @@ fn put(to: Target, column: u32, value: vec4<f32>) -> vec4<f32> {
     if (to.is_head) {
         if (to.exists) {
             head[to.index + column * batch.stride] = value;
+        }
+        return value;
+    }
+    @if(recurrent) if (to.kind == GATES_OF_INPUT || to.kind == GATES_OF_STATE) {
+        if (to.exists) {
+            let at = to.index + column * TILE;
+            acts[at] = to_quad(value + select(vec4<f32>(0.0), of_quad(acts[at]), column < to.joined));
         }
         return value;
     }
@@ -282,6 +300,184 @@ fn linear(source: Source, layer: Layer, net: u32, bias: u32, mean: vec4<f32>, sc
     return all;
 }
 
+// One row, and the invocation that has it.
+struct Place {
+    row: u32,
+    slot: u32,
+    role: u32,
+    agent: u32,
+    net: u32,
+    // The network of the block's rows.
+    first: u32,
+    exists: bool,
+    local: u32,
+    subgroup: u32,
+    lane: u32,
+}
+
+// Where the state that enters a slot lies: at multiples of the chunk it stays, those between are in passing.
+@if(recurrent)
+fn kept(slot: u32) -> u32 {
+    return select(0u, 1u + slot / batch.chunk, slot % batch.chunk == 0u);
+}
+
+@if(recurrent)
+fn state_at(at: Place, where_kept: u32, size: u32) -> u32 {
+    let per_slot = batch.agents * batch.quads;
+    return (where_kept * 2u + at.role) * size * per_slot + at.row % per_slot;
+}
+
+// The last observation of a truncated episode follows the state that its last step left behind.
+@if(recurrent)
+fn of_truncated(number: u32) -> u32 {
+    return 2u + batch.steps / batch.chunk + min(number, max(batch.truncations, 1u) - 1u);
+}
+
+// Copies the state into the row: nothing where an episode begins. `t` counts the slots of this dispatch.
+@if(recurrent)
+fn enter(at: Place, t: u32) {
+    let layer = roles[at.role].layer[roles[at.role].layers - 2u];
+    let per_slot = batch.agents * batch.quads;
+    let q = at.row % batch.quads;
+    let to = place(at.row, batch.acts) + layer.input * TILE;
+    @if(cooperative) let part = at.local / TILE;
+    @if(!cooperative) let part = 0u;
+    @if(cooperative) let step = PARTS;
+    @if(!cooperative) let step = 1u;
+    let of_end = at.slot > batch.steps;
+    var ended = signals[select((max(at.slot, 1u) - 1u) * batch.quads, batch.endings, at.slot == 0u) + q] != vec4<u32>(0u);
+    ended = ended & vec4<bool>(!of_end);
+    if (t == 0u) {
+        let size = layer.inputs;
+        let first = state_at(at, select(kept(at.slot), of_truncated(at.slot - batch.steps - 1u), of_end), size);
+        for (var j = part; j < size; j += step) {
+            let h = select(states[first + j * per_slot], vec4<f32>(0.0), ended);
+            if (at.exists) {
+                acts[to + j * TILE] = to_quad(h);
+            }
+        }
+    } else {
+        // What the head of the last slot read.
+        let head_input = roles[at.role].layer[roles[at.role].layers - 1u].input;
+        let last = place(max(at.row, per_slot) - per_slot, batch.acts) + head_input * TILE;
+        for (var j = part; j < layer.inputs; j += step) {
+            let h = select(of_quad(acts[last + j * TILE]), vec4<f32>(0.0), ended);
+            if (at.exists) {
+                acts[to + j * TILE] = to_quad(h);
+            }
+        }
+    }
+    @if(cooperative) storageBarrier();
+}
+
+// From the gates to the new state. Returns its mean and deviation.
+@if(recurrent)
+fn cell(at: Place, layer: Layer, to: u32) -> Spread {
+    let acts0 = place(at.row, batch.acts);
+    let per_slot = batch.agents * batch.quads;
+    let size = layer.inputs;
+    // Candidate, reset and update gate, and the state's share of the candidate.
+    let gates = acts0 + (layer.output - size) * TILE;
+    let old = acts0 + layer.input * TILE;
+    @if(cooperative) let part = at.local / TILE;
+    @if(!cooperative) let part = 0u;
+    @if(cooperative) let step = PARTS;
+    @if(!cooperative) let step = 1u;
+    var all = Spread(0.0, vec4<f32>(0.0), vec4<f32>(0.0));
+    for (var j = part; j < size; j += step) {
+        let i = gates + j * TILE;
+        let r = to_quad(sigmoid(of_quad(acts[i + size * TILE])));
+        let z = to_quad(sigmoid(of_quad(acts[i + 2u * size * TILE])));
+        let n = to_quad(hyperbolic(of_quad(acts[i]) + of_quad(r) * of_quad(acts[i + 3u * size * TILE])));
+        let h = of_quad(acts[old + j * TILE]);
+        let made = to_quad(of_quad(n) + of_quad(z) * (h - of_quad(n)));
+        if (at.exists) {
+            acts[i] = n;
+            acts[i + size * TILE] = r;
+            acts[i + 2u * size * TILE] = z;
+            acts[to + j * TILE] = made;
+        }
+        all = join(all, Spread(1.0, of_quad(made), vec4<f32>(0.0)));
+    }
+    if (batch.remember == 1u && at.slot < batch.steps && at.exists) {
+        let next = state_at(at, kept(at.slot + 1u), size);
+        for (var j = part; j < size; j += step) {
+            states[next + j * per_slot] = of_quad(acts[to + j * TILE]);
+        }
+        // Only critics look at what came last in a truncated episode.
+        let signal = signals[at.slot * batch.quads + at.row % batch.quads];
+        if (at.role == 1u && any(signal >= vec4<u32>(2u))) {
+            for (var c = 0u; c < 4u; c++) {
+                if (signal[c] >= 2u) {
+                    let ends = state_at(at, of_truncated(signal[c] - 2u), size);
+                    for (var j = part; j < size; j += step) {
+                        states[ends + j * per_slot][c] = of_quad(acts[to + j * TILE])[c];
+                    }
+                }
+            }
+        }
+    }
+    return all;
+}
+
+// The whole stack for a row.
+fn stack(at: Place) {
+    let role = at.role;
+    let row = at.row;
+    let seen = select(at.slot * batch.agents + at.agent, at.slot * batch.agents, roles[role].joint == 1u);
+    let acts0 = place(row, batch.acts);
+    var source = Source(true, seen * batch.obs_dim * batch.quads + row % batch.quads, roles[role].layer[0].inputs);
+    @if(!cooperative) var spread = observe(source);
+    @if(cooperative) var spread = gather(observe_part(source, at.local / TILE), at.local);
+    let layers = roles[role].layers;
+    for (var l = 0u; l < layers; l++) {
+        let layer = roles[role].layer[l];
+        var mean = vec4<f32>(0.0);
+        var scale = vec4<f32>(1.0);
+        @if(recurrent) if (layer.kind == GATES_OF_STATE) {
+            source = Source(false, acts0 + layer.input * TILE, layer.inputs);
+        }
+        if (layer.norm == 1u) {
+            mean = spread.mean;
+            scale = 1.0 / sqrt(spread.squares / spread.count + 1e-5);
+            @if(cooperative) let owner = at.local < TILE;
+            @if(!cooperative) let owner = true;
+            if (batch.keep == 1u && at.exists && owner) {
+                moments[layer.moments * batch.stride + row] = mean;
+                moments[(layer.moments + 1u) * batch.stride + row] = scale;
+            }
+        }
+        var to: Target;
+        to.is_head = l + 1u == layers;
+        to.exists = at.exists;
+        to.index = acts0 + layer.output * TILE;
+        to.product = acts0 + layer.made_from * TILE;
+        @if(recurrent) to.kind = layer.kind;
+        @if(recurrent) to.joined = select(0u, 2u * layer.inputs, layer.kind == GATES_OF_STATE);
+        if (to.is_head) {
+            to.index = select(batch.head_actor, batch.head_critic, role == 1u) + row;
+        }
+        let bias = at.net + layer.bias + select(0u, at.agent * roles[role].agent_bias, l == 0u) * layer.stride;
+        @if(!cooperative) spread = linear(source, layer, at.net, bias, mean, scale, to, at.lane);
+        @if(cooperative) {
+            spread = linear_block(source, layer, at.first, bias, mean, scale, to, at.local, at.subgroup);
+            spread = gather(spread, at.local);
+            // The next layer reads what the other invocations of the quad wrote.
+            storageBarrier();
+        }
+        source = Source(false, to.index, layer.outputs);
+        @if(recurrent) if (layer.kind == GATES_OF_STATE) {
+            to.index = acts0 + roles[role].layer[l + 1u].input * TILE;
+            @if(!cooperative) spread = cell(at, layer, to.index);
+            @if(cooperative) {
+                spread = gather(cell(at, layer, to.index), at.local);
+                storageBarrier();
+            }
+            source = Source(false, to.index, layer.inputs);
+        }
+    }
+}
+
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -290,57 +486,40 @@ fn main(
 ) {
     @if(!spread) let lane = 0u;
     @if(cooperative) let subgroup = local / SUBGROUP;
+    @if(!cooperative) let subgroup = 0u;
     @if(cooperative) let index = group.x * TILE + local % TILE;
     @if(!cooperative) let index = group.x * WG + local;
-    @if(!spread && !cooperative) if (index >= batch.rows) {
+    let per_slot = batch.agents * batch.quads;
+    // Sequences, when rows are walked through slot by slot.
+    @if(recurrent) let count = (batch.rows / per_slot + batch.length - 1u) / batch.length * per_slot;
+    @if(!recurrent) let count = batch.rows;
+    @if(!spread && !cooperative) if (index >= count) {
         return;
     }
-    // A subgroup works together: rows past the end take what they find in the last one, and store nothing.
-    let row = min(index, batch.rows - 1u);
-    let exists = index < batch.rows;
-    let role = batch.first_role + group.y;
-    let per_slot = batch.agents * batch.quads;
-    let slot = batch.first_slot + row / per_slot;
-    let agent = (row % per_slot) / batch.quads;
-    let net = roles[role].working + agent * roles[role].working_stride;
+    var at: Place;
+    at.local = local;
+    at.subgroup = subgroup;
+    at.lane = lane;
+    at.role = batch.first_role + group.y;
+    at.agent = (min(index, count - 1u) % per_slot) / batch.quads;
+    at.net = roles[at.role].working + at.agent * roles[at.role].working_stride;
     // Networks of one per agent come in whole blocks.
-    @if(cooperative) let first = roles[role].working + (group.x * TILE % per_slot) / batch.quads * roles[role].working_stride;
-    let seen = select(slot * batch.agents + agent, slot * batch.agents, roles[role].joint == 1u);
-    let acts0 = place(row, batch.acts);
-
-    var source = Source(true, seen * batch.obs_dim * batch.quads + row % batch.quads, roles[role].layer[0].inputs);
-    @if(!cooperative) var spread = observe(source);
-    @if(cooperative) var spread = gather(observe_part(source, local / TILE), local);
-    let layers = roles[role].layers;
-    for (var l = 0u; l < layers; l++) {
-        let layer = roles[role].layer[l];
-        var mean = vec4<f32>(0.0);
-        var scale = vec4<f32>(1.0);
-        if (layer.norm == 1u) {
-            mean = spread.mean;
-            scale = 1.0 / sqrt(spread.squares / spread.count + 1e-5);
-            @if(cooperative) let owner = local < TILE;
-            @if(!cooperative) let owner = true;
-            if (batch.keep == 1u && exists && owner) {
-                moments[layer.moments * batch.stride + row] = mean;
-                moments[(layer.moments + 1u) * batch.stride + row] = scale;
-            }
-        }
-        var to = Target(0u, 0u, l + 1u == layers, exists);
-        if (to.is_head) {
-            to.index = select(batch.head_actor, batch.head_critic, role == 1u) + row;
-        } else {
-            to.index = acts0 + roles[role].layer[l + 1u].input * TILE;
-            to.product = acts0 + roles[role].layer[l + 1u].product * TILE;
-        }
-        let bias = select(0u, agent * roles[role].agent_bias, l == 0u);
-        @if(!cooperative) spread = linear(source, layer, net, net + layer.bias + bias * layer.stride, mean, scale, to, lane);
-        @if(cooperative) {
-            spread = linear_block(source, layer, first, net + layer.bias + bias * layer.stride, mean, scale, to, local, subgroup);
-            spread = gather(spread, local);
-            // The next layer reads what the other invocations of the quad wrote.
-            storageBarrier();
-        }
-        source = Source(false, to.index, layer.outputs);
+    at.first = roles[at.role].working + (group.x * TILE % per_slot) / batch.quads * roles[at.role].working_stride;
+    // A subgroup works together: rows past the end take what they find in the last one, and store nothing.
+    @if(!recurrent) {
+        at.row = min(index, batch.rows - 1u);
+        at.exists = index < batch.rows;
+        at.slot = batch.first_slot + at.row / per_slot;
+        stack(at);
+    }
+    @if(recurrent) for (var t = 0u; t < batch.length; t++) {
+        let row = (min(index, count - 1u) / per_slot * batch.length + t) * per_slot + index % per_slot;
+        // A last, shorter chunk takes its last slot again; it has one.
+        at.row = select(batch.rows - per_slot + index % per_slot, row, row < batch.rows);
+        at.exists = index < count && row < batch.rows;
+        at.slot = batch.first_slot + at.row / per_slot;
+        enter(at, t);
+        stack(at);
+        @if(cooperative) storageBarrier();
     }
 }

@@ -12,10 +12,10 @@ struct Moments {
     masks: u32,
     // 1: every agent has networks of its own, whose losses are means over its own rows.
     separate: u32,
-    // The steps are cut into so many.
+    // The steps are cut into so many, in whole chunks of so many steps.
     minibatches: u32,
+    chunk: u32,
     pad0: u32,
-    pad1: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Moments;
@@ -121,11 +121,12 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     let groups = select(1u, p.agents, p.separate == 1u);
     let steps = p.size / (p.agents * p.envs);
     let per_step = p.size / steps / groups;
+    let chunks = (steps + p.chunk - 1u) / p.chunk;
     // One group in one minibatch is everything, and that was counted above.
     let everything = groups == 1u && p.minibatches == 1u;
     for (var m = 0u; m < p.minibatches; m++) {
-        let start = m * steps / p.minibatches * per_step;
-        let end = select((m + 1u) * steps / p.minibatches * per_step, start, everything);
+        let start = min(m * chunks / p.minibatches * p.chunk, steps) * per_step;
+        let end = select(min((m + 1u) * chunks / p.minibatches * p.chunk, steps) * per_step, start, everything);
         for (var group = 0u; group < groups; group++) {
             let counted = total(lane, vec4<f32>(own(group, start, end, lane), 0.0, 0.0, 0.0)).x;
             let rows = select(counted, all.w, everything);

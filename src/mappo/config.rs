@@ -76,6 +76,12 @@ pub struct Config {
     pub input_norm: bool,
     /// Whether a LayerNorm comes after every hidden layer's activation.
     pub hidden_norm: bool,
+    /// Whether actors and critics have a GRU between the hidden layers and the head, as wide as the last of these, that
+    /// remembers what was seen earlier in the episode.
+    pub recurrent: bool,
+    /// Steps that gradients flow back through it: rollouts are learnt from in chunks of so many steps, which begin with what was
+    /// remembered there when the rollout was played.
+    pub chunk_length: u32,
     /// One network for all agents or one each.
     pub networks: Sharing,
     /// Whether shared networks are told which agent they act for.
@@ -123,6 +129,8 @@ impl Default for Config {
             activation: Activation::Relu,
             input_norm: true,
             hidden_norm: true,
+            recurrent: false,
+            chunk_length: 10,
             networks: Sharing::Shared,
             agent_identity: true,
             critic_input: CriticInput::Joint,
@@ -178,6 +186,11 @@ impl Config {
         Layout::new(&self.shape(&environment.spec(), false))
     }
 
+    /// Steps of a chunk; 0 without recurrence.
+    pub(super) fn chunk(&self) -> u32 {
+        if self.recurrent { self.chunk_length.min(self.rollout_steps) } else { 0 }
+    }
+
     /// Their shape.
     pub(crate) fn shape(&self, spec: &Spec, continuous: bool) -> Shape {
         Shape {
@@ -192,6 +205,7 @@ impl Config {
             activation: self.activation,
             input_norm: self.input_norm,
             hidden_norm: self.hidden_norm,
+            chunk: self.chunk(),
         }
     }
 
@@ -207,7 +221,10 @@ impl Config {
         range("num_envs", f64::from(self.num_envs), 1.0, 1_048_576.0)?;
         range("rollout_steps", f64::from(self.rollout_steps), 1.0, 65_536.0)?;
         range("epochs", f64::from(self.epochs), 1.0, 1000.0)?;
-        range("minibatches", f64::from(self.minibatches), 1.0, f64::from(self.rollout_steps.min(1024)))?;
+        range("chunk_length", f64::from(self.chunk_length), 1.0, 65_536.0)?;
+        // Of whole chunks each.
+        let most = self.rollout_steps.div_ceil(self.chunk().max(1)).min(1024);
+        range("minibatches", f64::from(self.minibatches), 1.0, f64::from(most))?;
         range("accumulation", f64::from(self.accumulation), 1.0, 65_536.0)?;
         range("reward_scale", self.reward_scale, 1e-9, 1e9)?;
         range("gamma", self.gamma, 0.0, 1.0)?;

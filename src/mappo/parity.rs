@@ -66,14 +66,17 @@ fn cases() -> Vec<Case> {
 }
 
 /// Sizes, and nothing that moves.
-pub(super) struct Still;
+#[derive(Default)]
+pub(super) struct Still {
+    pub truncations: u32,
+}
 
 impl Environment for Still {
     fn spec(&self) -> Spec {
         Spec { agents: AGENTS as u32, obs_dim: OBS_DIM as u32, actions: ACTIONS as u32 }
     }
     fn truncations(&self, _: u32) -> u32 {
-        0
+        self.truncations
     }
     fn plan(&self, _: u32, _: u32) -> Plan {
         Plan::new()
@@ -126,7 +129,7 @@ impl Run {
             precision,
             ..Config::default()
         };
-        let trainer = Trainer::new(&gpu, &Still, &settings(config)).unwrap();
+        let trainer = Trainer::new(&gpu, &Still::default(), &settings(config)).unwrap();
         let mut recorder = Recorder::new(&gpu);
         let f32s = |of: &[f64]| of.iter().map(|x| *x as f32).collect::<Vec<_>>();
         let write = |name: &str, at: u64, bytes: &[u8]| {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Config;
 use crate::env::{Environment, Spec};
 use crate::gpu::{Budget, Class, GROUPS_IN_A_ROW, Gpu, Plan, TABLE_ENTRY, Variant, round_up};
-use crate::nn::{Decisions, Layout, MOST_TURNS, Sharing, WorkingWeights, weight_gradient};
+use crate::nn::{Decisions, Layout, MOST_TURNS, Sharing, WorkingWeights, forward, weight_gradient};
 use crate::ppo::{clip, finish, loss, scalars};
 use crate::{Error, Result};
 
@@ -24,6 +24,8 @@ pub struct Sizes {
     pub steps: u32,
     /// K, most truncations of one environment in a rollout.
     pub truncations: u32,
+    /// Steps of a chunk that a recurrent network learns from at once; 0: the networks are not recurrent.
+    pub chunk: u32,
     /// M, optimizer steps of an epoch, each on its share of the rollout's steps.
     pub minibatches: u32,
     /// Observation slots of a micro-batch, of which a minibatch has one or more.
@@ -42,7 +44,8 @@ impl Sizes {
             envs: round_up(config.num_envs.max(1), 4),
             steps,
             truncations: environment.truncations(steps),
-            minibatches: config.minibatches.clamp(1, steps),
+            chunk: config.chunk(),
+            minibatches: config.minibatches.clamp(1, steps.div_ceil(config.chunk().max(1))),
             micro_slots: 0,
         }
         .with_micro_batches(config)
@@ -90,8 +93,8 @@ impl Sizes {
             if reachable && sizes.launches(decisions) && budget.holds(&plan) {
                 return Ok(sizes);
             }
-            if reachable && sizes.micro_slots > 1 {
-                sizes.micro_slots = sizes.micro_slots.div_ceil(2);
+            if reachable && sizes.micro_slots > sizes.chunk.max(1) {
+                sizes.micro_slots = sizes.whole_chunks(sizes.micro_slots.div_ceil(2));
             } else if sizes.envs > 4 {
                 sizes.envs = round_up(sizes.envs / 2, 4);
                 sizes = sizes.with_micro_batches(config);
@@ -158,13 +161,21 @@ impl Sizes {
     /// Steps of minibatch `m`.
     #[must_use]
     pub fn minibatch(&self, m: u32) -> Range<u32> {
-        m * self.steps / self.minibatches..(m + 1) * self.steps / self.minibatches
+        let chunk = self.chunk.max(1);
+        let chunks = self.steps.div_ceil(chunk);
+        let start = |m: u32| (m * chunks / self.minibatches * chunk).min(self.steps);
+        start(m)..start(m + 1)
+    }
+
+    /// So many slots, or the next more that chunks are whole in.
+    fn whole_chunks(&self, slots: u32) -> u32 {
+        slots.next_multiple_of(self.chunk.max(1))
     }
 
     /// With the configured number of micro-batches for every minibatch.
     fn with_micro_batches(self, config: &Config) -> Self {
-        let largest = self.steps.div_ceil(self.minibatches);
-        Self { micro_slots: largest.div_ceil(config.accumulation.max(1)), ..self }
+        let largest = (0..self.minibatches).map(|m| self.minibatch(m).len() as u32).max().unwrap_or(1);
+        Self { micro_slots: self.whole_chunks(largest.div_ceil(config.accumulation.max(1))), ..self }
     }
 
     /// Rows of one slot, of a rollout, and quads of a micro-batch, before it is known that they fit into 32 bits: a plan is
@@ -195,6 +206,16 @@ impl Sizes {
         quads <= most && slot <= most
     }
 
+    /// Words of the signals before those of the step before slot 0.
+    pub(super) fn endings(&self) -> u64 {
+        u64::from(self.steps) * u64::from(self.envs) + u64::from(self.slots()) * self.wide()[0]
+    }
+
+    /// Bytes of the states that enter a slot.
+    pub(super) fn state_bytes(&self, layout: &Layout) -> u64 {
+        8 * u64::from(layout.shape.state()) * self.wide()[0]
+    }
+
     /// Buffers of a rollout.
     #[must_use]
     pub fn rollout_plan(&self, layout: &Layout, decisions: &Decisions) -> Plan {
@@ -211,7 +232,17 @@ impl Sizes {
         plan.words("actions", rows * u64::from(self.numbers()));
         plan.words("rewards", rows);
         plan.words("targets", rows * 3);
-        plan.words("signals", u64::from(self.steps) * envs + slots * slot);
+        // The last row, which only recurrent networks look at: which episodes ended before the rollout.
+        let endings = if self.chunk > 0 { envs } else { 0 };
+        plan.words("signals", self.endings() + endings);
+        if self.chunk > 0 {
+            let places = forward::Memory::places(self.steps, self.chunk, self.truncations);
+            let state = 2 * u64::from(layout.shape.state()) * slot;
+            plan.words("recurrent states", u64::from(places) * state);
+            plan.words("carried states", state);
+            plan.words("carried endings", envs);
+            plan.words("all ended", envs);
+        }
         plan.words("values", slots * slot);
         plan.words("episodes", envs * 4);
         plan.words("clock", 4);
@@ -256,7 +287,12 @@ impl Sizes {
     /// Tables of parameters, an entry per dispatch. The recordings bring them; an arena has none of them.
     fn tables(&self, config: &Config) -> Plan {
         let mut plan = Plan::new();
-        let pieces = u64::from(self.slots().div_ceil(self.micro_slots));
+        // Those of recurrent critics are walked through chunk by chunk.
+        let pieces = match self.chunk {
+            0 => self.slots().div_ceil(self.micro_slots),
+            chunk => (self.steps + 1).div_ceil(chunk) + self.truncations.div_ceil(self.micro_slots),
+        };
+        let pieces = u64::from(pieces);
         for (name, entries) in [
             ("table of the actors", u64::from(self.steps)),
             ("table of the draws", u64::from(self.steps)),

@@ -1,9 +1,12 @@
 //! Acting in the environment for T steps, and the critics' values of all that was seen, without the host.
 
+use std::ops::Range;
+
 use super::Config;
 use super::plan::Sizes;
 use crate::env::{Environment, Seat, State};
 use crate::gpu::{Arena, BindGroup, Command, Gpu, Kernel, Recording};
+use crate::nn::forward::Memory;
 use crate::nn::{Batch, Decisions, Layout, WorkingWeights, forward};
 use crate::ppo::sample;
 use crate::{Error, Result};
@@ -69,13 +72,14 @@ impl Rollout {
         let roles = forward::upload_roles(gpu, &layout.roles)?;
         let (params, working) = (arena.get("params")?, arena.get("working weights")?);
         let weights = WorkingWeights::new(gpu, layout, decisions, &roles, params, working)?;
-        let kernel = forward::kernel(gpu, config.activation, decisions)?;
+        let kernel = forward::kernel(gpu, &layout.shape, decisions)?;
         let forward = Forward {
             kernel: kernel.clone(),
             decisions,
             roles: &roles,
             weights: &weights,
             arena,
+            memory: memory(sizes, arena)?,
             batch: batch(sizes, layout, decisions),
         };
         let acting = acting(gpu, sizes, config, &forward, choice)?;
@@ -84,12 +88,24 @@ impl Rollout {
             .zip(attached.steps)
             .flat_map(|(act, step)| act.into_iter().chain(step))
             .collect();
+        let mut reset = attached.reset;
+        if sizes.chunk > 0 {
+            let ended = arena.get("all ended")?;
+            gpu.write(ended, 0, bytemuck::cast_slice(&vec![1u32; sizes.envs as usize]))?;
+            reset.push(Command::Copy {
+                source: ended.clone(),
+                source_offset: 0,
+                target: arena.get("signals")?.clone(),
+                target_offset: sizes.endings() * 4,
+                bytes: u64::from(sizes.envs) * 4,
+            });
+        }
         Ok(Self {
             prepare: weights.refresh().clone(),
-            reset: attached.reset,
+            reset,
             collect,
             values: values(gpu, sizes, &forward)?,
-            carry: carry(sizes, decisions, arena)?,
+            carry: carry(sizes, layout, decisions, arena)?,
             state: attached.state,
             roles,
             weights,
@@ -106,8 +122,21 @@ pub(super) fn batch(sizes: &Sizes, layout: &Layout, decisions: &Decisions) -> Ba
         agents: sizes.spec.agents,
         quads: sizes.envs / 4,
         obs_dim: sizes.spec.obs_dim,
+        length: sizes.chunk,
+        chunk: sizes.chunk,
+        steps: sizes.steps,
+        truncations: sizes.truncations,
+        endings: (sizes.endings() / 4) as u32,
         ..Batch::default()
     }
+}
+
+/// What recurrent networks remember.
+pub(super) fn memory<'a>(sizes: &Sizes, arena: &'a Arena) -> Result<Option<Memory<'a>>> {
+    if sizes.chunk == 0 {
+        return Ok(None);
+    }
+    Ok(Some(Memory { states: arena.get("recurrent states")?, signals: arena.get("signals")? }))
 }
 
 /// The compiled forward pass and what all its uses in a rollout have in common.
@@ -117,6 +146,7 @@ struct Forward<'a> {
     roles: &'a wgpu::Buffer,
     weights: &'a WorkingWeights,
     arena: &'a Arena,
+    memory: Option<Memory<'a>>,
     batch: Batch,
 }
 
@@ -130,6 +160,7 @@ impl Forward<'_> {
             acts: self.arena.get("activations")?,
             head: self.arena.get(head)?,
             moments: self.arena.get("moments")?,
+            memory: self.memory,
         };
         forward::bind(gpu, &self.kernel, buffers)
     }
@@ -145,8 +176,9 @@ fn acting(
 ) -> Result<Vec<[Command; 2]>> {
     let quads = sizes.rows_of_slot() / 4;
     let arena = forward.arena;
-    let batches: Vec<_> =
-        (0..sizes.steps).map(|step| Batch { first_slot: step, rows: quads, ..forward.batch }).collect();
+    let batches: Vec<_> = (0..sizes.steps)
+        .map(|step| one_slot(Batch { first_slot: step, rows: quads, remember: 1, ..forward.batch }))
+        .collect();
     let table = gpu.uniform_table("acting", &batches)?;
     let forward_group = forward.bind(gpu, &table, "heads")?;
     let sample_kernel = sample::kernel(gpu, sizes.continuous)?;
@@ -177,7 +209,7 @@ fn acting(
         arena.get("targets")?,
     ];
     let sample_group = sample::bind(gpu, &sample_kernel, buffers)?;
-    let forward_grid = forward::groups(forward.decisions, quads, 1);
+    let forward_grid = forward::groups(forward.decisions, &batches[0], 1);
     let sample_grid = sample::groups(&sample_kernel.variant, sizes.spec.agents, sizes.envs / 4);
     let (batch_stride, draw_stride) = (gpu.uniform_stride::<Batch>(), gpu.uniform_stride::<sample::Sample>());
     Ok((0..sizes.steps)
@@ -190,19 +222,33 @@ fn acting(
         .collect())
 }
 
-/// The critics over all slots, in pieces of the size of a micro-batch.
+/// A batch in which nothing is walked through.
+fn one_slot(batch: Batch) -> Batch {
+    Batch { length: batch.length.min(1), ..batch }
+}
+
+/// The critics over all slots, in pieces of the size of a micro-batch. Recurrent critics take a chunk at a time, then the last
+/// observations of truncated episodes.
 fn values(gpu: &Gpu, sizes: &Sizes, forward: &Forward<'_>) -> Result<Recording> {
     let per_slot = sizes.rows_of_slot() / 4;
-    let batches: Vec<_> = (0..sizes.slots())
-        .step_by(sizes.micro_slots as usize)
-        .map(|first| Batch {
-            first_slot: first,
-            rows: per_slot * sizes.micro_slots.min(sizes.slots() - first),
-            first_role: 1,
-            head_critic: per_slot * first,
-            ..forward.batch
-        })
-        .collect();
+    let piece = |slots: Range<u32>| Batch {
+        first_slot: slots.start,
+        rows: per_slot * slots.len() as u32,
+        first_role: 1,
+        head_critic: per_slot * slots.start,
+        ..forward.batch
+    };
+    let pieces = |all: Range<u32>, size: u32| {
+        all.clone().step_by(size as usize).map(move |first| first..all.end.min(first + size))
+    };
+    let batches: Vec<_> = match sizes.chunk {
+        0 => pieces(0..sizes.slots(), sizes.micro_slots).map(piece).collect(),
+        chunk => {
+            let walked = pieces(0..sizes.steps + 1, chunk).map(|slots| Batch { remember: 1, ..piece(slots) });
+            let ends = pieces(sizes.steps + 1..sizes.slots(), sizes.micro_slots);
+            walked.chain(ends.map(|slots| one_slot(piece(slots)))).collect()
+        }
+    };
     let table = gpu.uniform_table("values", &batches)?;
     let group = forward.bind(gpu, &table, "values")?;
     let stride = gpu.uniform_stride::<Batch>();
@@ -210,23 +256,32 @@ fn values(gpu: &Gpu, sizes: &Sizes, forward: &Forward<'_>) -> Result<Recording> 
         .iter()
         .enumerate()
         .map(|(index, batch)| {
-            let grid = forward::groups(forward.decisions, batch.rows, 1);
+            let grid = forward::groups(forward.decisions, batch, 1);
             Command::dispatch_at(&forward.kernel, &group, index as u32, stride, grid)
         })
         .collect())
 }
 
-/// Copies slot T over slot 0, by way of another buffer: a buffer cannot be copied onto itself.
-fn carry(sizes: &Sizes, decisions: &Decisions, arena: &Arena) -> Result<Recording> {
+/// Copies slot T over slot 0, and what was remembered there, by way of another buffer: a buffer cannot be copied onto itself.
+fn carry(sizes: &Sizes, layout: &Layout, decisions: &Decisions, arena: &Arena) -> Result<Recording> {
     let mut commands = Vec::new();
     let rows = u64::from(sizes.rows_of_slot());
     let observed = rows * u64::from(sizes.spec.obs_dim) * decisions.storage.precision().bytes();
-    let masks = u64::from(sizes.steps * sizes.envs) * 4;
-    for (buffer, between, first, bytes) in
-        [("observations", "carried observations", 0, observed), ("signals", "carried masks", masks, rows * 4)]
-    {
+    let steps = u64::from(sizes.steps);
+    let ends = u64::from(sizes.envs) * 4;
+    let masks = ends * steps;
+    let mut carried = vec![
+        ("observations", "carried observations", observed * steps, 0, observed),
+        ("signals", "carried masks", masks + rows * 4 * steps, masks, rows * 4),
+    ];
+    if sizes.chunk > 0 {
+        let bytes = sizes.state_bytes(layout);
+        let place = |slot| u64::from(Memory::place(slot, sizes.chunk)) * bytes;
+        carried.push(("recurrent states", "carried states", place(sizes.steps), place(0), bytes));
+        carried.push(("signals", "carried endings", ends * (steps - 1), sizes.endings() * 4, ends));
+    }
+    for (buffer, between, last, first, bytes) in carried {
         let (buffer, between) = (arena.get(buffer)?, arena.get(between)?);
-        let last = first + bytes * u64::from(sizes.steps);
         for (source, source_offset, target, target_offset) in
             [(buffer, last, between, 0), (between, 0, buffer, first)]
         {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Config, Trainer};
 use crate::env::{HostState, State};
 use crate::files::write_atomically;
+use crate::nn::forward::Memory;
 use crate::nn::{Decisions, Precision};
 use crate::{Error, Result};
 
@@ -104,6 +105,17 @@ impl Trainer {
             bytes: rows * 4,
             ..whole("signals", Dtype::U32)?
         });
+        if sizes.chunk > 0 {
+            let bytes = sizes.state_bytes(&self.layout);
+            let offset = u64::from(Memory::place(0, sizes.chunk)) * bytes;
+            parts.push(Part { offset, bytes, ..whole("recurrent states", Dtype::F32)? });
+            parts.push(Part {
+                name: "endings".into(),
+                offset: sizes.endings() * 4,
+                bytes: u64::from(sizes.envs) * 4,
+                ..whole("signals", Dtype::U32)?
+            });
+        }
         for (number, state) in self.rollout.state.iter().enumerate() {
             if let State::Device(buffer) = state {
                 parts.push(Part {

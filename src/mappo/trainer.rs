@@ -69,7 +69,7 @@ pub struct Trainer {
     pub(super) config: Config,
     pub(super) sizes: Sizes,
     pub(super) decisions: Decisions,
-    layout: Layout,
+    pub(super) layout: Layout,
     plan: Plan,
     pub(super) arena: Arena,
     pub(super) rollout: Rollout,

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Config;
 use super::plan::Sizes;
-use super::rollout::{Rollout, batch};
+use super::rollout::{Rollout, batch, memory};
 use crate::Result;
 use crate::gpu::{Arena, BindGroup, Command, Gpu, Kernel, Recording};
 use crate::nn::{
@@ -131,7 +131,9 @@ impl MicroBatch {
         let (head, observations) = (get("heads")?, get("observations")?);
         let (roles, weights) = (&rollout.roles, &rollout.weights);
         let forward_kernel = rollout.forward.clone();
-        let buffers = forward::Buffers { batches: table, roles, weights, observations, acts, head, moments };
+        let memory = memory(sizes, arena)?;
+        let buffers =
+            forward::Buffers { batches: table, roles, weights, observations, acts, head, moments, memory };
         let forward_group = forward::bind(gpu, &forward_kernel, buffers)?;
         let parameters = loss::Loss {
             actions: sizes.spec.actions,
@@ -159,8 +161,9 @@ impl MicroBatch {
             statistics: get("statistics")?,
         };
         let loss_group = loss::bind(gpu, &loss_kernel, &parameters, buffers)?;
-        let backward_kernel = backward::kernel(gpu, config.activation, decisions)?;
-        let buffers = backward::Buffers { batches: table, roles, weights, acts, moments, grads };
+        let backward_kernel = backward::kernel(gpu, &layout.shape, decisions)?;
+        let signals = memory.map(|memory| memory.signals);
+        let buffers = backward::Buffers { batches: table, roles, weights, acts, moments, grads, signals };
         let backward_group = backward::bind(gpu, &backward_kernel, buffers)?;
 
         let jobs = weight_gradient::jobs(layout, decisions);
@@ -204,7 +207,7 @@ impl MicroBatch {
         let at = |(kernel, group): &(Kernel, BindGroup), grid| {
             Command::dispatch_at(kernel, group, index, self.stride, grid)
         };
-        let stacks = forward::groups(&self.decisions, batch.rows, 2);
+        let stacks = forward::groups(&self.decisions, batch, 2);
         let (reduce_kernel, reduce_group) = if first { &self.first } else { &self.further };
         let reduced = reduce::groups(&reduce_kernel.variant, self.params);
         [
@@ -240,7 +243,8 @@ fn advantages(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena) -> Resul
         masks: sizes.steps * sizes.envs,
         separate: u32::from(config.networks == Sharing::Separate),
         minibatches: sizes.minibatches,
-        pad: [0; 2],
+        chunk: sizes.chunk.max(1),
+        pad: 0,
     };
     let buffers = [targets, scalars, arena.get("signals")?];
     let moments_group = moments::bind(gpu, &moments_kernel, &rows, buffers)?;

@@ -1,5 +1,6 @@
 //! A whole iteration after its rollout beside `tests/fixtures/r_mappo.py`, which follows marlbenchmark/on-policy: denormalised
-//! values, GAE, normalised advantages, then ten epochs with ValueNorm, losses, clipping and Adam.
+//! values, GAE, normalised advantages, then ten epochs with ValueNorm, losses, clipping and Adam; and the same with a GRU
+//! (`r_mappo_recurrent.py`).
 
 use serde::Deserialize;
 
@@ -7,10 +8,8 @@ use super::parity::{AGENTS, ENVS, OBS_DIM, Still, Tensors, floats, near, put_wei
 use super::{Config, Trainer};
 use crate::gpu::{Gpu, GpuOptions, Recorder};
 use crate::nn::Activation;
+use crate::nn::forward::Memory;
 use crate::ppo::scalars;
-
-const STEPS: usize = 6;
-const ROWS: usize = STEPS * AGENTS * ENVS;
 
 #[derive(Deserialize)]
 struct Epoch {
@@ -42,6 +41,39 @@ struct Fixture {
     advantages: Vec<f64>,
     value_norm: [f64; 3],
     epochs: Vec<Epoch>,
+    #[serde(default)]
+    gradients: Tensors,
+    /// `[role][agent][entry][env]`, before slot 0; none without a GRU.
+    #[serde(default)]
+    states: Vec<f64>,
+    /// After the chunks but the last: `[chunk][role][agent][entry][env]`.
+    #[serde(default)]
+    chunk_states: Vec<f64>,
+}
+
+/// Steps of a chunk of the recurrent fixture.
+const CHUNK: u32 = 3;
+
+impl Fixture {
+    fn steps(&self) -> usize {
+        self.dones.len() / ENVS
+    }
+
+    fn rows(&self) -> usize {
+        self.steps() * AGENTS * ENVS
+    }
+
+    /// States as the device has them: `[role][entry][agent][env]`.
+    fn on_device(&self, states: &[f64]) -> Vec<f32> {
+        let size = *self.hidden.last().unwrap() as usize;
+        (0..states.len())
+            .map(|i| {
+                let (env, agent) = (i % ENVS, i / ENVS % AGENTS);
+                let (entry, role) = (i / ENVS / AGENTS % size, i / ENVS / AGENTS / size);
+                states[((role * AGENTS + agent) * size + entry) * ENVS + env] as f32
+            })
+            .collect()
+    }
 }
 
 fn fixture() -> Fixture {
@@ -52,7 +84,9 @@ fn config(case: &Fixture, target_kl: f64) -> Config {
     Config {
         target_kl,
         num_envs: ENVS as u32,
-        rollout_steps: STEPS as u32,
+        rollout_steps: case.steps() as u32,
+        recurrent: !case.states.is_empty(),
+        chunk_length: CHUNK,
         hidden: case.hidden.clone(),
         activation: case.activation,
         agent_identity: true,
@@ -62,13 +96,15 @@ fn config(case: &Fixture, target_kl: f64) -> Config {
 
 /// A trainer that has seen the fixture's rollout.
 fn ready(case: &Fixture, target_kl: f64) -> (Trainer, Recorder) {
-    ready_for(case, ENVS, config(case, target_kl))
+    ready_for(case, ENVS, case.steps(), config(case, target_kl))
 }
 
-fn ready_for(case: &Fixture, envs: usize, config: Config) -> (Trainer, Recorder) {
+fn ready_for(case: &Fixture, envs: usize, steps: usize, config: Config) -> (Trainer, Recorder) {
     let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
     let config = Config { num_envs: envs as u32, ..config };
-    let trainer = Trainer::new(&gpu, &Still, &config).unwrap();
+    let slots = case.observations.len() / (AGENTS * OBS_DIM * envs);
+    let still = Still { truncations: (slots - steps - 1) as u32 };
+    let trainer = Trainer::new(&gpu, &still, &config).unwrap();
     let mut recorder = Recorder::new(&gpu);
     let f32s = |of: &[f64]| of.iter().map(|x| *x as f32).collect::<Vec<_>>();
     let write = |name: &str, at: usize, bytes: &[u8]| {
@@ -85,7 +121,11 @@ fn ready_for(case: &Fixture, envs: usize, config: Config) -> (Trainer, Recorder)
         .collect();
     write("observations", 0, bytemuck::cast_slice(&observations));
     write("signals", 0, bytemuck::cast_slice(&case.dones));
-    write("signals", STEPS * envs, bytemuck::cast_slice(&case.masks));
+    write("signals", steps * envs, bytemuck::cast_slice(&case.masks));
+    recorder.run(&trainer.rollout.prepare).unwrap();
+    if config.recurrent {
+        remember(case, &trainer, &mut recorder);
+    }
     write("actions", 0, bytemuck::cast_slice(&case.actions));
     write("rewards", 0, bytemuck::cast_slice(&f32s(&case.rewards)));
     write("targets", 0, bytemuck::cast_slice(&f32s(&case.old_log_probabilities)));
@@ -94,27 +134,76 @@ fn ready_for(case: &Fixture, envs: usize, config: Config) -> (Trainer, Recorder)
     if config.value_norm {
         write("scalars", scalars::VALUE_NORM, bytemuck::cast_slice(&f32s(&[m, s, d, m / d, deviation])));
     }
-    recorder.run(&trainer.rollout.prepare).unwrap();
     (trainer, recorder)
+}
+
+/// Lets the actors walk through the rollout, for what they remember where chunks begin.
+fn remember(case: &Fixture, trainer: &Trainer, recorder: &mut Recorder) {
+    let write = |name: &str, at: u64, bytes: &[u8]| {
+        trainer.gpu.write(trainer.arena.get(name).unwrap(), at, bytes).unwrap();
+    };
+    write("signals", trainer.sizes.endings() * 4, &[0; ENVS * 4]);
+    let place = trainer.sizes.state_bytes(&trainer.layout);
+    let first = case.on_device(&case.states);
+    write("recurrent states", u64::from(Memory::place(0, CHUNK)) * place, bytemuck::cast_slice(&first));
+    recorder.run(&trainer.rollout.collect).unwrap();
+}
+
+/// What the actors (0) or critics (1) remember where the later chunks begin.
+fn compare_states(case: &Fixture, trainer: &Trainer, role: usize) {
+    if case.states.is_empty() {
+        return;
+    }
+    let states = floats(trainer, "recurrent states");
+    let place = case.states.len();
+    for (number, expected) in case.chunk_states.chunks_exact(place).enumerate() {
+        let at = Memory::place((number as u32 + 1) * CHUNK, CHUNK) as usize * place;
+        let half = role * place / 2..(role + 1) * place / 2;
+        for (got, expected) in
+            states[at..at + place][half.clone()].iter().zip(&case.on_device(expected)[half])
+        {
+            near("state", f64::from(*got), f64::from(*expected), 1e-5);
+        }
+    }
 }
 
 #[test]
 fn ten_epochs_are_those_of_the_reference() {
-    let case = fixture();
-    let (trainer, mut recorder) = ready(&case, 0.0);
+    follow(&fixture());
+}
+
+/// States of actors and critics from step to step, an episode that ends between two chunks, one that is truncated and valued with
+/// what was remembered of it, and gradients through the chunks.
+#[test]
+fn ten_epochs_with_a_gru_are_those_of_the_reference() {
+    let case: Fixture =
+        serde_json::from_str(include_str!("../../tests/fixtures/r_mappo_recurrent.json")).unwrap();
+    assert!(case.dones[2 * ENVS..3 * ENVS].contains(&1) && case.dones.contains(&2));
+    follow(&case);
+}
+
+fn follow(case: &Fixture) {
+    let (steps, rows) = (case.steps(), case.rows());
+    let (trainer, mut recorder) = ready(case, 0.0);
+    compare_states(case, &trainer, 0);
     // The values are the critic's own: nothing of the rollout is given that the trainer computes itself.
     recorder.run(&trainer.rollout.values).unwrap();
     let values = floats(&trainer, "values");
     for (i, expected) in case.old_values.iter().enumerate() {
-        near("value", f64::from(values[i]), *expected, 1e-5);
+        // After the rollout come last observations of truncated episodes; other environments have none.
+        let truncated = (0..steps).any(|step| case.dones[step * ENVS + i % ENVS] == 2);
+        if i < (steps + 1) * AGENTS * ENVS || truncated {
+            near("value", f64::from(values[i]), *expected, 1e-5);
+        }
     }
+    compare_states(case, &trainer, 1);
     recorder.run(&trainer.update.advantages).unwrap();
     let targets = floats(&trainer, "targets");
     let moments = floats(&trainer, "scalars");
     let [mean, scale] = [moments[scalars::ADVANTAGE_MEAN], moments[scalars::ADVANTAGE_SCALE]].map(f64::from);
-    for i in 0..ROWS {
-        near("return", f64::from(targets[2 * ROWS + i]), case.returns[i], 1e-5);
-        near("advantage", (f64::from(targets[ROWS + i]) - mean) * scale, case.advantages[i], 1e-5);
+    for i in 0..rows {
+        near("return", f64::from(targets[2 * rows + i]), case.returns[i], 1e-5);
+        near("advantage", (f64::from(targets[rows + i]) - mean) * scale, case.advantages[i], 1e-5);
     }
 
     assert_eq!(case.epochs.len(), trainer.update.epochs.len());
@@ -126,8 +215,12 @@ fn ten_epochs_are_those_of_the_reference() {
         let places = statistics.len() / 10 / 8;
         let sum = |i: usize| {
             let own = statistics[number * places * 8..(number + 1) * places * 8].chunks_exact(8);
-            own.map(|place| f64::from(place[i])).sum::<f64>() / ROWS as f64
+            own.map(|place| f64::from(place[i])).sum::<f64>() / rows as f64
         };
+        if number == 0 && !case.gradients.is_empty() {
+            let worst = tensor_error(&trainer, "gradient", &case.gradients);
+            assert!(worst < 1e-4, "gradients: {worst:.1e}");
+        }
         near(&what("policy loss"), sum(0), epoch.policy, 1e-4);
         near(&what("value loss"), sum(1), epoch.value, 1e-4);
         near(&what("entropy"), sum(2), epoch.entropy, 1e-4);
@@ -156,6 +249,7 @@ fn ten_epochs_are_those_of_the_reference() {
 #[test]
 fn who_is_not_active_is_not_learnt_from() {
     let case = fixture();
+    let steps = case.steps();
     let mut twice = fixture();
     let again = |of: &[f64], other: f64| -> Vec<f64> {
         of.chunks_exact(ENVS)
@@ -173,8 +267,12 @@ fn who_is_not_active_is_not_learnt_from() {
         (of_u32(&case.masks, 0), of_u32(&case.actions, 1), of_u32(&case.dones, 1));
     twice.rewards = again(&case.rewards, 0.25);
     let weights = |case: &Fixture| {
-        let (trainer, mut recorder) =
-            ready_for(case, case.dones.len() / STEPS, Config { value_norm: false, ..config(case, 0.0) });
+        let (trainer, mut recorder) = ready_for(
+            case,
+            case.dones.len() / steps,
+            steps,
+            Config { value_norm: false, rollout_steps: steps as u32, ..config(case, 0.0) },
+        );
         recorder.run(&trainer.rollout.values).unwrap();
         recorder.run(&trainer.update.advantages).unwrap();
         trainer.update.epochs.iter().for_each(|epoch| {

@@ -9,7 +9,7 @@ const ACTOR_HEAD: f64 = 0.01;
 const CRITIC_HEAD: f64 = 1.0;
 
 /// The flat parameter buffer of fresh networks, padding 0. Orthogonal matrices as in Saxe et al. (arXiv 1312.6120) with
-/// the gains of the MAPPO reference: sqrt 2 (ReLU) or 5/3 (tanh), actor head 0.01, critic head 1. Each tensor has
+/// the gains of the MAPPO reference: sqrt 2 (ReLU) or 5/3 (tanh), a GRU's gates 1, actor head 0.01, critic head 1. Each tensor has
 /// random numbers of its own, so that one tensor's size does not change another's values.
 #[must_use]
 pub fn initial_weights(layout: &Layout, activation: Activation, seed: u64) -> Vec<f32> {
@@ -23,6 +23,7 @@ pub fn initial_weights(layout: &Layout, activation: Activation, seed: u64) -> Ve
                 continue;
             }
             TensorKind::Hidden => activation.gain(),
+            TensorKind::Gates => 1.0,
             TensorKind::ActorHead => ACTOR_HEAD,
             TensorKind::CriticHead => CRITIC_HEAD,
         };
@@ -79,6 +80,7 @@ mod tests {
             actions: 3,
             hidden: vec![13, 8],
             sharing: Sharing::Separate,
+            chunk: 5,
             ..Shape::default()
         };
         let layout = Layout::new(&shape).unwrap();
@@ -97,6 +99,7 @@ mod tests {
                     continue;
                 }
                 TensorKind::Hidden => 5.0 / 3.0,
+                TensorKind::Gates => 1.0,
                 TensorKind::ActorHead => 0.01,
                 TensorKind::CriticHead => 1.0,
             };

@@ -2,14 +2,14 @@
 //!
 //! Shapes as in [`super::forward`]; the gradient at the heads is expected at [`super::Layout::head_gradient`]. For n =
 //! (x - mean) / d: dx = (dn - mean(dn) - n mean(dn n)) / d, then the activation's derivative. Gradients lie as activations
-//! do, in blocks of rows.
+//! do, in blocks of rows. Through a GRU they flow back within a chunk of slots, up to where an episode began.
 
 use super::layout::Batch;
 use super::precision::Decisions;
-use super::shape::Activation;
+use super::shape::Shape;
 use super::weights::WorkingWeights;
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader};
+use crate::gpu::{Access, BindGroup, Gpu, Kernel, Resource, Shader};
 
 /// The kernel's source.
 pub const SHADER: Shader =
@@ -19,10 +19,13 @@ pub const SHADER: Shader =
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu, activation: Activation, decisions: &Decisions) -> Result<Kernel> {
+pub fn kernel(gpu: &Gpu, shape: &Shape, decisions: &Decisions) -> Result<Kernel> {
     use Access::{Read, Table, Uniform, Write};
-    let access = [Table, Uniform, decisions.weights(), Read, Read, Write];
-    Kernel::trusted(gpu, &SHADER, decisions.variant(Some(activation)), &access, size_of::<Batch>())
+    let mut access = vec![Table, Uniform, decisions.weights(), Read, Read, Write];
+    if shape.recurrent() {
+        access.push(Read);
+    }
+    Kernel::trusted(gpu, &SHADER, decisions.stack(shape), &access, size_of::<Batch>())
 }
 
 /// What the kernel reads and writes.
@@ -40,6 +43,8 @@ pub struct Buffers<'a> {
     pub moments: &'a wgpu::Buffer,
     /// Gradients: the heads' are read, the others written.
     pub grads: &'a wgpu::Buffer,
+    /// With a GRU, as the forward pass has them.
+    pub signals: Option<&'a wgpu::Buffer>,
 }
 
 /// Binds the kernel's buffers.
@@ -47,7 +52,8 @@ pub struct Buffers<'a> {
 /// # Errors
 /// As [`Kernel::bind`].
 pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGroup> {
-    let Buffers { batches, roles, weights, acts, moments, grads } = buffers;
-    let weights = weights.resource();
-    kernel.bind_all(gpu, &[batches.into(), roles.into(), weights, acts.into(), moments.into(), grads.into()])
+    let Buffers { batches, roles, weights, acts, moments, grads, signals } = buffers;
+    let mut all = vec![batches.into(), roles.into(), weights.resource()];
+    all.extend([Some(acts), Some(moments), Some(grads), signals].into_iter().flatten().map(Resource::from));
+    kernel.bind_all(gpu, &all)
 }

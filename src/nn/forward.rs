@@ -5,13 +5,17 @@
 //! layout][row of the batch]`; a row is (slot, agent, environment), environment fastest. LayerNorm with the biased variance
 //! and epsilon 1e-5, as in PyTorch; its gain and offset are in the working weights ([`super::fold`]). The critic's input is
 //! the concatenation of all agents' observations.
+//!
+//! With a GRU ([`Shape::recurrent`]; Cho et al., arXiv 1406.1078, as PyTorch computes it): with the last hidden layer's
+//! normalised output x and the state h, r = sigmoid(W_r x + b_r + U_r h + c_r), z likewise, n = tanh(W_n x + b_n + r (U_n h +
+//! c_n)), h' = n + z (h - n); the head reads LayerNorm(h').
 
 use super::layout::{Batch, Role};
 use super::precision::Decisions;
-use super::shape::Activation;
+use super::shape::Shape;
 use super::weights::WorkingWeights;
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader};
+use crate::gpu::{Access, BindGroup, Gpu, Kernel, Resource, Shader};
 
 /// The kernel's source.
 pub const SHADER: Shader =
@@ -21,16 +25,24 @@ pub const SHADER: Shader =
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu, activation: Activation, decisions: &Decisions) -> Result<Kernel> {
+pub fn kernel(gpu: &Gpu, shape: &Shape, decisions: &Decisions) -> Result<Kernel> {
     use Access::{Read, Table, Uniform, Write};
-    let access = [Table, Uniform, decisions.weights(), Read, Write, Write, Write];
-    Kernel::trusted(gpu, &SHADER, decisions.variant(Some(activation)), &access, size_of::<Batch>())
+    let mut access = vec![Table, Uniform, decisions.weights(), Read, Write, Write, Write];
+    if shape.recurrent() {
+        access.extend([Write, Read]);
+    }
+    Kernel::trusted(gpu, &SHADER, decisions.stack(shape), &access, size_of::<Batch>())
 }
 
-/// Workgroups for `rows` quads of rows and `roles` roles.
+/// Workgroups for a batch and `roles` roles: an invocation per quad of rows, with a GRU per quad of sequences.
 #[must_use]
-pub fn groups(decisions: &Decisions, rows: u32, roles: u32) -> [u32; 3] {
-    [rows.div_ceil(decisions.block()), roles, 1]
+pub fn groups(decisions: &Decisions, batch: &Batch, roles: u32) -> [u32; 3] {
+    let per_slot = batch.agents * batch.quads;
+    let sequences = match batch.length {
+        0 | 1 => batch.rows,
+        length => (batch.rows / per_slot.max(1)).div_ceil(length) * per_slot,
+    };
+    [sequences.div_ceil(decisions.block()), roles, 1]
 }
 
 /// What the kernel reads and writes.
@@ -50,6 +62,33 @@ pub struct Buffers<'a> {
     pub head: &'a wgpu::Buffer,
     /// Means and inverse deviations of the LayerNorms, f32.
     pub moments: &'a wgpu::Buffer,
+    /// With a GRU.
+    pub memory: Option<Memory<'a>>,
+}
+
+/// What a GRU needs from one dispatch to the next.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory<'a> {
+    /// States, f32: `[place][role][entry][row of a slot]`. Place 0 is that of the state in passing; then come those that
+    /// enter slots 0, chunk, 2 chunk and so on up to the rollout's end; then those that truncated episodes left behind.
+    pub states: &'a wgpu::Buffer,
+    /// Signals as in [`crate::ppo::gae`], with a row more at [`Batch::endings`]: those of the step before slot 0. Where one is not
+    /// 0 the next state begins as 0.
+    pub signals: &'a wgpu::Buffer,
+}
+
+impl Memory<'_> {
+    /// Places of the states.
+    #[must_use]
+    pub fn places(steps: u32, chunk: u32, truncations: u32) -> u32 {
+        2 + steps / chunk.max(1) + truncations
+    }
+
+    /// Place of the state that enters slot `slot`.
+    #[must_use]
+    pub fn place(slot: u32, chunk: u32) -> u32 {
+        if slot.is_multiple_of(chunk) { 1 + slot / chunk } else { 0 }
+    }
 }
 
 /// Binds the kernel's buffers.
@@ -57,20 +96,11 @@ pub struct Buffers<'a> {
 /// # Errors
 /// As [`Kernel::bind`].
 pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGroup> {
-    let Buffers { batches, roles, weights, observations, acts, head, moments } = buffers;
-    let weights = weights.resource();
-    kernel.bind_all(
-        gpu,
-        &[
-            batches.into(),
-            roles.into(),
-            weights,
-            observations.into(),
-            acts.into(),
-            head.into(),
-            moments.into(),
-        ],
-    )
+    let Buffers { batches, roles, weights, observations, acts, head, moments, memory } = buffers;
+    let mut all = vec![batches.into(), roles.into(), weights.resource()];
+    all.extend([observations, acts, head, moments].map(Resource::from));
+    all.extend(memory.into_iter().flat_map(|memory| [memory.states, memory.signals]).map(Resource::from));
+    kernel.bind_all(gpu, &all)
 }
 
 /// Uploads the roles of a layout for the network kernels.

@@ -4,8 +4,17 @@ use super::shape::{CriticInput, Shape, Sharing};
 use crate::gpu::round_up;
 use crate::{Error, Result};
 
-/// Most linear layers of a stack: four hidden and the head. `MAX_LAYERS` of `shaders/lib/network.wgsl`.
-pub const MAX_LAYERS: usize = 5;
+/// Most linear layers of a stack: four hidden, two of a GRU, and the head. `MAX_LAYERS` of `shaders/lib/network.wgsl`.
+pub const MAX_LAYERS: usize = 7;
+
+/// Kinds of layers, as the shaders number them.
+const ORDINARY: u32 = 0;
+/// What a GRU makes of its input: candidate, reset and update gate.
+const GATES_OF_INPUT: u32 = 1;
+/// What it makes of its state: reset gate, update gate, candidate.
+const GATES_OF_STATE: u32 = 2;
+/// The head after a GRU.
+const AFTER_CELL: u32 = 3;
 
 /// Most vec4s of the parameter buffer: 4 GiB, which also 32-bit byte offsets reach.
 const MOST_PARAMS: u32 = (1 << 28) - 1;
@@ -44,6 +53,14 @@ pub struct Layer {
     pub grad: u32,
     /// Outputs whose weights are learnt: those after them are their biases, whatever the input.
     pub learnt: u32,
+    /// 0: ordinary, 1 and 2: a GRU's gates, of its input and of its state, 3: the head after a GRU.
+    pub kind: u32,
+    /// Row of the activation buffer of what leaves; the head's goes elsewhere.
+    pub output: u32,
+    /// Row of what the activation function makes that from.
+    pub made_from: u32,
+    /// Row of the gradient buffer where the gradient of what enters goes.
+    pub below: u32,
     /// Fills up to 16 bytes.
     pub pad: u32,
 }
@@ -104,8 +121,18 @@ pub struct Batch {
     pub grads: u32,
     /// Number of the minibatch within the rollout.
     pub minibatch: u32,
-    /// Fills up to 16 bytes.
-    pub pad: [u32; 2],
+    /// With a GRU: slots that an invocation walks through one after the other.
+    pub length: u32,
+    /// With a GRU: slots between two of which the states stay.
+    pub chunk: u32,
+    /// With a GRU: steps of the rollout.
+    pub steps: u32,
+    /// With a GRU: slots of truncated episodes.
+    pub truncations: u32,
+    /// With a GRU: where it stands in the signals which episodes ended before slot 0, in quads.
+    pub endings: u32,
+    /// With a GRU: 1: new states are kept for later dispatches.
+    pub remember: u32,
 }
 
 /// One network in the flat parameter buffer.
@@ -143,6 +170,9 @@ pub struct Tensor {
 pub enum TensorKind {
     /// Weights `[inputs][outputs]` of a hidden layer.
     Hidden,
+    /// Weights of a GRU's gates, `[inputs][3 * state]`: of its input candidate, reset, update; of its state reset, update,
+    /// candidate.
+    Gates,
     /// Weights of an actor's head.
     ActorHead,
     /// Weights of a critic's head.
@@ -258,6 +288,9 @@ impl Layout {
     #[must_use]
     pub fn turns(&self, columns: u32, step: u32) -> u64 {
         let biases = if self.shape.sharing == Sharing::Shared { u64::from(self.shape.agents) } else { 1 };
+        let steps = u64::from(self.shape.chunk.max(1));
+        // A GRU's state is taken up, made anew and kept, entry by entry.
+        let cell = 3 * u64::from(self.shape.state());
         let stack = |role: &Role| -> u64 {
             let layers = &role.layer[..role.layers as usize];
             let turns = layers.iter().map(|layer| {
@@ -267,7 +300,7 @@ impl Layout {
                 let back = inputs.div_ceil(columns) * (outputs.div_ceil(step) + 1) + inputs;
                 there.max(back)
             });
-            turns.sum()
+            steps * (turns.sum::<u64>() + cell + 1)
         };
         // nn/unfold adds the biases of all agents up for every four outputs.
         let unfold = self.roles.iter().map(|role| u64::from(role.layer[0].stride) * (biases + 1));
@@ -290,29 +323,29 @@ fn lay_out_role(
     biases: u32,
     cursor: &mut Cursor,
 ) -> [u32; 2] {
-    let hidden = shape.hidden.iter().copied();
-    let widths: Vec<u32> = std::iter::once(inputs).chain(hidden).chain([outputs]).collect();
-    role.layers = widths.len() as u32 - 1;
+    let widths = widths(inputs, outputs, shape);
+    role.layers = widths.len() as u32;
     let mut offset = 0;
     let mut take = |vec4s: u32| {
         let first = offset;
         offset += vec4s;
         first
     };
-    for (index, pair) in widths.windows(2).enumerate() {
-        let (inputs, outputs) = (pair[0], pair[1]);
+    for (index, (inputs, outputs, kind)) in widths.iter().copied().enumerate() {
         // Kernels read whole tiles: up to 32 columns, and inputs eight at a time.
         let (padded_inputs, padded_outputs) = (round_up(inputs, 16), round_up(outputs, 32));
         let layer = &mut role.layer[index];
         layer.inputs = inputs;
         layer.outputs = outputs;
         layer.learnt = outputs;
+        layer.kind = kind;
         layer.stride = padded_outputs / 4;
         layer.gain = take(padded_inputs / 4);
         layer.offset = take(padded_inputs / 4);
         layer.weights = take(padded_inputs * layer.stride);
         layer.bias = take(layer.stride * if index == 0 { biases } else { 1 });
-        layer.norm = u32::from(if index == 0 { shape.input_norm } else { shape.hidden_norm });
+        let normed = if index == 0 { shape.input_norm } else { shape.hidden_norm };
+        layer.norm = u32::from(normed && kind != GATES_OF_STATE);
         if layer.norm == 1 {
             layer.moments = cursor.moments;
             cursor.moments += 2;
@@ -321,21 +354,64 @@ fn lay_out_role(
             layer.input = cursor.acts;
             cursor.acts += inputs;
             layer.product = layer.input;
-            if !shape.activation.invertible() {
+            if matches!(kind, ORDINARY | GATES_OF_INPUT) && !shape.activation.invertible() {
                 layer.product = cursor.acts;
                 cursor.acts += inputs;
             }
         }
         layer.grad = cursor.grads;
-        cursor.grads += outputs;
+        // The gates of input and state share rows of two gates: what the one has of the candidate comes before them, what
+        // the other has of it after them.
+        cursor.grads += if kind == GATES_OF_INPUT { inputs } else { outputs };
+        if kind == GATES_OF_STATE {
+            layer.output = cursor.acts + inputs;
+            cursor.acts += inputs + outputs;
+            // The gradient of the state follows the gates'.
+            layer.below = cursor.grads;
+            cursor.grads += inputs;
+        }
+    }
+    for index in 0..widths.len() {
+        let above = widths.get(index + 1).map(|_| role.layer[index + 1]);
+        let below = index.checked_sub(1).map(|below| role.layer[below]);
+        let layer = &mut role.layer[index];
+        match (layer.kind, above, below) {
+            (GATES_OF_INPUT, Some(above), Some(below)) => {
+                layer.output = above.output - layer.inputs;
+                layer.below = below.grad;
+            }
+            (GATES_OF_STATE, ..) => {}
+            (AFTER_CELL, _, Some(below)) => layer.below = below.below,
+            (_, above, below) => {
+                layer.output = above.map_or(0, |above| above.input);
+                layer.made_from = above.map_or(0, |above| above.product);
+                layer.below = below.map_or(0, |below| below.grad);
+            }
+        }
     }
     let params = offset;
-    for layer in &mut role.layer[1..widths.len() - 1] {
+    for layer in &mut role.layer[1..widths.len()] {
         layer.transposed = offset;
         layer.transposed_stride = round_up(layer.inputs, 32) / 4;
         offset += round_up(layer.outputs, 16) * layer.transposed_stride;
     }
     [params, offset]
+}
+
+/// Inputs, outputs and kind of every layer.
+fn widths(inputs: u32, outputs: u32, shape: &Shape) -> Vec<(u32, u32, u32)> {
+    let mut layers = Vec::new();
+    let mut width = inputs;
+    for next in &shape.hidden {
+        layers.push((width, *next, ORDINARY));
+        width = *next;
+    }
+    if shape.recurrent() {
+        layers.push((width, 3 * width, GATES_OF_INPUT));
+        layers.push((width, 3 * width, GATES_OF_STATE));
+    }
+    layers.push((width, outputs, if shape.recurrent() { AFTER_CELL } else { ORDINARY }));
+    layers
 }
 
 fn name_tensors(
@@ -352,13 +428,25 @@ fn name_tensors(
     }
     for l in 0..role.layers {
         let layer = role.layer[l as usize];
-        let head = if index == 0 { TensorKind::ActorHead } else { TensorKind::CriticHead };
-        let weight = if l + 1 == role.layers { head } else { TensorKind::Hidden };
+        let weight = match (layer.kind, l + 1 == role.layers) {
+            (GATES_OF_INPUT | GATES_OF_STATE, _) => TensorKind::Gates,
+            (_, true) if index == 0 => TensorKind::ActorHead,
+            (_, true) => TensorKind::CriticHead,
+            (_, false) => TensorKind::Hidden,
+        };
+        // The head has the same name with a GRU as without one.
+        let number = if layer.kind == AFTER_CELL { l - 2 } else { l };
+        let label = |name: &str| match (layer.kind, name.starts_with("norm")) {
+            (GATES_OF_INPUT, true) => format!("{prefix}.gru.{name}"),
+            (GATES_OF_INPUT, false) => format!("{prefix}.gru.input.{name}"),
+            (GATES_OF_STATE, _) => format!("{prefix}.gru.state.{name}"),
+            _ => format!("{prefix}.{number}.{name}"),
+        };
         let rows = if l == 0 { biases } else { 1 };
         let stride = layer.stride as usize * 4;
         let mut push = |name: &str, at: u32, shape: [u32; 2], stride: usize, kind: TensorKind| {
             tensors.push(Tensor {
-                name: format!("{prefix}.{l}.{name}"),
+                name: label(name),
                 first: (first + at) as usize * 4,
                 shape: shape.map(|size| size as usize),
                 stride,

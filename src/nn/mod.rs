@@ -34,8 +34,13 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let mut all = vec![(reduce::SHADER, reduce::variant(class)), (unfold::SHADER, unfold::variant(class))];
     for decisions in representative(class) {
         for activation in Activation::ALL {
-            all.push((forward::SHADER, decisions.variant(Some(activation))));
-            all.push((backward::SHADER, decisions.variant(Some(activation))));
+            // Those whose derivative follows from the value, and those whose derivative does not, are one to a GRU.
+            let chunks: &[u32] =
+                if matches!(activation, Activation::Tanh | Activation::Gelu) { &[0, 1] } else { &[0] };
+            for chunk in chunks {
+                let stack = decisions.stack(&Shape { activation, chunk: *chunk, ..Shape::default() });
+                all.extend([forward::SHADER, backward::SHADER].map(|shader| (shader, stack.clone())));
+            }
         }
         if let Some(matrices) = decisions.cooperative {
             all.push((matmul::SHADER, matmul::variant(matrices)));

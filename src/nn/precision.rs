@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cooperative::Cooperative;
 use super::layout::Layout;
-use super::shape::{Activation, Sharing};
+use super::shape::{Activation, Shape, Sharing};
 use crate::gpu::{Access, Class, Gpu, Variant};
 use crate::{Error, Result};
 
@@ -162,7 +162,7 @@ impl Decisions {
         if gpu.class() == Class::Software && layout.turns(decisions.columns, 2) > MOST_TURNS {
             return Err(Error::config(
                 "hidden",
-                "these layers, or so many agents, are too much for a software adapter, which ends loops after 65,535 turns",
+                "these layers, or so many agents, or recurrent networks with such a `chunk_length`, are too much for a software adapter, which ends loops after 65,535 turns",
             ));
         }
         Ok(decisions)
@@ -243,6 +243,12 @@ impl Decisions {
             None => variant,
             Some(activation) => variant.when(activation.name(), true),
         }
+    }
+
+    /// The variant of the forward and the backward pass.
+    #[must_use]
+    pub fn stack(&self, shape: &Shape) -> Variant {
+        self.variant(Some(shape.activation)).when("recurrent", shape.recurrent())
     }
 
     /// Whether kernels read the working weights from a texture.

@@ -18,6 +18,10 @@ pub(crate) struct Case {
     pub params: Vec<f32>,
     /// `[slot][agent][feature][env]`
     pub observations: Vec<f32>,
+    /// `[slot][env]`, of a rollout that goes on beyond the case, and a row more for the step before slot 0.
+    pub signals: Vec<u32>,
+    /// `[place][role][entry][row of a slot]`
+    pub states: Vec<f32>,
     /// Weights of the heads in the loss: `[output][row]`.
     pub loss_logits: Vec<Vec<f64>>,
     pub loss_values: Vec<Vec<f64>>,
@@ -76,6 +80,10 @@ pub(crate) fn cases() -> Vec<Case> {
             7,
         ),
         Case::new(Shape { input_norm: false, ..case(2, 19, 2, &[40, 34], Shared, Silu) }, 2, 3, 6),
+        // Chunks of three slots, the last of one; then a chunk that is the whole, and chunks of one slot.
+        Case::new(Shape { chunk: 3, ..case(3, 4, 3, &[9, 6], Shared, Tanh) }, 7, 1, 10),
+        Case::new(Shape { chunk: 4, ..case(2, 3, 2, &[13], Separate, Gelu) }, 4, 8, 11),
+        Case::new(Shape { chunk: 1, hidden_norm: false, ..case(2, 3, 2, &[35], Shared, Tanh) }, 2, 1, 12),
     ]
 }
 
@@ -98,7 +106,12 @@ impl Case {
             (0..outputs).map(|_| (0..rows).map(|_| f64::from(next() as f32)).collect()).collect()
         };
         let (loss_logits, loss_values) = (weights(shape.actions), weights(1));
-        Self { shape, slots, quads, params, observations, loss_logits, loss_values }
+        let envs = quads * 4;
+        let signals = (0..(slots + 1) * envs).map(|_| u32::from(next() < -0.5)).collect();
+        let places = forward::Memory::places(slots as u32, shape.chunk, 0) as usize;
+        let entries = places * 2 * shape.state() as usize * shape.agents as usize * envs;
+        let states = (0..entries).map(|_| next() as f32).collect();
+        Self { shape, slots, quads, params, observations, signals, states, loss_logits, loss_values }
     }
 
     pub fn layout(&self) -> Layout {
@@ -109,7 +122,7 @@ impl Case {
         self.slots * self.shape.agents as usize * self.quads * 4
     }
 
-    /// The stack for one row, by the book.
+    /// The stack for one row, by the book. With a GRU `h` goes in as what was remembered and comes out as what is.
     fn stack(
         &self,
         role: &Role,
@@ -117,13 +130,18 @@ impl Case {
         nudge: Option<(usize, f64)>,
         agent: usize,
         input: Vec<f64>,
+        h: &mut Vec<f64>,
     ) -> Vec<f64> {
         let net = (role.params as usize + agent * role.net_stride as usize) * 4;
         let p =
             |at: usize| f64::from(params[at]) + nudge.map_or(0.0, |(i, by)| if i == at { by } else { 0.0 });
         let mut x = input;
+        let mut of_input = Vec::new();
         for l in 0..role.layers as usize {
             let layer = role.layer[l];
+            if layer.kind == 2 {
+                of_input = std::mem::replace(&mut x, h.clone());
+            }
             let at = |vec4s: u32| net + vec4s as usize * 4;
             let n = x.len() as f64;
             let mean = x.iter().sum::<f64>() / n;
@@ -141,7 +159,17 @@ impl Case {
                     product + p(at(layer.bias) + bias_row * stride + c)
                 })
                 .collect();
-            if l + 1 < role.layers as usize {
+            if layer.kind == 2 {
+                let size = h.len();
+                let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+                for j in 0..size {
+                    let reset = sigmoid(of_input[size + j] + x[j]);
+                    let update = sigmoid(of_input[2 * size + j] + x[size + j]);
+                    let candidate = (of_input[j] + reset * x[2 * size + j]).tanh();
+                    h[j] = (1.0 - update) * candidate + update * h[j];
+                }
+                x.clone_from(h);
+            } else if layer.kind == 0 && l + 1 < role.layers as usize {
                 x.iter_mut().for_each(|v| {
                     *v = match self.shape.activation {
                         Activation::Relu => v.max(0.0),
@@ -155,13 +183,15 @@ impl Case {
         x
     }
 
-    fn head(&self, role: usize, params: &[f32], nudge: Option<(usize, f64)>) -> Vec<Vec<f64>> {
+    fn head(&self, role: usize, params: &[f32], nudge: Option<(usize, f64)>, chunks: bool) -> Vec<Vec<f64>> {
         let layout = self.layout();
         let (agents, features, envs) =
             (self.shape.agents as usize, self.shape.obs_dim as usize, self.quads * 4);
         let observe = |slot: usize, f: usize, agent: usize, env: usize| {
             f64::from(self.observations[((slot * agents + agent) * features + f) * envs + env])
         };
+        let size = self.shape.state() as usize;
+        let mut remembered = vec![vec![0.0; size]; agents * envs];
         let mut rows = Vec::new();
         for slot in 0..self.slots {
             for agent in 0..agents {
@@ -170,16 +200,39 @@ impl Case {
                     let seen = if joint { 0..agents } else { agent..agent + 1 };
                     let input = seen.flat_map(|a| (0..features).map(move |f| (a, f)));
                     let input = input.map(|(a, f)| observe(slot, f, a, env)).collect();
-                    rows.push(self.stack(&layout.roles[role], params, nudge, agent, input));
+                    let h = &mut remembered[agent * envs + env];
+                    self.enter(chunks, role, slot, agent, env, h);
+                    rows.push(self.stack(&layout.roles[role], params, nudge, agent, input, h));
                 }
             }
         }
         (0..rows[0].len()).map(|c| rows.iter().map(|row| row[c]).collect()).collect()
     }
 
+    /// What enters a slot: what is kept where a chunk begins (of the whole, when they are not `chunks`), nothing where an
+    /// episode does.
+    fn enter(&self, chunks: bool, role: usize, slot: usize, agent: usize, env: usize, h: &mut Vec<f64>) {
+        let (envs, size) = (self.quads * 4, self.shape.state() as usize);
+        let per_slot = self.shape.agents as usize * envs;
+        if size > 0 && (slot == 0 || chunks && slot.is_multiple_of(self.shape.chunk as usize)) {
+            let place = forward::Memory::place(slot as u32, self.shape.chunk) as usize;
+            let at = |j: usize| ((place * 2 + role) * size + j) * per_slot + agent * envs + env;
+            *h = (0..size).map(|j| f64::from(self.states[at(j)])).collect();
+        }
+        let before = if slot == 0 { self.slots } else { slot - 1 };
+        if self.signals[before * envs + env] != 0 {
+            h.fill(0.0);
+        }
+    }
+
     /// Logits and values, `[output][row]`.
     pub fn heads(&self, params: &[f32]) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
-        (self.head(0, params, None), self.head(1, params, None))
+        (self.head(0, params, None, true), self.head(1, params, None, true))
+    }
+
+    /// The same with the states of slot 0 carried on through all slots.
+    pub fn whole(&self) -> [Vec<Vec<f64>>; 2] {
+        [0, 1].map(|role| self.head(role, &self.params, None, false))
     }
 
     /// Central difference of the loss in parameter `at`: through the role that it belongs to, the other does not change.
@@ -188,15 +241,34 @@ impl Case {
         let role = usize::from(at >= self.layout().roles[1].params as usize * 4);
         let weights = [&self.loss_logits, &self.loss_values][role];
         let loss = |by: f64| -> f64 {
-            let heads = self.head(role, &self.params, Some((at, by)));
+            let heads = self.head(role, &self.params, Some((at, by)), true);
             weights.iter().zip(&heads).flat_map(|(w, h)| w.iter().zip(h)).map(|(w, h)| w * h).sum()
         };
         (loss(step) - loss(-step)) / (2.0 * step)
     }
 
+    fn recurrence(&self) -> Batch {
+        Batch {
+            length: self.shape.chunk,
+            chunk: self.shape.chunk,
+            steps: self.slots as u32,
+            endings: (self.slots * self.quads) as u32,
+            ..Batch::default()
+        }
+    }
+
     /// Forward, backward, weight gradients, reduction and unfolding on the device, checks on. The gradient at the heads is
     /// scaled by `scale`, which is taken out of the result again.
     pub fn run(&self, decisions: &Decisions, scale: f64) -> Run {
+        self.play(decisions, scale, None)
+    }
+
+    /// The forward pass alone, of a GRU, in dispatches of `length` slots, each of which goes on where the last one ended.
+    pub fn walk(&self, decisions: &Decisions, length: usize) -> Run {
+        self.play(decisions, 1.0, Some(length))
+    }
+
+    fn play(&self, decisions: &Decisions, scale: f64, walk: Option<usize>) -> Run {
         let gpu = bench().0.clone();
         let layout = self.layout();
         let decisions = &decisions.for_layout(gpu.class(), &layout);
@@ -214,9 +286,25 @@ impl Case {
             keep: 1,
             acts: layout.act_rows,
             grads: layout.grad_rows,
-            ..Batch::default()
+            ..self.recurrence()
         };
-        let batches = &gpu.uniform_table("batches", &[batch]).unwrap();
+        let per_slot = self.shape.agents * self.quads as u32;
+        let pieces: Vec<_> = (0..self.slots)
+            .step_by(walk.unwrap_or(self.slots))
+            .map(|first| match walk {
+                None => batch,
+                Some(length) => Batch {
+                    first_slot: first as u32,
+                    rows: per_slot * length.min(self.slots - first) as u32,
+                    length: length as u32,
+                    remember: 1,
+                    head_actor: per_slot * first as u32,
+                    head_critic: batch.head_critic + per_slot * first as u32,
+                    ..batch
+                },
+            })
+            .collect();
+        let batches = &gpu.uniform_table("batches", &pieces).unwrap();
         let roles = &forward::upload_roles(&gpu, &layout.roles).unwrap();
         let params = &gpu.upload("params", &self.params).unwrap();
         let observations = &gpu.upload("observations", &stored(&self.observations, precision)).unwrap();
@@ -236,19 +324,30 @@ impl Case {
         let mut recorder = Recorder::new(&gpu);
         recorder.run(weights.refresh()).unwrap();
 
-        let activation = self.shape.activation;
-        let variant = decisions.variant(Some(activation));
-        let kernel = compiled("forward", variant.clone(), || forward::kernel(&gpu, activation, decisions));
-        let buffers = forward::Buffers { batches, roles, weights, observations, acts, head, moments };
+        let variant = decisions.stack(&self.shape);
+        let kernel = compiled("forward", variant.clone(), || forward::kernel(&gpu, &self.shape, decisions));
+        let signals = &gpu.upload("signals", &self.signals).unwrap();
+        let states = &gpu.upload("states", &[&self.states[..], &[f32::NAN; 4]].concat()).unwrap();
+        let memory = self.shape.recurrent().then_some(forward::Memory { states, signals });
+        let buffers = forward::Buffers { batches, roles, weights, observations, acts, head, moments, memory };
         let group = forward::bind(&gpu, &kernel, buffers).unwrap();
-        let grid = forward::groups(decisions, quads, 2);
-        recorder.run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
+        let stride = gpu.uniform_stride::<Batch>();
+        for (index, piece) in (0..).zip(&pieces) {
+            let grid = forward::groups(decisions, piece, 2);
+            recorder.run(&[Command::dispatch_at(&kernel, &group, index, stride, grid)]).unwrap();
+        }
         let heads: Vec<f32> = gpu.read(head).unwrap();
         let row = |i: usize| {
             let start = i * room as usize * 4;
             heads[start..start + self.rows()].to_vec()
         };
 
+        let (logits, values) = ((0..actions as usize).map(row).collect(), vec![row(actions as usize)]);
+        if walk.is_some() {
+            return Run { logits, values, acts: vec![], grads: vec![], gradient: vec![] };
+        }
+
+        let grid = forward::groups(decisions, &batch, 2);
         let tile = decisions.block() as usize;
         let mut seed = vec![f32::NAN; (layout.grad_rows * room * 4) as usize];
         for (role, weights) in [(0, &self.loss_logits), (1, &self.loss_values)] {
@@ -262,8 +361,9 @@ impl Case {
             }
         }
         gpu.write(grads, 0, &stored(&seed, precision)).unwrap();
-        let kernel = compiled("backward", variant, || backward::kernel(&gpu, activation, decisions));
-        let buffers = backward::Buffers { batches, roles, weights, acts, moments, grads };
+        let kernel = compiled("backward", variant, || backward::kernel(&gpu, &self.shape, decisions));
+        let signals = memory.map(|memory| memory.signals);
+        let buffers = backward::Buffers { batches, roles, weights, acts, moments, grads, signals };
         let group = backward::bind(&gpu, &kernel, buffers).unwrap();
         recorder.run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
 
@@ -298,13 +398,7 @@ impl Case {
         recorder.run(&[unfold::command(&gpu, &layout, unfolded).unwrap()]).unwrap();
         let mut gradient: Vec<f32> = gpu.read(gradient).unwrap();
         gradient.iter_mut().for_each(|g| *g = (f64::from(*g) / scale) as f32);
-        Run {
-            logits: (0..actions as usize).map(row).collect(),
-            values: vec![row(actions as usize)],
-            acts: gpu.read(acts).unwrap(),
-            grads: gpu.read(grads).unwrap(),
-            gradient,
-        }
+        Run { logits, values, acts: gpu.read(acts).unwrap(), grads: gpu.read(grads).unwrap(), gradient }
     }
 
     /// Central differences in every parameter that exists, tensor by tensor.

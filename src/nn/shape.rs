@@ -97,8 +97,11 @@ pub struct Shape {
     pub activation: Activation,
     /// Whether a LayerNorm comes before the first layer.
     pub input_norm: bool,
-    /// Whether a LayerNorm comes after the activation of every hidden layer.
+    /// Whether a LayerNorm comes after the activation of every hidden layer, and after the GRU.
     pub hidden_norm: bool,
+    /// With a GRU between the last hidden layer and the head, as wide as that layer: most steps that gradients flow back
+    /// through it. 0: there is none.
+    pub chunk: u32,
 }
 
 impl Default for Shape {
@@ -116,11 +119,24 @@ impl Default for Shape {
             activation: Activation::Relu,
             input_norm: true,
             hidden_norm: true,
+            chunk: 0,
         }
     }
 }
 
 impl Shape {
+    /// Whether there is a GRU.
+    #[must_use]
+    pub fn recurrent(&self) -> bool {
+        self.chunk > 0
+    }
+
+    /// Numbers that a GRU remembers of a row; 0 without one.
+    #[must_use]
+    pub fn state(&self) -> u32 {
+        if self.recurrent() { self.hidden.last().copied().unwrap_or(0) } else { 0 }
+    }
+
     /// # Errors
     /// [`Error::Config`] for sizes out of range.
     pub(super) fn check(&self) -> Result<()> {
@@ -134,7 +150,8 @@ impl Shape {
         range("observation features", self.obs_dim, 1, 65_536 / self.agents.max(1))?;
         range("actions", self.actions, 2, 32)?;
         range("constant outputs of an actor", self.constants, 0, self.actions - 1)?;
-        range("hidden layers", self.hidden.len() as u32, 1, MAX_LAYERS as u32 - 1)?;
+        range("hidden layers", self.hidden.len() as u32, 1, MAX_LAYERS as u32 - 3)?;
+        range("chunk_length", self.chunk, 0, 65_536)?;
         self.hidden.iter().try_for_each(|width| range("hidden", *width, 1, 1024))
     }
 }

@@ -76,6 +76,25 @@ fn f16_is_as_good_as_its_rounding() {
     }
 }
 
+/// What the trainer does when it acts, a slot at a time, and when it values, a chunk at a time.
+#[test]
+fn a_gru_goes_on_from_what_it_kept() {
+    for precision in [Precision::F32, Precision::F16] {
+        let tolerance = if precision == Precision::F32 { 2e-5 } else { 1e-2 };
+        for case in cases().iter().filter(|case| case.shape.recurrent()) {
+            let [logits, values] = case.whole();
+            for decisions in forms(precision).iter().filter(|d| suits(case, d)) {
+                for length in [1, 2, 3] {
+                    let run = case.walk(decisions, length);
+                    let what = |name: &str| format!("{decisions:?}, {length} slots at a time: {name}");
+                    Case::compare(&what("logits"), &run.logits, &logits, tolerance);
+                    Case::compare(&what("values"), &run.values, &values, tolerance);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn native_and_packed_passes_agree() {
     let forms = forms(Precision::F16);

@@ -49,6 +49,9 @@ impl Trial {
             keep: 1,
             acts: layout.act_rows,
             grads: layout.grad_rows,
+            length: shape.chunk,
+            chunk: shape.chunk,
+            steps: slots,
             ..Batch::default()
         };
         let jobs = weight_gradient::jobs(layout, decisions);
@@ -70,6 +73,10 @@ impl Trial {
         plan.words("moments", u64::from(layout.moment_rows) * u64::from(room) * 4);
         plan.words("partial sums", params * u64::from(shares));
         plan.words("sums", params);
+        let row = u64::from(shape.agents) * u64::from(quads) * 4;
+        let places = u64::from(forward::Memory::places(slots, shape.chunk, 0));
+        plan.words("states", places * 2 * u64::from(shape.state()).max(1) * row);
+        plan.words("signals", u64::from(slots) * u64::from(quads) * 4);
         let arena = Arena::allocate(gpu, &plan)?;
         let get = |name| arena.get(name);
         fill(gpu, layout, &arena, decisions, rows, room)?;
@@ -81,15 +88,19 @@ impl Trial {
         Recorder::new(gpu).run(weights.refresh())?;
         let (observations, acts_of, moments) = (get("observations")?, get("activations")?, get("moments")?);
         let (grads_of, head) = (get("gradients")?, get("heads")?);
-        let kernel = forward::kernel(gpu, shape.activation, decisions)?;
+        let (states, signals) = (get("states")?, get("signals")?);
+        let memory = shape.recurrent().then_some(forward::Memory { states, signals });
+        let kernel = forward::kernel(gpu, shape, decisions)?;
         let buffers =
-            forward::Buffers { batches, roles, weights, observations, acts: acts_of, head, moments };
+            forward::Buffers { batches, roles, weights, observations, acts: acts_of, head, moments, memory };
         let group = forward::bind(gpu, &kernel, buffers)?;
-        let grid = forward::groups(decisions, rows, 2);
+        let grid = forward::groups(decisions, &batch, 2);
         let forward = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
 
-        let kernel = backward::kernel(gpu, shape.activation, decisions)?;
-        let buffers = backward::Buffers { batches, roles, weights, acts: acts_of, moments, grads: grads_of };
+        let kernel = backward::kernel(gpu, shape, decisions)?;
+        let signals = memory.map(|memory| memory.signals);
+        let buffers =
+            backward::Buffers { batches, roles, weights, acts: acts_of, moments, grads: grads_of, signals };
         let group = backward::bind(gpu, &kernel, buffers)?;
         let mut backward = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
         let kernel = weight_gradient::kernel(gpu, decisions)?;

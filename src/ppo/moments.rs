@@ -37,10 +37,12 @@ pub struct Moments {
     pub masks: u32,
     /// 1: every agent has networks of its own.
     pub separate: u32,
-    /// The steps are cut into so many: minibatch m of M begins at step m T / M.
+    /// The chunks are shared out to so many: minibatch m of M begins with chunk m C / M of C.
     pub minibatches: u32,
+    /// Steps of a chunk, at least 1.
+    pub chunk: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 2],
+    pub pad: u32,
 }
 
 /// Binds targets, scalars and signals.
@@ -94,7 +96,13 @@ mod tests {
             let deviation = (squares / count).sqrt();
             let mean = |f: fn(f64) -> f64| r.iter().map(|x| f(f64::from(*x))).sum::<f64>() / size as f64;
             let expected = [average, 1.0 / (deviation + 1e-5), mean(|x| x), mean(|x| x * x)];
-            for (separate, minibatches) in [(0, 1), (1, 1), (0, steps.min(3)), (1, steps.min(4))] {
+            for (separate, minibatches, chunk) in [
+                (0, 1, 1),
+                (1, 1, 2),
+                (0, steps.min(3), 1),
+                (1, steps.min(4), 1),
+                (0, steps.div_ceil(2).min(3), 2),
+            ] {
                 let scalars =
                     gpu.upload("scalars", &vec![0f32; scalars::AGENTS + minibatches * agents]).unwrap();
                 let [size, agents_, envs_, minibatches_] =
@@ -106,7 +114,8 @@ mod tests {
                     masks: 3,
                     separate,
                     minibatches: minibatches_,
-                    pad: [0; 2],
+                    chunk: chunk as u32,
+                    pad: 0,
                 };
                 let group = bind(&gpu, &kernel, &parameters, [&targets, &scalars, &signals]).unwrap();
                 run(&gpu, &kernel, &group, GROUPS);
@@ -114,7 +123,9 @@ mod tests {
                 close("moments", &got[5..9], &expected, if centre == 0.0 { 2e-6 } else { 1e-4 });
                 close("share", &got[scalars::ROW_SHARE..], &[1.0 / count], 1e-6);
                 for m in 0..minibatches {
-                    let own = m * steps / minibatches..(m + 1) * steps / minibatches;
+                    let chunks = steps.div_ceil(chunk);
+                    let start = |m: usize| (m * chunks / minibatches * chunk).min(steps);
+                    let own = start(m)..start(m + 1);
                     let inside = |i: &&usize| own.contains(&(*i / envs / agents));
                     for agent in 0..agents {
                         let counts = |i: &&usize| inside(i) && (separate == 0 || *i / envs % agents == agent);

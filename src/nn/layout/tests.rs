@@ -6,8 +6,8 @@ fn shape(sharing: Sharing) -> Shape {
 
 #[test]
 fn tensors_neither_overlap_nor_leave_the_buffer() {
-    for sharing in [Sharing::Shared, Sharing::Separate] {
-        let layout = Layout::new(&shape(sharing)).unwrap();
+    for (sharing, chunk) in [(Sharing::Shared, 0), (Sharing::Separate, 0), (Sharing::Separate, 10)] {
+        let layout = Layout::new(&Shape { chunk, ..shape(sharing) }).unwrap();
         let mut taken = vec![false; layout.params as usize * 4];
         for tensor in &layout.tensors {
             for row in 0..tensor.shape[0] {
