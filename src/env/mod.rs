@@ -2,12 +2,16 @@
 //!
 //! The trainer knows nothing of markets: it sees agents, features, actions, rewards and ends of episodes.
 
+#[cfg(test)]
+mod bench;
+pub mod communication;
 pub mod host;
 pub mod ledger;
 pub mod market;
 pub mod spread;
 mod trading;
 
+pub use communication::Communication;
 pub use host::{Host, Outcome, Simulator};
 pub use spread::Spread;
 pub use trading::{Episodes, Trading, TradingSettings, observation_size};
@@ -137,7 +141,11 @@ pub trait Environment {
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let storages = [Storage::F32, Storage::F16, Storage::Packed];
     let kernels = |storage| {
-        [(market::SHADER, market::variant(class, storage)), (spread::SHADER, spread::variant(class, storage))]
+        [
+            (communication::SHADER, communication::variant(class, storage)),
+            (market::SHADER, market::variant(class, storage)),
+            (spread::SHADER, spread::variant(class, storage)),
+        ]
     };
     storages.into_iter().flat_map(kernels).collect()
 }

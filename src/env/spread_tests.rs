@@ -1,79 +1,14 @@
 //! Both definitions against the code they are from (`tests/fixtures/spread.py`), and the returns of two plain players.
 
 use super::*;
-use crate::gpu::{GpuOptions, Recorder, STATE};
+use crate::env::bench::Bench;
 use crate::random::Stream;
 
 const AGENTS: usize = 3;
 
-/// The environment with buffers of a rollout of one episode.
-struct Bench {
-    gpu: Gpu,
-    envs: usize,
-    attached: Attached,
-    actions: wgpu::Buffer,
-    rewards: wgpu::Buffer,
-    observations: wgpu::Buffer,
-    episodes: wgpu::Buffer,
-    signals: wgpu::Buffer,
-    recorder: Recorder,
-}
-
-impl Bench {
-    fn new(definition: Definition, envs: usize) -> Self {
-        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
-        let spread = Spread::new(definition);
-        let slots = LENGTH as usize + 1 + spread.truncations(LENGTH) as usize;
-        let rows = envs * AGENTS;
-        let buffer = |words: usize| gpu.buffer("seat", words as u64 * 4, STATE).unwrap();
-        let actions = buffer(LENGTH as usize * rows);
-        let rewards = buffer(LENGTH as usize * rows);
-        let observations = buffer(slots * rows * 18);
-        let episodes = buffer(4 * envs);
-        let signals = buffer(LENGTH as usize * envs + (LENGTH as usize + 1) * rows);
-        let seat = Seat {
-            envs: envs as u32,
-            steps: LENGTH,
-            seed: 7,
-            storage: Storage::F32,
-            observations: &observations,
-            actions: &actions,
-            rewards: &rewards,
-            signals: &signals,
-            episodes: &episodes,
-        };
-        let attached = spread.attach(&gpu, &seat).unwrap();
-        let mut recorder = Recorder::new(&gpu);
-        recorder.run(&attached.reset).unwrap();
-        Self { gpu, envs, attached, actions, rewards, observations, episodes, signals, recorder }
-    }
-
-    /// `[step][agent][env]`
-    fn act(&self, actions: &[u32]) {
-        self.gpu.write(&self.actions, 0, bytemuck::cast_slice(actions)).unwrap();
-    }
-
-    fn run(&mut self) {
-        for step in &self.attached.steps {
-            self.recorder.run(step).unwrap();
-        }
-    }
-
-    fn read(&self, buffer: &wgpu::Buffer) -> Vec<f32> {
-        self.gpu.read(buffer).unwrap()
-    }
-
-    /// Mean return of the episodes that ended, its standard error, and how many there were.
-    fn returns(&self) -> [f64; 3] {
-        let episodes = self.read(&self.episodes);
-        let ended: f32 = episodes[self.envs..2 * self.envs].iter().sum();
-        assert_eq!(ended as usize, self.envs, "every environment ends one episode");
-        let returns: Vec<f64> = episodes[..self.envs].iter().map(|r| f64::from(*r)).collect();
-        let n = self.envs as f64;
-        let mean = returns.iter().sum::<f64>() / n;
-        let variance = returns.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / (n - 1.0);
-        [mean, (variance / n).sqrt(), variance.sqrt()]
-    }
+/// A rollout of one episode.
+fn bench(definition: Definition, envs: usize) -> Bench {
+    Bench::new(&Spread::new(definition), envs, LENGTH, 7)
 }
 
 #[derive(serde::Deserialize)]
@@ -100,10 +35,9 @@ struct Fixture {
 
 /// Starts every environment as the fixture says and gives it the fixture's actions.
 fn play(definition: Definition, episodes: &[Episode]) -> Bench {
-    let mut bench = Bench::new(definition, episodes.len());
+    let mut bench = bench(definition, episodes.len());
     let envs = episodes.len();
-    let State::Device(state) = &bench.attached.state[0] else { panic!("on the device") };
-    let mut fields: Vec<f32> = bench.read(state);
+    let mut fields: Vec<f32> = bench.read(bench.state());
     let mut actions = vec![0u32; LENGTH as usize * AGENTS * envs];
     for (env, episode) in episodes.iter().enumerate() {
         let mut set = |field: usize, at: usize| fields[field * envs + env] = episode.start[at] as f32;
@@ -118,7 +52,7 @@ fn play(definition: Definition, episodes: &[Episode]) -> Bench {
             actions[i * envs + env] = digit.to_digit(10).unwrap();
         }
     }
-    bench.gpu.write(state, 0, bytemuck::cast_slice(&fields)).unwrap();
+    bench.gpu.write(bench.state(), 0, bytemuck::cast_slice(&fields)).unwrap();
     bench.act(&actions);
     bench.run();
     bench
@@ -175,7 +109,7 @@ fn random_players_get_the_known_returns() {
     for (definition, mean, deviation) in
         [(Definition::OnPolicy, -218.6, 43.3), (Definition::Mpe2, -26.46, 7.89)]
     {
-        let mut bench = Bench::new(definition, 2048);
+        let mut bench = bench(definition, 2048);
         let mut stream = Stream::new(5, 1);
         let actions: Vec<u32> =
             (0..LENGTH as usize * AGENTS * bench.envs).map(|_| (stream.uniform() * 5.0) as u32).collect();
@@ -197,7 +131,7 @@ fn random_players_get_the_known_returns() {
 #[test]
 fn greedy_players_get_the_known_returns() {
     for (definition, mean) in [(Definition::OnPolicy, -118.5), (Definition::Mpe2, -8.81)] {
-        let mut bench = Bench::new(definition, 512);
+        let mut bench = bench(definition, 512);
         let mut assigned: Vec<[usize; AGENTS]> = Vec::new();
         let envs = bench.envs;
         for step in 0..LENGTH as usize {

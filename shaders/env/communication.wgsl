@@ -1,0 +1,258 @@
+// Two agents, three landmarks, and messages about which of them to go to (MPE's simple_speaker_listener and
+// simple_reference). One invocation owns one environment.
+
+import package::constants::WG;
+import package::lib::observe::show;
+import package::lib::random::{threefry, unit};
+
+struct Communication {
+    step: u32,
+    steps: u32,
+    envs: u32,
+    // 1: start all episodes afresh, write slot 0, do nothing else.
+    reset: u32,
+    // Steps of an episode.
+    length: u32,
+    // 1: both speak and both move, 0: agent 0 speaks and agent 1 moves.
+    reference: u32,
+    // Messages there are.
+    words: u32,
+    // Numbers of one agent's observation.
+    features: u32,
+    seed_low: u32,
+    seed_high: u32,
+    pad0: u32,
+    pad1: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Communication;
+@group(0) @binding(1) var<storage, read> actions: array<u32>;
+@group(0) @binding(2) var<storage, read_write> rewards: array<f32>;
+// Words, reals as their bits: a counter kept as a real would be a denormal, which drivers may flush to 0.
+@group(0) @binding(3) var<storage, read_write> state: array<u32>;
+// Binding 4: lib/observe.
+@group(0) @binding(5) var<storage, read_write> signals: array<u32>;
+@group(0) @binding(6) var<storage, read_write> episodes: array<f32>;
+
+const AGENTS: u32 = 2u;
+const LANDMARKS: u32 = 3u;
+// Stay, and four directions.
+const WAYS: u32 = 5u;
+const TIME_STEP: f32 = 0.1;
+const DAMPING: f32 = 0.25;
+const GAIN: f32 = 5.0;
+// Share of an agent's own reward, where each has one.
+const LOCAL: f32 = 0.5;
+
+// Fields of the state, `[field][env]`. Pairs: position and velocity of every agent, position of every landmark.
+const POSITION: u32 = 0u;
+const VELOCITY: u32 = 4u;
+const LANDMARK: u32 = 8u;
+// The landmark that an agent knows of, and that the other is to go to.
+const GOAL: u32 = 14u;
+// What an agent said last, counted from 1; 0: nothing yet.
+const SAID: u32 = 16u;
+const TAKEN: u32 = 18u;
+const EPISODE: u32 = 19u;
+// Episodes truncated in this rollout.
+const CUT: u32 = 20u;
+const RETURN: u32 = 21u;
+
+// Draws of one episode.
+const DRAWS: u32 = 6u;
+
+fn word(index: u32, env: u32) -> u32 {
+    return state[index * p.envs + env];
+}
+
+fn set_word(index: u32, env: u32, value: u32) {
+    state[index * p.envs + env] = value;
+}
+
+fn pair(index: u32, env: u32) -> vec2<f32> {
+    return vec2<f32>(bitcast<f32>(word(index, env)), bitcast<f32>(word(index + 1u, env)));
+}
+
+fn set_pair(index: u32, env: u32, value: vec2<f32>) {
+    set_word(index, env, bitcast<u32>(value.x));
+    set_word(index + 1u, env, bitcast<u32>(value.y));
+}
+
+fn position(agent: u32, env: u32) -> vec2<f32> {
+    return pair(POSITION + 2u * agent, env);
+}
+
+fn landmark(number: u32, env: u32) -> vec2<f32> {
+    return pair(LANDMARK + 2u * number, env);
+}
+
+// What it is read from may come out of a file, and it becomes an index.
+fn goal(agent: u32, env: u32) -> u32 {
+    return min(word(GOAL + agent, env), LANDMARKS - 1u);
+}
+
+// The `number`-th draw of the episode that begins.
+fn draw(number: u32, env: u32) -> vec2<f32> {
+    let counter = vec2<u32>(word(EPISODE, env) * DRAWS + number, env);
+    let bits = threefry(vec2<u32>(p.seed_low, p.seed_high), counter);
+    return vec2<f32>(unit(bits.x), unit(bits.y));
+}
+
+fn begin(env: u32) {
+    for (var a = 0u; a < AGENTS; a++) {
+        set_pair(POSITION + 2u * a, env, 2.0 * draw(a, env) - 1.0);
+        set_pair(VELOCITY + 2u * a, env, vec2<f32>(0.0));
+        set_word(SAID + a, env, 0u);
+    }
+    for (var l = 0u; l < LANDMARKS; l++) {
+        set_pair(LANDMARK + 2u * l, env, 2.0 * draw(AGENTS + l, env) - 1.0);
+    }
+    let goals = vec2<u32>(draw(AGENTS + LANDMARKS, env) * f32(LANDMARKS));
+    set_word(GOAL, env, goals.x);
+    set_word(GOAL + 1u, env, goals.y);
+    set_word(EPISODE, env, word(EPISODE, env) + 1u);
+    set_word(TAKEN, env, 0u);
+    // The bits of 0.0.
+    set_word(RETURN, env, 0u);
+}
+
+// Agent 0 speaks and stays where it is, if they are not both of one kind.
+fn speaks_only(agent: u32) -> bool {
+    return p.reference == 0u && agent == 0u;
+}
+
+fn tell(at: u32, value: vec2<f32>) -> u32 {
+    show(at, value.x);
+    show(at + p.envs, value.y);
+    return at + 2u * p.envs;
+}
+
+// One of the numbers from 0 to `sizes` - 1, as many values: `on` in its place, `off` elsewhere.
+fn mark(at: u32, number: u32, sizes: u32, off: f32, on: f32) -> u32 {
+    for (var i = 0u; i < sizes; i++) {
+        show(at + i * p.envs, select(off, on, i == number));
+    }
+    return at + sizes * p.envs;
+}
+
+// The colour of the landmark that the agent knows of.
+fn colour(at: u32, agent: u32, env: u32) -> u32 {
+    let dark = select(0.15, 0.25, p.reference == 1u);
+    return mark(at, goal(agent, env), LANDMARKS, dark, dark + 0.5);
+}
+
+fn observe(env: u32, slot: u32) {
+    for (var a = 0u; a < AGENTS; a++) {
+        var at = (slot * AGENTS + a) * p.features * p.envs + env;
+        if (speaks_only(a)) {
+            at = colour(at, a, env);
+            // All agents see equally many numbers.
+            for (var f = LANDMARKS; f < p.features; f++) {
+                show(at, 0.0);
+                at += p.envs;
+            }
+            continue;
+        }
+        at = tell(at, pair(VELOCITY + 2u * a, env));
+        for (var l = 0u; l < LANDMARKS; l++) {
+            at = tell(at, landmark(l, env) - position(a, env));
+        }
+        if (p.reference == 1u) {
+            at = colour(at, a, env);
+        }
+        // Before anything is said: 0 - 1, which is no number of a message.
+        mark(at, word(SAID + 1u - a, env) - 1u, p.words, 0.0, 1.0);
+    }
+}
+
+// Both choices in full, or as many messages as there are for the speaker and the ways for the listener.
+fn allow(env: u32, slot: u32) {
+    for (var a = 0u; a < AGENTS; a++) {
+        var choices = select(WAYS, p.words, speaks_only(a));
+        if (p.reference == 1u) {
+            choices = WAYS + p.words;
+        }
+        signals[p.steps * p.envs + (slot * AGENTS + a) * p.envs + env] = (1u << choices) - 1u;
+    }
+}
+
+fn push(way: u32) -> vec2<f32> {
+    let x = select(0.0, -1.0, way == 1u) + select(0.0, 1.0, way == 2u);
+    let y = select(0.0, -1.0, way == 3u) + select(0.0, 1.0, way == 4u);
+    return GAIN * vec2<f32>(x, y);
+}
+
+fn advance(env: u32) {
+    for (var a = 0u; a < AGENTS; a++) {
+        let action = actions[(p.step * AGENTS + a) * p.envs + env];
+        // Of two choices, where to go is the faster digit.
+        var way = action % WAYS;
+        var said = action / WAYS + 1u;
+        if (p.reference == 0u) {
+            way = select(action, 0u, speaks_only(a));
+            said = select(0u, action + 1u, speaks_only(a));
+        }
+        let before = pair(VELOCITY + 2u * a, env);
+        // Nobody bumps into anybody; the old velocity moves the position.
+        set_pair(POSITION + 2u * a, env, position(a, env) + before * TIME_STEP);
+        set_pair(VELOCITY + 2u * a, env, before * (1.0 - DAMPING) + push(way) * TIME_STEP);
+        set_word(SAID + a, env, said);
+    }
+}
+
+// From the other agent to the landmark that this one knows of.
+fn missing(agent: u32, env: u32) -> vec2<f32> {
+    return landmark(goal(agent, env), env) - position(1u - agent, env);
+}
+
+// Writes the rewards and returns their mean.
+fn reward(env: u32) -> f32 {
+    let way = missing(0u, env);
+    var own = vec2<f32>(-dot(way, way));
+    if (p.reference == 1u) {
+        own = -vec2<f32>(length(way), length(missing(1u, env)));
+    }
+    let mean = 0.5 * (own.x + own.y);
+    let mixed = (1.0 - LOCAL) * mean + LOCAL * own;
+    rewards[p.step * AGENTS * p.envs + env] = mixed.x;
+    rewards[(p.step * AGENTS + 1u) * p.envs + env] = mixed.y;
+    return mean;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let env = id.x;
+    if (env >= p.envs) {
+        return;
+    }
+    if (p.reset == 1u) {
+        set_word(EPISODE, env, 0u);
+        begin(env);
+        observe(env, 0u);
+        allow(env, 0u);
+        return;
+    }
+    if (p.step == 0u) {
+        set_word(CUT, env, 0u);
+    }
+    advance(env);
+    let total = bitcast<f32>(word(RETURN, env)) + reward(env);
+    let taken = word(TAKEN, env) + 1u;
+    set_word(RETURN, env, bitcast<u32>(total));
+    set_word(TAKEN, env, taken);
+    var end = 0u;
+    if (taken >= p.length) {
+        // Truncated: the episode's own last observation goes into a slot after the rollout's.
+        let cut = word(CUT, env);
+        set_word(CUT, env, cut + 1u);
+        end = 2u + cut;
+        observe(env, p.steps + 1u + cut);
+        episodes[env] += total;
+        episodes[p.envs + env] += 1.0;
+        episodes[2u * p.envs + env] += f32(taken);
+        begin(env);
+    }
+    signals[p.step * p.envs + env] = end;
+    observe(env, p.step + 1u);
+    allow(env, p.step + 1u);
+}

@@ -1,0 +1,85 @@
+//! An environment with the buffers of one rollout, for tests of its rules.
+
+use super::{Attached, Environment, Seat, State};
+use crate::gpu::{Gpu, GpuOptions, Recorder, STATE};
+use crate::nn::Storage;
+
+/// See above; observations are f32.
+pub(super) struct Bench {
+    pub(super) gpu: Gpu,
+    pub(super) envs: usize,
+    pub(super) attached: Attached,
+    pub(super) actions: wgpu::Buffer,
+    pub(super) rewards: wgpu::Buffer,
+    pub(super) observations: wgpu::Buffer,
+    pub(super) episodes: wgpu::Buffer,
+    pub(super) signals: wgpu::Buffer,
+    pub(super) recorder: Recorder,
+}
+
+impl Bench {
+    /// Reset already.
+    pub(super) fn new(environment: &dyn Environment, envs: usize, steps: u32, seed: u64) -> Self {
+        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+        let (spec, length) = (environment.spec(), steps as usize);
+        let slots = length + 1 + environment.truncations(steps) as usize;
+        let rows = envs * spec.agents as usize;
+        let buffer = |words: usize| gpu.buffer("seat", words as u64 * 4, STATE).unwrap();
+        let actions = buffer(length * rows);
+        let rewards = buffer(length * rows);
+        let observations = buffer(slots * rows * spec.obs_dim as usize);
+        let episodes = buffer(4 * envs);
+        let signals = buffer(length * envs + (length + 1) * rows);
+        let seat = Seat {
+            envs: envs as u32,
+            steps,
+            seed,
+            storage: Storage::F32,
+            observations: &observations,
+            actions: &actions,
+            rewards: &rewards,
+            signals: &signals,
+            episodes: &episodes,
+        };
+        let attached = environment.attach(&gpu, &seat).unwrap();
+        let mut recorder = Recorder::new(&gpu);
+        recorder.run(&attached.reset).unwrap();
+        Self { gpu, envs, attached, actions, rewards, observations, episodes, signals, recorder }
+    }
+
+    /// `[step][agent][env]`
+    pub(super) fn act(&self, actions: &[u32]) {
+        self.gpu.write(&self.actions, 0, bytemuck::cast_slice(actions)).unwrap();
+    }
+
+    pub(super) fn run(&mut self) {
+        for step in &self.attached.steps {
+            self.recorder.run(step).unwrap();
+        }
+    }
+
+    pub(super) fn read(&self, buffer: &wgpu::Buffer) -> Vec<f32> {
+        self.gpu.read(buffer).unwrap()
+    }
+
+    pub(super) fn words(&self, buffer: &wgpu::Buffer) -> Vec<u32> {
+        self.gpu.read(buffer).unwrap()
+    }
+
+    pub(super) fn state(&self) -> &wgpu::Buffer {
+        let State::Device(state) = &self.attached.state[0] else { panic!("on the device") };
+        state
+    }
+
+    /// Mean return of the episodes that ended, one in each environment, its standard error, and the deviation of returns.
+    pub(super) fn returns(&self) -> [f64; 3] {
+        let episodes = self.read(&self.episodes);
+        let ended: f32 = episodes[self.envs..2 * self.envs].iter().sum();
+        assert_eq!(ended as usize, self.envs, "every environment ends one episode");
+        let returns: Vec<f64> = episodes[..self.envs].iter().map(|r| f64::from(*r)).collect();
+        let n = self.envs as f64;
+        let mean = returns.iter().sum::<f64>() / n;
+        let variance = returns.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        [mean, (variance / n).sqrt(), variance.sqrt()]
+    }
+}

@@ -1,0 +1,285 @@
+//! Both tasks against mpe2 (`tests/fixtures/communication.py`), how episodes start and end, and what may be said.
+
+use super::*;
+use crate::env::bench::Bench;
+use crate::random::Stream;
+
+const AGENTS: usize = 2;
+const STEPS: usize = LENGTH as usize;
+const TASKS: [Task; 2] = [Task::SpeakerListener, Task::Reference];
+
+/// A rollout of one episode.
+fn bench(task: Task, envs: usize, seed: u64) -> Bench {
+    Bench::new(&Communication::new(task), envs, LENGTH, seed)
+}
+
+#[derive(serde::Deserialize)]
+struct Random {
+    mean: f64,
+    deviation: f64,
+    episodes: f64,
+}
+
+#[derive(serde::Deserialize)]
+struct Episode {
+    /// Agents' positions, landmarks.
+    start: Vec<f32>,
+    goals: [u32; AGENTS],
+    /// For every step and agent a digit, or two: where to go, what to say.
+    actions: String,
+    total: [f64; AGENTS],
+    digest: [f64; AGENTS],
+    rewards: Option<Vec<[f64; AGENTS]>>,
+    observations: Option<Vec<[Vec<f64>; AGENTS]>>,
+}
+
+#[derive(serde::Deserialize)]
+struct Golden {
+    random: Random,
+    episodes: Vec<Episode>,
+}
+
+#[derive(serde::Deserialize)]
+struct Fixture {
+    speaker_listener: Golden,
+    reference: Golden,
+}
+
+fn golden(task: Task) -> Golden {
+    let text = include_str!("../../tests/fixtures/communication.json");
+    let fixture: Fixture = serde_json::from_str(text).unwrap();
+    match task {
+        Task::SpeakerListener => fixture.speaker_listener,
+        Task::Reference => fixture.reference,
+    }
+}
+
+/// Starts every environment as the fixture says and gives it the fixture's actions.
+fn play(task: Task, episodes: &[Episode]) -> Bench {
+    let envs = episodes.len();
+    let mut bench = bench(task, envs, 7);
+    let mut state = bench.words(bench.state());
+    let mut actions = vec![0u32; STEPS * AGENTS * envs];
+    for (env, episode) in episodes.iter().enumerate() {
+        let places = (0..4).chain(8..14).zip(episode.start.iter().map(|place| place.to_bits()));
+        for (field, value) in places.chain((14..16).zip(episode.goals)) {
+            state[field * envs + env] = value;
+        }
+        let digits: Vec<u32> = episode.actions.chars().map(|digit| digit.to_digit(10).unwrap()).collect();
+        for (row, choices) in digits.chunks(Communication::new(task).choices().len()).enumerate() {
+            // The first choice is the fastest digit.
+            actions[row * envs + env] = choices[0] + choices.get(1).map_or(0, |word| WAYS * word);
+        }
+    }
+    bench.gpu.write(bench.state(), 0, bytemuck::cast_slice(&state)).unwrap();
+    bench.act(&actions);
+    bench.run();
+    bench
+}
+
+fn is_mpe2s(task: Task) {
+    let episodes = golden(task).episodes;
+    assert_eq!(episodes.len(), 300);
+    let bench = play(task, &episodes);
+    let (rewards, seen) = (bench.read(&bench.rewards), bench.read(&bench.observations));
+    let features = Communication::new(task).spec().obs_dim as usize;
+    let reward = |step: usize, agent: usize, env: usize| {
+        f64::from(rewards[(step * AGENTS + agent) * bench.envs + env])
+    };
+    let observation = |step: usize, agent: usize, feature: usize, env: usize| {
+        // After the last step, in the slot of truncated episodes.
+        let slot = if step + 1 == STEPS { STEPS + 1 } else { step + 1 };
+        f64::from(seen[((slot * AGENTS + agent) * features + feature) * bench.envs + env])
+    };
+    let mut worst = 0f64;
+    let mut compare = |what: &str, env: usize, got: f64, expected: f64| {
+        let error = (got - expected).abs();
+        assert!(error < 1e-4, "{task:?}, episode {env}, {what}: {got} for {expected}");
+        worst = worst.max(error);
+    };
+    for (env, episode) in episodes.iter().enumerate() {
+        for agent in 0..AGENTS {
+            let total = (0..STEPS).map(|step| reward(step, agent, env)).sum();
+            compare("return", env, total, episode.total[agent]);
+            let weighted = |step: usize, feature: usize| {
+                (step + 1) as f64 * (feature + 1) as f64 / 500.0 * observation(step, agent, feature, env)
+            };
+            let digest = (0..STEPS).flat_map(|step| (0..features).map(move |f| weighted(step, f))).sum();
+            compare("digest", env, digest, episode.digest[agent]);
+        }
+        for (step, expected) in episode.rewards.iter().flatten().enumerate() {
+            for (agent, expected) in expected.iter().enumerate() {
+                compare(&format!("reward {step}"), env, reward(step, agent, env), *expected);
+            }
+        }
+        for (step, expected) in episode.observations.iter().flatten().enumerate() {
+            for (agent, expected) in expected.iter().enumerate() {
+                // mpe2's speaker sees fewer: zeros follow.
+                for feature in 0..features {
+                    let expected = expected.get(feature).copied().unwrap_or(0.0);
+                    let what = format!("step {step}, agent {agent}, feature {feature}");
+                    compare(&what, env, observation(step, agent, feature, env), expected);
+                }
+            }
+        }
+    }
+    println!("{task:?}: at most {worst:.1e} apart");
+}
+
+#[test]
+fn speaker_and_listener_are_those_of_mpe2() {
+    is_mpe2s(Task::SpeakerListener);
+}
+
+#[test]
+fn reference_is_that_of_mpe2() {
+    is_mpe2s(Task::Reference);
+}
+
+/// Actions of random players: as many as an agent may choose from.
+fn random_actions(task: Task, envs: usize) -> Vec<u32> {
+    let mut stream = Stream::new(5, 1);
+    let sizes = match task {
+        Task::SpeakerListener => [3.0, 5.0],
+        Task::Reference => [50.0, 50.0],
+    };
+    (0..STEPS * AGENTS * envs).map(|i| (stream.uniform() * sizes[i / envs % AGENTS]) as u32).collect()
+}
+
+#[test]
+fn random_players_get_mpe2s_returns_and_are_truncated() {
+    for task in TASKS {
+        let mut bench = bench(task, 2048, 7);
+        bench.act(&random_actions(task, bench.envs));
+        bench.run();
+        let [mean, error, deviation] = bench.returns();
+        let known = golden(task).random;
+        println!("{task:?}: {mean:.2} +- {error:.2} for {:.2}, deviation {deviation:.2}", known.mean);
+        let error = error.hypot(known.deviation / known.episodes.sqrt());
+        assert!((mean - known.mean).abs() < 3.0 * error, "{task:?}: {mean} for {}", known.mean);
+        assert!((deviation / known.deviation - 1.0).abs() < 0.1, "{task:?}: {deviation}");
+        let signals = bench.words(&bench.signals);
+        let (before, last) = signals[..STEPS * bench.envs].split_at((STEPS - 1) * bench.envs);
+        assert!(before.iter().all(|end| *end == 0) && last.iter().all(|end| *end == 2), "{task:?}");
+        let episodes = bench.read(&bench.episodes);
+        let [steps, terminated] = [2, 3].map(|row| &episodes[row * bench.envs..][..bench.envs]);
+        assert!(
+            steps.iter().all(|steps| *steps == LENGTH as f32) && terminated.iter().all(|one| *one == 0.0)
+        );
+    }
+}
+
+#[test]
+fn the_speaker_may_say_three_things() {
+    for (task, expected) in
+        [(Task::SpeakerListener, [0b111, 0b1_1111]), (Task::Reference, [(1 << 15) - 1; 2])]
+    {
+        let mut bench = bench(task, 8, 7);
+        bench.act(&random_actions(task, bench.envs));
+        bench.run();
+        let signals = bench.words(&bench.signals);
+        let masks = &signals[STEPS * bench.envs..];
+        assert_eq!(masks.len(), (STEPS + 1) * AGENTS * bench.envs);
+        for (i, mask) in masks.iter().enumerate() {
+            assert_eq!(*mask, expected[i / bench.envs % AGENTS], "{task:?}, {i}");
+        }
+    }
+}
+
+/// What is seen before the first step and after an end: landmarks anywhere, all goals equally often, nothing moves, nothing
+/// has been said.
+#[test]
+fn episodes_start_with_mpe2s_distributions() {
+    for task in TASKS {
+        let envs = 4096;
+        let mut bench = bench(task, envs, 7);
+        let mut states = vec![bench.words(bench.state())];
+        bench.act(&random_actions(task, envs));
+        bench.run();
+        states.push(bench.words(bench.state()));
+        assert_ne!(states[0], states[1]);
+        let seen = bench.read(&bench.observations);
+        for (state, slot) in states.iter().zip([0, STEPS]) {
+            let field = |field: usize| &state[field * envs..][..envs];
+            for place in (0..4).chain(8..14).map(field) {
+                let places = || place.iter().map(|bits| f64::from(f32::from_bits(*bits)));
+                assert!(places().all(|place| (-1.0..1.0).contains(&place)));
+                let [mean, square] =
+                    [places().sum::<f64>(), places().map(|x| x * x).sum()].map(|x| x / envs as f64);
+                // Four standard errors: those of a uniform number and of its square.
+                assert!(mean.abs() < 4.0 * (1.0 / 3.0 / envs as f64).sqrt(), "{mean}");
+                assert!((square - 1.0 / 3.0).abs() < 4.0 * (4.0 / 45.0 / envs as f64).sqrt(), "{square}");
+            }
+            let mut counts = [0f64; 9];
+            field(14).iter().zip(field(15)).for_each(|(a, b)| counts[(3 * a + b) as usize] += 1.0);
+            let expected = envs as f64 / 9.0;
+            let chi: f64 = counts.iter().map(|count| (count - expected).powi(2) / expected).sum();
+            assert!(chi < 26.1, "{chi}: once in a thousand");
+            assert!((4..8).chain(16..18).all(|i| field(i).iter().all(|word| *word == 0)));
+            let features = Communication::new(task).spec().obs_dim as usize;
+            let real = |index: usize, env: usize| f32::from_bits(field(index)[env]);
+            for env in 0..envs {
+                let view = |agent: usize| -> Vec<f32> {
+                    (0..features)
+                        .map(|f| seen[((slot * AGENTS + agent) * features + f) * envs + env])
+                        .collect()
+                };
+                // Of one task the second agent listens, of the other both do.
+                let place = |axis: usize| real(2 + axis, env);
+                let mut expected = vec![0.0, 0.0];
+                expected.extend((0..6).map(|i| real(8 + i, env) - place(i % 2)));
+                assert_eq!(view(1)[..8], expected, "{task:?}, {env}");
+                let (goal, dark) =
+                    (field(14)[env] as usize, if task == Task::Reference { 0.25 } else { 0.15 });
+                let mut colour = [dark; 3];
+                colour[goal] += 0.5f32;
+                let at = if task == Task::Reference { 8 } else { 0 };
+                assert_eq!(view(0)[at..at + 3], colour, "{task:?}, {env}");
+                assert!(view(0)[at + 3..].iter().chain(&view(1)[features - 3..]).all(|said| *said == 0.0));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_seed_repeats_and_others_differ() {
+    for task in TASKS {
+        let [first, again, other] = [7, 7, 8].map(|seed| {
+            let mut bench = bench(task, 64, seed);
+            bench.act(&random_actions(task, bench.envs));
+            bench.run();
+            let buffers =
+                [&bench.rewards, &bench.observations, &bench.signals, &bench.episodes, bench.state()];
+            buffers.map(|buffer| bench.words(buffer))
+        });
+        assert!(first == again && first[1] != other[1], "{task:?}");
+    }
+}
+
+/// Sizes that do not fit episodes: two ends in one rollout, each with its slot, and one more begun.
+#[test]
+fn every_truncated_episode_has_a_slot() {
+    for task in TASKS {
+        let (envs, steps) = (5, 60);
+        let environment = Communication::new(task);
+        assert_eq!([1, 25, 26, 60].map(|steps| environment.truncations(steps)), [1, 1, 2, 3]);
+        let mut bench = Bench::new(&environment, envs, steps as u32, 7);
+        bench.run();
+        let signals = bench.words(&bench.signals);
+        for step in 0..steps {
+            let expected = [0, 2, 3][if step % STEPS == STEPS - 1 { step / STEPS + 1 } else { 0 }];
+            assert!(
+                signals[step * envs..][..envs].iter().all(|end| *end == expected),
+                "{task:?}, step {step}"
+            );
+        }
+        // Nobody has moved, so that the last observation differs from the one before it in nothing, after an end in much.
+        let seen = bench.read(&bench.observations);
+        let size = AGENTS * environment.spec().obs_dim as usize * envs;
+        let slot = |slot: usize| &seen[slot * size..][..size];
+        for (cut, step) in [(0, 24), (1, 49)] {
+            assert_eq!(slot(step), slot(steps + 1 + cut), "{task:?}");
+            assert_ne!(slot(step), slot(step + 1), "{task:?}");
+        }
+    }
+}
