@@ -9,8 +9,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use phalanx::env::communication::Task;
 use phalanx::env::spread::Definition;
-use phalanx::env::{Environment, Host, Outcome, Simulator, Spec, Spread};
+use phalanx::env::{Communication, Environment, Host, Outcome, Simulator, Spec, Spread};
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::mappo::{Config, Precision, Snapshots, Trainer};
 use phalanx::nn::Sharing;
@@ -62,6 +63,10 @@ fn a_run_that_goes_on_comes_to_the_same_bytes() {
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
     let spread = Spread::new(Definition::Mpe2);
     configs().iter().for_each(|config| goes_on(&gpu, &spread, config));
+    for (task, precision) in [(Task::SpeakerListener, Precision::F16), (Task::Reference, Precision::F32)] {
+        let config = Config { networks: Sharing::Separate, ..config(precision) };
+        goes_on(&gpu, &Communication::new(task), &config);
+    }
     goes_on(&gpu, &Host::new("drift", Drift::default), &config(Precision::F32));
 }
 
