@@ -53,6 +53,8 @@ fn configs() -> Vec<Config> {
             entropy_end: Some(0.0),
             networks: Sharing::Separate,
             accumulation: 2,
+            recurrent: true,
+            chunk_length: 4,
             ..plain
         },
     ]
