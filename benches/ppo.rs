@@ -63,7 +63,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
     let values = gpu.upload("values", &noise(ROWS + lanes))?;
     let rewards = gpu.upload("rewards", &noise(ROWS))?;
     let targets = gpu.upload("targets", &noise(3 * ROWS))?;
-    let mut moments_of = vec![0f32; scalars::AGENTS + AGENTS as usize];
+    let mut moments_of = vec![0f32; scalars::minibatch(1, AGENTS, 1) as usize];
     moments_of[scalars::DEVIATION] = 1.0;
     moments_of[scalars::ADVANTAGE_SCALE] = 1.0;
     let scalars = gpu.upload("scalars", &moments_of)?;
@@ -93,7 +93,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         separate: 0,
         minibatches: 1,
         chunk: 1,
-        pad: 0,
+        over: 0,
     };
     let group = moments::bind(gpu, &kernel, &parameters, [&targets, &scalars, &signals])?;
     let commands = vec![Command::dispatch(&kernel, &group, moments::GROUPS)];

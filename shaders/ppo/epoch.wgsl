@@ -1,4 +1,4 @@
-// Begins an epoch: moves the running moments of the returns (ValueNorm) by the batch moments that ppo/moments left, sets the
+// Begins an epoch, or a further minibatch of it: moves the running moments of the returns (ValueNorm) by the batch moments that ppo/moments left, sets the
 // entropy coefficient, and stops the updates on this rollout once the policy has moved far enough. One workgroup, fixed order.
 
 import package::constants::WG;
@@ -19,9 +19,11 @@ struct Epoch {
     entropy: f32,
     entropy_step: f32,
     iterations: u32,
+    // 1: a further minibatch of the epoch.
+    further: u32,
+    // Where the scalars have the minibatch's own moments; 0: it is the whole rollout.
+    moments: u32,
     pad0: u32,
-    pad1: u32,
-    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Epoch;
@@ -60,7 +62,7 @@ fn normalise() {
 @compute @workgroup_size(WG)
 fn main(@builtin(local_invocation_index) lane: u32) {
     var sum = 0.0;
-    if (p.number > 0u && p.target_kl > 0.0) {
+    if (p.number > 0u && p.target_kl > 0.0 && p.further == 0u) {
         // Eight a turn, each spelled out: a processor that plays a GPU ends loops after 65,535 turns.
         for (var i = lane; i < p.places; i += 8u * WG) {
             sum += divergence(i);
@@ -78,7 +80,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     if (lane != 0u) {
         return;
     }
-    if (p.number == 0u) {
+    if (p.number == 0u && p.further == 0u) {
         scalars[12] = 0.0;
         scalars[13] = 0.0;
     }
@@ -92,7 +94,12 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     if (scalars[12] == 1.0) {
         return;
     }
-    scalars[13] += 1.0;
+    if (p.moments > 0u) {
+        for (var i = 0u; i < 4u; i++) {
+            scalars[5u + i] = scalars[p.moments + i];
+        }
+    }
+    scalars[13] += 1.0 - f32(p.further);
     scalars[11] = p.entropy + p.entropy_step * f32(min(clock[0], p.iterations));
     normalise();
 }

@@ -6,6 +6,19 @@ use crate::env::{Environment, Spec};
 use crate::nn::{Activation, CriticInput, Layout, Precision, Shape, Sharing};
 use crate::{Error, Result};
 
+/// Rows whose mean advantage becomes 0 and whose standard deviation 1. Only rows of active agents count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdvantageNorm {
+    /// Those of the rollout, as the reference does it.
+    #[default]
+    Rollout,
+    /// Those of the minibatch.
+    Minibatch,
+    /// None: advantages stay as they are.
+    None,
+}
+
 /// Settings of MAPPO; the defaults are the reference's (marlbenchmark/on-policy), the learning rates those for trading.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,9 +31,11 @@ pub struct Config {
     pub rollout_steps: u32,
     /// Updates on one rollout.
     pub epochs: u32,
-    /// Optimizer steps of an epoch, each on its share of the rollout's steps. Losses are means over a minibatch; advantages
-    /// are normalised over the rollout.
+    /// Optimizer steps of an epoch, each on its share of the rollout's steps. Losses are means over a minibatch, and the
+    /// running moments of the returns move with each.
     pub minibatches: u32,
+    /// What advantages are normalised over.
+    pub advantage_norm: AdvantageNorm,
     /// Micro-batches whose gradients are added up to that of a minibatch; raised where memory is short.
     pub accumulation: u32,
     /// Factor on the rewards that are learnt from; reported returns are without it.
@@ -102,6 +117,7 @@ impl Default for Config {
             rollout_steps: 64,
             epochs: 10,
             minibatches: 1,
+            advantage_norm: AdvantageNorm::Rollout,
             accumulation: 4,
             reward_scale: 1.0,
             gamma: 0.99,

@@ -9,6 +9,7 @@ use super::{Config, Trainer};
 use crate::Result;
 use crate::env::{Attached, Environment, Seat, Spec};
 use crate::gpu::{Gpu, GpuOptions, Plan, Recorder};
+use crate::mappo::AdvantageNorm;
 use crate::nn::{Activation, Precision};
 use crate::ppo::scalars;
 
@@ -368,18 +369,16 @@ fn minibatches_are_parts_of_the_rollout_with_a_step_each() {
             actor_learning_rate: rate,
             critic_learning_rate: rate,
             weight_decay: 0.0,
+            advantage_norm: AdvantageNorm::None,
             ..config
         };
         let mut run = Run::with(&case, Precision::F32, accumulation, settings);
-        // What counts in each minibatch comes from the advantages' kernel; its moments are not wanted here.
+        // What counts in each minibatch comes from the advantages' kernel.
         run.recorder.run(&run.trainer.update.advantages).unwrap();
         let targets = [&case.old_log_probabilities, &case.advantages, &case.returns];
         let targets: Vec<f32> = targets.iter().flat_map(|of| of.iter().map(|x| *x as f32)).collect();
         let arena = &run.trainer.arena;
         run.trainer.gpu.write(arena.get("targets").unwrap(), 0, bytemuck::cast_slice(&targets)).unwrap();
-        let at = scalars::ADVANTAGE_MEAN as u64 * 4;
-        let moments = bytemuck::cast_slice(&[0f32, 1.0]);
-        run.trainer.gpu.write(arena.get("scalars").unwrap(), at, moments).unwrap();
         // The gradient of each epoch's last minibatch: each has the last word once.
         let epochs: Vec<_> = run.trainer.update.epochs.iter().collect();
         let gradients: Vec<Vec<f32>> = epochs

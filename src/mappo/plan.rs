@@ -195,7 +195,8 @@ impl Sizes {
         let separate = config.networks == Sharing::Separate;
         let groups = if separate { u64::from(self.spec.agents) } else { 1 } * u64::from(self.minibatches);
         // ppo/moments counts the rows of every minibatch once more, of separate agents each by itself.
-        finish.max(3 * rows.div_ceil(8 * lanes) + groups * (lanes + 1)) + 16
+        let passes = (groups + 2 * u64::from(self.minibatches)) * (lanes + 1);
+        finish.max(3 * rows.div_ceil(8 * lanes) + passes) + 16
     }
 
     /// Whether the kernels' workgroups, an invocation per quad of a micro-batch or per row of a slot, fit into one direction.
@@ -246,7 +247,10 @@ impl Sizes {
         plan.words("values", slots * slot);
         plan.words("episodes", envs * 4);
         plan.words("clock", 4);
-        plan.words("scalars", scalars::LENGTH + u64::from(self.minibatches) * u64::from(self.spec.agents));
+        plan.words(
+            "scalars",
+            u64::from(scalars::minibatch(self.minibatches, self.spec.agents, self.minibatches)),
+        );
         plan.bytes_of("activations", u64::from(layout.act_rows) * room * 4 * stored);
         plan.words("moments", u64::from(layout.moment_rows) * room * 4);
         plan.words("heads", u64::from(self.outputs() + 1) * room * 4);
@@ -298,7 +302,7 @@ impl Sizes {
             ("table of the draws", u64::from(self.steps)),
             ("table of the values", pieces),
             ("table of the micro-batches", self.updates(config)),
-            ("table of the epochs", u64::from(config.epochs)),
+            ("table of the epochs", u64::from(config.epochs) * u64::from(self.minibatches)),
         ] {
             plan.words(name, entries * TABLE_ENTRY / 4);
         }

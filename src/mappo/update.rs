@@ -11,7 +11,7 @@ use crate::nn::{
     Batch, Decisions, Layout, Precision, Sharing, backward, forward, reduce, unfold, weight_gradient,
 };
 use crate::ppo::loss_scale::LossScale;
-use crate::ppo::{adamw, clip, epoch, finish, gae, loss, moments};
+use crate::ppo::{adamw, clip, epoch, finish, gae, loss, moments, scalars};
 
 /// The recordings of one iteration after its rollout.
 #[derive(Debug)]
@@ -70,13 +70,17 @@ impl Update {
         let table = gpu.uniform_table("micro-batches", &batches)?;
         let kernels = MicroBatch::new(gpu, (sizes, decisions), layout, config, arena, &table, rollout)?;
         let places = loss::groups(&kernels.loss.0.variant, sizes.micro_quads())[0] * micro;
-        let begin = beginnings(gpu, config, arena, places)?;
+        let begin = beginnings(gpu, sizes, config, arena, places)?;
         let step = optimizer(gpu, layout, config, arena, rollout)?;
         let epochs = (0..config.epochs)
             .map(|epoch| {
-                let mut commands = vec![begin[epoch as usize].clone()];
+                let mut commands = Vec::new();
+                let mut begin = begin[(epoch * sizes.minibatches) as usize..].iter().cloned();
                 for index in epoch * micro..(epoch + 1) * micro {
                     let piece = &pieces[index as usize];
+                    if piece.first {
+                        commands.extend(begin.next());
+                    }
                     commands.extend(kernels.commands(index, &batches[index as usize], piece.first));
                     if piece.last {
                         commands.extend(step.iter().cloned());
@@ -102,9 +106,14 @@ struct Piece {
     last: bool,
 }
 
+/// The minibatch that comes at a place in an epoch.
+fn minibatch_at(sizes: &Sizes, epoch: u32, place: u32) -> u32 {
+    (place + epoch) % sizes.minibatches
+}
+
 /// All of an epoch. Each epoch begins with another minibatch, so that none always has the last word.
 fn pieces(sizes: &Sizes, epoch: u32) -> Vec<Piece> {
-    let order = (0..sizes.minibatches).map(|m| (m + epoch) % sizes.minibatches);
+    let order = (0..sizes.minibatches).map(|place| minibatch_at(sizes, epoch, place));
     order
         .flat_map(|minibatch| {
             let own = sizes.minibatch(minibatch);
@@ -244,7 +253,7 @@ fn advantages(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena) -> Resul
         separate: u32::from(config.networks == Sharing::Separate),
         minibatches: sizes.minibatches,
         chunk: sizes.chunk.max(1),
-        pad: 0,
+        over: config.advantage_norm as u32,
     };
     let buffers = [targets, scalars, arena.get("signals")?];
     let moments_group = moments::bind(gpu, &moments_kernel, &rows, buffers)?;
@@ -254,12 +263,13 @@ fn advantages(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena) -> Resul
     ])
 }
 
-/// What begins each epoch; `places` of statistics are left by each.
-fn beginnings(gpu: &Gpu, config: &Config, arena: &Arena, places: u32) -> Result<Recording> {
+/// What begins each minibatch of each epoch; `places` of statistics are left by each epoch.
+fn beginnings(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena, places: u32) -> Result<Recording> {
     let kernel = epoch::kernel(gpu)?;
     let end = config.entropy_end.unwrap_or(config.entropy);
     let epochs: Vec<_> = (0..config.epochs)
-        .map(|number| epoch::Epoch {
+        .flat_map(|number| (0..sizes.minibatches).map(move |place| (number, place)))
+        .map(|(number, place)| epoch::Epoch {
             weight: (1.0 - config.value_norm_beta) as f32,
             floor: config.value_norm_floor as f32,
             enabled: u32::from(config.value_norm),
@@ -269,7 +279,12 @@ fn beginnings(gpu: &Gpu, config: &Config, arena: &Arena, places: u32) -> Result<
             entropy: config.entropy as f32,
             entropy_step: ((end - config.entropy) / f64::from(config.iterations)) as f32,
             iterations: config.iterations,
-            pad: [0; 3],
+            further: u32::from(place > 0),
+            moments: match sizes.minibatches {
+                1 => 0,
+                all => scalars::minibatch(all, sizes.spec.agents, minibatch_at(sizes, number, place)),
+            },
+            pad: 0,
         })
         .collect();
     let table = gpu.uniform_table("epochs", &epochs)?;
@@ -277,7 +292,7 @@ fn beginnings(gpu: &Gpu, config: &Config, arena: &Arena, places: u32) -> Result<
     let group = epoch::bind(gpu, &kernel, buffers)?;
     let stride = gpu.uniform_stride::<epoch::Epoch>();
     let at = |number| Command::dispatch_at(&kernel, &group, number, stride, epoch::GROUPS);
-    Ok((0..config.epochs).map(at).collect())
+    Ok((0..epochs.len() as u32).map(at).collect())
 }
 
 /// From the accumulated sums to the next weights.

@@ -1,8 +1,8 @@
-//! Begins an epoch: running moments of the returns, with which the critic's output is scaled (ValueNorm of the MAPPO paper,
+//! Begins an epoch, or a further minibatch of it: running moments of the returns, with which the critic's output is scaled (ValueNorm of the MAPPO paper,
 //! arXiv 2103.01955), the entropy coefficient, and the end of the updates on a rollout that has been learnt from enough.
 //!
 //! `m <- b m + (1-b) E[x]; s <- b s + (1-b) E[x^2]; d <- b d + (1-b)`; mean = m / max(d, 1e-5);
-//! var = max(s / max(d, 1e-5) - mean^2, floor). The batch moments come from [`super::moments`]. The entropy coefficient moves
+//! var = max(s / max(d, 1e-5) - mean^2, floor). The batch moments, which are those of the minibatch where there are several, come from [`super::moments`]. The entropy coefficient moves
 //! linearly with the iterations. The k3 estimate of the KL divergence is that of the epoch before, over all its rows: above
 //! the limit neither weights nor moments move any more until the next rollout.
 
@@ -37,8 +37,12 @@ pub struct Epoch {
     pub entropy_step: f32,
     /// Over so many iterations.
     pub iterations: u32,
+    /// 1: a further minibatch of the epoch.
+    pub further: u32,
+    /// Where the scalars have the minibatch's own moments ([`super::scalars::minibatch`]); 0: what stands there is the rollout's.
+    pub moments: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 3],
+    pub pad: u32,
 }
 
 /// Compiles the kernel.
@@ -96,6 +100,23 @@ mod tests {
             let deviation = now[scalars::DEVIATION];
             close("moments", &[now[scalars::MEAN], deviation * deviation], &[mean, variance], 1e-5);
         }
+    }
+
+    #[test]
+    fn a_further_minibatch_moves_the_moments_by_its_own_and_nothing_else() {
+        let own = scalars::minibatch(2, 3, 1) as usize;
+        let mut start = [0f32; 32];
+        start[own..own + 4].copy_from_slice(&[0.5, 2.0, 4.0, 20.0]);
+        (start[scalars::EPOCHS], start[scalars::RETURN_MEAN]) = (1.0, 100.0);
+        let moments = own as u32;
+        let further =
+            Epoch { weight: 0.5, enabled: 1, further: 1, moments, target_kl: 1.0, ..Epoch::default() };
+        let got = begin(further, &start, &[9.0; 8], 0);
+        assert_eq!(got[scalars::ADVANTAGE_MEAN..=scalars::RETURN_SQUARE], [0.5, 2.0, 4.0, 20.0]);
+        assert_eq!(got[scalars::VALUE_NORM..3], [2.0, 10.0, 0.5]);
+        assert_eq!([got[scalars::STOPPED], got[scalars::EPOCHS]], [0.0, 1.0], "the epoch is the same");
+        start[scalars::STOPPED] = 1.0;
+        assert_eq!(begin(further, &start, &[9.0; 8], 0), start, "nor where it has been stopped");
     }
 
     #[test]

@@ -42,6 +42,12 @@ pub mod scalars {
     pub const ROW_SHARE: usize = 14;
     /// From here on, for every minibatch and agent: 1 / rows that count for its networks.
     pub const AGENTS: usize = 16;
+
+    /// After these, for every minibatch: [`ADVANTAGE_MEAN`], [`ADVANTAGE_SCALE`], [`RETURN_MEAN`] and [`RETURN_SQUARE`] of its own.
+    #[must_use]
+    pub fn minibatch(minibatches: u32, agents: u32, minibatch: u32) -> u32 {
+        AGENTS as u32 + minibatches * agents + 4 * minibatch
+    }
 }
 
 /// Every kernel of this family with every variant it is compiled in.

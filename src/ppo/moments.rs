@@ -41,8 +41,8 @@ pub struct Moments {
     pub minibatches: u32,
     /// Steps of a chunk, at least 1.
     pub chunk: u32,
-    /// Fills up to 16 bytes.
-    pub pad: u32,
+    /// What advantages are normalised over: 0 the rollout, 1 the minibatch, 2 nothing.
+    pub over: u32,
 }
 
 /// Binds targets, scalars and signals.
@@ -91,20 +91,30 @@ mod tests {
             let signals = gpu.upload("signals", &[vec![9; 3], masks].concat()).unwrap();
             let rows: Vec<usize> = (0..size).filter(|i| active(*i)).collect();
             let count = rows.len() as f64;
-            let average = rows.iter().map(|i| f64::from(a[*i])).sum::<f64>() / count;
-            let squares = rows.iter().map(|i| (f64::from(a[*i]) - average).powi(2)).sum::<f64>();
-            let deviation = (squares / count).sqrt();
-            let mean = |f: fn(f64) -> f64| r.iter().map(|x| f(f64::from(*x))).sum::<f64>() / size as f64;
-            let expected = [average, 1.0 / (deviation + 1e-5), mean(|x| x), mean(|x| x * x)];
-            for (separate, minibatches, chunk) in [
-                (0, 1, 1),
-                (1, 1, 2),
-                (0, steps.min(3), 1),
-                (1, steps.min(4), 1),
-                (0, steps.div_ceil(2).min(3), 2),
+            let tolerance = if centre == 0.0 { 2e-6 } else { 1e-4 };
+            // Of the steps of a minibatch, or of all.
+            let moments = |steps: &std::ops::Range<usize>| -> [f64; 4] {
+                let all = steps.start * agents * envs..steps.end * agents * envs;
+                let own: Vec<f64> =
+                    rows.iter().filter(|i| all.contains(i)).map(|i| f64::from(a[*i])).collect();
+                let count = own.len().max(1) as f64;
+                let average = own.iter().sum::<f64>() / count;
+                let squares = own.iter().map(|a| (a - average).powi(2)).sum::<f64>();
+                let returns: Vec<f64> = all.map(|i| f64::from(r[i])).collect();
+                let mean =
+                    |f: fn(f64) -> f64| returns.iter().map(|x| f(*x)).sum::<f64>() / returns.len() as f64;
+                [average, 1.0 / ((squares / count).sqrt() + 1e-5), mean(|x| x), mean(|x| x * x)]
+            };
+            let whole = moments(&(0..steps));
+            for (separate, minibatches, chunk, over) in [
+                (0, 1, 1, 0),
+                (1, 1, 2, 2),
+                (0, steps.min(3), 1, 1),
+                (1, steps.min(4), 1, 0),
+                (0, steps.div_ceil(2).min(3), 2, 1),
             ] {
-                let scalars =
-                    gpu.upload("scalars", &vec![0f32; scalars::AGENTS + minibatches * agents]).unwrap();
+                let length = scalars::minibatch(minibatches as u32, agents as u32, minibatches as u32);
+                let scalars = gpu.upload("scalars", &vec![0f32; length as usize]).unwrap();
                 let [size, agents_, envs_, minibatches_] =
                     [size, agents, envs, minibatches].map(|n| n as u32);
                 let parameters = Moments {
@@ -115,17 +125,29 @@ mod tests {
                     separate,
                     minibatches: minibatches_,
                     chunk: chunk as u32,
-                    pad: 0,
+                    over,
                 };
                 let group = bind(&gpu, &kernel, &parameters, [&targets, &scalars, &signals]).unwrap();
                 run(&gpu, &kernel, &group, GROUPS);
                 let got: Vec<f32> = gpu.read(&scalars).unwrap();
-                close("moments", &got[5..9], &expected, if centre == 0.0 { 2e-6 } else { 1e-4 });
+                // What advantages are made of it; returns are as they are.
+                let as_wanted = |[mean, scale, first, second]: [f64; 4]| match over {
+                    2 => [0.0, 1.0, first, second],
+                    _ => [mean, scale, first, second],
+                };
+                close("moments", &got[5..9], &as_wanted(whole), tolerance);
                 close("share", &got[scalars::ROW_SHARE..], &[1.0 / count], 1e-6);
                 for m in 0..minibatches {
                     let chunks = steps.div_ceil(chunk);
                     let start = |m: usize| (m * chunks / minibatches * chunk).min(steps);
                     let own = start(m)..start(m + 1);
+                    let [mean, scale, first, second] = moments(&own);
+                    let expected = match over {
+                        1 => [mean, scale, first, second],
+                        _ => as_wanted([whole[0], whole[1], first, second]),
+                    };
+                    let at = scalars::minibatch(minibatches_, agents_, m as u32) as usize;
+                    close("a minibatch's moments", &got[at..], &expected, tolerance.max(1e-5));
                     let inside = |i: &&usize| own.contains(&(*i / envs / agents));
                     for agent in 0..agents {
                         let counts = |i: &&usize| inside(i) && (separate == 0 || *i / envs % agents == agent);
