@@ -123,9 +123,9 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         huber: 10.0,
         value: 1.0,
         starts: 1,
-        pad: [0; 2],
+        ..loss::Loss::default()
     };
-    let kernel = loss::kernel(gpu, &decisions, false)?;
+    let kernel = loss::kernel(gpu, &decisions, false, false)?;
     let grid = loss::groups(&kernel.variant, quads);
     let buffers = loss::Buffers {
         batches: &gpu.uniform_table("batches", &[batch])?,
@@ -158,7 +158,8 @@ fn layout(width: u32) -> phalanx::Result<Layout> {
 
 fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
     let layout = layout(width)?;
-    let net = |net: &phalanx::nn::Net| clip::Net { first: net.first, length: net.length, rate: 3e-4, pad: 0 };
+    let net =
+        |net: &phalanx::nn::Net| clip::Net { first: net.first, length: net.length, rate: 3e-4, agent: 0 };
     let table: Vec<clip::Net> = layout.nets.iter().map(net).collect();
     let (count, longest) = (table.len() as u32, table.iter().map(|net| net.length).max().unwrap_or(0));
     let nets = gpu.upload("nets", &table)?;
@@ -180,6 +181,7 @@ fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
         log_beta1: 0.9f64.ln() as f32,
         log_beta2: 0.999f64.ln() as f32,
         decay: 0.0,
+        ..clip::Clip::default()
     };
     let kernel = clip::kernel(gpu)?;
     let group = clip::bind(gpu, &kernel, &parameters, [&nets, &gradient, &clock, &state, &scalars])?;

@@ -13,7 +13,7 @@ use phalanx::env::communication::Task;
 use phalanx::env::spread::Definition;
 use phalanx::env::{Communication, Environment, Host, Outcome, Simulator, Spec, Spread};
 use phalanx::gpu::{Gpu, GpuOptions};
-use phalanx::mappo::{Config, Precision, Snapshots, Trainer};
+use phalanx::mappo::{Algorithm, Config, Precision, Snapshots, Trainer};
 use phalanx::nn::Sharing;
 use phalanx::random::Stream;
 use program::{DEMO, SMALL, Workplace, columns, refused, succeeded};
@@ -53,6 +53,7 @@ fn configs() -> Vec<Config> {
             entropy_end: Some(0.0),
             networks: Sharing::Separate,
             accumulation: 2,
+            algorithm: Algorithm::Happo,
             recurrent: true,
             chunk_length: 4,
             ..plain

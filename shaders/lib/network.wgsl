@@ -108,6 +108,12 @@ struct Batch {
     endings: u32,
     // With a GRU: 1: new states are kept for later dispatches.
     remember: u32,
+    // In turns: the number of the agent that learns, from 1; 0: all do.
+    turn: u32,
+    // In turns: 1: nothing is learnt, the agent's ratios go into the factor of those after it.
+    settle: u32,
+    pad0: u32,
+    pad1: u32,
 }
 
 // Index of row `row` of feature 0 in a buffer of `features` features; the next feature is TILE further.

@@ -7,7 +7,7 @@ struct Net {
     first: u32,
     length: u32,
     rate: f32,
-    pad0: u32,
+    agent: u32,
 }
 
 struct AdamW {
@@ -40,7 +40,7 @@ struct AdamW {
 fn move_scale() {
     var good = true;
     for (var net = 0u; net < p.nets; net++) {
-        good = good && optimizer[net * 2u + 1u].z == 1.0;
+        good = good && optimizer[net * 2u + 1u].z != 0.0;
     }
     var scale = scalars[9];
     var steps = scalars[10] + 1.0;
@@ -73,7 +73,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let state = optimizer[id.z * 2u];
     let bias = optimizer[id.z * 2u + 1u];
-    if (bias.z == 0.0) {
+    // Skipped, or not its turn.
+    if (bias.z != 1.0) {
         return;
     }
     let i = net.first + at;

@@ -10,7 +10,8 @@ struct Net {
     length: u32,
     // Learning rate at iteration 0.
     rate: f32,
-    pad0: u32,
+    // Number of the agent it belongs to, from 1; 0: all.
+    agent: u32,
 }
 
 struct Clip {
@@ -19,14 +20,19 @@ struct Clip {
     log_beta2: f32,
     // 1 / iterations over which the learning rate falls to zero; 0 keeps it.
     decay: f32,
+    // In turns: the number of the agent that learns; 0: all do.
+    turn: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Clip;
 @group(0) @binding(1) var<storage, read> nets: array<Net>;
 @group(0) @binding(2) var<storage, read> gradient: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> clock: array<u32>;
-// Two vec4s a network: (steps taken, norm, factor on the scaled gradient, learning rate), (1 - beta1^t, 1 - beta2^t, applied,
-// skipped so far).
+// Two vec4s a network: (steps taken, norm, factor on the scaled gradient, learning rate), (1 - beta1^t, 1 - beta2^t,
+// 0 skipped, 1 applied, 2 not its turn, skipped so far).
 @group(0) @binding(4) var<storage, read_write> optimizer: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> scalars: array<f32>;
 
@@ -43,9 +49,11 @@ fn square(net: Net, i: u32) -> f32 {
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let net = nets[group.x];
+    let waits = p.turn > 0u && net.agent != p.turn;
+    let length = select(net.length, 0u, waits);
     var sum = 0.0;
     // Eight a turn, each spelled out: a processor that plays a GPU ends loops after 65,535 turns.
-    for (var i = lane; i < net.length; i += 8u * WG) {
+    for (var i = lane; i < length; i += 8u * WG) {
         sum += square(net, i);
         sum += square(net, i + 1u * WG);
         sum += square(net, i + 2u * WG);
@@ -59,6 +67,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
     // Nothing moves once the updates on a rollout have stopped (ppo/epoch).
     if (lane != 0u || scalars[12] == 1.0) {
+        return;
+    }
+    if (waits) {
+        optimizer[group.x * 2u + 1u].z = 2.0;
         return;
     }
     var squares = 0.0;

@@ -23,6 +23,12 @@ struct Epoch {
     further: u32,
     // Where the scalars have the minibatch's own moments; 0: it is the whole rollout.
     moments: u32,
+    // In turns: the number of the agent that learns, from 1; 0: all do.
+    turn: u32,
+    agents: u32,
+    minibatches: u32,
+    // First place of the turn's statistics.
+    first_place: u32,
     pad0: u32,
 }
 
@@ -38,7 +44,19 @@ fn divergence(i: u32) -> f32 {
     if (i >= p.places) {
         return 0.0;
     }
-    return statistics[2u * ((p.number - 1u) * p.places + i)].w;
+    return statistics[2u * (p.first_place + (p.number - 1u) * p.places + i)].w;
+}
+
+// 1 / rows that count in an epoch.
+fn share() -> f32 {
+    if (p.turn == 0u) {
+        return scalars[14];
+    }
+    var rows = 0.0;
+    for (var m = 0u; m < p.minibatches; m++) {
+        rows += 1.0 / scalars[16u + m * p.agents + p.turn - 1u];
+    }
+    return 1.0 / rows;
 }
 
 fn normalise() {
@@ -82,13 +100,12 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     }
     if (p.number == 0u && p.further == 0u) {
         scalars[12] = 0.0;
-        scalars[13] = 0.0;
     }
     var all = 0.0;
     for (var other = 0u; other < WG; other++) {
         all += lanes[other];
     }
-    if (p.target_kl > 0.0 && all * scalars[14] > p.target_kl) {
+    if (p.target_kl > 0.0 && all * share() > p.target_kl) {
         scalars[12] = 1.0;
     }
     if (scalars[12] == 1.0) {

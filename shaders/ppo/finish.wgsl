@@ -4,14 +4,15 @@
 import package::constants::WG;
 
 struct Finish {
-    // vec4 pairs that ppo/loss left in one epoch.
+    // vec4 pairs that ppo/loss left in all epochs.
     statistics: u32,
     // f32s of the rewards.
     rewards: u32,
     envs: u32,
     nets: u32,
     actors: u32,
-    pad0: u32,
+    // Agents that learn in turns; else 1.
+    turns: u32,
     pad1: u32,
     pad2: u32,
 }
@@ -39,20 +40,15 @@ fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
     return sum;
 }
 
-// Epochs that moved the weights count.
-fn places() -> u32 {
-    return p.statistics * u32(scalars[13]);
-}
-
 fn loss(i: u32) -> vec4<f32> {
-    if (i >= places()) {
+    if (i >= p.statistics) {
         return vec4<f32>(0.0);
     }
     return statistics[2u * i];
 }
 
 fn clipped(i: u32) -> f32 {
-    if (i >= places()) {
+    if (i >= p.statistics) {
         return 0.0;
     }
     return statistics[2u * i + 1u].x;
@@ -70,7 +66,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     var losses = vec4<f32>(0.0);
     var others = vec4<f32>(0.0);
     // Eight a turn, each spelled out: a processor that plays a GPU ends loops after 65,535 turns.
-    for (var i = lane; i < places(); i += 8u * WG) {
+    for (var i = lane; i < p.statistics; i += 8u * WG) {
         losses += loss(i);
         losses += loss(i + 1u * WG);
         losses += loss(i + 2u * WG);
@@ -106,7 +102,9 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         episodes[2u * p.envs + e] = 0.0;
         episodes[3u * p.envs + e] = 0.0;
     }
-    let share = scalars[14] / scalars[13];
+    // Epochs that moved the weights count; the others left zeros.
+    let epochs = scalars[13] / f32(p.turns);
+    let share = scalars[14] / epochs;
     losses = total(lane, losses) * share;
     others = total(lane, others);
     ended = total(lane, ended);
@@ -142,6 +140,6 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     record[14] = scalars[3];
     record[15] = scalars[4];
     record[16] = scalars[9];
-    record[17] = scalars[13];
+    record[17] = epochs;
     clock[0] += 1u;
 }

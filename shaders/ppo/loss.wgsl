@@ -1,5 +1,6 @@
 // The PPO losses and their gradient at both heads, for four rows an invocation: clipped surrogate, clipped Huber value
-// loss, entropy, together with the statistics that the metrics show.
+// loss, entropy, together with the statistics that the metrics show. In turns (HAPPO) only one agent's rows count, and its
+// surrogate has the ratios of the agents before it as a factor, which lie behind the statistics.
 
 import package::constants::{WG, TILE};
 import package::lib::branch::{end_of, choice_of};
@@ -22,8 +23,9 @@ struct Loss {
     value: f32,
     // A bit for every logit that begins a choice.
     starts: u32,
+    // In turns: where the factors begin among the statistics, [slot][env].
+    factors: u32,
     pad0: u32,
-    pad1: u32,
 }
 
 @group(0) @binding(0) var<uniform> batch: Batch;
@@ -181,7 +183,10 @@ fn main(
         let agent = row % (batch.agents * batch.quads) / batch.quads;
         let share = scalars[16u + batch.minibatch * batch.agents + agent] * scalars[9];
         let mask = signals[p.masks + at];
-        let active_rows = mask != vec4<u32>(0u);
+        var active_rows = mask != vec4<u32>(0u);
+        @if(turns) {
+            active_rows = active_rows & vec4<bool>(agent + 1u == batch.turn);
+        }
         let advantage = (targets[p.section + at] - scalars[5]) * scalars[6];
 
         // Policy.
@@ -190,8 +195,18 @@ fn main(
         let entropy = chosen.entropy;
         let log_ratio = chosen.log_probability - targets[at];
         let ratio = exp(log_ratio);
-        let plain = ratio * advantage;
-        let bounded = clamp(ratio, vec4<f32>(1.0 - p.clip), vec4<f32>(1.0 + p.clip)) * advantage;
+        var weighed = advantage;
+        @if(turns) {
+            let slot = batch.first_slot + row / (batch.agents * batch.quads);
+            let factor_at = p.factors + slot * batch.quads + row % batch.quads;
+            let factor = statistics[factor_at];
+            weighed *= factor;
+            if (batch.settle == 1u && agent + 1u == batch.turn) {
+                statistics[factor_at] = factor * select(ONE, ratio, active_rows);
+            }
+        }
+        let plain = ratio * weighed;
+        let bounded = clamp(ratio, vec4<f32>(1.0 - p.clip), vec4<f32>(1.0 + p.clip)) * weighed;
         let slope = select(ZERO, -plain, plain <= bounded) * share;
         let weight = select(ZERO, vec4<f32>(scalars[11] * share), active_rows);
         descend(logits, at, mask, select(ZERO, slope, active_rows), weight, out + p.grad_actor * TILE);
@@ -213,7 +228,7 @@ fn main(
         mine = vec4<f32>(
             -add(select(ZERO, min(plain, bounded), active_rows)),
             add(select(ZERO, max(loss, loss_clipped), active_rows)),
-            add(entropy),
+            add(select(ZERO, entropy, active_rows)),
             add(select(ZERO, ratio - ONE - log_ratio, active_rows)),
         );
         mine_clipped = vec4<f32>(add(select(ZERO, ONE, active_rows & (abs(ratio - ONE) > vec4<f32>(p.clip)))), 0.0, 0.0, 0.0);
@@ -221,7 +236,10 @@ fn main(
     sums[lane] = mine;
     clipped[lane] = mine_clipped;
     workgroupBarrier();
-    if (lane == 0u) {
+    // Once the updates have stopped there is nothing to tell (ppo/epoch).
+    @if(turns) let tells = batch.settle == 0u;
+    @if(!turns) let tells = true;
+    if (lane == 0u && tells) {
         var sum = ZERO;
         var sum_clipped = ZERO;
         for (var other = 0u; other < WG; other++) {
@@ -231,7 +249,8 @@ fn main(
         // As many places as a full micro-batch has workgroups, though the last one may have fewer.
         let places = (batch.stride + WG - 1u) / WG;
         let entry = (batch.index * places + group.x) * 2u;
-        statistics[entry] = sum;
-        statistics[entry + 1u] = sum_clipped;
+        let counts = vec4<bool>(scalars[12] != 1.0);
+        statistics[entry] = select(ZERO, sum, counts);
+        statistics[entry + 1u] = select(ZERO, sum_clipped, counts);
     }
 }

@@ -164,6 +164,8 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         scalars[7] = all.sums.y / f32(p.size);
         scalars[8] = all.sums.z / f32(p.size);
         scalars[14] = 1.0 / acting;
+        // Epochs of this rollout (ppo/epoch).
+        scalars[13] = 0.0;
         for (var m = 0u; m < select(p.minibatches, 0u, p.over == 1u); m++) {
             scalars[own_moments + 4u * m] = scales.x;
             scalars[own_moments + 4u * m + 1u] = scales.y;

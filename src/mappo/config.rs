@@ -19,12 +19,27 @@ pub enum AdvantageNorm {
     None,
 }
 
+/// Who learns from a rollout when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// All agents at once.
+    #[default]
+    Mappo,
+    /// One after the other, in another random order for every rollout: the objective of each has the ratios of those before it
+    /// as a factor, with which no step makes the team worse (HAPPO; Kuba et al., arXiv 2109.11251). For networks of one per
+    /// agent. Every turn goes through the whole rollout, so an iteration takes as many times as long as there are agents.
+    Happo,
+}
+
 /// Settings of MAPPO; the defaults are the reference's (marlbenchmark/on-policy), the learning rates those for trading.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Seed of everything random: same seed, same adapter, same bytes.
     pub seed: u64,
+    /// Who learns from a rollout when.
+    pub algorithm: Algorithm,
     /// Environments stepped in parallel; rounded up to a multiple of 4, lowered where memory is short.
     pub num_envs: u32,
     /// Steps of a rollout.
@@ -113,6 +128,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             seed: 1,
+            algorithm: Algorithm::Mappo,
             num_envs: 128,
             rollout_steps: 64,
             epochs: 10,
@@ -202,6 +218,14 @@ impl Config {
         Layout::new(&self.shape(&environment.spec(), false))
     }
 
+    /// Turns that agents take to learn from a rollout.
+    pub(super) fn turns(&self, agents: u32) -> u32 {
+        match self.algorithm {
+            Algorithm::Mappo => 1,
+            Algorithm::Happo => agents,
+        }
+    }
+
     /// Steps of a chunk; 0 without recurrence.
     pub(super) fn chunk(&self) -> u32 {
         if self.recurrent { self.chunk_length.min(self.rollout_steps) } else { 0 }
@@ -234,6 +258,12 @@ impl Config {
             }
             Err(Error::config(key, format!("{value} is out of range: from {low} to {high}")))
         };
+        if self.algorithm == Algorithm::Happo && self.networks == Sharing::Shared {
+            return Err(Error::config(
+                "algorithm",
+                "`happo` is for networks of one per agent: set `networks = \"separate\"`",
+            ));
+        }
         range("num_envs", f64::from(self.num_envs), 1.0, 1_048_576.0)?;
         range("rollout_steps", f64::from(self.rollout_steps), 1.0, 65_536.0)?;
         range("epochs", f64::from(self.epochs), 1.0, 1000.0)?;

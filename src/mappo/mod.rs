@@ -9,7 +9,7 @@ mod trainer;
 mod update;
 
 pub use crate::nn::Precision;
-pub use config::{AdvantageNorm, Config};
+pub use config::{AdvantageNorm, Algorithm, Config};
 pub use evaluation::{Evaluation, Schedule, Score};
 pub use plan::Sizes;
 pub use rollout::{Choice, Rollout};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Config;
+use super::{Algorithm, Config};
 use crate::env::{Environment, Spec};
 use crate::gpu::{Budget, Class, GROUPS_IN_A_ROW, Gpu, Plan, TABLE_ENTRY, Variant, round_up};
 use crate::nn::{Decisions, Layout, MOST_TURNS, Sharing, WorkingWeights, forward, weight_gradient};
@@ -261,7 +261,7 @@ impl Sizes {
     #[must_use]
     pub fn update_plan(&self, layout: &Layout, config: &Config, decisions: &Decisions) -> Plan {
         let params = u64::from(layout.params) * 4;
-        let [_, _, quads] = self.wide();
+        let [_, rows, quads] = self.wide();
         let stored = decisions.storage.precision().bytes();
         let jobs = weight_gradient::jobs(layout, decisions).len() as u32;
         let shares = weight_gradient::shares(decisions, jobs, quads);
@@ -278,14 +278,20 @@ impl Sizes {
         plan.words("optimizer", layout.nets.len() as u64 * clip::STATE);
         // A pair of vec4s per workgroup of the loss and micro-batch.
         let groups = quads.div_ceil(u64::from(loss::variant(decisions).workgroup));
-        plan.words("statistics", groups * self.updates(config) * 8);
+        let factors =
+            if config.algorithm == Algorithm::Happo { rows / u64::from(self.spec.agents) } else { 0 };
+        plan.words("statistics", groups * self.updates(config) * 8 + factors);
+        if factors > 0 {
+            plan.words("first factors", factors);
+        }
         plan.words("record", finish::RECORD);
         plan
     }
 
     /// Micro-batches of all epochs.
     fn updates(&self, config: &Config) -> u64 {
-        u64::from(self.micro_batches()) * u64::from(config.epochs)
+        let turns = config.turns(self.spec.agents);
+        u64::from(self.micro_batches()) * u64::from(config.epochs) * u64::from(turns)
     }
 
     /// Tables of parameters, an entry per dispatch. The recordings bring them; an arena has none of them.
@@ -297,12 +303,17 @@ impl Sizes {
             chunk => (self.steps + 1).div_ceil(chunk) + self.truncations.div_ceil(self.micro_slots),
         };
         let pieces = u64::from(pieces);
+        let turns = u64::from(config.turns(self.spec.agents));
+        let settling = match config.algorithm {
+            Algorithm::Mappo => 0,
+            Algorithm::Happo => turns * u64::from(self.micro_batches()),
+        };
         for (name, entries) in [
             ("table of the actors", u64::from(self.steps)),
             ("table of the draws", u64::from(self.steps)),
             ("table of the values", pieces),
-            ("table of the micro-batches", self.updates(config)),
-            ("table of the epochs", u64::from(config.epochs) * u64::from(self.minibatches)),
+            ("table of the micro-batches", self.updates(config) + settling),
+            ("table of the epochs", turns * u64::from(config.epochs) * u64::from(self.minibatches)),
         ] {
             plan.words(name, entries * TABLE_ENTRY / 4);
         }

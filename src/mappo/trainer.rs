@@ -193,7 +193,7 @@ impl Trainer {
         self.recorder.run(&self.rollout.collect)?;
         self.recorder.play(&self.rollout.values)?;
         self.recorder.play(&self.update.advantages)?;
-        for epoch in &self.update.epochs {
+        for epoch in self.update.order(self.submitted) {
             self.recorder.run(epoch)?;
         }
         self.recorder.play(&self.update.finish)?;
@@ -246,7 +246,7 @@ impl Trainer {
         self.recorder.play(&self.rollout.values)?;
         self.recorder.run(&self.update.advantages)?;
         lap(&self.gpu, &mut phases.values, &mut phases.host)?;
-        for epoch in &self.update.epochs {
+        for epoch in self.update.order(self.submitted) {
             self.recorder.run(epoch)?;
         }
         lap(&self.gpu, &mut phases.update, &mut phases.host)?;

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::Config;
 use super::plan::Sizes;
 use super::rollout::{Rollout, batch, memory};
+use super::{Algorithm, Config};
 use crate::Result;
 use crate::gpu::{Arena, BindGroup, Command, Gpu, Kernel, Recording};
 use crate::nn::{
@@ -12,14 +12,18 @@ use crate::nn::{
 };
 use crate::ppo::loss_scale::LossScale;
 use crate::ppo::{adamw, clip, epoch, finish, gae, loss, moments, scalars};
+use crate::random::Stream;
 
 /// The recordings of one iteration after its rollout.
 #[derive(Debug)]
 pub struct Update {
     /// Advantages and their moments.
     pub advantages: Recording,
-    /// One per epoch: at most 10 dispatches for a minibatch of one micro-batch, 5 for each further micro-batch.
+    /// One per epoch: at most 10 dispatches for a minibatch of one micro-batch, 5 for each further micro-batch. In turns
+    /// ([`super::Algorithm::Happo`]) those of the first agent, then those of the second and so on.
     pub epochs: Vec<Recording>,
+    /// Agents that learn in turns, and the seed of their order; none: all learn at once.
+    turns: Option<(u32, u64)>,
     /// The record for the host, and the clock.
     pub finish: Recording,
 }
@@ -54,30 +58,42 @@ impl Update {
     ) -> Result<Self> {
         let micro = sizes.micro_batches();
         let per_slot = sizes.rows_of_slot() / 4;
+        let in_turns = config.algorithm == Algorithm::Happo;
+        let turns = config.turns(sizes.spec.agents);
+        let turn_of = |turn: u32| if in_turns { turn + 1 } else { 0 };
+        let of_piece = |(piece, turn, settle, index): (&Piece, u32, u32, u32)| Batch {
+            first_slot: piece.slots.start,
+            rows: per_slot * piece.slots.len() as u32,
+            head_critic: sizes.outputs() * sizes.room(decisions),
+            index,
+            keep: 1,
+            minibatch: piece.minibatch,
+            turn: turn_of(turn),
+            settle,
+            ..batch(sizes, layout, decisions)
+        };
         let pieces: Vec<_> = (0..config.epochs).flat_map(|epoch| pieces(sizes, epoch)).collect();
-        let batches: Vec<_> = (0..)
-            .zip(&pieces)
-            .map(|(index, piece)| Batch {
-                first_slot: piece.slots.start,
-                rows: per_slot * piece.slots.len() as u32,
-                head_critic: sizes.outputs() * sizes.room(decisions),
-                index,
-                keep: 1,
-                minibatch: piece.minibatch,
-                ..batch(sizes, layout, decisions)
-            })
+        let learning = (0..turns).flat_map(|turn| pieces.iter().map(move |piece| (piece, turn, 0)));
+        // After its turn the agent's ratios are looked at once more.
+        let settling = (0..if in_turns { turns } else { 0 })
+            .flat_map(|turn| pieces[..micro as usize].iter().map(move |piece| (piece, turn, 1)));
+        let batches: Vec<_> = learning
+            .chain(settling)
+            .zip(0..)
+            .map(|((piece, turn, settle), index)| of_piece((piece, turn, settle, index)))
             .collect();
         let table = gpu.uniform_table("micro-batches", &batches)?;
         let kernels = MicroBatch::new(gpu, (sizes, decisions), layout, config, arena, &table, rollout)?;
         let places = loss::groups(&kernels.loss.0.variant, sizes.micro_quads())[0] * micro;
         let begin = beginnings(gpu, sizes, config, arena, places)?;
-        let step = optimizer(gpu, layout, config, arena, rollout)?;
-        let epochs = (0..config.epochs)
-            .map(|epoch| {
+        let mut epochs = Vec::new();
+        for turn in 0..turns {
+            let step = optimizer(gpu, layout, config, arena, rollout, turn_of(turn))?;
+            for epoch in turn * config.epochs..(turn + 1) * config.epochs {
                 let mut commands = Vec::new();
                 let mut begin = begin[(epoch * sizes.minibatches) as usize..].iter().cloned();
                 for index in epoch * micro..(epoch + 1) * micro {
-                    let piece = &pieces[index as usize];
+                    let piece = &pieces[index as usize % pieces.len()];
                     if piece.first {
                         commands.extend(begin.next());
                     }
@@ -86,15 +102,56 @@ impl Update {
                         commands.extend(step.iter().cloned());
                     }
                 }
-                commands
-            })
-            .collect();
+                epochs.push(commands);
+            }
+            if let Some(last) = epochs.last_mut().filter(|_| in_turns) {
+                let first = turns * config.epochs * micro + turn * micro;
+                last.extend(
+                    (first..first + micro).flat_map(|index| kernels.settle(index, &batches[index as usize])),
+                );
+            }
+        }
+        let mut advantages = advantages(gpu, sizes, config, arena)?;
+        if in_turns {
+            let ones = arena.get("first factors")?;
+            gpu.write(ones, 0, bytemuck::cast_slice(&vec![1f32; (ones.size() / 4) as usize]))?;
+            let all = turns * config.epochs;
+            advantages.push(Command::Copy {
+                source: ones.clone(),
+                source_offset: 0,
+                target: arena.get("statistics")?.clone(),
+                target_offset: u64::from(places * all) * 32,
+                bytes: ones.size(),
+            });
+        }
         Ok(Self {
-            advantages: advantages(gpu, sizes, config, arena)?,
+            advantages,
             epochs,
-            finish: record(gpu, sizes, layout, arena, places)?,
+            turns: in_turns.then_some((turns, config.seed)),
+            finish: record(gpu, sizes, layout, config, arena, places)?,
         })
     }
+
+    /// The epochs of an iteration, in order.
+    pub fn order(&self, iteration: u32) -> impl Iterator<Item = &Recording> {
+        let order = match self.turns {
+            None => vec![0],
+            Some((agents, seed)) => permutation(agents, seed, iteration),
+        };
+        let each = self.epochs.len() / order.len();
+        order.into_iter().flat_map(move |turn| &self.epochs[turn * each..(turn + 1) * each])
+    }
+}
+
+/// All agents in an order of the iteration's own (Fisher and Yates).
+fn permutation(agents: u32, seed: u64, iteration: u32) -> Vec<usize> {
+    // A key of its own: initial weights draw from the seed itself.
+    let mut stream = Stream::new(seed ^ 0x7A6B_0000_0000_0000, iteration);
+    let mut order: Vec<usize> = (0..agents as usize).collect();
+    for last in (1..order.len()).rev() {
+        order.swap(last, (stream.uniform() * (last + 1) as f64) as usize);
+    }
+    order
 }
 
 /// A micro-batch of an epoch.
@@ -155,9 +212,14 @@ impl MicroBatch {
             huber: config.huber_delta as f32,
             value: config.value_coefficient as f32,
             starts: sizes.starts,
-            pad: [0; 2],
+            factors: 0,
+            pad: 0,
         };
-        let loss_kernel = loss::kernel(gpu, decisions, sizes.continuous)?;
+        let in_turns = config.algorithm == Algorithm::Happo;
+        let loss_kernel = loss::kernel(gpu, decisions, sizes.continuous, in_turns)?;
+        let updates = sizes.micro_batches() * config.epochs * config.turns(sizes.spec.agents);
+        let places = loss::groups(&loss_kernel.variant, sizes.micro_quads())[0] * updates;
+        let parameters = loss::Loss { factors: 2 * places, ..parameters };
         let buffers = loss::Buffers {
             batches: table,
             head,
@@ -210,6 +272,15 @@ impl MicroBatch {
             params: layout.params,
             decisions: *decisions,
         })
+    }
+
+    /// What the agent whose turn it was has changed goes into the factors of those after it.
+    fn settle(&self, index: u32, batch: &Batch) -> [Command; 2] {
+        let at = |(kernel, group): &(Kernel, BindGroup), grid| {
+            Command::dispatch_at(kernel, group, index, self.stride, grid)
+        };
+        let stacks = forward::groups(&self.decisions, batch, 2);
+        [at(&self.forward, stacks), at(&self.loss, loss::groups(&self.loss.0.variant, batch.rows))]
     }
 
     fn commands(&self, index: u32, batch: &Batch, first: bool) -> [Command; 5] {
@@ -267,10 +338,14 @@ fn advantages(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena) -> Resul
 fn beginnings(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena, places: u32) -> Result<Recording> {
     let kernel = epoch::kernel(gpu)?;
     let end = config.entropy_end.unwrap_or(config.entropy);
-    let epochs: Vec<_> = (0..config.epochs)
-        .flat_map(|number| (0..sizes.minibatches).map(move |place| (number, place)))
-        .map(|(number, place)| epoch::Epoch {
-            weight: (1.0 - config.value_norm_beta) as f32,
+    let turns = config.turns(sizes.spec.agents);
+    let in_turns = config.algorithm == Algorithm::Happo;
+    let epochs: Vec<_> = (0..turns)
+        .flat_map(|turn| (0..config.epochs).map(move |number| (turn, number)))
+        .flat_map(|(turn, number)| (0..sizes.minibatches).map(move |place| (turn, number, place)))
+        .map(|(turn, number, place)| epoch::Epoch {
+            // As far in all turns of a rollout as without turns.
+            weight: ((1.0 - config.value_norm_beta) / f64::from(turns)) as f32,
             floor: config.value_norm_floor as f32,
             enabled: u32::from(config.value_norm),
             number,
@@ -284,6 +359,10 @@ fn beginnings(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena, places: 
                 1 => 0,
                 all => scalars::minibatch(all, sizes.spec.agents, minibatch_at(sizes, number, place)),
             },
+            turn: if in_turns { turn + 1 } else { 0 },
+            agents: sizes.spec.agents,
+            minibatches: sizes.minibatches,
+            first_place: turn * config.epochs * places,
             pad: 0,
         })
         .collect();
@@ -302,6 +381,7 @@ fn optimizer(
     config: &Config,
     arena: &Arena,
     rollout: &Rollout,
+    turn: u32,
 ) -> Result<Recording> {
     let (roles, weights) = (&rollout.roles, &rollout.weights);
     let (params, sums) = (arena.get("params")?, arena.get("folded gradient")?);
@@ -311,7 +391,12 @@ fn optimizer(
     let nets: Vec<_> = layout
         .nets
         .iter()
-        .map(|net| clip::Net { first: net.first, length: net.length, rate: rates[net.role] as f32, pad: 0 })
+        .map(|net| clip::Net {
+            first: net.first,
+            length: net.length,
+            rate: rates[net.role] as f32,
+            agent: net.agent.map_or(0, |agent| agent + 1),
+        })
         .collect();
     let count = nets.len() as u32;
     let longest = nets.iter().map(|net| net.length).max().unwrap_or(0);
@@ -321,6 +406,8 @@ fn optimizer(
         log_beta1: config.adam_beta1.ln() as f32,
         log_beta2: config.adam_beta2.ln() as f32,
         decay: if config.learning_rate_decay { (1.0 / f64::from(config.iterations)) as f32 } else { 0.0 },
+        turn,
+        pad: [0; 3],
     };
     let (gradient, state) = (arena.get("gradient")?, arena.get("optimizer")?);
     let kernel = clip::kernel(gpu)?;
@@ -347,14 +434,23 @@ fn optimizer(
     Ok(commands)
 }
 
-fn record(gpu: &Gpu, sizes: &Sizes, layout: &Layout, arena: &Arena, places: u32) -> Result<Recording> {
+fn record(
+    gpu: &Gpu,
+    sizes: &Sizes,
+    layout: &Layout,
+    config: &Config,
+    arena: &Arena,
+    places: u32,
+) -> Result<Recording> {
+    let turns = config.turns(sizes.spec.agents);
     let parameters = finish::Finish {
-        statistics: places,
+        statistics: places * config.epochs * turns,
         rewards: sizes.rows(),
         envs: sizes.envs,
         nets: layout.nets.len() as u32,
         actors: layout.nets.iter().filter(|net| net.role == 0).count() as u32,
-        pad: [0; 3],
+        turns,
+        pad: [0; 2],
     };
     let kernel = finish::kernel(gpu)?;
     let buffers = [

@@ -133,6 +133,12 @@ pub struct Batch {
     pub endings: u32,
     /// With a GRU: 1: new states are kept for later dispatches.
     pub remember: u32,
+    /// In turns: the number of the agent that learns, from 1; 0: all do.
+    pub turn: u32,
+    /// In turns: 1: nothing is learnt, the agent's ratios go into the factor of those after it.
+    pub settle: u32,
+    /// Fills up to 16 bytes.
+    pub pad: [u32; 2],
 }
 
 /// One network in the flat parameter buffer.

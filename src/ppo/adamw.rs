@@ -113,7 +113,7 @@ mod tests {
         let buffers = [upload("m", &m), upload("v", &v), upload("p", &params)];
         let gradient = upload("gradient", &m);
         let nets =
-            gpu.upload("nets", &[clip::Net { first: 0, length: 11, rate: rate as f32, pad: 0 }]).unwrap();
+            gpu.upload("nets", &[clip::Net { first: 0, length: 11, rate: rate as f32, agent: 0 }]).unwrap();
         let clock = gpu.upload("clock", &[0u32; 2]).unwrap();
         let optimizer = gpu.upload("optimizer", &[0f32; 8]).unwrap();
         let norms = clip::kernel(&gpu).unwrap();
@@ -122,6 +122,7 @@ mod tests {
             log_beta1: beta1.ln() as f32,
             log_beta2: beta2.ln() as f32,
             decay: 0.0,
+            ..clip::Clip::default()
         };
         let scalars = gpu.upload("scalars", &scaled(1.0)).unwrap();
         let norms_group =

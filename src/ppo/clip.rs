@@ -23,8 +23,8 @@ pub struct Net {
     pub length: u32,
     /// Learning rate at iteration 0.
     pub rate: f32,
-    /// Fills up to 16 bytes.
-    pub pad: u32,
+    /// Number of the agent it belongs to, from 1; 0: all.
+    pub agent: u32,
 }
 
 /// Counterpart of `Clip` in the shader.
@@ -39,6 +39,10 @@ pub struct Clip {
     pub log_beta2: f32,
     /// 1 / iterations until the learning rate is zero; 0 keeps it.
     pub decay: f32,
+    /// In turns: the number of the agent that learns; 0: all do.
+    pub turn: u32,
+    /// Fills up to 16 bytes.
+    pub pad: [u32; 3],
 }
 
 /// Compiles the kernel.
@@ -85,11 +89,16 @@ mod tests {
         let kernel = kernel(&gpu).unwrap();
         let length = gradient.len() as u32 / 4;
         let nets = [
-            Net { first: 0, length: length - 1, rate: 0.5, pad: 0 },
-            Net { first: length - 1, length: 1, rate: 0.25, pad: 0 },
+            Net { first: 0, length: length - 1, rate: 0.5, agent: 0 },
+            Net { first: length - 1, length: 1, rate: 0.25, agent: 0 },
         ];
-        let clip =
-            Clip { max_norm, log_beta1: 0.9f64.ln() as f32, log_beta2: 0.999f64.ln() as f32, decay: 0.1 };
+        let clip = Clip {
+            max_norm,
+            log_beta1: 0.9f64.ln() as f32,
+            log_beta2: 0.999f64.ln() as f32,
+            decay: 0.1,
+            ..Clip::default()
+        };
         let optimizer = gpu.upload("optimizer", &[0f32; 16]).unwrap();
         let buffers = [
             &gpu.upload("nets", &nets).unwrap(),

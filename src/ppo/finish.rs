@@ -17,7 +17,7 @@ pub const RECORD: u64 = 20;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Finish {
-    /// vec4 pairs that [`super::loss`] left in one epoch.
+    /// vec4 pairs that [`super::loss`] left in all epochs.
     pub statistics: u32,
     /// f32s of the rewards.
     pub rewards: u32,
@@ -27,8 +27,10 @@ pub struct Finish {
     pub nets: u32,
     /// Of these, actors.
     pub actors: u32,
+    /// Agents that learn in turns; else 1.
+    pub turns: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 3],
+    pub pad: [u32; 2],
 }
 
 /// What comes back to the host, once an iteration. Means are over the rows of active agents and those epochs of the iteration that moved the
@@ -107,12 +109,13 @@ mod tests {
         let gpu = gpu();
         let kernel = kernel(&gpu).unwrap();
         let (groups, envs) = (37u32, 12u32);
-        // Two epochs that count, of three.
+        // Two epochs that count, of three: one for each of two agents.
         let epoch = |factor: f32| {
             (0..groups).flat_map(move |g| [1.0, 2.0, g as f32, 0.5, 3.0, 9.0, 9.0, 9.0].map(|x| x * factor))
         };
-        let statistics: Vec<f32> = epoch(0.5).chain(epoch(1.5)).chain(epoch(f32::NAN)).collect();
-        let finish = Finish { statistics: groups, rewards: 24, envs, nets: 3, actors: 2, pad: [0; 3] };
+        let statistics: Vec<f32> = epoch(0.5).chain(epoch(1.5)).chain(epoch(0.0)).collect();
+        let finish =
+            Finish { statistics: 3 * groups, rewards: 24, envs, nets: 3, actors: 2, turns: 2, pad: [0; 2] };
         let mut optimizer = [0f32; 24];
         (optimizer[1], optimizer[9], optimizer[17]) = (3.0, 5.0, 7.0);
         (optimizer[3], optimizer[7], optimizer[23]) = (0.01, 2.0, 1.0);
@@ -134,11 +137,11 @@ mod tests {
         let got: Vec<Record> = gpu.read(&record).unwrap();
         let sum = |from: u32| (from * envs..(from + 1) * envs).sum::<u32>() as f32;
         let expected = Record {
-            policy_loss: 18.5,
-            value_loss: 37.0,
-            entropy: 333.0,
-            approx_kl: 9.25,
-            clip_fraction: 55.5,
+            policy_loss: 37.0,
+            value_loss: 74.0,
+            entropy: 666.0,
+            approx_kl: 18.5,
+            clip_fraction: 111.0,
             actor_norm: 5.0,
             critic_norm: 7.0,
             learning_rate: 0.01,
@@ -151,7 +154,7 @@ mod tests {
             value_mean: 1.5,
             value_deviation: 2.5,
             loss_scale: 512.0,
-            epochs: 2.0,
+            epochs: 1.0,
             pad: [0.0; 2],
         };
         assert_eq!(got[0], expected);

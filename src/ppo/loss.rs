@@ -41,8 +41,10 @@ pub struct Loss {
     pub value: f32,
     /// A bit for every logit that begins a choice.
     pub starts: u32,
+    /// In turns: vec4s of the statistics before the factors, `[slot][env]`: products of the ratios of the agents before.
+    pub factors: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 2],
+    pub pad: u32,
 }
 
 /// The variant for these decisions.
@@ -55,13 +57,13 @@ pub fn variant(decisions: &Decisions) -> Variant {
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu, decisions: &Decisions, continuous: bool) -> Result<Kernel> {
+pub fn kernel(gpu: &Gpu, decisions: &Decisions, continuous: bool, turns: bool) -> Result<Kernel> {
     use Access::{Read, Table, Uniform, Write};
     let access = [Table, Uniform, Read, Read, Read, Read, Read, Read, Write, Write];
     Kernel::trusted(
         gpu,
         &SHADER,
-        variant(decisions).when("continuous", continuous),
+        variant(decisions).when("continuous", continuous).when("turns", turns),
         &access,
         size_of::<Batch>(),
     )
@@ -145,7 +147,7 @@ mod tests {
         let gpu = gpu();
         let decisions = Decisions::plain(gpu.class(), Storage::F32);
         let continuous = !rows.reals.is_empty();
-        let kernel = kernel(&gpu, &decisions, continuous).unwrap();
+        let kernel = kernel(&gpu, &decisions, continuous, false).unwrap();
         let actions = rows.logits.len() as u32;
         let taken: Vec<u32> = rows.reals.iter().flatten().map(|a| (*a as f32).to_bits()).collect();
         let batch = Batch {
@@ -168,7 +170,7 @@ mod tests {
             huber: 10.0,
             value: 1.0,
             starts: (0..rows.choices.len()).map(|b| 1 << rows.choices[..b].iter().sum::<usize>()).sum(),
-            pad: [0; 2],
+            ..Loss::default()
         };
         let head = [rows.logits.concat(), rows.values.to_vec()].concat();
         let targets = [rows.log_old, rows.advantages, rows.returns].concat();

@@ -66,7 +66,7 @@ mod tests {
         let params = gpu.upload("params", &f32s(&both(&scaler["params"]))).unwrap();
         let [gradient, first, second] =
             ["gradient", "first", "second"].map(|name| gpu.upload(name, &[0f32; 8]).unwrap());
-        let net = |first| clip::Net { first, length: 1, rate: 1e-2, pad: 0 };
+        let net = |first| clip::Net { first, length: 1, rate: 1e-2, agent: 0 };
         let nets = gpu.upload("nets", &[net(0), net(1)]).unwrap();
         let optimizer = gpu.upload("optimizer", &[0f32; 16]).unwrap();
         let clock = gpu.upload("clock", &[0u32; 2]).unwrap();
@@ -78,6 +78,7 @@ mod tests {
             log_beta1: 0.9f64.ln() as f32,
             log_beta2: 0.999f64.ln() as f32,
             decay: 0.0,
+            ..clip::Clip::default()
         };
         let buffers = [&nets, &gradient, &clock, &optimizer, &scalars];
         let norms_group = clip::bind(&gpu, &norms, &clipping, buffers).unwrap();

@@ -61,7 +61,9 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     all.extend([false, true].map(|reals| (sample::SHADER, sample::variant(class, reals))));
     let forms = crate::nn::representative(class);
     all.extend(forms.iter().filter(|form| !form.long).flat_map(|form| {
-        [false, true].map(|reals| (loss::SHADER, loss::variant(form).when("continuous", reals)))
+        [(false, false), (true, false), (false, true), (true, true)].map(|(reals, turns)| {
+            (loss::SHADER, loss::variant(form).when("continuous", reals).when("turns", turns))
+        })
     }));
     all
 }
