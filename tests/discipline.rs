@@ -4,7 +4,7 @@ mod common;
 
 use phalanx::env::{Episodes, Trading, TradingSettings};
 use phalanx::gpu::{Counts, Gpu, GpuOptions};
-use phalanx::mappo::{Config, Precision, Trainer};
+use phalanx::mappo::{Algorithm, Config, Precision, Trainer};
 use phalanx::market::{ExtraFeatures, MarketData, Scaling};
 use phalanx::nn::Sharing;
 use phalanx::random::Stream;
@@ -54,9 +54,16 @@ fn sent(trainer: &mut Trainer) -> Counts {
 fn dispatches_per_step_and_micro_batch_are_few() {
     let gpu = gpu();
     let environment = market(&gpu, 2);
+    [false, true].into_iter().for_each(|recurrent| few_dispatches(&gpu, &environment, recurrent));
+}
+
+fn few_dispatches(gpu: &Gpu, environment: &Trading, recurrent: bool) {
     let count = |steps: u32, epochs: u32, accumulation: u32| {
-        let config = Config { rollout_steps: steps, epochs, accumulation, ..config() };
-        let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
+        // Critics that remember take a chunk at a time: of everything, so that only the acting grows with the steps.
+        let chunk_length = if accumulation == 1 { 64 } else { 4 };
+        let config =
+            Config { rollout_steps: steps, epochs, accumulation, recurrent, chunk_length, ..config() };
+        let mut trainer = Trainer::new(gpu, environment, &config).unwrap();
         assert_eq!(trainer.sizes().micro_batches(), accumulation);
         let first = sent(&mut trainer);
         assert_eq!(sent(&mut trainer), first, "every iteration sends the same");
@@ -102,17 +109,18 @@ fn in_use(gpu: &Gpu) -> Option<u64> {
 
 #[test]
 fn the_plan_is_what_training_allocates_and_nothing_comes_later() {
-    for (hidden, networks, precision) in [
-        (vec![64], Sharing::Shared, Precision::F32),
-        (vec![64, 64, 64], Sharing::Shared, Precision::F16),
-        (vec![64], Sharing::Separate, Precision::F16),
-        (vec![64, 64, 64], Sharing::Separate, Precision::F32),
+    use Algorithm::{Happo, Mappo};
+    for (hidden, networks, precision, recurrent, algorithm) in [
+        (vec![64], Sharing::Shared, Precision::F32, false, Mappo),
+        (vec![64, 64, 64], Sharing::Shared, Precision::F16, false, Mappo),
+        (vec![64], Sharing::Separate, Precision::F16, true, Mappo),
+        (vec![64, 64, 64], Sharing::Separate, Precision::F32, false, Happo),
     ] {
         // A device of its own: the report is about all that lives on it.
         let gpu = gpu();
         let environment = market(&gpu, 3);
         let before = in_use(&gpu);
-        let config = Config { num_envs: 32, hidden, networks, precision, ..config() };
+        let config = Config { num_envs: 32, hidden, networks, precision, recurrent, algorithm, ..config() };
         let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
         let planned = trainer.plan().bytes();
         sent(&mut trainer);
