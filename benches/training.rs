@@ -59,8 +59,8 @@ fn spread(criterion: &mut Criterion) {
         "{:>6} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
         "envs", "steps/s", "iteration", "rollout", "values", "update", "host"
     );
-    for num_envs in [128, 1024, 8192] {
-        let config = Config { num_envs, iterations: u32::MAX >> 8, ..Config::on_policy_mpe() };
+    for (num_envs, recurrent) in [(128, false), (1024, false), (8192, false), (128, true), (1024, true)] {
+        let config = Config { num_envs, recurrent, iterations: u32::MAX >> 8, ..Config::on_policy_mpe() };
         let mut trainer = Trainer::new(&gpu, &Spread::new(Definition::OnPolicy), &config).expect("a trainer");
         // What the plan came to: less than asked for where memory is short.
         let envs = trainer.sizes().envs;
@@ -70,15 +70,17 @@ fn spread(criterion: &mut Criterion) {
         let sum = phases.rollout + phases.values + phases.update + phases.record;
         let share = |time: Duration| 100.0 * time.as_secs_f64() / sum.as_secs_f64();
         println!(
-            "{envs:>6} {:>9.0} {:>7.0}ms {:>7.1}% {:>7.1}% {:>7.1}% {:>7.1}%",
+            "{envs:>6} {:>9.0} {:>7.0}ms {:>7.1}% {:>7.1}% {:>7.1}% {:>7.1}%{}",
             f64::from(envs * 25) / whole.as_secs_f64(),
             whole.as_secs_f64() * 1e3,
             share(phases.rollout),
             share(phases.values),
             share(phases.update),
             share(phases.host),
+            if recurrent { "  GRU" } else { "" },
         );
-        group.bench_function(format!("{num_envs} environments"), |bencher| {
+        let name = format!("{num_envs} environments{}", if recurrent { ", GRU" } else { "" });
+        group.bench_function(name, |bencher| {
             bencher.iter_custom(|count| (0..count).map(|_| iterate(&mut trainer)).sum());
         });
     }
