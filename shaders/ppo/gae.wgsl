@@ -44,7 +44,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         } else if (done >= 2u) {
             // Truncated: the value of the episode's own last observation, kept in a slot after the rollout's.
             // Whatever an environment reports, nothing outside the values is read.
-            let slot = p.steps + 1u + min(done - 2u, max(p.truncations, 1u) - 1u);
+            let kept = p.steps + 1u + min(done - 2u, max(p.truncations, 1u) - 1u);
+            let slot = select(p.steps, kept, p.truncations > 0u);
             next = values[slot * lanes + lane] * deviation + mean;
             advantage = 0.0;
         }

@@ -135,7 +135,7 @@ fn first_step(m: u32, steps: u32) -> u32 {
 fn main(@builtin(local_invocation_index) lane: u32) {
     let steps = p.size / (p.agents * p.envs);
     let row = p.agents * p.envs;
-    // After the rows' shares: mean and mean square of the returns, what advantages lose, and their factor.
+    // After the rows' shares: what advantages lose, their factor, mean and mean square of the returns.
     let own_moments = 16u + p.minibatches * p.agents;
     var all = Found(vec4<f32>(0.0), 0.0, 0.0);
     for (var m = 0u; m < p.minibatches; m++) {

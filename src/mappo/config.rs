@@ -27,8 +27,8 @@ pub enum Algorithm {
     #[default]
     Mappo,
     /// One after the other, in another random order for every rollout: the objective of each has the ratios of those before it
-    /// as a factor, with which no step makes the team worse (HAPPO; Kuba et al., arXiv 2109.11251). For networks of one per
-    /// agent. Every turn goes through the whole rollout, so an iteration takes as many times as long as there are agents.
+    /// as a factor (HAPPO; Kuba et al., arXiv 2109.11251). For networks of one per agent. Every turn goes through the whole
+    /// rollout, so updates take as many times as long as there are agents.
     Happo,
 }
 
@@ -268,9 +268,17 @@ impl Config {
         range("rollout_steps", f64::from(self.rollout_steps), 1.0, 65_536.0)?;
         range("epochs", f64::from(self.epochs), 1.0, 1000.0)?;
         range("chunk_length", f64::from(self.chunk_length), 1.0, 65_536.0)?;
-        // Of whole chunks each.
-        let most = self.rollout_steps.div_ceil(self.chunk().max(1)).min(1024);
-        range("minibatches", f64::from(self.minibatches), 1.0, f64::from(most))?;
+        let chunks = self.rollout_steps.div_ceil(self.chunk().max(1));
+        if self.recurrent && self.minibatches > chunks {
+            let found = self.minibatches;
+            return Err(Error::config(
+                "minibatches",
+                format!(
+                    "{found} minibatches of a rollout of {chunks} chunks (`chunk_length`), which stay whole"
+                ),
+            ));
+        }
+        range("minibatches", f64::from(self.minibatches), 1.0, f64::from(chunks.min(1024)))?;
         range("accumulation", f64::from(self.accumulation), 1.0, 65_536.0)?;
         range("reward_scale", self.reward_scale, 1e-9, 1e9)?;
         range("gamma", self.gamma, 0.0, 1.0)?;

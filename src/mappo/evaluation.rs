@@ -74,15 +74,9 @@ impl Evaluation {
         config: &Config,
         schedule: &Schedule,
     ) -> Result<Self> {
-        let config = Config {
-            seed: config.seed ^ SEED,
-            num_envs: schedule.envs,
-            // Micro-batches are of no use here.
-            accumulation: u32::MAX,
-            ..config.clone()
-        };
-        let layout = Config { accumulation: 1, ..config.clone() }.layout(environment)?;
-        let sizes = Sizes::configured(&config, environment);
+        let config = Config { seed: config.seed ^ SEED, num_envs: schedule.envs, ..config.clone() };
+        let layout = config.layout(environment)?.acting();
+        let sizes = Sizes::acting(&config, environment);
         let decisions = Decisions::new(gpu, config.precision, &layout, sizes.envs / 4)?;
         let own = sizes.rollout_plan(&layout, &decisions);
         let budget = Budget::of(gpu, config.memory_budget_mb);

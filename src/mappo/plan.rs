@@ -30,6 +30,8 @@ pub struct Sizes {
     pub minibatches: u32,
     /// Observation slots of a micro-batch, of which a minibatch has one or more.
     pub micro_slots: u32,
+    /// Whether critics value what was seen: not where a policy only acts.
+    pub valued: bool,
 }
 
 impl Sizes {
@@ -47,8 +49,17 @@ impl Sizes {
             chunk: config.chunk(),
             minibatches: config.minibatches.clamp(1, steps.div_ceil(config.chunk().max(1))),
             micro_slots: 0,
+            valued: true,
         }
         .with_micro_batches(config)
+    }
+
+    /// For acting alone: buffers of a single slot, and of what was remembered only where the rollout begins and ends.
+    #[must_use]
+    pub fn acting(config: &Config, environment: &dyn Environment) -> Self {
+        let sizes = Self::configured(config, environment);
+        let chunk = if sizes.chunk > 0 { sizes.steps } else { 0 };
+        Self { chunk, micro_slots: 1, valued: false, ..sizes }
     }
 
     /// The largest sizes within the budget, and the forms of the kernels that go with them.
@@ -102,7 +113,13 @@ impl Sizes {
                 return Err(Error::Budget {
                     needed: plan.bytes().div_ceil(1 << 20),
                     budget: budget.total >> 20,
-                    advice: "lower `rollout_steps` or `hidden`, or raise `memory_budget_mb`".into(),
+                    advice: match config.recurrent {
+                        true => {
+                            "lower `rollout_steps`, `chunk_length` or `hidden`, or raise `memory_budget_mb`"
+                        }
+                        false => "lower `rollout_steps` or `hidden`, or raise `memory_budget_mb`",
+                    }
+                    .into(),
                 });
             }
         }

@@ -29,7 +29,7 @@ pub struct Rollout {
     pub reset: Recording,
     /// T steps: at most three dispatches each.
     pub collect: Recording,
-    /// The critics' values of all slots.
+    /// The critics' values of all slots; nothing where a policy only acts ([`Sizes::acting`]).
     pub values: Recording,
     /// Makes the last observation the first of the next rollout.
     pub carry: Recording,
@@ -104,7 +104,7 @@ impl Rollout {
             prepare: weights.refresh().clone(),
             reset,
             collect,
-            values: values(gpu, sizes, &forward)?,
+            values: if sizes.valued { values(gpu, sizes, &forward)? } else { Recording::new() },
             carry: carry(sizes, layout, decisions, arena)?,
             state: attached.state,
             roles,

@@ -16,7 +16,7 @@ use crate::nn::{Decisions, Precision};
 use crate::{Error, Result};
 
 /// Version of the format, raised when an old reader could not read a new file.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Key of the JSON head in the safetensors file.
 const HEAD: &str = "phalanx training";

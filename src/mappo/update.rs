@@ -22,8 +22,10 @@ pub struct Update {
     /// One per epoch: at most 10 dispatches for a minibatch of one micro-batch, 5 for each further micro-batch. In turns
     /// ([`super::Algorithm::Happo`]) those of the first agent, then those of the second and so on.
     pub epochs: Vec<Recording>,
-    /// Agents that learn in turns, and the seed of their order; none: all learn at once.
-    turns: Option<(u32, u64)>,
+    /// In turns, for every agent: what it has changed goes into the factor of those after it.
+    pub settling: Vec<Recording>,
+    /// Seed of the order of turns.
+    seed: u64,
     /// The record for the host, and the clock.
     pub finish: Recording,
 }
@@ -86,7 +88,7 @@ impl Update {
         let kernels = MicroBatch::new(gpu, (sizes, decisions), layout, config, arena, &table, rollout)?;
         let places = loss::groups(&kernels.loss.0.variant, sizes.micro_quads())[0] * micro;
         let begin = beginnings(gpu, sizes, config, arena, places)?;
-        let mut epochs = Vec::new();
+        let (mut epochs, mut settling) = (Vec::new(), Vec::new());
         for turn in 0..turns {
             let step = optimizer(gpu, layout, config, arena, rollout, turn_of(turn))?;
             for epoch in turn * config.epochs..(turn + 1) * config.epochs {
@@ -104,11 +106,11 @@ impl Update {
                 }
                 epochs.push(commands);
             }
-            if let Some(last) = epochs.last_mut().filter(|_| in_turns) {
+            if in_turns {
                 let first = turns * config.epochs * micro + turn * micro;
-                last.extend(
-                    (first..first + micro).flat_map(|index| kernels.settle(index, &batches[index as usize])),
-                );
+                let commands =
+                    (first..first + micro).flat_map(|index| kernels.settle(index, &batches[index as usize]));
+                settling.push(commands.collect());
             }
         }
         let mut advantages = advantages(gpu, sizes, config, arena)?;
@@ -127,27 +129,28 @@ impl Update {
         Ok(Self {
             advantages,
             epochs,
-            turns: in_turns.then_some((turns, config.seed)),
+            settling,
+            seed: config.seed,
             finish: record(gpu, sizes, layout, config, arena, places)?,
         })
     }
 
-    /// The epochs of an iteration, in order.
+    /// What there is to do in an iteration, epoch by epoch; nobody comes after the last turn.
     pub fn order(&self, iteration: u32) -> impl Iterator<Item = &Recording> {
-        let order = match self.turns {
-            None => vec![0],
-            Some((agents, seed)) => permutation(agents, seed, iteration),
-        };
-        let each = self.epochs.len() / order.len();
-        order.into_iter().flat_map(move |turn| &self.epochs[turn * each..(turn + 1) * each])
+        let turns = self.settling.len().max(1);
+        let each = self.epochs.len() / turns;
+        permutation(turns, self.seed, iteration).into_iter().enumerate().flat_map(move |(place, turn)| {
+            let settling = self.settling.get(turn).filter(|_| place + 1 < turns);
+            self.epochs[turn * each..(turn + 1) * each].iter().chain(settling)
+        })
     }
 }
 
 /// All agents in an order of the iteration's own (Fisher and Yates).
-fn permutation(agents: u32, seed: u64, iteration: u32) -> Vec<usize> {
+fn permutation(agents: usize, seed: u64, iteration: u32) -> Vec<usize> {
     // A key of its own: initial weights draw from the seed itself.
     let mut stream = Stream::new(seed ^ 0x7A6B_0000_0000_0000, iteration);
-    let mut order: Vec<usize> = (0..agents as usize).collect();
+    let mut order: Vec<usize> = (0..agents).collect();
     for last in (1..order.len()).rev() {
         order.swap(last, (stream.uniform() * (last + 1) as f64) as usize);
     }
@@ -464,4 +467,27 @@ fn record(
     ];
     let group = finish::bind(gpu, &kernel, &parameters, buffers)?;
     Ok(vec![Command::dispatch(&kernel, &group, finish::GROUPS)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_agent_has_one_turn_and_the_order_changes() {
+        let orders: Vec<_> = (0..600).map(|iteration| permutation(3, 7, iteration)).collect();
+        let mut counts = std::collections::BTreeMap::new();
+        for order in &orders {
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2]);
+            *counts.entry(order.clone()).or_insert(0u32) += 1;
+        }
+        // Six orders, about a hundred times each; the deviation of a count is 9.
+        assert_eq!(counts.len(), 6);
+        assert!(counts.values().all(|count| count.abs_diff(100) < 40), "{counts:?}");
+        assert!(orders == (0..600).map(|iteration| permutation(3, 7, iteration)).collect::<Vec<_>>());
+        assert!(orders[0..8] != (0..8).map(|iteration| permutation(3, 8, iteration)).collect::<Vec<_>>()[..]);
+        assert_eq!(permutation(1, 7, 3), [0]);
+    }
 }

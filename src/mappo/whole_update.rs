@@ -7,8 +7,9 @@ use serde::Deserialize;
 use super::parity::{AGENTS, ENVS, OBS_DIM, Still, Tensors, floats, near, put_weights, tensor_error};
 use super::{Config, Trainer};
 use crate::gpu::{Gpu, GpuOptions, Recorder};
-use crate::nn::Activation;
+use crate::mappo::Algorithm;
 use crate::nn::forward::Memory;
+use crate::nn::{Activation, Sharing};
 use crate::ppo::scalars;
 
 #[derive(Deserialize)]
@@ -28,7 +29,9 @@ struct Fixture {
     activation: Activation,
     hidden: Vec<u32>,
     params: Tensors,
+    #[serde(default)]
     params_after_1: Tensors,
+    #[serde(default)]
     params_after_10: Tensors,
     observations: Vec<f64>,
     masks: Vec<u32>,
@@ -40,7 +43,18 @@ struct Fixture {
     returns: Vec<f64>,
     advantages: Vec<f64>,
     value_norm: [f64; 3],
+    #[serde(default)]
     epochs: Vec<Epoch>,
+    /// Agents in the order of their turns; none when all learn at once.
+    #[serde(default)]
+    order: Vec<usize>,
+    #[serde(default)]
+    turns: Vec<Vec<Epoch>>,
+    /// After every turn, `[slot][env]`.
+    #[serde(default)]
+    factors: Vec<Vec<Vec<f64>>>,
+    #[serde(default)]
+    params_after: Tensors,
     #[serde(default)]
     gradients: Tensors,
     /// `[role][agent][entry][env]`, before slot 0; none without a GRU.
@@ -242,6 +256,78 @@ fn follow(case: &Fixture) {
         println!("{}: weights within {worst:.1e}", what("all"));
         assert!(worst < 1e-4, "{}: {worst:.1e}", what("weights"));
     }
+}
+
+/// Agents one after the other (`happo.py`): each from what those before it have changed, and nobody else's weights move.
+#[test]
+fn turns_are_those_of_happo() {
+    let case: Fixture = serde_json::from_str(include_str!("../../tests/fixtures/happo.json")).unwrap();
+    let each = case.turns[0].len();
+    let settings = Config {
+        algorithm: Algorithm::Happo,
+        networks: Sharing::Separate,
+        epochs: each as u32,
+        ..config(&case, 0.0)
+    };
+    let (trainer, mut recorder) = ready_for(&case, ENVS, case.steps(), settings);
+    recorder.run(&trainer.rollout.values).unwrap();
+    recorder.run(&trainer.update.advantages).unwrap();
+    let factors = case.steps() * ENVS;
+    let own_rows = (case.rows() / AGENTS) as f64;
+    for (place, (turn, agent)) in case.turns.iter().zip(&case.order).enumerate() {
+        for (number, epoch) in turn.iter().enumerate() {
+            let index = agent * each + number;
+            recorder.run(&trainer.update.epochs[index]).unwrap();
+            let what = |of: &str| format!("agent {agent}, epoch {number}: {of}");
+            let statistics = floats(&trainer, "statistics");
+            let places = (statistics.len() - factors) / 8 / each / AGENTS;
+            let sum = |i: usize| {
+                let own = statistics[index * places * 8..(index + 1) * places * 8].chunks_exact(8);
+                own.map(|place| f64::from(place[i])).sum::<f64>() / own_rows
+            };
+            near(&what("policy loss"), sum(0), epoch.policy, 1e-4);
+            near(&what("value loss"), sum(1), epoch.value, 1e-4);
+            near(&what("entropy"), sum(2), epoch.entropy, 1e-4);
+            near(&what("KL"), sum(3), epoch.kl, 1e-4);
+            near(&what("clip fraction"), sum(4), epoch.clip_fraction, 1e-6);
+            let optimizer = floats(&trainer, "optimizer");
+            near(&what("actor's norm"), f64::from(optimizer[agent * 8 + 1]), epoch.actor_norm, 1e-4);
+            near(
+                &what("critic's norm"),
+                f64::from(optimizer[(AGENTS + agent) * 8 + 1]),
+                epoch.critic_norm,
+                1e-4,
+            );
+            let moments = floats(&trainer, "scalars");
+            for (i, expected) in epoch.value_norm.iter().enumerate() {
+                near(&what("ValueNorm"), f64::from(moments[scalars::VALUE_NORM + i]), *expected, 1e-5);
+            }
+        }
+        recorder.run(&trainer.update.settling[*agent]).unwrap();
+        let statistics = floats(&trainer, "statistics");
+        for (got, expected) in
+            statistics[statistics.len() - factors..].iter().zip(case.factors[place].iter().flatten())
+        {
+            near("factor", f64::from(*got), *expected, 1e-4);
+        }
+        // Those who have yet to learn are as they were.
+        let params = floats(&trainer, "params");
+        for tensor in &trainer.layout.tensors {
+            let waits =
+                case.order[place + 1..].iter().any(|other| tensor.name.contains(&format!("agent{other}.")));
+            let same = params[tensor.first] == case.params[&tensor.name][0] as f32;
+            assert!(same || !waits, "{} has moved", tensor.name);
+        }
+    }
+    let worst = tensor_error(&trainer, "params", &case.params_after);
+    println!("weights within {worst:.1e}");
+    assert!(worst < 1e-4, "weights: {worst:.1e}");
+    recorder.run(&trainer.update.finish).unwrap();
+    let record: Vec<crate::ppo::finish::Record> =
+        trainer.gpu.read(trainer.arena.get("record").unwrap()).unwrap();
+    let mean = case.turns.iter().flatten().map(|epoch| epoch.value).sum::<f64>() / (each * AGENTS) as f64;
+    near("mean value loss", f64::from(record[0].value_loss), mean, 1e-4);
+    assert_eq!(record[0].epochs, each as f32);
 }
 
 /// Every environment a second time, where nobody may act and advantages and values are others: nothing changes but the running

@@ -81,7 +81,8 @@ impl Memory<'_> {
     /// Places of the states.
     #[must_use]
     pub fn places(steps: u32, chunk: u32, truncations: u32) -> u32 {
-        2 + steps / chunk.max(1) + truncations
+        // One at least for truncated episodes: nothing is written elsewhere when an environment has more than it said.
+        2 + steps / chunk.max(1) + truncations.max(1)
     }
 
     /// Place of the state that enters slot `slot`.

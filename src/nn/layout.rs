@@ -283,6 +283,13 @@ impl Layout {
         })
     }
 
+    /// The same for acting alone, a slot at a time.
+    #[must_use]
+    pub fn acting(&self) -> Self {
+        let shape = Shape { chunk: self.shape.chunk.min(1), ..self.shape.clone() };
+        Self { shape, ..self.clone() }
+    }
+
     /// Row of the gradient buffer where the gradient at the head of `role` begins.
     #[must_use]
     pub fn head_gradient(&self, role: usize) -> u32 {
@@ -295,8 +302,10 @@ impl Layout {
     pub fn turns(&self, columns: u32, step: u32) -> u64 {
         let biases = if self.shape.sharing == Sharing::Shared { u64::from(self.shape.agents) } else { 1 };
         let steps = u64::from(self.shape.chunk.max(1));
-        // A GRU's state is taken up, made anew and kept, entry by entry.
-        let cell = 3 * u64::from(self.shape.state());
+        // A GRU's state is taken up, made anew and kept, entry by entry, and once more for each of four environments that are
+        // truncated; to which the turns of the loops around come.
+        let cell = 7 * u64::from(self.shape.state())
+            + if self.shape.recurrent() { MAX_LAYERS as u64 + 5 } else { 0 };
         let stack = |role: &Role| -> u64 {
             let layers = &role.layer[..role.layers as usize];
             let turns = layers.iter().map(|layer| {
@@ -306,7 +315,7 @@ impl Layout {
                 let back = inputs.div_ceil(columns) * (outputs.div_ceil(step) + 1) + inputs;
                 there.max(back)
             });
-            steps * (turns.sum::<u64>() + cell + 1)
+            steps * (turns.sum::<u64>() + cell)
         };
         // nn/unfold adds the biases of all agents up for every four outputs.
         let unfold = self.roles.iter().map(|role| u64::from(role.layer[0].stride) * (biases + 1));

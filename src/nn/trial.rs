@@ -73,10 +73,12 @@ impl Trial {
         plan.words("moments", u64::from(layout.moment_rows) * u64::from(room) * 4);
         plan.words("partial sums", params * u64::from(shares));
         plan.words("sums", params);
-        let row = u64::from(shape.agents) * u64::from(quads) * 4;
-        let places = u64::from(forward::Memory::places(slots, shape.chunk, 0));
-        plan.words("states", places * 2 * u64::from(shape.state()).max(1) * row);
-        plan.words("signals", u64::from(slots) * u64::from(quads) * 4);
+        if shape.recurrent() {
+            let row = u64::from(shape.agents) * u64::from(quads) * 4;
+            let places = u64::from(forward::Memory::places(slots, shape.chunk, 0));
+            plan.words("states", places * 2 * u64::from(shape.state()) * row);
+            plan.words("signals", u64::from(slots) * u64::from(quads) * 4);
+        }
         let arena = Arena::allocate(gpu, &plan)?;
         let get = |name| arena.get(name);
         fill(gpu, layout, &arena, decisions, rows, room)?;
@@ -88,8 +90,10 @@ impl Trial {
         Recorder::new(gpu).run(weights.refresh())?;
         let (observations, acts_of, moments) = (get("observations")?, get("activations")?, get("moments")?);
         let (grads_of, head) = (get("gradients")?, get("heads")?);
-        let (states, signals) = (get("states")?, get("signals")?);
-        let memory = shape.recurrent().then_some(forward::Memory { states, signals });
+        let memory = match shape.recurrent() {
+            true => Some(forward::Memory { states: get("states")?, signals: get("signals")? }),
+            false => None,
+        };
         let kernel = forward::kernel(gpu, shape, decisions)?;
         let buffers =
             forward::Buffers { batches, roles, weights, observations, acts: acts_of, head, moments, memory };

@@ -33,18 +33,15 @@ impl TrainedPolicy {
         let environment = Trading::new(data, &head.market, &Episodes::Whole(bars.clone()))?;
         let decisions = bars.len() - 1;
         // Environments come in fours; all four walk the same bars and do the same.
-        let config = Config {
-            num_envs: 4,
-            rollout_steps: STEPS.min(decisions as u32),
-            accumulation: u32::MAX,
-            ..head.config.clone()
-        };
-        let sizes = Sizes::configured(&config, &environment);
-        let forms = Decisions::new(gpu, config.precision, &self.layout, sizes.envs / 4)?;
-        let arena = Arena::allocate(gpu, &sizes.rollout_plan(&self.layout, &forms))?;
+        let config =
+            Config { num_envs: 4, rollout_steps: STEPS.min(decisions as u32), ..head.config.clone() };
+        let sizes = Sizes::acting(&config, &environment);
+        let layout = self.layout.acting();
+        let forms = Decisions::new(gpu, config.precision, &layout, sizes.envs / 4)?;
+        let arena = Arena::allocate(gpu, &sizes.rollout_plan(&layout, &forms))?;
         gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&self.checkpoint.weights))?;
         let chosen = (&sizes, &forms);
-        let rollout = Rollout::new(gpu, chosen, &self.layout, &config, &environment, &arena, Choice::Greedy)?;
+        let rollout = Rollout::new(gpu, chosen, &layout, &config, &environment, &arena, Choice::Greedy)?;
         let mut recorder = Recorder::new(gpu);
         recorder.run(&rollout.prepare)?;
         recorder.run(&rollout.reset)?;

@@ -73,10 +73,22 @@ mod tests {
 
     /// Advantages and returns of six steps in which `signal` ends step 2, for one agent in lane `lane` of four.
     fn golden(signal: u32, final_value: f32, lane: usize, deviation: f32, mean: f32) -> (Vec<f32>, Vec<f32>) {
+        planned(1, signal, final_value, lane, deviation, mean)
+    }
+
+    fn planned(
+        truncations: u32,
+        signal: u32,
+        final_value: f32,
+        lane: usize,
+        deviation: f32,
+        mean: f32,
+    ) -> (Vec<f32>, Vec<f32>) {
         let gpu = gpu();
         let (steps, envs) = (6usize, 4usize);
         let rewards = [1.0, 0.0, -1.0, 0.5, 2.0, 0.25];
-        let values = [0.5f32, 0.4, -0.2, 0.3, 1.0, 0.1, 0.7, final_value];
+        let mut values = vec![0.5f32, 0.4, -0.2, 0.3, 1.0, 0.1, 0.7];
+        values.extend((0..truncations).map(|_| final_value));
         let spread = |of: &[f32]| -> Vec<f32> {
             let mut all = vec![f32::NAN; of.len() * envs];
             of.iter().enumerate().for_each(|(t, x)| all[t * envs + lane] = *x);
@@ -96,7 +108,7 @@ mod tests {
             envs: 4,
             gamma: 0.99,
             lambda: 0.95,
-            truncations: 1,
+            truncations,
             reward_scale: 4.0,
             pad: 0,
         };
@@ -127,6 +139,13 @@ mod tests {
     fn truncation_bootstraps_from_the_final_observation() {
         let (advantages, _) = golden(2, 0.6, 1, 1.0, 0.0);
         close("A", &advantages, &[0.1513657, -0.791743, -0.206, 2.9692769, 1.8918415, 0.843], 1e-6);
+    }
+
+    /// An environment that truncates though it said it would not is bootstrapped from the slot after the rollout.
+    #[test]
+    fn an_unplanned_truncation_reads_nothing_outside() {
+        let (unplanned, _) = planned(0, 2, f32::NAN, 1, 1.0, 0.0);
+        assert_eq!(unplanned, golden(2, 0.7, 1, 1.0, 0.0).0);
     }
 
     #[test]
