@@ -10,7 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use kernels::{Stage, measure};
 use phalanx::gpu::{Command, Gpu, GpuOptions, Profiler};
 use phalanx::nn::{Batch, Decisions, Layout, Precision, Shape};
-use phalanx::ppo::{adamw, clip, gae, loss, moments, sample, scalars};
+use phalanx::ppo::{ActionKind, adamw, clip, gae, loss, moments, sample, scalars};
 
 const AGENTS: u32 = 4;
 const OBS_DIM: u32 = 18;
@@ -45,8 +45,8 @@ fn sampling(gpu: &Gpu) -> phalanx::Result<Stage> {
     let clock = gpu.upload("clock", &[0u32; 4])?;
     let actions = gpu.upload("actions", &vec![0u32; ROWS as usize])?;
     let targets = gpu.upload("targets", &noise(3 * ROWS))?;
-    let kernel = sample::kernel(gpu, false)?;
-    let group = sample::bind(gpu, &kernel, [&table, &head, &masks, &clock, &actions, &targets])?;
+    let kernel = sample::kernel(gpu, ActionKind::Choices)?;
+    let group = sample::bind(gpu, &kernel, &[&table, &head, &masks, &clock, &actions, &targets])?;
     let grid = sample::groups(&kernel.variant, AGENTS, quads);
     let commands = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
     // Logits and mask; action and log-probability.
@@ -125,7 +125,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         starts: 1,
         ..loss::Loss::default()
     };
-    let kernel = loss::kernel(gpu, &decisions, false, false)?;
+    let kernel = loss::kernel(gpu, &decisions, ActionKind::Choices, false)?;
     let grid = loss::groups(&kernel.variant, quads);
     let buffers = loss::Buffers {
         batches: &gpu.uniform_table("batches", &[batch])?,

@@ -185,9 +185,15 @@ struct Aim {
     wanted: [f32; 4],
     stream: Stream,
     taken: u32,
+    /// What numbers are promised to lie within.
+    bound: f32,
 }
 
 impl Aim {
+    fn new(bound: f32) -> Self {
+        Self { wanted: [0.0; 4], stream: Stream::new(0, 0), taken: 0, bound }
+    }
+
     fn next(&mut self, seen: &mut [f32]) {
         self.wanted = std::array::from_fn(|_| 2.0 * self.stream.uniform() as f32 - 1.0);
         seen.copy_from_slice(&self.wanted);
@@ -213,6 +219,7 @@ impl Simulator for Aim {
     }
 
     fn step(&mut self, actions: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome {
+        assert!(actions.iter().all(|action| f32::from_bits(*action).abs() < self.bound));
         for (agent, reward) in rewards.iter_mut().enumerate() {
             // The second agent's numbers the other way round.
             let own = |number: usize| f32::from_bits(actions[2 * agent + number]);
@@ -244,7 +251,7 @@ fn real_numbers_are_learnt() {
             networks,
             ..Config::default()
         };
-        let host = Host::new("aim", || Aim { wanted: [0.0; 4], stream: Stream::new(0, 0), taken: 0 });
+        let host = Host::new("aim", || Aim::new(f32::INFINITY));
         let mut trainer = Trainer::new(&gpu, &host, &config).unwrap();
         let schedule = Schedule { envs: 32, episodes: 1, most_steps: 100, choice: Choice::Greedy };
         let mut evaluation = Evaluation::new(&gpu, &host, &config, &schedule).unwrap();
@@ -260,4 +267,42 @@ fn real_numbers_are_learnt() {
         assert_eq!(stds.len(), if networks == Sharing::Shared { 1 } else { 2 });
         assert!(stds.concat().iter().all(|log_std| *log_std < -0.3), "surer than at first: {stds:?}");
     }
+}
+
+#[test]
+fn squashed_numbers_are_learnt() {
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let config = Config {
+        num_envs: 32,
+        rollout_steps: 8,
+        epochs: 1,
+        iterations: 150,
+        accumulation: 1,
+        actor_learning_rate: 3e-2,
+        critic_learning_rate: 3e-2,
+        entropy: 0.0,
+        gamma: 0.0,
+        hidden: vec![16],
+        activation: Activation::Tanh,
+        input_norm: false,
+        squash: true,
+        ..Config::default()
+    };
+    let host = Host::new("aim", || Aim::new(1.0));
+    let mut trainer = Trainer::new(&gpu, &host, &config).unwrap();
+    let schedule = Schedule { envs: 32, episodes: 1, most_steps: 100, choice: Choice::Greedy };
+    let mut evaluation = Evaluation::new(&gpu, &host, &config, &schedule).unwrap();
+    let before = evaluation.run(&trainer).unwrap().mean();
+    let mut furthest = 0f32;
+    trainer
+        .train(|progress| -> phalanx::Result<()> {
+            furthest = furthest.max(progress.record.approx_kl.abs());
+            Ok(())
+        })
+        .unwrap();
+    // With one epoch the policy that is learnt from is the one that acted: the loss has the numbers that were drawn.
+    assert!(furthest < 1e-6, "{furthest}");
+    let after = evaluation.run(&trainer).unwrap().mean();
+    println!("{before:.2}, then {after:.3}");
+    assert!(before < -4.0 && after > -0.2, "{before}, then {after}");
 }

@@ -6,6 +6,7 @@ import package::constants::{WG, TILE};
 import package::lib::branch::{end_of, choice_of};
 import package::lib::network::{Batch, place};
 import package::lib::quad::{Quad, to_quad};
+@if(squash) import package::lib::squash::{log_slope, mean_log_slope, slopes_of_mean};
 
 struct Loss {
     // Logits, or real numbers of an action.
@@ -32,6 +33,7 @@ struct Loss {
 @group(0) @binding(1) var<uniform> p: Loss;
 @group(0) @binding(2) var<storage, read> head: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> signals: array<vec4<u32>>;
+// Squashed real numbers: what was drawn, before its tanh.
 @group(0) @binding(4) var<storage, read> actions: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read> targets: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> values: array<vec4<f32>>;
@@ -128,11 +130,16 @@ fn descend(logits: u32, at: u32, mask: vec4<u32>, slope: vec4<f32>, weight: vec4
 @if(continuous) const HALF_LOG_TWO_PI = 0.9189385332;
 @if(continuous) const HALF_LOG_TWO_PI_E = 1.4189385332;
 
-// Real number d of the row: how many deviations it lies from the mean.
+// Real number d of the row.
+@if(continuous)
+fn taken(at: u32, d: u32) -> vec4<f32> {
+    return bitcast<vec4<f32>>(actions[(at / batch.quads * p.actions + d) * batch.quads + at % batch.quads]);
+}
+
+// How many deviations it lies from the mean.
 @if(continuous)
 fn apart(logits: u32, at: u32, d: u32) -> vec4<f32> {
-    let taken = bitcast<vec4<f32>>(actions[(at / batch.quads * p.actions + d) * batch.quads + at % batch.quads]);
-    return (taken - head[logits + d * batch.stride]) * exp(-log_deviation(logits, d));
+    return (taken(at, d) - head[logits + d * batch.stride]) * exp(-log_deviation(logits, d));
 }
 
 @if(continuous)
@@ -148,6 +155,11 @@ fn evaluate(logits: u32, at: u32, mask: vec4<u32>) -> Chosen {
         let log_std = log_deviation(logits, d);
         chosen.log_probability -= 0.5 * z * z + log_std + HALF_LOG_TWO_PI;
         chosen.entropy += log_std + HALF_LOG_TWO_PI_E;
+        @if(squash) {
+            // As it was drawn with, so that it leaves the ratio alone.
+            chosen.log_probability -= log_slope(taken(at, d));
+            chosen.entropy += mean_log_slope(head[logits + d * batch.stride], exp(log_std));
+        }
     }
     let counts = mask != vec4<u32>(0u);
     return Chosen(select(ZERO, chosen.log_probability, counts), select(ZERO, chosen.entropy, counts));
@@ -158,9 +170,14 @@ fn descend(logits: u32, at: u32, mask: vec4<u32>, slope: vec4<f32>, weight: vec4
     let counts = mask != vec4<u32>(0u);
     for (var d = 0u; d < p.actions; d++) {
         let z = apart(logits, at, d);
-        let mean = slope * z * exp(-log_deviation(logits, d));
+        var mean = slope * z * exp(-log_deviation(logits, d));
+        var log_std = slope * (z * z - ONE) - weight;
+        @if(squash) {
+            let slopes = slopes_of_mean(head[logits + d * batch.stride], exp(log_deviation(logits, d)));
+            mean -= weight * slopes.mean;
+            log_std -= weight * slopes.log_std;
+        }
         grads[out + d * TILE] = to_quad(select(ZERO, mean, counts));
-        let log_std = slope * (z * z - ONE) - weight;
         grads[out + (p.actions + d) * TILE] = to_quad(select(ZERO, log_std, counts));
     }
 }

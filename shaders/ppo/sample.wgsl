@@ -5,6 +5,7 @@
 import package::constants::WG;
 import package::lib::branch::end_of;
 import package::lib::random::{threefry, unit};
+@if(squash) import package::lib::squash::{squashed, log_slope};
 
 struct Sample {
     step: u32,
@@ -32,6 +33,7 @@ struct Sample {
 @group(0) @binding(3) var<storage, read> clock: array<u32>;
 @group(0) @binding(4) var<storage, read_write> actions: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read_write> targets: array<vec4<f32>>;
+@if(squash) @group(0) @binding(6) var<storage, read_write> draws: array<vec4<f32>>;
 
 fn allowed(mask: vec4<u32>, action: u32) -> vec4<bool> {
     return (mask & vec4<u32>(1u << action)) != vec4<u32>(0u);
@@ -106,7 +108,8 @@ fn draw_choices(row: u32, rows: u32) {
     targets[at] = log_probability;
 }
 
-// Real numbers from normal distributions (Box and Muller), one after the other.
+// Real numbers from normal distributions (Box and Muller), one after the other. Squashed: the environment gets their tanh, the
+// loss the numbers themselves, which tanh does not give back near -1 and 1.
 @if(continuous)
 fn draw_reals(row: u32, rows: u32) {
     let at = p.step * rows + row;
@@ -121,7 +124,15 @@ fn draw_reals(row: u32, rows: u32) {
         let log_std = head[(p.actions + d) * p.stride + row];
         let taken = select(head[d * p.stride + row] + exp(log_std) * z, vec4<f32>(0.0), idle);
         log_probability -= 0.5 * z * z + log_std + 0.9189385332;
-        actions[(at / p.quads * p.actions + d) * p.quads + at % p.quads] = bitcast<vec4<u32>>(taken);
+        let slot = (at / p.quads * p.actions + d) * p.quads + at % p.quads;
+        @if(squash) {
+            log_probability -= log_slope(taken);
+            draws[slot] = taken;
+            actions[slot] = bitcast<vec4<u32>>(squashed(taken));
+        }
+        @if(!squash) {
+            actions[slot] = bitcast<vec4<u32>>(taken);
+        }
     }
     targets[at] = select(log_probability, vec4<f32>(0.0), idle);
 }

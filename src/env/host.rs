@@ -52,7 +52,7 @@ pub trait Simulator: Send {
     fn reset(&mut self, seed: u64, seen: &mut [f32]);
 
     /// Moves one step with an action for every agent; of real numbers with all of every agent's, `[agent][number]`, as bits
-    /// (`f32::from_bits`). Writes what is seen then, `[agent][feature]`, and every agent's
+    /// (`f32::from_bits`), squashed ones after their tanh. Writes what is seen then, `[agent][feature]`, and every agent's
     /// reward; both come filled with 0. After an end, `seen` is the last of the episode; [`Simulator::reset`] follows.
     fn step(&mut self, actions: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome;
 

@@ -24,6 +24,7 @@ const LIBRARY: &[Shader] = &[
     Shader { name: "lib/network", source: include_str!("../../shaders/lib/network.wgsl") },
     Shader { name: "lib/quad", source: include_str!("../../shaders/lib/quad.wgsl") },
     Shader { name: "lib/activation", source: include_str!("../../shaders/lib/activation.wgsl") },
+    Shader { name: "lib/squash", source: include_str!("../../shaders/lib/squash.wgsl") },
     Shader { name: "lib/product", source: include_str!("../../shaders/lib/product.wgsl") },
     Shader { name: "lib/branch", source: include_str!("../../shaders/lib/branch.wgsl") },
     Shader { name: "lib/observe", source: include_str!("../../shaders/lib/observe.wgsl") },

@@ -112,6 +112,10 @@ pub struct Config {
     /// Steps that gradients flow back through it: rollouts are learnt from in chunks of so many steps, which begin with what was
     /// remembered there when the rollout was played.
     pub chunk_length: u32,
+    /// Whether the real numbers of an action are squashed into (-1, 1) by tanh; for environments with such actions only
+    /// ([`Environment::continuous`]). Probabilities and entropies are those of the squashed numbers ([`crate::ppo::sample`],
+    /// [`crate::ppo::loss`]); the greedy action is the tanh of the mean.
+    pub squash: bool,
     /// One network for all agents or one each.
     pub networks: Sharing,
     /// Whether shared networks are told which agent they act for.
@@ -163,6 +167,7 @@ impl Default for Config {
             hidden_norm: true,
             recurrent: false,
             chunk_length: 10,
+            squash: false,
             networks: Sharing::Shared,
             agent_identity: true,
             critic_input: CriticInput::Joint,
@@ -197,7 +202,7 @@ impl Config {
     /// The networks that these settings make for an environment.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings out of range.
+    /// [`Error::Config`] for settings out of range, and for [`Config::squash`] where actions are not real numbers.
     pub fn layout(&self, environment: &dyn Environment) -> Result<Layout> {
         self.validate()?;
         let (choices, actions) = (environment.choices(), environment.spec().actions);
@@ -209,6 +214,12 @@ impl Config {
                 ));
             }
             return Layout::new(&self.shape(&environment.spec(), true));
+        }
+        if self.squash {
+            return Err(Error::config(
+                "squash",
+                "the environment's actions are choices; only real numbers can be squashed",
+            ));
         }
         let sum = choices.iter().map(|size| u64::from(*size)).sum::<u64>();
         if choices.iter().any(|size| *size < 2) || sum != u64::from(actions) {
@@ -310,6 +321,8 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::env::Spread;
+    use crate::env::spread::Definition;
 
     #[test]
     fn defaults_are_valid_and_bad_values_are_named() {
@@ -321,5 +334,14 @@ mod tests {
         );
         let wrong = Config { clip: f64::NAN, ..Default::default() };
         assert!(wrong.validate().unwrap_err().to_string().contains("`clip`"));
+    }
+
+    #[test]
+    fn choices_are_not_squashed() {
+        let config = Config { squash: true, ..Default::default() };
+        let error = config.layout(&Spread::new(Definition::Mpe2)).unwrap_err();
+        assert!(matches!(&error, Error::Config { key, .. } if key == "squash"), "{error}");
+        let older: Config = serde_json::from_str(r#"{"seed": 1}"#).unwrap();
+        assert!(!older.squash, "settings from before there was one");
     }
 }

@@ -6,7 +6,7 @@ use super::{Algorithm, Config};
 use crate::env::{Environment, Spec};
 use crate::gpu::{Budget, Class, GROUPS_IN_A_ROW, Gpu, Plan, TABLE_ENTRY, Variant, round_up};
 use crate::nn::{Decisions, Layout, MOST_TURNS, Sharing, WorkingWeights, forward, weight_gradient};
-use crate::ppo::{clip, finish, loss, scalars};
+use crate::ppo::{ActionKind, clip, finish, loss, scalars};
 use crate::{Error, Result};
 
 /// Sizes that everything else follows from.
@@ -16,8 +16,8 @@ pub struct Sizes {
     pub spec: Spec,
     /// A bit for every logit that begins a choice ([`Environment::choices`]).
     pub starts: u32,
-    /// Whether actions are real numbers ([`Environment::continuous`]).
-    pub continuous: bool,
+    /// What an action is ([`Environment::continuous`], [`Config::squash`]).
+    pub kind: ActionKind,
     /// E, environments in parallel, a multiple of 4.
     pub envs: u32,
     /// T, steps of a rollout.
@@ -42,7 +42,7 @@ impl Sizes {
         Self {
             spec: environment.spec(),
             starts: starts(&environment.choices()),
-            continuous: environment.continuous(),
+            kind: ActionKind::new(environment.continuous(), config.squash),
             envs: round_up(config.num_envs.max(1), 4),
             steps,
             truncations: environment.truncations(steps),
@@ -134,13 +134,13 @@ impl Sizes {
     /// Outputs of an actor: logits, or means and logarithms of deviations.
     #[must_use]
     pub fn outputs(&self) -> u32 {
-        if self.continuous { 2 * self.spec.actions } else { self.spec.actions }
+        if self.kind.continuous() { 2 * self.spec.actions } else { self.spec.actions }
     }
 
     /// Words of an action.
     #[must_use]
     pub fn numbers(&self) -> u32 {
-        if self.continuous { self.spec.actions } else { 1 }
+        if self.kind.continuous() { self.spec.actions } else { 1 }
     }
 
     /// Rows of one observation slot.
@@ -248,6 +248,10 @@ impl Sizes {
         plan.bytes_of("carried observations", slot * u64::from(self.spec.obs_dim) * stored);
         plan.words("carried masks", slot);
         plan.words("actions", rows * u64::from(self.numbers()));
+        if self.kind == ActionKind::Squashed {
+            // The loss's own; what the environment reads is their tanh. Of no use after the iteration.
+            plan.words("draws", rows * u64::from(self.numbers()));
+        }
         plan.words("rewards", rows);
         plan.words("targets", rows * 3);
         // The last row, which only recurrent networks look at: which episodes ended before the rollout.

@@ -8,7 +8,7 @@ use crate::env::{Environment, Seat, State};
 use crate::gpu::{Arena, BindGroup, Command, Gpu, Kernel, Recording};
 use crate::nn::forward::Memory;
 use crate::nn::{Batch, Decisions, Layout, WorkingWeights, forward};
-use crate::ppo::sample;
+use crate::ppo::{ActionKind, sample};
 use crate::{Error, Result};
 
 /// How actions are chosen.
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 pub enum Choice {
     /// At random, by the policy's probabilities.
     Sampled,
-    /// The most probable one.
+    /// The most probable one; of real numbers the mean, or its tanh if they are squashed.
     Greedy,
 }
 
@@ -181,7 +181,7 @@ fn acting(
         .collect();
     let table = gpu.uniform_table("acting", &batches)?;
     let forward_group = forward.bind(gpu, &table, "heads")?;
-    let sample_kernel = sample::kernel(gpu, sizes.continuous)?;
+    let sample_kernel = sample::kernel(gpu, sizes.kind)?;
     let draws: Vec<_> = (0..sizes.steps)
         .map(|step| sample::Sample {
             step,
@@ -200,7 +200,7 @@ fn acting(
         })
         .collect();
     let draws = gpu.uniform_table("draws", &draws)?;
-    let buffers = [
+    let mut buffers = vec![
         &draws,
         arena.get("heads")?,
         arena.get("signals")?,
@@ -208,7 +208,10 @@ fn acting(
         arena.get("actions")?,
         arena.get("targets")?,
     ];
-    let sample_group = sample::bind(gpu, &sample_kernel, buffers)?;
+    if sizes.kind == ActionKind::Squashed {
+        buffers.push(arena.get("draws")?);
+    }
+    let sample_group = sample::bind(gpu, &sample_kernel, &buffers)?;
     let forward_grid = forward::groups(forward.decisions, &batches[0], 1);
     let sample_grid = sample::groups(&sample_kernel.variant, sizes.spec.agents, sizes.envs / 4);
     let (batch_stride, draw_stride) = (gpu.uniform_stride::<Batch>(), gpu.uniform_stride::<sample::Sample>());

@@ -11,7 +11,7 @@ use crate::nn::{
     Batch, Decisions, Layout, Precision, Sharing, backward, forward, reduce, unfold, weight_gradient,
 };
 use crate::ppo::loss_scale::LossScale;
-use crate::ppo::{adamw, clip, epoch, finish, gae, loss, moments, scalars};
+use crate::ppo::{ActionKind, adamw, clip, epoch, finish, gae, loss, moments, scalars};
 use crate::random::Stream;
 
 /// The recordings of one iteration after its rollout.
@@ -219,15 +219,16 @@ impl MicroBatch {
             pad: 0,
         };
         let in_turns = config.algorithm == Algorithm::Happo;
-        let loss_kernel = loss::kernel(gpu, decisions, sizes.continuous, in_turns)?;
+        let loss_kernel = loss::kernel(gpu, decisions, sizes.kind, in_turns)?;
         let updates = sizes.micro_batches() * config.epochs * config.turns(sizes.spec.agents);
         let places = loss::groups(&loss_kernel.variant, sizes.micro_quads())[0] * updates;
         let parameters = loss::Loss { factors: 2 * places, ..parameters };
+        let actions = if sizes.kind == ActionKind::Squashed { "draws" } else { "actions" };
         let buffers = loss::Buffers {
             batches: table,
             head,
             signals: get("signals")?,
-            actions: get("actions")?,
+            actions: get(actions)?,
             targets: get("targets")?,
             values: get("values")?,
             scalars: get("scalars")?,

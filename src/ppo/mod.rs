@@ -12,6 +12,44 @@ pub mod sample;
 
 use crate::gpu::{Class, Shader, Variant};
 
+/// What an action is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActionKind {
+    /// One of several choices, or of each of several sets of choices.
+    Choices,
+    /// Real numbers from normal distributions.
+    Reals,
+    /// The tanh of such numbers.
+    Squashed,
+}
+
+impl ActionKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Choices, Self::Reals, Self::Squashed];
+
+    /// Real numbers or choices; choices are never squashed.
+    #[must_use]
+    pub fn new(continuous: bool, squash: bool) -> Self {
+        match (continuous, squash) {
+            (false, _) => Self::Choices,
+            (true, false) => Self::Reals,
+            (true, true) => Self::Squashed,
+        }
+    }
+
+    /// Whether an action consists of real numbers.
+    #[must_use]
+    pub fn continuous(self) -> bool {
+        self != Self::Choices
+    }
+
+    /// Sets the conditions of the shaders.
+    #[must_use]
+    pub fn apply(self, variant: Variant) -> Variant {
+        variant.when("continuous", self.continuous()).when("squash", self == Self::Squashed)
+    }
+}
+
 /// Indices into the buffer of scalars that the kernels of this family share.
 pub mod scalars {
     /// f32s of the buffer before [`AGENTS`].
@@ -58,11 +96,11 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let mut all: Vec<_> = independent.map(|shader| (shader, Variant::independent(class))).to_vec();
     all.extend(reducing.map(|shader| (shader, Variant::reducing(class))));
     all.push((adamw::SHADER, Variant::wide(class)));
-    all.extend([false, true].map(|reals| (sample::SHADER, sample::variant(class, reals))));
+    all.extend(ActionKind::ALL.map(|kind| (sample::SHADER, sample::variant(class, kind))));
     let forms = crate::nn::representative(class);
     all.extend(forms.iter().filter(|form| !form.long).flat_map(|form| {
-        [(false, false), (true, false), (false, true), (true, true)].map(|(reals, turns)| {
-            (loss::SHADER, loss::variant(form).when("continuous", reals).when("turns", turns))
+        ActionKind::ALL.into_iter().flat_map(|kind| {
+            [false, true].map(|turns| (loss::SHADER, kind.apply(loss::variant(form)).when("turns", turns)))
         })
     }));
     all

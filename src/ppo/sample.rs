@@ -7,9 +7,15 @@
 //!
 //! Real numbers: a = mean + exp(log_std) z with z by Box and Muller, log p = - sum of z^2 / 2 + log_std + ln(2 pi) / 2.
 //!
+//! Squashed real numbers: u as above, a = tanh(u) in (-1, 1), log p(a) = log p(u) - sum of ln(1 - tanh(u)^2) (Haarnoja et al.,
+//! arXiv 1801.01290, appendix C), with ln(1 - tanh(u)^2) = 2 (ln 2 - |u| - ln(1 + exp(-2 |u|))), which holds however large u is.
+//! Both are stored: the environment reads a, the loss u. In f32 the inverse of tanh would give u back within 2e-5 up to |u| = 4,
+//! 9e-3 up to 7, and not at all from 9 on.
+//!
 //! Shapes: logits `[action][agent][env]`, masks (one bit per action) `[slot][agent][env]`, actions and log-probabilities
-//! `[t][agent][env]`.
+//! `[t][agent][env]`, real numbers and what they were before tanh `[t][agent][number][env]`.
 
+use super::ActionKind;
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
 
@@ -47,20 +53,21 @@ pub struct Sample {
     pub pad: u32,
 }
 
-/// The variant for choices, or for real numbers.
+/// The variant for these actions.
 #[must_use]
-pub fn variant(class: Class, continuous: bool) -> Variant {
-    Variant::independent(class).when("continuous", continuous)
+pub fn variant(class: Class, kind: ActionKind) -> Variant {
+    kind.apply(Variant::independent(class))
 }
 
 /// Compiles the kernel.
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu, continuous: bool) -> Result<Kernel> {
+pub fn kernel(gpu: &Gpu, kind: ActionKind) -> Result<Kernel> {
     use Access::{Read, Table, Write};
-    let access = [Table, Read, Read, Read, Write, Write];
-    Kernel::trusted(gpu, &SHADER, variant(gpu.class(), continuous), &access, size_of::<Sample>())
+    let access = [Table, Read, Read, Read, Write, Write, Write];
+    let access = &access[..if kind == ActionKind::Squashed { 7 } else { 6 }];
+    Kernel::trusted(gpu, &SHADER, variant(gpu.class(), kind), access, size_of::<Sample>())
 }
 
 /// Workgroups: one invocation per quad of rows.
@@ -69,12 +76,12 @@ pub fn groups(variant: &Variant, agents: u32, quads: u32) -> [u32; 3] {
     [variant.groups(agents * quads), 1, 1]
 }
 
-/// Binds the table of parameters, logits, signals, clock, actions and targets.
+/// Binds the table of parameters, logits, signals, clock, actions, targets and, of squashed numbers, what is drawn before tanh.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
-pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: [&wgpu::Buffer; 6]) -> Result<BindGroup> {
-    kernel.bind(gpu, &buffers)
+pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: &[&wgpu::Buffer]) -> Result<BindGroup> {
+    kernel.bind(gpu, buffers)
 }
 
 #[cfg(test)]
@@ -117,7 +124,7 @@ mod tests {
             seed_high: (seed >> 32) as u32,
             ..Default::default()
         };
-        let kernel = kernel(&gpu, false).unwrap();
+        let kernel = kernel(&gpu, ActionKind::Choices).unwrap();
         let actions = gpu.upload("actions", &vec![99u32; rows]).unwrap();
         let targets = gpu.upload("targets", &vec![f32::NAN; rows]).unwrap();
         let buffers = [
@@ -128,7 +135,7 @@ mod tests {
             &actions,
             &targets,
         ];
-        let group = bind(&gpu, &kernel, buffers).unwrap();
+        let group = bind(&gpu, &kernel, &buffers).unwrap();
         run_at(&gpu, &kernel, &group, groups(&kernel.variant, 1, quads));
         Drawn { actions: gpu.read(&actions).unwrap(), log_probabilities: gpu.read(&targets).unwrap() }
     }
@@ -193,9 +200,123 @@ mod tests {
         assert!(best.actions.iter().all(|a| *a == 6));
     }
 
+    /// Actions, log-probabilities, and what was drawn before tanh, of one step.
+    fn draw_reals(
+        kind: ActionKind,
+        [agents, numbers]: [u32; 2],
+        head: &[f32],
+        masks: &[u32],
+        greedy: bool,
+        clock: u32,
+    ) -> [Vec<f32>; 3] {
+        let gpu = gpu();
+        let quads = masks.len() as u32 / agents / 4;
+        let parameters = Sample {
+            steps: 1,
+            agents,
+            quads,
+            actions: numbers,
+            stride: quads * agents,
+            greedy: u32::from(greedy),
+            seed_low: 5,
+            ..Default::default()
+        };
+        let kernel = kernel(&gpu, kind).unwrap();
+        let empty = |name: &str, words: usize| gpu.upload(name, &vec![f32::NAN; words]).unwrap();
+        let actions = empty("actions", masks.len() * numbers as usize);
+        let targets = empty("targets", masks.len());
+        let draws = empty("draws", masks.len() * numbers as usize);
+        let buffers = [
+            &gpu.uniform_table("sample", &[parameters]).unwrap(),
+            &gpu.upload("head", head).unwrap(),
+            &gpu.upload("masks", masks).unwrap(),
+            &gpu.upload("clock", &[clock, 0]).unwrap(),
+            &actions,
+            &targets,
+            &draws,
+        ];
+        let bound = if kind == ActionKind::Squashed { &buffers[..] } else { &buffers[..6] };
+        let group = bind(&gpu, &kernel, bound).unwrap();
+        run_at(&gpu, &kernel, &group, groups(&kernel.variant, agents, quads));
+        [actions, targets, draws].map(|buffer| gpu.read(&buffer).unwrap())
+    }
+
+    fn log_normal(u: f64, mean: f64, log_std: f64) -> f64 {
+        let z = (u - mean) / log_std.exp();
+        -0.5 * z * z - log_std - 0.5 * std::f64::consts::TAU.ln()
+    }
+
+    /// By the book, from cosh: ln(1 - tanh(u)^2) = - 2 ln cosh(u).
+    fn log_slope(u: f64) -> f64 {
+        -2.0 * u.cosh().ln()
+    }
+
+    #[test]
+    fn squashed_numbers_are_exact_however_large() {
+        let means = [0.0f32, 0.5, 8.0, 30.0, -30.0, 1e-4, -4.0, 100.0];
+        let log_std = -0.3;
+        let head = [means, [log_std; 8]].concat();
+        let [actions, said, draws] =
+            draw_reals(ActionKind::Squashed, [1, 1], &head, &[1, 1, 1, 1, 1, 1, 1, 0], true, 0);
+        for (row, u) in means.iter().enumerate().take(7) {
+            let (u, action) = (f64::from(*u), f64::from(actions[row]));
+            assert!((action - u.tanh()).abs() < 2e-7 && action.abs() < 1.0, "tanh({u}) is not {action}");
+            assert_eq!(draws[row], means[row]);
+            let expected = log_normal(u, u, f64::from(log_std)) - log_slope(u);
+            let error = (f64::from(said[row]) - expected).abs() / expected.abs().max(1.0);
+            assert!(error < 3e-7, "log p at {u}: {} for {expected}", said[row]);
+        }
+        assert_eq!([actions[7], said[7], draws[7]], [0.0; 3], "not active");
+    }
+
+    #[test]
+    fn squashed_numbers_have_the_density_that_is_said() {
+        let envs = 4000;
+        let (means, log_stds) = ([0.4f32, -0.2], [-0.3f32, 0.1]);
+        let head: Vec<f32> = [means, log_stds].concat().iter().flat_map(|of| vec![*of; envs]).collect();
+        let [actions, said, draws] =
+            draw_reals(ActionKind::Squashed, [1, 2], &head, &vec![1; envs], false, 3);
+        let root = (envs as f64).sqrt();
+        let mut expected = vec![0f64; envs];
+        for number in 0..2 {
+            let own = number * envs..(number + 1) * envs;
+            let (mean, log_std) = (f64::from(means[number]), f64::from(log_stds[number]));
+            let mut sums = [0f64; 4];
+            for ((action, drawn), expected) in actions[own.clone()].iter().zip(&draws[own]).zip(&mut expected)
+            {
+                let (action, drawn) = (f64::from(*action), f64::from(*drawn));
+                assert!((action - drawn.tanh()).abs() < 2e-7 && action.abs() < 1.0);
+                let z = (action.atanh() - mean) / log_std.exp();
+                sums.iter_mut().zip(1..).for_each(|(sum, power)| *sum += z.powi(power));
+                *expected += log_normal(drawn, mean, log_std) - log_slope(drawn);
+            }
+            for ((sum, moment), error) in sums.iter().zip([0.0, 1.0, 0.0, 3.0]).zip([1.0, 1.42, 3.88, 9.8]) {
+                let off = (sum / envs as f64 - moment).abs() * root / error;
+                assert!(off < 4.0, "number {number}, {moment}: {off} standard errors");
+            }
+        }
+        // The mean of 1 / p over what falls into a box is the area of the box.
+        for [low, high] in [[-0.8, 0.8], [0.2, 0.9], [-0.9, -0.3]] {
+            let inverse = |row: usize| {
+                let inside =
+                    [row, envs + row].iter().all(|at| (low..high).contains(&f64::from(actions[*at])));
+                if inside { (-f64::from(said[row])).exp() } else { 0.0 }
+            };
+            let mean = (0..envs).map(inverse).sum::<f64>() / envs as f64;
+            let variance = (0..envs).map(|row| (inverse(row) - mean).powi(2)).sum::<f64>() / envs as f64;
+            let (area, error) = ((high - low) * (high - low), variance.sqrt() / root);
+            assert!((mean - area).abs() < 4.0 * error && error < 0.1 * area, "{mean} +- {error} for {area}");
+        }
+        for (said, expected) in said.iter().zip(expected) {
+            assert!(
+                (f64::from(*said) - expected).abs() < 2e-6 * expected.abs().max(1.0),
+                "{said} for {expected}"
+            );
+        }
+    }
+
     #[test]
     fn real_numbers_are_normal_with_the_means_and_deviations_of_the_head() {
-        let gpu = gpu();
         let (quads, agents, numbers) = (1000u32, 3u32, 2u32);
         let rows = (quads * agents * 4) as usize;
         // Of every number the means, then the logarithms of the deviations; they differ from agent to agent.
@@ -203,39 +324,14 @@ mod tests {
         let head: Vec<f32> = (0..4 * rows).map(|i| of(i / rows, i % rows / (quads as usize * 4))).collect();
         // The last agent may do nothing.
         let masks: Vec<u32> = (0..rows).map(|row| u32::from(row < 2 * rows / 3)).collect();
-        let draw = |greedy: u32, clock: u32| {
-            let parameters = Sample {
-                steps: 1,
-                agents,
-                quads,
-                actions: numbers,
-                stride: quads * agents,
-                greedy,
-                seed_low: 5,
-                ..Default::default()
-            };
-            let kernel = kernel(&gpu, true).unwrap();
-            let actions = gpu.upload("actions", &vec![f32::NAN; rows * 2]).unwrap();
-            let targets = gpu.upload("targets", &vec![f32::NAN; rows]).unwrap();
-            let buffers = [
-                &gpu.uniform_table("sample", &[parameters]).unwrap(),
-                &gpu.upload("head", &head).unwrap(),
-                &gpu.upload("masks", &masks).unwrap(),
-                &gpu.upload("clock", &[clock, 0]).unwrap(),
-                &actions,
-                &targets,
-            ];
-            run_at(
-                &gpu,
-                &kernel,
-                &bind(&gpu, &kernel, buffers).unwrap(),
-                groups(&kernel.variant, agents, quads),
-            );
-            (gpu.read::<f32>(&actions).unwrap(), gpu.read::<f32>(&targets).unwrap())
+        let draw = |greedy: bool, clock: u32| {
+            let [drawn, said, _] =
+                draw_reals(ActionKind::Reals, [agents, numbers], &head, &masks, greedy, clock);
+            (drawn, said)
         };
-        let (drawn, said) = draw(0, 3);
-        assert_eq!((drawn.clone(), said.clone()), draw(0, 3), "the same counter, the same draw");
-        assert_ne!(drawn, draw(0, 4).0);
+        let (drawn, said) = draw(false, 3);
+        assert_eq!((drawn.clone(), said.clone()), draw(false, 3), "the same counter, the same draw");
+        assert_ne!(drawn, draw(false, 4).0);
         let envs = quads as usize * 4;
         let mut log_probabilities = vec![0f64; rows];
         for agent in 0..3 {
@@ -268,7 +364,7 @@ mod tests {
                 "{said} for {expected}"
             );
         }
-        let (best, _) = draw(1, 3);
+        let (best, _) = draw(true, 3);
         assert!(best[..envs].iter().all(|a| *a == 0.5) && best[envs..2 * envs].iter().all(|a| *a == -2.0));
     }
 
