@@ -51,6 +51,8 @@ fn steps(gpu: &Gpu, data: &MarketData, envs: u32) -> phalanx::Result<Stage> {
         steps: STEPS,
         seed: 1,
         storage: Storage::F32,
+        state_dim: 0,
+        first_state: 0,
         observations: arena.get("observations")?,
         actions: &gpu.upload("actions", &actions)?,
         rewards: arena.get("rewards")?,

@@ -50,6 +50,8 @@ impl Stage {
             steps,
             seed: 5,
             storage: Storage::F32,
+            state_dim: 0,
+            first_state: 0,
             observations: &observations,
             actions: &actions,
             rewards: &rewards,

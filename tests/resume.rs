@@ -14,7 +14,7 @@ use phalanx::env::spread::Definition;
 use phalanx::env::{Communication, Environment, Host, Outcome, Simulator, Spec, Spread};
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::mappo::{Algorithm, Config, Precision, Snapshots, Trainer};
-use phalanx::nn::Sharing;
+use phalanx::nn::{CriticInput, Sharing};
 use phalanx::random::Stream;
 use program::{DEMO, SMALL, Workplace, columns, refused, succeeded};
 
@@ -73,6 +73,16 @@ fn a_run_that_goes_on_comes_to_the_same_bytes() {
     goes_on(&gpu, &Host::new("drift", Drift::default), &config(Precision::F32));
 }
 
+/// The critics see in slot 0 what was uploaded for the rollout before.
+#[test]
+fn a_run_with_critics_of_a_state_goes_on_to_the_same_bytes() {
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    for precision in [Precision::F32, Precision::F16] {
+        let config = Config { critic_input: CriticInput::State, ..config(precision) };
+        goes_on(&gpu, &Host::new("drift", Drift::default), &config);
+    }
+}
+
 fn goes_on(gpu: &Gpu, environment: &dyn Environment, config: &Config) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -119,6 +129,14 @@ impl Simulator for Drift {
 
     fn time_limit(&self) -> Option<u32> {
         Some(7)
+    }
+
+    fn state_dim(&self) -> u32 {
+        2
+    }
+
+    fn state(&self, state: &mut [f32]) {
+        state.copy_from_slice(&[self.place, self.taken as f32 / 7.0]);
     }
 
     fn reset(&mut self, seed: u64, seen: &mut [f32]) {

@@ -195,7 +195,7 @@ fn a_run_is_replaced_only_by_force() {
 fn settings_that_cannot_be_are_refused_before_anything_is_written() {
     let place = Workplace::new();
     let file = place.write("run.toml", "[mappo]\nepochs = 2\ngama = 0.9\n");
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 10] = [
         (&["--set", "mappo.gama=0.9"], &["unknown setting `mappo.gama`", "did you mean `mappo.gamma`?"]),
         (&["--config", &file], &["run.toml:3", "did you mean `mappo.gamma`?"]),
         (&["--set", "mappo.gamma=1.5"], &["`gamma`", "1.5 is out of range: from 0 to 1"]),
@@ -205,6 +205,7 @@ fn settings_that_cannot_be_are_refused_before_anything_is_written() {
         (&["--set", "market.episode_length=5000"], &["`episode_length`", "5000 steps do not fit"]),
         (&["--set", "mappo.hidden=[]"], &["hidden"]),
         (&["--iterations", "0"], &["`iterations`", "from 1"]),
+        (&["--set", "mappo.critic_input=state"], &["`critic_input`", "this one has none"]),
     ];
     for (arguments, wanted) in cases {
         refused(&place.train(DEMO, "run", arguments), wanted);

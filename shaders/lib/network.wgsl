@@ -13,6 +13,10 @@ const GATES_OF_INPUT: u32 = 1u;
 const GATES_OF_STATE: u32 = 2u;
 const AFTER_CELL: u32 = 3u;
 
+// What a role sees: the observations of all agents, or the environment's own state.
+const ALL: u32 = 1u;
+const STATE: u32 = 2u;
+
 struct Layer {
     inputs: u32,
     outputs: u32,
@@ -56,8 +60,8 @@ struct Role {
     // The same for the working weights.
     working: u32,
     working_stride: u32,
-    // 1: the input is the joint observation of all agents, 0: the agent's own.
-    joint: u32,
+    // What enters the first layer: the agent's own observation, or one of the constants above.
+    sees: u32,
     // 1: a shared network tells agents apart by a bias of their own in the first layer.
     agent_bias: u32,
     // Networks of the role.
@@ -112,8 +116,9 @@ struct Batch {
     turn: u32,
     // In turns: 1: nothing is learnt, the agent's ratios go into the factor of those after it.
     settle: u32,
-    pad0: u32,
-    pad1: u32,
+    // First quad of the environments' own states, which follow the observations of all slots, and their numbers.
+    first_state: u32,
+    state_dim: u32,
 }
 
 // Index of row `row` of feature 0 in a buffer of `features` features; the next feature is TILE further.

@@ -9,7 +9,7 @@
 // column of what the matrix units bring.
 
 import package::constants::{WG, TILE, COLUMNS, TEXTURE_ROW};
-import package::lib::network::{Batch, Role, Layer, MAX_LAYERS, place};
+import package::lib::network::{Batch, Role, Layer, MAX_LAYERS, ALL, STATE, place};
 @if(recurrent) import package::lib::network::{GATES_OF_INPUT, GATES_OF_STATE};
 @if(recurrent) import package::lib::activation::{sigmoid, hyperbolic};
 import package::lib::quad::{Quad, to_quad, of_quad};
@@ -420,13 +420,20 @@ fn cell(at: Place, layer: Layer, to: u32) -> Spread {
     return all;
 }
 
+// First quad of the environments' own states in a slot.
+fn states_of(slot: u32) -> u32 {
+    return batch.first_state + slot * batch.state_dim * batch.quads;
+}
+
 // The whole stack for a row.
 fn stack(at: Place) {
     let role = at.role;
     let row = at.row;
-    let seen = select(at.slot * batch.agents + at.agent, at.slot * batch.agents, roles[role].joint == 1u);
+    let sees = roles[role].sees;
+    let seen = at.slot * batch.agents + select(at.agent, 0u, sees == ALL);
+    let first = select(seen * batch.obs_dim * batch.quads, states_of(at.slot), sees == STATE);
     let acts0 = place(row, batch.acts);
-    var source = Source(true, seen * batch.obs_dim * batch.quads + row % batch.quads, roles[role].layer[0].inputs);
+    var source = Source(true, first + row % batch.quads, roles[role].layer[0].inputs);
     @if(!cooperative) var spread = observe(source);
     @if(cooperative) var spread = gather(observe_part(source, at.local / TILE), at.local);
     let layers = roles[role].layers;

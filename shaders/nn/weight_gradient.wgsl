@@ -3,15 +3,15 @@
 // matrices) of one tensor and one share of the rows, which it takes in a fixed order, so that every run gives the same bits.
 
 import package::constants::{GROUPS, WG, TILE};
-import package::lib::network::{Batch, place};
+import package::lib::network::{Batch, ALL, STATE, place};
 import package::lib::quad::{Quad, to_quad, of_quad};
 @if(cooperative) import package::lib::cooperative::{Left, Right, Sum};
 @if(cooperative) import package::constants::{SIZE, SUBGROUP};
 
 struct Job {
-    // 1: the input is the observations, 2: a bias alone.
+    // 1: the input is what the role sees, 2: a bias alone.
     kind: u32,
-    // First row of the left factor: of the activation buffer, or feature of the observations.
+    // First row of the left factor: of the activation buffer, or feature of what the role sees.
     left: u32,
     // First row of the gradient.
     right: u32,
@@ -26,8 +26,8 @@ struct Job {
     // Agents whose rows count.
     first_agent: u32,
     agents: u32,
-    // 1: the observations of all agents.
-    joint: u32,
+    // What the role sees, as in its `Role`.
+    sees: u32,
     // Where the sums of the gradients alone go, NONE where another job has them.
     bias: u32,
 }
@@ -72,8 +72,10 @@ fn locate(job: Job, i: u32) -> Place {
     at.left = place(row, batch.acts) + job.left * TILE;
     if (job.kind == OBSERVED) {
         let agent = (row % per_slot) / batch.quads;
-        let seen = (batch.first_slot + slot) * batch.agents + select(agent, 0u, job.joint == 1u);
-        at.left = (seen * batch.obs_dim + job.left) * batch.quads + row % batch.quads;
+        let number = batch.first_slot + slot;
+        let seen = (number * batch.agents + select(agent, 0u, job.sees == ALL)) * batch.obs_dim * batch.quads;
+        let state = batch.first_state + number * batch.state_dim * batch.quads;
+        at.left = select(seen, state, job.sees == STATE) + job.left * batch.quads + row % batch.quads;
     }
     at.mean = vec4<f32>(0.0);
     at.scale = vec4<f32>(1.0);

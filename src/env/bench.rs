@@ -35,6 +35,8 @@ impl Bench {
             steps,
             seed,
             storage: Storage::F32,
+            state_dim: 0,
+            first_state: 0,
             observations: &observations,
             actions: &actions,
             rewards: &rewards,

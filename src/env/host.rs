@@ -47,6 +47,11 @@ pub trait Simulator: Send {
         None
     }
 
+    /// Numbers of a state that [`Simulator::state`] writes for the critics ([`Environment::state_dim`]); none, if left alone.
+    fn state_dim(&self) -> u32 {
+        0
+    }
+
     /// Begins an episode with the random numbers that follow from `seed`, and writes what is seen first,
     /// `[agent][feature]`, which comes filled with 0.
     fn reset(&mut self, seed: u64, seen: &mut [f32]);
@@ -60,6 +65,12 @@ pub trait Simulator: Send {
     /// given action 0, and what it sees and does is not learnt from.
     fn allowed(&self, masks: &mut [u32]) {
         let _ = masks;
+    }
+
+    /// Writes the state as it is, [`Simulator::state_dim`] numbers, which come filled with 0. Asked for after every reset and
+    /// every step, also the last of an episode, if critics see it; agents never do.
+    fn state(&self, state: &mut [f32]) {
+        let _ = state;
     }
 
     /// All that [`Simulator::load`] needs to go on from here; `None` if training cannot be saved.
@@ -87,6 +98,7 @@ pub struct Host {
     choices: Vec<u32>,
     continuous: bool,
     limit: Option<u32>,
+    state_dim: u32,
     name: String,
 }
 
@@ -101,9 +113,10 @@ impl Host {
     pub fn new<S: Simulator + 'static>(name: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
         let one = make();
         let (spec, choices, limit) = (one.spec(), one.choices(), one.time_limit());
-        let continuous = one.continuous();
+        let (continuous, state_dim) = (one.continuous(), one.state_dim());
         let make: Make = Arc::new(move || Box::new(make()));
-        Self { make, spec, choices, continuous, limit: limit.map(|steps| steps.max(1)), name: name.into() }
+        let limit = limit.map(|steps| steps.max(1));
+        Self { make, spec, choices, continuous, limit, state_dim, name: name.into() }
     }
 }
 
@@ -127,6 +140,10 @@ impl Environment for Host {
         self.continuous
     }
 
+    fn state_dim(&self) -> u32 {
+        self.state_dim
+    }
+
     fn identity(&self) -> String {
         format!("host environment {}", self.name)
     }
@@ -146,14 +163,17 @@ impl Environment for Host {
     fn attach(&self, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
         let bytes = u64::from(seat.envs) * u64::from(self.words()) * 4;
         let down = gpu.buffer("actions for the host", bytes.max(16), STATE)?;
-        let numbers = (self.spec.agents * self.spec.obs_dim * seat.envs) as usize;
-        let lanes = (0..seat.envs).map(|_| Lane::new((self.make)(), &self.spec)).collect();
+        let truncations = self.truncations(seat.steps) as usize;
+        let room = |numbers: u32| vec![0.0; truncations * (numbers * seat.envs) as usize];
+        let lanes = (0..seat.envs).map(|_| Lane::new((self.make)(), &self.spec, seat.state_dim)).collect();
         let pool = Pool {
             spec: self.spec,
             make: self.make.clone(),
             envs: seat.envs as usize,
             steps: seat.steps as usize,
-            truncations: self.truncations(seat.steps) as usize,
+            truncations,
+            state_dim: seat.state_dim,
+            first_state: u64::from(seat.first_state),
             seed: seat.seed,
             storage: seat.storage,
             observations: seat.observations.clone(),
@@ -165,7 +185,8 @@ impl Environment for Host {
                 readback: Readback::new(gpu, bytes.max(16), 1)?,
                 ended: vec![0.0; 4 * seat.envs as usize],
                 cut: vec![0; seat.envs as usize],
-                lasts: vec![0.0; self.truncations(seat.steps) as usize * numbers],
+                lasts: room(self.spec.agents * self.spec.obs_dim),
+                last_states: room(seat.state_dim),
             }),
             down: down.clone(),
         };
@@ -196,6 +217,9 @@ struct Lane {
     seen: Vec<f32>,
     /// The last observation of an episode that ended in this step.
     last: Vec<f32>,
+    /// What critics see, and the last of an episode that ended in this step; empty if they see something else.
+    state: Vec<f32>,
+    last_state: Vec<f32>,
     rewards: Vec<f32>,
     masks: Vec<u32>,
     outcome: Outcome,
@@ -209,12 +233,14 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(simulator: Box<dyn Simulator>, spec: &Spec) -> Self {
+    fn new(simulator: Box<dyn Simulator>, spec: &Spec, state_dim: u32) -> Self {
         let numbers = (spec.agents * spec.obs_dim) as usize;
         Self {
             simulator,
             seen: vec![0.0; numbers],
             last: vec![0.0; numbers],
+            state: vec![0.0; state_dim as usize],
+            last_state: vec![0.0; state_dim as usize],
             rewards: vec![0.0; spec.agents as usize],
             masks: vec![0; spec.agents as usize],
             outcome: Outcome::Continues,
@@ -232,8 +258,17 @@ impl Lane {
         let [high, low] = threefry(key, [self.episode, env as u32]);
         self.seen.fill(0.0);
         self.simulator.reset(u64::from(high) << 32 | u64::from(low), &mut self.seen);
+        self.look();
         self.episode += 1;
         (self.taken, self.total) = (0, 0.0);
+    }
+
+    /// Asks for the state, if somebody sees it.
+    fn look(&mut self) {
+        if !self.state.is_empty() {
+            self.state.fill(0.0);
+            self.simulator.state(&mut self.state);
+        }
     }
 
     fn allow(&mut self, actions: u32) {
@@ -248,6 +283,7 @@ impl Lane {
         self.seen.fill(0.0);
         self.rewards.fill(0.0);
         self.outcome = self.simulator.step(actions, &mut self.seen, &mut self.rewards);
+        self.look();
         let agents = self.rewards.len() as f64;
         self.total += self.rewards.iter().map(|reward| f64::from(*reward)).sum::<f64>() / agents;
         self.taken += 1;
@@ -256,6 +292,7 @@ impl Lane {
         if self.outcome != Outcome::Continues {
             self.finished = Some((self.total, self.taken));
             self.last.copy_from_slice(&self.seen);
+            self.last_state.copy_from_slice(&self.state);
             self.begin(seed, env);
         }
         self.allow(spec.actions);
@@ -278,6 +315,8 @@ impl Lane {
         };
         find("observation", &self.seen, &storable)
             .or_else(|| find("last observation", &self.last, &storable))
+            .or_else(|| find("number of the state", &self.state, &storable))
+            .or_else(|| find("number of the last state", &self.last_state, &storable))
             .or_else(|| find("reward of agent", &self.rewards, &|value| value.is_finite()))
     }
 }
@@ -289,6 +328,8 @@ struct Pool {
     envs: usize,
     steps: usize,
     truncations: usize,
+    state_dim: u32,
+    first_state: u64,
     seed: u64,
     storage: Storage,
     observations: wgpu::Buffer,
@@ -306,8 +347,9 @@ struct Moving {
     ended: Vec<f32>,
     /// Episodes truncated in this rollout, of every environment.
     cut: Vec<u32>,
-    /// Their last observations, as they go into the slots after the rollout's.
+    /// Their last observations and states, as they go into the slots after the rollout's.
     lasts: Vec<f32>,
+    last_states: Vec<f32>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -362,9 +404,10 @@ impl Pool {
         if step == 0 {
             moving.cut.fill(0);
             moving.lasts.fill(0.0);
+            moving.last_states.fill(0.0);
         }
         let mut ends = vec![0u32; envs];
-        let Moving { lanes, ended, cut, lasts, .. } = &mut *moving;
+        let Moving { lanes, ended, cut, lasts, last_states, .. } = &mut *moving;
         for (env, lane) in lanes.iter().enumerate() {
             let Some((total, taken)) = lane.finished else { continue };
             let terminated = lane.outcome == Outcome::Terminated;
@@ -375,9 +418,11 @@ impl Pool {
                     return Err(Error::Data(format!("environment {env} {text}")));
                 }
                 ends[env] = 2 + cut[env];
-                let first = cut[env] as usize * lane.last.len();
-                for (number, value) in lane.last.iter().enumerate() {
-                    lasts[(first + number) * envs + env] = *value;
+                for (slots, last) in [(&mut *lasts, &lane.last), (&mut *last_states, &lane.last_state)] {
+                    let first = cut[env] as usize * last.len();
+                    for (number, value) in last.iter().enumerate() {
+                        slots[(first + number) * envs + env] = *value;
+                    }
                 }
                 cut[env] += 1;
             }
@@ -394,8 +439,7 @@ impl Pool {
         if step + 1 == self.steps {
             gpu.write(&self.episodes, 0, bytemuck::cast_slice(&moving.ended))?;
             moving.ended.fill(0.0);
-            let after = (self.steps + 1) as u64;
-            gpu.write(&self.observations, after * self.slot_bytes(), &self.stored(&moving.lasts))?;
+            self.write(&gpu, self.steps + 1, [&moving.lasts, &moving.last_states])?;
         }
         Ok(())
     }
@@ -409,10 +453,17 @@ impl Pool {
         fault.map_or(Ok(()), |(env, fault)| Err(Error::Data(format!("environment {env}: {fault}"))))
     }
 
-    /// Bytes of a slot of observations.
-    fn slot_bytes(&self) -> u64 {
-        let numbers = u64::from(self.spec.agents * self.spec.obs_dim) * self.envs as u64;
-        numbers * self.storage.precision().bytes()
+    /// Writes observations and states from a slot on.
+    fn write(&self, gpu: &Gpu, slot: usize, [seen, states]: [&[f32]; 2]) -> Result<()> {
+        let at = |numbers: u32| slot as u64 * u64::from(numbers) * self.envs as u64;
+        let stored = self.storage.precision().bytes();
+        let first = at(self.spec.agents * self.spec.obs_dim);
+        gpu.write(&self.observations, first * stored, &self.stored(seen))?;
+        if states.is_empty() {
+            return Ok(());
+        }
+        let first = self.first_state + at(self.state_dim);
+        gpu.write(&self.observations, first * stored, &self.stored(states))
     }
 
     fn stored(&self, values: &[f32]) -> Vec<u8> {
@@ -424,10 +475,12 @@ impl Pool {
 
     /// Writes what all see into a slot, environment fastest.
     fn show(&self, gpu: &Gpu, moving: &Moving, slot: usize) -> Result<()> {
-        let numbers = (self.spec.agents * self.spec.obs_dim) as usize;
-        let envs = self.envs;
-        let values: Vec<f32> = (0..numbers * envs).map(|i| moving.lanes[i % envs].seen[i / envs]).collect();
-        gpu.write(&self.observations, slot as u64 * self.slot_bytes(), &self.stored(&values))
+        let (envs, lanes) = (self.envs, &moving.lanes);
+        let all = |numbers: u32| 0..numbers as usize * envs;
+        let seen: Vec<f32> =
+            all(self.spec.agents * self.spec.obs_dim).map(|i| lanes[i % envs].seen[i / envs]).collect();
+        let states: Vec<f32> = all(self.state_dim).map(|i| lanes[i % envs].state[i / envs]).collect();
+        self.write(gpu, slot, [&seen, &states])
     }
 
     fn allow(&self, gpu: &Gpu, moving: &Moving, slot: usize) -> Result<()> {
@@ -460,7 +513,7 @@ impl HostState for Pool {
         for env in 0..self.envs {
             let fault = |reason: &str| Error::Data(format!("environment {env}: {reason}"));
             let short = || fault("its saved state ends too early");
-            let mut lane = Lane::new((self.make)(), &self.spec);
+            let mut lane = Lane::new((self.make)(), &self.spec, self.state_dim);
             lane.episode = u32::from_le_bytes(take(&mut bytes).ok_or_else(short)?);
             lane.taken = u32::from_le_bytes(take(&mut bytes).ok_or_else(short)?);
             lane.total = f64::from_le_bytes(take(&mut bytes).ok_or_else(short)?);

@@ -6,6 +6,7 @@ use crate::random::Stream;
 
 const AGENTS: usize = 2;
 const FEATURES: usize = 3;
+const NUMBERS: usize = 5;
 const LIMIT: u32 = 4;
 
 /// Remembers its seed and how far it is; ends by itself in the second step of every third episode.
@@ -14,6 +15,7 @@ struct Counter {
     seed: u64,
     taken: u32,
     faulty: bool,
+    blind: bool,
 }
 
 impl Counter {
@@ -32,6 +34,20 @@ impl Simulator for Counter {
 
     fn time_limit(&self) -> Option<u32> {
         Some(LIMIT)
+    }
+
+    fn state_dim(&self) -> u32 {
+        NUMBERS as u32
+    }
+
+    /// The last number is left as it comes.
+    fn state(&self, state: &mut [f32]) {
+        for (number, value) in state[..NUMBERS - 1].iter_mut().enumerate() {
+            *value = (self.seed % 16) as f32 * 4.0 - number as f32 - self.taken as f32 * 0.25;
+        }
+        if self.blind {
+            state[2] = f32::INFINITY;
+        }
     }
 
     fn reset(&mut self, seed: u64, seen: &mut [f32]) {
@@ -80,16 +96,22 @@ struct Bench {
     buffers: [wgpu::Buffer; 5],
     recorder: Recorder,
     slots: usize,
+    state_dim: usize,
 }
 
 impl Bench {
     fn new(host: &Host, storage: Storage) -> Self {
+        Self::with_state(host, storage, NUMBERS)
+    }
+
+    /// With room for states, or with none.
+    fn with_state(host: &Host, storage: Storage, state_dim: usize) -> Self {
         let gpu = Gpu::open(&GpuOptions::default()).unwrap();
         let slots = STEPS + 1 + host.truncations(STEPS as u32) as usize;
         let rows = AGENTS * ENVS;
         let stored = storage.precision().bytes();
         let words = [
-            slots as u64 * (rows * FEATURES) as u64 * stored / 4,
+            slots as u64 * (rows * FEATURES + ENVS * state_dim) as u64 * stored / 4,
             (STEPS * rows) as u64,
             (STEPS * rows) as u64,
             (STEPS * ENVS + (STEPS + 1) * rows) as u64,
@@ -98,10 +120,33 @@ impl Bench {
         let buffers = words.map(|words| gpu.buffer("seat", words * 4, STATE).unwrap());
         let [observations, actions, rewards, signals, episodes] = &buffers;
         let (envs, steps) = (ENVS as u32, STEPS as u32);
-        let seat = Seat { envs, steps, seed: 11, storage, observations, actions, rewards, signals, episodes };
+        let seat = Seat {
+            envs,
+            steps,
+            seed: 11,
+            storage,
+            state_dim: state_dim as u32,
+            first_state: (slots * rows * FEATURES) as u32,
+            observations,
+            actions,
+            rewards,
+            signals,
+            episodes,
+        };
         let attached = host.attach(&gpu, &seat).unwrap();
         let recorder = Recorder::new(&gpu);
-        Self { attached, buffers: buffers.clone(), recorder, gpu, slots }
+        Self { attached, buffers: buffers.clone(), recorder, gpu, slots, state_dim }
+    }
+
+    /// Observations and states as f32.
+    fn seen(&self, storage: Storage) -> Vec<f32> {
+        match storage {
+            Storage::F32 => self.gpu.read(&self.buffers[0]).unwrap(),
+            _ => {
+                let halves: Vec<u16> = self.gpu.read(&self.buffers[0]).unwrap();
+                halves.into_iter().map(|bits| f16::from_bits(bits).to_f32()).collect()
+            }
+        }
     }
 
     fn roll(&mut self, actions: &[u32]) -> Result<()> {
@@ -123,11 +168,12 @@ fn random_actions(seed: u64) -> Vec<u32> {
 #[test]
 fn rollouts_are_those_of_simulators_stepped_by_hand() {
     let host = Host::new("counter", Counter::default);
-    for storage in [Storage::F32, Storage::Packed] {
-        let mut bench = Bench::new(&host, storage);
+    let all = [(Storage::F32, NUMBERS), (Storage::Packed, NUMBERS), (Storage::F32, 0)];
+    for (storage, state_dim) in all {
+        let mut bench = Bench::with_state(&host, storage, state_dim);
         bench.recorder.run(&bench.attached.reset).unwrap();
         let mut by_hand: Vec<Lane> =
-            (0..ENVS).map(|_| Lane::new(Box::new(Counter::default()), &host.spec)).collect();
+            (0..ENVS).map(|_| Lane::new(Box::new(Counter::default()), &host.spec, 0)).collect();
         for (env, lane) in by_hand.iter_mut().enumerate() {
             lane.begin(11, env);
         }
@@ -135,15 +181,10 @@ fn rollouts_are_those_of_simulators_stepped_by_hand() {
         for rollout in 0..3 {
             let actions = random_actions(rollout);
             bench.roll(&actions).unwrap();
-            let [observations, _, rewards, signals, episodes] = &bench.buffers;
-            let seen: Vec<f32> = match storage {
-                Storage::F32 => bench.gpu.read(observations).unwrap(),
-                _ => {
-                    let halves: Vec<u16> = bench.gpu.read(observations).unwrap();
-                    halves.into_iter().map(|bits| f16::from_bits(bits).to_f32()).collect()
-                }
-            };
-            assert_eq!(seen.len(), bench.slots * AGENTS * FEATURES * ENVS);
+            let [_, _, rewards, signals, episodes] = &bench.buffers;
+            let seen = bench.seen(storage);
+            let first_state = bench.slots * AGENTS * FEATURES * ENVS;
+            assert_eq!(seen.len(), first_state + bench.slots * state_dim * ENVS);
             let rewards: Vec<f32> = bench.gpu.read(rewards).unwrap();
             let signals: Vec<u32> = bench.gpu.read(signals).unwrap();
             let ended: Vec<f32> = bench.gpu.read(episodes).unwrap();
@@ -152,6 +193,14 @@ fn rollouts_are_those_of_simulators_stepped_by_hand() {
                     (0..AGENTS * FEATURES)
                         .map(|i| seen[(slot * AGENTS * FEATURES + i) * ENVS + env])
                         .collect()
+                };
+                let shown = |slot: usize| -> Vec<f32> {
+                    (0..state_dim).map(|i| seen[first_state + (slot * state_dim + i) * ENVS + env]).collect()
+                };
+                let now = |lane: &Lane| -> Vec<f32> {
+                    let mut state = vec![0.0; NUMBERS];
+                    lane.simulator.state(&mut state);
+                    state[..state_dim].to_vec()
                 };
                 let mut sums = [0f32; 4];
                 let mut cut = 0;
@@ -172,6 +221,7 @@ fn rollouts_are_those_of_simulators_stepped_by_hand() {
                                 last,
                                 "the last observation of a truncated episode"
                             );
+                            assert_eq!(shown(STEPS + cut), now(lane), "and its last state");
                             1 + cut as u32
                         }
                     };
@@ -187,6 +237,7 @@ fn rollouts_are_those_of_simulators_stepped_by_hand() {
                         lane.begin(11, env);
                     }
                     assert_eq!(slot(step + 1), lane.seen, "environment {env}, step {step}");
+                    assert_eq!(shown(step + 1), now(lane), "environment {env}, step {step}");
                     let mut masks = [0b111; AGENTS];
                     lane.simulator.allowed(&mut masks);
                     for agent in 0..AGENTS {
@@ -221,7 +272,10 @@ fn a_saved_environment_goes_on_where_it_was() {
     let last = |bench: &Bench| -> Vec<u32> {
         let buffers = [0, 2, 3, 4].map(|i| bench.gpu.read::<u32>(&bench.buffers[i]).unwrap());
         // Slot 0 and its masks are not of this rollout.
-        let observations = buffers[0][AGENTS * FEATURES * ENVS..].to_vec();
+        let first_state = bench.slots * AGENTS * FEATURES * ENVS;
+        let mut observations = buffers[0][AGENTS * FEATURES * ENVS..].to_vec();
+        let first = first_state - AGENTS * FEATURES * ENVS;
+        observations.drain(first..first + bench.state_dim * ENVS);
         let masks = buffers[2][STEPS * ENVS + AGENTS * ENVS..].to_vec();
         [observations, buffers[1].clone(), buffers[2][..STEPS * ENVS].to_vec(), masks, buffers[3].clone()]
             .concat()
@@ -236,4 +290,8 @@ fn numbers_that_are_none_are_named() {
     bench.recorder.run(&bench.attached.reset).unwrap();
     let error = bench.roll(&random_actions(1)).unwrap_err().to_string();
     assert!(error.contains("environment 0: reward of agent 1 is NaN (episode 1, step 2)"), "{error}");
+    let host = Host::new("blind", || Counter { blind: true, ..Counter::default() });
+    let mut bench = Bench::new(&host, Storage::F32);
+    let error = bench.recorder.run(&bench.attached.reset).unwrap_err().to_string();
+    assert!(error.contains("environment 0: number of the state 2 is inf"), "{error}");
 }

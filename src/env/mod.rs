@@ -37,7 +37,8 @@ pub struct Spec {
 ///
 /// E environments (a multiple of 4), N agents, T steps, K truncations at most; `env` is always the fastest index:
 /// * `observations` in `storage` `[slot][agent][feature][env]`: slot t is what is seen before step t, slot T what is seen after the
-///   last, slot T+1+k the last observation of the k-th episode that was truncated in this rollout;
+///   last, slot T+1+k the last observation of the k-th episode that was truncated in this rollout. From number `first_state` on
+///   follow, if `state_dim` is not 0, the environment's own states `[slot][number][env]`, the same slots of them;
 /// * `actions` u32 `[t][agent][env]` (real numbers: [`Environment::continuous`]), `rewards` f32 `[t][agent][env]`;
 /// * `signals` u32: ends `[t][env]` (0 goes on, 1 terminated, 2+k truncated), then action masks `[slot][agent][env]`, one bit
 ///   per allowed action, slots 0 to T (0: the agent is not active, takes action 0, and counts in no loss);
@@ -52,6 +53,10 @@ pub struct Seat<'a> {
     pub seed: u64,
     /// How observations are stored: f32, f16, or two f16 in a u32, the first environment in the low half.
     pub storage: Storage,
+    /// Numbers of the environment's own state to write ([`Environment::state_dim`]); 0: no critic sees it, and it has no room.
+    pub state_dim: u32,
+    /// Where the states begin in `observations`, in numbers.
+    pub first_state: u32,
     /// See above.
     pub observations: &'a wgpu::Buffer,
     /// See above.
@@ -117,6 +122,12 @@ pub trait Environment {
     /// choice 2 of the first and 7 of the second. One choice, if left alone.
     fn choices(&self) -> Vec<u32> {
         vec![self.spec().actions]
+    }
+
+    /// Numbers of a state of its own, which only critics see, the same for all agents: with the setting `critic_input = "state"`
+    /// it takes the place of all agents' observations. It lies beside them ([`Seat`]). 0, if left alone: it has none.
+    fn state_dim(&self) -> u32 {
+        0
     }
 
     /// What tells it from others of the same sizes, its rules and data: a checkpoint of one is not for another.

@@ -120,7 +120,8 @@ pub struct Config {
     pub networks: Sharing,
     /// Whether shared networks are told which agent they act for.
     pub agent_identity: bool,
-    /// What critics see: all agents' observations (MAPPO) or the agent's own (IPPO).
+    /// What critics see: all agents' observations (MAPPO), the agent's own (IPPO), or the environment's own state
+    /// ([`Environment::state_dim`]).
     pub critic_input: CriticInput,
     /// Storage precision.
     pub precision: Precision,
@@ -202,7 +203,8 @@ impl Config {
     /// The networks that these settings make for an environment.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings out of range, and for [`Config::squash`] where actions are not real numbers.
+    /// [`Error::Config`] for settings out of range, for [`Config::squash`] where actions are not real numbers, and for critics of
+    /// a state that the environment does not have.
     pub fn layout(&self, environment: &dyn Environment) -> Result<Layout> {
         self.validate()?;
         let (choices, actions) = (environment.choices(), environment.spec().actions);
@@ -213,7 +215,7 @@ impl Config {
                     format!("{actions} real numbers are out of range: from 1 to 16"),
                 ));
             }
-            return Layout::new(&self.shape(&environment.spec(), true));
+            return Layout::new(&self.shape(&environment.spec(), true, environment.state_dim()));
         }
         if self.squash {
             return Err(Error::config(
@@ -226,7 +228,7 @@ impl Config {
             let wanted = format!("sizes of at least 2 that add up to {actions}");
             return Err(Error::shape("choices of an action", wanted, format!("{choices:?}")));
         }
-        Layout::new(&self.shape(&environment.spec(), false))
+        Layout::new(&self.shape(&environment.spec(), false, environment.state_dim()))
     }
 
     /// Turns that agents take to learn from a rollout.
@@ -242,8 +244,8 @@ impl Config {
         if self.recurrent { self.chunk_length.min(self.rollout_steps) } else { 0 }
     }
 
-    /// Their shape.
-    pub(crate) fn shape(&self, spec: &Spec, continuous: bool) -> Shape {
+    /// Their shape, in an environment that has `state_dim` numbers of a state of its own.
+    pub(crate) fn shape(&self, spec: &Spec, continuous: bool, state_dim: u32) -> Shape {
         Shape {
             agents: spec.agents,
             obs_dim: spec.obs_dim,
@@ -253,6 +255,7 @@ impl Config {
             sharing: self.networks,
             agent_identity: self.agent_identity,
             critic_input: self.critic_input,
+            state_dim,
             activation: self.activation,
             input_norm: self.input_norm,
             hidden_norm: self.hidden_norm,
@@ -343,5 +346,17 @@ mod tests {
         assert!(matches!(&error, Error::Config { key, .. } if key == "squash"), "{error}");
         let older: Config = serde_json::from_str(r#"{"seed": 1}"#).unwrap();
         assert!(!older.squash, "settings from before there was one");
+    }
+
+    #[test]
+    fn critics_of_a_state_are_refused_where_there_is_none() {
+        let config = Config { critic_input: CriticInput::State, ..Default::default() };
+        let error = config.layout(&Spread::new(Definition::Mpe2)).unwrap_err();
+        assert!(matches!(error, Error::Config { .. }), "{error:?}");
+        assert_eq!(
+            error.to_string(),
+            "setting `critic_input`: `state` needs an environment with a state of its own, and this one has \
+             none; `joint` shows critics all agents' observations"
+        );
     }
 }

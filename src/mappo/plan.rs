@@ -5,7 +5,9 @@ use std::ops::Range;
 use super::{Algorithm, Config};
 use crate::env::{Environment, Spec};
 use crate::gpu::{Budget, Class, GROUPS_IN_A_ROW, Gpu, Plan, TABLE_ENTRY, Variant, round_up};
-use crate::nn::{Decisions, Layout, MOST_TURNS, Sharing, WorkingWeights, forward, weight_gradient};
+use crate::nn::{
+    CriticInput, Decisions, Layout, MOST_TURNS, Sharing, WorkingWeights, forward, weight_gradient,
+};
 use crate::ppo::{ActionKind, clip, finish, loss, scalars};
 use crate::{Error, Result};
 
@@ -18,6 +20,8 @@ pub struct Sizes {
     pub starts: u32,
     /// What an action is ([`Environment::continuous`], [`Config::squash`]).
     pub kind: ActionKind,
+    /// Numbers of the environment's own state that are stored for the critics; 0 if they see something else.
+    pub state_dim: u32,
     /// E, environments in parallel, a multiple of 4.
     pub envs: u32,
     /// T, steps of a rollout.
@@ -43,6 +47,7 @@ impl Sizes {
             spec: environment.spec(),
             starts: starts(&environment.choices()),
             kind: ActionKind::new(environment.continuous(), config.squash),
+            state_dim: if config.critic_input == CriticInput::State { environment.state_dim() } else { 0 },
             envs: round_up(config.num_envs.max(1), 4),
             steps,
             truncations: environment.truncations(steps),
@@ -59,7 +64,7 @@ impl Sizes {
     pub fn acting(config: &Config, environment: &dyn Environment) -> Self {
         let sizes = Self::configured(config, environment);
         let chunk = if sizes.chunk > 0 { sizes.steps } else { 0 };
-        Self { chunk, micro_slots: 1, valued: false, ..sizes }
+        Self { chunk, micro_slots: 1, valued: false, state_dim: 0, ..sizes }
     }
 
     /// The largest sizes within the budget, and the forms of the kernels that go with them.
@@ -229,9 +234,24 @@ impl Sizes {
         u64::from(self.steps) * u64::from(self.envs) + u64::from(self.slots()) * self.wide()[0]
     }
 
-    /// Bytes of the states that enter a slot.
-    pub(super) fn state_bytes(&self, layout: &Layout) -> u64 {
-        8 * u64::from(layout.shape.state()) * self.wide()[0]
+    /// Bytes of what a GRU remembers that enter a slot.
+    pub(super) fn memory_bytes(&self, layout: &Layout) -> u64 {
+        8 * u64::from(layout.shape.memory()) * self.wide()[0]
+    }
+
+    /// Numbers of the observations of a slot.
+    pub(super) fn observed(&self) -> u64 {
+        self.wide()[0] * u64::from(self.spec.obs_dim)
+    }
+
+    /// Numbers of the environments' own states of a slot.
+    pub(super) fn states(&self) -> u64 {
+        u64::from(self.envs) * u64::from(self.state_dim)
+    }
+
+    /// Numbers before the first of these: the observations of all slots.
+    pub(super) fn first_state(&self) -> u64 {
+        u64::from(self.slots()) * self.observed()
     }
 
     /// Buffers of a rollout.
@@ -244,8 +264,12 @@ impl Sizes {
         let mut plan = Plan::new();
         plan.words("params", u64::from(layout.params) * 4);
         plan.extend(&WorkingWeights::plan(layout, decisions));
-        plan.bytes_of("observations", slots * slot * u64::from(self.spec.obs_dim) * stored);
-        plan.bytes_of("carried observations", slot * u64::from(self.spec.obs_dim) * stored);
+        // The environments' own states after them.
+        plan.bytes_of("observations", (self.first_state() + slots * self.states()) * stored);
+        plan.bytes_of("carried observations", self.observed() * stored);
+        if self.state_dim > 0 {
+            plan.bytes_of("carried states of the environments", self.states() * stored);
+        }
         plan.words("carried masks", slot);
         plan.words("actions", rows * u64::from(self.numbers()));
         if self.kind == ActionKind::Squashed {
@@ -259,7 +283,7 @@ impl Sizes {
         plan.words("signals", self.endings() + endings);
         if self.chunk > 0 {
             let places = forward::Memory::places(self.steps, self.chunk, self.truncations);
-            let state = 2 * u64::from(layout.shape.state()) * slot;
+            let state = 2 * u64::from(layout.shape.memory()) * slot;
             plan.words("recurrent states", u64::from(places) * state);
             plan.words("carried states", state);
             plan.words("carried endings", envs);
@@ -381,7 +405,8 @@ mod tests {
     use crate::env::{Attached, Seat};
     use crate::nn::{Precision, Shape, Storage};
 
-    struct Empty;
+    /// With so many numbers of a state of its own.
+    struct Empty(u32);
 
     impl Environment for Empty {
         fn spec(&self) -> Spec {
@@ -390,6 +415,9 @@ mod tests {
         fn truncations(&self, steps: u32) -> u32 {
             steps.div_ceil(25)
         }
+        fn state_dim(&self) -> u32 {
+            self.0
+        }
         fn plan(&self, _: u32, _: u32) -> Plan {
             Plan::new()
         }
@@ -397,6 +425,8 @@ mod tests {
             Ok(Attached { reset: vec![], steps: vec![], state: vec![] })
         }
     }
+
+    const EMPTY: Empty = Empty(0);
 
     fn layout() -> Layout {
         let shape = Shape { agents: 4, obs_dim: 18, actions: 3, hidden: vec![256, 256], ..Shape::default() };
@@ -410,10 +440,10 @@ mod tests {
     #[test]
     fn f16_halves_what_is_stored_in_it_and_nothing_else() {
         let config = Config { num_envs: 4096, rollout_steps: 128, ..Default::default() };
-        let sizes = Sizes::configured(&config, &Empty);
+        let sizes = Sizes::configured(&config, &EMPTY);
         let half = Decisions::plain(Class::Hardware, Storage::F16);
         assert_eq!(half.storage.precision(), Precision::F16);
-        let plans = [plain(), half].map(|d| sizes.plan(&Empty, &layout(), &config, &d));
+        let plans = [plain(), half].map(|d| sizes.plan(&EMPTY, &layout(), &config, &d));
         let [whole, half] = plans.each_ref().map(Plan::entries);
         assert_eq!(whole.len(), half.len());
         let mut halved = Vec::new();
@@ -443,8 +473,8 @@ mod tests {
         let mut previous = 0;
         for gigabytes in [1u64, 3, 6, 12] {
             let budget = Budget { total: gigabytes << 30, binding: 2 << 30, short_loops: false };
-            let sizes = Sizes::fit(&config, &Empty, &layout(), &plain(), &budget).unwrap();
-            let plan = sizes.plan(&Empty, &layout(), &config, &plain());
+            let sizes = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &budget).unwrap();
+            let plan = sizes.plan(&EMPTY, &layout(), &config, &plain());
             assert!(budget.holds(&plan), "{gigabytes} GiB");
             assert_eq!(sizes.envs, 4096, "shrinking the micro-batch is enough");
             assert!(sizes.micro_slots >= previous, "a larger card gets larger micro-batches");
@@ -456,10 +486,10 @@ mod tests {
     fn environments_are_given_up_last_and_too_little_is_an_error() {
         let config = Config { num_envs: 4096, rollout_steps: 128, ..Default::default() };
         let small = Budget { total: 100 << 20, binding: 100 << 20, short_loops: false };
-        let sizes = Sizes::fit(&config, &Empty, &layout(), &plain(), &small).unwrap();
+        let sizes = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &small).unwrap();
         assert!(sizes.envs < 4096 && sizes.envs >= 4 && sizes.envs.is_multiple_of(4));
         let none = Budget { total: 1 << 20, binding: 1 << 20, short_loops: false };
-        let error = Sizes::fit(&config, &Empty, &layout(), &plain(), &none).unwrap_err().to_string();
+        let error = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &none).unwrap_err().to_string();
         assert!(error.contains("the budget is 1 MiB") && error.contains("rollout_steps"), "{error}");
     }
 
@@ -475,11 +505,11 @@ mod tests {
         config.validate().unwrap();
         // A table entry for each of 65 million micro-batches alone is too much.
         let budget = Budget { total: 12 << 30, binding: 4 << 30, short_loops: false };
-        let error = Sizes::fit(&config, &Empty, &layout(), &plain(), &budget).unwrap_err();
+        let error = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &budget).unwrap_err();
         assert!(matches!(error, Error::Budget { needed, .. } if needed > 16_000), "{error}");
         let config = Config { accumulation: 4, ..config };
-        let sizes = Sizes::fit(&config, &Empty, &layout(), &plain(), &budget).unwrap();
-        assert!(sizes.envs >= 4 && budget.holds(&sizes.plan(&Empty, &layout(), &config, &plain())));
+        let sizes = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &budget).unwrap();
+        assert!(sizes.envs >= 4 && budget.holds(&sizes.plan(&EMPTY, &layout(), &config, &plain())));
         assert_eq!(u64::from(sizes.rows()), 4 * u64::from(sizes.envs) * 65_536);
     }
 
@@ -489,12 +519,12 @@ mod tests {
         let small = Layout::new(&Shape { obs_dim: 1, hidden: vec![4], ..Shape::default() }).unwrap();
         let config = Config { num_envs: 65_536, rollout_steps: 64, accumulation: 1, ..Default::default() };
         let mut budget = Budget { total: 1 << 40, binding: 1 << 40, short_loops: false };
-        let sizes = Sizes::fit(&config, &Empty, &small, &soft, &budget).unwrap();
+        let sizes = Sizes::fit(&config, &EMPTY, &small, &soft, &budget).unwrap();
         assert_eq!(sizes.envs, 65_536);
         assert!(sizes.micro_quads().div_ceil(soft.workgroup) <= 65_535, "{sizes:?}");
         // Two million rows are more than loops of 65,535 turns take eight at a time by eight lanes.
         budget.short_loops = true;
-        let sizes = Sizes::fit(&config, &Empty, &small, &soft, &budget).unwrap();
+        let sizes = Sizes::fit(&config, &EMPTY, &small, &soft, &budget).unwrap();
         assert!(sizes.envs < 65_536 && 2 * sizes.rows() / 64 < 65_535, "{sizes:?}");
     }
 
@@ -504,9 +534,39 @@ mod tests {
     }
 
     #[test]
+    fn states_of_the_environments_follow_the_observations() {
+        let seen = |critic_input, state_dim| {
+            let config = Config {
+                num_envs: 6,
+                rollout_steps: 26,
+                hidden: vec![8],
+                critic_input,
+                ..Default::default()
+            };
+            let environment = Empty(state_dim);
+            let layout = config.layout(&environment).unwrap();
+            let sizes = Sizes::configured(&config, &environment);
+            let half = Decisions::plain(Class::Hardware, Storage::Packed);
+            let plan = sizes.rollout_plan(&layout, &half);
+            let bytes = |wanted: &str| {
+                plan.entries().iter().find(|(name, _)| *name == wanted).map(|(_, bytes)| *bytes)
+            };
+            let states = bytes("carried states of the environments");
+            (sizes.first_state(), bytes("observations"), bytes("carried observations"), states)
+        };
+        // 29 slots of 8 environments, 4 agents and 18 features.
+        let observed = 29 * 8 * 4 * 18;
+        let joint = (observed, Some(2 * observed), Some(2 * observed / 29), None);
+        assert_eq!(seen(CriticInput::Joint, 0), joint);
+        assert_eq!(seen(CriticInput::Joint, 7), joint, "what nobody sees takes no room");
+        let with = (observed, Some(2 * (observed + 29 * 8 * 7)), Some(2 * observed / 29), Some(2 * 8 * 7));
+        assert_eq!(seen(CriticInput::State, 7), with);
+    }
+
+    #[test]
     fn rows_are_counted_as_by_hand() {
         let config = Config { num_envs: 6, rollout_steps: 26, accumulation: 4, ..Default::default() };
-        let sizes = Sizes::configured(&config, &Empty);
+        let sizes = Sizes::configured(&config, &EMPTY);
         assert_eq!((sizes.envs, sizes.truncations, sizes.slots()), (8, 2, 29));
         assert_eq!((sizes.rows(), sizes.micro_slots, sizes.micro_batches()), (26 * 32, 7, 4));
         assert_eq!(sizes.micro_quads(), 7 * 8);

@@ -59,6 +59,8 @@ impl Rollout {
             steps: sizes.steps,
             seed: config.seed,
             storage: decisions.storage,
+            state_dim: sizes.state_dim,
+            first_state: sizes.first_state() as u32,
             observations: arena.get("observations")?,
             actions: arena.get("actions")?,
             rewards: arena.get("rewards")?,
@@ -127,6 +129,8 @@ pub(super) fn batch(sizes: &Sizes, layout: &Layout, decisions: &Decisions) -> Ba
         steps: sizes.steps,
         truncations: sizes.truncations,
         endings: (sizes.endings() / 4) as u32,
+        first_state: (sizes.first_state() / 4) as u32,
+        state_dim: sizes.state_dim,
         ..Batch::default()
     }
 }
@@ -265,11 +269,13 @@ fn values(gpu: &Gpu, sizes: &Sizes, forward: &Forward<'_>) -> Result<Recording> 
         .collect())
 }
 
-/// Copies slot T over slot 0, and what was remembered there, by way of another buffer: a buffer cannot be copied onto itself.
+/// Copies slot T over slot 0, the environments' own states and what was remembered there too, by way of another buffer: a buffer
+/// cannot be copied onto itself.
 fn carry(sizes: &Sizes, layout: &Layout, decisions: &Decisions, arena: &Arena) -> Result<Recording> {
     let mut commands = Vec::new();
     let rows = u64::from(sizes.rows_of_slot());
-    let observed = rows * u64::from(sizes.spec.obs_dim) * decisions.storage.precision().bytes();
+    let stored = decisions.storage.precision().bytes();
+    let observed = sizes.observed() * stored;
     let steps = u64::from(sizes.steps);
     let ends = u64::from(sizes.envs) * 4;
     let masks = ends * steps;
@@ -277,8 +283,13 @@ fn carry(sizes: &Sizes, layout: &Layout, decisions: &Decisions, arena: &Arena) -
         ("observations", "carried observations", observed * steps, 0, observed),
         ("signals", "carried masks", masks + rows * 4 * steps, masks, rows * 4),
     ];
+    if sizes.state_dim > 0 {
+        let (first, bytes) = (sizes.first_state() * stored, sizes.states() * stored);
+        let between = "carried states of the environments";
+        carried.push(("observations", between, first + bytes * steps, first, bytes));
+    }
     if sizes.chunk > 0 {
-        let bytes = sizes.state_bytes(layout);
+        let bytes = sizes.memory_bytes(layout);
         let place = |slot| u64::from(Memory::place(slot, sizes.chunk)) * bytes;
         carried.push(("recurrent states", "carried states", place(sizes.steps), place(0), bytes));
         carried.push(("signals", "carried endings", ends * (steps - 1), sizes.endings() * 4, ends));

@@ -95,10 +95,15 @@ impl Trainer {
         parts.push(whole("clock", Dtype::U32)?);
         parts.push(whole("episodes", Dtype::F32)?);
         // What is seen first in the next rollout: slot 0.
-        parts.push(Part {
-            bytes: rows * u64::from(sizes.spec.obs_dim) * stored,
-            ..whole("observations", observations)?
-        });
+        parts.push(Part { bytes: sizes.observed() * stored, ..whole("observations", observations)? });
+        if sizes.state_dim > 0 {
+            parts.push(Part {
+                name: "states of the environments".into(),
+                offset: sizes.first_state() * stored,
+                bytes: sizes.states() * stored,
+                ..whole("observations", observations)?
+            });
+        }
         parts.push(Part {
             name: "masks".into(),
             offset: u64::from(sizes.steps * sizes.envs) * 4,
@@ -106,7 +111,7 @@ impl Trainer {
             ..whole("signals", Dtype::U32)?
         });
         if sizes.chunk > 0 {
-            let bytes = sizes.state_bytes(&self.layout);
+            let bytes = sizes.memory_bytes(&self.layout);
             let offset = u64::from(Memory::place(0, sizes.chunk)) * bytes;
             parts.push(Part { offset, bytes, ..whole("recurrent states", Dtype::F32)? });
             parts.push(Part {

@@ -353,6 +353,10 @@ impl Trainer {
 mod parity;
 
 #[cfg(test)]
+#[path = "critic_state.rs"]
+mod critic_state;
+
+#[cfg(test)]
 #[path = "whole_update.rs"]
 mod whole_update;
 

@@ -157,7 +157,7 @@ fn remember(case: &Fixture, trainer: &Trainer, recorder: &mut Recorder) {
         trainer.gpu.write(trainer.arena.get(name).unwrap(), at, bytes).unwrap();
     };
     write("signals", trainer.sizes.endings() * 4, &[0; ENVS * 4]);
-    let place = trainer.sizes.state_bytes(&trainer.layout);
+    let place = trainer.sizes.memory_bytes(&trainer.layout);
     let first = case.on_device(&case.states);
     write("recurrent states", u64::from(Memory::place(0, CHUNK)) * place, bytemuck::cast_slice(&first));
     recorder.run(&trainer.rollout.collect).unwrap();

@@ -7,6 +7,13 @@ use crate::{Error, Result};
 /// Most linear layers of a stack: four hidden, two of a GRU, and the head. `MAX_LAYERS` of `shaders/lib/network.wgsl`.
 pub const MAX_LAYERS: usize = 7;
 
+/// What a role sees, as the shaders number it: the agent's own observation.
+const OWN: u32 = 0;
+/// All agents' observations.
+const ALL: u32 = 1;
+/// The environment's own state.
+const STATE: u32 = 2;
+
 /// Kinds of layers, as the shaders number them.
 const ORDINARY: u32 = 0;
 /// What a GRU makes of its input: candidate, reset and update gate.
@@ -79,8 +86,8 @@ pub struct Role {
     pub working: u32,
     /// vec4s from one agent's working weights to the next; 0 when shared.
     pub working_stride: u32,
-    /// 1: sees all agents' observations.
-    pub joint: u32,
+    /// What it sees: 0: the agent's own observation, 1: all agents', 2: the environment's own state.
+    pub sees: u32,
     /// 1: a bias per agent in the first layer.
     pub agent_bias: u32,
     /// Networks of the role.
@@ -137,8 +144,10 @@ pub struct Batch {
     pub turn: u32,
     /// In turns: 1: nothing is learnt, the agent's ratios go into the factor of those after it.
     pub settle: u32,
-    /// Fills up to 16 bytes.
-    pub pad: [u32; 2],
+    /// First quad of the environments' own states, which follow the observations in their buffer.
+    pub first_state: u32,
+    /// Numbers of an environment's own state; 0 if critics do not see it.
+    pub state_dim: u32,
 }
 
 /// One network in the flat parameter buffer.
@@ -232,10 +241,11 @@ impl Layout {
         let mut tensors = Vec::new();
         let mut roles = [Role::default(); 2];
         for (index, role) in roles.iter_mut().enumerate() {
-            let (inputs, outputs) = match index {
-                0 => (shape.obs_dim, shape.actions),
-                _ if shape.critic_input == CriticInput::Own => (shape.obs_dim, 1),
-                _ => (shape.obs_dim * shape.agents, 1),
+            let (sees, inputs, outputs) = match (index, shape.critic_input) {
+                (0, _) => (OWN, shape.obs_dim, shape.actions),
+                (_, CriticInput::Own) => (OWN, shape.obs_dim, 1),
+                (_, CriticInput::Joint) => (ALL, shape.obs_dim * shape.agents, 1),
+                (_, CriticInput::State) => (STATE, shape.state_dim, 1),
             };
             let shared = shape.sharing == Sharing::Shared;
             let told_apart = shared && shape.agent_identity;
@@ -245,7 +255,7 @@ impl Layout {
                 let head = &mut role.layer[role.layers as usize - 1];
                 head.learnt = head.outputs - shape.constants;
             }
-            role.joint = u32::from(index == 1 && shape.critic_input == CriticInput::Joint);
+            role.sees = sees;
             role.agent_bias = u32::from(told_apart && shape.agents > 1);
             role.params = params;
             role.net_stride = if shared { 0 } else { length };
@@ -304,7 +314,7 @@ impl Layout {
         let steps = u64::from(self.shape.chunk.max(1));
         // A GRU's state is taken up, made anew and kept, entry by entry, and once more for each of four environments that are
         // truncated; to which the turns of the loops around come.
-        let cell = 7 * u64::from(self.shape.state())
+        let cell = 7 * u64::from(self.shape.memory())
             + if self.shape.recurrent() { MAX_LAYERS as u64 + 5 } else { 0 };
         let stack = |role: &Role| -> u64 {
             let layers = &role.layer[..role.layers as usize];

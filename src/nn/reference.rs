@@ -1,6 +1,7 @@
 //! The networks once more in plain f64, for the tests of the kernels.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Mutex, OnceLock};
 
 use half::f16;
@@ -16,7 +17,7 @@ pub(crate) struct Case {
     pub slots: usize,
     pub quads: usize,
     pub params: Vec<f32>,
-    /// `[slot][agent][feature][env]`
+    /// `[slot][agent][feature][env]`, and after them the environments' own states, `[slot][number][env]`.
     pub observations: Vec<f32>,
     /// `[slot][env]`, of a rollout that goes on beyond the case, and a row more for the step before slot 0.
     pub signals: Vec<u32>,
@@ -62,6 +63,7 @@ pub(crate) fn cases() -> Vec<Case> {
         activation,
         ..Shape::default()
     };
+    let of_state = |shape| Shape { critic_input: CriticInput::State, ..shape };
     vec![
         Case::new(case(3, 5, 3, &[7], Shared, Tanh), 2, 1, 1),
         Case::new(case(2, 3, 5, &[20, 6], Separate, Tanh), 3, 2, 2),
@@ -84,6 +86,14 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(Shape { chunk: 3, ..case(3, 4, 3, &[9, 6], Shared, Tanh) }, 7, 1, 10),
         Case::new(Shape { chunk: 4, ..case(2, 3, 2, &[13], Separate, Gelu) }, 4, 8, 11),
         Case::new(Shape { chunk: 1, hidden_norm: false, ..case(2, 3, 2, &[35], Shared, Tanh) }, 2, 1, 12),
+        // Critics of states that take two tiles, then of states of their own agents' networks and with a GRU.
+        Case::new(Shape { state_dim: 35, ..of_state(case(3, 4, 3, &[7], Shared, Tanh)) }, 3, 1, 13),
+        Case::new(
+            Shape { state_dim: 5, chunk: 2, ..of_state(case(2, 3, 2, &[9], Separate, Tanh)) },
+            3,
+            8,
+            14,
+        ),
     ]
 }
 
@@ -101,7 +111,8 @@ impl Case {
             }
         }
         let rows = slots * shape.agents as usize * quads * 4;
-        let observations = (0..rows * shape.obs_dim as usize).map(|_| (2.0 * next() + 0.3) as f32).collect();
+        let seen = rows * shape.obs_dim as usize + slots * quads * 4 * shape.stored_state() as usize;
+        let observations = (0..seen).map(|_| (2.0 * next() + 0.3) as f32).collect();
         let mut weights = |outputs: u32| -> Vec<Vec<f64>> {
             (0..outputs).map(|_| (0..rows).map(|_| f64::from(next() as f32)).collect()).collect()
         };
@@ -109,7 +120,7 @@ impl Case {
         let envs = quads * 4;
         let signals = (0..(slots + 1) * envs).map(|_| u32::from(next() < -0.5)).collect();
         let places = forward::Memory::places(slots as u32, shape.chunk, 0) as usize;
-        let entries = places * 2 * shape.state() as usize * shape.agents as usize * envs;
+        let entries = places * 2 * shape.memory() as usize * shape.agents as usize * envs;
         let states = (0..entries).map(|_| next() as f32).collect();
         Self { shape, slots, quads, params, observations, signals, states, loss_logits, loss_values }
     }
@@ -190,16 +201,28 @@ impl Case {
         let observe = |slot: usize, f: usize, agent: usize, env: usize| {
             f64::from(self.observations[((slot * agents + agent) * features + f) * envs + env])
         };
-        let size = self.shape.state() as usize;
+        let state = |slot: usize, number: usize, env: usize| {
+            let first = self.rows() * features;
+            let numbers = self.shape.state_dim as usize;
+            f64::from(self.observations[first + (slot * numbers + number) * envs + env])
+        };
+        let size = self.shape.memory() as usize;
         let mut remembered = vec![vec![0.0; size]; agents * envs];
         let mut rows = Vec::new();
         for slot in 0..self.slots {
             for agent in 0..agents {
                 for env in 0..envs {
-                    let joint = layout.roles[role].joint == 1;
-                    let seen = if joint { 0..agents } else { agent..agent + 1 };
-                    let input = seen.flat_map(|a| (0..features).map(move |f| (a, f)));
-                    let input = input.map(|(a, f)| observe(slot, f, a, env)).collect();
+                    let of = |agents: Range<usize>| -> Vec<f64> {
+                        let all = agents.flat_map(|a| (0..features).map(move |f| (a, f)));
+                        all.map(|(a, f)| observe(slot, f, a, env)).collect()
+                    };
+                    let input = match (role, self.shape.critic_input) {
+                        (0, _) | (_, CriticInput::Own) => of(agent..agent + 1),
+                        (_, CriticInput::Joint) => of(0..agents),
+                        (_, CriticInput::State) => {
+                            (0..self.shape.state_dim as usize).map(|i| state(slot, i, env)).collect()
+                        }
+                    };
                     let h = &mut remembered[agent * envs + env];
                     self.enter(chunks, role, slot, agent, env, h);
                     rows.push(self.stack(&layout.roles[role], params, nudge, agent, input, h));
@@ -212,7 +235,7 @@ impl Case {
     /// What enters a slot: what is kept where a chunk begins (of the whole, when they are not `chunks`), nothing where an
     /// episode does.
     fn enter(&self, chunks: bool, role: usize, slot: usize, agent: usize, env: usize, h: &mut Vec<f64>) {
-        let (envs, size) = (self.quads * 4, self.shape.state() as usize);
+        let (envs, size) = (self.quads * 4, self.shape.memory() as usize);
         let per_slot = self.shape.agents as usize * envs;
         if size > 0 && (slot == 0 || chunks && slot.is_multiple_of(self.shape.chunk as usize)) {
             let place = forward::Memory::place(slot as u32, self.shape.chunk) as usize;
@@ -247,12 +270,15 @@ impl Case {
         (loss(step) - loss(-step)) / (2.0 * step)
     }
 
-    fn recurrence(&self) -> Batch {
+    /// Where things lie that a batch names only for some networks: what a GRU remembers, and the environments' own states.
+    fn offsets(&self) -> Batch {
         Batch {
             length: self.shape.chunk,
             chunk: self.shape.chunk,
             steps: self.slots as u32,
             endings: (self.slots * self.quads) as u32,
+            first_state: (self.rows() / 4) as u32 * self.shape.obs_dim,
+            state_dim: self.shape.stored_state(),
             ..Batch::default()
         }
     }
@@ -286,7 +312,7 @@ impl Case {
             keep: 1,
             acts: layout.act_rows,
             grads: layout.grad_rows,
-            ..self.recurrence()
+            ..self.offsets()
         };
         let per_slot = self.shape.agents * self.quads as u32;
         let pieces: Vec<_> = (0..self.slots)

@@ -71,6 +71,8 @@ pub enum CriticInput {
     Joint,
     /// The agent's own observation: IPPO.
     Own,
+    /// A state of the environment's own, which only critics see, the same for all agents.
+    State,
 }
 
 /// What decides all sizes.
@@ -93,6 +95,8 @@ pub struct Shape {
     pub agent_identity: bool,
     /// What the critics see.
     pub critic_input: CriticInput,
+    /// Numbers of the environment's own state; used with [`CriticInput::State`] alone.
+    pub state_dim: u32,
     /// Nonlinearity of the hidden layers.
     pub activation: Activation,
     /// Whether a LayerNorm comes before the first layer.
@@ -116,6 +120,7 @@ impl Default for Shape {
             sharing: Sharing::Shared,
             agent_identity: true,
             critic_input: CriticInput::Joint,
+            state_dim: 0,
             activation: Activation::Relu,
             input_norm: true,
             hidden_norm: true,
@@ -133,8 +138,14 @@ impl Shape {
 
     /// Numbers that a GRU remembers of a row; 0 without one.
     #[must_use]
-    pub fn state(&self) -> u32 {
+    pub fn memory(&self) -> u32 {
         if self.recurrent() { self.hidden.last().copied().unwrap_or(0) } else { 0 }
+    }
+
+    /// Numbers of the environment's state that are stored for the critics; 0 if they see something else.
+    #[must_use]
+    pub fn stored_state(&self) -> u32 {
+        if self.critic_input == CriticInput::State { self.state_dim } else { 0 }
     }
 
     /// # Errors
@@ -148,6 +159,12 @@ impl Shape {
         };
         range("agents", self.agents, 1, 1024)?;
         range("observation features", self.obs_dim, 1, 65_536 / self.agents.max(1))?;
+        if self.critic_input == CriticInput::State && self.state_dim == 0 {
+            let text = "`state` needs an environment with a state of its own, and this one has none; \
+                        `joint` shows critics all agents' observations";
+            return Err(Error::config("critic_input", text));
+        }
+        range("numbers of the environment's state", self.stored_state(), 0, 65_536)?;
         range("actions", self.actions, 2, 32)?;
         range("constant outputs of an actor", self.constants, 0, self.actions - 1)?;
         range("hidden layers", self.hidden.len() as u32, 1, MAX_LAYERS as u32 - 3)?;

@@ -52,14 +52,17 @@ impl Trial {
             length: shape.chunk,
             chunk: shape.chunk,
             steps: slots,
+            first_state: (u64::from(rows) * u64::from(shape.obs_dim)) as u32,
+            state_dim: shape.stored_state(),
             ..Batch::default()
         };
         let jobs = weight_gradient::jobs(layout, decisions);
         let count = jobs.len() as u32;
         let shares = weight_gradient::shares(decisions, count, u64::from(rows));
         let params = u64::from(layout.params) * 4;
+        let state = u64::from(slots) * u64::from(quads) * u64::from(shape.stored_state());
         let [observed, acts, grads] = [
-            u64::from(rows) * u64::from(shape.obs_dim),
+            u64::from(rows) * u64::from(shape.obs_dim) + state,
             u64::from(layout.act_rows) * u64::from(room),
             u64::from(layout.grad_rows) * u64::from(room),
         ]
@@ -76,12 +79,13 @@ impl Trial {
         if shape.recurrent() {
             let row = u64::from(shape.agents) * u64::from(quads) * 4;
             let places = u64::from(forward::Memory::places(slots, shape.chunk, 0));
-            plan.words("states", places * 2 * u64::from(shape.state()) * row);
+            plan.words("states", places * 2 * u64::from(shape.memory()) * row);
             plan.words("signals", u64::from(slots) * u64::from(quads) * 4);
         }
         let arena = Arena::allocate(gpu, &plan)?;
         let get = |name| arena.get(name);
-        fill(gpu, layout, &arena, decisions, rows, room)?;
+        let seen = rows as usize * 4 * shape.obs_dim as usize + state as usize * 4;
+        fill(gpu, layout, &arena, decisions, (rows, seen), room)?;
 
         let batches = &gpu.uniform_table("trial", &[batch])?;
         let roles = &forward::upload_roles(gpu, &layout.roles)?;
@@ -147,7 +151,7 @@ fn fill(
     layout: &Layout,
     arena: &Arena,
     decisions: &Decisions,
-    rows: u32,
+    (rows, seen): (u32, usize),
     room: u32,
 ) -> Result<()> {
     let mut stream = Stream::new(1, 77);
@@ -164,8 +168,7 @@ fn fill(
     // A period that is no multiple of anything: rows differ.
     let period: Vec<f64> = (0..10_007).map(|_| stream.normal()).collect();
     let precision = decisions.storage.precision();
-    let observations = rows as usize * 4 * layout.shape.obs_dim as usize;
-    let values: Vec<f32> = period.iter().map(|x| *x as f32).cycle().take(observations).collect();
+    let values: Vec<f32> = period.iter().map(|x| *x as f32).cycle().take(seen).collect();
     gpu.write(arena.get("observations")?, 0, &stored(&values, precision))?;
     let tile = decisions.block() as usize;
     let mut gradients = vec![0f32; layout.grad_rows as usize * room as usize * 4];

@@ -20,9 +20,9 @@ const NONE: u32 = u32::MAX;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Job {
-    /// 0: matrix, 1: matrix whose input is the observations, 2: a bias alone.
+    /// 0: matrix, 1: matrix whose input is what the role sees, 2: a bias alone.
     pub kind: u32,
-    /// Row of the activation buffer, or feature of the observations, for the left factor.
+    /// Row of the activation buffer, or feature of what the role sees, for the left factor.
     pub left: u32,
     /// Row of the gradient buffer.
     pub right: u32,
@@ -40,8 +40,8 @@ pub struct Job {
     pub first_agent: u32,
     /// Agents whose rows count.
     pub agents: u32,
-    /// 1: the observations of all agents.
-    pub joint: u32,
+    /// What the role sees, as in [`super::layout::Role`].
+    pub sees: u32,
     /// First vec4 of the bias in the parameter buffer; `u32::MAX` where another job sums it.
     pub bias: u32,
 }
@@ -98,7 +98,7 @@ pub fn jobs(layout: &Layout, decisions: &Decisions) -> Vec<Job> {
                     let first = if l == 0 { 0 } else { layer.input };
                     jobs.push(Job {
                         kind: u32::from(l == 0),
-                        joint: role.joint,
+                        sees: role.sees,
                         left: first + input,
                         right,
                         output: net.first + layer.weights + input * layer.stride + output / 4,

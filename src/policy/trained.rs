@@ -88,5 +88,6 @@ fn layout(head: &Head) -> Result<Layout> {
         obs_dim: crate::env::observation_size(head.scaling.features.len()),
         actions: head.market.positions.len() as u32,
     };
-    Layout::new(&head.config.shape(&spec, false))
+    // The market has no state of its own.
+    Layout::new(&head.config.shape(&spec, false, 0))
 }

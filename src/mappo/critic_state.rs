@@ -1,0 +1,152 @@
+//! Critics that see an environment's own state, which says what no observation does.
+
+use half::f16;
+
+use super::*;
+use crate::env::{Host, Outcome, Simulator, Spec};
+use crate::gpu::GpuOptions;
+use crate::mappo::{Evaluation, Schedule};
+use crate::nn::{CriticInput, Sharing};
+use crate::ppo::scalars;
+
+const AGENTS: usize = 2;
+const NUMBERS: usize = 3;
+const ENVS: usize = 16;
+const STEPS: usize = 12;
+/// No divisor of the rollout's steps.
+const LIMIT: u32 = 5;
+const GAMMA: f32 = 0.5;
+
+/// A coin is tossed for every episode and not shown: its sides are worth 1 and -1 a step, whatever the agents do. Episodes are
+/// all truncated, so what comes is 1 / (1 - gamma) of that, at every step.
+#[derive(Default)]
+struct Coin {
+    side: f32,
+    taken: u32,
+}
+
+impl Simulator for Coin {
+    fn spec(&self) -> Spec {
+        Spec { agents: AGENTS as u32, obs_dim: 2, actions: 2 }
+    }
+
+    fn time_limit(&self) -> Option<u32> {
+        Some(LIMIT)
+    }
+
+    fn state_dim(&self) -> u32 {
+        NUMBERS as u32
+    }
+
+    fn state(&self, state: &mut [f32]) {
+        state.copy_from_slice(&[self.taken as f32 / LIMIT as f32, 0.5, self.side]);
+    }
+
+    fn reset(&mut self, seed: u64, seen: &mut [f32]) {
+        *self = Self { side: if seed.is_multiple_of(2) { 1.0 } else { -1.0 }, taken: 0 };
+        seen[0] = 1.0;
+    }
+
+    fn step(&mut self, _: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome {
+        self.taken += 1;
+        seen.fill(self.taken as f32 / LIMIT as f32);
+        rewards.fill(self.side);
+        if self.taken == LIMIT { Outcome::Truncated } else { Outcome::Continues }
+    }
+}
+
+fn config(critic_input: CriticInput) -> Config {
+    Config {
+        num_envs: ENVS as u32,
+        rollout_steps: STEPS as u32,
+        gamma: f64::from(GAMMA),
+        iterations: 25,
+        hidden: vec![16],
+        critic_learning_rate: 0.01,
+        learning_rate_decay: false,
+        input_norm: false,
+        hidden_norm: false,
+        critic_input,
+        ..Config::default()
+    }
+}
+
+/// The largest errors of the critics, in slots 0 to T and in those of truncated episodes, and how many there are of these.
+fn errors(config: &Config) -> ([f32; 2], usize) {
+    let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+    let coin = Host::new("coin", Coin::default);
+    let mut trainer = Trainer::new(&gpu, &coin, config).unwrap();
+    trainer.train(|_| -> Result<()> { Ok(()) }).unwrap();
+    // The critics as they are now.
+    trainer.recorder.run(&trainer.rollout.collect).unwrap();
+    trainer.recorder.run(&trainer.rollout.values).unwrap();
+    let bytes: Vec<u8> = gpu.read(trainer.arena.get("observations").unwrap()).unwrap();
+    let seen: Vec<f32> = match config.precision {
+        Precision::F32 => bytemuck::pod_collect_to_vec(&bytes),
+        Precision::F16 => {
+            bytemuck::pod_collect_to_vec::<u8, f16>(&bytes).into_iter().map(f16::to_f32).collect()
+        }
+    };
+    let floats = |name: &str| -> Vec<f32> { gpu.read(trainer.arena.get(name).unwrap()).unwrap() };
+    let (values, scalars) = (floats("values"), floats("scalars"));
+    let ends: Vec<u32> = gpu.read(trainer.arena.get("signals").unwrap()).unwrap();
+    let rewards = floats("rewards");
+    let mut worst = [0f32; 2];
+    let mut truncated = 0;
+    for env in 0..ENVS {
+        // Slots in which something stands, with the coin of the step before; slot 0, which is carried, with that of its own.
+        let mut slots = vec![(0, rewards[env])];
+        for step in 0..STEPS {
+            let coin = rewards[step * AGENTS * ENVS + env];
+            match ends[step * ENVS + env] {
+                0 => slots.push((step + 1, coin)),
+                signal => slots.push((STEPS + signal as usize - 1, coin)),
+            }
+        }
+        for (slot, coin) in slots {
+            if config.critic_input == CriticInput::State {
+                let first = trainer.sizes.first_state() as usize;
+                let shown = seen[first + (slot * NUMBERS + 2) * ENVS + env];
+                assert_eq!(shown, coin, "environment {env}, slot {slot}");
+            }
+            let kind = usize::from(slot > STEPS);
+            truncated += kind;
+            for agent in 0..AGENTS {
+                let value = values[(slot * AGENTS + agent) * ENVS + env];
+                let value = value * scalars[scalars::DEVIATION] + scalars[scalars::MEAN];
+                worst[kind] = worst[kind].max((value - coin / (1.0 - GAMMA)).abs());
+            }
+        }
+    }
+    // Actors and environments do without critics.
+    let schedule = Schedule { envs: 4, episodes: 2, most_steps: 100, choice: Choice::Sampled };
+    let score = Evaluation::new(&gpu, &coin, config, &schedule).unwrap().run(&trainer).unwrap();
+    assert!(score.returns.iter().all(|sum| sum.abs() == LIMIT as f64), "{score:?}");
+    (worst, truncated)
+}
+
+#[test]
+fn critics_learn_from_a_state_what_observations_do_not_say() {
+    let state = config(CriticInput::State);
+    let configs = [
+        state.clone(),
+        Config { precision: Precision::F16, ..state.clone() },
+        Config { networks: Sharing::Separate, minibatches: 2, ..state.clone() },
+        Config { recurrent: true, chunk_length: 3, ..state },
+    ];
+    for config in configs {
+        let (worst, truncated) = errors(&config);
+        println!("errors {worst:?} in all slots and in {truncated} of truncated episodes: {config:?}");
+        assert!(truncated >= 2 * ENVS, "{truncated}");
+        assert!(worst.iter().all(|error| *error < 0.5), "{worst:?}: {config:?}");
+    }
+}
+
+/// Nobody can tell the sides apart by the observations: what is expected is between them.
+#[test]
+fn critics_of_observations_do_not_see_it() {
+    for critic_input in [CriticInput::Joint, CriticInput::Own] {
+        let (worst, _) = errors(&config(critic_input));
+        assert!(worst.iter().all(|error| *error > 1.5), "{worst:?}: {critic_input:?}");
+    }
+}
