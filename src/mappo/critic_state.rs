@@ -6,7 +6,7 @@ use super::*;
 use crate::env::{Host, Outcome, Simulator, Spec};
 use crate::gpu::GpuOptions;
 use crate::mappo::{Evaluation, Schedule};
-use crate::nn::{CriticInput, Sharing};
+use crate::nn::{Activation, CriticInput, Sharing};
 use crate::ppo::scalars;
 
 const AGENTS: usize = 2;
@@ -62,6 +62,7 @@ fn config(critic_input: CriticInput) -> Config {
         gamma: f64::from(GAMMA),
         iterations: 25,
         hidden: vec![16],
+        activation: Activation::Tanh,
         critic_learning_rate: 0.01,
         learning_rate_decay: false,
         input_norm: false,
