@@ -6,7 +6,7 @@ use phalanx::env::{Episodes, Trading, TradingSettings};
 use phalanx::gpu::{Counts, Gpu, GpuOptions};
 use phalanx::mappo::{Algorithm, Config, Precision, Trainer};
 use phalanx::market::{ExtraFeatures, MarketData, Scaling};
-use phalanx::nn::Sharing;
+use phalanx::nn::{Activation, Sharing};
 use phalanx::random::Stream;
 
 fn gpu() -> Gpu {
@@ -35,6 +35,12 @@ fn config() -> Config {
     }
 }
 
+/// With a GRU the activation of the other tests that have one: compiling takes longest.
+fn with(recurrent: bool) -> Config {
+    let activation = if recurrent { Activation::Tanh } else { Activation::Relu };
+    Config { recurrent, activation, ..config() }
+}
+
 /// What one iteration sends to the device, and that fetching its record sends nothing.
 fn sent(trainer: &mut Trainer) -> Counts {
     let before = trainer.counts();
@@ -61,8 +67,7 @@ fn few_dispatches(gpu: &Gpu, environment: &Trading, recurrent: bool) {
     let count = |steps: u32, epochs: u32, accumulation: u32| {
         // Critics that remember take a chunk at a time: of everything, so that only the acting grows with the steps.
         let chunk_length = if accumulation == 1 { 64 } else { 4 };
-        let config =
-            Config { rollout_steps: steps, epochs, accumulation, recurrent, chunk_length, ..config() };
+        let config = Config { rollout_steps: steps, epochs, accumulation, chunk_length, ..with(recurrent) };
         let mut trainer = Trainer::new(gpu, environment, &config).unwrap();
         assert_eq!(trainer.sizes().micro_batches(), accumulation);
         let first = sent(&mut trainer);
@@ -120,7 +125,7 @@ fn the_plan_is_what_training_allocates_and_nothing_comes_later() {
         let gpu = gpu();
         let environment = market(&gpu, 3);
         let before = in_use(&gpu);
-        let config = Config { num_envs: 32, hidden, networks, precision, recurrent, algorithm, ..config() };
+        let config = Config { num_envs: 32, hidden, networks, precision, algorithm, ..with(recurrent) };
         let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
         let planned = trainer.plan().bytes();
         sent(&mut trainer);

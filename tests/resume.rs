@@ -53,6 +53,8 @@ fn configs() -> Vec<Config> {
             entropy_end: Some(0.0),
             networks: Sharing::Separate,
             accumulation: 2,
+            // As many as a subgroup works on together.
+            num_envs: 32,
             algorithm: Algorithm::Happo,
             recurrent: true,
             chunk_length: 4,
@@ -104,7 +106,8 @@ fn goes_on(gpu: &Gpu, environment: &dyn Environment, config: &Config) {
             Ok(())
         })
         .unwrap();
-    assert_eq!(steps, [(3, 240), (4, 320)]);
+    let per_iteration = u64::from(config.num_envs * config.rollout_steps);
+    assert_eq!(steps, [(3, 3 * per_iteration), (4, 4 * per_iteration)]);
     second.save(&path("4"), None).unwrap();
     let mut third = trainer();
     third.resume(&path("4")).unwrap();

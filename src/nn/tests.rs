@@ -12,7 +12,10 @@ fn forms(precision: Precision) -> Vec<Decisions> {
     let features = gpu.device().features();
     let spread = Decisions::can_spread(&gpu);
     let mut all = representative(Class::Software);
-    all.push(Decisions::plain(Class::Hardware, Storage::of(&gpu, precision)));
+    // Of another size of workgroups; how numbers are stored makes no difference to that.
+    if precision == Precision::F32 {
+        all.push(Decisions::plain(Class::Hardware, Storage::F32));
+    }
     all.retain(|d| d.cooperative.is_none());
     if precision == Precision::F16 {
         let matrices = Cooperative::listed(&gpu);
@@ -40,7 +43,16 @@ fn forms(precision: Precision) -> Vec<Decisions> {
 
 /// Networks of one per agent, whose rows do not fill a subgroup or a block, are not for the forms that share weights in it.
 fn suits(case: &Case, decisions: &Decisions) -> bool {
-    decisions.suits(&case.layout(), case.quads as u32)
+    // Compiling takes longest: what has nothing to do with each other is not tried in every combination.
+    let plain = !decisions.spread && decisions.cooperative.is_none();
+    let wanted = match (decisions.storage.precision(), case.shape.activation) {
+        (Precision::F16, activation) if plain => activation == Activation::Tanh,
+        (_, activation) if plain && decisions.workgroup > 8 => {
+            matches!(activation, Activation::Tanh | Activation::Gelu)
+        }
+        _ => true,
+    };
+    wanted && decisions.suits(&case.layout(), case.quads as u32)
 }
 
 #[test]
