@@ -110,7 +110,7 @@ pub trait Environment {
     fn spec(&self) -> Spec;
 
     /// Whether actions are real numbers, [`Spec::actions`] of them an agent (1 to 16), from normal distributions whose
-    /// deviations do not depend on what is seen. They have no bounds, unless [`crate::mappo::Config::squash`] is set: then an
+    /// deviations do not depend on what is seen. They have no bounds, unless the setting `squash` is on: then an
     /// environment gets their tanh, each strictly within (-1, 1). They lie in [`Seat::actions`] as bits of f32,
     /// `[t][agent][number][env]`.
     fn continuous(&self) -> bool {

@@ -1,0 +1,159 @@
+use super::*;
+use crate::env::{Attached, Seat};
+use crate::nn::{Precision, Shape, Storage};
+
+/// With so many numbers of a state of its own.
+struct Empty(u32);
+
+impl Environment for Empty {
+    fn spec(&self) -> Spec {
+        Spec { agents: 4, obs_dim: 18, actions: 3 }
+    }
+    fn truncations(&self, steps: u32) -> u32 {
+        steps.div_ceil(25)
+    }
+    fn state_dim(&self) -> u32 {
+        self.0
+    }
+    fn plan(&self, _: u32, _: u32) -> Plan {
+        Plan::new()
+    }
+    fn attach(&self, _: &Gpu, _: &Seat<'_>) -> Result<Attached> {
+        Ok(Attached { reset: vec![], steps: vec![], state: vec![] })
+    }
+}
+
+const EMPTY: Empty = Empty(0);
+
+fn layout() -> Layout {
+    let shape = Shape { agents: 4, obs_dim: 18, actions: 3, hidden: vec![256, 256], ..Shape::default() };
+    Layout::new(&shape).unwrap()
+}
+
+fn plain() -> Decisions {
+    Decisions::plain(Class::Hardware, Storage::F32)
+}
+
+#[test]
+fn f16_halves_what_is_stored_in_it_and_nothing_else() {
+    let config = Config { num_envs: 4096, rollout_steps: 128, ..Default::default() };
+    let sizes = Sizes::configured(&config, &EMPTY);
+    let half = Decisions::plain(Class::Hardware, Storage::F16);
+    assert_eq!(half.storage.precision(), Precision::F16);
+    let plans = [plain(), half].map(|d| sizes.plan(&EMPTY, &layout(), &config, &d));
+    let [whole, half] = plans.each_ref().map(Plan::entries);
+    assert_eq!(whole.len(), half.len());
+    let mut halved = Vec::new();
+    for ((name, whole), (other, half)) in whole.iter().zip(half) {
+        assert_eq!(name, other);
+        if whole == half {
+            continue;
+        }
+        assert_eq!(*whole, 2 * half, "{name}");
+        halved.push(*name);
+    }
+    let expected =
+        ["working weights", "observations", "carried observations", "activations", "activation gradients"];
+    assert_eq!(halved, expected);
+    let share = plans[1].bytes() as f64 / plans[0].bytes() as f64;
+    assert!(share < 0.6, "{share:.2} of the memory");
+}
+
+#[test]
+fn cards_from_4_to_16_gigabytes_get_what_fits() {
+    let config = Config { num_envs: 4096, rollout_steps: 128, accumulation: 1, ..Default::default() };
+    let mut previous = 0;
+    for gigabytes in [1u64, 3, 6, 12] {
+        let budget = Budget { total: gigabytes << 30, binding: 2 << 30, short_loops: false };
+        let sizes = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &budget).unwrap();
+        let plan = sizes.plan(&EMPTY, &layout(), &config, &plain());
+        assert!(budget.holds(&plan), "{gigabytes} GiB");
+        assert_eq!(sizes.envs, 4096, "shrinking the micro-batch is enough");
+        assert!(sizes.micro_slots >= previous, "a larger card gets larger micro-batches");
+        previous = sizes.micro_slots;
+    }
+}
+
+#[test]
+fn environments_are_given_up_last_and_too_little_is_an_error() {
+    let config = Config { num_envs: 4096, rollout_steps: 128, ..Default::default() };
+    let small = Budget { total: 100 << 20, binding: 100 << 20, short_loops: false };
+    let sizes = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &small).unwrap();
+    assert!(sizes.envs < 4096 && sizes.envs >= 4 && sizes.envs.is_multiple_of(4));
+    let none = Budget { total: 1 << 20, binding: 1 << 20, short_loops: false };
+    let error = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &none).unwrap_err().to_string();
+    assert!(error.contains("the budget is 1 MiB") && error.contains("rollout_steps"), "{error}");
+}
+
+#[test]
+fn sizes_beyond_32_bits_shrink_or_are_refused() {
+    let config = Config {
+        num_envs: 1_048_576,
+        rollout_steps: 65_536,
+        epochs: 1000,
+        accumulation: 65_536,
+        ..Default::default()
+    };
+    config.validate().unwrap();
+    // A table entry for each of 65 million micro-batches alone is too much.
+    let budget = Budget { total: 12 << 30, binding: 4 << 30, short_loops: false };
+    let error = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &budget).unwrap_err();
+    assert!(matches!(error, Error::Budget { needed, .. } if needed > 16_000), "{error}");
+    let config = Config { accumulation: 4, ..config };
+    let sizes = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &budget).unwrap();
+    assert!(sizes.envs >= 4 && budget.holds(&sizes.plan(&EMPTY, &layout(), &config, &plain())));
+    assert_eq!(u64::from(sizes.rows()), 4 * u64::from(sizes.envs) * 65_536);
+}
+
+#[test]
+fn rollouts_that_no_launch_or_loop_reaches_shrink() {
+    let soft = Decisions::plain(Class::Software, Storage::F32);
+    let small = Layout::new(&Shape { obs_dim: 1, hidden: vec![4], ..Shape::default() }).unwrap();
+    let config = Config { num_envs: 65_536, rollout_steps: 64, accumulation: 1, ..Default::default() };
+    let mut budget = Budget { total: 1 << 40, binding: 1 << 40, short_loops: false };
+    let sizes = Sizes::fit(&config, &EMPTY, &small, &soft, &budget).unwrap();
+    assert_eq!(sizes.envs, 65_536);
+    assert!(sizes.micro_quads().div_ceil(soft.workgroup) <= 65_535, "{sizes:?}");
+    // Two million rows are more than loops of 65,535 turns take eight at a time by eight lanes.
+    budget.short_loops = true;
+    let sizes = Sizes::fit(&config, &EMPTY, &small, &soft, &budget).unwrap();
+    assert!(sizes.envs < 65_536 && 2 * sizes.rows() / 64 < 65_535, "{sizes:?}");
+}
+
+#[test]
+fn choices_begin_where_the_last_ended() {
+    assert_eq!([starts(&[5]), starts(&[5, 10]), starts(&[2; 16])], [1, 0b10_0001, 0x5555_5555]);
+}
+
+#[test]
+fn states_of_the_environments_follow_the_observations() {
+    let seen = |critic_input, state_dim| {
+        let config =
+            Config { num_envs: 6, rollout_steps: 26, hidden: vec![8], critic_input, ..Default::default() };
+        let environment = Empty(state_dim);
+        let layout = config.layout(&environment).unwrap();
+        let sizes = Sizes::configured(&config, &environment);
+        let half = Decisions::plain(Class::Hardware, Storage::Packed);
+        let plan = sizes.rollout_plan(&layout, &half);
+        let bytes =
+            |wanted: &str| plan.entries().iter().find(|(name, _)| *name == wanted).map(|(_, bytes)| *bytes);
+        let states = bytes("carried states of the environments");
+        (sizes.first_state(), bytes("observations"), bytes("carried observations"), states)
+    };
+    // 29 slots of 8 environments, 4 agents and 18 features.
+    let observed = 29 * 8 * 4 * 18;
+    let joint = (observed, Some(2 * observed), Some(2 * observed / 29), None);
+    assert_eq!(seen(CriticInput::Joint, 0), joint);
+    assert_eq!(seen(CriticInput::Joint, 7), joint, "what nobody sees takes no room");
+    let with = (observed, Some(2 * (observed + 29 * 8 * 7)), Some(2 * observed / 29), Some(2 * 8 * 7));
+    assert_eq!(seen(CriticInput::State, 7), with);
+}
+
+#[test]
+fn rows_are_counted_as_by_hand() {
+    let config = Config { num_envs: 6, rollout_steps: 26, accumulation: 4, ..Default::default() };
+    let sizes = Sizes::configured(&config, &EMPTY);
+    assert_eq!((sizes.envs, sizes.truncations, sizes.slots()), (8, 2, 29));
+    assert_eq!((sizes.rows(), sizes.micro_slots, sizes.micro_batches()), (26 * 32, 7, 4));
+    assert_eq!(sizes.micro_quads(), 7 * 8);
+}
