@@ -28,7 +28,8 @@ pub enum Algorithm {
     Mappo,
     /// One after the other, in another random order for every rollout: the objective of each has the ratios of those before it
     /// as a factor (HAPPO; Kuba et al., arXiv 2109.11251). For networks of one per agent. Every turn goes through the whole
-    /// rollout, so updates take as many times as long as there are agents.
+    /// rollout, so updates take as many times as long as there are agents. Apart from the authors' code: one ValueNorm for all,
+    /// which moves by a share in every turn, and advantages are normalised over all agents.
     Happo,
 }
 
