@@ -1,0 +1,135 @@
+//! What the examples on the particle environments share: their options, and a run with its learning curve and checkpoints.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use phalanx::env::Environment;
+use phalanx::files::write_atomically;
+use phalanx::gpu::Gpu;
+use phalanx::mappo::{Choice, Config, Evaluation, Schedule, Snapshots, Trainer};
+use serde::{Deserialize, Serialize};
+
+/// Iterations between two checkpoints.
+const EVERY: u32 = 50;
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Environment steps in all.
+    #[arg(long, default_value_t = 20_000_000)]
+    pub steps: u64,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Parallel environments.
+    #[arg(long, default_value_t = 128)]
+    pub envs: u32,
+    /// Write the learning curve here: seed, environment steps, mean return, seconds.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Keep checkpoints in this folder, and go on from the newest that is there.
+    #[arg(long)]
+    checkpoints: Option<PathBuf>,
+}
+
+/// A point of the curve.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Point {
+    seed: u64,
+    env_steps: u64,
+    mean_return: f64,
+    seconds: f64,
+}
+
+/// The curve on disk: a line an iteration, written as it happens.
+struct Curve {
+    writer: csv::Writer<File>,
+    /// Seconds that the run took before it was stopped.
+    before: f64,
+}
+
+impl Curve {
+    /// Keeps what the run had come to at `env_steps`, where it goes on.
+    fn open(path: &Path, env_steps: u64) -> Result<Self> {
+        let named = || path.display().to_string();
+        let mut kept = Vec::new();
+        if env_steps > 0 && path.exists() {
+            for point in csv::Reader::from_path(path).with_context(named)?.deserialize() {
+                kept.push(point.with_context(named)?);
+            }
+            kept.retain(|point: &Point| point.env_steps <= env_steps);
+        }
+        let mut text = csv::Writer::from_writer(Vec::new());
+        kept.iter().try_for_each(|point| text.serialize(point))?;
+        write_atomically(path, &text.into_inner()?)?;
+        let file = File::options().append(true).open(path).with_context(named)?;
+        let writer = csv::WriterBuilder::new().has_headers(kept.is_empty()).from_writer(file);
+        Ok(Self { writer, before: kept.last().map_or(0.0, |point| point.seconds) })
+    }
+
+    fn write(&mut self, point: Point) -> Result<()> {
+        self.writer.serialize(Point { seconds: self.before + point.seconds, ..point })?;
+        Ok(self.writer.flush()?)
+    }
+}
+
+impl Run {
+    /// Trains, going on where an earlier run with the same checkpoints stopped, and shows the mean return of the episodes, times
+    /// `agents`; then of 128 episodes of other seeds. `config` gets its number of iterations from the steps.
+    pub fn train(&self, environment: &dyn Environment, config: Config, agents: f64) -> Result<()> {
+        let per_iteration = u64::from(self.envs.next_multiple_of(4)) * u64::from(config.rollout_steps);
+        let iterations = u32::try_from(self.steps.div_ceil(per_iteration)).context("so many steps")?;
+        let config = Config { seed: self.seed, num_envs: self.envs, iterations, ..config };
+        let gpu = Gpu::open(&Default::default())?;
+        let mut trainer = Trainer::new(&gpu, environment, &config)?;
+        println!("{}: {} environments, {iterations} iterations", gpu.info().name, trainer.sizes().envs);
+        let snapshots = self.checkpoints.as_ref().map(|folder| Snapshots::open(folder, 2)).transpose()?;
+        if let Some(latest) = snapshots.as_ref().map(Snapshots::latest).transpose()?.flatten() {
+            trainer.resume(&latest)?;
+            println!("goes on from {}", latest.display());
+        }
+        let mut curve = match &self.out {
+            None => None,
+            Some(path) => Some(Curve::open(path, trainer.env_steps())?),
+        };
+        let evaluation = |choice| {
+            let schedule = Schedule { envs: 128, episodes: 1, most_steps: 100, choice };
+            Evaluation::new(&gpu, environment, &config, &schedule)
+        };
+        let [mut greedy, mut sampled] = [evaluation(Choice::Greedy)?, evaluation(Choice::Sampled)?];
+        let started = Instant::now();
+        while trainer.iteration() < iterations {
+            let until = trainer.iteration().saturating_add(EVERY);
+            trainer.train_until(until, |progress| -> Result<()> {
+                let Some(mean) = progress.mean_return().map(|mean| mean * agents) else {
+                    return Ok(());
+                };
+                if let Some(curve) = &mut curve {
+                    curve.write(Point {
+                        seed: self.seed,
+                        env_steps: progress.env_steps,
+                        mean_return: mean,
+                        seconds: started.elapsed().as_secs_f64(),
+                    })?;
+                }
+                if progress.iteration % 10 == 1 || progress.iteration == iterations {
+                    println!(
+                        "{:>9} steps, {:>6.0} a second: return {mean:8.2}, entropy {:.3}",
+                        progress.env_steps, progress.steps_per_second, progress.record.entropy
+                    );
+                }
+                Ok(())
+            })?;
+            if let Some(snapshots) = &snapshots {
+                snapshots.save(&trainer, None)?;
+            }
+        }
+        for (name, evaluation) in [("most probable", &mut greedy), ("drawn", &mut sampled)] {
+            let score = evaluation.run(&trainer)?;
+            let [mean, error] = [score.mean(), score.error()].map(|value| value * agents);
+            println!("128 episodes of other seeds, {name} actions: return {mean:.2} +- {error:.2}");
+        }
+        Ok(())
+    }
+}
