@@ -20,15 +20,24 @@ fn add_narrow(x: vec4<f32>, w: vec4<f32>) {
     narrow[3] += x * w.w;
 }
 
-// x times 32 weights, of which each of the eight invocations of the subgroup brings four.
+// The same for two inputs at once: what a loop adds to lies in memory on a processor that plays a GPU, and is stored once.
 @if(spread)
-fn add_spread(x: vec4<f32>, w: vec4<f32>) {
-    add(0u, x, subgroupBroadcast(w, 0u));
-    add(1u, x, subgroupBroadcast(w, 1u));
-    add(2u, x, subgroupBroadcast(w, 2u));
-    add(3u, x, subgroupBroadcast(w, 3u));
-    add(4u, x, subgroupBroadcast(w, 4u));
-    add(5u, x, subgroupBroadcast(w, 5u));
-    add(6u, x, subgroupBroadcast(w, 6u));
-    add(7u, x, subgroupBroadcast(w, 7u));
+fn add_two(j: u32, x: vec4<f32>, w: vec4<f32>, y: vec4<f32>, v: vec4<f32>) {
+    tile[4u * j] += x * w.x + y * v.x;
+    tile[4u * j + 1u] += x * w.y + y * v.y;
+    tile[4u * j + 2u] += x * w.z + y * v.z;
+    tile[4u * j + 3u] += x * w.w + y * v.w;
+}
+
+// x times 32 weights, of which each of the eight invocations of the subgroup brings four, and y times 32 others.
+@if(spread)
+fn add_spread(x: vec4<f32>, w: vec4<f32>, y: vec4<f32>, v: vec4<f32>) {
+    add_two(0u, x, subgroupBroadcast(w, 0u), y, subgroupBroadcast(v, 0u));
+    add_two(1u, x, subgroupBroadcast(w, 1u), y, subgroupBroadcast(v, 1u));
+    add_two(2u, x, subgroupBroadcast(w, 2u), y, subgroupBroadcast(v, 2u));
+    add_two(3u, x, subgroupBroadcast(w, 3u), y, subgroupBroadcast(v, 3u));
+    add_two(4u, x, subgroupBroadcast(w, 4u), y, subgroupBroadcast(v, 4u));
+    add_two(5u, x, subgroupBroadcast(w, 5u), y, subgroupBroadcast(v, 5u));
+    add_two(6u, x, subgroupBroadcast(w, 6u), y, subgroupBroadcast(v, 6u));
+    add_two(7u, x, subgroupBroadcast(w, 7u), y, subgroupBroadcast(v, 7u));
 }

@@ -129,11 +129,10 @@ fn product_block(layer: Layer, w0: u32, above: u32, below: Below, local: u32, su
     return gather(sums, local);
 }
 
-@if(!cooperative)
-fn turn(at: u32, w: u32, lane: u32) {
+@if(!spread && !cooperative)
+fn turn(at: u32, w: u32) {
     let dz = of_quad(grads[at]);
-    @if(spread) add_spread(dz, weight(w + lane));
-    @if(!spread) for (var j = 0u; j < COLUMNS / 4u; j++) {
+    for (var j = 0u; j < COLUMNS / 4u; j++) {
         add(j, dz, weight(w + j));
     }
 }
@@ -145,14 +144,21 @@ fn product(layer: Layer, w0: u32, above: u32, below: Below, lane: u32) -> Sums {
         for (var j = 0u; j < COLUMNS; j++) {
             tile[j] = vec4<f32>(0.0);
         }
-        // Two outputs a turn; past the outputs the weights are 0.
-        @if(long) for (var c = 0u; c < layer.outputs; c += 2u) {
+        // One or two outputs a turn; past the outputs the weights are 0.
+        @if(spread || long) for (var c = 0u; c < layer.outputs; c += 2u) {
             let w = w0 + c * layer.transposed_stride + k / 4u;
-            turn(above + c * TILE, w, lane);
-            turn(above + min(c + 1u, layer.outputs - 1u) * TILE, w + layer.transposed_stride, lane);
+            let after = above + min(c + 1u, layer.outputs - 1u) * TILE;
+            @if(spread) {
+                let v = w + layer.transposed_stride + lane;
+                add_spread(of_quad(grads[above + c * TILE]), weight(w + lane), of_quad(grads[after]), weight(v));
+            }
+            @if(!spread) {
+                turn(above + c * TILE, w);
+                turn(after, w + layer.transposed_stride);
+            }
         }
-        @if(!long) for (var c = 0u; c < layer.outputs; c++) {
-            turn(above + c * TILE, w0 + c * layer.transposed_stride + k / 4u, lane);
+        @if(!spread && !long) for (var c = 0u; c < layer.outputs; c++) {
+            turn(above + c * TILE, w0 + c * layer.transposed_stride + k / 4u);
         }
         for (var j = 0u; j < COLUMNS; j++) {
             if (k + j < layer.inputs) {

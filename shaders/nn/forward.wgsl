@@ -163,25 +163,29 @@ fn put(to: Target, column: u32, value: vec4<f32>) -> vec4<f32> {
     return of_quad(q);
 }
 
-// One turn of the product: input k of the row.
-fn turn(x: vec4<f32>, w: u32, lane: u32) {
-    @if(spread) add_spread(x, weight(w + lane));
-    @if(!spread) for (var j = 0u; j < COLUMNS / 4u; j++) {
+@if(!spread && !cooperative)
+fn turn(x: vec4<f32>, w: u32) {
+    for (var j = 0u; j < COLUMNS / 4u; j++) {
         add(j, x, weight(w + j));
     }
 }
 
-// All inputs of one tile of columns.
+// All inputs of one tile of columns, one or two a turn; past the inputs the weights are 0.
+@if(!cooperative)
 fn accumulate(source: Source, mean: vec4<f32>, scale: vec4<f32>, w0: u32, stride: u32, lane: u32) {
-    // Two inputs a turn; past the inputs the weights are 0.
-    @if(long) for (var k = 0u; k < source.inputs; k += 2u) {
-        let w = w0 + k * stride;
-        let after = min(k + 1u, source.inputs - 1u);
-        turn((raw(source, k) - mean) * scale, w, lane);
-        turn((raw(source, after) - mean) * scale, w + stride, lane);
+    @if(spread) for (var k = 0u; k < source.inputs; k += 2u) {
+        let w = w0 + k * stride + lane;
+        let x = (raw(source, k) - mean) * scale;
+        let y = (clamped(source, k + 1u) - mean) * scale;
+        add_spread(x, weight(w), y, weight(w + stride));
     }
-    @if(!long) for (var k = 0u; k < source.inputs; k++) {
-        turn((raw(source, k) - mean) * scale, w0 + k * stride, lane);
+    @if(!spread && long) for (var k = 0u; k < source.inputs; k += 2u) {
+        let w = w0 + k * stride;
+        turn((raw(source, k) - mean) * scale, w);
+        turn((clamped(source, k + 1u) - mean) * scale, w + stride);
+    }
+    @if(!spread && !long) for (var k = 0u; k < source.inputs; k++) {
+        turn((raw(source, k) - mean) * scale, w0 + k * stride);
     }
 }
 

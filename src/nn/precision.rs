@@ -91,8 +91,8 @@ pub struct Decisions {
     pub storage: Storage,
     /// Quads are read in words of 64 bits: on processors that play a GPU every access of a lane costs the same.
     pub pairs: bool,
-    /// A subgroup of eight shares what its lanes read, and the weights come from a texture: where memory is read lane by
-    /// lane, this is most of the time.
+    /// A subgroup of eight shares what its lanes read, two inputs a turn, and the weights come from a texture: where memory is
+    /// read lane by lane, this is most of the time.
     pub spread: bool,
     /// Loops take two inputs a turn, for networks whose loops would otherwise be cut short.
     pub long: bool,
@@ -219,7 +219,8 @@ impl Decisions {
     /// The same with loops that reach the end of these networks.
     #[must_use]
     pub fn for_layout(self, class: Class, layout: &Layout) -> Self {
-        Self { long: class == Class::Software && layout.turns(self.columns, 1) > MOST_TURNS, ..self }
+        let cut_short = class == Class::Software && layout.turns(self.columns, 1) > MOST_TURNS;
+        Self { long: cut_short && !self.spread, ..self }
     }
 
     /// The variant of a kernel of these decisions.
@@ -280,9 +281,8 @@ pub(crate) fn representative(class: Class) -> Vec<Decisions> {
     let matrices = [Cooperative { size: 16, subgroup: 32 }, Cooperative { size: 8, subgroup: 8 }];
     all.extend(matrices.map(|matrices| Decisions::cooperative(class, matrices)));
     if class == Class::Software {
-        let spread = [Storage::F32, Storage::Packed].map(Decisions::spread);
-        all.extend(spread);
-        all.extend(spread.map(|decisions| Decisions { long: true, ..decisions }));
+        all.extend([Storage::F32, Storage::Packed].map(Decisions::spread));
+        all.push(Decisions { long: true, ..Decisions::plain(class, Storage::F32) });
     }
     all
 }

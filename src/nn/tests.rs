@@ -344,7 +344,7 @@ fn layers_of_1024_are_whole() {
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
     let (logits, values) = case.heads(&case.params);
     let decisions = Decisions::new(&gpu, Precision::F32, &layout, 1).unwrap();
-    assert_eq!(decisions.long, gpu.class() == Class::Software, "{decisions:?}");
+    assert_eq!(decisions.long || decisions.spread, gpu.class() == Class::Software, "{decisions:?}");
     let run = case.run(&decisions, 1.0);
     Case::compare("logits", &run.logits, &logits, 5e-5);
     Case::compare("values", &run.values, &values, 5e-5);
