@@ -71,6 +71,7 @@ fn share_of_optimum(visible: bool, precision: Precision, seed: u64) -> f64 {
         train_to: candles.timestamps[TRAIN - 1],
         test_from: candles.timestamps[TRAIN],
         version: "test".into(),
+        observation_moments: trainer.observation_moments().unwrap(),
     };
     let policy = TrainedPolicy::new(head, trainer.weights().unwrap()).unwrap();
     let bars = TRAIN..BARS;

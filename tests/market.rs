@@ -431,6 +431,7 @@ fn a_policy_that_is_ruined_decides_nothing_more() {
         train_to: candles.timestamps[99],
         test_from: candles.timestamps[100],
         version: "test".into(),
+        observation_moments: vec![],
     };
     let shape = Shape {
         agents: 1,

@@ -58,6 +58,7 @@ fn configs() -> Vec<Config> {
             algorithm: Algorithm::Happo,
             recurrent: true,
             chunk_length: 4,
+            observation_norm: true,
             ..plain
         },
     ]
@@ -80,7 +81,8 @@ fn a_run_that_goes_on_comes_to_the_same_bytes() {
 fn a_run_with_critics_of_a_state_goes_on_to_the_same_bytes() {
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
     for precision in [Precision::F32, Precision::F16] {
-        let config = Config { critic_input: CriticInput::State, ..config(precision) };
+        let observation_norm = precision == Precision::F16;
+        let config = Config { critic_input: CriticInput::State, observation_norm, ..config(precision) };
         goes_on(&gpu, &Host::new("drift", Drift::default), &config);
     }
 }

@@ -114,6 +114,7 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         train_to: candles.timestamps[bars.end - 1],
         test_from: candles.timestamps[splits.test.start],
         version: env!("CARGO_PKG_VERSION").into(),
+        observation_moments: trainer.observation_moments()?,
     };
     TrainedPolicy::new(head, trainer.weights()?)?.save(&staging.model())?;
     let summary = Summary {

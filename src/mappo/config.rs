@@ -93,6 +93,11 @@ pub struct Config {
     pub adam_epsilon: f64,
     /// AdamW: weight decay.
     pub weight_decay: f64,
+    /// Whether networks see observations normalised by their running mean and deviation, feature by feature
+    /// ([`crate::ppo::running`]), and critics the environment's own state likewise. Agents that share networks share moments.
+    /// These move after every rollout; what random play shows in a rollout that is then thrown away gives the first. For
+    /// environments whose numbers come in units of their own: with it `input_norm` is better off.
+    pub observation_norm: bool,
     /// Whether values are scaled by running moments of the returns.
     pub value_norm: bool,
     /// Decay of these moments.
@@ -160,6 +165,7 @@ impl Default for Config {
             adam_beta2: 0.999,
             adam_epsilon: 1e-5,
             weight_decay: 1e-4,
+            observation_norm: false,
             value_norm: true,
             value_norm_beta: 0.99999,
             value_norm_floor: 1e-6,

@@ -102,6 +102,13 @@ impl Evaluation {
         &self.plan
     }
 
+    /// As much of a buffer of the trainer's as its own has room for.
+    fn copy(&mut self, name: &str, trainer: &Trainer) -> Result<()> {
+        let (source, target) = (trainer.arena.get(name)?.clone(), self.arena.get(name)?.clone());
+        let bytes = target.size();
+        self.recorder.play(&[Command::Copy { source, source_offset: 0, target, target_offset: 0, bytes }])
+    }
+
     /// Plays the schedule's episodes with the trainer's policy as it is now.
     ///
     /// # Errors
@@ -112,9 +119,15 @@ impl Evaluation {
         if source.size() != target.size() {
             return Err(Error::shape("bytes of the parameters", target.size(), source.size()));
         }
-        let bytes = source.size();
-        let (source, target) = (source.clone(), target.clone());
-        self.recorder.play(&[Command::Copy { source, source_offset: 0, target, target_offset: 0, bytes }])?;
+        self.copy("params", trainer)?;
+        let (own, theirs) = (self.sizes.normalized, trainer.sizes.normalized);
+        if own != theirs || own && self.sizes.spec != trainer.sizes.spec {
+            return Err(Error::shape("observations that are normalised", own, theirs));
+        }
+        if own {
+            // The states' moments, which come last, are the critics' alone.
+            self.copy("observation moments", trainer)?;
+        }
         self.recorder.run(&self.rollout.prepare)?;
         self.recorder.run(&self.rollout.reset)?;
         let (envs, steps) = (self.sizes.envs as usize, self.sizes.steps as usize);

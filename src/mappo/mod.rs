@@ -2,6 +2,7 @@
 
 mod config;
 mod evaluation;
+mod normalization;
 mod plan;
 mod rollout;
 pub mod snapshot;

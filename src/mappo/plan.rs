@@ -6,7 +6,7 @@ use super::{Algorithm, Config};
 use crate::env::{Environment, Spec};
 use crate::gpu::{Budget, Class, GROUPS_IN_A_ROW, Gpu, Plan, TABLE_ENTRY, Variant, round_up};
 use crate::nn::{
-    CriticInput, Decisions, Layout, MOST_TURNS, Sharing, WorkingWeights, forward, weight_gradient,
+    CriticInput, Decisions, Layout, MOST_TURNS, Sharing, Storage, WorkingWeights, forward, weight_gradient,
 };
 use crate::ppo::{ActionKind, clip, finish, loss, scalars};
 use crate::{Error, Result};
@@ -36,6 +36,8 @@ pub struct Sizes {
     pub micro_slots: u32,
     /// Whether critics value what was seen: not where a policy only acts.
     pub valued: bool,
+    /// Whether what is seen is normalised by running moments ([`Config::observation_norm`]).
+    pub normalized: bool,
 }
 
 impl Sizes {
@@ -55,6 +57,7 @@ impl Sizes {
             minibatches: config.minibatches.clamp(1, steps.div_ceil(config.chunk().max(1))),
             micro_slots: 0,
             valued: true,
+            normalized: config.observation_norm,
         }
         .with_micro_batches(config)
     }
@@ -218,7 +221,9 @@ impl Sizes {
         let groups = if separate { u64::from(self.spec.agents) } else { 1 } * u64::from(self.minibatches);
         // ppo/moments counts the rows of every minibatch once more, of separate agents each by itself.
         let passes = (groups + 2 * u64::from(self.minibatches)) * (lanes + 1);
-        finish.max(3 * rows.div_ceil(8 * lanes) + passes) + 16
+        // ppo/running goes through four rows at a time of a feature, twice.
+        let running = if self.normalized { rows.div_ceil(4 * lanes) + 2 * lanes } else { 0 };
+        finish.max(3 * rows.div_ceil(8 * lanes) + passes).max(running) + 16
     }
 
     /// Whether the kernels' workgroups, an invocation per quad of a micro-batch or per row of a slot, fit into one direction.
@@ -249,6 +254,16 @@ impl Sizes {
         u64::from(self.envs) * u64::from(self.state_dim)
     }
 
+    /// Numbers that have moments of their own: those of all agents' observations, then those of a state.
+    pub(super) fn columns(&self) -> u32 {
+        self.spec.agents * self.spec.obs_dim + self.state_dim
+    }
+
+    /// The buffer that environments write what is seen into, and how it is stored there.
+    pub(super) fn seen(&self, storage: Storage) -> (&'static str, Storage) {
+        if self.normalized { ("raw observations", Storage::F32) } else { ("observations", storage) }
+    }
+
     /// Numbers before the first of these: the observations of all slots.
     pub(super) fn first_state(&self) -> u64 {
         u64::from(self.slots()) * self.observed()
@@ -266,9 +281,14 @@ impl Sizes {
         plan.extend(&WorkingWeights::plan(layout, decisions));
         // The environments' own states after them.
         plan.bytes_of("observations", (self.first_state() + slots * self.states()) * stored);
-        plan.bytes_of("carried observations", self.observed() * stored);
+        if self.normalized {
+            plan.words("raw observations", self.first_state() + slots * self.states());
+            plan.words("observation moments", 4 * u64::from(self.columns()));
+        }
+        let carried = self.seen(decisions.storage).1.precision().bytes();
+        plan.bytes_of("carried observations", self.observed() * carried);
         if self.state_dim > 0 {
-            plan.bytes_of("carried states of the environments", self.states() * stored);
+            plan.bytes_of("carried states of the environments", self.states() * carried);
         }
         plan.words("carried masks", slot);
         plan.words("actions", rows * u64::from(self.numbers()));
@@ -357,6 +377,7 @@ impl Sizes {
             ("table of the actors", u64::from(self.steps)),
             ("table of the draws", u64::from(self.steps)),
             ("table of the values", pieces),
+            ("table of the normalisation", if self.normalized { u64::from(self.steps) + 1 } else { 0 }),
             ("table of the micro-batches", self.updates(config) + settling),
             ("table of the epochs", turns * u64::from(config.epochs) * u64::from(self.minibatches)),
         ] {

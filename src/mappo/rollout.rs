@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Config;
+use super::normalization;
 use super::plan::Sizes;
 use crate::env::{Environment, Seat, State};
 use crate::gpu::{Arena, BindGroup, Command, Gpu, Kernel, Recording};
@@ -27,11 +28,11 @@ pub struct Rollout {
     pub prepare: Recording,
     /// Starts all environments afresh.
     pub reset: Recording,
-    /// T steps: at most three dispatches each.
+    /// T steps: at most three dispatches each, or four where what is seen is normalised.
     pub collect: Recording,
     /// The critics' values of all slots; nothing where a policy only acts ([`Sizes::acting`]).
     pub values: Recording,
-    /// Makes the last observation the first of the next rollout.
+    /// Makes the last observation the first of the next rollout, and moves the moments of what is seen.
     pub carry: Recording,
     /// What the environments are between rollouts.
     pub(super) state: Vec<State>,
@@ -54,14 +55,15 @@ impl Rollout {
         arena: &Arena,
         choice: Choice,
     ) -> Result<Self> {
+        let (seen, storage) = sizes.seen(decisions.storage);
         let seat = Seat {
             envs: sizes.envs,
             steps: sizes.steps,
             seed: config.seed,
-            storage: decisions.storage,
+            storage,
             state_dim: sizes.state_dim,
             first_state: sizes.first_state() as u32,
-            observations: arena.get("observations")?,
+            observations: arena.get(seen)?,
             actions: arena.get("actions")?,
             rewards: arena.get("rewards")?,
             signals: arena.get("signals")?,
@@ -85,11 +87,24 @@ impl Rollout {
             batch: batch(sizes, layout, decisions),
         };
         let acting = acting(gpu, sizes, config, &forward, choice)?;
-        let collect = acting
-            .into_iter()
-            .zip(attached.steps)
-            .flat_map(|(act, step)| act.into_iter().chain(step))
-            .collect();
+        let mut normalized = match sizes.normalized {
+            true => normalization::slots(gpu, sizes, decisions.storage, arena)?,
+            false => Recording::new(),
+        }
+        .into_iter();
+        let mut collect = Recording::new();
+        for (act, step) in acting.into_iter().zip(attached.steps) {
+            collect.extend(normalized.next());
+            collect.extend(act);
+            collect.extend(step);
+        }
+        // What was seen last.
+        collect.extend(normalized);
+        let mut carried = match sizes.normalized && sizes.valued {
+            true => vec![normalization::moments(gpu, sizes, config.networks, arena)?],
+            false => Recording::new(),
+        };
+        carried.extend(carry(sizes, layout, decisions, arena)?);
         let mut reset = attached.reset;
         if sizes.chunk > 0 {
             let ended = arena.get("all ended")?;
@@ -107,7 +122,7 @@ impl Rollout {
             reset,
             collect,
             values: if sizes.valued { values(gpu, sizes, &forward)? } else { Recording::new() },
-            carry: carry(sizes, layout, decisions, arena)?,
+            carry: carried,
             state: attached.state,
             roles,
             weights,
@@ -274,19 +289,20 @@ fn values(gpu: &Gpu, sizes: &Sizes, forward: &Forward<'_>) -> Result<Recording> 
 fn carry(sizes: &Sizes, layout: &Layout, decisions: &Decisions, arena: &Arena) -> Result<Recording> {
     let mut commands = Vec::new();
     let rows = u64::from(sizes.rows_of_slot());
-    let stored = decisions.storage.precision().bytes();
+    let (seen, storage) = sizes.seen(decisions.storage);
+    let stored = storage.precision().bytes();
     let observed = sizes.observed() * stored;
     let steps = u64::from(sizes.steps);
     let ends = u64::from(sizes.envs) * 4;
     let masks = ends * steps;
     let mut carried = vec![
-        ("observations", "carried observations", observed * steps, 0, observed),
+        (seen, "carried observations", observed * steps, 0, observed),
         ("signals", "carried masks", masks + rows * 4 * steps, masks, rows * 4),
     ];
     if sizes.state_dim > 0 {
         let (first, bytes) = (sizes.first_state() * stored, sizes.states() * stored);
         let between = "carried states of the environments";
-        carried.push(("observations", between, first + bytes * steps, first, bytes));
+        carried.push((seen, between, first + bytes * steps, first, bytes));
     }
     if sizes.chunk > 0 {
         let bytes = sizes.memory_bytes(layout);

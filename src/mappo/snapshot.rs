@@ -82,8 +82,9 @@ impl Trainer {
     fn parts(&self) -> Result<Vec<Part>> {
         let sizes = &self.sizes;
         let rows = u64::from(sizes.rows_of_slot());
-        let stored = self.config.precision.bytes();
-        let observations = if self.config.precision == Precision::F16 { Dtype::F16 } else { Dtype::F32 };
+        let (seen, storage) = sizes.seen(self.decisions.storage);
+        let stored = storage.precision().bytes();
+        let observations = if storage.precision() == Precision::F16 { Dtype::F16 } else { Dtype::F32 };
         let whole = |name: &str, dtype| -> Result<Part> {
             let buffer = self.arena.get(name)?.clone();
             Ok(Part { name: name.into(), dtype, bytes: buffer.size(), buffer, offset: 0 })
@@ -95,14 +96,17 @@ impl Trainer {
         parts.push(whole("clock", Dtype::U32)?);
         parts.push(whole("episodes", Dtype::F32)?);
         // What is seen first in the next rollout: slot 0.
-        parts.push(Part { bytes: sizes.observed() * stored, ..whole("observations", observations)? });
+        parts.push(Part { bytes: sizes.observed() * stored, ..whole(seen, observations)? });
         if sizes.state_dim > 0 {
             parts.push(Part {
                 name: "states of the environments".into(),
                 offset: sizes.first_state() * stored,
                 bytes: sizes.states() * stored,
-                ..whole("observations", observations)?
+                ..whole(seen, observations)?
             });
+        }
+        if sizes.normalized {
+            parts.push(whole("observation moments", Dtype::F32)?);
         }
         parts.push(Part {
             name: "masks".into(),

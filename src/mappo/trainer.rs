@@ -156,6 +156,14 @@ impl Trainer {
         let mut recorder = Recorder::new(gpu);
         recorder.run(&rollout.prepare)?;
         recorder.run(&rollout.reset)?;
+        if sizes.normalized {
+            // Random play, which is thrown away, shows what the units are.
+            recorder.run(&rollout.collect)?;
+            recorder.run(&rollout.carry)?;
+            recorder.run(&rollout.reset)?;
+            let episodes = arena.get("episodes")?;
+            gpu.write(episodes, 0, &vec![0; episodes.size() as usize])?;
+        }
         let readback = Readback::new(gpu, arena.get("record")?.size(), IN_FLIGHT)?;
         Ok(Self {
             gpu: gpu.clone(),
@@ -315,6 +323,21 @@ impl Trainer {
         let mut weights = self.gpu.read(self.arena.get("params")?)?;
         weights.truncate(self.layout.params as usize * 4);
         Ok(weights)
+    }
+
+    /// Running moments of what is seen, for every agent and feature, then for every number of the environment's own state: mean,
+    /// 1 / deviation, sum of the squared deviations, and of how many ([`crate::ppo::running`]). Empty without
+    /// [`Config::observation_norm`].
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn observation_moments(&self) -> Result<Vec<[f32; 4]>> {
+        if !self.sizes.normalized {
+            return Ok(Vec::new());
+        }
+        let mut moments = self.gpu.read(self.arena.get("observation moments")?)?;
+        moments.truncate(self.sizes.columns() as usize);
+        Ok(moments)
     }
 
     /// Where everything lies in it.

@@ -40,6 +40,10 @@ impl TrainedPolicy {
         let forms = Decisions::new(gpu, config.precision, &layout, sizes.envs / 4)?;
         let arena = Arena::allocate(gpu, &sizes.rollout_plan(&layout, &forms))?;
         gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&self.checkpoint.weights))?;
+        if sizes.normalized {
+            let moments = bytemuck::cast_slice(&head.observation_moments);
+            gpu.write(arena.get("observation moments")?, 0, moments)?;
+        }
         let chosen = (&sizes, &forms);
         let rollout = Rollout::new(gpu, chosen, &layout, &config, &environment, &arena, Choice::Greedy)?;
         let mut recorder = Recorder::new(gpu);

@@ -9,7 +9,7 @@ use crate::env::{Spec, TradingSettings};
 use crate::mappo::Config;
 use crate::market::ScalingStatistics;
 use crate::model::Checkpoint;
-use crate::nn::Layout;
+use crate::nn::{Layout, Shape};
 use crate::{Error, Result};
 
 /// What a model file says of itself.
@@ -29,6 +29,9 @@ pub struct Head {
     pub test_from: DateTime,
     /// Version of the library that wrote it.
     pub version: String,
+    /// What [`crate::mappo::Trainer::observation_moments`] gives: empty without `observation_norm`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observation_moments: Vec<[f32; 4]>,
 }
 
 /// A trained policy.
@@ -49,6 +52,7 @@ impl TrainedPolicy {
         if weights.len() != expected {
             return Err(Error::shape("weights", expected, weights.len()));
         }
+        moments_fit(&head, &layout)?;
         Ok(Self { checkpoint: Checkpoint { head, weights }, layout })
     }
 
@@ -58,6 +62,8 @@ impl TrainedPolicy {
     /// As [`Checkpoint::load`].
     pub fn load(path: &Path) -> Result<Self> {
         let (checkpoint, layout) = Checkpoint::load(path, layout)?;
+        moments_fit(&checkpoint.head, &layout)
+            .map_err(|error| Error::Checkpoint { path: path.into(), reason: error.to_string() })?;
         Ok(Self { checkpoint, layout })
     }
 
@@ -80,6 +86,17 @@ impl TrainedPolicy {
     pub fn parameters(&self) -> u64 {
         self.layout.parameters()
     }
+}
+
+/// Every feature that is normalised needs its own, and none of another number is of use.
+fn moments_fit(head: &Head, layout: &Layout) -> Result<()> {
+    let Shape { agents, obs_dim, .. } = layout.shape;
+    let expected = if head.config.observation_norm { (agents * obs_dim) as usize } else { 0 };
+    let found = head.observation_moments.len();
+    if found != expected {
+        return Err(Error::shape("moments of the observations", expected, found));
+    }
+    Ok(())
 }
 
 fn layout(head: &Head) -> Result<Layout> {

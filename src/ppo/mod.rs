@@ -8,9 +8,12 @@ pub mod gae;
 pub mod loss;
 pub mod loss_scale;
 pub mod moments;
+pub mod normalize;
+pub mod running;
 pub mod sample;
 
 use crate::gpu::{Class, Shader, Variant};
+use crate::nn::Storage;
 
 /// What an action is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +95,13 @@ pub mod scalars {
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let independent = [gae::SHADER];
-    let reducing = [moments::SHADER, clip::SHADER, epoch::SHADER, finish::SHADER];
+    let reducing = [moments::SHADER, clip::SHADER, epoch::SHADER, finish::SHADER, running::SHADER];
     let mut all: Vec<_> = independent.map(|shader| (shader, Variant::independent(class))).to_vec();
     all.extend(reducing.map(|shader| (shader, Variant::reducing(class))));
     all.push((adamw::SHADER, Variant::wide(class)));
     all.extend(ActionKind::ALL.map(|kind| (sample::SHADER, sample::variant(class, kind))));
+    let storages = [Storage::F32, Storage::F16, Storage::Packed];
+    all.extend(storages.map(|storage| (normalize::SHADER, normalize::variant(class, storage))));
     let forms = crate::nn::representative(class);
     all.extend(forms.iter().filter(|form| !form.long).flat_map(|form| {
         ActionKind::ALL.into_iter().flat_map(|kind| {

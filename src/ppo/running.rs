@@ -1,0 +1,303 @@
+//! Running mean and deviation of what is seen, number by number: those of a rollout joined to those of all before it (Chan,
+//! Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
+//!
+//! The mean is an f32: of numbers whose deviation is 1e-4 of their mean it is right to a hundredth of a deviation or so.
+//! Agents that share networks share moments; rows of agents that may do nothing do not count, nor does what is not finite. Shapes:
+//! what was seen as in [`super::normalize`], slots 0 to T - 1 of it; moments `[column][4]`, a column for every agent and feature,
+//! then for every number of a state: mean, 1 / deviation (0 of what never changes), sum of the squared deviations, how many.
+
+use crate::Result;
+use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
+
+/// The kernel's source.
+pub const SHADER: Shader =
+    Shader { name: "ppo/running", source: include_str!("../../shaders/ppo/running.wgsl") };
+
+/// Counterpart of `Running` in the shader.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Running {
+    /// T.
+    pub steps: u32,
+    /// Agents.
+    pub agents: u32,
+    /// Features of an agent.
+    pub obs_dim: u32,
+    /// Numbers of a state.
+    pub state_dim: u32,
+    /// Environments / 4.
+    pub quads: u32,
+    /// First quad of the states.
+    pub first_state: u32,
+    /// First quad of the masks in the signals.
+    pub masks: u32,
+    /// 1: every agent has moments of its own.
+    pub separate: u32,
+}
+
+/// Compiles the kernel.
+///
+/// # Errors
+/// As [`Kernel::new`].
+pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
+    use Access::{Read, Uniform, Write};
+    Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &[Uniform, Read, Read, Write], 0)
+}
+
+/// Workgroups: one per feature, of separate agents each, and number of a state.
+#[must_use]
+pub fn groups(parameters: &Running) -> [u32; 3] {
+    let agents = if parameters.separate == 1 { parameters.agents } else { 1 };
+    [agents * parameters.obs_dim + parameters.state_dim, 1, 1]
+}
+
+/// Binds what was seen, signals and moments.
+///
+/// # Errors
+/// As [`Kernel::bind`].
+pub fn bind(
+    gpu: &Gpu,
+    kernel: &Kernel,
+    parameters: &Running,
+    [raw, signals, moments]: [&wgpu::Buffer; 3],
+) -> Result<BindGroup> {
+    let uniform = gpu.uniform("running moments", parameters)?;
+    kernel.bind(gpu, &[&uniform, raw, signals, moments])
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+
+    use super::super::harness::{gpu, run, run_at};
+    use super::super::normalize;
+    use super::*;
+    use crate::gpu::STATE;
+    use crate::nn::Storage;
+
+    /// Agents, features, numbers of a state, environments, steps.
+    const SIZES: [[usize; 5]; 3] = [[1, 1, 0, 4, 1], [3, 5, 2, 12, 7], [2, 18, 3, 36, 11]];
+
+    struct Case {
+        sizes: [usize; 5],
+        separate: bool,
+        raw: Vec<f32>,
+        signals: Vec<u32>,
+    }
+
+    impl Case {
+        /// Columns in units that have nothing to do with each other, one of which never changes; some agents rest.
+        fn new(sizes: [usize; 5], separate: bool, rollout: usize) -> Self {
+            let [agents, features, numbers, envs, steps] = sizes;
+            let slots = steps + 2;
+            let value = |column: usize, i: usize| {
+                let unit = [1.0, 1e-7, 1e6, 250.0, 1e-3][column % 5];
+                let centre = [0.0, 3e-7, 4e6, -250.0, 40.0][column % 5];
+                let x = (((i + rollout * 7) * (37 + 2 * column)) % 101) as f64 / 50.0 - 1.0 + rollout as f64;
+                if column % 6 == 5 { 12345.678 } else { (centre + unit * x) as f32 }
+            };
+            let mut raw = Vec::new();
+            for slot in 0..slots {
+                for agent in 0..agents {
+                    for feature in 0..features {
+                        raw.extend((0..envs).map(|env| value(feature, (slot * agents + agent) * envs + env)));
+                    }
+                }
+            }
+            for slot in 0..slots {
+                for number in 0..numbers {
+                    raw.extend((0..envs).map(|env| value(number + 1, slot * envs + env)));
+                }
+            }
+            // What is broken, in a row that counts.
+            raw[1] = f32::NAN;
+            raw[(steps - 1) * agents * features * envs + 2] = f32::INFINITY;
+            let rests = |row: usize| agents > 1 && (row * 5 + row / 7).is_multiple_of(4);
+            let masks = (0..slots * agents * envs).map(|row| if rests(row) { 0 } else { 3 });
+            let signals = std::iter::repeat_n(9, steps * envs).chain(masks).collect();
+            Self { sizes, separate, raw, signals }
+        }
+
+        fn first_state(&self) -> usize {
+            let [agents, features, _, envs, steps] = self.sizes;
+            (steps + 2) * agents * features * envs
+        }
+
+        fn columns(&self) -> usize {
+            self.sizes[0] * self.sizes[1] + self.sizes[2]
+        }
+
+        /// Where a column's number of a slot and environment lies.
+        fn at(&self, column: usize, slot: usize, env: usize) -> usize {
+            let [agents, features, numbers, envs, _] = self.sizes;
+            match column.checked_sub(agents * features) {
+                None => (slot * agents * features + column) * envs + env,
+                Some(number) => self.first_state() + (slot * numbers + number) * envs + env,
+            }
+        }
+
+        /// What counts for a column.
+        fn seen(&self, column: usize) -> Vec<f64> {
+            let [agents, features, _, envs, steps] = self.sizes;
+            let observed = agents * features;
+            let own = |agent: usize| column < observed && (!self.separate || column / features == agent);
+            let mut all = Vec::new();
+            for slot in 0..steps {
+                for env in 0..envs {
+                    if column >= observed {
+                        all.push(self.raw[self.at(column, slot, env)]);
+                    }
+                    for agent in (0..agents).filter(|agent| own(*agent)) {
+                        if self.signals[steps * envs + (slot * agents + agent) * envs + env] != 0 {
+                            all.push(self.raw[self.at(agent * features + column % features, slot, env)]);
+                        }
+                    }
+                }
+            }
+            all.into_iter().filter(|x| x.is_finite()).map(f64::from).collect()
+        }
+
+        fn run(&self, gpu: &Gpu, moments: &wgpu::Buffer) {
+            let [agents, obs_dim, state_dim, envs, steps] = self.sizes.map(|size| size as u32);
+            let parameters = Running {
+                steps,
+                agents,
+                obs_dim,
+                state_dim,
+                quads: envs / 4,
+                first_state: self.first_state() as u32 / 4,
+                masks: steps * envs / 4,
+                separate: u32::from(self.separate),
+            };
+            let raw = gpu.upload("raw", &self.raw).unwrap();
+            let signals = gpu.upload("signals", &self.signals).unwrap();
+            let kernel = kernel(gpu).unwrap();
+            let group = bind(gpu, &kernel, &parameters, [&raw, &signals, moments]).unwrap();
+            run(gpu, &kernel, &group, groups(&parameters));
+        }
+
+        /// All slots but the first, normalised.
+        fn normalized(&self, gpu: &Gpu, moments: &wgpu::Buffer, storage: Storage) -> Vec<f32> {
+            let [agents, obs_dim, state_dim, envs, steps] = self.sizes.map(|size| size as u32);
+            let parameters = normalize::Normalize {
+                first_slot: 1,
+                slots: steps + 1,
+                quads: envs / 4,
+                observed: agents * obs_dim,
+                state_dim,
+                first_state: self.first_state() as u32 / 4,
+                limit: normalize::LIMIT,
+                pad: 0,
+            };
+            let raw = gpu.upload("raw", &self.raw).unwrap();
+            let bytes = self.raw.len() as u64 * storage.precision().bytes();
+            let stored = gpu.buffer("observations", bytes, STATE).unwrap();
+            let kernel = normalize::kernel(gpu, storage).unwrap();
+            let table = gpu.uniform_table("normalize", &[parameters]).unwrap();
+            let group = normalize::bind(gpu, &kernel, [&table, &raw, moments, &stored]).unwrap();
+            run_at(gpu, &kernel, &group, normalize::groups(&kernel.variant, &parameters));
+            match storage {
+                Storage::F32 => gpu.read(&stored).unwrap(),
+                _ => gpu.read::<f16>(&stored).unwrap().into_iter().map(f16::to_f32).collect(),
+            }
+        }
+    }
+
+    #[test]
+    fn moments_are_those_of_everything_seen_whatever_its_units() {
+        let gpu = gpu();
+        for sizes in SIZES {
+            for separate in [false, true] {
+                let rollouts = [0, 1, 2].map(|rollout| Case::new(sizes, separate, rollout));
+                let columns = rollouts[0].columns();
+                let moments = gpu.upload("moments", &vec![0f32; columns * 4]).unwrap();
+                let mut seen = vec![Vec::new(); columns];
+                for case in &rollouts {
+                    case.run(&gpu, &moments);
+                    let got: Vec<f32> = gpu.read(&moments).unwrap();
+                    for (column, seen) in seen.iter_mut().enumerate() {
+                        seen.extend(case.seen(column));
+                        let count = seen.len() as f64;
+                        let mean = seen.iter().sum::<f64>() / count;
+                        let deviation = (seen.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt();
+                        let got: Vec<f64> = (0..4).map(|i| f64::from(got[column * 4 + i])).collect();
+                        let name = format!("column {column} of {sizes:?}, separate: {separate}");
+                        assert_eq!(got[3], count, "{name}");
+                        if deviation < 1e-9 * mean.abs() {
+                            assert_eq!(got[1], 0.0, "{name}");
+                            continue;
+                        }
+                        // An f32 rounds the mean, every time that a rollout is joined, by up to 6e-8 of it.
+                        let blur = 2e-7 * mean.abs() / deviation;
+                        let errors = [(got[0] - mean) / deviation, got[1] * deviation - 1.0];
+                        let small = errors.iter().all(|error| error.abs() < 1e-5 + blur);
+                        assert!(small, "{name}: {errors:?} of {mean}, {deviation}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_seen_is_normalised_in_every_storage() {
+        let gpu = gpu();
+        let native = gpu.device().features().contains(wgpu::Features::SHADER_F16);
+        for (storage, tolerance) in [(Storage::F32, 1e-5), (Storage::F16, 2e-3), (Storage::Packed, 2e-3)] {
+            if storage == Storage::F16 && !native {
+                println!("skipped, the adapter cannot: {storage:?}");
+                continue;
+            }
+            for sizes in SIZES {
+                let case = Case::new(sizes, true, 0);
+                let columns = case.columns();
+                // Moments of another time, so that some numbers are beyond the limit.
+                let moment = |column: usize| -> [f32; 4] {
+                    match column % 3 {
+                        0 => [100.0, 4.0, 1.0, 2.0],
+                        1 => [2.5e-7, 2e6, 1.0, 2.0],
+                        _ => [4e6, 1.5e-6, 1.0, 2.0],
+                    }
+                };
+                let moments: Vec<_> = (0..columns).map(moment).collect();
+                let got = case.normalized(&gpu, &gpu.upload("moments", &moments).unwrap(), storage);
+                let limit = f64::from(normalize::LIMIT);
+                for slot in 0..sizes[4] + 2 {
+                    for env in 0..sizes[3] {
+                        for (column, [mean, scale, ..]) in moments.iter().enumerate() {
+                            let at = case.at(column, slot, env);
+                            let raw = f64::from(case.raw[at]);
+                            let x = (raw - f64::from(*mean)) * f64::from(*scale);
+                            let expected = if slot == 0 { 0.0 } else { x.clamp(-limit, limit) };
+                            let error = (f64::from(got[at]) - expected).abs();
+                            let same = expected.is_nan() && got[at].is_nan();
+                            assert!(
+                                same || error <= tolerance * expected.abs().max(1.0),
+                                "{at}: {raw}, {}",
+                                got[at]
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A number too large for its square, and rollouts in which nobody acts, leave the moments as they were.
+    #[test]
+    fn moments_survive_what_cannot_be_summed() {
+        let gpu = gpu();
+        let mut case = Case::new([2, 3, 0, 4, 5], false, 0);
+        let moments = gpu.upload("moments", &[0f32; 24]).unwrap();
+        case.run(&gpu, &moments);
+        let before: Vec<f32> = gpu.read(&moments).unwrap();
+        case.raw.fill(3e38);
+        case.raw[5] = -3e38;
+        case.run(&gpu, &moments);
+        let after: Vec<f32> = gpu.read(&moments).unwrap();
+        assert!(after.iter().all(|x| x.is_finite()), "{after:?}");
+        case.signals.fill(0);
+        case.run(&gpu, &moments);
+        assert_eq!(gpu.read::<f32>(&moments).unwrap(), after);
+        assert!(before.iter().all(|x| x.is_finite()));
+    }
+}

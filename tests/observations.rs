@@ -1,0 +1,152 @@
+//! Observations in units of their own: agents that see them normalised learn, others cannot tell them apart.
+
+use phalanx::env::{Host, Outcome, Simulator, Spec};
+use phalanx::gpu::{Gpu, GpuOptions};
+use phalanx::mappo::{Choice, Config, Evaluation, Precision, Schedule, Trainer};
+use phalanx::nn::{Activation, CriticInput};
+use phalanx::random::Stream;
+
+const AGENTS: usize = 2;
+const LIMIT: u32 = 5;
+const PRICE: f32 = 40_000.0;
+
+/// A price that is a little above or below its mean, which is right to be told, the time in units nobody would choose, and what
+/// never changes.
+#[derive(Default)]
+struct Quotes {
+    seed: u64,
+    taken: u32,
+    above: [bool; AGENTS],
+}
+
+impl Quotes {
+    fn show(&mut self, seen: &mut [f32]) {
+        let mut stream = Stream::new(self.seed, self.taken);
+        for (above, seen) in self.above.iter_mut().zip(seen.chunks_exact_mut(3)) {
+            *above = stream.uniform() < 0.5;
+            let distance = 1.0 + 3.0 * stream.uniform() as f32;
+            seen[0] = PRICE + if *above { distance } else { -distance };
+            seen[1] = 1e-7 * self.taken as f32;
+            seen[2] = -12.5;
+        }
+    }
+}
+
+impl Simulator for Quotes {
+    fn spec(&self) -> Spec {
+        Spec { agents: AGENTS as u32, obs_dim: 3, actions: 2 }
+    }
+
+    fn time_limit(&self) -> Option<u32> {
+        Some(LIMIT)
+    }
+
+    fn state_dim(&self) -> u32 {
+        1
+    }
+
+    fn state(&self, state: &mut [f32]) {
+        state[0] = 1e6 * self.taken as f32;
+    }
+
+    fn reset(&mut self, seed: u64, seen: &mut [f32]) {
+        *self = Self { seed, ..Self::default() };
+        self.show(seen);
+    }
+
+    fn step(&mut self, actions: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome {
+        for ((action, above), reward) in actions.iter().zip(self.above).zip(rewards) {
+            *reward = if *action == u32::from(above) { 1.0 } else { 0.0 };
+        }
+        self.taken += 1;
+        self.show(seen);
+        if self.taken == LIMIT { Outcome::Truncated } else { Outcome::Continues }
+    }
+}
+
+fn config(observation_norm: bool, precision: Precision) -> Config {
+    Config {
+        num_envs: 32,
+        rollout_steps: 16,
+        epochs: 5,
+        iterations: 25,
+        gamma: 0.5,
+        hidden: vec![16],
+        activation: Activation::Tanh,
+        input_norm: false,
+        observation_norm,
+        actor_learning_rate: 5e-3,
+        critic_learning_rate: 5e-3,
+        accumulation: 1,
+        critic_input: CriticInput::State,
+        precision,
+        ..Config::default()
+    }
+}
+
+/// Share of right answers in episodes that were not trained on.
+fn share_of_right_answers(config: &Config) -> f64 {
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let environment = Host::new("quotes", Quotes::default);
+    let mut trainer = Trainer::new(&gpu, &environment, config).unwrap();
+    trainer.train(|_| -> phalanx::Result<()> { Ok(()) }).unwrap();
+    let schedule = Schedule { envs: 32, episodes: 4, most_steps: 100, choice: Choice::Greedy };
+    let mut evaluation = Evaluation::new(&gpu, &environment, config, &schedule).unwrap();
+    let score = evaluation.run(&trainer).unwrap();
+    assert_eq!(score, evaluation.run(&trainer).unwrap());
+    score.mean() / f64::from(LIMIT)
+}
+
+#[test]
+fn what_is_normalised_can_be_told_apart() {
+    for precision in [Precision::F32, Precision::F16] {
+        let share = share_of_right_answers(&config(true, precision));
+        assert!(share > 0.95, "{precision:?}: {share}");
+    }
+    let share = share_of_right_answers(&config(false, Precision::F32));
+    assert!(share < 0.65, "{share}");
+}
+
+#[test]
+fn moments_are_known_before_anything_is_learnt_and_move_with_every_rollout() {
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let environment = Host::new("quotes", Quotes::default);
+    let config = config(true, Precision::F16);
+    let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
+    let rows = (config.num_envs * config.rollout_steps) as f32;
+    let first = trainer.observation_moments().unwrap();
+    // Three features of either agent, and the state.
+    assert_eq!(first.len(), AGENTS * 3 + 1);
+    assert_eq!(first[..3], first[3..6], "shared networks share moments");
+    let [price, time, constant, .., state] = first[..] else { unreachable!() };
+    assert_eq!([price[3], time[3], state[3]], [2.0 * rows, 2.0 * rows, rows]);
+    assert!((price[0] - PRICE).abs() < 0.5 && (0.3..0.5).contains(&price[1]), "{price:?}");
+    // Times 0 to 4, about evenly often.
+    assert!((time[0] - 2e-7).abs() < 0.2e-7 && (time[1] * 1.414e-7 - 1.0).abs() < 0.1, "{time:?}");
+    assert!((state[0] - 2e6).abs() < 0.2e6 && (state[1] * 1.414e6 - 1.0).abs() < 0.1, "{state:?}");
+    assert_eq!(constant[..2], [-12.5, 0.0]);
+    let mut ends = 0.0;
+    trainer
+        .train_until(2, |progress| -> phalanx::Result<()> {
+            ends += progress.record.episodes;
+            Ok(())
+        })
+        .unwrap();
+    let later = trainer.observation_moments().unwrap();
+    assert_eq!(later[0][3], 6.0 * rows);
+    assert!(later[0][0] != price[0] && (later[0][0] - PRICE).abs() < 0.5);
+    // What was played to get to know the units is no part of training.
+    assert_eq!(ends, (32 / LIMIT * config.num_envs) as f32);
+}
+
+#[test]
+fn a_policy_that_sees_otherwise_is_not_evaluated() {
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let environment = Host::new("quotes", Quotes::default);
+    let trainer = Trainer::new(&gpu, &environment, &config(true, Precision::F32)).unwrap();
+    let schedule = Schedule { envs: 4, episodes: 1, most_steps: 100, choice: Choice::Greedy };
+    let other = config(false, Precision::F32);
+    let mut evaluation = Evaluation::new(&gpu, &environment, &other, &schedule).unwrap();
+    let error = evaluation.run(&trainer).unwrap_err().to_string();
+    assert!(error.contains("normalised"), "{error}");
+}
