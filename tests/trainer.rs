@@ -64,16 +64,18 @@ fn a_run_leaves_every_file_and_a_report_that_needs_nothing_else() {
 #[test]
 fn half_precision_and_measured_kernels_train_and_backtest() {
     let place = Workplace::new();
-    let half = ["--set", "mappo.precision=\"f16\"", "--set", "mappo.activation=\"gelu\""];
+    // A model takes the moments of its observations along.
+    let sets = ["mappo.precision=\"f16\"", "mappo.activation=\"gelu\"", "mappo.observation_norm=true"];
+    let half = sets.map(|set| ["--set", set]).concat();
     succeeded(&place.train(DEMO, "plain", &half));
     assert_eq!(columns(&place.path("plain/metrics.csv"), "loss_scale"), [65_536.0, 65_536.0]);
     succeeded(&place.backtest(DEMO, "plain", &[]));
 
     let tune = ["--tune", "kernels.json"];
-    succeeded(&place.train(DEMO, "tuned", &[&half as &[&str], &tune].concat()));
+    succeeded(&place.train(DEMO, "tuned", &[&half, &tune as &[&str]].concat()));
     let measured = std::fs::read(place.path("kernels.json")).unwrap();
     assert_eq!(json(&place.path("kernels.json"))["entries"].as_object().unwrap().len(), 1);
-    succeeded(&place.train(DEMO, "again", &[&half as &[&str], &tune].concat()));
+    succeeded(&place.train(DEMO, "again", &[&half, &tune as &[&str]].concat()));
     assert_eq!(std::fs::read(place.path("kernels.json")).unwrap(), measured, "measured once");
     let model = |run: &str| std::fs::read(place.path(run).join("model.safetensors")).unwrap();
     assert_eq!(model("tuned"), model("again"), "the same file, the same bytes");
