@@ -55,10 +55,10 @@ impl Curve {
         let named = || path.display().to_string();
         let mut kept = Vec::new();
         if env_steps > 0 && path.exists() {
-            for point in csv::Reader::from_path(path).with_context(named)?.deserialize() {
-                kept.push(point.with_context(named)?);
-            }
-            kept.retain(|point: &Point| point.env_steps <= env_steps);
+            // The last line may be half written, and is of after the checkpoint then.
+            let mut reader = csv::Reader::from_path(path).with_context(named)?;
+            let points = reader.deserialize::<Point>().map_while(std::result::Result::ok);
+            kept.extend(points.take_while(|point| point.env_steps <= env_steps));
         }
         let mut text = csv::Writer::from_writer(Vec::new());
         kept.iter().try_for_each(|point| text.serialize(point))?;
