@@ -39,10 +39,10 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let environment = Communication::new(match options.task {
-        Name::SpeakerListener => Task::SpeakerListener,
-        Name::Reference => Task::Reference,
-    });
+    let (task, published) = match options.task {
+        Name::SpeakerListener => (Task::SpeakerListener, 2_000_000),
+        Name::Reference => (Task::Reference, 3_000_000),
+    };
     let config = Config {
         epochs: 15,
         activation: Activation::Relu,
@@ -50,5 +50,5 @@ fn main() -> Result<()> {
         recurrent: options.recurrent,
         ..Config::on_policy_mpe()
     };
-    options.run.train(&environment, config, 1.0)
+    options.run.train(&Communication::new(task), config, 1.0, published)
 }

@@ -45,5 +45,5 @@ fn main() -> Result<()> {
     if options.half {
         config.precision = Precision::F16;
     }
-    options.run.train(&Spread::new(definition), config, agents)
+    options.run.train(&Spread::new(definition), config, agents, 20_000_000)
 }

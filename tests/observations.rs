@@ -1,6 +1,7 @@
 //! Observations in units of their own: agents that see them normalised learn, others cannot tell them apart.
 
-use phalanx::env::{Host, Outcome, Simulator, Spec};
+use phalanx::env::spread::Definition;
+use phalanx::env::{Host, Outcome, Simulator, Spec, Spread};
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::mappo::{Choice, Config, Evaluation, Precision, Schedule, Trainer};
 use phalanx::nn::{Activation, CriticInput};
@@ -8,6 +9,8 @@ use phalanx::random::Stream;
 
 const AGENTS: usize = 2;
 const LIMIT: u32 = 5;
+/// A rollout begins in the middle of an episode, and two have as many whole ones as fit into them.
+const STEPS: u32 = 14;
 const PRICE: f32 = 40_000.0;
 
 /// A price that is a little above or below its mean, which is right to be told, the time in units nobody would choose, and what
@@ -67,7 +70,7 @@ impl Simulator for Quotes {
 fn config(observation_norm: bool, precision: Precision) -> Config {
     Config {
         num_envs: 32,
-        rollout_steps: 16,
+        rollout_steps: STEPS,
         epochs: 5,
         iterations: 25,
         gamma: 0.5,
@@ -119,12 +122,13 @@ fn moments_are_known_before_anything_is_learnt_and_move_with_every_rollout() {
     assert_eq!(first.len(), AGENTS * 3 + 1);
     assert_eq!(first[..3], first[3..6], "shared networks share moments");
     let [price, time, constant, .., state] = first[..] else { unreachable!() };
+    let deviation = |moment: [f32; 4]| (moment[2] / moment[3]).sqrt();
     assert_eq!([price[3], time[3], state[3]], [2.0 * rows, 2.0 * rows, rows]);
-    assert!((price[0] - PRICE).abs() < 0.5 && (0.3..0.5).contains(&price[1]), "{price:?}");
+    assert!((price[0] - PRICE).abs() < 0.5 && (2.0..3.5).contains(&deviation(price)), "{price:?}");
     // Times 0 to 4, about evenly often.
-    assert!((time[0] - 2e-7).abs() < 0.2e-7 && (time[1] * 1.414e-7 - 1.0).abs() < 0.1, "{time:?}");
-    assert!((state[0] - 2e6).abs() < 0.2e6 && (state[1] * 1.414e6 - 1.0).abs() < 0.1, "{state:?}");
-    assert_eq!(constant[..2], [-12.5, 0.0]);
+    assert!((time[0] - 2e-7).abs() < 0.2e-7 && (deviation(time) / 1.414e-7 - 1.0).abs() < 0.1, "{time:?}");
+    assert!((state[0] - 2e6).abs() < 0.2e6 && (deviation(state) / 1.414e6 - 1.0).abs() < 0.1, "{state:?}");
+    assert_eq!(constant[..3], [-12.5, 0.0, 0.0]);
     let mut ends = 0.0;
     trainer
         .train_until(2, |progress| -> phalanx::Result<()> {
@@ -135,8 +139,32 @@ fn moments_are_known_before_anything_is_learnt_and_move_with_every_rollout() {
     let later = trainer.observation_moments().unwrap();
     assert_eq!(later[0][3], 6.0 * rows);
     assert!(later[0][0] != price[0] && (later[0][0] - PRICE).abs() < 0.5);
-    // What was played to get to know the units is no part of training.
-    assert_eq!(ends, (32 / LIMIT * config.num_envs) as f32);
+    // What was played to get to know the units is no part of training: with it there would be one episode more.
+    assert_eq!(ends, (2 * STEPS / LIMIT * config.num_envs) as f32);
+}
+
+/// On the device ends of episodes are added to what is there.
+#[test]
+fn environments_on_the_device_start_afresh_after_the_units_are_known() {
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let config = Config {
+        num_envs: 8,
+        rollout_steps: 30,
+        iterations: 1,
+        hidden: vec![16],
+        observation_norm: true,
+        ..Config::on_policy_mpe()
+    };
+    let mut trainer = Trainer::new(&gpu, &Spread::new(Definition::Mpe2), &config).unwrap();
+    let mut seen = None;
+    trainer
+        .train(|progress| -> phalanx::Result<()> {
+            seen = Some((progress.record.episodes, progress.mean_length()));
+            Ok(())
+        })
+        .unwrap();
+    // Of the 30 steps 25 are one episode.
+    assert_eq!(seen, Some((8.0, Some(25.0))));
 }
 
 #[test]

@@ -17,14 +17,14 @@ const EVERY: u32 = 50;
 
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Environment steps in all.
-    #[arg(long, default_value_t = 20_000_000)]
-    pub steps: u64,
+    /// Environment steps in all; left alone: as many as the published runs.
+    #[arg(long)]
+    steps: Option<u64>,
     #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    seed: u64,
     /// Parallel environments.
     #[arg(long, default_value_t = 128)]
-    pub envs: u32,
+    envs: u32,
     /// Write the learning curve here: seed, environment steps, mean return, seconds.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -60,10 +60,14 @@ impl Curve {
             let points = reader.deserialize::<Point>().map_while(std::result::Result::ok);
             kept.extend(points.take_while(|point| point.env_steps <= env_steps));
         }
-        let mut text = csv::Writer::from_writer(Vec::new());
-        kept.iter().try_for_each(|point| text.serialize(point))?;
-        write_atomically(path, &text.into_inner()?)?;
-        let file = File::options().append(true).open(path).with_context(named)?;
+        let file = if kept.is_empty() {
+            File::create(path).with_context(named)?
+        } else {
+            let mut text = csv::Writer::from_writer(Vec::new());
+            kept.iter().try_for_each(|point| text.serialize(point))?;
+            write_atomically(path, &text.into_inner()?)?;
+            File::options().append(true).open(path).with_context(named)?
+        };
         let writer = csv::WriterBuilder::new().has_headers(kept.is_empty()).from_writer(file);
         Ok(Self { writer, before: kept.last().map_or(0.0, |point| point.seconds) })
     }
@@ -76,10 +80,18 @@ impl Curve {
 
 impl Run {
     /// Trains, going on where an earlier run with the same checkpoints stopped, and shows the mean return of the episodes, times
-    /// `agents`; then of 128 episodes of other seeds. `config` gets its number of iterations from the steps.
-    pub fn train(&self, environment: &dyn Environment, config: Config, agents: f64) -> Result<()> {
+    /// `agents`; then of 128 episodes of other seeds. `config` gets its number of iterations from the steps, which are `published`
+    /// if nothing else is wanted.
+    pub fn train(
+        &self,
+        environment: &dyn Environment,
+        config: Config,
+        agents: f64,
+        published: u64,
+    ) -> Result<()> {
         let per_iteration = u64::from(self.envs.next_multiple_of(4)) * u64::from(config.rollout_steps);
-        let iterations = u32::try_from(self.steps.div_ceil(per_iteration)).context("so many steps")?;
+        let iterations = u32::try_from(self.steps.unwrap_or(published).div_ceil(per_iteration))
+            .context("so many steps")?;
         let config = Config { seed: self.seed, num_envs: self.envs, iterations, ..config };
         let gpu = Gpu::open(&Default::default())?;
         let mut trainer = Trainer::new(&gpu, environment, &config)?;

@@ -4,7 +4,7 @@
 
 import package::constants::{ROW, WG};
 import package::lib::quad::{Quad, to_quad};
-import package::lib::numeric::is_nan;
+import package::lib::numeric::{is_finite, nan};
 
 struct Normalize {
     first_slot: u32,
@@ -21,7 +21,7 @@ struct Normalize {
 
 @group(0) @binding(0) var<uniform> p: Normalize;
 @group(0) @binding(1) var<storage, read> raw: array<vec4<f32>>;
-// By column, observations before states: mean, 1 / deviation, and what ppo/running needs.
+// By column, observations before states, as ppo/running leaves them.
 @group(0) @binding(2) var<storage, read> moments: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> normalized: array<Quad>;
 
@@ -39,9 +39,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let own = p.first_state + (slot * p.state_dim + column - p.observed) * p.quads;
     let at = select(own, seen, column < p.observed) + q;
     let moment = moments[column];
-    let x = (raw[at] - moment.x) * moment.y;
-    let near = clamp(x, vec4<f32>(-p.limit), vec4<f32>(p.limit));
-    // What is no number stays so: a clamp may make something of it.
-    let broken = vec4<bool>(is_nan(x.x), is_nan(x.y), is_nan(x.z), is_nan(x.w));
-    normalized[at] = to_quad(select(near, x, broken));
+    let deviation = sqrt(moment.z / max(moment.w, 1.0));
+    // What never changes says nothing: zero, not noise blown up.
+    let useful = deviation > 1e-6 * abs(moment.x) && deviation > 1e-20;
+    let scale = select(0.0, 1.0 / deviation, useful);
+    let x = raw[at];
+    let near = clamp((x - moment.x - moment.y) * scale, vec4<f32>(-p.limit), vec4<f32>(p.limit));
+    // What is not finite has to be seen: a clamp would make something of it.
+    let fine = vec4<bool>(is_finite(x.x), is_finite(x.y), is_finite(x.z), is_finite(x.w));
+    normalized[at] = to_quad(select(vec4<f32>(nan()), near, fine));
 }

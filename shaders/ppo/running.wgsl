@@ -3,8 +3,8 @@
 // that have it in common, or one of the environments' own states, in a fixed order. Agents that may do nothing do not count,
 // nor does what is not finite.
 
-import package::constants::WG;
-import package::lib::numeric::is_finite;
+import package::constants::{GROUPS, WG};
+import package::lib::numeric::{add_compensated, is_finite};
 
 struct Running {
     steps: u32,
@@ -17,12 +17,17 @@ struct Running {
     masks: u32,
     // 1: every agent has networks, and moments, of its own.
     separate: u32,
+    // 0: see add_compensated.
+    zero: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Running;
 @group(0) @binding(1) var<storage, read> raw: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> signals: array<vec4<u32>>;
-// By column: mean, 1 / deviation (0 of what never changes), sum of the squared deviations, how many.
+// By column: mean, what its f32 could not hold, sum of the squared deviations, how many.
 @group(0) @binding(3) var<storage, read_write> moments: array<vec4<f32>>;
 
 struct Column {
@@ -74,53 +79,61 @@ fn distances(column: Column, k: u32, end: u32, centre: f32) -> vec2<f32> {
     return vec2<f32>(dot(quads.x - centre, quads.counts), dot(vec4<f32>(1.0), quads.counts));
 }
 
-fn squares(column: Column, k: u32, end: u32, mean: f32) -> f32 {
+// Sums of squared distances and of distances.
+fn squares(column: Column, k: u32, end: u32, centre: f32) -> vec2<f32> {
     let quads = take(column, k, end);
-    let d = (quads.x - mean) * quads.counts;
-    return dot(d, d);
+    let d = (quads.x - centre) * quads.counts;
+    return vec2<f32>(dot(d, d), dot(d, vec4<f32>(1.0)));
 }
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let which = group.y * GROUPS + group.x;
     let kinds = select(1u, p.agents, p.separate == 1u);
     let observed = kinds * p.obs_dim;
-    var column = Column(0u, 1u, group.x - observed, true);
-    if (group.x < observed) {
-        column = Column(group.x / p.obs_dim, p.agents / kinds, group.x % p.obs_dim, false);
+    if (which >= observed + p.state_dim) {
+        return;
+    }
+    var column = Column(0u, 1u, which - observed, true);
+    if (which < observed) {
+        column = Column(which / p.obs_dim, p.agents / kinds, which % p.obs_dim, false);
     }
     let first_agent = select(column.first_agent, p.agents, column.of_state);
     let first_column = first_agent * p.obs_dim + column.number;
     let before = moments[first_column];
     let end = p.steps * column.agents * p.quads;
-    // Near all of them: sums of what is far from 0 would lose what they differ in.
-    let first = take(column, 0u, end);
-    let centre = select(first.x.x, before.x, before.w > 0.0);
+    // From the mean so far, then from that of the rollout: sums of what is far from 0 would lose what they differ in.
     var sums = vec2<f32>(0.0);
     // Two quads a turn: a processor that plays a GPU ends loops after 65,535 turns.
     for (var k = lane; k < end; k += 2u * WG) {
-        sums += distances(column, k, end, centre);
-        sums += distances(column, k + WG, end, centre);
+        sums += distances(column, k, end, before.x);
+        sums += distances(column, k + WG, end, before.x);
     }
     sums = total(lane, sums);
     let number = sums.y;
-    let mean = centre + sums.x / max(number, 1.0);
-    var spread = 0.0;
+    // As it was rounded: compilers take back what they see added (see add_compensated).
+    let rounded = before.x + sums.x / max(number, 1.0);
+    let centre = bitcast<f32>(bitcast<u32>(rounded) ^ p.zero);
+    var spread = vec2<f32>(0.0);
     for (var k = lane; k < end; k += 2u * WG) {
-        spread += squares(column, k, end, mean);
-        spread += squares(column, k + WG, end, mean);
+        spread += squares(column, k, end, centre);
+        spread += squares(column, k + WG, end, centre);
     }
-    spread = total(lane, vec2<f32>(spread, 0.0)).x;
+    spread = total(lane, spread);
+    // How far the mean is from there, which rounding left.
+    let off = spread.y / max(number, 1.0);
+    let own = max(spread.x - off * spread.y, 0.0);
     let all = before.w + number;
-    let apart = mean - before.x;
-    let joined_mean = select(mean, before.x + apart * (number / all), before.w > 0.0);
-    let joined = before.z + spread + select(0.0, apart * apart * (before.w * (number / all)), before.w > 0.0);
-    if (lane > 0u || number == 0.0 || !is_finite(joined) || !is_finite(joined_mean)) {
+    let apart = centre - before.x - before.y + off;
+    let joined = before.z + own + apart * apart * (before.w * (number / max(all, 1.0)));
+    // The first rollout's mean is taken as it is; later steps are far smaller than it.
+    let known = before.w > 0.0;
+    let start = select(vec2<f32>(centre, 0.0), before.xy, known);
+    let mean = add_compensated(start, select(off, apart * (number / max(all, 1.0)), known), p.zero);
+    if (lane > 0u || number == 0.0 || !is_finite(joined) || !is_finite(mean.x)) {
         return;
     }
-    let deviation = sqrt(joined / all);
-    // What never changes says nothing: zero, not noise blown up.
-    let useful = deviation > 1e-6 * abs(joined_mean) && deviation > 1e-20;
-    let moment = vec4<f32>(joined_mean, select(0.0, 1.0 / deviation, useful), joined, all);
+    let moment = vec4<f32>(mean, joined, all);
     for (var agent = 0u; agent < column.agents; agent++) {
         moments[first_column + agent * p.obs_dim] = moment;
     }

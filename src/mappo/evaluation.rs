@@ -119,12 +119,16 @@ impl Evaluation {
         if source.size() != target.size() {
             return Err(Error::shape("bytes of the parameters", target.size(), source.size()));
         }
-        self.copy("params", trainer)?;
-        let (own, theirs) = (self.sizes.normalized, trainer.sizes.normalized);
-        if own != theirs || own && self.sizes.spec != trainer.sizes.spec {
-            return Err(Error::shape("observations that are normalised", own, theirs));
+        let (own, theirs) = (&self.sizes, &trainer.sizes);
+        if own.spec != theirs.spec {
+            let [own, theirs] = [own, theirs].map(|sizes| format!("{:?}", sizes.spec));
+            return Err(Error::shape("the environment that was trained in", own, theirs));
         }
-        if own {
+        if own.normalized != theirs.normalized {
+            return Err(Error::shape("observations that are normalised", own.normalized, theirs.normalized));
+        }
+        self.copy("params", trainer)?;
+        if self.sizes.normalized {
             // The states' moments, which come last, are the critics' alone.
             self.copy("observation moments", trainer)?;
         }

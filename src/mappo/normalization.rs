@@ -53,6 +53,7 @@ pub(super) fn moments(gpu: &Gpu, sizes: &Sizes, networks: Sharing, arena: &Arena
         first_state: (sizes.first_state() / 4) as u32,
         masks: sizes.steps * sizes.envs / 4,
         separate: u32::from(networks == Sharing::Separate),
+        ..Running::default()
     };
     let kernel = running::kernel(gpu)?;
     let buffers = [arena.get("raw observations")?, arena.get("signals")?, arena.get("observation moments")?];

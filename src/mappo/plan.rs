@@ -222,7 +222,11 @@ impl Sizes {
         // ppo/moments counts the rows of every minibatch once more, of separate agents each by itself.
         let passes = (groups + 2 * u64::from(self.minibatches)) * (lanes + 1);
         // ppo/running goes through four rows at a time of a feature, twice.
-        let running = if self.normalized { rows.div_ceil(4 * lanes) + 2 * lanes } else { 0 };
+        let running = if self.normalized {
+            rows.div_ceil(4 * lanes) + 2 * lanes + u64::from(self.spec.agents)
+        } else {
+            0
+        };
         finish.max(3 * rows.div_ceil(8 * lanes) + passes).max(running) + 16
     }
 

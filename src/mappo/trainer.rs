@@ -85,10 +85,12 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Plans, allocates, compiles and initialises everything. Nothing is allocated later.
+    /// Plans, allocates, compiles and initialises everything. Nothing is allocated later. With [`Config::observation_norm`] it
+    /// plays a rollout at random, which shows the units of what is seen, and starts the environments afresh.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings out of range, [`Error::Budget`] if nothing fits, and what the device reports.
+    /// [`Error::Config`] for settings out of range, [`Error::Budget`] if nothing fits, and what the device, or a simulator in that
+    /// rollout, reports.
     pub fn new(gpu: &Gpu, environment: &dyn Environment, config: &Config) -> Result<Self> {
         Self::build(gpu, environment, config, None)
     }
@@ -326,7 +328,7 @@ impl Trainer {
     }
 
     /// Running moments of what is seen, for every agent and feature, then for every number of the environment's own state: mean,
-    /// 1 / deviation, sum of the squared deviations, and of how many ([`crate::ppo::running`]). Empty without
+    /// what its f32 could not hold, sum of the squared deviations, and of how many ([`crate::ppo::running`]). Empty without
     /// [`Config::observation_norm`].
     ///
     /// # Errors

@@ -29,7 +29,7 @@ pub struct Head {
     pub test_from: DateTime,
     /// Version of the library that wrote it.
     pub version: String,
-    /// What [`crate::mappo::Trainer::observation_moments`] gives: empty without `observation_norm`.
+    /// What [`crate::mappo::Trainer::observation_moments`] gives, `[agents * features]`: empty without `observation_norm`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observation_moments: Vec<[f32; 4]>,
 }
@@ -45,7 +45,7 @@ impl TrainedPolicy {
     /// Weights (a flat buffer with padding, as [`crate::mappo::Trainer::weights`] gives it) with their description.
     ///
     /// # Errors
-    /// [`Error::Config`] if the description contradicts itself, [`Error::Shape`] for another number of weights.
+    /// [`Error::Config`] if the description contradicts itself, [`Error::Shape`] for another number of weights or moments.
     pub fn new(head: Head, weights: Vec<f32>) -> Result<Self> {
         let layout = layout(&head)?;
         let expected = layout.params as usize * 4;
@@ -59,7 +59,7 @@ impl TrainedPolicy {
     /// Reads a model file.
     ///
     /// # Errors
-    /// As [`Checkpoint::load`].
+    /// As [`Checkpoint::load`]; [`Error::Checkpoint`] if the moments of the observations are not those of its features.
     pub fn load(path: &Path) -> Result<Self> {
         let (checkpoint, layout) = Checkpoint::load(path, layout)?;
         moments_fit(&checkpoint.head, &layout)

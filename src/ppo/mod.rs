@@ -95,9 +95,10 @@ pub mod scalars {
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let independent = [gae::SHADER];
-    let reducing = [moments::SHADER, clip::SHADER, epoch::SHADER, finish::SHADER, running::SHADER];
+    let reducing = [moments::SHADER, clip::SHADER, epoch::SHADER, finish::SHADER];
     let mut all: Vec<_> = independent.map(|shader| (shader, Variant::independent(class))).to_vec();
     all.extend(reducing.map(|shader| (shader, Variant::reducing(class))));
+    all.push((running::SHADER, running::variant(class)));
     all.push((adamw::SHADER, Variant::wide(class)));
     all.extend(ActionKind::ALL.map(|kind| (sample::SHADER, sample::variant(class, kind))));
     let storages = [Storage::F32, Storage::F16, Storage::Packed];

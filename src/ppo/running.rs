@@ -1,13 +1,12 @@
 //! Running mean and deviation of what is seen, number by number: those of a rollout joined to those of all before it (Chan,
 //! Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
 //!
-//! The mean is an f32: of numbers whose deviation is 1e-4 of their mean it is right to a hundredth of a deviation or so.
 //! Agents that share networks share moments; rows of agents that may do nothing do not count, nor does what is not finite. Shapes:
 //! what was seen as in [`super::normalize`], slots 0 to T - 1 of it; moments `[column][4]`, a column for every agent and feature,
-//! then for every number of a state: mean, 1 / deviation (0 of what never changes), sum of the squared deviations, how many.
+//! then for every number of a state: mean, what its f32 could not hold, sum of the squared deviations, how many.
 
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
+use crate::gpu::{Access, BindGroup, Class, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Variant, in_rows};
 
 /// The kernel's source.
 pub const SHADER: Shader =
@@ -33,6 +32,10 @@ pub struct Running {
     pub masks: u32,
     /// 1: every agent has moments of its own.
     pub separate: u32,
+    /// 0, which compilers must not know.
+    pub zero: u32,
+    /// Fills up to 16 bytes.
+    pub pad: [u32; 3],
 }
 
 /// Compiles the kernel.
@@ -41,14 +44,21 @@ pub struct Running {
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
-    Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &[Uniform, Read, Read, Write], 0)
+    Kernel::trusted(gpu, &SHADER, variant(gpu.class()), &[Uniform, Read, Read, Write], 0)
+}
+
+/// The decisions for this class of adapters.
+#[must_use]
+pub fn variant(class: Class) -> Variant {
+    Variant::reducing(class).with("GROUPS", GROUPS_IN_A_ROW)
 }
 
 /// Workgroups: one per feature, of separate agents each, and number of a state.
 #[must_use]
 pub fn groups(parameters: &Running) -> [u32; 3] {
     let agents = if parameters.separate == 1 { parameters.agents } else { 1 };
-    [agents * parameters.obs_dim + parameters.state_dim, 1, 1]
+    let [x, y] = in_rows(agents * parameters.obs_dim + parameters.state_dim);
+    [x, y, 1]
 }
 
 /// Binds what was seen, signals and moments.
@@ -69,10 +79,10 @@ pub fn bind(
 mod tests {
     use half::f16;
 
-    use super::super::harness::{gpu, run, run_at};
+    use super::super::harness::{gpu, run_at};
     use super::super::normalize;
     use super::*;
-    use crate::gpu::STATE;
+    use crate::gpu::{Command, Recorder, STATE};
     use crate::nn::Storage;
 
     /// Agents, features, numbers of a state, environments, steps.
@@ -168,12 +178,14 @@ mod tests {
                 first_state: self.first_state() as u32 / 4,
                 masks: steps * envs / 4,
                 separate: u32::from(self.separate),
+                ..Running::default()
             };
             let raw = gpu.upload("raw", &self.raw).unwrap();
             let signals = gpu.upload("signals", &self.signals).unwrap();
             let kernel = kernel(gpu).unwrap();
             let group = bind(gpu, &kernel, &parameters, [&raw, &signals, moments]).unwrap();
-            run(gpu, &kernel, &group, groups(&parameters));
+            let commands = [Command::dispatch(&kernel, &group, groups(&parameters))];
+            Recorder::new(gpu).run(&commands).unwrap();
         }
 
         /// All slots but the first, normalised.
@@ -223,15 +235,10 @@ mod tests {
                         let got: Vec<f64> = (0..4).map(|i| f64::from(got[column * 4 + i])).collect();
                         let name = format!("column {column} of {sizes:?}, separate: {separate}");
                         assert_eq!(got[3], count, "{name}");
-                        if deviation < 1e-9 * mean.abs() {
-                            assert_eq!(got[1], 0.0, "{name}");
-                            continue;
-                        }
-                        // An f32 rounds the mean, every time that a rollout is joined, by up to 6e-8 of it.
-                        let blur = 2e-7 * mean.abs() / deviation;
-                        let errors = [(got[0] - mean) / deviation, got[1] * deviation - 1.0];
-                        let small = errors.iter().all(|error| error.abs() < 1e-5 + blur);
-                        assert!(small, "{name}: {errors:?} of {mean}, {deviation}");
+                        let found = [got[0] + got[1], (got[2] / count).sqrt()];
+                        let blur = 1e-5 * deviation + 1e-9 * mean.abs();
+                        let near = (found[0] - mean).abs() < blur && (found[1] - deviation).abs() < blur;
+                        assert!(near, "{name}: {found:?}, not {mean} and {deviation}");
                     }
                 }
             }
@@ -250,23 +257,26 @@ mod tests {
             for sizes in SIZES {
                 let case = Case::new(sizes, true, 0);
                 let columns = case.columns();
-                // Moments of another time, so that some numbers are beyond the limit.
-                let moment = |column: usize| -> [f32; 4] {
-                    match column % 3 {
-                        0 => [100.0, 4.0, 1.0, 2.0],
-                        1 => [2.5e-7, 2e6, 1.0, 2.0],
-                        _ => [4e6, 1.5e-6, 1.0, 2.0],
-                    }
+                // Mean and deviation of another time, so that some numbers are beyond the limit; and of what never changed.
+                let moment = |column: usize| -> [f64; 2] {
+                    [[100.0, 0.25], [2.5e-7, 5e-7], [4e6, 666_667.0], [7.0, 1e-9]][column % 4]
                 };
-                let moments: Vec<_> = (0..columns).map(moment).collect();
+                let stored = |column| {
+                    let [mean, deviation] = moment(column);
+                    let high = mean as f32;
+                    [high, (mean - f64::from(high)) as f32, (3.0 * deviation * deviation) as f32, 3.0]
+                };
+                let moments: Vec<[f32; 4]> = (0..columns).map(stored).collect();
                 let got = case.normalized(&gpu, &gpu.upload("moments", &moments).unwrap(), storage);
                 let limit = f64::from(normalize::LIMIT);
                 for slot in 0..sizes[4] + 2 {
                     for env in 0..sizes[3] {
-                        for (column, [mean, scale, ..]) in moments.iter().enumerate() {
+                        for column in 0..columns {
+                            let [mean, deviation] = moment(column);
                             let at = case.at(column, slot, env);
                             let raw = f64::from(case.raw[at]);
-                            let x = (raw - f64::from(*mean)) * f64::from(*scale);
+                            let scale = if deviation > 1e-6 * mean { 1.0 / deviation } else { 0.0 };
+                            let x = if raw.is_finite() { (raw - mean) * scale } else { f64::NAN };
                             let expected = if slot == 0 { 0.0 } else { x.clamp(-limit, limit) };
                             let error = (f64::from(got[at]) - expected).abs();
                             let same = expected.is_nan() && got[at].is_nan();
@@ -290,14 +300,56 @@ mod tests {
         let moments = gpu.upload("moments", &[0f32; 24]).unwrap();
         case.run(&gpu, &moments);
         let before: Vec<f32> = gpu.read(&moments).unwrap();
+        assert!(before.iter().all(|x| x.is_finite()) && before[3] > 0.0, "{before:?}");
         case.raw.fill(3e38);
-        case.raw[5] = -3e38;
         case.run(&gpu, &moments);
-        let after: Vec<f32> = gpu.read(&moments).unwrap();
-        assert!(after.iter().all(|x| x.is_finite()), "{after:?}");
+        assert_eq!(gpu.read::<f32>(&moments).unwrap(), before);
+        case.raw.fill(1.0);
         case.signals.fill(0);
         case.run(&gpu, &moments);
-        assert_eq!(gpu.read::<f32>(&moments).unwrap(), after);
-        assert!(before.iter().all(|x| x.is_finite()));
+        assert_eq!(gpu.read::<f32>(&moments).unwrap(), before);
+    }
+
+    /// What never changes has no deviation, also if the first to see it does not act and sums would round.
+    #[test]
+    fn a_constant_stays_one_however_often_it_is_seen() {
+        let gpu = gpu();
+        let mut case = Case::new([1, 1, 0, 512, 40], false, 0);
+        let moments = gpu.upload("moments", &[0f32; 4]).unwrap();
+        case.raw.fill(12345.678);
+        let first_mask = case.signals.len() - 42 * 512;
+        case.signals[first_mask] = 0;
+        for rollout in 1..4 {
+            case.run(&gpu, &moments);
+            let [mean, rest, squares, count] = gpu.read::<f32>(&moments).unwrap()[..] else { unreachable!() };
+            assert_eq!(count, (40 * 512 - 1) as f32 * rollout as f32);
+            assert!((mean + rest - 12345.678).abs() < 2e-3, "{mean}, {rest}");
+            assert!((squares / count).sqrt() < 1e-7 * 12345.678, "{squares}");
+        }
+    }
+
+    /// After many rollouts a step of the mean is too small for its f32, and still counts.
+    #[test]
+    fn the_mean_follows_steps_that_an_f32_of_it_cannot_take() {
+        let gpu = gpu();
+        let mut case = Case::new([1, 1, 0, 4, 1], false, 0);
+        // 40,000 seen a million times: one step is 1e-4 of a deviation of 10, and an f32 there knows multiples of 0.004.
+        let moments = gpu.upload("moments", &[[40_000.0f32, 0.0, 1e8, 1e6]]).unwrap();
+        case.raw.fill(40_200.0);
+        for _ in 0..50 {
+            case.run(&gpu, &moments);
+        }
+        let got: Vec<f32> = gpu.read(&moments).unwrap();
+        let expected = 200.0 * 200.0 / (1e6 + 200.0);
+        let mean = f64::from(got[0]) - 40_000.0 + f64::from(got[1]);
+        assert!((mean / expected - 1.0).abs() < 1e-3, "{got:?}, {mean} for {expected}");
+    }
+
+    #[test]
+    fn more_columns_than_a_row_of_workgroups_are_reached() {
+        let parameters =
+            Running { agents: 4, obs_dim: 16_384, state_dim: 65_536, separate: 1, ..Running::default() };
+        let [x, y, _] = groups(&parameters);
+        assert!(x <= 65_535 && x * y >= 131_072);
     }
 }
