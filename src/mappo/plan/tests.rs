@@ -59,6 +59,33 @@ fn f16_halves_what_is_stored_in_it_and_nothing_else() {
     assert!(share < 0.6, "{share:.2} of the memory");
 }
 
+/// Environments write f32, which is carried; what networks read stays what it was.
+#[test]
+fn normalised_observations_need_their_raw_numbers_beside_them() {
+    let config = Config { num_envs: 8, rollout_steps: 5, precision: Precision::F16, ..Default::default() };
+    let sizes = [false, true].map(|observation_norm| {
+        let config = Config { observation_norm, critic_input: CriticInput::State, ..config.clone() };
+        Sizes::configured(&config, &Empty(3))
+    });
+    let half = Decisions::plain(Class::Hardware, Storage::F16);
+    let [without, with] = sizes.map(|sizes| sizes.plan(&Empty(3), &layout(), &config, &half));
+    let bytes = |plan: &Plan, name: &str| {
+        plan.entries().iter().find(|(other, _)| *other == name).map(|(_, bytes)| *bytes)
+    };
+    // Slots 0 to 5 and one of a truncated episode, of 4 agents' 18 features and a state's 3 numbers.
+    let (seen, carried, own) = (7 * (4 * 18 + 3) * 8, 4 * 18 * 8, 3 * 8);
+    for (name, wanted) in [
+        ("observations", [Some(seen * 2); 2]),
+        ("raw observations", [None, Some(seen * 4)]),
+        ("observation moments", [None, Some((4 * 18 + 3) * 16)]),
+        ("carried observations", [Some(carried * 2), Some(carried * 4)]),
+        ("carried states of the environments", [Some(own * 2), Some(own * 4)]),
+        ("table of the normalisation", [Some(16), Some(6 * TABLE_ENTRY)]),
+    ] {
+        assert_eq!([bytes(&without, name), bytes(&with, name)], wanted, "{name}");
+    }
+}
+
 #[test]
 fn cards_from_4_to_16_gigabytes_get_what_fits() {
     let config = Config { num_envs: 4096, rollout_steps: 128, accumulation: 1, ..Default::default() };
