@@ -20,6 +20,7 @@ const SOURCE: &str = r"
 // One invocation owns one environment; env is the fastest index of every buffer.
 
 import package::constants::{WG, LENGTH, AGENTS, FEATURES};
+import package::lib::episode::{Moment, permit, settle};
 import package::lib::observe::show;
 import package::lib::random::{threefry, unit};
 
@@ -37,9 +38,7 @@ struct Corridor {
 @group(0) @binding(1) var<storage, read> actions: array<u32>;
 @group(0) @binding(2) var<storage, read_write> rewards: array<f32>;
 @group(0) @binding(3) var<storage, read_write> state: array<u32>;
-// Binding 4: the observations, declared in lib/observe.
-@group(0) @binding(5) var<storage, read_write> signals: array<u32>;
-@group(0) @binding(6) var<storage, read_write> episodes: array<f32>;
+// Binding 4: the observations, declared in lib/observe. 5 and 6: ends, masks and episodes, declared in lib/episode.
 
 const CELLS: u32 = 16u;
 const BONUS: f32 = 1.0;
@@ -49,10 +48,14 @@ const PLACE: u32 = 0u;
 const GOAL: u32 = 2u;
 const TAKEN: u32 = 4u;
 const EPISODE: u32 = 5u;
-// Episodes truncated in this rollout.
+// Episodes truncated in this rollout, kept for lib/episode.
 const CUT: u32 = 6u;
 // Bits of an f32.
 const RETURN: u32 = 7u;
+
+fn moment(env: u32) -> Moment {
+    return Moment(env, p.envs, p.step, p.steps);
+}
 
 fn field(which: u32, env: u32) -> u32 {
     return which * p.envs + env;
@@ -98,7 +101,7 @@ fn allow(env: u32, slot: u32) {
         let here = state[field(PLACE + a, env)];
         let left = select(0u, 1u, here > 0u);
         let right = select(0u, 4u, here < CELLS - 1u);
-        signals[p.steps * p.envs + (slot * AGENTS + a) * p.envs + env] = left | 2u | right;
+        permit(moment(env), slot * AGENTS + a, left | 2u | right);
     }
 }
 
@@ -114,9 +117,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         observe(env, 0u);
         allow(env, 0u);
         return;
-    }
-    if (p.step == 0u) {
-        state[field(CUT, env)] = 0u;
     }
     var distance = 0.0;
     for (var a = 0u; a < AGENTS; a++) {
@@ -134,24 +134,16 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let taken = state[field(TAKEN, env)] + 1u;
     state[field(RETURN, env)] = bitcast<u32>(total);
     state[field(TAKEN, env)] = taken;
-    var end = 0u;
-    if (there) {
-        end = 1u;
-    } else if (taken >= LENGTH) {
-        // Truncated: what this episode saw last goes into a slot after the rollout's, to be given a value there.
-        let cut = state[field(CUT, env)];
-        state[field(CUT, env)] = cut + 1u;
-        end = 2u + cut;
-        observe(env, p.steps + 1u + cut);
+    // Terminated when both are there, truncated when time is up.
+    let end = settle(moment(env), taken, total, state[field(CUT, env)], there, taken >= LENGTH);
+    state[field(CUT, env)] = end.cut;
+    if (end.truncated) {
+        // What this episode saw last, to be given a value.
+        observe(env, end.slot);
     }
-    if (end > 0u) {
-        episodes[env] += total;
-        episodes[p.envs + env] += 1.0;
-        episodes[2u * p.envs + env] += f32(taken);
-        episodes[3u * p.envs + env] += select(0.0, 1.0, there);
+    if (end.over) {
         begin(env);
     }
-    signals[p.step * p.envs + env] = end;
     // After an end that is the next episode.
     observe(env, p.step + 1u);
     allow(env, p.step + 1u);

@@ -2,6 +2,7 @@
 // simple_reference). One invocation owns one environment.
 
 import package::constants::WG;
+import package::lib::episode::{Moment, permit, settle};
 import package::lib::observe::show;
 import package::lib::random::{threefry, unit};
 
@@ -30,9 +31,7 @@ struct Communication {
 @group(0) @binding(2) var<storage, read_write> rewards: array<f32>;
 // Words, reals as their bits: a counter kept as a real would be a denormal, which drivers may flush to 0.
 @group(0) @binding(3) var<storage, read_write> state: array<u32>;
-// Binding 4: lib/observe.
-@group(0) @binding(5) var<storage, read_write> signals: array<u32>;
-@group(0) @binding(6) var<storage, read_write> episodes: array<f32>;
+// Binding 4: lib/observe; 5 and 6: lib/episode.
 
 const AGENTS: u32 = 2u;
 const LANDMARKS: u32 = 3u;
@@ -54,12 +53,16 @@ const GOAL: u32 = 14u;
 const SAID: u32 = 16u;
 const TAKEN: u32 = 18u;
 const EPISODE: u32 = 19u;
-// Episodes truncated in this rollout.
+// Episodes truncated in this rollout, kept for lib/episode.
 const CUT: u32 = 20u;
 const RETURN: u32 = 21u;
 
 // Draws of one episode.
 const DRAWS: u32 = 6u;
+
+fn moment(env: u32) -> Moment {
+    return Moment(env, p.envs, p.step, p.steps);
+}
 
 fn word(index: u32, env: u32) -> u32 {
     return state[index * p.envs + env];
@@ -172,7 +175,7 @@ fn allow(env: u32, slot: u32) {
         if (p.reference == 1u) {
             choices = WAYS + p.words;
         }
-        signals[p.steps * p.envs + (slot * AGENTS + a) * p.envs + env] = (1u << choices) - 1u;
+        permit(moment(env), slot * AGENTS + a, (1u << choices) - 1u);
     }
 }
 
@@ -232,27 +235,19 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         allow(env, 0u);
         return;
     }
-    if (p.step == 0u) {
-        set_word(CUT, env, 0u);
-    }
     advance(env);
     let total = bitcast<f32>(word(RETURN, env)) + reward(env);
     let taken = word(TAKEN, env) + 1u;
     set_word(RETURN, env, bitcast<u32>(total));
     set_word(TAKEN, env, taken);
-    var end = 0u;
-    if (taken >= p.length) {
-        // Truncated: the episode's own last observation goes into a slot after the rollout's.
-        let cut = word(CUT, env);
-        set_word(CUT, env, cut + 1u);
-        end = 2u + cut;
-        observe(env, p.steps + 1u + cut);
-        episodes[env] += total;
-        episodes[p.envs + env] += 1.0;
-        episodes[2u * p.envs + env] += f32(taken);
+    let end = settle(moment(env), taken, total, word(CUT, env), false, taken >= p.length);
+    set_word(CUT, env, end.cut);
+    if (end.truncated) {
+        observe(env, end.slot);
+    }
+    if (end.over) {
         begin(env);
     }
-    signals[p.step * p.envs + env] = end;
     observe(env, p.step + 1u);
     allow(env, p.step + 1u);
 }

@@ -2,6 +2,7 @@
 // One invocation owns one environment: one account, N instruments. The accounting is that of env::ledger.
 
 import package::constants::WG;
+import package::lib::episode::{Moment, permit, settle};
 import package::lib::numeric::{add_compensated, log1p};
 import package::lib::observe::show;
 import package::lib::random::{threefry, unit};
@@ -43,14 +44,12 @@ struct Market {
 }
 
 @group(0) @binding(0) var<uniform> p: Market;
-@group(0) @binding(1) var<storage, read> data: array<f32>;
-@group(0) @binding(2) var<storage, read> actions: array<u32>;
+@group(0) @binding(1) var<storage, read> actions: array<u32>;
+@group(0) @binding(2) var<storage, read_write> rewards: array<f32>;
 // Words, reals as their bits: a counter kept as a real would be a denormal, which drivers may flush to 0.
 @group(0) @binding(3) var<storage, read_write> state: array<u32>;
-// Binding 4: lib/observe.
-@group(0) @binding(5) var<storage, read_write> rewards: array<f32>;
-@group(0) @binding(6) var<storage, read_write> signals: array<u32>;
-@group(0) @binding(7) var<storage, read_write> episodes: array<f32>;
+// Binding 4: lib/observe; 5 and 6: lib/episode.
+@group(0) @binding(7) var<storage, read> data: array<f32>;
 
 // Fields of the state, `[field][env]`. Equity is in units of the starting equity and kept as a sum with its rounding
 // error, so that thousands of bars neither create nor lose money.
@@ -61,8 +60,13 @@ const RETURN: u32 = 3u;
 const BAR: u32 = 4u;
 const TAKEN: u32 = 5u;
 const EPISODE: u32 = 6u;
+// Episodes truncated in this rollout, kept for lib/episode.
 const CUT: u32 = 7u;
 const QUANTITY: u32 = 8u;
+
+fn moment(env: u32) -> Moment {
+    return Moment(env, p.envs, p.step, p.steps);
+}
 
 fn field(index: u32, env: u32) -> f32 {
     return bitcast<f32>(state[index * p.envs + env]);
@@ -130,7 +134,7 @@ fn observe(env: u32, slot: u32) {
 
 fn allow(env: u32, slot: u32) {
     for (var a = 0u; a < p.agents; a++) {
-        signals[p.steps * p.envs + (slot * p.agents + a) * p.envs + env] = p.mask;
+        permit(moment(env), slot * p.agents + a, p.mask);
     }
 }
 
@@ -146,9 +150,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         observe(env, 0u);
         allow(env, 0u);
         return;
-    }
-    if (p.step == 0u) {
-        set_count(CUT, env, 0u);
     }
     let bar = count(BAR, env);
     let next = bar + 1u;
@@ -208,21 +209,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     set_count(TAKEN, env, taken);
 
     let bankrupt = equity <= p.bankruptcy;
-    var done = 0u;
-    if (bankrupt) {
-        done = 1u;
-    } else if (taken >= p.length) {
-        let cut = count(CUT, env);
-        set_count(CUT, env, cut + 1u);
-        done = 2u + cut;
-        observe(env, p.steps + 1u + cut);
+    let end = settle(moment(env), taken, total, count(CUT, env), bankrupt, taken >= p.length);
+    set_count(CUT, env, end.cut);
+    if (end.truncated) {
+        observe(env, end.slot);
     }
-    signals[p.step * p.envs + env] = done;
-    if (done != 0u) {
-        episodes[env] += total;
-        episodes[p.envs + env] += 1.0;
-        episodes[2u * p.envs + env] += f32(taken);
-        episodes[3u * p.envs + env] += select(0.0, 1.0, bankrupt);
+    if (end.over) {
         begin(env);
     }
     observe(env, p.step + 1u);

@@ -2,6 +2,7 @@
 // invocation owns one environment.
 
 import package::constants::WG;
+import package::lib::episode::{Moment, permit, settle};
 import package::lib::observe::show;
 import package::lib::random::{threefry, unit};
 
@@ -28,9 +29,7 @@ struct Spread {
 @group(0) @binding(2) var<storage, read_write> rewards: array<f32>;
 // Words, reals as their bits: a counter kept as a real would be a denormal, which drivers may flush to 0.
 @group(0) @binding(3) var<storage, read_write> state: array<u32>;
-// Binding 4: lib/observe.
-@group(0) @binding(5) var<storage, read_write> signals: array<u32>;
-@group(0) @binding(6) var<storage, read_write> episodes: array<f32>;
+// Binding 4: lib/observe; 5 and 6: lib/episode.
 
 const TIME_STEP: f32 = 0.1;
 const DAMPING: f32 = 0.25;
@@ -40,6 +39,10 @@ const MARGIN: f32 = 1e-3;
 // Two radii.
 const TOUCH: f32 = 0.3;
 const ACTIONS: u32 = 5u;
+
+fn moment(env: u32) -> Moment {
+    return Moment(env, p.envs, p.step, p.steps);
+}
 
 // Fields of the state, `[field][env]`: position and velocity of every agent, position of every landmark, counters.
 fn field(index: u32, env: u32) -> f32 {
@@ -69,6 +72,7 @@ fn landmark(number: u32, env: u32) -> vec2<f32> {
 
 const TAKEN: u32 = 0u;
 const EPISODE: u32 = 1u;
+// Episodes truncated in this rollout, kept for lib/episode.
 const CUT: u32 = 2u;
 const RETURN: u32 = 3u;
 // How far every agent moves in this step.
@@ -131,7 +135,7 @@ fn observe(env: u32, slot: u32) {
 
 fn allow(env: u32, slot: u32) {
     for (var a = 0u; a < p.agents; a++) {
-        signals[p.steps * p.envs + (slot * p.agents + a) * p.envs + env] = (1u << ACTIONS) - 1u;
+        permit(moment(env), slot * p.agents + a, (1u << ACTIONS) - 1u);
     }
 }
 
@@ -229,31 +233,20 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         allow(env, 0u);
         return;
     }
-    if (p.step == 0u) {
-        set_count(CUT, env, 0u);
-    }
     advance(env);
     let total = field(counter(RETURN), env) + reward(env);
     let taken = count(TAKEN, env) + 1u;
     set_field(counter(RETURN), env, total);
     set_count(TAKEN, env, taken);
-    var done = 0u;
-    if (taken >= p.length) {
-        done = 1u;
-        if (p.paper == 0u) {
-            // Truncated: the episode's own last observation goes into a slot after the rollout's.
-            let cut = count(CUT, env);
-            set_count(CUT, env, cut + 1u);
-            done = 2u + cut;
-            observe(env, p.steps + 1u + cut);
-        }
-        episodes[env] += total;
-        episodes[p.envs + env] += 1.0;
-        episodes[2u * p.envs + env] += f32(taken);
-        episodes[3u * p.envs + env] += select(0.0, 1.0, p.paper == 1u);
+    let late = taken >= p.length;
+    let end = settle(moment(env), taken, total, count(CUT, env), late && p.paper == 1u, late && p.paper == 0u);
+    set_count(CUT, env, end.cut);
+    if (end.truncated) {
+        observe(env, end.slot);
+    }
+    if (end.over) {
         begin(env);
     }
-    signals[p.step * p.envs + env] = done;
     observe(env, p.step + 1u);
     allow(env, p.step + 1u);
 }

@@ -97,7 +97,7 @@ pub fn variant(class: Class, storage: Storage) -> Variant {
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu, storage: Storage) -> Result<Kernel> {
     use Access::{Read, Table, Write};
-    let access = [Table, Read, Read, Write, Write, Write, Write, Write];
+    let access = [Table, Read, Write, Write, Write, Write, Write, Read];
     Kernel::trusted(gpu, &SHADER, variant(gpu.class(), storage), &access, size_of::<Parameters>())
 }
 
@@ -107,7 +107,7 @@ pub fn groups(variant: &Variant, envs: u32) -> [u32; 3] {
     [variant.groups(envs), 1, 1]
 }
 
-/// Binds the table of parameters, data, actions, state, observations, rewards, signals and episodes.
+/// Binds the table of parameters, actions, rewards, state, observations, signals, episodes and data.
 ///
 /// # Errors
 /// As [`Kernel::bind`].

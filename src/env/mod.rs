@@ -43,6 +43,8 @@ pub struct Spec {
 /// * `signals` u32: ends `[t][env]` (0 goes on, 1 terminated, 2+k truncated), then action masks `[slot][agent][env]`, one bit
 ///   per allowed action, slots 0 to T (0: the agent is not active, takes action 0, and counts in no loss);
 /// * `episodes` f32 `[4][env]`, added to when an episode ends: its return (mean over agents), 1, its steps, 1 if terminated.
+///
+/// Kernels write observations through `package::lib::observe`, signals and episodes through `package::lib::episode`.
 #[derive(Clone, Copy, Debug)]
 pub struct Seat<'a> {
     /// E.

@@ -220,13 +220,13 @@ impl Environment for Trading {
         let stride = gpu.uniform_stride::<Parameters>();
         let buffers = [
             &parameters,
-            self.data.buffer(),
             seat.actions,
+            seat.rewards,
             &state,
             seat.observations,
-            seat.rewards,
             seat.signals,
             seat.episodes,
+            self.data.buffer(),
         ];
         let group = market::bind(gpu, &kernel, buffers)?;
         let grid = market::groups(&kernel.variant, seat.envs);

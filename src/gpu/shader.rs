@@ -28,6 +28,7 @@ const LIBRARY: &[Shader] = &[
     Shader { name: "lib/product", source: include_str!("../../shaders/lib/product.wgsl") },
     Shader { name: "lib/branch", source: include_str!("../../shaders/lib/branch.wgsl") },
     Shader { name: "lib/observe", source: include_str!("../../shaders/lib/observe.wgsl") },
+    Shader { name: "lib/episode", source: include_str!("../../shaders/lib/episode.wgsl") },
     Shader { name: "lib/cooperative", source: include_str!("../../shaders/lib/cooperative.wgsl") },
     Shader { name: "lib/bar", source: include_str!("../../shaders/lib/bar.wgsl") },
 ];
