@@ -1,7 +1,12 @@
 //! What the adapter brings to the device against the same simulators stepped by hand.
 
+use half::f16;
+
+use super::lane::Lane;
 use super::*;
-use crate::gpu::GpuOptions;
+use crate::env::{HostState, State};
+use crate::gpu::{GpuOptions, Recorder, STATE};
+use crate::nn::Storage;
 use crate::random::Stream;
 
 const AGENTS: usize = 2;

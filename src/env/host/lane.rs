@@ -1,0 +1,151 @@
+//! One copy of a simulator, through its episodes.
+
+use half::f16;
+
+use super::{Outcome, Simulator};
+use crate::env::Spec;
+use crate::nn::Precision;
+use crate::random::threefry;
+
+/// One copy and what it last said.
+pub(super) struct Lane {
+    pub(super) simulator: Box<dyn Simulator>,
+    pub(super) seen: Vec<f32>,
+    /// The last observation of an episode that ended in this step.
+    pub(super) last: Vec<f32>,
+    /// What critics see, and the last of an episode that ended in this step; empty if they see something else.
+    pub(super) state: Vec<f32>,
+    pub(super) last_state: Vec<f32>,
+    pub(super) rewards: Vec<f32>,
+    pub(super) masks: Vec<u32>,
+    pub(super) outcome: Outcome,
+    pub(super) episode: u32,
+    pub(super) taken: u32,
+    pub(super) total: f64,
+    /// Return and steps of the episode that ended in this step.
+    pub(super) finished: Option<(f64, u32)>,
+    /// Episode and step that all this is of, each from 1.
+    moment: (u32, u32),
+}
+
+impl Lane {
+    pub(super) fn new(simulator: Box<dyn Simulator>, spec: &Spec, state_dim: u32) -> Self {
+        let numbers = (spec.agents * spec.obs_dim) as usize;
+        Self {
+            simulator,
+            seen: vec![0.0; numbers],
+            last: vec![0.0; numbers],
+            state: vec![0.0; state_dim as usize],
+            last_state: vec![0.0; state_dim as usize],
+            rewards: vec![0.0; spec.agents as usize],
+            masks: vec![0; spec.agents as usize],
+            outcome: Outcome::Continues,
+            episode: 0,
+            taken: 0,
+            total: 0.0,
+            finished: None,
+            moment: (0, 0),
+        }
+    }
+
+    pub(super) fn begin(&mut self, seed: u64, env: usize) {
+        // A key of its own: initial weights draw from the seed itself.
+        let key = [seed as u32, (seed >> 32) as u32 ^ 0x5EED_0E17];
+        let [high, low] = threefry(key, [self.episode, env as u32]);
+        self.seen.fill(0.0);
+        self.simulator.reset(u64::from(high) << 32 | u64::from(low), &mut self.seen);
+        self.look();
+        self.episode += 1;
+        (self.taken, self.total) = (0, 0.0);
+    }
+
+    /// Asks for the state, if somebody sees it.
+    fn look(&mut self) {
+        if !self.state.is_empty() {
+            self.state.fill(0.0);
+            self.simulator.state(&mut self.state);
+        }
+    }
+
+    pub(super) fn allow(&mut self, actions: u32) {
+        let all = u32::MAX >> (32 - actions.clamp(1, 32));
+        self.masks.fill(all);
+        self.simulator.allowed(&mut self.masks);
+        self.masks.iter_mut().for_each(|mask| *mask &= all);
+    }
+
+    pub(super) fn step(&mut self, actions: &[u32], seed: u64, env: usize, spec: &Spec) {
+        // What a simulator leaves out is 0, and not what was there before: that no checkpoint has.
+        self.seen.fill(0.0);
+        self.rewards.fill(0.0);
+        self.outcome = self.simulator.step(actions, &mut self.seen, &mut self.rewards);
+        self.look();
+        let agents = self.rewards.len() as f64;
+        self.total += self.rewards.iter().map(|reward| f64::from(*reward)).sum::<f64>() / agents;
+        self.taken += 1;
+        self.moment = (self.episode, self.taken);
+        self.finished = None;
+        if self.outcome != Outcome::Continues {
+            self.finished = Some((self.total, self.taken));
+            self.last.copy_from_slice(&self.seen);
+            self.last_state.copy_from_slice(&self.state);
+            self.begin(seed, env);
+        }
+        self.allow(spec.actions);
+    }
+
+    /// What of the last step no network could make anything of.
+    pub(super) fn fault(&self, precision: Precision) -> Option<String> {
+        let at = |what: &str, index: usize, value: f32| {
+            let (episode, step) = self.moment;
+            format!("{what} {index} is {value} (episode {episode}, step {step})")
+        };
+        // As it will be stored.
+        let storable = |value: f32| match precision {
+            Precision::F32 => value.is_finite(),
+            Precision::F16 => f16::from_f32(value).is_finite(),
+        };
+        let find = |what: &str, values: &[f32], good: &dyn Fn(f32) -> bool| {
+            let found = values.iter().position(|value| !good(*value));
+            found.map(|index| at(what, index, values[index]))
+        };
+        find("observation", &self.seen, &storable)
+            .or_else(|| find("last observation", &self.last, &storable))
+            .or_else(|| find("number of the state", &self.state, &storable))
+            .or_else(|| find("number of the last state", &self.last_state, &storable))
+            .or_else(|| find("reward of agent", &self.rewards, &|value| value.is_finite()))
+    }
+
+    /// Adds what [`Self::load`] needs to the bytes; `None` if its simulator cannot be saved.
+    pub(super) fn save(&self, bytes: &mut Vec<u8>) -> Option<()> {
+        let saved = self.simulator.save()?;
+        bytes.extend(self.episode.to_le_bytes());
+        bytes.extend(self.taken.to_le_bytes());
+        bytes.extend(self.total.to_le_bytes());
+        bytes.extend((saved.len() as u64).to_le_bytes());
+        bytes.extend(saved);
+        Some(())
+    }
+
+    /// Goes on from the first of the bytes, which go.
+    pub(super) fn load(&mut self, bytes: &mut &[u8]) -> Result<(), String> {
+        let short = || String::from("its saved state ends too early");
+        self.episode = u32::from_le_bytes(take(bytes).ok_or_else(short)?);
+        self.taken = u32::from_le_bytes(take(bytes).ok_or_else(short)?);
+        self.total = f64::from_le_bytes(take(bytes).ok_or_else(short)?);
+        let length = u64::from_le_bytes(take(bytes).ok_or_else(short)?);
+        let (own, rest) = usize::try_from(length)
+            .ok()
+            .and_then(|length| bytes.split_at_checked(length))
+            .ok_or_else(short)?;
+        *bytes = rest;
+        self.simulator.load(own)
+    }
+}
+
+/// The first N bytes, which go.
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*first)
+}
