@@ -96,7 +96,8 @@ pub struct Config {
     /// Whether networks see observations normalised by their running mean and deviation, feature by feature
     /// ([`crate::ppo::running`]), and critics the environment's own state likewise. Agents that share networks share moments.
     /// These move after every rollout; what random play shows in a rollout that is then thrown away gives the first. For
-    /// environments whose numbers come in units of their own; few of them are better seen with `input_norm` switched off.
+    /// environments whose numbers come in units of their own. Where these are few, switch `input_norm` off: it leaves only their
+    /// proportions.
     pub observation_norm: bool,
     /// Whether values are scaled by running moments of the returns.
     pub value_norm: bool,
