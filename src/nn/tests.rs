@@ -119,7 +119,8 @@ fn native_and_packed_passes_agree() {
         println!("skipped: the adapter has no native f16");
         return;
     };
-    for mut case in cases().into_iter().step_by(2) {
+    // A GRU hands such bits on to all that comes later: it is held against f64 alone.
+    for mut case in cases().into_iter().step_by(2).filter(|case| !case.shape.recurrent()) {
         // Beyond the largest f16 and below its smallest normal number.
         case.observations[0] = 1e6;
         case.observations[5] = -70_000.0;
@@ -134,19 +135,12 @@ fn native_and_packed_passes_agree() {
                 let differ = |(a, b): &(&u16, &u16)| a != b && !(nan(**a) && nan(**b));
                 let apart: Vec<_> = a.iter().zip(&b).filter(differ).collect();
                 // Drivers may contract the two shaders' sums in other places, or leave out the native rounding of a number
-                // that goes on into a mean at once: the last bit of some. A GRU hands it on to all that comes later, and LayerNorms
-                // multiply it.
+                // that goes on into a mean at once: the last bit of some.
                 println!("scale {scale}: {} of {} stored numbers differ", apart.len(), a.len());
-                let (share, error) = if case.shape.chunk > 0 { (1, 0.05) } else { (4, 0.01) };
-                assert!(
-                    apart.len() * share <= a.len(),
-                    "scale {scale}: {} of {} differ",
-                    apart.len(),
-                    a.len()
-                );
+                assert!(apart.len() * 4 <= a.len(), "scale {scale}: {} of {} differ", apart.len(), a.len());
                 for (a, b) in apart {
                     let [a, b] = [a, b].map(|bits| f16::from_bits(*bits).to_f32());
-                    assert!((a - b).abs() <= error * a.abs().max(0.1), "scale {scale}: {a} and {b}");
+                    assert!((a - b).abs() <= 0.01 * a.abs().max(0.1), "scale {scale}: {a} and {b}");
                 }
             }
         }
