@@ -10,7 +10,7 @@ use ndarray::Array2;
 use phalanx::gpu::{Class, Command, Gpu, GpuOptions, Profiler, Recorder, Recording};
 use phalanx::nn::matmul;
 use phalanx::nn::trial::Trial;
-use phalanx::nn::{Cooperative, Decisions, Layout, Precision, Shape};
+use phalanx::nn::{Cooperative, KernelConfig, Layout, Precision, Shape};
 
 const AGENTS: u32 = 4;
 const OBS_DIM: u32 = 18;
@@ -47,8 +47,8 @@ fn flops_per_row(layout: &Layout) -> [f64; 2] {
 fn passes(gpu: &Gpu, width: u32, rows: u32, precision: Precision) -> phalanx::Result<[Pass; 2]> {
     let layout = layout(width)?;
     let quads = ENVS / 4;
-    let decisions = Decisions::new(gpu, precision, &layout, quads)?;
-    let trial = Trial::new(gpu, &layout, &decisions, quads, rows / (ENVS * AGENTS))?;
+    let kernel_config = KernelConfig::new(gpu, precision, &layout, quads)?;
+    let trial = Trial::new(gpu, &layout, &kernel_config, quads, rows / (ENVS * AGENTS))?;
     let [all, upper] = flops_per_row(&layout).map(|flops| flops * f64::from(rows));
     // What has to travel at least: forward, each agent's row for the actor and for the critic, activations written; backward,
     // activations and gradients once more for either product.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use kernels::{Stage, measure};
 use phalanx::gpu::{Command, Gpu, GpuOptions, Profiler};
-use phalanx::nn::{Batch, Decisions, Layout, Precision, Shape};
+use phalanx::nn::{Batch, KernelConfig, Layout, Precision, Shape};
 use phalanx::ppo::{ActionKind, adamw, clip, gae, loss, moments, sample, scalars};
 
 const AGENTS: u32 = 4;
@@ -101,7 +101,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
     stages.push(Stage { name: "moments", commands, bytes: bytes(2 * ROWS) });
 
     let quads = ROWS / 4;
-    let decisions = Decisions::new(gpu, Precision::F32, &layout(64)?, ENVS / 4)?;
+    let kernel_config = KernelConfig::new(gpu, Precision::F32, &layout(64)?, ENVS / 4)?;
     let batch = Batch {
         rows: quads,
         stride: quads,
@@ -125,7 +125,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         starts: 1,
         ..loss::Loss::default()
     };
-    let kernel = loss::kernel(gpu, &decisions, ActionKind::Choices, false)?;
+    let kernel = loss::kernel(gpu, &kernel_config, ActionKind::Choices, false)?;
     let grid = loss::groups(&kernel.variant, quads);
     let buffers = loss::Buffers {
         batches: &gpu.uniform_table("batches", &[batch])?,

@@ -75,8 +75,8 @@ pub fn doctor(open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     for precision in [Precision::F32, Precision::F16] {
         let config = Config { precision, ..Config::default() };
         let layout = config.layout(&FourInstruments)?;
-        let (sizes, decisions) = Sizes::decide(&gpu, &config, &FourInstruments, &layout, &budget)?;
-        let plan = sizes.plan(&FourInstruments, &layout, &config, &decisions);
+        let (sizes, kernel_config) = Sizes::decide(&gpu, &config, &FourInstruments, &layout, &budget)?;
+        let plan = sizes.plan(&FourInstruments, &layout, &config, &kernel_config);
         writeln!(
             text,
             "\nMemory plan in {precision:?} for 4 instruments with default settings: {} of a budget of {}",

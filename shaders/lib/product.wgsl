@@ -21,7 +21,7 @@ fn add_narrow(x: vec4<f32>, w: vec4<f32>) {
 }
 
 // The same for two inputs at once: what a loop adds to lies in memory on a processor that plays a GPU, and is stored once.
-@if(spread)
+@if(subgroup_broadcast)
 fn add_two(j: u32, x: vec4<f32>, w: vec4<f32>, y: vec4<f32>, v: vec4<f32>) {
     tile[4u * j] += x * w.x + y * v.x;
     tile[4u * j + 1u] += x * w.y + y * v.y;
@@ -30,7 +30,7 @@ fn add_two(j: u32, x: vec4<f32>, w: vec4<f32>, y: vec4<f32>, v: vec4<f32>) {
 }
 
 // x times 32 weights, of which each of the eight invocations of the subgroup brings four, and y times 32 others.
-@if(spread)
+@if(subgroup_broadcast)
 fn add_spread(x: vec4<f32>, w: vec4<f32>, y: vec4<f32>, v: vec4<f32>) {
     add_two(0u, x, subgroupBroadcast(w, 0u), y, subgroupBroadcast(v, 0u));
     add_two(1u, x, subgroupBroadcast(w, 1u), y, subgroupBroadcast(v, 1u));

@@ -2,10 +2,10 @@
 // same; which form a kernel declares is a matter of speed and of what the adapter can.
 
 @if(native) alias Quad = vec4<f16>;
-@if(packed && !pairs) alias Quad = vec2<u32>;
-@if(packed && pairs) alias Quad = u64;
-@if(!native && !packed && !pairs) alias Quad = vec4<f32>;
-@if(!native && !packed && pairs) alias Quad = vec2<u64>;
+@if(packed && !wide_loads) alias Quad = vec2<u32>;
+@if(packed && wide_loads) alias Quad = u64;
+@if(!native && !packed && !wide_loads) alias Quad = vec4<f32>;
+@if(!native && !packed && wide_loads) alias Quad = vec2<u64>;
 
 // The nearest f16 of each, ties to even, in the low 16 bits. Too large becomes infinity, which the loss scale has to
 // see; not pack2x16float, which may do anything then, and on some drivers rounds towards zero.
@@ -42,53 +42,53 @@ fn of_quad(q: Quad) -> vec4<f32> {
     return vec4<f32>(q);
 }
 
-@if(packed && !pairs)
+@if(packed && !wide_loads)
 fn to_quad(v: vec4<f32>) -> Quad {
     return pack(v);
 }
 
-@if(packed && !pairs)
+@if(packed && !wide_loads)
 fn of_quad(q: Quad) -> vec4<f32> {
     return unpack(q);
 }
 
-@if(pairs)
+@if(wide_loads)
 fn pair(words: vec2<u32>) -> u64 {
     return u64(words.x) | (u64(words.y) << 32u);
 }
 
-@if(pairs)
+@if(wide_loads)
 fn unpair(two: u64) -> vec2<u32> {
     return vec2<u32>(u32(two), u32(two >> 32u));
 }
 
-@if(packed && pairs)
+@if(packed && wide_loads)
 fn to_quad(v: vec4<f32>) -> Quad {
     return pair(pack(v));
 }
 
-@if(packed && pairs)
+@if(packed && wide_loads)
 fn of_quad(q: Quad) -> vec4<f32> {
     return unpack(unpair(q));
 }
 
-@if(!native && !packed && pairs)
+@if(!native && !packed && wide_loads)
 fn to_quad(v: vec4<f32>) -> Quad {
     let bits = bitcast<vec4<u32>>(v);
     return vec2<u64>(pair(bits.xy), pair(bits.zw));
 }
 
-@if(!native && !packed && pairs)
+@if(!native && !packed && wide_loads)
 fn of_quad(q: Quad) -> vec4<f32> {
     return bitcast<vec4<f32>>(vec4<u32>(unpair(q.x), unpair(q.y)));
 }
 
-@if(!native && !packed && !pairs)
+@if(!native && !packed && !wide_loads)
 fn to_quad(v: vec4<f32>) -> Quad {
     return v;
 }
 
-@if(!native && !packed && !pairs)
+@if(!native && !packed && !wide_loads)
 fn of_quad(q: Quad) -> vec4<f32> {
     return q;
 }

@@ -129,7 +129,7 @@ fn product_block(layer: Layer, w0: u32, above: u32, below: Below, local: u32, su
     return gather(sums, local);
 }
 
-@if(!spread && !cooperative)
+@if(!subgroup_broadcast && !cooperative)
 fn turn(at: u32, w: u32) {
     let dz = of_quad(grads[at]);
     for (var j = 0u; j < COLUMNS / 4u; j++) {
@@ -145,19 +145,19 @@ fn product(layer: Layer, w0: u32, above: u32, below: Below, lane: u32) -> Sums {
             tile[j] = vec4<f32>(0.0);
         }
         // One or two outputs a turn; past the outputs the weights are 0.
-        @if(spread || long) for (var c = 0u; c < layer.outputs; c += 2u) {
+        @if(subgroup_broadcast || unrolled) for (var c = 0u; c < layer.outputs; c += 2u) {
             let w = w0 + c * layer.transposed_stride + k / 4u;
             let after = above + min(c + 1u, layer.outputs - 1u) * TILE;
-            @if(spread) {
+            @if(subgroup_broadcast) {
                 let v = w + layer.transposed_stride + lane;
                 add_spread(of_quad(grads[above + c * TILE]), weight(w + lane), of_quad(grads[after]), weight(v));
             }
-            @if(!spread) {
+            @if(!subgroup_broadcast) {
                 turn(above + c * TILE, w);
                 turn(after, w + layer.transposed_stride);
             }
         }
-        @if(!spread && !long) for (var c = 0u; c < layer.outputs; c++) {
+        @if(!subgroup_broadcast && !unrolled) for (var c = 0u; c < layer.outputs; c++) {
             turn(above + c * TILE, w0 + c * layer.transposed_stride + k / 4u);
         }
         for (var j = 0u; j < COLUMNS; j++) {
@@ -276,9 +276,9 @@ fn stack(at: Place) {
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
-    @if(spread) @builtin(subgroup_invocation_id) lane: u32,
+    @if(subgroup_broadcast) @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    @if(!spread) let lane = 0u;
+    @if(!subgroup_broadcast) let lane = 0u;
     @if(cooperative) let subgroup = local / SUBGROUP;
     @if(!cooperative) let subgroup = 0u;
     @if(cooperative) let index = group.x * TILE + local % TILE;
@@ -286,7 +286,7 @@ fn main(
     let per_slot = batch.agents * batch.quads;
     @if(recurrent) let count = (batch.rows / per_slot + batch.length - 1u) / batch.length * per_slot;
     @if(!recurrent) let count = batch.rows;
-    @if(!spread && !cooperative) if (index >= count) {
+    @if(!subgroup_broadcast && !cooperative) if (index >= count) {
         return;
     }
     var at: Place;

@@ -163,7 +163,7 @@ fn put(to: Target, column: u32, value: vec4<f32>) -> vec4<f32> {
     return of_quad(q);
 }
 
-@if(!spread && !cooperative)
+@if(!subgroup_broadcast && !cooperative)
 fn turn(x: vec4<f32>, w: u32) {
     for (var j = 0u; j < COLUMNS / 4u; j++) {
         add(j, x, weight(w + j));
@@ -173,18 +173,18 @@ fn turn(x: vec4<f32>, w: u32) {
 // All inputs of one tile of columns, one or two a turn; past the inputs the weights are 0.
 @if(!cooperative)
 fn accumulate(source: Source, mean: vec4<f32>, scale: vec4<f32>, w0: u32, stride: u32, lane: u32) {
-    @if(spread) for (var k = 0u; k < source.inputs; k += 2u) {
+    @if(subgroup_broadcast) for (var k = 0u; k < source.inputs; k += 2u) {
         let w = w0 + k * stride + lane;
         let x = (raw(source, k) - mean) * scale;
         let y = (clamped(source, k + 1u) - mean) * scale;
         add_spread(x, weight(w), y, weight(w + stride));
     }
-    @if(!spread && long) for (var k = 0u; k < source.inputs; k += 2u) {
+    @if(!subgroup_broadcast && unrolled) for (var k = 0u; k < source.inputs; k += 2u) {
         let w = w0 + k * stride;
         turn((raw(source, k) - mean) * scale, w);
         turn((clamped(source, k + 1u) - mean) * scale, w + stride);
     }
-    @if(!spread && !long) for (var k = 0u; k < source.inputs; k++) {
+    @if(!subgroup_broadcast && !unrolled) for (var k = 0u; k < source.inputs; k++) {
         turn((raw(source, k) - mean) * scale, w0 + k * stride);
     }
 }
@@ -269,7 +269,7 @@ fn linear(source: Source, layer: Layer, net: u32, bias: u32, mean: vec4<f32>, sc
             narrow[2] = vec4<f32>(b.z);
             narrow[3] = vec4<f32>(b.w);
             let w1 = w0 + c / 4u;
-            @if(spread) for (var k = 0u; k < source.inputs; k += 8u) {
+            @if(subgroup_broadcast) for (var k = 0u; k < source.inputs; k += 8u) {
                 let w = weight(w1 + (k + lane) * layer.stride);
                 turn_narrow(source, k, mean, scale, subgroupBroadcast(w, 0u));
                 turn_narrow(source, k + 1u, mean, scale, subgroupBroadcast(w, 1u));
@@ -280,7 +280,7 @@ fn linear(source: Source, layer: Layer, net: u32, bias: u32, mean: vec4<f32>, sc
                 turn_narrow(source, k + 6u, mean, scale, subgroupBroadcast(w, 6u));
                 turn_narrow(source, k + 7u, mean, scale, subgroupBroadcast(w, 7u));
             }
-            @if(!spread) for (var k = 0u; k < source.inputs; k++) {
+            @if(!subgroup_broadcast) for (var k = 0u; k < source.inputs; k++) {
                 turn_narrow(source, k, mean, scale, weight(w1 + k * layer.stride));
             }
             var sum = vec4<f32>(0.0);
@@ -493,9 +493,9 @@ fn stack(at: Place) {
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
-    @if(spread) @builtin(subgroup_invocation_id) lane: u32,
+    @if(subgroup_broadcast) @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    @if(!spread) let lane = 0u;
+    @if(!subgroup_broadcast) let lane = 0u;
     @if(cooperative) let subgroup = local / SUBGROUP;
     @if(!cooperative) let subgroup = 0u;
     @if(cooperative) let index = group.x * TILE + local % TILE;
@@ -504,7 +504,7 @@ fn main(
     // Sequences, when rows are walked through slot by slot.
     @if(recurrent) let count = (batch.rows / per_slot + batch.length - 1u) / batch.length * per_slot;
     @if(!recurrent) let count = batch.rows;
-    @if(!spread && !cooperative) if (index >= count) {
+    @if(!subgroup_broadcast && !cooperative) if (index >= count) {
         return;
     }
     var at: Place;

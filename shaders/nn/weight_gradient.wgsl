@@ -99,7 +99,7 @@ fn gradient(job: Job, at: Place, output: u32) -> vec4<f32> {
 }
 
 // Four outputs at once: a row vector times this matrix sums over the four rows.
-@if(spread)
+@if(subgroup_broadcast)
 fn gradients(job: Job, at: Place, first: u32) -> mat4x4<f32> {
     return mat4x4<f32>(
         gradient(job, at, first),
@@ -127,9 +127,9 @@ fn store_bias(job: Job, share: u32, first: u32, sum: vec4<f32>) {
 }
 
 // An invocation of a subgroup of eight holds four outputs of all 32 inputs; each brings four inputs and hands them round.
-@if(spread) var<private> tile: array<vec4<f32>, 32>;
+@if(subgroup_broadcast) var<private> tile: array<vec4<f32>, 32>;
 
-@if(spread)
+@if(subgroup_broadcast)
 fn outer(other: u32, n0: vec4<f32>, n1: vec4<f32>, n2: vec4<f32>, n3: vec4<f32>, g: mat4x4<f32>) {
     tile[4u * other] += n0 * g;
     tile[4u * other + 1u] += n1 * g;
@@ -137,10 +137,10 @@ fn outer(other: u32, n0: vec4<f32>, n1: vec4<f32>, n2: vec4<f32>, n3: vec4<f32>,
     tile[4u * other + 3u] += n3 * g;
 }
 
-@if(spread) var<private> bias: vec4<f32>;
+@if(subgroup_broadcast) var<private> bias: vec4<f32>;
 
 // Each invocation looks one of the next eight quads up; all then take quad q of them.
-@if(spread)
+@if(subgroup_broadcast)
 fn place_of(mine: Place, q: u32) -> Place {
     return Place(
         subgroupShuffle(mine.left, q),
@@ -152,7 +152,7 @@ fn place_of(mine: Place, q: u32) -> Place {
 
 // The following walk over quads `start` to `end`. They are apart, since a processor that plays a GPU takes both ways of a
 // branch within a loop.
-@if(spread)
+@if(subgroup_broadcast)
 fn walk_bias(job: Job, start: u32, end: u32, lane: u32) {
     for (var first = start; first < end; first += 8u) {
         let mine = locate(job, min(first + lane, end - 1u));
@@ -165,7 +165,7 @@ fn walk_bias(job: Job, start: u32, end: u32, lane: u32) {
 }
 
 // Heads of up to four outputs: an invocation takes all outputs of four inputs, and brings one of the gradients.
-@if(spread)
+@if(subgroup_broadcast)
 fn walk_narrow(job: Job, start: u32, end: u32, lane: u32) {
     for (var first = start; first < end; first += 8u) {
         let mine = locate(job, min(first + lane, end - 1u));
@@ -188,7 +188,7 @@ fn walk_narrow(job: Job, start: u32, end: u32, lane: u32) {
 }
 
 // Any other tile: an invocation takes four outputs of all inputs, and brings four inputs.
-@if(spread)
+@if(subgroup_broadcast)
 fn walk(job: Job, start: u32, end: u32, lane: u32) {
     for (var first = start; first < end; first += 8u) {
         let mine = locate(job, min(first + lane, end - 1u));
@@ -212,7 +212,7 @@ fn walk(job: Job, start: u32, end: u32, lane: u32) {
     }
 }
 
-@if(spread)
+@if(subgroup_broadcast)
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let number = group.y * GROUPS + group.x;
@@ -358,11 +358,11 @@ fn main(
 }
 
 // 64 invocations hold four by four outputs each; they bring the next quads into workgroup memory together.
-@if(!spread && !cooperative) const DEPTH: u32 = 8u;
-@if(!spread && !cooperative) var<workgroup> lefts: array<vec4<f32>, DEPTH * 32u>;
-@if(!spread && !cooperative) var<workgroup> rights: array<vec4<f32>, DEPTH * 32u>;
+@if(!subgroup_broadcast && !cooperative) const DEPTH: u32 = 8u;
+@if(!subgroup_broadcast && !cooperative) var<workgroup> lefts: array<vec4<f32>, DEPTH * 32u>;
+@if(!subgroup_broadcast && !cooperative) var<workgroup> rights: array<vec4<f32>, DEPTH * 32u>;
 
-@if(!spread && !cooperative)
+@if(!subgroup_broadcast && !cooperative)
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let number = group.y * GROUPS + group.x;

@@ -5,7 +5,7 @@ use super::rollout::{Choice, Rollout};
 use super::{Config, Trainer};
 use crate::env::Environment;
 use crate::gpu::{Arena, Budget, Command, Gpu, Plan, Recorder};
-use crate::nn::Decisions;
+use crate::nn::KernelConfig;
 use crate::{Error, Result};
 
 /// Apart from the seeds of training, which users count up from 1.
@@ -77,8 +77,8 @@ impl Evaluation {
         let config = Config { seed: config.seed ^ SEED, num_envs: schedule.envs, ..config.clone() };
         let layout = config.layout(environment)?.acting();
         let sizes = Sizes::acting(&config, environment);
-        let decisions = Decisions::new(gpu, config.precision, &layout, sizes.envs / 4)?;
-        let own = sizes.rollout_plan(&layout, &decisions);
+        let kernel_config = KernelConfig::new(gpu, config.precision, &layout, sizes.envs / 4)?;
+        let own = sizes.rollout_plan(&layout, &kernel_config);
         let budget = Budget::of(gpu, config.memory_budget_mb);
         let mut plan = own.clone();
         plan.extend(&environment.plan(sizes.envs, sizes.steps));
@@ -90,7 +90,7 @@ impl Evaluation {
             });
         }
         let arena = Arena::allocate(gpu, &own)?;
-        let chosen = (&sizes, &decisions);
+        let chosen = (&sizes, &kernel_config);
         let rollout = Rollout::new(gpu, chosen, &layout, &config, environment, &arena, schedule.choice)?;
         let recorder = Recorder::new(gpu);
         Ok(Self { gpu: gpu.clone(), schedule: *schedule, sizes, plan, arena, rollout, recorder })

@@ -6,7 +6,7 @@ use super::{Algorithm, Config};
 use crate::env::{Environment, Spec};
 use crate::gpu::{Budget, Class, GROUPS_IN_A_ROW, Gpu, Plan, TABLE_ENTRY, Variant, round_up};
 use crate::nn::{
-    CriticInput, Decisions, Layout, MOST_TURNS, Sharing, Storage, WorkingWeights, forward, weight_gradient,
+    CriticInput, KernelConfig, Layout, MOST_TURNS, Sharing, Storage, WorkingWeights, forward, weight_gradient,
 };
 use crate::ppo::{ActionKind, clip, finish, loss, scalars};
 use crate::{Error, Result};
@@ -73,23 +73,23 @@ impl Sizes {
     /// The largest sizes within the budget, and the forms of the kernels that go with them.
     ///
     /// # Errors
-    /// As [`Sizes::fit`] and [`Decisions::new`].
+    /// As [`Sizes::fit`] and [`KernelConfig::new`].
     pub fn decide(
         gpu: &Gpu,
         config: &Config,
         environment: &dyn Environment,
         layout: &Layout,
         budget: &Budget,
-    ) -> Result<(Self, Decisions)> {
+    ) -> Result<(Self, KernelConfig)> {
         let quads = Self::configured(config, environment).envs / 4;
-        let decisions = Decisions::new(gpu, config.precision, layout, quads)?;
-        let sizes = Self::fit(config, environment, layout, &decisions, budget)?;
-        let fewer = Decisions::new(gpu, config.precision, layout, sizes.envs / 4)?;
-        if fewer == decisions {
-            return Ok((sizes, decisions));
+        let kernel_config = KernelConfig::new(gpu, config.precision, layout, quads)?;
+        let sizes = Self::fit(config, environment, layout, &kernel_config, budget)?;
+        let fewer = KernelConfig::new(gpu, config.precision, layout, sizes.envs / 4)?;
+        if fewer == kernel_config {
+            return Ok((sizes, kernel_config));
         }
         // So few environments that lanes would no longer work on one network: the form that never minds.
-        let plain = Decisions::plain(gpu.class(), fewer.storage).for_layout(gpu.class(), layout);
+        let plain = KernelConfig::plain(gpu.class(), fewer.storage).for_layout(gpu.class(), layout);
         Ok((Self::fit(config, environment, layout, &plain, budget)?, plain))
     }
 
@@ -102,14 +102,14 @@ impl Sizes {
         config: &Config,
         environment: &dyn Environment,
         layout: &Layout,
-        decisions: &Decisions,
+        kernel_config: &KernelConfig,
         budget: &Budget,
     ) -> Result<Self> {
         let mut sizes = Self::configured(config, environment);
         loop {
-            let plan = sizes.plan(environment, layout, config, decisions);
-            let reachable = !budget.short_loops || sizes.turns(config, decisions) <= MOST_TURNS;
-            if reachable && sizes.launches(decisions) && budget.holds(&plan) {
+            let plan = sizes.plan(environment, layout, config, kernel_config);
+            let reachable = !budget.short_loops || sizes.turns(config, kernel_config) <= MOST_TURNS;
+            if reachable && sizes.launches(kernel_config) && budget.holds(&plan) {
                 return Ok(sizes);
             }
             if reachable && sizes.micro_slots > sizes.chunk.max(1) {
@@ -171,8 +171,8 @@ impl Sizes {
 
     /// Quads that the buffers of a micro-batch have room for.
     #[must_use]
-    pub fn room(&self, decisions: &Decisions) -> u32 {
-        decisions.room(u64::from(self.micro_quads())) as u32
+    pub fn room(&self, kernel_config: &KernelConfig) -> u32 {
+        kernel_config.room(u64::from(self.micro_quads())) as u32
     }
 
     /// Micro-batches of one epoch.
@@ -212,10 +212,10 @@ impl Sizes {
 
     /// Most loop turns of one invocation of the kernels that reduce a whole rollout: `ppo/moments` takes the rows twice, or three times,
     /// `ppo/finish` statistics, rewards and environments, eight at a turn by every lane.
-    fn turns(&self, config: &Config, decisions: &Decisions) -> u64 {
+    fn turns(&self, config: &Config, kernel_config: &KernelConfig) -> u64 {
         let lanes = u64::from(Variant::reducing(Class::Software).workgroup);
         let [_, rows, quads] = self.wide();
-        let statistics = quads.div_ceil(u64::from(decisions.workgroup)) * self.updates(config);
+        let statistics = quads.div_ceil(u64::from(kernel_config.workgroup)) * self.updates(config);
         let finish = (statistics + rows).div_ceil(8 * lanes) + u64::from(self.envs).div_ceil(lanes);
         let separate = config.networks == Sharing::Separate;
         let groups = if separate { u64::from(self.spec.agents) } else { 1 } * u64::from(self.minibatches);
@@ -232,8 +232,8 @@ impl Sizes {
 
     /// Whether the kernels' workgroups, an invocation per quad of a micro-batch or per row of a slot, fit into one direction.
     /// Other kernels than the networks' have workgroups of at most 64.
-    fn launches(&self, decisions: &Decisions) -> bool {
-        let most = u64::from(GROUPS_IN_A_ROW) * u64::from(decisions.block().min(64));
+    fn launches(&self, kernel_config: &KernelConfig) -> bool {
+        let most = u64::from(GROUPS_IN_A_ROW) * u64::from(kernel_config.block().min(64));
         let [slot, _, quads] = self.wide();
         quads <= most && slot <= most
     }
@@ -275,21 +275,21 @@ impl Sizes {
 
     /// Buffers of a rollout.
     #[must_use]
-    pub fn rollout_plan(&self, layout: &Layout, decisions: &Decisions) -> Plan {
+    pub fn rollout_plan(&self, layout: &Layout, kernel_config: &KernelConfig) -> Plan {
         let [slots, envs] = [self.slots(), self.envs].map(u64::from);
         let [slot, rows, quads] = self.wide();
-        let room = decisions.room(quads);
-        let stored = decisions.storage.precision().bytes();
+        let room = kernel_config.room(quads);
+        let stored = kernel_config.storage.precision().bytes();
         let mut plan = Plan::new();
         plan.words("params", u64::from(layout.params) * 4);
-        plan.extend(&WorkingWeights::plan(layout, decisions));
+        plan.extend(&WorkingWeights::plan(layout, kernel_config));
         // The environments' own states after them.
         plan.bytes_of("observations", (self.first_state() + slots * self.states()) * stored);
         if self.normalized {
             plan.words("raw observations", self.first_state() + slots * self.states());
             plan.words("observation moments", 4 * u64::from(self.columns()));
         }
-        let carried = self.seen(decisions.storage).1.precision().bytes();
+        let carried = self.seen(kernel_config.storage).1.precision().bytes();
         plan.bytes_of("carried observations", self.observed() * carried);
         if self.state_dim > 0 {
             plan.bytes_of("carried states of the environments", self.states() * carried);
@@ -328,16 +328,16 @@ impl Sizes {
 
     /// Buffers of the updates.
     #[must_use]
-    pub fn update_plan(&self, layout: &Layout, config: &Config, decisions: &Decisions) -> Plan {
+    pub fn update_plan(&self, layout: &Layout, config: &Config, kernel_config: &KernelConfig) -> Plan {
         let params = u64::from(layout.params) * 4;
         let [_, rows, quads] = self.wide();
-        let stored = decisions.storage.precision().bytes();
-        let jobs = weight_gradient::jobs(layout, decisions).len() as u32;
-        let shares = weight_gradient::shares(decisions, jobs, quads);
+        let stored = kernel_config.storage.precision().bytes();
+        let jobs = weight_gradient::jobs(layout, kernel_config).len() as u32;
+        let shares = weight_gradient::shares(kernel_config, jobs, quads);
         let mut plan = Plan::new();
         plan.bytes_of(
             "activation gradients",
-            u64::from(layout.grad_rows) * decisions.room(quads) * 4 * stored,
+            u64::from(layout.grad_rows) * kernel_config.room(quads) * 4 * stored,
         );
         plan.words("partial gradients", params * u64::from(shares));
         plan.words("folded gradient", params);
@@ -346,7 +346,7 @@ impl Sizes {
         plan.words("second moments", params);
         plan.words("optimizer", layout.nets.len() as u64 * clip::STATE);
         // A pair of vec4s per workgroup of the loss and micro-batch.
-        let groups = quads.div_ceil(u64::from(loss::variant(decisions).workgroup));
+        let groups = quads.div_ceil(u64::from(loss::variant(kernel_config).workgroup));
         let factors =
             if config.algorithm == Algorithm::Happo { rows / u64::from(self.spec.agents) } else { 0 };
         plan.words("statistics", groups * self.updates(config) * 8 + factors);
@@ -397,15 +397,16 @@ impl Sizes {
         environment: &dyn Environment,
         layout: &Layout,
         config: &Config,
-        decisions: &Decisions,
+        kernel_config: &KernelConfig,
     ) -> Plan {
-        let mut plan = self.rollout_plan(layout, decisions);
-        plan.extend(&self.update_plan(layout, config, decisions));
-        plan.extend(&WorkingWeights::own_plan(layout, decisions));
+        let mut plan = self.rollout_plan(layout, kernel_config);
+        plan.extend(&self.update_plan(layout, config, kernel_config));
+        plan.extend(&WorkingWeights::own_plan(layout, kernel_config));
         plan.extend(&self.tables(config));
         plan.words(
             "jobs",
-            weight_gradient::jobs(layout, decisions).len() as u64 * size_of::<weight_gradient::Job>() as u64
+            weight_gradient::jobs(layout, kernel_config).len() as u64
+                * size_of::<weight_gradient::Job>() as u64
                 / 4,
         );
         plan.words("nets", layout.nets.len() as u64 * 4);

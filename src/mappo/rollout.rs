@@ -8,7 +8,7 @@ use super::plan::Sizes;
 use crate::env::{Environment, Seat, State};
 use crate::gpu::{Arena, BindGroup, Command, Gpu, Kernel, Recording};
 use crate::nn::forward::Memory;
-use crate::nn::{Batch, Decisions, Layout, WorkingWeights, forward};
+use crate::nn::{Batch, KernelConfig, Layout, WorkingWeights, forward};
 use crate::ppo::{ActionKind, sample};
 use crate::{Error, Result};
 
@@ -48,14 +48,14 @@ impl Rollout {
     /// What compilation and allocation report.
     pub fn new(
         gpu: &Gpu,
-        (sizes, decisions): (&Sizes, &Decisions),
+        (sizes, kernel_config): (&Sizes, &KernelConfig),
         layout: &Layout,
         config: &Config,
         environment: &dyn Environment,
         arena: &Arena,
         choice: Choice,
     ) -> Result<Self> {
-        let (seen, storage) = sizes.seen(decisions.storage);
+        let (seen, storage) = sizes.seen(kernel_config.storage);
         let seat = Seat {
             envs: sizes.envs,
             steps: sizes.steps,
@@ -75,20 +75,20 @@ impl Rollout {
         }
         let roles = forward::upload_roles(gpu, &layout.roles)?;
         let (params, working) = (arena.get("params")?, arena.get("working weights")?);
-        let weights = WorkingWeights::new(gpu, layout, decisions, &roles, params, working)?;
-        let kernel = forward::kernel(gpu, &layout.shape, decisions)?;
+        let weights = WorkingWeights::new(gpu, layout, kernel_config, &roles, params, working)?;
+        let kernel = forward::kernel(gpu, &layout.shape, kernel_config)?;
         let forward = Forward {
             kernel: kernel.clone(),
-            decisions,
+            kernel_config,
             roles: &roles,
             weights: &weights,
             arena,
             memory: memory(sizes, arena)?,
-            batch: batch(sizes, layout, decisions),
+            batch: batch(sizes, layout, kernel_config),
         };
         let acting = acting(gpu, sizes, config, &forward, choice)?;
         let mut normalized = match sizes.normalized {
-            true => normalization::slots(gpu, sizes, decisions.storage, arena)?,
+            true => normalization::slots(gpu, sizes, kernel_config.storage, arena)?,
             false => Recording::new(),
         }
         .into_iter();
@@ -104,7 +104,7 @@ impl Rollout {
             true => vec![normalization::moments(gpu, sizes, config.networks, arena)?],
             false => Recording::new(),
         };
-        carried.extend(carry(sizes, layout, decisions, arena)?);
+        carried.extend(carry(sizes, layout, kernel_config, arena)?);
         let mut reset = attached.reset;
         if sizes.chunk > 0 {
             let ended = arena.get("all ended")?;
@@ -131,9 +131,9 @@ impl Rollout {
     }
 }
 
-pub(super) fn batch(sizes: &Sizes, layout: &Layout, decisions: &Decisions) -> Batch {
+pub(super) fn batch(sizes: &Sizes, layout: &Layout, kernel_config: &KernelConfig) -> Batch {
     Batch {
-        stride: sizes.room(decisions),
+        stride: sizes.room(kernel_config),
         acts: layout.act_rows,
         grads: layout.grad_rows,
         agents: sizes.spec.agents,
@@ -161,7 +161,7 @@ pub(super) fn memory<'a>(sizes: &Sizes, arena: &'a Arena) -> Result<Option<Memor
 /// The compiled forward pass and what all its uses in a rollout have in common.
 struct Forward<'a> {
     kernel: Kernel,
-    decisions: &'a Decisions,
+    kernel_config: &'a KernelConfig,
     roles: &'a wgpu::Buffer,
     weights: &'a WorkingWeights,
     arena: &'a Arena,
@@ -231,7 +231,7 @@ fn acting(
         buffers.push(arena.get("draws")?);
     }
     let sample_group = sample::bind(gpu, &sample_kernel, &buffers)?;
-    let forward_grid = forward::groups(forward.decisions, &batches[0], 1);
+    let forward_grid = forward::groups(forward.kernel_config, &batches[0], 1);
     let sample_grid = sample::groups(&sample_kernel.variant, sizes.spec.agents, sizes.envs / 4);
     let (batch_stride, draw_stride) = (gpu.uniform_stride::<Batch>(), gpu.uniform_stride::<sample::Sample>());
     Ok((0..sizes.steps)
@@ -278,7 +278,7 @@ fn values(gpu: &Gpu, sizes: &Sizes, forward: &Forward<'_>) -> Result<Recording> 
         .iter()
         .enumerate()
         .map(|(index, batch)| {
-            let grid = forward::groups(forward.decisions, batch, 1);
+            let grid = forward::groups(forward.kernel_config, batch, 1);
             Command::dispatch_at(&forward.kernel, &group, index as u32, stride, grid)
         })
         .collect())
@@ -286,10 +286,10 @@ fn values(gpu: &Gpu, sizes: &Sizes, forward: &Forward<'_>) -> Result<Recording> 
 
 /// Copies slot T over slot 0, the environments' own states and what was remembered there too, by way of another buffer: a buffer
 /// cannot be copied onto itself.
-fn carry(sizes: &Sizes, layout: &Layout, decisions: &Decisions, arena: &Arena) -> Result<Recording> {
+fn carry(sizes: &Sizes, layout: &Layout, kernel_config: &KernelConfig, arena: &Arena) -> Result<Recording> {
     let mut commands = Vec::new();
     let rows = u64::from(sizes.rows_of_slot());
-    let (seen, storage) = sizes.seen(decisions.storage);
+    let (seen, storage) = sizes.seen(kernel_config.storage);
     let stored = storage.precision().bytes();
     let observed = sizes.observed() * stored;
     let steps = u64::from(sizes.steps);

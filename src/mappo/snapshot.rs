@@ -12,7 +12,7 @@ use super::{Config, Trainer};
 use crate::env::{HostState, State};
 use crate::files::write_atomically;
 use crate::nn::forward::Memory;
-use crate::nn::{Decisions, Precision};
+use crate::nn::{KernelConfig, Precision};
 use crate::{Error, Result};
 
 /// Version of the format, raised when an old reader could not read a new file.
@@ -39,7 +39,8 @@ pub struct Head {
     /// Steps of a micro-batch, as planned.
     pub micro_slots: u32,
     /// Forms of the networks' kernels.
-    pub decisions: Decisions,
+    #[serde(rename = "decisions")]
+    pub kernel_config: KernelConfig,
     /// Iterations done.
     pub iteration: u32,
     /// What evaluation came to at this point; larger is better.
@@ -73,7 +74,7 @@ impl Trainer {
             environment: self.identity.clone(),
             envs: self.sizes.envs,
             micro_slots: self.sizes.micro_slots,
-            decisions: self.decisions,
+            kernel_config: self.kernel_config,
             iteration: self.submitted,
             score,
         }
@@ -82,7 +83,7 @@ impl Trainer {
     fn parts(&self) -> Result<Vec<Part>> {
         let sizes = &self.sizes;
         let rows = u64::from(sizes.rows_of_slot());
-        let (seen, storage) = sizes.seen(self.decisions.storage);
+        let (seen, storage) = sizes.seen(self.kernel_config.storage);
         let stored = storage.precision().bytes();
         let observations = if storage.precision() == Precision::F16 { Dtype::F16 } else { Dtype::F32 };
         let whole = |name: &str, dtype| -> Result<Part> {
@@ -211,7 +212,7 @@ impl Trainer {
             }
         }
         if head.adapter != own.adapter
-            || head.decisions != own.decisions
+            || head.kernel_config != own.kernel_config
             || head.micro_slots != own.micro_slots
         {
             tracing::warn!(

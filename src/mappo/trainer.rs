@@ -10,7 +10,7 @@ use crate::env::Environment;
 use crate::gpu::{Arena, Budget, Counts, Gpu, Plan, Readback, Recorder};
 use crate::model::initial_weights;
 use crate::nn::tuning::Tuning;
-use crate::nn::{Decisions, Layout, Precision};
+use crate::nn::{KernelConfig, Layout, Precision};
 use crate::ppo::finish::Record;
 use crate::ppo::loss_scale;
 use crate::{Error, Result};
@@ -68,7 +68,7 @@ pub struct Trainer {
     pub(super) gpu: Gpu,
     pub(super) config: Config,
     pub(super) sizes: Sizes,
-    pub(super) decisions: Decisions,
+    pub(super) kernel_config: KernelConfig,
     pub(super) layout: Layout,
     plan: Plan,
     pub(super) arena: Arena,
@@ -117,13 +117,13 @@ impl Trainer {
     ) -> Result<Self> {
         let budget = Budget::of(gpu, config.memory_budget_mb);
         let layout = config.layout(environment)?;
-        let (mut sizes, mut decisions) = Sizes::decide(gpu, config, environment, &layout, &budget)?;
+        let (mut sizes, mut kernel_config) = Sizes::decide(gpu, config, environment, &layout, &budget)?;
         if let Some(tuning) = tuning {
             let quads = sizes.envs / 4;
             let best = tuning.best(gpu, config.precision, &layout, quads, sizes.micro_slots)?;
             let fitted = Sizes::fit(config, environment, &layout, &best, &budget)?;
             if fitted.envs == sizes.envs && fitted.micro_slots == sizes.micro_slots {
-                (sizes, decisions) = (fitted, best);
+                (sizes, kernel_config) = (fitted, best);
             } else {
                 tracing::warn!(
                     ?best,
@@ -138,10 +138,10 @@ impl Trainer {
                 "the plan was shrunk to fit the memory"
             );
         }
-        let mut own = sizes.rollout_plan(&layout, &decisions);
-        own.extend(&sizes.update_plan(&layout, config, &decisions));
+        let mut own = sizes.rollout_plan(&layout, &kernel_config);
+        own.extend(&sizes.update_plan(&layout, config, &kernel_config));
         let arena = Arena::allocate(gpu, &own)?;
-        let chosen = (&sizes, &decisions);
+        let chosen = (&sizes, &kernel_config);
         let rollout = Rollout::new(gpu, chosen, &layout, config, environment, &arena, Choice::Sampled)?;
         let update = Update::new(gpu, chosen, &layout, config, &arena, &rollout)?;
         let weights = initial_weights(&layout, config.activation, config.seed);
@@ -169,10 +169,10 @@ impl Trainer {
         let readback = Readback::new(gpu, arena.get("record")?.size(), IN_FLIGHT)?;
         Ok(Self {
             gpu: gpu.clone(),
-            plan: sizes.plan(environment, &layout, config, &decisions),
+            plan: sizes.plan(environment, &layout, config, &kernel_config),
             config: config.clone(),
             sizes,
-            decisions,
+            kernel_config,
             layout,
             arena,
             rollout,
@@ -356,8 +356,8 @@ impl Trainer {
 
     /// The forms of the networks' kernels.
     #[must_use]
-    pub fn decisions(&self) -> &Decisions {
-        &self.decisions
+    pub fn kernel_config(&self) -> &KernelConfig {
+        &self.kernel_config
     }
 
     /// Every buffer of the run.

@@ -8,7 +8,7 @@ use super::{Algorithm, Config};
 use crate::Result;
 use crate::gpu::{Arena, BindGroup, Command, Gpu, Kernel, Recording};
 use crate::nn::{
-    Batch, Decisions, Layout, Precision, Sharing, backward, forward, reduce, unfold, weight_gradient,
+    Batch, KernelConfig, Layout, Precision, Sharing, backward, forward, reduce, unfold, weight_gradient,
 };
 use crate::ppo::loss_scale::LossScale;
 use crate::ppo::{ActionKind, adamw, clip, epoch, finish, gae, loss, moments, scalars};
@@ -42,7 +42,7 @@ struct MicroBatch {
     jobs: u32,
     shares: u32,
     params: u32,
-    decisions: Decisions,
+    kernel_config: KernelConfig,
 }
 
 impl Update {
@@ -52,7 +52,7 @@ impl Update {
     /// What compilation and allocation report.
     pub fn new(
         gpu: &Gpu,
-        (sizes, decisions): (&Sizes, &Decisions),
+        (sizes, kernel_config): (&Sizes, &KernelConfig),
         layout: &Layout,
         config: &Config,
         arena: &Arena,
@@ -66,13 +66,13 @@ impl Update {
         let of_piece = |(piece, turn, settle, index): (&Piece, u32, u32, u32)| Batch {
             first_slot: piece.slots.start,
             rows: per_slot * piece.slots.len() as u32,
-            head_critic: sizes.outputs() * sizes.room(decisions),
+            head_critic: sizes.outputs() * sizes.room(kernel_config),
             index,
             keep: 1,
             minibatch: piece.minibatch,
             turn: turn_of(turn),
             settle,
-            ..batch(sizes, layout, decisions)
+            ..batch(sizes, layout, kernel_config)
         };
         let pieces: Vec<_> = (0..config.epochs).flat_map(|epoch| pieces(sizes, epoch)).collect();
         let learning = (0..turns).flat_map(|turn| pieces.iter().map(move |piece| (piece, turn, 0)));
@@ -85,7 +85,7 @@ impl Update {
             .map(|((piece, turn, settle), index)| of_piece((piece, turn, settle, index)))
             .collect();
         let table = gpu.uniform_table("micro-batches", &batches)?;
-        let kernels = MicroBatch::new(gpu, (sizes, decisions), layout, config, arena, &table, rollout)?;
+        let kernels = MicroBatch::new(gpu, (sizes, kernel_config), layout, config, arena, &table, rollout)?;
         let places = loss::groups(&kernels.loss.0.variant, sizes.micro_quads())[0] * micro;
         let begin = beginnings(gpu, sizes, config, arena, places)?;
         let (mut epochs, mut settling) = (Vec::new(), Vec::new());
@@ -188,7 +188,7 @@ fn pieces(sizes: &Sizes, epoch: u32) -> Vec<Piece> {
 impl MicroBatch {
     fn new(
         gpu: &Gpu,
-        (sizes, decisions): (&Sizes, &Decisions),
+        (sizes, kernel_config): (&Sizes, &KernelConfig),
         layout: &Layout,
         config: &Config,
         arena: &Arena,
@@ -219,7 +219,7 @@ impl MicroBatch {
             pad: 0,
         };
         let in_turns = config.algorithm == Algorithm::Happo;
-        let loss_kernel = loss::kernel(gpu, decisions, sizes.kind, in_turns)?;
+        let loss_kernel = loss::kernel(gpu, kernel_config, sizes.kind, in_turns)?;
         let updates = sizes.micro_batches() * config.epochs * config.turns(sizes.spec.agents);
         let places = loss::groups(&loss_kernel.variant, sizes.micro_quads())[0] * updates;
         let parameters = loss::Loss { factors: 2 * places, ..parameters };
@@ -236,17 +236,18 @@ impl MicroBatch {
             statistics: get("statistics")?,
         };
         let loss_group = loss::bind(gpu, &loss_kernel, &parameters, buffers)?;
-        let backward_kernel = backward::kernel(gpu, &layout.shape, decisions)?;
+        let backward_kernel = backward::kernel(gpu, &layout.shape, kernel_config)?;
         let signals = memory.map(|memory| memory.signals);
         let buffers = backward::Buffers { batches: table, roles, weights, acts, moments, grads, signals };
         let backward_group = backward::bind(gpu, &backward_kernel, buffers)?;
 
-        let jobs = weight_gradient::jobs(layout, decisions);
-        let shares = weight_gradient::shares(decisions, jobs.len() as u32, u64::from(sizes.micro_quads()));
+        let jobs = weight_gradient::jobs(layout, kernel_config);
+        let shares =
+            weight_gradient::shares(kernel_config, jobs.len() as u32, u64::from(sizes.micro_quads()));
         let split =
             weight_gradient::Split { count: shares, stride: layout.params, jobs: jobs.len() as u32, pad: 0 };
         let (partials, sums) = (get("partial gradients")?, get("folded gradient")?);
-        let weights_kernel = weight_gradient::kernel(gpu, decisions)?;
+        let weights_kernel = weight_gradient::kernel(gpu, kernel_config)?;
         let buffers = weight_gradient::Buffers {
             batches: table,
             split: &gpu.uniform("split", &split)?,
@@ -274,7 +275,7 @@ impl MicroBatch {
             jobs: jobs.len() as u32,
             shares,
             params: layout.params,
-            decisions: *decisions,
+            kernel_config: *kernel_config,
         })
     }
 
@@ -283,7 +284,7 @@ impl MicroBatch {
         let at = |(kernel, group): &(Kernel, BindGroup), grid| {
             Command::dispatch_at(kernel, group, index, self.stride, grid)
         };
-        let stacks = forward::groups(&self.decisions, batch, 2);
+        let stacks = forward::groups(&self.kernel_config, batch, 2);
         [at(&self.forward, stacks), at(&self.loss, loss::groups(&self.loss.0.variant, batch.rows))]
     }
 
@@ -291,7 +292,7 @@ impl MicroBatch {
         let at = |(kernel, group): &(Kernel, BindGroup), grid| {
             Command::dispatch_at(kernel, group, index, self.stride, grid)
         };
-        let stacks = forward::groups(&self.decisions, batch, 2);
+        let stacks = forward::groups(&self.kernel_config, batch, 2);
         let (reduce_kernel, reduce_group) = if first { &self.first } else { &self.further };
         let reduced = reduce::groups(&reduce_kernel.variant, self.params);
         [

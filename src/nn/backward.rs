@@ -5,7 +5,7 @@
 //! do, in blocks of rows. Through a GRU they flow back within a chunk of slots, up to where an episode began.
 
 use super::layout::Batch;
-use super::precision::Decisions;
+use super::precision::KernelConfig;
 use super::shape::Shape;
 use super::weights::WorkingWeights;
 use crate::Result;
@@ -19,13 +19,13 @@ pub const SHADER: Shader =
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu, shape: &Shape, decisions: &Decisions) -> Result<Kernel> {
+pub fn kernel(gpu: &Gpu, shape: &Shape, kernel_config: &KernelConfig) -> Result<Kernel> {
     use Access::{Read, Table, Uniform, Write};
-    let mut access = vec![Table, Uniform, decisions.weights(), Read, Read, Write];
+    let mut access = vec![Table, Uniform, kernel_config.weights(), Read, Read, Write];
     if shape.recurrent() {
         access.push(Read);
     }
-    Kernel::trusted(gpu, &SHADER, decisions.stack(shape), &access, size_of::<Batch>())
+    Kernel::trusted(gpu, &SHADER, kernel_config.stack(shape), &access, size_of::<Batch>())
 }
 
 /// What the kernel reads and writes.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::layout::Layout;
-use super::precision::{Decisions, Storage};
+use super::precision::{KernelConfig, Storage};
 use super::shape::{Activation, Shape};
 use super::trial::Trial;
 use super::tuning::alike;
@@ -62,11 +62,11 @@ impl Cooperative {
         if let Some(proven) = known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(proven.clone());
         }
-        let expected = gradients(gpu, &Decisions::plain(gpu.class(), Storage::F16))?;
+        let expected = gradients(gpu, &KernelConfig::plain(gpu.class(), Storage::F16))?;
         let proven: Vec<_> = listed
             .into_iter()
             .filter(|matrices| {
-                let found = gradients(gpu, &Decisions::cooperative(gpu.class(), *matrices));
+                let found = gradients(gpu, &KernelConfig::cooperative(gpu.class(), *matrices));
                 let right = found.as_ref().is_ok_and(|found| alike(found, &expected, 2e-2));
                 if !right {
                     let error = found.err().map(|error| error.to_string());
@@ -88,7 +88,7 @@ impl Cooperative {
 
 /// Of networks with sizes above and below every tile, on some blocks of rows. With tanh: where ReLU bends, rounding alone
 /// changes gradients by much.
-fn gradients(gpu: &Gpu, decisions: &Decisions) -> Result<Vec<f32>> {
+fn gradients(gpu: &Gpu, kernel_config: &KernelConfig) -> Result<Vec<f32>> {
     let shape = Shape {
         agents: 2,
         obs_dim: 19,
@@ -97,7 +97,7 @@ fn gradients(gpu: &Gpu, decisions: &Decisions) -> Result<Vec<f32>> {
         activation: Activation::Tanh,
         ..Shape::default()
     };
-    Trial::new(gpu, &Layout::new(&shape)?, decisions, 5, 4)?.sums()
+    Trial::new(gpu, &Layout::new(&shape)?, kernel_config, 5, 4)?.sums()
 }
 
 #[cfg(test)]
@@ -124,9 +124,11 @@ mod tests {
                 ..Shape::default()
             };
             let layout = Layout::new(&shape).unwrap();
-            let [found, expected] =
-                [Decisions::cooperative(gpu.class(), matrices), Decisions::plain(gpu.class(), Storage::F16)]
-                    .map(|decisions| Trial::new(&gpu, &layout, &decisions, 7, 3).unwrap().sums().unwrap());
+            let [found, expected] = [
+                KernelConfig::cooperative(gpu.class(), matrices),
+                KernelConfig::plain(gpu.class(), Storage::F16),
+            ]
+            .map(|kernel_config| Trial::new(&gpu, &layout, &kernel_config, 7, 3).unwrap().sums().unwrap());
             assert!(alike(&found, &expected, 5e-3), "{matrices:?}");
             let mut halved = expected.clone();
             halved.iter_mut().for_each(|x| *x *= 0.5);

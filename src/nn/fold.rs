@@ -3,7 +3,7 @@
 //! transposed for the backward pass; rounded to the storage's precision.
 
 use super::layout::{Layout, MAX_LAYERS};
-use super::precision::{Decisions, Precision};
+use super::precision::{KernelConfig, Precision};
 use crate::Result;
 use crate::gpu::{Access, Class, Gpu, Kernel, Shader, Variant};
 
@@ -37,23 +37,23 @@ pub fn nets(layout: &Layout) -> Vec<Net> {
     layout.nets.iter().map(net).collect()
 }
 
-/// The variant for these decisions.
+/// The variant for these kernel_config.
 #[must_use]
-pub fn variant(class: Class, decisions: &Decisions) -> Variant {
-    let variant = Variant::wide(class).with("TILE", decisions.block());
-    let texture = decisions.texture();
-    let rounded = decisions.storage.precision() == Precision::F16;
+pub fn variant(class: Class, kernel_config: &KernelConfig) -> Variant {
+    let variant = Variant::wide(class).with("TILE", kernel_config.block());
+    let texture = kernel_config.texture();
+    let rounded = kernel_config.storage.precision() == Precision::F16;
     let variant = variant.when("texture", texture).when("rounded", texture && rounded);
-    if texture { variant } else { decisions.storage.apply(variant) }
+    if texture { variant } else { kernel_config.storage.apply(variant) }
 }
 
 /// Compiles the kernel. It reads roles, networks and parameters, and writes the working weights.
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu, decisions: &Decisions) -> Result<Kernel> {
+pub fn kernel(gpu: &Gpu, kernel_config: &KernelConfig) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
-    Kernel::trusted(gpu, &SHADER, variant(gpu.class(), decisions), &[Uniform, Read, Read, Write], 0)
+    Kernel::trusted(gpu, &SHADER, variant(gpu.class(), kernel_config), &[Uniform, Read, Read, Write], 0)
 }
 
 /// Workgroups: vec4s of the largest layer in x and y, layers of networks in z.

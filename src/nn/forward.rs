@@ -1,7 +1,7 @@
 //! A whole stack forward: LayerNorm, then Linear, activation and LayerNorm for every hidden layer, then the head.
 //!
 //! Shapes: observations `[slot][agent][feature][env]`, activations `[block of rows][row of the layout][row within the
-//! block]` ([`super::Decisions::block`] quads a block), head `[output][row of the batch]`, moments `[row of the
+//! block]` ([`super::KernelConfig::block`] quads a block), head `[output][row of the batch]`, moments `[row of the
 //! layout][row of the batch]`; a row is (slot, agent, environment), environment fastest. LayerNorm with the biased variance
 //! and epsilon 1e-5, as in PyTorch; its gain and offset are in the working weights ([`super::fold`]). The critic's input is
 //! the concatenation of all agents' observations.
@@ -11,7 +11,7 @@
 //! c_n)), h' = n + z (h - n); the head reads LayerNorm(h').
 
 use super::layout::{Batch, Role};
-use super::precision::Decisions;
+use super::precision::KernelConfig;
 use super::shape::Shape;
 use super::weights::WorkingWeights;
 use crate::Result;
@@ -25,24 +25,24 @@ pub const SHADER: Shader =
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu, shape: &Shape, decisions: &Decisions) -> Result<Kernel> {
+pub fn kernel(gpu: &Gpu, shape: &Shape, kernel_config: &KernelConfig) -> Result<Kernel> {
     use Access::{Read, Table, Uniform, Write};
-    let mut access = vec![Table, Uniform, decisions.weights(), Read, Write, Write, Write];
+    let mut access = vec![Table, Uniform, kernel_config.weights(), Read, Write, Write, Write];
     if shape.recurrent() {
         access.extend([Write, Read]);
     }
-    Kernel::trusted(gpu, &SHADER, decisions.stack(shape), &access, size_of::<Batch>())
+    Kernel::trusted(gpu, &SHADER, kernel_config.stack(shape), &access, size_of::<Batch>())
 }
 
 /// Workgroups for a batch and `roles` roles: an invocation per quad of rows, with a GRU per quad of sequences.
 #[must_use]
-pub fn groups(decisions: &Decisions, batch: &Batch, roles: u32) -> [u32; 3] {
+pub fn groups(kernel_config: &KernelConfig, batch: &Batch, roles: u32) -> [u32; 3] {
     let per_slot = batch.agents * batch.quads;
     let sequences = match batch.length {
         0 | 1 => batch.rows,
         length => (batch.rows / per_slot.max(1)).div_ceil(length) * per_slot,
     };
-    [sequences.div_ceil(decisions.block()), roles, 1]
+    [sequences.div_ceil(kernel_config.block()), roles, 1]
 }
 
 /// What the kernel reads and writes.

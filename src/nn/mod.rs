@@ -21,7 +21,7 @@ mod weights;
 
 pub use cooperative::Cooperative;
 pub use layout::{Batch, Layout, Net, Tensor};
-pub use precision::{Decisions, Precision, Storage};
+pub use precision::{KernelConfig, Precision, Storage};
 pub(crate) use precision::{MOST_TURNS, representative};
 pub use shape::{Activation, CriticInput, Shape, Sharing};
 pub use weights::WorkingWeights;
@@ -32,22 +32,22 @@ use crate::gpu::{Class, Shader, Variant};
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let mut all = vec![(reduce::SHADER, reduce::variant(class)), (unfold::SHADER, unfold::variant(class))];
-    for decisions in representative(class) {
+    for kernel_config in representative(class) {
         for activation in Activation::ALL {
             // Those whose derivative follows from the value, and those whose derivative does not, are one to a GRU.
             let chunks: &[u32] =
                 if matches!(activation, Activation::Tanh | Activation::Gelu) { &[0, 1] } else { &[0] };
             for chunk in chunks {
-                let stack = decisions.stack(&Shape { activation, chunk: *chunk, ..Shape::default() });
+                let stack = kernel_config.stack(&Shape { activation, chunk: *chunk, ..Shape::default() });
                 all.extend([forward::SHADER, backward::SHADER].map(|shader| (shader, stack.clone())));
             }
         }
-        if let Some(matrices) = decisions.cooperative {
+        if let Some(matrices) = kernel_config.cooperative {
             all.push((matmul::SHADER, matmul::variant(matrices)));
         }
-        if !decisions.long {
-            all.push((weight_gradient::SHADER, weight_gradient::variant(&decisions)));
-            all.push((fold::SHADER, fold::variant(class, &decisions)));
+        if !kernel_config.unrolled {
+            all.push((weight_gradient::SHADER, weight_gradient::variant(&kernel_config)));
+            all.push((fold::SHADER, fold::variant(class, &kernel_config)));
         }
     }
     all

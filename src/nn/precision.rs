@@ -86,16 +86,19 @@ pub(crate) const MOST_TURNS: u64 = 60_000;
 /// Every decision about the kernels of the networks on one adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Decisions {
+pub struct KernelConfig {
     /// How numbers are declared.
     pub storage: Storage,
     /// Quads are read in words of 64 bits: on processors that play a GPU every access of a lane costs the same.
-    pub pairs: bool,
+    #[serde(rename = "pairs")]
+    pub wide_loads: bool,
     /// A subgroup of eight shares what its lanes read, two inputs a turn, and the weights come from a texture: where memory is
     /// read lane by lane, this is most of the time.
-    pub spread: bool,
+    #[serde(rename = "spread")]
+    pub subgroup_broadcast: bool,
     /// Loops take two inputs a turn, for networks whose loops would otherwise be cut short.
-    pub long: bool,
+    #[serde(rename = "long")]
+    pub unrolled: bool,
     /// Invocations of a workgroup.
     pub workgroup: u32,
     /// Columns of a register tile.
@@ -107,7 +110,7 @@ pub struct Decisions {
     pub cooperative: Option<Cooperative>,
 }
 
-impl Decisions {
+impl KernelConfig {
     /// The shipped choice for a class of adapters, without anything that an adapter need not have.
     #[must_use]
     pub fn plain(class: Class, storage: Storage) -> Self {
@@ -118,9 +121,9 @@ impl Decisions {
         };
         Self {
             storage,
-            pairs: false,
-            spread: false,
-            long: false,
+            wide_loads: false,
+            subgroup_broadcast: false,
+            unrolled: false,
             workgroup,
             columns: 16,
             shares,
@@ -130,9 +133,14 @@ impl Decisions {
 
     /// The shipped choice for subgroups of eight with 64-bit integers: llvmpipe on a processor with AVX2.
     #[must_use]
-    pub fn spread(storage: Storage) -> Self {
+    pub fn subgroup_broadcast(storage: Storage) -> Self {
         let storage = if storage == Storage::F16 { Storage::Packed } else { storage };
-        Self { pairs: true, spread: true, columns: 32, ..Self::plain(Class::Software, storage) }
+        Self {
+            wide_loads: true,
+            subgroup_broadcast: true,
+            columns: 32,
+            ..Self::plain(Class::Software, storage)
+        }
     }
 
     /// The shipped choice for cooperative matrices: 64 rows a workgroup, of which a subgroup takes two matrices.
@@ -149,23 +157,23 @@ impl Decisions {
     pub fn new(gpu: &Gpu, precision: Precision, layout: &Layout, quads: u32) -> Result<Self> {
         let storage = Storage::of(gpu, precision);
         let rows = texture_rows(layout.working);
-        let spread = gpu.class() == Class::Software
-            && Self::can_spread(gpu)
-            && Self::spread(storage).suits(layout, quads)
+        let subgroup_broadcast = gpu.class() == Class::Software
+            && Self::can_subgroup_broadcast(gpu)
+            && Self::subgroup_broadcast(storage).suits(layout, quads)
             && rows <= gpu.device().limits().max_texture_dimension_2d;
-        let decisions = match Self::on_matrix_units(gpu, storage)?.filter(|d| d.suits(layout, quads)) {
+        let kernel_config = match Self::on_matrix_units(gpu, storage)?.filter(|d| d.suits(layout, quads)) {
             Some(cooperative) => cooperative,
-            None if spread => Self::spread(storage),
+            None if subgroup_broadcast => Self::subgroup_broadcast(storage),
             None => Self::plain(gpu.class(), storage),
         };
-        let decisions = decisions.for_layout(gpu.class(), layout);
-        if gpu.class() == Class::Software && layout.turns(decisions.columns, 2) > MOST_TURNS {
+        let kernel_config = kernel_config.for_layout(gpu.class(), layout);
+        if gpu.class() == Class::Software && layout.turns(kernel_config.columns, 2) > MOST_TURNS {
             return Err(Error::config(
                 "hidden",
                 "these layers, or so many agents, or recurrent networks with such a `chunk_length`, are too much for a software adapter, which ends loops after 65,535 turns",
             ));
         }
-        Ok(decisions)
+        Ok(kernel_config)
     }
 
     /// For GPUs with matrix units, in f16: a processor that plays a GPU only pretends to have them.
@@ -182,7 +190,7 @@ impl Decisions {
     pub fn suits(&self, layout: &Layout, quads: u32) -> bool {
         let together = match self.cooperative {
             Some(_) => self.block(),
-            None if self.spread => 8,
+            None if self.subgroup_broadcast => 8,
             None => 1,
         };
         layout.shape.sharing == Sharing::Shared || quads.is_multiple_of(together)
@@ -203,14 +211,14 @@ impl Decisions {
     pub(super) fn squares(&self) -> [u32; 2] {
         match self.cooperative {
             Some(matrices) => [matrices.squares(), 64],
-            None if self.spread => [self.workgroup, 32],
+            None if self.subgroup_broadcast => [self.workgroup, 32],
             None => [64, 32],
         }
     }
 
-    /// Whether the adapter runs [`Decisions::spread`].
+    /// Whether the adapter runs [`KernelConfig::subgroup_broadcast`].
     #[must_use]
-    pub fn can_spread(gpu: &Gpu) -> bool {
+    pub fn can_subgroup_broadcast(gpu: &Gpu) -> bool {
         let needed = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64;
         let info = gpu.info();
         gpu.device().features().contains(needed) && info.subgroup_min_size == 8 && info.subgroup_max_size == 8
@@ -220,18 +228,20 @@ impl Decisions {
     #[must_use]
     pub fn for_layout(self, class: Class, layout: &Layout) -> Self {
         let cut_short = class == Class::Software && layout.turns(self.columns, 1) > MOST_TURNS;
-        Self { long: cut_short && !self.spread, ..self }
+        Self { unrolled: cut_short && !self.subgroup_broadcast, ..self }
     }
 
-    /// The variant of a kernel of these decisions.
+    /// The variant of a kernel of these kernel_config.
     #[must_use]
     pub fn variant(&self, activation: Option<Activation>) -> Variant {
         let variant = Variant::new(self.workgroup).with("TILE", self.block()).with("COLUMNS", self.columns);
         let variant = variant.with("TEXTURE_ROW", TEXTURE_ROW);
         let variant = self.storage.apply(variant);
-        let variant =
-            variant.when("pairs", self.pairs).when("spread", self.spread).when("texture", self.spread);
-        let mut variant = variant.when("long", self.long);
+        let variant = variant
+            .when("wide_loads", self.wide_loads)
+            .when("subgroup_broadcast", self.subgroup_broadcast)
+            .when("texture", self.subgroup_broadcast);
+        let mut variant = variant.when("unrolled", self.unrolled);
         if let Some(Cooperative { size, subgroup }) = self.cooperative {
             let shape = if size == 16 { "matrix16" } else { "matrix8" };
             variant = variant
@@ -255,7 +265,7 @@ impl Decisions {
     /// Whether kernels read the working weights from a texture.
     #[must_use]
     pub fn texture(&self) -> bool {
-        self.spread
+        self.subgroup_broadcast
     }
 
     /// How kernels bind the working weights.
@@ -272,17 +282,17 @@ impl Decisions {
 
 /// Choices that between them reach every line of the kernels, for tests and for translation.
 #[must_use]
-pub(crate) fn representative(class: Class) -> Vec<Decisions> {
+pub(crate) fn representative(class: Class) -> Vec<KernelConfig> {
     let mut all: Vec<_> = [Storage::F32, Storage::F16, Storage::Packed]
         .into_iter()
-        .map(|storage| Decisions::plain(class, storage))
+        .map(|storage| KernelConfig::plain(class, storage))
         .collect();
     // Two widths of subgroups in use, with either size of matrices.
     let matrices = [Cooperative { size: 16, subgroup: 32 }, Cooperative { size: 8, subgroup: 8 }];
-    all.extend(matrices.map(|matrices| Decisions::cooperative(class, matrices)));
+    all.extend(matrices.map(|matrices| KernelConfig::cooperative(class, matrices)));
     if class == Class::Software {
-        all.extend([Storage::F32, Storage::Packed].map(Decisions::spread));
-        all.push(Decisions { long: true, ..Decisions::plain(class, Storage::F32) });
+        all.extend([Storage::F32, Storage::Packed].map(KernelConfig::subgroup_broadcast));
+        all.push(KernelConfig { unrolled: true, ..KernelConfig::plain(class, Storage::F32) });
     }
     all
 }

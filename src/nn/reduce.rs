@@ -20,7 +20,7 @@ pub struct Reduce {
     pub pad: u32,
 }
 
-/// The decisions for this class of adapters.
+/// The kernel_config for this class of adapters.
 #[must_use]
 pub fn variant(class: Class) -> Variant {
     Variant::wide(class)

@@ -286,22 +286,22 @@ impl Case {
 
     /// Forward, backward, weight gradients, reduction and unfolding on the device, checks on. The gradient at the heads is
     /// scaled by `scale`, which is taken out of the result again.
-    pub fn run(&self, decisions: &Decisions, scale: f64) -> Run {
-        self.play(decisions, scale, None)
+    pub fn run(&self, kernel_config: &KernelConfig, scale: f64) -> Run {
+        self.play(kernel_config, scale, None)
     }
 
     /// The forward pass alone, of a GRU, in dispatches of `length` slots, each of which goes on where the last one ended.
-    pub fn walk(&self, decisions: &Decisions, length: usize) -> Run {
-        self.play(decisions, 1.0, Some(length))
+    pub fn walk(&self, kernel_config: &KernelConfig, length: usize) -> Run {
+        self.play(kernel_config, 1.0, Some(length))
     }
 
-    fn play(&self, decisions: &Decisions, scale: f64, walk: Option<usize>) -> Run {
+    fn play(&self, kernel_config: &KernelConfig, scale: f64, walk: Option<usize>) -> Run {
         let gpu = bench().0.clone();
         let layout = self.layout();
-        let decisions = &decisions.for_layout(gpu.class(), &layout);
-        let precision = decisions.storage.precision();
+        let kernel_config = &kernel_config.for_layout(gpu.class(), &layout);
+        let precision = kernel_config.storage.precision();
         let quads = (self.rows() / 4) as u32;
-        let room = decisions.room(u64::from(quads)) as u32;
+        let room = kernel_config.room(u64::from(quads)) as u32;
         let actions = self.shape.actions;
         let batch = Batch {
             rows: quads,
@@ -344,15 +344,16 @@ impl Case {
         let acts = &blank(layout.act_rows, precision.bytes());
         let grads = &blank(layout.grad_rows, precision.bytes());
         let (head, moments) = (&blank(actions + 1, 4), &blank(layout.moment_rows, 4));
-        let plan = WorkingWeights::plan(&layout, decisions);
+        let plan = WorkingWeights::plan(&layout, kernel_config);
         let arena = crate::gpu::Arena::allocate(&gpu, &plan).unwrap();
         let working = arena.get("working weights").unwrap();
-        let weights = &WorkingWeights::new(&gpu, &layout, decisions, roles, params, working).unwrap();
+        let weights = &WorkingWeights::new(&gpu, &layout, kernel_config, roles, params, working).unwrap();
         let mut recorder = Recorder::new(&gpu);
         recorder.run(weights.refresh()).unwrap();
 
-        let variant = decisions.stack(&self.shape);
-        let kernel = compiled("forward", variant.clone(), || forward::kernel(&gpu, &self.shape, decisions));
+        let variant = kernel_config.stack(&self.shape);
+        let kernel =
+            compiled("forward", variant.clone(), || forward::kernel(&gpu, &self.shape, kernel_config));
         let signals = &gpu.upload("signals", &self.signals).unwrap();
         let states = &gpu.upload("states", &[&self.states[..], &[f32::NAN; 4]].concat()).unwrap();
         let memory = self.shape.recurrent().then_some(forward::Memory { states, signals });
@@ -360,7 +361,7 @@ impl Case {
         let group = forward::bind(&gpu, &kernel, buffers).unwrap();
         let stride = gpu.uniform_stride::<Batch>();
         for (index, piece) in (0..).zip(&pieces) {
-            let grid = forward::groups(decisions, piece, 2);
+            let grid = forward::groups(kernel_config, piece, 2);
             recorder.run(&[Command::dispatch_at(&kernel, &group, index, stride, grid)]).unwrap();
         }
         let heads: Vec<f32> = gpu.read(head).unwrap();
@@ -374,8 +375,8 @@ impl Case {
             return Run { logits, values, acts: vec![], grads: vec![], gradient: vec![] };
         }
 
-        let grid = forward::groups(decisions, &batch, 2);
-        let tile = decisions.block() as usize;
+        let grid = forward::groups(kernel_config, &batch, 2);
+        let tile = kernel_config.block() as usize;
         let mut seed = vec![f32::NAN; (layout.grad_rows * room * 4) as usize];
         for (role, weights) in [(0, &self.loss_logits), (1, &self.loss_values)] {
             for (c, values) in weights.iter().enumerate() {
@@ -388,19 +389,19 @@ impl Case {
             }
         }
         gpu.write(grads, 0, &stored(&seed, precision)).unwrap();
-        let kernel = compiled("backward", variant, || backward::kernel(&gpu, &self.shape, decisions));
+        let kernel = compiled("backward", variant, || backward::kernel(&gpu, &self.shape, kernel_config));
         let signals = memory.map(|memory| memory.signals);
         let buffers = backward::Buffers { batches, roles, weights, acts, moments, grads, signals };
         let group = backward::bind(&gpu, &kernel, buffers).unwrap();
         recorder.run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
 
         let shares = 3;
-        let jobs = weight_gradient::jobs(&layout, decisions);
+        let jobs = weight_gradient::jobs(&layout, kernel_config);
         let zeros =
             |count: u32| gpu.upload("zeros", &vec![0f32; (count * layout.params * 4) as usize]).unwrap();
         let (partials, sums, gradient) = (&zeros(shares), &zeros(1), &zeros(1));
-        let variant = weight_gradient::variant(decisions);
-        let kernel = compiled("weights", variant, || weight_gradient::kernel(&gpu, decisions));
+        let variant = weight_gradient::variant(kernel_config);
+        let kernel = compiled("weights", variant, || weight_gradient::kernel(&gpu, kernel_config));
         let split =
             weight_gradient::Split { count: shares, stride: layout.params, jobs: jobs.len() as u32, pad: 0 };
         let buffers = weight_gradient::Buffers {

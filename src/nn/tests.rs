@@ -7,14 +7,14 @@ use super::*;
 use crate::gpu::{Access, Command, Gpu, GpuOptions, Kernel, Recorder};
 
 /// What this adapter can run of the forms that reach every line, and the forms for GPUs.
-fn forms(precision: Precision) -> Vec<Decisions> {
+fn forms(precision: Precision) -> Vec<KernelConfig> {
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
     let features = gpu.device().features();
-    let spread = Decisions::can_spread(&gpu);
+    let subgroup_broadcast = KernelConfig::can_subgroup_broadcast(&gpu);
     let mut all = representative(Class::Software);
     // Of another size of workgroups; how numbers are stored makes no difference to that.
     if precision == Precision::F32 {
-        all.push(Decisions::plain(Class::Hardware, Storage::F32));
+        all.push(KernelConfig::plain(Class::Hardware, Storage::F32));
     }
     all.retain(|d| d.cooperative.is_none());
     if precision == Precision::F16 {
@@ -30,29 +30,30 @@ fn forms(precision: Precision) -> Vec<Decisions> {
             std::iter::once(matrices).chain(wider.into_iter().filter(move |wide| wide.squares() <= most))
         };
         let forms = matrices.into_iter().flat_map(wider);
-        all.extend(forms.map(|matrices| Decisions::cooperative(gpu.class(), matrices)));
+        all.extend(forms.map(|matrices| KernelConfig::cooperative(gpu.class(), matrices)));
     }
     // Long loops take long to compile: `layers_of_1024_are_whole` is about them.
-    all.retain(|d| d.storage.precision() == precision && !d.long);
+    all.retain(|d| d.storage.precision() == precision && !d.unrolled);
     let (runs, skipped): (Vec<_>, Vec<_>) = all.into_iter().partition(|d| {
-        (!d.spread || spread) && (d.storage != Storage::F16 || features.contains(wgpu::Features::SHADER_F16))
+        (!d.subgroup_broadcast || subgroup_broadcast)
+            && (d.storage != Storage::F16 || features.contains(wgpu::Features::SHADER_F16))
     });
     skipped.iter().for_each(|d| println!("skipped, the adapter cannot: {d:?}"));
     runs
 }
 
 /// Networks of one per agent, whose rows do not fill a subgroup or a block, are not for the forms that share weights in it.
-fn suits(case: &Case, decisions: &Decisions) -> bool {
+fn suits(case: &Case, kernel_config: &KernelConfig) -> bool {
     // Compiling takes longest: what has nothing to do with each other is not tried in every combination.
-    let plain = !decisions.spread && decisions.cooperative.is_none();
-    let wanted = match (decisions.storage.precision(), case.shape.activation) {
+    let plain = !kernel_config.subgroup_broadcast && kernel_config.cooperative.is_none();
+    let wanted = match (kernel_config.storage.precision(), case.shape.activation) {
         (Precision::F16, activation) if plain => activation == Activation::Tanh,
-        (_, activation) if plain && decisions.workgroup > 8 => {
+        (_, activation) if plain && kernel_config.workgroup > 8 => {
             matches!(activation, Activation::Tanh | Activation::Gelu)
         }
         _ => true,
     };
-    wanted && decisions.suits(&case.layout(), case.quads as u32)
+    wanted && kernel_config.suits(&case.layout(), case.quads as u32)
 }
 
 #[test]
@@ -61,9 +62,9 @@ fn heads_and_every_gradient_agree_with_f64() {
     for (number, case) in cases().iter().enumerate() {
         let (logits, values) = case.heads(&case.params);
         let differences = case.differences();
-        for decisions in forms.iter().filter(|d| suits(case, d)) {
-            let what = |name: &str| format!("case {number}, {decisions:?}: {name}");
-            let run = case.run(decisions, 1.0);
+        for kernel_config in forms.iter().filter(|d| suits(case, d)) {
+            let what = |name: &str| format!("case {number}, {kernel_config:?}: {name}");
+            let run = case.run(kernel_config, 1.0);
             Case::compare(&what("logits"), &run.logits, &logits, 2e-5);
             Case::compare(&what("values"), &run.values, &values, 2e-5);
             // Central differences of a loss that weighs the heads unevenly: through both heads, every LayerNorm, every
@@ -78,9 +79,9 @@ fn f16_is_as_good_as_its_rounding() {
     for (number, case) in cases().iter().enumerate().step_by(2) {
         let (logits, values) = case.heads(&case.params);
         let differences = case.differences();
-        for decisions in forms(Precision::F16).iter().filter(|d| suits(case, d)) {
-            let what = |name: &str| format!("case {number}, {decisions:?}: {name}");
-            let run = case.run(decisions, 256.0);
+        for kernel_config in forms(Precision::F16).iter().filter(|d| suits(case, d)) {
+            let what = |name: &str| format!("case {number}, {kernel_config:?}: {name}");
+            let run = case.run(kernel_config, 256.0);
             Case::compare(&what("logits"), &run.logits, &logits, 1e-2);
             Case::compare(&what("values"), &run.values, &values, 1e-2);
             case.compare_gradients(&what("gradient"), &run, &differences, 2e-2);
@@ -95,10 +96,10 @@ fn a_gru_goes_on_from_what_it_kept() {
         let tolerance = if precision == Precision::F32 { 2e-5 } else { 1e-2 };
         for case in cases().iter().filter(|case| case.shape.recurrent()) {
             let [logits, values] = case.whole();
-            for decisions in forms(precision).iter().filter(|d| suits(case, d)) {
+            for kernel_config in forms(precision).iter().filter(|d| suits(case, d)) {
                 for length in [1, 2, 3] {
-                    let run = case.walk(decisions, length);
-                    let what = |name: &str| format!("{decisions:?}, {length} slots at a time: {name}");
+                    let run = case.walk(kernel_config, length);
+                    let what = |name: &str| format!("{kernel_config:?}, {length} slots at a time: {name}");
                     Case::compare(&what("logits"), &run.logits, &logits, tolerance);
                     Case::compare(&what("values"), &run.values, &values, tolerance);
                 }
@@ -111,9 +112,9 @@ fn a_gru_goes_on_from_what_it_kept() {
 fn native_and_packed_passes_agree() {
     let forms = forms(Precision::F16);
     let find = |storage| {
-        forms
-            .iter()
-            .find(|d| d.storage == storage && !d.spread && d.cooperative.is_none() && d.workgroup == 8)
+        forms.iter().find(|d| {
+            d.storage == storage && !d.subgroup_broadcast && d.cooperative.is_none() && d.workgroup == 8
+        })
     };
     let (Some(native), Some(packed)) = (find(Storage::F16), find(Storage::Packed)) else {
         println!("skipped: the adapter has no native f16");
@@ -150,9 +151,9 @@ fn native_and_packed_passes_agree() {
 #[test]
 fn an_overflow_in_f16_stays_visible() {
     let case = cases().remove(0);
-    for decisions in forms(Precision::F16) {
-        let run = case.run(&decisions, 1e6);
-        assert!(run.gradient.iter().any(|g| !g.is_finite()), "{decisions:?}");
+    for kernel_config in forms(Precision::F16) {
+        let run = case.run(&kernel_config, 1e6);
+        assert!(run.gradient.iter().any(|g| !g.is_finite()), "{kernel_config:?}");
     }
 }
 
@@ -215,11 +216,11 @@ fn convert(gpu: &Gpu, storage: Storage) {
 
 #[test]
 fn large_and_tiny_observations_stay_finite_and_right() {
-    for decisions in &forms(Precision::F32) {
+    for kernel_config in &forms(Precision::F32) {
         for scale in [1e-6f32, 1e6] {
             let mut case = cases().remove(0);
             case.observations.iter_mut().for_each(|x| *x *= scale);
-            let run = case.run(decisions, 1.0);
+            let run = case.run(kernel_config, 1.0);
             let (logits, values) = case.heads(&case.params);
             Case::compare("logits", &run.logits, &logits, 1e-4);
             Case::compare("values", &run.values, &values, 1e-4);
@@ -230,10 +231,10 @@ fn large_and_tiny_observations_stay_finite_and_right() {
 /// Inputs that differ by little from a large number: the mean goes first, in the forward pass as in the backward pass.
 #[test]
 fn observations_far_from_zero_are_normalised() {
-    for decisions in &forms(Precision::F32) {
+    for kernel_config in &forms(Precision::F32) {
         let mut case = cases().remove(0);
         case.observations.iter_mut().for_each(|x| *x = (*x * 64.0).round() / 64.0 + 256.0);
-        let run = case.run(decisions, 1.0);
+        let run = case.run(kernel_config, 1.0);
         let (logits, values) = case.heads(&case.params);
         Case::compare("logits", &run.logits, &logits, 1e-4);
         Case::compare("values", &run.values, &values, 1e-4);
@@ -242,12 +243,12 @@ fn observations_far_from_zero_are_normalised() {
 
 #[test]
 fn a_nan_stays_in_its_row() {
-    for decisions in &[forms(Precision::F32), forms(Precision::F16)].concat() {
+    for kernel_config in &[forms(Precision::F32), forms(Precision::F16)].concat() {
         let mut case = cases().remove(0);
-        let clean = case.run(decisions, 1.0);
+        let clean = case.run(kernel_config, 1.0);
         // Feature 0 of agent 0 in environment 1 of slot 0.
         case.observations[1] = f32::NAN;
-        let run = case.run(decisions, 1.0);
+        let run = case.run(kernel_config, 1.0);
         let envs = case.quads * 4;
         for (row, (before, after)) in clean.logits[0].iter().zip(&run.logits[0]).enumerate() {
             let poisoned = row % envs == 1 && row < envs;
@@ -260,8 +261,8 @@ fn a_nan_stays_in_its_row() {
 #[test]
 fn padding_gets_no_gradient() {
     for case in cases() {
-        for decisions in forms(Precision::F32).iter().filter(|d| suits(&case, d)) {
-            let run = case.run(decisions, 1.0);
+        for kernel_config in forms(Precision::F32).iter().filter(|d| suits(&case, d)) {
+            let run = case.run(kernel_config, 1.0);
             let mut exists = vec![false; run.gradient.len()];
             for tensor in &case.layout().tensors {
                 for row in 0..tensor.shape[0] {
@@ -279,9 +280,12 @@ fn padding_gets_no_gradient() {
 fn two_runs_give_the_same_bits() {
     for precision in [Precision::F32, Precision::F16] {
         let case = cases().remove(2);
-        for decisions in forms(precision).iter().filter(|d| suits(&case, d)) {
+        for kernel_config in forms(precision).iter().filter(|d| suits(&case, d)) {
             let bits = |g: &[f32]| g.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(&case.run(decisions, 1.0).gradient), bits(&case.run(decisions, 1.0).gradient));
+            assert_eq!(
+                bits(&case.run(kernel_config, 1.0).gradient),
+                bits(&case.run(kernel_config, 1.0).gradient)
+            );
         }
     }
 }
@@ -290,7 +294,7 @@ fn two_runs_give_the_same_bits() {
 #[test]
 fn tiles_beyond_a_row_of_workgroups_are_reached() {
     let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
-    let decisions = Decisions::plain(gpu.class(), Storage::F32);
+    let kernel_config = KernelConfig::plain(gpu.class(), Storage::F32);
     let count = crate::gpu::GROUPS_IN_A_ROW + 9;
     // Each sums the gradients of the one quad there is into a bias of its own.
     let job = |bias| weight_gradient::Job {
@@ -304,7 +308,7 @@ fn tiles_beyond_a_row_of_workgroups_are_reached() {
     let jobs: Vec<_> = (0..count).map(job).collect();
     let batch = Batch {
         rows: 1,
-        stride: decisions.block(),
+        stride: kernel_config.block(),
         agents: 1,
         quads: 1,
         obs_dim: 1,
@@ -313,7 +317,7 @@ fn tiles_beyond_a_row_of_workgroups_are_reached() {
         ..Default::default()
     };
     let split = weight_gradient::Split { count: 1, stride: count, jobs: count, pad: 0 };
-    let room = decisions.block() as usize * 4;
+    let room = kernel_config.block() as usize * 4;
     let grads: Vec<f32> = (0..4 * room).map(|i| (i / room + 1) as f32).collect();
     let partials = &gpu.upload("partials", &vec![0f32; count as usize * 4]).unwrap();
     let unused = &gpu.upload("unused", &vec![0f32; room]).unwrap();
@@ -327,7 +331,7 @@ fn tiles_beyond_a_row_of_workgroups_are_reached() {
         grads: &gpu.upload("grads", &grads).unwrap(),
         partials,
     };
-    let kernel = weight_gradient::kernel(&gpu, &decisions).unwrap();
+    let kernel = weight_gradient::kernel(&gpu, &kernel_config).unwrap();
     let group = weight_gradient::bind(&gpu, &kernel, buffers).unwrap();
     let grid = weight_gradient::groups(count, 1);
     Recorder::new(&gpu).run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
@@ -344,9 +348,13 @@ fn layers_of_1024_are_whole() {
     let layout = case.layout();
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
     let (logits, values) = case.heads(&case.params);
-    let decisions = Decisions::new(&gpu, Precision::F32, &layout, 1).unwrap();
-    assert_eq!(decisions.long || decisions.spread, gpu.class() == Class::Software, "{decisions:?}");
-    let run = case.run(&decisions, 1.0);
+    let kernel_config = KernelConfig::new(&gpu, Precision::F32, &layout, 1).unwrap();
+    assert_eq!(
+        kernel_config.unrolled || kernel_config.subgroup_broadcast,
+        gpu.class() == Class::Software,
+        "{kernel_config:?}"
+    );
+    let run = case.run(&kernel_config, 1.0);
     Case::compare("logits", &run.logits, &logits, 5e-5);
     Case::compare("values", &run.values, &values, 5e-5);
     for tensor in &layout.tensors {

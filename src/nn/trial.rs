@@ -4,7 +4,7 @@
 use half::f16;
 
 use super::layout::{Batch, Layout};
-use super::precision::{Decisions, Precision};
+use super::precision::{KernelConfig, Precision};
 use super::weights::WorkingWeights;
 use super::{backward, forward, reduce, weight_gradient};
 use crate::gpu::{Arena, Command, Gpu, Recorder, Recording};
@@ -32,13 +32,19 @@ impl Trial {
     ///
     /// # Errors
     /// What compilation and allocation report.
-    pub fn new(gpu: &Gpu, layout: &Layout, decisions: &Decisions, quads: u32, slots: u32) -> Result<Self> {
+    pub fn new(
+        gpu: &Gpu,
+        layout: &Layout,
+        kernel_config: &KernelConfig,
+        quads: u32,
+        slots: u32,
+    ) -> Result<Self> {
         let shape = &layout.shape;
         let too_many = || Error::shape("rows of a trial", "fewer than 2^30", "more");
         let rows = u64::from(slots) * u64::from(shape.agents) * u64::from(quads);
         let rows = u32::try_from(rows).ok().filter(|rows| *rows < 1 << 28).ok_or_else(too_many)?;
-        let room = decisions.room(u64::from(rows)) as u32;
-        let precision = decisions.storage.precision();
+        let room = kernel_config.room(u64::from(rows)) as u32;
+        let precision = kernel_config.storage.precision();
         let batch = Batch {
             rows,
             stride: room,
@@ -56,9 +62,9 @@ impl Trial {
             state_dim: shape.stored_state(),
             ..Batch::default()
         };
-        let jobs = weight_gradient::jobs(layout, decisions);
+        let jobs = weight_gradient::jobs(layout, kernel_config);
         let count = jobs.len() as u32;
-        let shares = weight_gradient::shares(decisions, count, u64::from(rows));
+        let shares = weight_gradient::shares(kernel_config, count, u64::from(rows));
         let params = u64::from(layout.params) * 4;
         let state = u64::from(slots) * u64::from(quads) * u64::from(shape.stored_state());
         let [observed, acts, grads] = [
@@ -67,7 +73,7 @@ impl Trial {
             u64::from(layout.grad_rows) * u64::from(room),
         ]
         .map(|quads| quads * 4 * precision.bytes());
-        let mut plan = WorkingWeights::plan(layout, decisions);
+        let mut plan = WorkingWeights::plan(layout, kernel_config);
         plan.words("params", params);
         plan.bytes_of("observations", observed);
         plan.bytes_of("activations", acts);
@@ -85,12 +91,12 @@ impl Trial {
         let arena = Arena::allocate(gpu, &plan)?;
         let get = |name| arena.get(name);
         let seen = rows as usize * 4 * shape.obs_dim as usize + state as usize * 4;
-        fill(gpu, layout, &arena, decisions, (rows, seen), room)?;
+        fill(gpu, layout, &arena, kernel_config, (rows, seen), room)?;
 
         let batches = &gpu.uniform_table("trial", &[batch])?;
         let roles = &forward::upload_roles(gpu, &layout.roles)?;
         let (params, working) = (get("params")?, get("working weights")?);
-        let weights = &WorkingWeights::new(gpu, layout, decisions, roles, params, working)?;
+        let weights = &WorkingWeights::new(gpu, layout, kernel_config, roles, params, working)?;
         Recorder::new(gpu).run(weights.refresh())?;
         let (observations, acts_of, moments) = (get("observations")?, get("activations")?, get("moments")?);
         let (grads_of, head) = (get("gradients")?, get("heads")?);
@@ -98,20 +104,20 @@ impl Trial {
             true => Some(forward::Memory { states: get("states")?, signals: get("signals")? }),
             false => None,
         };
-        let kernel = forward::kernel(gpu, shape, decisions)?;
+        let kernel = forward::kernel(gpu, shape, kernel_config)?;
         let buffers =
             forward::Buffers { batches, roles, weights, observations, acts: acts_of, head, moments, memory };
         let group = forward::bind(gpu, &kernel, buffers)?;
-        let grid = forward::groups(decisions, &batch, 2);
+        let grid = forward::groups(kernel_config, &batch, 2);
         let forward = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
 
-        let kernel = backward::kernel(gpu, shape, decisions)?;
+        let kernel = backward::kernel(gpu, shape, kernel_config)?;
         let signals = memory.map(|memory| memory.signals);
         let buffers =
             backward::Buffers { batches, roles, weights, acts: acts_of, moments, grads: grads_of, signals };
         let group = backward::bind(gpu, &kernel, buffers)?;
         let mut backward = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
-        let kernel = weight_gradient::kernel(gpu, decisions)?;
+        let kernel = weight_gradient::kernel(gpu, kernel_config)?;
         let split = weight_gradient::Split { count: shares, stride: layout.params, jobs: count, pad: 0 };
         let buffers = weight_gradient::Buffers {
             batches,
@@ -150,7 +156,7 @@ fn fill(
     gpu: &Gpu,
     layout: &Layout,
     arena: &Arena,
-    decisions: &Decisions,
+    kernel_config: &KernelConfig,
     (rows, seen): (u32, usize),
     room: u32,
 ) -> Result<()> {
@@ -167,10 +173,10 @@ fn fill(
     gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&params))?;
     // A period that is no multiple of anything: rows differ.
     let period: Vec<f64> = (0..10_007).map(|_| stream.normal()).collect();
-    let precision = decisions.storage.precision();
+    let precision = kernel_config.storage.precision();
     let values: Vec<f32> = period.iter().map(|x| *x as f32).cycle().take(seen).collect();
     gpu.write(arena.get("observations")?, 0, &stored(&values, precision))?;
-    let tile = decisions.block() as usize;
+    let tile = kernel_config.block() as usize;
     let mut gradients = vec![0f32; layout.grad_rows as usize * room as usize * 4];
     for (role, outputs) in [(0, layout.shape.actions), (1, 1)] {
         for output in 0..outputs as usize {

@@ -1,6 +1,6 @@
 //! Measuring the forms of the kernels on the adapter at hand, and remembering which was best.
 //!
-//! Opt-in: [`Decisions::new`] is good without it. The file is JSON, an entry for every adapter, driver and shape of networks;
+//! Opt-in: [`KernelConfig::new`] is good without it. The file is JSON, an entry for every adapter, driver and shape of networks;
 //! entries of another version of this library are measured again.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cooperative::Cooperative;
 use super::layout::Layout;
-use super::precision::{Decisions, Precision};
+use super::precision::{KernelConfig, Precision};
 use super::trial::Trial;
 use crate::files::write_atomically;
 use crate::gpu::{Class, Gpu, Profiler};
@@ -27,7 +27,7 @@ const MOST_QUADS: u32 = 1 << 14;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
     /// The form.
-    pub decisions: Decisions,
+    pub kernel_config: KernelConfig,
     /// Time of the forward and backward pass together, GPU time where the adapter tells it; `None` if the form failed or
     /// came to other results.
     pub time: Option<Duration>,
@@ -35,7 +35,7 @@ pub struct Measured {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Cache {
-    entries: BTreeMap<String, Decisions>,
+    entries: BTreeMap<String, KernelConfig>,
 }
 
 /// The best forms known, kept in a file.
@@ -73,9 +73,9 @@ impl Tuning {
         layout: &Layout,
         quads: u32,
         slots: u32,
-    ) -> Result<Decisions> {
+    ) -> Result<KernelConfig> {
         let key = key(gpu, precision, layout, quads, slots);
-        let shipped = Decisions::new(gpu, precision, layout, quads)?;
+        let shipped = KernelConfig::new(gpu, precision, layout, quads)?;
         // The file is the user's: what is no form of ours for these networks is measured again.
         let known = self.cache.entries.get(&key);
         if let Some(known) = known.filter(|known| candidates(gpu, shipped, layout, quads).contains(known)) {
@@ -83,7 +83,7 @@ impl Tuning {
         }
         let measured = measure(gpu, precision, layout, quads, slots)?;
         let fastest = measured.iter().filter(|one| one.time.is_some()).min_by_key(|one| one.time);
-        let best = fastest.map_or(shipped, |one| one.decisions);
+        let best = fastest.map_or(shipped, |one| one.kernel_config);
         // Another run may have written meanwhile.
         self.cache = Self::open(&self.path)?.cache;
         self.cache.entries.insert(key, best);
@@ -111,32 +111,32 @@ fn key(gpu: &Gpu, precision: Precision, layout: &Layout, quads: u32, slots: u32)
 }
 
 /// Forms worth measuring, the shipped one first.
-fn candidates(gpu: &Gpu, shipped: Decisions, layout: &Layout, quads: u32) -> Vec<Decisions> {
+fn candidates(gpu: &Gpu, shipped: KernelConfig, layout: &Layout, quads: u32) -> Vec<KernelConfig> {
     let mut all = vec![shipped];
-    let plain = Decisions::plain(gpu.class(), shipped.storage);
+    let plain = KernelConfig::plain(gpu.class(), shipped.storage);
     if shipped.storage.precision() == Precision::F16 {
         // Either shape the adapter lists, on blocks of 64 rows and of 128.
         for matrices in Cooperative::listed(gpu) {
-            let one = Decisions::cooperative(gpu.class(), matrices);
-            all.extend([one, Decisions { workgroup: 2 * one.workgroup, ..one }]);
+            let one = KernelConfig::cooperative(gpu.class(), matrices);
+            all.extend([one, KernelConfig { workgroup: 2 * one.workgroup, ..one }]);
         }
         all.retain(|one| one.suits(layout, quads));
     }
     match gpu.class() {
         Class::Hardware => {
             for workgroup in [32, 64, 128, 256] {
-                all.extend([8, 16, 32].map(|columns| Decisions { workgroup, columns, ..plain }));
+                all.extend([8, 16, 32].map(|columns| KernelConfig { workgroup, columns, ..plain }));
             }
             // More shares take as much memory as parameters each.
             let affordable = if layout.params < 1 << 18 { 256 } else { 32 };
-            all.extend([16, affordable].map(|shares| Decisions { shares, ..plain }));
+            all.extend([16, affordable].map(|shares| KernelConfig { shares, ..plain }));
         }
         Class::Software => {
-            all.extend([16, 32].map(|columns| Decisions { columns, ..plain }));
-            all.extend([2, 4].map(|shares| Decisions { shares, ..shipped }));
+            all.extend([16, 32].map(|columns| KernelConfig { columns, ..plain }));
+            all.extend([2, 4].map(|shares| KernelConfig { shares, ..shipped }));
         }
     }
-    let mut unique: Vec<Decisions> = Vec::new();
+    let mut unique: Vec<KernelConfig> = Vec::new();
     for one in all.into_iter().map(|one| one.for_layout(gpu.class(), layout)) {
         if !unique.contains(&one) {
             unique.push(one);
@@ -156,15 +156,15 @@ pub fn measure(
     quads: u32,
     slots: u32,
 ) -> Result<Vec<Measured>> {
-    let shipped = Decisions::new(gpu, precision, layout, quads)?;
+    let shipped = KernelConfig::new(gpu, precision, layout, quads)?;
     let slot = u64::from(quads) * u64::from(layout.shape.agents);
     let slots = slots.min((u64::from(MOST_QUADS) / slot.max(1)) as u32).max(1);
     let profiler = Profiler::new(gpu)?;
     let tolerance = if precision == Precision::F32 { 1e-4 } else { 2e-2 };
     let mut expected: Option<Vec<f32>> = None;
     let mut measured = Vec::new();
-    for decisions in candidates(gpu, shipped, layout, quads) {
-        let result = attempt(gpu, &profiler, layout, &decisions, quads, slots);
+    for kernel_config in candidates(gpu, shipped, layout, quads) {
+        let result = attempt(gpu, &profiler, layout, &kernel_config, quads, slots);
         let time = match (result, &expected) {
             (Err(error), None) => return Err(error),
             (Ok((time, sums)), None) => {
@@ -173,15 +173,15 @@ pub fn measure(
             }
             (Ok((time, sums)), Some(expected)) if alike(&sums, expected, tolerance) => Some(time),
             (Ok(_), Some(_)) => {
-                tracing::warn!(?decisions, "this form comes to other results on this adapter");
+                tracing::warn!(?kernel_config, "this form comes to other results on this adapter");
                 None
             }
             (Err(error), Some(_)) => {
-                tracing::warn!(?decisions, %error, "this form does not run on this adapter");
+                tracing::warn!(?kernel_config, %error, "this form does not run on this adapter");
                 None
             }
         };
-        measured.push(Measured { decisions, time });
+        measured.push(Measured { kernel_config, time });
     }
     Ok(measured)
 }
@@ -190,17 +190,17 @@ fn attempt(
     gpu: &Gpu,
     profiler: &Profiler,
     layout: &Layout,
-    decisions: &Decisions,
+    kernel_config: &KernelConfig,
     quads: u32,
     slots: u32,
 ) -> Result<(Duration, Vec<f32>)> {
     let limits = gpu.device().limits();
-    if decisions.workgroup
+    if kernel_config.workgroup
         > limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x)
     {
-        return Err(Error::shape("workgroup", "one of the adapter's limits", decisions.workgroup));
+        return Err(Error::shape("workgroup", "one of the adapter's limits", kernel_config.workgroup));
     }
-    let trial = Trial::new(gpu, layout, decisions, quads, slots)?;
+    let trial = Trial::new(gpu, layout, kernel_config, quads, slots)?;
     let sums = trial.sums()?;
     let mut time = Duration::ZERO;
     for pass in [&trial.forward, &trial.backward] {
@@ -242,18 +242,18 @@ mod tests {
             assert!(measured.len() >= 4);
             assert!(measured.iter().all(|one| one.time.is_some()), "{measured:?}");
             let best = Tuning::open(&path).unwrap().best(&gpu, precision, &layout(), 4, 3).unwrap();
-            assert!(measured.iter().any(|one| one.decisions == best));
+            assert!(measured.iter().any(|one| one.kernel_config == best));
             // The second time it comes from the file: another of the forms, written there, is the one that is given.
-            let other = measured.iter().map(|one| one.decisions).find(|one| *one != best).unwrap();
+            let other = measured.iter().map(|one| one.kernel_config).find(|one| *one != best).unwrap();
             let mut tuning = Tuning::open(&path).unwrap();
             let key = key(&gpu, precision, &layout(), 4, 3);
             assert_eq!(tuning.cache.entries[&key], best);
             tuning.cache.entries.insert(key.clone(), other);
             assert_eq!(tuning.best(&gpu, precision, &layout(), 4, 3).unwrap(), other);
             // What is none of the forms is measured again.
-            tuning.cache.entries.insert(key, Decisions { columns: 0, ..best });
+            tuning.cache.entries.insert(key, KernelConfig { columns: 0, ..best });
             let again = tuning.best(&gpu, precision, &layout(), 4, 3).unwrap();
-            assert!(measured.iter().any(|one| one.decisions == again));
+            assert!(measured.iter().any(|one| one.kernel_config == again));
         }
     }
 
@@ -265,8 +265,10 @@ mod tests {
         assert!(!alike(&[0.0, 0.0], &[0.0, 0.0], 1e-4), "nothing was computed");
         let gpu = Gpu::open(&GpuOptions::default()).unwrap();
         let profiler = Profiler::new(&gpu).unwrap();
-        let giant =
-            Decisions { workgroup: 1 << 20, ..Decisions::new(&gpu, Precision::F32, &layout(), 4).unwrap() };
+        let giant = KernelConfig {
+            workgroup: 1 << 20,
+            ..KernelConfig::new(&gpu, Precision::F32, &layout(), 4).unwrap()
+        };
         assert!(attempt(&gpu, &profiler, &layout(), &giant, 4, 3).is_err());
     }
 

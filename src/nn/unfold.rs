@@ -11,7 +11,7 @@ use crate::gpu::{Access, BindGroup, Class, Command, Gpu, Kernel, Shader, Variant
 /// The kernel's source.
 pub const SHADER: Shader = Shader { name: "nn/unfold", source: include_str!("../../shaders/nn/unfold.wgsl") };
 
-/// The decisions for this class of adapters.
+/// The kernel_config for this class of adapters.
 #[must_use]
 pub fn variant(class: Class) -> Variant {
     // The layout's module wants a block size, which this kernel does not use.

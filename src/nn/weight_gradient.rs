@@ -5,7 +5,7 @@
 //! shares; [`super::reduce`] adds the shares.
 
 use super::layout::{Batch, Layout};
-use super::precision::Decisions;
+use super::precision::KernelConfig;
 use crate::Result;
 use crate::gpu::{Access, BindGroup, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Variant, in_rows};
 
@@ -60,26 +60,26 @@ pub struct Split {
     pub pad: u32,
 }
 
-/// The variant for these decisions. Except with subgroups the workgroup is the shape of the tile.
+/// The variant for these kernel_config. Except with subgroups the workgroup is the shape of the tile.
 #[must_use]
-pub fn variant(decisions: &Decisions) -> Variant {
-    let [workgroup, _] = decisions.squares();
-    Variant { workgroup, ..decisions.variant(None).with("GROUPS", GROUPS_IN_A_ROW) }
+pub fn variant(kernel_config: &KernelConfig) -> Variant {
+    let [workgroup, _] = kernel_config.squares();
+    Variant { workgroup, ..kernel_config.variant(None).with("GROUPS", GROUPS_IN_A_ROW) }
 }
 
 /// Shares of `quads` quads of rows for `jobs` tiles: enough workgroups for a GPU even when the networks are small, but
 /// 64 quads a share at least. On two cores the tiles are enough, and only the loop of an invocation has to end in time.
 #[must_use]
-pub fn shares(decisions: &Decisions, jobs: u32, quads: u64) -> u32 {
-    let wanted = 2048u32.div_ceil(jobs.max(1)).min(decisions.shares).max(1);
+pub fn shares(kernel_config: &KernelConfig, jobs: u32, quads: u64) -> u32 {
+    let wanted = 2048u32.div_ceil(jobs.max(1)).min(kernel_config.shares).max(1);
     let room = quads.div_ceil(64).min(u64::from(wanted)) as u32;
     room.max(quads.div_ceil(40_000) as u32)
 }
 
 /// Every tile of every tensor of every network.
 #[must_use]
-pub fn jobs(layout: &Layout, decisions: &Decisions) -> Vec<Job> {
-    let [_, tile] = decisions.squares();
+pub fn jobs(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Job> {
+    let [_, tile] = kernel_config.squares();
     let mut jobs = Vec::new();
     for net in &layout.nets {
         let role = &layout.roles[net.role];
@@ -132,10 +132,10 @@ pub fn jobs(layout: &Layout, decisions: &Decisions) -> Vec<Job> {
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu, decisions: &Decisions) -> Result<Kernel> {
+pub fn kernel(gpu: &Gpu, kernel_config: &KernelConfig) -> Result<Kernel> {
     use Access::{Read, Table, Uniform, Write};
     let access = [Table, Uniform, Read, Read, Read, Read, Read, Write];
-    Kernel::trusted(gpu, &SHADER, variant(decisions), &access, size_of::<Batch>())
+    Kernel::trusted(gpu, &SHADER, variant(kernel_config), &access, size_of::<Batch>())
 }
 
 /// Workgroups: tiles in x and y, shares in z.

@@ -2,7 +2,7 @@
 
 use super::fold;
 use super::layout::Layout;
-use super::precision::{Decisions, TEXTURE_ROW, texture_rows};
+use super::precision::{KernelConfig, TEXTURE_ROW, texture_rows};
 use crate::Result;
 use crate::gpu::{Command, Gpu, Plan, Recording, Resource};
 
@@ -18,15 +18,15 @@ pub struct WorkingWeights {
 impl WorkingWeights {
     /// The buffer that [`WorkingWeights::new`] wants, as `working weights`.
     #[must_use]
-    pub fn plan(layout: &Layout, decisions: &Decisions) -> Plan {
+    pub fn plan(layout: &Layout, kernel_config: &KernelConfig) -> Plan {
         let mut plan = Plan::new();
-        if decisions.texture() {
+        if kernel_config.texture() {
             // Whole rows of the texture, in f32.
             plan.words("working weights", texture_vec4s(layout) * 4);
         } else {
             plan.bytes_of(
                 "working weights",
-                u64::from(layout.working) * 4 * decisions.storage.precision().bytes(),
+                u64::from(layout.working) * 4 * kernel_config.storage.precision().bytes(),
             );
         }
         plan
@@ -34,10 +34,10 @@ impl WorkingWeights {
 
     /// What it allocates itself.
     #[must_use]
-    pub fn own_plan(layout: &Layout, decisions: &Decisions) -> Plan {
+    pub fn own_plan(layout: &Layout, kernel_config: &KernelConfig) -> Plan {
         let mut plan = Plan::new();
         plan.words("networks", layout.nets.len() as u64 * 4);
-        if decisions.texture() {
+        if kernel_config.texture() {
             plan.words("texture of working weights", texture_vec4s(layout) * 4);
         }
         plan
@@ -51,17 +51,17 @@ impl WorkingWeights {
     pub fn new(
         gpu: &Gpu,
         layout: &Layout,
-        decisions: &Decisions,
+        kernel_config: &KernelConfig,
         roles: &wgpu::Buffer,
         params: &wgpu::Buffer,
         working: &wgpu::Buffer,
     ) -> Result<Self> {
         let nets = gpu.upload("networks", &fold::nets(layout))?;
-        let kernel = fold::kernel(gpu, decisions)?;
+        let kernel = fold::kernel(gpu, kernel_config)?;
         let group = kernel.bind(gpu, &[roles, &nets, params, working])?;
         let mut refresh = vec![Command::dispatch(&kernel, &group, fold::groups(&kernel.variant, layout))];
         let mut texture = None;
-        if decisions.texture() {
+        if kernel_config.texture() {
             let height = texture_rows(layout.working);
             let size = wgpu::Extent3d { width: TEXTURE_ROW, height, depth_or_array_layers: 1 };
             let target = gpu.texture("working weights", size, wgpu::TextureFormat::Rgba32Float)?;

@@ -9,7 +9,7 @@ use crate::env::{Episodes, Trading};
 use crate::gpu::{Arena, Gpu, Recorder};
 use crate::mappo::{Choice, Config, Rollout, Sizes};
 use crate::market::MarketData;
-use crate::nn::Decisions;
+use crate::nn::KernelConfig;
 use crate::{Error, Result};
 
 /// Steps between two readbacks of actions.
@@ -37,7 +37,7 @@ impl TrainedPolicy {
             Config { num_envs: 4, rollout_steps: STEPS.min(decisions as u32), ..head.config.clone() };
         let sizes = Sizes::acting(&config, &environment);
         let layout = self.layout.acting();
-        let forms = Decisions::new(gpu, config.precision, &layout, sizes.envs / 4)?;
+        let forms = KernelConfig::new(gpu, config.precision, &layout, sizes.envs / 4)?;
         let arena = Arena::allocate(gpu, &sizes.rollout_plan(&layout, &forms))?;
         gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&self.checkpoint.weights))?;
         if sizes.normalized {

@@ -21,7 +21,7 @@
 use super::ActionKind;
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
-use crate::nn::{Batch, Decisions};
+use crate::nn::{Batch, KernelConfig};
 
 /// The kernel's source.
 pub const SHADER: Shader = Shader { name: "ppo/loss", source: include_str!("../../shaders/ppo/loss.wgsl") };
@@ -56,20 +56,20 @@ pub struct Loss {
     pub pad: u32,
 }
 
-/// The variant for these decisions.
+/// The variant for these kernel_config.
 #[must_use]
-pub fn variant(decisions: &Decisions) -> Variant {
-    decisions.variant(None)
+pub fn variant(kernel_config: &KernelConfig) -> Variant {
+    kernel_config.variant(None)
 }
 
 /// Compiles the kernel.
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu, decisions: &Decisions, kind: ActionKind, turns: bool) -> Result<Kernel> {
+pub fn kernel(gpu: &Gpu, kernel_config: &KernelConfig, kind: ActionKind, turns: bool) -> Result<Kernel> {
     use Access::{Read, Table, Uniform, Write};
     let access = [Table, Uniform, Read, Read, Read, Read, Read, Read, Write, Write];
-    let variant = kind.apply(variant(decisions)).when("turns", turns);
+    let variant = kind.apply(variant(kernel_config)).when("turns", turns);
     Kernel::trusted(gpu, &SHADER, variant, &access, size_of::<Batch>())
 }
 
@@ -151,9 +151,9 @@ mod tests {
 
     fn evaluate(rows: &Rows) -> Outcome {
         let gpu = gpu();
-        let decisions = Decisions::plain(gpu.class(), Storage::F32);
+        let kernel_config = KernelConfig::plain(gpu.class(), Storage::F32);
         let continuous = !rows.reals.is_empty();
-        let kernel = kernel(&gpu, &decisions, ActionKind::new(continuous, rows.squash), false).unwrap();
+        let kernel = kernel(&gpu, &kernel_config, ActionKind::new(continuous, rows.squash), false).unwrap();
         let actions = rows.logits.len() as u32;
         let taken: Vec<u32> = rows.reals.iter().flatten().map(|a| (*a as f32).to_bits()).collect();
         let batch = Batch {
@@ -183,7 +183,7 @@ mod tests {
         let mut scalars = [0f32; 17];
         scalars[16] = 0.25;
         (scalars[4], scalars[6], scalars[9], scalars[11]) = (1.0, 1.0, rows.scale, rows.entropy);
-        let block = decisions.block() as usize * 4;
+        let block = kernel_config.block() as usize * 4;
         let grads = gpu.upload("grads", &vec![f32::NAN; (actions as usize + 1) * block]).unwrap();
         let statistics = gpu.upload("statistics", &[f32::NAN; 8]).unwrap();
         let buffers = Buffers {

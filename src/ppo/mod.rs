@@ -104,7 +104,7 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let storages = [Storage::F32, Storage::F16, Storage::Packed];
     all.extend(storages.map(|storage| (normalize::SHADER, normalize::variant(class, storage))));
     let forms = crate::nn::representative(class);
-    all.extend(forms.iter().filter(|form| !form.long).flat_map(|form| {
+    all.extend(forms.iter().filter(|form| !form.unrolled).flat_map(|form| {
         ActionKind::ALL.into_iter().flat_map(|kind| {
             [false, true].map(|turns| (loss::SHADER, kind.apply(loss::variant(form)).when("turns", turns)))
         })

@@ -37,7 +37,7 @@ pub struct Normalize {
     pub pad: u32,
 }
 
-/// The decisions for this class of adapters and this storage.
+/// The kernel_config for this class of adapters and this storage.
 #[must_use]
 pub fn variant(class: crate::gpu::Class, storage: Storage) -> Variant {
     storage.apply(Variant::wide(class))

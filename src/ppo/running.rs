@@ -47,7 +47,7 @@ pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     Kernel::trusted(gpu, &SHADER, variant(gpu.class()), &[Uniform, Read, Read, Write], 0)
 }
 
-/// The decisions for this class of adapters.
+/// The kernel_config for this class of adapters.
 #[must_use]
 pub fn variant(class: Class) -> Variant {
     Variant::reducing(class).with("GROUPS", GROUPS_IN_A_ROW)

@@ -30,15 +30,15 @@ fn layout() -> Layout {
     Layout::new(&shape).unwrap()
 }
 
-fn plain() -> Decisions {
-    Decisions::plain(Class::Hardware, Storage::F32)
+fn plain() -> KernelConfig {
+    KernelConfig::plain(Class::Hardware, Storage::F32)
 }
 
 #[test]
 fn f16_halves_what_is_stored_in_it_and_nothing_else() {
     let config = Config { num_envs: 4096, rollout_steps: 128, ..Default::default() };
     let sizes = Sizes::configured(&config, &EMPTY);
-    let half = Decisions::plain(Class::Hardware, Storage::F16);
+    let half = KernelConfig::plain(Class::Hardware, Storage::F16);
     assert_eq!(half.storage.precision(), Precision::F16);
     let plans = [plain(), half].map(|d| sizes.plan(&EMPTY, &layout(), &config, &d));
     let [whole, half] = plans.each_ref().map(Plan::entries);
@@ -67,7 +67,7 @@ fn normalised_observations_need_their_raw_numbers_beside_them() {
         let config = Config { observation_norm, critic_input: CriticInput::State, ..config.clone() };
         Sizes::configured(&config, &Empty(3))
     });
-    let half = Decisions::plain(Class::Hardware, Storage::F16);
+    let half = KernelConfig::plain(Class::Hardware, Storage::F16);
     let [without, with] = sizes.map(|sizes| sizes.plan(&Empty(3), &layout(), &config, &half));
     let bytes = |plan: &Plan, name: &str| {
         plan.entries().iter().find(|(other, _)| *other == name).map(|(_, bytes)| *bytes)
@@ -134,7 +134,7 @@ fn sizes_beyond_32_bits_shrink_or_are_refused() {
 
 #[test]
 fn rollouts_that_no_launch_or_loop_reaches_shrink() {
-    let soft = Decisions::plain(Class::Software, Storage::F32);
+    let soft = KernelConfig::plain(Class::Software, Storage::F32);
     let small = Layout::new(&Shape { obs_dim: 1, hidden: vec![4], ..Shape::default() }).unwrap();
     let config = Config { num_envs: 65_536, rollout_steps: 64, accumulation: 1, ..Default::default() };
     let mut budget = Budget { total: 1 << 40, binding: 1 << 40, short_loops: false };
@@ -160,7 +160,7 @@ fn states_of_the_environments_follow_the_observations() {
         let environment = Empty(state_dim);
         let layout = config.layout(&environment).unwrap();
         let sizes = Sizes::configured(&config, &environment);
-        let half = Decisions::plain(Class::Hardware, Storage::Packed);
+        let half = KernelConfig::plain(Class::Hardware, Storage::Packed);
         let plan = sizes.rollout_plan(&layout, &half);
         let bytes =
             |wanted: &str| plan.entries().iter().find(|(name, _)| *name == wanted).map(|(_, bytes)| *bytes);
