@@ -158,9 +158,13 @@ fn layout(width: u32) -> phalanx::Result<Layout> {
 
 fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
     let layout = layout(width)?;
-    let net =
-        |net: &phalanx::nn::Net| clip::Net { first: net.first, length: net.length, rate: 3e-4, agent: 0 };
-    let table: Vec<clip::Net> = layout.nets.iter().map(net).collect();
+    let net = |net: &phalanx::nn::NetworkSlice| clip::NetworkSlice {
+        first: net.first,
+        length: net.length,
+        rate: 3e-4,
+        agent: 0,
+    };
+    let table: Vec<clip::NetworkSlice> = layout.nets.iter().map(net).collect();
     let (count, longest) = (table.len() as u32, table.iter().map(|net| net.length).max().unwrap_or(0));
     let nets = gpu.upload("nets", &table)?;
     let words = layout.params * 4;

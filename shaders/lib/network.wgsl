@@ -52,7 +52,7 @@ struct Layer {
     pad0: u32,
 }
 
-struct Role {
+struct NetworkStack {
     layers: u32,
     // First parameter of the role's first network, and vec4s from one agent's network to the next (0: shared).
     params: u32,
@@ -70,7 +70,7 @@ struct Role {
 }
 
 // One network, for nn/fold and nn/unfold.
-struct Net {
+struct NetworkSlice {
     // First vec4 of the parameters, and of the working weights.
     params: u32,
     working: u32,

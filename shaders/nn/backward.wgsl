@@ -4,7 +4,7 @@
 // da_r = da_n s r (1 - r) with the state's share s of the candidate, da_z = dh' (h - n) z (1 - z), ds = da_n r.
 
 import package::constants::{WG, TILE, COLUMNS, TEXTURE_ROW};
-import package::lib::network::{Batch, Role, Layer, MAX_LAYERS, place};
+import package::lib::network::{Batch, NetworkStack, Layer, MAX_LAYERS, place};
 @if(recurrent) import package::lib::network::{GATES_OF_STATE, AFTER_CELL};
 import package::lib::quad::{Quad, to_quad, of_quad};
 import package::lib::activation::slope;
@@ -13,7 +13,7 @@ import package::lib::product::{tile, add, add_spread};
 @if(cooperative) import package::constants::{SIZE, SUBGROUP};
 
 @group(0) @binding(0) var<uniform> batch: Batch;
-@group(0) @binding(1) var<uniform> roles: array<Role, 2>;
+@group(0) @binding(1) var<uniform> roles: array<NetworkStack, 2>;
 @if(texture) @group(0) @binding(2) var weights: texture_2d<f32>;
 @if(!texture && !cooperative) @group(0) @binding(2) var<storage, read> weights: array<Quad>;
 @group(0) @binding(3) var<storage, read> acts: array<Quad>;

@@ -3,11 +3,11 @@
 // networks in z.
 
 import package::constants::{ROW, WG};
-import package::lib::network::{Role, Layer, Net, MAX_LAYERS};
+import package::lib::network::{NetworkStack, Layer, NetworkSlice, MAX_LAYERS};
 import package::lib::quad::{Quad, to_quad, pack, unpack};
 
-@group(0) @binding(0) var<uniform> roles: array<Role, 2>;
-@group(0) @binding(1) var<storage, read> nets: array<Net>;
+@group(0) @binding(0) var<uniform> roles: array<NetworkStack, 2>;
+@group(0) @binding(1) var<storage, read> nets: array<NetworkSlice>;
 @group(0) @binding(2) var<storage, read> params: array<vec4<f32>>;
 @if(texture) @group(0) @binding(3) var<storage, read_write> working: array<vec4<f32>>;
 @if(!texture) @group(0) @binding(3) var<storage, read_write> working: array<Quad>;

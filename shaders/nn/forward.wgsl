@@ -9,7 +9,7 @@
 // column of what the matrix units bring.
 
 import package::constants::{WG, TILE, COLUMNS, TEXTURE_ROW};
-import package::lib::network::{Batch, Role, Layer, MAX_LAYERS, ALL, STATE, place};
+import package::lib::network::{Batch, NetworkStack, Layer, MAX_LAYERS, ALL, STATE, place};
 @if(recurrent) import package::lib::network::{GATES_OF_INPUT, GATES_OF_STATE};
 @if(recurrent) import package::lib::activation::{sigmoid, hyperbolic};
 import package::lib::quad::{Quad, to_quad, of_quad};
@@ -19,7 +19,7 @@ import package::lib::product::{tile, narrow, add, add_narrow, add_spread};
 @if(cooperative) import package::constants::{SIZE, SUBGROUP};
 
 @group(0) @binding(0) var<uniform> batch: Batch;
-@group(0) @binding(1) var<uniform> roles: array<Role, 2>;
+@group(0) @binding(1) var<uniform> roles: array<NetworkStack, 2>;
 @if(texture) @group(0) @binding(2) var weights: texture_2d<f32>;
 @if(!texture && !cooperative) @group(0) @binding(2) var<storage, read> weights: array<Quad>;
 @group(0) @binding(3) var<storage, read> observations: array<Quad>;

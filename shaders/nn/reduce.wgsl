@@ -1,11 +1,11 @@
-// Sums the shares of nn/weight_gradient in order and adds them to the accumulated gradient.
+// Sums the splits of nn/weight_gradient in order and adds them to the accumulated gradient.
 
 import package::constants::{ROW, WG};
 
 struct Reduce {
-    // vec4s of the parameter buffer, and shares.
+    // vec4s of the parameter buffer, and splits.
     length: u32,
-    shares: u32,
+    splits: u32,
     // 1: the first micro-batch of an update, which overwrites.
     first: u32,
     pad0: u32,
@@ -22,7 +22,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     var sum = vec4<f32>(0.0);
-    for (var share = 0u; share < reduce.shares; share++) {
+    for (var split_index = 0u; split_index < reduce.splits; split_index++) {
         sum += partials[share * reduce.length + i];
     }
     if (reduce.first == 0u) {

@@ -4,10 +4,10 @@
 // The grid is that of nn/fold.
 
 import package::constants::{ROW, WG};
-import package::lib::network::{Role, Layer, Net, MAX_LAYERS};
+import package::lib::network::{NetworkStack, Layer, NetworkSlice, MAX_LAYERS};
 
-@group(0) @binding(0) var<uniform> roles: array<Role, 2>;
-@group(0) @binding(1) var<storage, read> nets: array<Net>;
+@group(0) @binding(0) var<uniform> roles: array<NetworkStack, 2>;
+@group(0) @binding(1) var<storage, read> nets: array<NetworkSlice>;
 @group(0) @binding(2) var<storage, read> params: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> sums: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> gradient: array<vec4<f32>>;

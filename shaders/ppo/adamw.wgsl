@@ -3,7 +3,7 @@
 
 import package::constants::{ROW, WG};
 
-struct Net {
+struct NetworkSlice {
     first: u32,
     length: u32,
     rate: f32,
@@ -28,7 +28,7 @@ struct AdamW {
 }
 
 @group(0) @binding(0) var<uniform> p: AdamW;
-@group(0) @binding(1) var<storage, read> nets: array<Net>;
+@group(0) @binding(1) var<storage, read> nets: array<NetworkSlice>;
 @group(0) @binding(2) var<storage, read> optimizer: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> gradient: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> first: array<vec4<f32>>;

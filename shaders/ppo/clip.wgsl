@@ -4,7 +4,7 @@
 import package::constants::WG;
 import package::lib::numeric::{expm1, is_finite};
 
-struct Net {
+struct NetworkSlice {
     // First vec4 and number of vec4s.
     first: u32,
     length: u32,
@@ -28,7 +28,7 @@ struct Clip {
 }
 
 @group(0) @binding(0) var<uniform> p: Clip;
-@group(0) @binding(1) var<storage, read> nets: array<Net>;
+@group(0) @binding(1) var<storage, read> nets: array<NetworkSlice>;
 @group(0) @binding(2) var<storage, read> gradient: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> clock: array<u32>;
 // Two vec4s a network: (steps taken, norm, factor on the scaled gradient, learning rate), (1 - beta1^t, 1 - beta2^t,
@@ -38,7 +38,7 @@ struct Clip {
 
 var<workgroup> lanes: array<f32, WG>;
 
-fn square(net: Net, i: u32) -> f32 {
+fn square(net: NetworkSlice, i: u32) -> f32 {
     if (i >= net.length) {
         return 0.0;
     }

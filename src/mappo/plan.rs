@@ -332,14 +332,14 @@ impl Sizes {
         let params = u64::from(layout.params) * 4;
         let [_, rows, quads] = self.wide();
         let stored = kernel_config.storage.precision().bytes();
-        let jobs = weight_gradient::jobs(layout, kernel_config).len() as u32;
-        let shares = weight_gradient::shares(kernel_config, jobs, quads);
+        let tiles = weight_gradient::tiles(layout, kernel_config).len() as u32;
+        let splits = weight_gradient::splits(kernel_config, tiles, quads);
         let mut plan = Plan::new();
         plan.bytes_of(
             "activation gradients",
             u64::from(layout.grad_rows) * kernel_config.room(quads) * 4 * stored,
         );
-        plan.words("partial gradients", params * u64::from(shares));
+        plan.words("partial gradients", params * u64::from(splits));
         plan.words("folded gradient", params);
         plan.words("gradient", params);
         plan.words("first moments", params);
@@ -404,9 +404,9 @@ impl Sizes {
         plan.extend(&WorkingWeights::own_plan(layout, kernel_config));
         plan.extend(&self.tables(config));
         plan.words(
-            "jobs",
-            weight_gradient::jobs(layout, kernel_config).len() as u64
-                * size_of::<weight_gradient::Job>() as u64
+            "tiles",
+            weight_gradient::tiles(layout, kernel_config).len() as u64
+                * size_of::<weight_gradient::Tile>() as u64
                 / 4,
         );
         plan.words("nets", layout.nets.len() as u64 * 4);

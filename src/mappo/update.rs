@@ -39,8 +39,8 @@ struct MicroBatch {
     first: (Kernel, BindGroup),
     further: (Kernel, BindGroup),
     stride: u32,
-    jobs: u32,
-    shares: u32,
+    tiles: u32,
+    splits: u32,
     params: u32,
     kernel_config: KernelConfig,
 }
@@ -241,17 +241,21 @@ impl MicroBatch {
         let buffers = backward::Buffers { batches: table, roles, weights, acts, moments, grads, signals };
         let backward_group = backward::bind(gpu, &backward_kernel, buffers)?;
 
-        let jobs = weight_gradient::jobs(layout, kernel_config);
-        let shares =
-            weight_gradient::shares(kernel_config, jobs.len() as u32, u64::from(sizes.micro_quads()));
-        let split =
-            weight_gradient::Split { count: shares, stride: layout.params, jobs: jobs.len() as u32, pad: 0 };
+        let tiles = weight_gradient::tiles(layout, kernel_config);
+        let splits =
+            weight_gradient::splits(kernel_config, tiles.len() as u32, u64::from(sizes.micro_quads()));
+        let split = weight_gradient::Split {
+            count: splits,
+            stride: layout.params,
+            tiles: tiles.len() as u32,
+            pad: 0,
+        };
         let (partials, sums) = (get("partial gradients")?, get("folded gradient")?);
         let weights_kernel = weight_gradient::kernel(gpu, kernel_config)?;
         let buffers = weight_gradient::Buffers {
             batches: table,
             split: &gpu.uniform("split", &split)?,
-            jobs: &gpu.upload("jobs", &jobs)?,
+            tiles: &gpu.upload("tiles", &tiles)?,
             observations,
             acts,
             moments,
@@ -261,7 +265,7 @@ impl MicroBatch {
         let weights_group = weight_gradient::bind(gpu, &weights_kernel, buffers)?;
         let reduce_kernel = reduce::kernel(gpu)?;
         let reduced = |first| {
-            let parameters = reduce::Reduce { length: layout.params, shares, first, pad: 0 };
+            let parameters = reduce::Reduce { length: layout.params, splits, first, pad: 0 };
             reduce::bind(gpu, &reduce_kernel, &parameters, partials, sums)
         };
         Ok(Self {
@@ -272,8 +276,8 @@ impl MicroBatch {
             first: (reduce_kernel.clone(), reduced(1)?),
             further: (reduce_kernel.clone(), reduced(0)?),
             stride: gpu.uniform_stride::<Batch>(),
-            jobs: jobs.len() as u32,
-            shares,
+            tiles: tiles.len() as u32,
+            splits,
             params: layout.params,
             kernel_config: *kernel_config,
         })
@@ -299,7 +303,7 @@ impl MicroBatch {
             at(&self.forward, stacks),
             at(&self.loss, loss::groups(&self.loss.0.variant, batch.rows)),
             at(&self.backward, stacks),
-            at(&self.weights, weight_gradient::groups(self.jobs, self.shares)),
+            at(&self.weights, weight_gradient::groups(self.tiles, self.splits)),
             Command::dispatch(reduce_kernel, reduce_group, reduced),
         ]
     }
@@ -396,7 +400,7 @@ fn optimizer(
     let nets: Vec<_> = layout
         .nets
         .iter()
-        .map(|net| clip::Net {
+        .map(|net| clip::NetworkSlice {
             first: net.first,
             length: net.length,
             rate: rates[net.role] as f32,

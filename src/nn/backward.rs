@@ -33,7 +33,7 @@ pub fn kernel(gpu: &Gpu, shape: &Shape, kernel_config: &KernelConfig) -> Result<
 pub struct Buffers<'a> {
     /// Table of [`Batch`].
     pub batches: &'a wgpu::Buffer,
-    /// Two [`super::layout::Role`]s.
+    /// Two [`super::layout::NetworkStack`]s.
     pub roles: &'a wgpu::Buffer,
     /// Working weights of all networks.
     pub weights: &'a WorkingWeights,

@@ -10,10 +10,10 @@ use crate::gpu::{Access, Class, Gpu, Kernel, Shader, Variant};
 /// The kernel's source.
 pub const SHADER: Shader = Shader { name: "nn/fold", source: include_str!("../../shaders/nn/fold.wgsl") };
 
-/// One network. Counterpart of `Net` in the shader.
+/// One network. Counterpart of `NetworkSlice` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Net {
+pub struct NetworkSlice {
     /// First vec4 of its parameters.
     pub params: u32,
     /// First vec4 of its working weights.
@@ -26,9 +26,9 @@ pub struct Net {
 
 /// The networks of a layout.
 #[must_use]
-pub fn nets(layout: &Layout) -> Vec<Net> {
+pub fn nets(layout: &Layout) -> Vec<NetworkSlice> {
     let biases = |role: usize| if layout.roles[role].agent_bias == 1 { layout.shape.agents } else { 1 };
-    let net = |net: &super::Net| Net {
+    let net = |net: &super::NetworkSlice| NetworkSlice {
         params: net.first,
         working: net.working,
         role: net.role as u32,

@@ -10,7 +10,7 @@
 //! normalised output x and the state h, r = sigmoid(W_r x + b_r + U_r h + c_r), z likewise, n = tanh(W_n x + b_n + r (U_n h +
 //! c_n)), h' = n + z (h - n); the head reads LayerNorm(h').
 
-use super::layout::{Batch, Role};
+use super::layout::{Batch, NetworkStack};
 use super::precision::KernelConfig;
 use super::shape::Shape;
 use super::weights::WorkingWeights;
@@ -50,7 +50,7 @@ pub fn groups(kernel_config: &KernelConfig, batch: &Batch, roles: u32) -> [u32; 
 pub struct Buffers<'a> {
     /// Table of [`Batch`].
     pub batches: &'a wgpu::Buffer,
-    /// Two [`Role`]s.
+    /// Two [`NetworkStack`]s.
     pub roles: &'a wgpu::Buffer,
     /// Working weights of all networks.
     pub weights: &'a WorkingWeights,
@@ -108,6 +108,6 @@ pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGrou
 ///
 /// # Errors
 /// As [`Gpu::buffer`].
-pub fn upload_roles(gpu: &Gpu, roles: &[Role; 2]) -> Result<wgpu::Buffer> {
+pub fn upload_roles(gpu: &Gpu, roles: &[NetworkStack; 2]) -> Result<wgpu::Buffer> {
     gpu.uniform("roles", roles)
 }

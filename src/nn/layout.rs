@@ -72,10 +72,10 @@ pub struct Layer {
     pub pad: u32,
 }
 
-/// All networks of one role (actors or critics). Counterpart of `Role` in `shaders/lib/network.wgsl`.
+/// All networks of one role (actors or critics). Counterpart of `NetworkStack` in `shaders/lib/network.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Role {
+pub struct NetworkStack {
     /// Linear layers, the head included.
     pub layers: u32,
     /// First vec4 of the first network.
@@ -152,7 +152,7 @@ pub struct Batch {
 
 /// One network in the flat parameter buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Net {
+pub struct NetworkSlice {
     /// 0: actor, 1: critic.
     pub role: usize,
     /// The agent it belongs to; `None`: all.
@@ -204,9 +204,9 @@ pub struct Layout {
     /// The shape it was made from.
     pub shape: Shape,
     /// Actors and critics.
-    pub roles: [Role; 2],
+    pub roles: [NetworkStack; 2],
     /// All networks, actors first.
-    pub nets: Vec<Net>,
+    pub nets: Vec<NetworkSlice>,
     /// All tensors in the order of the parameter buffer.
     pub tensors: Vec<Tensor>,
     /// vec4s of the parameter buffer.
@@ -239,7 +239,7 @@ impl Layout {
         let (mut params, mut working) = (0u32, 0u32);
         let mut nets = Vec::new();
         let mut tensors = Vec::new();
-        let mut roles = [Role::default(); 2];
+        let mut roles = [NetworkStack::default(); 2];
         for (index, role) in roles.iter_mut().enumerate() {
             let (sees, inputs, outputs) = match (index, shape.critic_input) {
                 (0, _) => (OWN, shape.obs_dim, shape.actions),
@@ -264,7 +264,7 @@ impl Layout {
             role.nets = if shared { 1 } else { shape.agents };
             for copy in 0..role.nets {
                 let agent = (!shared).then_some(copy);
-                nets.push(Net { role: index, agent, first: params, length, working });
+                nets.push(NetworkSlice { role: index, agent, first: params, length, working });
                 name_tensors(role, index, agent, params, biases, &mut tensors);
                 // The working weights are the longer ones.
                 working = working
@@ -316,7 +316,7 @@ impl Layout {
         // truncated; to which the turns of the loops around come.
         let cell = 7 * u64::from(self.shape.memory())
             + if self.shape.recurrent() { MAX_LAYERS as u64 + 5 } else { 0 };
-        let stack = |role: &Role| -> u64 {
+        let stack = |role: &NetworkStack| -> u64 {
             let layers = &role.layer[..role.layers as usize];
             let turns = layers.iter().map(|layer| {
                 let [inputs, outputs] = [layer.inputs, layer.outputs].map(u64::from);
@@ -341,7 +341,7 @@ impl Layout {
 
 /// Fills in a role's layers and returns the vec4s of one of its networks, and of its working weights.
 fn lay_out_role(
-    role: &mut Role,
+    role: &mut NetworkStack,
     inputs: u32,
     outputs: u32,
     shape: &Shape,
@@ -440,7 +440,7 @@ fn widths(inputs: u32, outputs: u32, shape: &Shape) -> Vec<(u32, u32, u32)> {
 }
 
 fn name_tensors(
-    role: &Role,
+    role: &NetworkStack,
     index: usize,
     agent: Option<u32>,
     first: u32,

@@ -20,7 +20,7 @@ pub mod weight_gradient;
 mod weights;
 
 pub use cooperative::Cooperative;
-pub use layout::{Batch, Layout, Net, Tensor};
+pub use layout::{Batch, Layout, NetworkSlice, Tensor};
 pub use precision::{KernelConfig, Precision, Storage};
 pub(crate) use precision::{MOST_TURNS, representative};
 pub use shape::{Activation, CriticInput, Shape, Sharing};

@@ -92,7 +92,7 @@ pub struct KernelConfig {
     /// Quads are read in words of 64 bits: on processors that play a GPU every access of a lane costs the same.
     #[serde(rename = "pairs")]
     pub wide_loads: bool,
-    /// A subgroup of eight shares what its lanes read, two inputs a turn, and the weights come from a texture: where memory is
+    /// A subgroup of eight exchanges what its lanes read, two inputs a turn, and the weights come from a texture: where memory is
     /// read lane by lane, this is most of the time.
     #[serde(rename = "spread")]
     pub subgroup_broadcast: bool,
@@ -104,7 +104,7 @@ pub struct KernelConfig {
     /// Columns of a register tile.
     pub columns: u32,
     /// Shares of the rows for the gradients of the weights, at most.
-    pub shares: u32,
+    pub splits: u32,
     /// The matrix units multiply. Storage is [`Storage::F16`] then.
     #[serde(default)]
     pub cooperative: Option<Cooperative>,
@@ -115,7 +115,7 @@ impl KernelConfig {
     #[must_use]
     pub fn plain(class: Class, storage: Storage) -> Self {
         let workgroup = Variant::independent(class).workgroup;
-        let shares = match class {
+        let splits = match class {
             Class::Hardware => 64,
             Class::Software => 1,
         };
@@ -126,7 +126,7 @@ impl KernelConfig {
             unrolled: false,
             workgroup,
             columns: 16,
-            shares,
+            splits,
             cooperative: None,
         }
     }

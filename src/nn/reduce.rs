@@ -1,4 +1,4 @@
-//! Adds the shares of [`super::weight_gradient`], and micro-batch to micro-batch: gradient accumulation.
+//! Adds the splits of [`super::weight_gradient`], and micro-batch to micro-batch: gradient accumulation.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
@@ -13,7 +13,7 @@ pub struct Reduce {
     /// vec4s of the parameter buffer.
     pub length: u32,
     /// Shares.
-    pub shares: u32,
+    pub splits: u32,
     /// 1 overwrites the gradient, 0 adds to it.
     pub first: u32,
     /// Fills up to 16 bytes.
@@ -42,7 +42,7 @@ pub fn groups(variant: &Variant, length: u32) -> [u32; 3] {
     [x, y, 1]
 }
 
-/// Binds parameters, shares and the accumulated gradient.
+/// Binds parameters, splits and the accumulated gradient.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
@@ -65,20 +65,20 @@ mod tests {
     #[test]
     fn shares_are_added_and_micro_batches_accumulate() {
         let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
-        let (length, shares) = (37u32, 3u32);
-        let partials: Vec<f32> = (0..length * 4 * shares).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
+        let (length, splits) = (37u32, 3u32);
+        let partials: Vec<f32> = (0..length * 4 * splits).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
         let source = gpu.upload("partials", &partials).unwrap();
         let target = gpu.upload("gradient", &vec![1e9f32; length as usize * 4]).unwrap();
         let kernel = kernel(&gpu).unwrap();
         let mut recorder = Recorder::new(&gpu);
         for first in [1, 0] {
             let group =
-                bind(&gpu, &kernel, &Reduce { length, shares, first, pad: 0 }, &source, &target).unwrap();
+                bind(&gpu, &kernel, &Reduce { length, splits, first, pad: 0 }, &source, &target).unwrap();
             recorder.run(&[Command::dispatch(&kernel, &group, groups(&kernel.variant, length))]).unwrap();
         }
         let got: Vec<f32> = gpu.read(&target).unwrap();
         for (i, got) in got.iter().enumerate() {
-            let sum: f32 = (0..shares as usize).map(|s| partials[s * length as usize * 4 + i]).sum();
+            let sum: f32 = (0..splits as usize).map(|s| partials[s * length as usize * 4 + i]).sum();
             assert_eq!(*got, 2.0 * sum, "element {i}");
         }
     }

@@ -8,7 +8,7 @@ use half::f16;
 
 use super::*;
 use crate::gpu::{Command, Gpu, GpuOptions, Kernel, Recorder, Variant};
-use crate::nn::layout::Role;
+use crate::nn::layout::NetworkStack;
 use crate::nn::trial::stored;
 
 /// A small problem with uneven sizes.
@@ -137,7 +137,7 @@ impl Case {
     /// The stack for one row, by the book. With a GRU `h` goes in as what was remembered and comes out as what is.
     fn stack(
         &self,
-        role: &Role,
+        role: &NetworkStack,
         params: &[f32],
         nudge: Option<(usize, f64)>,
         agent: usize,
@@ -395,19 +395,23 @@ impl Case {
         let group = backward::bind(&gpu, &kernel, buffers).unwrap();
         recorder.run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
 
-        let shares = 3;
-        let jobs = weight_gradient::jobs(&layout, kernel_config);
+        let splits = 3;
+        let tiles = weight_gradient::tiles(&layout, kernel_config);
         let zeros =
             |count: u32| gpu.upload("zeros", &vec![0f32; (count * layout.params * 4) as usize]).unwrap();
-        let (partials, sums, gradient) = (&zeros(shares), &zeros(1), &zeros(1));
+        let (partials, sums, gradient) = (&zeros(splits), &zeros(1), &zeros(1));
         let variant = weight_gradient::variant(kernel_config);
         let kernel = compiled("weights", variant, || weight_gradient::kernel(&gpu, kernel_config));
-        let split =
-            weight_gradient::Split { count: shares, stride: layout.params, jobs: jobs.len() as u32, pad: 0 };
+        let split = weight_gradient::Split {
+            count: splits,
+            stride: layout.params,
+            tiles: tiles.len() as u32,
+            pad: 0,
+        };
         let buffers = weight_gradient::Buffers {
             batches,
             split: &gpu.uniform("split", &split).unwrap(),
-            jobs: &gpu.upload("jobs", &jobs).unwrap(),
+            tiles: &gpu.upload("tiles", &tiles).unwrap(),
             observations,
             acts,
             moments,
@@ -415,10 +419,10 @@ impl Case {
             partials,
         };
         let group = weight_gradient::bind(&gpu, &kernel, buffers).unwrap();
-        let grid = weight_gradient::groups(jobs.len() as u32, shares);
+        let grid = weight_gradient::groups(tiles.len() as u32, splits);
         recorder.run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
         let kernel = reduce::kernel(&gpu).unwrap();
-        let whole = reduce::Reduce { length: layout.params, shares, first: 1, pad: 0 };
+        let whole = reduce::Reduce { length: layout.params, splits, first: 1, pad: 0 };
         let group = reduce::bind(&gpu, &kernel, &whole, partials, sums).unwrap();
         let grid = reduce::groups(&kernel.variant, layout.params);
         recorder.run(&[Command::dispatch(&kernel, &group, grid)]).unwrap();

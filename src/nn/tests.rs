@@ -297,7 +297,7 @@ fn tiles_beyond_a_row_of_workgroups_are_reached() {
     let kernel_config = KernelConfig::plain(gpu.class(), Storage::F32);
     let count = crate::gpu::GROUPS_IN_A_ROW + 9;
     // Each sums the gradients of the one quad there is into a bias of its own.
-    let job = |bias| weight_gradient::Job {
+    let tile = |bias| weight_gradient::Tile {
         kind: 2,
         outputs: 4,
         agents: 1,
@@ -305,7 +305,7 @@ fn tiles_beyond_a_row_of_workgroups_are_reached() {
         bias,
         ..Default::default()
     };
-    let jobs: Vec<_> = (0..count).map(job).collect();
+    let tiles: Vec<_> = (0..count).map(tile).collect();
     let batch = Batch {
         rows: 1,
         stride: kernel_config.block(),
@@ -316,7 +316,7 @@ fn tiles_beyond_a_row_of_workgroups_are_reached() {
         grads: 4,
         ..Default::default()
     };
-    let split = weight_gradient::Split { count: 1, stride: count, jobs: count, pad: 0 };
+    let split = weight_gradient::Split { count: 1, stride: count, tiles: count, pad: 0 };
     let room = kernel_config.block() as usize * 4;
     let grads: Vec<f32> = (0..4 * room).map(|i| (i / room + 1) as f32).collect();
     let partials = &gpu.upload("partials", &vec![0f32; count as usize * 4]).unwrap();
@@ -324,7 +324,7 @@ fn tiles_beyond_a_row_of_workgroups_are_reached() {
     let buffers = weight_gradient::Buffers {
         batches: &gpu.uniform_table("batches", &[batch]).unwrap(),
         split: &gpu.uniform("split", &split).unwrap(),
-        jobs: &gpu.upload("jobs", &jobs).unwrap(),
+        tiles: &gpu.upload("tiles", &tiles).unwrap(),
         observations: unused,
         acts: unused,
         moments: unused,

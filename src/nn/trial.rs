@@ -16,7 +16,7 @@ use crate::{Error, Result};
 pub struct Trial {
     /// Both stacks forward: one dispatch.
     pub forward: Recording,
-    /// Gradients of the products, gradients of the weights, and the sum of their shares: three dispatches.
+    /// Gradients of the products, gradients of the weights, and the sum of their splits: three dispatches.
     pub backward: Recording,
     /// Bytes of stored observations, activations and gradients, which a pass reads or writes at least once.
     pub bytes: [u64; 3],
@@ -62,9 +62,9 @@ impl Trial {
             state_dim: shape.stored_state(),
             ..Batch::default()
         };
-        let jobs = weight_gradient::jobs(layout, kernel_config);
-        let count = jobs.len() as u32;
-        let shares = weight_gradient::shares(kernel_config, count, u64::from(rows));
+        let tiles = weight_gradient::tiles(layout, kernel_config);
+        let count = tiles.len() as u32;
+        let splits = weight_gradient::splits(kernel_config, count, u64::from(rows));
         let params = u64::from(layout.params) * 4;
         let state = u64::from(slots) * u64::from(quads) * u64::from(shape.stored_state());
         let [observed, acts, grads] = [
@@ -80,7 +80,7 @@ impl Trial {
         plan.bytes_of("gradients", grads);
         plan.words("heads", u64::from(shape.actions + 1) * u64::from(room) * 4);
         plan.words("moments", u64::from(layout.moment_rows) * u64::from(room) * 4);
-        plan.words("partial sums", params * u64::from(shares));
+        plan.words("partial sums", params * u64::from(splits));
         plan.words("sums", params);
         if shape.recurrent() {
             let row = u64::from(shape.agents) * u64::from(quads) * 4;
@@ -118,11 +118,11 @@ impl Trial {
         let group = backward::bind(gpu, &kernel, buffers)?;
         let mut backward = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
         let kernel = weight_gradient::kernel(gpu, kernel_config)?;
-        let split = weight_gradient::Split { count: shares, stride: layout.params, jobs: count, pad: 0 };
+        let split = weight_gradient::Split { count: splits, stride: layout.params, tiles: count, pad: 0 };
         let buffers = weight_gradient::Buffers {
             batches,
             split: &gpu.uniform("split", &split)?,
-            jobs: &gpu.upload("jobs", &jobs)?,
+            tiles: &gpu.upload("tiles", &tiles)?,
             observations,
             acts: acts_of,
             moments,
@@ -130,10 +130,10 @@ impl Trial {
             partials: get("partial sums")?,
         };
         let group = weight_gradient::bind(gpu, &kernel, buffers)?;
-        let grid = weight_gradient::groups(count, shares);
+        let grid = weight_gradient::groups(count, splits);
         backward.push(Command::dispatch_at(&kernel, &group, 0, 0, grid));
         let kernel = reduce::kernel(gpu)?;
-        let whole = reduce::Reduce { length: layout.params, shares, first: 1, pad: 0 };
+        let whole = reduce::Reduce { length: layout.params, splits, first: 1, pad: 0 };
         let group = reduce::bind(gpu, &kernel, &whole, get("partial sums")?, get("sums")?)?;
         backward.push(Command::dispatch(&kernel, &group, reduce::groups(&kernel.variant, layout.params)));
         Ok(Self { forward, backward, bytes: [observed, acts, grads], arena, gpu: gpu.clone() })

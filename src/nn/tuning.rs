@@ -127,13 +127,13 @@ fn candidates(gpu: &Gpu, shipped: KernelConfig, layout: &Layout, quads: u32) -> 
             for workgroup in [32, 64, 128, 256] {
                 all.extend([8, 16, 32].map(|columns| KernelConfig { workgroup, columns, ..plain }));
             }
-            // More shares take as much memory as parameters each.
+            // More splits take as much memory as parameters each.
             let affordable = if layout.params < 1 << 18 { 256 } else { 32 };
-            all.extend([16, affordable].map(|shares| KernelConfig { shares, ..plain }));
+            all.extend([16, affordable].map(|splits| KernelConfig { splits, ..plain }));
         }
         Class::Software => {
             all.extend([16, 32].map(|columns| KernelConfig { columns, ..plain }));
-            all.extend([2, 4].map(|shares| KernelConfig { shares, ..shipped }));
+            all.extend([2, 4].map(|splits| KernelConfig { splits, ..shipped }));
         }
     }
     let mut unique: Vec<KernelConfig> = Vec::new();

@@ -2,7 +2,7 @@
 //! offset ([`super::unfold`] puts them back).
 //!
 //! Matrix: `N[i][o]` = sum over rows of `n[i] dz[o]` with the normalised input n. Bias: sum of dz. The rows are cut into
-//! shares; [`super::reduce`] adds the shares.
+//! splits; [`super::reduce`] adds the splits.
 
 use super::layout::{Batch, Layout};
 use super::precision::KernelConfig;
@@ -16,10 +16,10 @@ pub const SHADER: Shader =
 /// No LayerNorm, or no bias. `NONE` of the shader.
 const NONE: u32 = u32::MAX;
 
-/// One tile of one tensor. Counterpart of `Job` in the shader.
+/// One tile of one tensor. Counterpart of `Tile` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Job {
+pub struct Tile {
     /// 0: matrix, 1: matrix whose input is what the role sees, 2: a bias alone.
     pub kind: u32,
     /// Row of the activation buffer, or feature of what the role sees, for the left factor.
@@ -40,9 +40,9 @@ pub struct Job {
     pub first_agent: u32,
     /// Agents whose rows count.
     pub agents: u32,
-    /// What the role sees, as in [`super::layout::Role`].
+    /// What the role sees, as in [`super::layout::NetworkStack`].
     pub sees: u32,
-    /// First vec4 of the bias in the parameter buffer; `u32::MAX` where another job sums it.
+    /// First vec4 of the bias in the parameter buffer; `u32::MAX` where another tile sums it.
     pub bias: u32,
 }
 
@@ -52,10 +52,10 @@ pub struct Job {
 pub struct Split {
     /// Shares.
     pub count: u32,
-    /// vec4s from one share's parameters to the next.
+    /// vec4s from one split's parameters to the next.
     pub stride: u32,
     /// Tiles.
-    pub jobs: u32,
+    pub tiles: u32,
     /// Fills up to 16 bytes.
     pub pad: u32,
 }
@@ -67,20 +67,20 @@ pub fn variant(kernel_config: &KernelConfig) -> Variant {
     Variant { workgroup, ..kernel_config.variant(None).with("GROUPS", GROUPS_IN_A_ROW) }
 }
 
-/// Shares of `quads` quads of rows for `jobs` tiles: enough workgroups for a GPU even when the networks are small, but
-/// 64 quads a share at least. On two cores the tiles are enough, and only the loop of an invocation has to end in time.
+/// Shares of `quads` quads of rows for `tiles` tiles: enough workgroups for a GPU even when the networks are small, but
+/// 64 quads a split at least. On two cores the tiles are enough, and only the loop of an invocation has to end in time.
 #[must_use]
-pub fn shares(kernel_config: &KernelConfig, jobs: u32, quads: u64) -> u32 {
-    let wanted = 2048u32.div_ceil(jobs.max(1)).min(kernel_config.shares).max(1);
+pub fn splits(kernel_config: &KernelConfig, tiles: u32, quads: u64) -> u32 {
+    let wanted = 2048u32.div_ceil(tiles.max(1)).min(kernel_config.splits).max(1);
     let room = quads.div_ceil(64).min(u64::from(wanted)) as u32;
     room.max(quads.div_ceil(40_000) as u32)
 }
 
 /// Every tile of every tensor of every network.
 #[must_use]
-pub fn jobs(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Job> {
-    let [_, tile] = kernel_config.squares();
-    let mut jobs = Vec::new();
+pub fn tiles(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Tile> {
+    let [_, width] = kernel_config.squares();
+    let mut tiles = Vec::new();
     for net in &layout.nets {
         let role = &layout.roles[net.role];
         let (first_agent, agents) = net.agent.map_or((0, layout.shape.agents), |agent| (agent, 1));
@@ -88,21 +88,21 @@ pub fn jobs(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Job> {
             let layer = role.layer[l];
             let moments = if layer.norm == 1 { layer.moments } else { NONE };
             let base =
-                Job { moments, first_agent, agents, stride: layer.stride, bias: NONE, ..Job::default() };
+                Tile { moments, first_agent, agents, stride: layer.stride, bias: NONE, ..Tile::default() };
             let own_bias = l == 0 && role.agent_bias == 1;
-            for output in (0..layer.outputs).step_by(tile as usize) {
-                let outputs = (layer.outputs - output).min(tile);
+            for output in (0..layer.outputs).step_by(width as usize) {
+                let outputs = (layer.outputs - output).min(width);
                 let right = layer.grad + output;
                 let bias = net.first + layer.bias + output / 4;
-                for input in (0..layer.inputs).step_by(tile as usize) {
+                for input in (0..layer.inputs).step_by(width as usize) {
                     let first = if l == 0 { 0 } else { layer.input };
-                    jobs.push(Job {
+                    tiles.push(Tile {
                         kind: u32::from(l == 0),
                         sees: role.sees,
                         left: first + input,
                         right,
                         output: net.first + layer.weights + input * layer.stride + output / 4,
-                        inputs: (layer.inputs - input).min(tile),
+                        inputs: (layer.inputs - input).min(width),
                         outputs,
                         bias: if input == 0 && !own_bias { bias } else { NONE },
                         ..base
@@ -110,7 +110,7 @@ pub fn jobs(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Job> {
                 }
                 if own_bias {
                     for agent in 0..layout.shape.agents {
-                        jobs.push(Job {
+                        tiles.push(Tile {
                             kind: 2,
                             moments: NONE,
                             right,
@@ -125,7 +125,7 @@ pub fn jobs(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Job> {
             }
         }
     }
-    jobs
+    tiles
 }
 
 /// Compiles the kernel.
@@ -138,11 +138,11 @@ pub fn kernel(gpu: &Gpu, kernel_config: &KernelConfig) -> Result<Kernel> {
     Kernel::trusted(gpu, &SHADER, variant(kernel_config), &access, size_of::<Batch>())
 }
 
-/// Workgroups: tiles in x and y, shares in z.
+/// Workgroups: tiles in x and y, splits in z.
 #[must_use]
-pub fn groups(jobs: u32, shares: u32) -> [u32; 3] {
-    let [x, y] = in_rows(jobs);
-    [x, y, shares]
+pub fn groups(tiles: u32, splits: u32) -> [u32; 3] {
+    let [x, y] = in_rows(tiles);
+    [x, y, splits]
 }
 
 /// What the kernel reads and writes.
@@ -152,8 +152,8 @@ pub struct Buffers<'a> {
     pub batches: &'a wgpu::Buffer,
     /// One [`Split`].
     pub split: &'a wgpu::Buffer,
-    /// All [`Job`]s.
-    pub jobs: &'a wgpu::Buffer,
+    /// All [`Tile`]s.
+    pub tiles: &'a wgpu::Buffer,
     /// Observations.
     pub observations: &'a wgpu::Buffer,
     /// Activations.
@@ -162,7 +162,7 @@ pub struct Buffers<'a> {
     pub moments: &'a wgpu::Buffer,
     /// Gradients of the matrix products.
     pub grads: &'a wgpu::Buffer,
-    /// Result: `[share][parameter]`.
+    /// Result: `[split][parameter]`.
     pub partials: &'a wgpu::Buffer,
 }
 
@@ -171,6 +171,6 @@ pub struct Buffers<'a> {
 /// # Errors
 /// As [`Kernel::bind`].
 pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGroup> {
-    let Buffers { batches, split, jobs, observations, acts, moments, grads, partials } = buffers;
-    kernel.bind(gpu, &[batches, split, jobs, observations, acts, moments, grads, partials])
+    let Buffers { batches, split, tiles, observations, acts, moments, grads, partials } = buffers;
+    kernel.bind(gpu, &[batches, split, tiles, observations, acts, moments, grads, partials])
 }

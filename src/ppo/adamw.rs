@@ -112,8 +112,9 @@ mod tests {
         };
         let buffers = [upload("m", &m), upload("v", &v), upload("p", &params)];
         let gradient = upload("gradient", &m);
-        let nets =
-            gpu.upload("nets", &[clip::Net { first: 0, length: 11, rate: rate as f32, agent: 0 }]).unwrap();
+        let nets = gpu
+            .upload("nets", &[clip::NetworkSlice { first: 0, length: 11, rate: rate as f32, agent: 0 }])
+            .unwrap();
         let clock = gpu.upload("clock", &[0u32; 2]).unwrap();
         let optimizer = gpu.upload("optimizer", &[0f32; 8]).unwrap();
         let norms = clip::kernel(&gpu).unwrap();

@@ -13,10 +13,10 @@ pub const SHADER: Shader = Shader { name: "ppo/clip", source: include_str!("../.
 /// f32s of optimizer state per network.
 pub const STATE: u64 = 8;
 
-/// One network. Counterpart of `Net` in the shader.
+/// One network. Counterpart of `NetworkSlice` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Net {
+pub struct NetworkSlice {
     /// First vec4 of its parameters.
     pub first: u32,
     /// vec4s.
@@ -89,8 +89,8 @@ mod tests {
         let kernel = kernel(&gpu).unwrap();
         let length = gradient.len() as u32 / 4;
         let nets = [
-            Net { first: 0, length: length - 1, rate: 0.5, agent: 0 },
-            Net { first: length - 1, length: 1, rate: 0.25, agent: 0 },
+            NetworkSlice { first: 0, length: length - 1, rate: 0.5, agent: 0 },
+            NetworkSlice { first: length - 1, length: 1, rate: 0.25, agent: 0 },
         ];
         let clip = Clip {
             max_norm,

@@ -66,7 +66,7 @@ mod tests {
         let params = gpu.upload("params", &f32s(&both(&scaler["params"]))).unwrap();
         let [gradient, first, second] =
             ["gradient", "first", "second"].map(|name| gpu.upload(name, &[0f32; 8]).unwrap());
-        let net = |first| clip::Net { first, length: 1, rate: 1e-2, agent: 0 };
+        let net = |first| clip::NetworkSlice { first, length: 1, rate: 1e-2, agent: 0 };
         let nets = gpu.upload("nets", &[net(0), net(1)]).unwrap();
         let optimizer = gpu.upload("optimizer", &[0f32; 16]).unwrap();
         let clock = gpu.upload("clock", &[0u32; 2]).unwrap();
