@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kernels::{Stage, measure};
-use phalanx::env::{Environment, Episodes, Seat, Spec, Trading, TradingSettings, market};
+use phalanx::env::{Environment, Episodes, RolloutBuffers, Spec, Trading, TradingSettings, market};
 use phalanx::gpu::{Arena, Gpu, GpuOptions, Plan, Profiler, Recorder};
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
 use phalanx::nn::Storage;
@@ -46,7 +46,7 @@ fn steps(gpu: &Gpu, data: &MarketData, envs: u32) -> phalanx::Result<Stage> {
     plan.words("episodes", u64::from(envs) * 4);
     let arena = Arena::allocate(gpu, &plan)?;
     let actions: Vec<u32> = (0..rows).map(|i| (i * 2_654_435_761 % 1013) as u32 % spec.actions).collect();
-    let seat = Seat {
+    let rollout = RolloutBuffers {
         envs,
         steps: STEPS,
         seed: 1,
@@ -59,11 +59,11 @@ fn steps(gpu: &Gpu, data: &MarketData, envs: u32) -> phalanx::Result<Stage> {
         signals: arena.get("signals")?,
         episodes: arena.get("episodes")?,
     };
-    let attached = environment.attach(gpu, &seat)?;
-    Recorder::new(gpu).run(&attached.reset)?;
+    let recorded = environment.record(gpu, &rollout)?;
+    Recorder::new(gpu).run(&recorded.reset)?;
     Ok(Stage {
         name: "step",
-        commands: attached.steps.concat(),
+        commands: recorded.steps.concat(),
         bytes: f64::from(envs) * bytes_per_env(spec),
     })
 }

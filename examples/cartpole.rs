@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use anyhow::Result;
 use clap::Parser;
-use phalanx::env::{Host, Outcome, Simulator, Spec};
+use phalanx::env::{CpuEnv, Outcome, Simulator, Spec};
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::mappo::{Config, Trainer};
 use phalanx::nn::Activation;
@@ -117,7 +117,7 @@ fn main() -> Result<()> {
     let per_iteration = u64::from(config.num_envs * config.rollout_steps);
     config.iterations = (options.steps / per_iteration) as u32;
     let gpu = Gpu::open(&GpuOptions::default())?;
-    let environment = Host::new("CartPole", CartPole::default);
+    let environment = CpuEnv::new("CartPole", CartPole::default);
     let mut trainer = Trainer::new(&gpu, &environment, &config)?;
     // Returns of the last hundred episodes, as the means of the iterations that they ended in.
     let mut last: VecDeque<(f64, f64)> = VecDeque::new();

@@ -4,7 +4,7 @@
 //! `cargo run --release --example corridor`, with `-- --half` in 16 bits.
 
 use phalanx::Result;
-use phalanx::env::{Attached, Environment, Seat, Spec, State};
+use phalanx::env::{EnvRecording, Environment, RolloutBuffers, Spec, State};
 use phalanx::gpu::{Access, Command, Gpu, GpuOptions, Kernel, Plan, STATE, Shader, TABLE_ENTRY, Variant};
 use phalanx::mappo::{Config, Precision, Trainer};
 
@@ -185,28 +185,35 @@ impl Environment for Corridor {
         plan
     }
 
-    fn attach(&self, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
+    fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
         use Access::{Read, Table, Write};
         let access = [Table, Read, Write, Write, Write, Write, Write];
         let variant = Variant::independent(gpu.class()).with("AGENTS", AGENTS).with("FEATURES", FEATURES);
-        let variant = seat.storage.apply(variant.with("LENGTH", LENGTH));
+        let variant = rollout.storage.apply(variant.with("LENGTH", LENGTH));
         let kernel = Kernel::new(gpu, &SHADER, variant, &access, size_of::<Parameters>())?;
-        let state = gpu.buffer("corridor state", FIELDS * u64::from(seat.envs) * 4, STATE)?;
+        let state = gpu.buffer("corridor state", FIELDS * u64::from(rollout.envs) * 4, STATE)?;
         // A key of its own: initial weights and actions are drawn from the same seed.
-        let seed = [seat.seed as u32, (seat.seed >> 32) as u32 ^ 0x00C0_4419];
-        let entry = |step, reset| Parameters { seed, step, steps: seat.steps, envs: seat.envs, reset };
-        let mut table: Vec<_> = (0..seat.steps).map(|step| entry(step, 0)).collect();
+        let seed = [rollout.seed as u32, (rollout.seed >> 32) as u32 ^ 0x00C0_4419];
+        let entry = |step, reset| Parameters { seed, step, steps: rollout.steps, envs: rollout.envs, reset };
+        let mut table: Vec<_> = (0..rollout.steps).map(|step| entry(step, 0)).collect();
         table.push(entry(0, 1));
         let parameters = gpu.uniform_table("corridor parameters", &table)?;
         let stride = gpu.uniform_stride::<Parameters>();
-        let buffers =
-            [&parameters, seat.actions, seat.rewards, &state, seat.observations, seat.signals, seat.episodes];
+        let buffers = [
+            &parameters,
+            rollout.actions,
+            rollout.rewards,
+            &state,
+            rollout.observations,
+            rollout.signals,
+            rollout.episodes,
+        ];
         let group = kernel.bind(gpu, &buffers)?;
-        let grid = [kernel.variant.groups(seat.envs), 1, 1];
+        let grid = [kernel.variant.groups(rollout.envs), 1, 1];
         let at = |index| vec![Command::dispatch_at(&kernel, &group, index, stride, grid)];
-        Ok(Attached {
-            reset: at(seat.steps),
-            steps: (0..seat.steps).map(at).collect(),
+        Ok(EnvRecording {
+            reset: at(rollout.steps),
+            steps: (0..rollout.steps).map(at).collect(),
             state: vec![State::Device(state)],
         })
     }

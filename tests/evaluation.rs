@@ -1,14 +1,14 @@
 //! Evaluation: whole episodes on environments of its own, and nothing of training changes.
 
 use phalanx::env::spread::Definition;
-use phalanx::env::{Host, Outcome, Simulator, Spec, Spread};
+use phalanx::env::{CpuEnv, Outcome, Simulator, Spec, Spread};
 use phalanx::gpu::{Gpu, GpuOptions};
-use phalanx::mappo::{Choice, Config, Evaluation, Schedule, Trainer};
+use phalanx::mappo::{ActionMode, Config, EvalConfig, Evaluation, Trainer};
 use phalanx::nn::{Activation, Sharing};
 use phalanx::random::Stream;
 
-fn schedule(choice: Choice) -> Schedule {
-    Schedule { envs: 256, episodes: 2, most_steps: 100, choice }
+fn eval_config(mode: ActionMode) -> EvalConfig {
+    EvalConfig { envs: 256, episodes: 2, most_steps: 100, mode }
 }
 
 #[test]
@@ -19,7 +19,8 @@ fn a_policy_that_knows_nothing_gets_what_chance_gets() {
     for (definition, mean) in [(Definition::OnPolicy, -218.6), (Definition::Mpe2, -26.46)] {
         let spread = Spread::new(definition);
         let trainer = Trainer::new(&gpu, &spread, &config).unwrap();
-        let mut evaluation = Evaluation::new(&gpu, &spread, &config, &schedule(Choice::Sampled)).unwrap();
+        let mut evaluation =
+            Evaluation::new(&gpu, &spread, &config, &eval_config(ActionMode::Sampled)).unwrap();
         let score = evaluation.run(&trainer).unwrap();
         assert_eq!((score.returns.len(), score.length), (512, 25.0));
         let (found, error) = (score.mean(), score.error());
@@ -37,7 +38,8 @@ fn training_does_not_notice() {
     let spread = Spread::new(Definition::OnPolicy);
     let weights = |evaluate: bool| {
         let mut trainer = Trainer::new(&gpu, &spread, &config).unwrap();
-        let mut evaluation = Evaluation::new(&gpu, &spread, &config, &schedule(Choice::Greedy)).unwrap();
+        let mut evaluation =
+            Evaluation::new(&gpu, &spread, &config, &eval_config(ActionMode::Greedy)).unwrap();
         let mut scores = Vec::new();
         for iteration in 1..=3 {
             trainer.train_until(iteration, |_| -> phalanx::Result<()> { Ok(()) }).unwrap();
@@ -83,10 +85,10 @@ fn short_episodes_count_no_more_than_long_ones() {
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
     let config = Config { num_envs: 4, rollout_steps: 6, hidden: vec![8], ..Config::default() };
     let score = |long: u32| {
-        let host = Host::new("uneven", move || Uneven { long, episode: 0, taken: 0 });
+        let host = CpuEnv::new("uneven", move || Uneven { long, episode: 0, taken: 0 });
         let trainer = Trainer::new(&gpu, &host, &config).unwrap();
-        let schedule = Schedule { envs: 4, episodes: 2, most_steps: 60, choice: Choice::Greedy };
-        Evaluation::new(&gpu, &host, &config, &schedule).unwrap().run(&trainer)
+        let eval_config = EvalConfig { envs: 4, episodes: 2, most_steps: 60, mode: ActionMode::Greedy };
+        Evaluation::new(&gpu, &host, &config, &eval_config).unwrap().run(&trainer)
     };
     let found = score(20).unwrap();
     assert_eq!((found.returns, found.length), ([20.0, 1.0].repeat(4), 10.5));
@@ -155,10 +157,10 @@ fn actions_of_two_choices_are_learnt() {
         input_norm: false,
         ..Config::default()
     };
-    let host = Host::new("clerk", || Clerk { wanted: [0; 2], state: 0, taken: 0 });
+    let host = CpuEnv::new("clerk", || Clerk { wanted: [0; 2], state: 0, taken: 0 });
     let mut trainer = Trainer::new(&gpu, &host, &config).unwrap();
-    let schedule = Schedule { envs: 32, episodes: 1, most_steps: 100, choice: Choice::Greedy };
-    let mut evaluation = Evaluation::new(&gpu, &host, &config, &schedule).unwrap();
+    let eval_config = EvalConfig { envs: 32, episodes: 1, most_steps: 100, mode: ActionMode::Greedy };
+    let mut evaluation = Evaluation::new(&gpu, &host, &config, &eval_config).unwrap();
     trainer.train(|_| -> phalanx::Result<()> { Ok(()) }).unwrap();
     let score = evaluation.run(&trainer).unwrap().mean();
     assert!(score > 31.0, "{score} of 32; chance is 12");
@@ -176,7 +178,7 @@ fn actions_of_two_choices_are_learnt() {
             Outcome::Continues
         }
     }
-    let error = Trainer::new(&gpu, &Host::new("wrong", || Wrong), &config).unwrap_err().to_string();
+    let error = Trainer::new(&gpu, &CpuEnv::new("wrong", || Wrong), &config).unwrap_err().to_string();
     assert!(error.contains("add up to 5") && error.contains("[4, 2]"), "{error}");
 }
 
@@ -251,10 +253,10 @@ fn real_numbers_are_learnt() {
             networks,
             ..Config::default()
         };
-        let host = Host::new("aim", || Aim::new(f32::INFINITY));
+        let host = CpuEnv::new("aim", || Aim::new(f32::INFINITY));
         let mut trainer = Trainer::new(&gpu, &host, &config).unwrap();
-        let schedule = Schedule { envs: 32, episodes: 1, most_steps: 100, choice: Choice::Greedy };
-        let mut evaluation = Evaluation::new(&gpu, &host, &config, &schedule).unwrap();
+        let eval_config = EvalConfig { envs: 32, episodes: 1, most_steps: 100, mode: ActionMode::Greedy };
+        let mut evaluation = Evaluation::new(&gpu, &host, &config, &eval_config).unwrap();
         let before = evaluation.run(&trainer).unwrap().mean();
         trainer.train(|_| -> phalanx::Result<()> { Ok(()) }).unwrap();
         let after = evaluation.run(&trainer).unwrap().mean();
@@ -288,10 +290,10 @@ fn squashed_numbers_are_learnt() {
         squash: true,
         ..Config::default()
     };
-    let host = Host::new("aim", || Aim::new(1.0));
+    let host = CpuEnv::new("aim", || Aim::new(1.0));
     let mut trainer = Trainer::new(&gpu, &host, &config).unwrap();
-    let schedule = Schedule { envs: 32, episodes: 1, most_steps: 100, choice: Choice::Greedy };
-    let mut evaluation = Evaluation::new(&gpu, &host, &config, &schedule).unwrap();
+    let eval_config = EvalConfig { envs: 32, episodes: 1, most_steps: 100, mode: ActionMode::Greedy };
+    let mut evaluation = Evaluation::new(&gpu, &host, &config, &eval_config).unwrap();
     let before = evaluation.run(&trainer).unwrap().mean();
     let mut furthest = 0f32;
     trainer

@@ -4,7 +4,7 @@ mod common;
 
 use ndarray::Array2;
 use phalanx::env::ledger::Ledger;
-use phalanx::env::{Attached, Environment, Episodes, Seat, Trading, TradingSettings};
+use phalanx::env::{EnvRecording, Environment, Episodes, RolloutBuffers, Trading, TradingSettings};
 use phalanx::gpu::{Gpu, Recorder};
 use phalanx::indicators::{Indicators, Series};
 use phalanx::mappo::Config;
@@ -18,7 +18,7 @@ const ENVS: u32 = 4;
 /// Buffers of a rollout, driven by hand.
 struct Stage {
     gpu: Gpu,
-    attached: Attached,
+    recorded: EnvRecording,
     observations: wgpu::Buffer,
     actions: wgpu::Buffer,
     rewards: wgpu::Buffer,
@@ -45,7 +45,7 @@ impl Stage {
         let [observations, actions, rewards, signals, counters] =
             [slots * rows * spec.obs_dim, steps * rows, steps * rows, steps * ENVS + slots * rows, 4 * ENVS]
                 .map(zeros);
-        let seat = Seat {
+        let rollout = RolloutBuffers {
             envs: ENVS,
             steps,
             seed: 5,
@@ -58,10 +58,10 @@ impl Stage {
             signals: &signals,
             episodes: &counters,
         };
-        let attached = environment.attach(gpu, &seat).unwrap();
+        let recorded = environment.record(gpu, &rollout).unwrap();
         Self {
             gpu: gpu.clone(),
-            attached,
+            recorded,
             observations,
             actions,
             rewards,
@@ -76,8 +76,8 @@ impl Stage {
     fn run(&self, actions: &[u32]) {
         self.gpu.write(&self.actions, 0, bytemuck::cast_slice(actions)).unwrap();
         let mut recorder = Recorder::new(&self.gpu);
-        recorder.run(&self.attached.reset).unwrap();
-        for step in &self.attached.steps {
+        recorder.run(&self.recorded.reset).unwrap();
+        for step in &self.recorded.steps {
             recorder.play(step).unwrap();
         }
         recorder.submit().unwrap();

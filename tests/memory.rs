@@ -1,8 +1,8 @@
 //! What was seen earlier decides what is right now: agents that remember learn it, others cannot.
 
-use phalanx::env::{Host, Outcome, Simulator, Spec};
+use phalanx::env::{CpuEnv, Outcome, Simulator, Spec};
 use phalanx::gpu::{Gpu, GpuOptions};
-use phalanx::mappo::{Choice, Config, Evaluation, Precision, Schedule, Trainer};
+use phalanx::mappo::{ActionMode, Config, EvalConfig, Evaluation, Precision, Trainer};
 use phalanx::nn::Activation;
 
 /// Shows one of two signs at first and asks for it some steps later: 1 for the right answer.
@@ -57,11 +57,11 @@ fn share_of_right_answers(recurrent: bool, precision: Precision) -> f64 {
         ..Config::default()
     };
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
-    let environment = Host::new("recall", Recall::default);
+    let environment = CpuEnv::new("recall", Recall::default);
     let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
     trainer.train(|_| -> phalanx::Result<()> { Ok(()) }).unwrap();
-    let schedule = Schedule { envs: 64, episodes: 4, most_steps: 100, choice: Choice::Greedy };
-    let mut evaluation = Evaluation::new(&gpu, &environment, &config, &schedule).unwrap();
+    let eval_config = EvalConfig { envs: 64, episodes: 4, most_steps: 100, mode: ActionMode::Greedy };
+    let mut evaluation = Evaluation::new(&gpu, &environment, &config, &eval_config).unwrap();
     let first = evaluation.run(&trainer).unwrap();
     // What the first evaluation remembered at its end is nothing to the second.
     assert_eq!(first, evaluation.run(&trainer).unwrap());

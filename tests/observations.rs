@@ -1,9 +1,9 @@
 //! Observations in units of their own: agents that see them normalised learn, others cannot tell them apart.
 
 use phalanx::env::spread::Definition;
-use phalanx::env::{Host, Outcome, Simulator, Spec, Spread};
+use phalanx::env::{CpuEnv, Outcome, Simulator, Spec, Spread};
 use phalanx::gpu::{Gpu, GpuOptions};
-use phalanx::mappo::{Choice, Config, Evaluation, Precision, Schedule, Trainer};
+use phalanx::mappo::{ActionMode, Config, EvalConfig, Evaluation, Precision, Trainer};
 use phalanx::nn::{Activation, CriticInput};
 use phalanx::random::Stream;
 
@@ -90,11 +90,11 @@ fn config(observation_norm: bool, precision: Precision) -> Config {
 /// Share of right answers in episodes that were not trained on.
 fn share_of_right_answers(config: &Config) -> f64 {
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
-    let environment = Host::new("quotes", Quotes::default);
+    let environment = CpuEnv::new("quotes", Quotes::default);
     let mut trainer = Trainer::new(&gpu, &environment, config).unwrap();
     trainer.train(|_| -> phalanx::Result<()> { Ok(()) }).unwrap();
-    let schedule = Schedule { envs: 32, episodes: 4, most_steps: 100, choice: Choice::Greedy };
-    let mut evaluation = Evaluation::new(&gpu, &environment, config, &schedule).unwrap();
+    let eval_config = EvalConfig { envs: 32, episodes: 4, most_steps: 100, mode: ActionMode::Greedy };
+    let mut evaluation = Evaluation::new(&gpu, &environment, config, &eval_config).unwrap();
     let score = evaluation.run(&trainer).unwrap();
     assert_eq!(score, evaluation.run(&trainer).unwrap());
     score.mean() / f64::from(LIMIT)
@@ -113,7 +113,7 @@ fn what_is_normalised_can_be_told_apart() {
 #[test]
 fn moments_are_known_before_anything_is_learnt_and_move_with_every_rollout() {
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
-    let environment = Host::new("quotes", Quotes::default);
+    let environment = CpuEnv::new("quotes", Quotes::default);
     let config = config(true, Precision::F16);
     let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
     let rows = (config.num_envs * config.rollout_steps) as f32;
@@ -170,11 +170,11 @@ fn environments_on_the_device_start_afresh_after_the_units_are_known() {
 #[test]
 fn a_policy_that_sees_otherwise_is_not_evaluated() {
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
-    let environment = Host::new("quotes", Quotes::default);
+    let environment = CpuEnv::new("quotes", Quotes::default);
     let trainer = Trainer::new(&gpu, &environment, &config(true, Precision::F32)).unwrap();
-    let schedule = Schedule { envs: 4, episodes: 1, most_steps: 100, choice: Choice::Greedy };
+    let eval_config = EvalConfig { envs: 4, episodes: 1, most_steps: 100, mode: ActionMode::Greedy };
     let other = config(false, Precision::F32);
-    let mut evaluation = Evaluation::new(&gpu, &environment, &other, &schedule).unwrap();
+    let mut evaluation = Evaluation::new(&gpu, &environment, &other, &eval_config).unwrap();
     let error = evaluation.run(&trainer).unwrap_err().to_string();
     assert!(error.contains("normalised"), "{error}");
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use phalanx::env::communication::Task;
 use phalanx::env::spread::Definition;
-use phalanx::env::{Communication, Environment, Host, Outcome, Simulator, Spec, Spread};
+use phalanx::env::{Communication, CpuEnv, Environment, Outcome, Simulator, Spec, Spread};
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::mappo::{Algorithm, Config, Precision, Snapshots, Trainer};
 use phalanx::nn::{CriticInput, Sharing};
@@ -73,7 +73,7 @@ fn a_run_that_goes_on_comes_to_the_same_bytes() {
         let config = Config { networks: Sharing::Separate, ..config(precision) };
         goes_on(&gpu, &Communication::new(task), &config);
     }
-    goes_on(&gpu, &Host::new("drift", Drift::default), &config(Precision::F32));
+    goes_on(&gpu, &CpuEnv::new("drift", Drift::default), &config(Precision::F32));
 }
 
 /// The critics see in slot 0 what was uploaded for the rollout before.
@@ -83,7 +83,7 @@ fn a_run_with_critics_of_a_state_goes_on_to_the_same_bytes() {
     for precision in [Precision::F32, Precision::F16] {
         let observation_norm = precision == Precision::F16;
         let config = Config { critic_input: CriticInput::State, observation_norm, ..config(precision) };
-        goes_on(&gpu, &Host::new("drift", Drift::default), &config);
+        goes_on(&gpu, &CpuEnv::new("drift", Drift::default), &config);
     }
 }
 

@@ -9,7 +9,7 @@ use clap::Args;
 use phalanx::env::Environment;
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
-use phalanx::mappo::{Choice, Config, Evaluation, Schedule, Snapshots, Trainer};
+use phalanx::mappo::{ActionMode, Config, EvalConfig, Evaluation, Snapshots, Trainer};
 use serde::{Deserialize, Serialize};
 
 /// Iterations between two checkpoints.
@@ -105,11 +105,11 @@ impl Run {
             None => None,
             Some(path) => Some(Curve::open(path, trainer.env_steps())?),
         };
-        let evaluation = |choice| {
-            let schedule = Schedule { envs: 128, episodes: 1, most_steps: 100, choice };
-            Evaluation::new(&gpu, environment, &config, &schedule)
+        let evaluation = |mode| {
+            let eval_config = EvalConfig { envs: 128, episodes: 1, most_steps: 100, mode };
+            Evaluation::new(&gpu, environment, &config, &eval_config)
         };
-        let [mut greedy, mut sampled] = [evaluation(Choice::Greedy)?, evaluation(Choice::Sampled)?];
+        let [mut greedy, mut sampled] = [evaluation(ActionMode::Greedy)?, evaluation(ActionMode::Sampled)?];
         let started = Instant::now();
         while trainer.iteration() < iterations {
             let until = trainer.iteration().saturating_add(EVERY);

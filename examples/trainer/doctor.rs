@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
 
 use anyhow::{Context, Result};
-use phalanx::env::{Attached, Environment, Seat, Spec, TradingSettings, observation_size};
+use phalanx::env::{EnvRecording, Environment, RolloutBuffers, Spec, TradingSettings, observation_size};
 use phalanx::gpu::{Budget, Gpu, Plan};
 use phalanx::mappo::{Config, Precision, Sizes};
 use phalanx::market::features::FEATURES;
@@ -34,8 +34,8 @@ impl Environment for FourInstruments {
         phalanx::env::market::plan(4, envs, steps)
     }
 
-    fn attach(&self, _: &Gpu, _: &Seat<'_>) -> phalanx::Result<Attached> {
-        Ok(Attached { reset: Vec::new(), steps: Vec::new(), state: Vec::new() })
+    fn record(&self, _: &Gpu, _: &RolloutBuffers<'_>) -> phalanx::Result<EnvRecording> {
+        Ok(EnvRecording { reset: Vec::new(), steps: Vec::new(), state: Vec::new() })
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use phalanx::env::{Episodes, Trading};
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
-use phalanx::mappo::{Choice, Evaluation, Progress as Done, Schedule, Snapshots, Trainer};
+use phalanx::mappo::{ActionMode, EvalConfig, Evaluation, Progress as Done, Snapshots, Trainer};
 use phalanx::market::{Candles, Clock, ExtraFeatures, MarketData, Scaling, Splits};
 use phalanx::nn::tuning::Tuning;
 use phalanx::policy::{Head, TrainedPolicy};
@@ -141,13 +141,13 @@ impl Examiner {
     fn new(gpu: &Gpu, data: &MarketData, settings: &Settings, bars: Range<usize>) -> Result<Self> {
         let environment = Trading::new(data, &settings.market, &Episodes::Whole(bars.clone()))
             .context("the bars kept for evaluation (`evaluation.fraction`)")?;
-        let evaluation = |choice, envs| {
+        let evaluation = |mode, envs| {
             let most_steps = 2 * bars.len() as u32 + settings.mappo.rollout_steps;
-            let schedule = Schedule { envs, episodes: 1, most_steps, choice };
-            Evaluation::new(gpu, &environment, &settings.mappo, &schedule)
+            let eval_config = EvalConfig { envs, episodes: 1, most_steps, mode };
+            Evaluation::new(gpu, &environment, &settings.mappo, &eval_config)
         };
         // All environments walk the same bars: one would do where nothing is drawn.
-        Ok(Self([evaluation(Choice::Greedy, 4)?, evaluation(Choice::Sampled, 16)?]))
+        Ok(Self([evaluation(ActionMode::Greedy, 4)?, evaluation(ActionMode::Sampled, 16)?]))
     }
 
     /// On the device, beside the trainer's.

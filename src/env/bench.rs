@@ -1,6 +1,6 @@
 //! An environment with the buffers of one rollout, for tests of its rules.
 
-use super::{Attached, Environment, Seat, State};
+use super::{EnvRecording, Environment, RolloutBuffers, State};
 use crate::gpu::{Gpu, GpuOptions, Recorder, STATE};
 use crate::nn::Storage;
 
@@ -8,7 +8,7 @@ use crate::nn::Storage;
 pub(super) struct Bench {
     pub(super) gpu: Gpu,
     pub(super) envs: usize,
-    pub(super) attached: Attached,
+    pub(super) recorded: EnvRecording,
     pub(super) actions: wgpu::Buffer,
     pub(super) rewards: wgpu::Buffer,
     pub(super) observations: wgpu::Buffer,
@@ -24,13 +24,13 @@ impl Bench {
         let (spec, length) = (environment.spec(), steps as usize);
         let slots = length + 1 + environment.truncations(steps) as usize;
         let rows = envs * spec.agents as usize;
-        let buffer = |words: usize| gpu.buffer("seat", words as u64 * 4, STATE).unwrap();
+        let buffer = |words: usize| gpu.buffer("rollout", words as u64 * 4, STATE).unwrap();
         let actions = buffer(length * rows);
         let rewards = buffer(length * rows);
         let observations = buffer(slots * rows * spec.obs_dim as usize);
         let episodes = buffer(4 * envs);
         let signals = buffer(length * envs + (length + 1) * rows);
-        let seat = Seat {
+        let rollout = RolloutBuffers {
             envs: envs as u32,
             steps,
             seed,
@@ -43,10 +43,10 @@ impl Bench {
             signals: &signals,
             episodes: &episodes,
         };
-        let attached = environment.attach(&gpu, &seat).unwrap();
+        let recorded = environment.record(&gpu, &rollout).unwrap();
         let mut recorder = Recorder::new(&gpu);
-        recorder.run(&attached.reset).unwrap();
-        Self { gpu, envs, attached, actions, rewards, observations, episodes, signals, recorder }
+        recorder.run(&recorded.reset).unwrap();
+        Self { gpu, envs, recorded, actions, rewards, observations, episodes, signals, recorder }
     }
 
     /// `[step][agent][env]`
@@ -55,7 +55,7 @@ impl Bench {
     }
 
     pub(super) fn run(&mut self) {
-        for step in &self.attached.steps {
+        for step in &self.recorded.steps {
             self.recorder.run(step).unwrap();
         }
     }
@@ -69,7 +69,7 @@ impl Bench {
     }
 
     pub(super) fn state(&self) -> &wgpu::Buffer {
-        let State::Device(state) = &self.attached.state[0] else { panic!("on the device") };
+        let State::Device(state) = &self.recorded.state[0] else { panic!("on the device") };
         state
     }
 

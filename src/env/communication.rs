@@ -6,10 +6,10 @@
 //! the first step it is zeros. Coordinates start uniform in [-1, 1), goals are uniform. Episodes are truncated after 25 steps.
 //! See [`Task`] for what differs.
 //!
-//! Shapes: state u32 `[field][env]`, reals as their bits; all else as in [`super::Seat`].
+//! Shapes: state u32 `[field][env]`, reals as their bits; all else as in [`super::RolloutBuffers`].
 
 use crate::Result;
-use crate::env::{Attached, Environment, Seat, Spec, State};
+use crate::env::{EnvRecording, Environment, RolloutBuffers, Spec, State};
 use crate::gpu::{self, Access, Class, Command, Gpu, Kernel, Plan, Shader, TABLE_ENTRY, Variant};
 use crate::nn::Storage;
 
@@ -89,19 +89,19 @@ impl Communication {
         }
     }
 
-    fn parameters(&self, seat: &Seat<'_>, step: u32, reset: bool) -> Parameters {
+    fn parameters(&self, rollout: &RolloutBuffers<'_>, step: u32, reset: bool) -> Parameters {
         Parameters {
             step,
-            steps: seat.steps,
-            envs: seat.envs,
+            steps: rollout.steps,
+            envs: rollout.envs,
             reset: u32::from(reset),
             length: LENGTH,
             reference: u32::from(self.task == Task::Reference),
             words: self.words(),
             features: self.spec().obs_dim,
-            seed_low: seat.seed as u32,
+            seed_low: rollout.seed as u32,
             // A key of its own: initial weights draw from the seed itself.
-            seed_high: (seat.seed >> 32) as u32 ^ 0x5EED_0E17,
+            seed_high: (rollout.seed >> 32) as u32 ^ 0x5EED_0E17,
             pad: [0; 2],
         }
     }
@@ -140,24 +140,32 @@ impl Environment for Communication {
         plan
     }
 
-    fn attach(&self, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
+    fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
         use Access::{Read, Table, Write};
         let access = [Table, Read, Write, Write, Write, Write, Write];
-        let variant = variant(gpu.class(), seat.storage);
+        let variant = variant(gpu.class(), rollout.storage);
         let kernel = Kernel::trusted(gpu, &SHADER, variant, &access, size_of::<Parameters>())?;
-        let state = gpu.buffer("communication state", FIELDS * u64::from(seat.envs) * 4, gpu::STATE)?;
-        let mut table: Vec<_> = (0..seat.steps).map(|step| self.parameters(seat, step, false)).collect();
-        table.push(self.parameters(seat, 0, true));
+        let state = gpu.buffer("communication state", FIELDS * u64::from(rollout.envs) * 4, gpu::STATE)?;
+        let mut table: Vec<_> =
+            (0..rollout.steps).map(|step| self.parameters(rollout, step, false)).collect();
+        table.push(self.parameters(rollout, 0, true));
         let parameters = gpu.uniform_table("communication", &table)?;
         let stride = gpu.uniform_stride::<Parameters>();
-        let buffers =
-            [&parameters, seat.actions, seat.rewards, &state, seat.observations, seat.signals, seat.episodes];
+        let buffers = [
+            &parameters,
+            rollout.actions,
+            rollout.rewards,
+            &state,
+            rollout.observations,
+            rollout.signals,
+            rollout.episodes,
+        ];
         let group = kernel.bind(gpu, &buffers)?;
-        let grid = [kernel.variant.groups(seat.envs), 1, 1];
+        let grid = [kernel.variant.groups(rollout.envs), 1, 1];
         let at = |index| vec![Command::dispatch_at(&kernel, &group, index, stride, grid)];
-        Ok(Attached {
-            reset: at(seat.steps),
-            steps: (0..seat.steps).map(at).collect(),
+        Ok(EnvRecording {
+            reset: at(rollout.steps),
+            steps: (0..rollout.steps).map(at).collect(),
             state: vec![State::Device(state)],
         })
     }

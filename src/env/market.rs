@@ -5,7 +5,7 @@
 //! (pnl_i - cost_i) / E), portfolio = ln(E' / E) and deeper is the growth of the drawdown. An account at or below the
 //! bankruptcy level is terminated; an episode of full length is truncated.
 //!
-//! Shapes: data f32 `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open, close]`; state `[field][env]`; all else as in [`super::Seat`].
+//! Shapes: data f32 `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open, close]`; state `[field][env]`; all else as in [`super::RolloutBuffers`].
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Plan, Shader, TABLE_ENTRY, Variant};

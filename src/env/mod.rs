@@ -5,14 +5,14 @@
 #[cfg(test)]
 mod bench;
 pub mod communication;
-pub mod host;
+pub mod cpu_env;
 pub mod ledger;
 pub mod market;
 pub mod spread;
 mod trading;
 
 pub use communication::Communication;
-pub use host::{Host, Outcome, Simulator};
+pub use cpu_env::{CpuEnv, Outcome, Simulator};
 pub use spread::Spread;
 pub use trading::{Episodes, Trading, TradingSettings, observation_size};
 
@@ -46,7 +46,7 @@ pub struct Spec {
 ///
 /// Kernels write observations through `package::lib::observe`, signals and episodes through `package::lib::episode`.
 #[derive(Clone, Copy, Debug)]
-pub struct Seat<'a> {
+pub struct RolloutBuffers<'a> {
     /// E.
     pub envs: u32,
     /// T.
@@ -73,7 +73,7 @@ pub struct Seat<'a> {
 
 /// An environment's work for one rollout, as plain data.
 #[derive(Clone, Debug)]
-pub struct Attached {
+pub struct EnvRecording {
     /// Starts all environments afresh and writes slot 0.
     pub reset: Recording,
     /// Step t: reads the actions of t; writes rewards and signals of t and slot t+1.
@@ -113,7 +113,7 @@ pub trait Environment {
 
     /// Whether actions are real numbers, [`Spec::actions`] of them an agent (1 to 16), from normal distributions whose
     /// deviations do not depend on what is seen. They have no bounds, unless the setting `squash` is on: then an
-    /// environment gets their tanh, each strictly within (-1, 1). They lie in [`Seat::actions`] as bits of f32,
+    /// environment gets their tanh, each strictly within (-1, 1). They lie in [`RolloutBuffers::actions`] as bits of f32,
     /// `[t][agent][number][env]`.
     fn continuous(&self) -> bool {
         false
@@ -127,7 +127,7 @@ pub trait Environment {
     }
 
     /// Numbers of a state of its own, which only critics see, the same for all agents: with the setting `critic_input = "state"`
-    /// it takes the place of all agents' observations. It lies beside them ([`Seat`]). 0, if left alone: it has none.
+    /// it takes the place of all agents' observations. It lies beside them ([`RolloutBuffers`]). 0, if left alone: it has none.
     fn state_dim(&self) -> u32 {
         0
     }
@@ -148,7 +148,7 @@ pub trait Environment {
     ///
     /// # Errors
     /// What allocation and compilation report.
-    fn attach(&self, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached>;
+    fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording>;
 }
 
 /// Every kernel of this family with every variant it is compiled in.

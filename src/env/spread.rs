@@ -7,10 +7,10 @@
 //! others says. Actions: stay, and four directions. An episode has 25 steps. The two [`Definition`]s in use differ; each is
 //! tested against the code that it is from.
 //!
-//! Shapes: state f32 `[field][env]`; all else as in [`super::Seat`].
+//! Shapes: state f32 `[field][env]`; all else as in [`super::RolloutBuffers`].
 
 use crate::Result;
-use crate::env::{Attached, Environment, Seat, Spec, State};
+use crate::env::{EnvRecording, Environment, RolloutBuffers, Spec, State};
 use crate::gpu::{Access, Class, Command, Gpu, Kernel, Plan, Shader, TABLE_ENTRY, Variant};
 use crate::nn::Storage;
 use crate::{Error, gpu};
@@ -87,18 +87,18 @@ impl Spread {
         u64::from(self.agents) * 8 + 4
     }
 
-    fn parameters(&self, seat: &Seat<'_>, step: u32, reset: bool) -> Parameters {
+    fn parameters(&self, rollout: &RolloutBuffers<'_>, step: u32, reset: bool) -> Parameters {
         Parameters {
             step,
-            steps: seat.steps,
-            envs: seat.envs,
+            steps: rollout.steps,
+            envs: rollout.envs,
             agents: self.agents,
             reset: u32::from(reset),
             length: LENGTH,
             paper: u32::from(self.definition == Definition::OnPolicy),
-            seed_low: seat.seed as u32,
+            seed_low: rollout.seed as u32,
             // A key of its own: initial weights draw from the seed itself.
-            seed_high: (seat.seed >> 32) as u32 ^ 0x5EED_0E17,
+            seed_high: (rollout.seed >> 32) as u32 ^ 0x5EED_0E17,
             pad: [0; 3],
         }
     }
@@ -127,25 +127,33 @@ impl Environment for Spread {
         plan
     }
 
-    fn attach(&self, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
+    fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
         use Access::{Read, Table, Write};
         let access = [Table, Read, Write, Write, Write, Write, Write];
-        let variant = variant(gpu.class(), seat.storage);
+        let variant = variant(gpu.class(), rollout.storage);
         let kernel = Kernel::trusted(gpu, &SHADER, variant, &access, size_of::<Parameters>())?;
-        let words = self.fields() * u64::from(seat.envs);
+        let words = self.fields() * u64::from(rollout.envs);
         let state = gpu.buffer("spread state", words * 4, gpu::STATE)?;
-        let mut table: Vec<_> = (0..seat.steps).map(|step| self.parameters(seat, step, false)).collect();
-        table.push(self.parameters(seat, 0, true));
+        let mut table: Vec<_> =
+            (0..rollout.steps).map(|step| self.parameters(rollout, step, false)).collect();
+        table.push(self.parameters(rollout, 0, true));
         let parameters = gpu.uniform_table("spread", &table)?;
         let stride = gpu.uniform_stride::<Parameters>();
-        let buffers =
-            [&parameters, seat.actions, seat.rewards, &state, seat.observations, seat.signals, seat.episodes];
+        let buffers = [
+            &parameters,
+            rollout.actions,
+            rollout.rewards,
+            &state,
+            rollout.observations,
+            rollout.signals,
+            rollout.episodes,
+        ];
         let group = kernel.bind(gpu, &buffers)?;
-        let grid = [kernel.variant.groups(seat.envs), 1, 1];
+        let grid = [kernel.variant.groups(rollout.envs), 1, 1];
         let at = |index| vec![Command::dispatch_at(&kernel, &group, index, stride, grid)];
-        Ok(Attached {
-            reset: at(seat.steps),
-            steps: (0..seat.steps).map(at).collect(),
+        Ok(EnvRecording {
+            reset: at(rollout.steps),
+            steps: (0..rollout.steps).map(at).collect(),
             state: vec![State::Device(state)],
         })
     }

@@ -154,7 +154,7 @@ fn greedy_players_get_the_known_returns() {
             }
             let offset = (step * AGENTS * envs * 4) as u64;
             bench.gpu.write(&bench.actions, offset, bytemuck::cast_slice(&actions)).unwrap();
-            bench.recorder.run(&bench.attached.steps[step]).unwrap();
+            bench.recorder.run(&bench.recorded.steps[step]).unwrap();
         }
         let [found, error, _] = bench.returns();
         println!("{definition:?}, greedy: {found:.2} +- {error:.2}");

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::Costs;
 use super::market::{self, Parameters};
-use super::{Attached, Environment, Seat, Spec, State};
+use super::{EnvRecording, Environment, RolloutBuffers, Spec, State};
 use crate::gpu::{Command, Gpu, Plan};
 use crate::market::MarketData;
 use crate::{Error, Result};
@@ -150,14 +150,14 @@ impl Trading {
         })
     }
 
-    fn parameters(&self, seat: &Seat<'_>, step: u32, reset: bool) -> Parameters {
+    fn parameters(&self, rollout: &RolloutBuffers<'_>, step: u32, reset: bool) -> Parameters {
         let settings = &self.settings;
         let mut levels = [0f32; 32];
         levels.iter_mut().zip(&settings.positions).for_each(|(slot, level)| *slot = *level as f32);
         Parameters {
             step,
-            steps: seat.steps,
-            envs: seat.envs,
+            steps: rollout.steps,
+            envs: rollout.envs,
             agents: self.data.instruments() as u32,
             features: self.data.features() as u32,
             actions: settings.positions.len() as u32,
@@ -166,9 +166,9 @@ impl Trading {
             starts: self.starts,
             length: self.length,
             prices: self.data.prices_at(),
-            seed_low: seat.seed as u32,
+            seed_low: rollout.seed as u32,
             // A key of its own: initial weights draw from the seed itself.
-            seed_high: (seat.seed >> 32) as u32 ^ 0x5EED_0E17,
+            seed_high: (rollout.seed >> 32) as u32 ^ 0x5EED_0E17,
             commission: settings.costs().commission_rate() as f32,
             slippage: settings.costs().slippage_rate() as f32,
             bankruptcy: settings.bankruptcy_level as f32,
@@ -210,30 +210,31 @@ impl Environment for Trading {
         market::plan(self.spec().agents, envs, steps)
     }
 
-    fn attach(&self, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
-        let kernel = market::kernel(gpu, seat.storage)?;
-        let words = market::state_words(self.spec().agents, seat.envs);
+    fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
+        let kernel = market::kernel(gpu, rollout.storage)?;
+        let words = market::state_words(self.spec().agents, rollout.envs);
         let state = gpu.buffer("market state", words * 4, crate::gpu::STATE)?;
-        let mut table: Vec<_> = (0..seat.steps).map(|step| self.parameters(seat, step, false)).collect();
-        table.push(self.parameters(seat, 0, true));
+        let mut table: Vec<_> =
+            (0..rollout.steps).map(|step| self.parameters(rollout, step, false)).collect();
+        table.push(self.parameters(rollout, 0, true));
         let parameters = gpu.uniform_table("market", &table)?;
         let stride = gpu.uniform_stride::<Parameters>();
         let buffers = [
             &parameters,
-            seat.actions,
-            seat.rewards,
+            rollout.actions,
+            rollout.rewards,
             &state,
-            seat.observations,
-            seat.signals,
-            seat.episodes,
+            rollout.observations,
+            rollout.signals,
+            rollout.episodes,
             self.data.buffer(),
         ];
         let group = market::bind(gpu, &kernel, buffers)?;
-        let grid = market::groups(&kernel.variant, seat.envs);
+        let grid = market::groups(&kernel.variant, rollout.envs);
         let at = |index| vec![Command::dispatch_at(&kernel, &group, index, stride, grid)];
-        Ok(Attached {
-            reset: at(seat.steps),
-            steps: (0..seat.steps).map(at).collect(),
+        Ok(EnvRecording {
+            reset: at(rollout.steps),
+            steps: (0..rollout.steps).map(at).collect(),
             state: vec![State::Device(state)],
         })
     }

@@ -3,9 +3,9 @@
 use half::f16;
 
 use super::*;
-use crate::env::{Host, Outcome, Simulator, Spec};
+use crate::env::{CpuEnv, Outcome, Simulator, Spec};
 use crate::gpu::GpuOptions;
-use crate::mappo::{Evaluation, Schedule};
+use crate::mappo::{EvalConfig, Evaluation};
 use crate::nn::{Activation, CriticInput, Sharing};
 use crate::ppo::scalars;
 
@@ -75,7 +75,7 @@ fn config(critic_input: CriticInput) -> Config {
 /// The largest errors of the critics, in slots 0 to T and in those of truncated episodes, and how many there are of these.
 fn errors(config: &Config) -> ([f32; 2], usize) {
     let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
-    let coin = Host::new("coin", Coin::default);
+    let coin = CpuEnv::new("coin", Coin::default);
     let mut trainer = Trainer::new(&gpu, &coin, config).unwrap();
     trainer.train(|_| -> Result<()> { Ok(()) }).unwrap();
     // The critics as they are now.
@@ -120,8 +120,8 @@ fn errors(config: &Config) -> ([f32; 2], usize) {
         }
     }
     // Actors and environments do without critics.
-    let schedule = Schedule { envs: 4, episodes: 2, most_steps: 100, choice: Choice::Sampled };
-    let score = Evaluation::new(&gpu, &coin, config, &schedule).unwrap().run(&trainer).unwrap();
+    let eval_config = EvalConfig { envs: 4, episodes: 2, most_steps: 100, mode: ActionMode::Sampled };
+    let score = Evaluation::new(&gpu, &coin, config, &eval_config).unwrap().run(&trainer).unwrap();
     assert!(score.returns.iter().all(|sum| sum.abs() == LIMIT as f64), "{score:?}");
     (worst, truncated)
 }

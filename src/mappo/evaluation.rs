@@ -1,7 +1,7 @@
 //! What a policy in training is worth, on environments and seeds of its own: whole episodes, the same at every evaluation.
 
 use super::plan::Sizes;
-use super::rollout::{Choice, Rollout};
+use super::rollout::{ActionMode, Rollout};
 use super::{Config, Trainer};
 use crate::env::Environment;
 use crate::gpu::{Arena, Budget, Command, Gpu, Plan, Recorder};
@@ -13,7 +13,7 @@ const SEED: u64 = 0xE7A1_0000_0000_0000;
 
 /// How to evaluate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Schedule {
+pub struct EvalConfig {
     /// Environments side by side, rounded up to a multiple of 4.
     pub envs: u32,
     /// Episodes of each environment that count: the first ones, so that short episodes do not count more often than long
@@ -22,19 +22,19 @@ pub struct Schedule {
     /// Steps after which an evaluation gives up on episodes that do not end.
     pub most_steps: u32,
     /// Most probable actions, or drawn ones.
-    pub choice: Choice,
+    pub mode: ActionMode,
 }
 
 /// What an evaluation came to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Score {
+pub struct EvalResult {
     /// Return of every episode, mean over agents, undiscounted: environment by environment.
     pub returns: Vec<f64>,
     /// Mean steps of an episode.
     pub length: f64,
 }
 
-impl Score {
+impl EvalResult {
     /// Mean return.
     #[must_use]
     pub fn mean(&self) -> f64 {
@@ -54,7 +54,7 @@ impl Score {
 #[derive(Debug)]
 pub struct Evaluation {
     gpu: Gpu,
-    schedule: Schedule,
+    eval_config: EvalConfig,
     sizes: Sizes,
     plan: Plan,
     arena: Arena,
@@ -72,9 +72,9 @@ impl Evaluation {
         gpu: &Gpu,
         environment: &dyn Environment,
         config: &Config,
-        schedule: &Schedule,
+        eval_config: &EvalConfig,
     ) -> Result<Self> {
-        let config = Config { seed: config.seed ^ SEED, num_envs: schedule.envs, ..config.clone() };
+        let config = Config { seed: config.seed ^ SEED, num_envs: eval_config.envs, ..config.clone() };
         let layout = config.layout(environment)?.acting();
         let sizes = Sizes::acting(&config, environment);
         let kernel_config = KernelConfig::new(gpu, config.precision, &layout, sizes.envs / 4)?;
@@ -91,9 +91,9 @@ impl Evaluation {
         }
         let arena = Arena::allocate(gpu, &own)?;
         let chosen = (&sizes, &kernel_config);
-        let rollout = Rollout::new(gpu, chosen, &layout, &config, environment, &arena, schedule.choice)?;
+        let rollout = Rollout::new(gpu, chosen, &layout, &config, environment, &arena, eval_config.mode)?;
         let recorder = Recorder::new(gpu);
-        Ok(Self { gpu: gpu.clone(), schedule: *schedule, sizes, plan, arena, rollout, recorder })
+        Ok(Self { gpu: gpu.clone(), eval_config: *eval_config, sizes, plan, arena, rollout, recorder })
     }
 
     /// Its buffers, beside the trainer's.
@@ -109,12 +109,12 @@ impl Evaluation {
         self.recorder.play(&[Command::Copy { source, source_offset: 0, target, target_offset: 0, bytes }])
     }
 
-    /// Plays the schedule's episodes with the trainer's policy as it is now.
+    /// Plays the eval_config's episodes with the trainer's policy as it is now.
     ///
     /// # Errors
     /// [`Error::Data`] if an episode does not end in time, [`Error::Shape`] if the networks are others, and what the device
     /// reports.
-    pub fn run(&mut self, trainer: &Trainer) -> Result<Score> {
+    pub fn run(&mut self, trainer: &Trainer) -> Result<EvalResult> {
         let (source, target) = (trainer.arena.get("params")?, self.arena.get("params")?);
         if source.size() != target.size() {
             return Err(Error::shape("bytes of the parameters", target.size(), source.size()));
@@ -138,10 +138,10 @@ impl Evaluation {
         let agents = self.sizes.spec.agents as usize;
         let mut open = vec![(0.0f64, 0u32); envs];
         let mut done: Vec<Vec<(f64, u32)>> = vec![Vec::new(); envs];
-        let wanted = self.schedule.episodes.max(1) as usize;
+        let wanted = self.eval_config.episodes.max(1) as usize;
         for rollout in 0u32.. {
-            if u64::from(rollout) * steps as u64 >= u64::from(self.schedule.most_steps) {
-                let most = self.schedule.most_steps;
+            if u64::from(rollout) * steps as u64 >= u64::from(self.eval_config.most_steps) {
+                let most = self.eval_config.most_steps;
                 return Err(Error::Data(format!(
                     "an episode did not end within the {most} steps of an evaluation"
                 )));
@@ -173,6 +173,6 @@ impl Evaluation {
         }
         let episodes: Vec<_> = done.into_iter().flatten().collect();
         let length = episodes.iter().map(|(_, steps)| f64::from(*steps)).sum::<f64>() / episodes.len() as f64;
-        Ok(Score { returns: episodes.into_iter().map(|(total, _)| total).collect(), length })
+        Ok(EvalResult { returns: episodes.into_iter().map(|(total, _)| total).collect(), length })
     }
 }

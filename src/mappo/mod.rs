@@ -11,8 +11,8 @@ mod update;
 
 pub use crate::nn::Precision;
 pub use config::{AdvantageNorm, Algorithm, Config};
-pub use evaluation::{Evaluation, Schedule, Score};
+pub use evaluation::{EvalConfig, EvalResult, Evaluation};
 pub use plan::Sizes;
-pub use rollout::{Choice, Rollout};
+pub use rollout::{ActionMode, Rollout};
 pub use snapshot::Snapshots;
 pub use trainer::{Phases, Progress, Trainer};

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Config, Trainer};
 use crate::Result;
-use crate::env::{Attached, Environment, Seat, Spec};
+use crate::env::{EnvRecording, Environment, RolloutBuffers, Spec};
 use crate::gpu::{Gpu, GpuOptions, Plan, Recorder};
 use crate::mappo::AdvantageNorm;
 use crate::nn::{Activation, Precision};
@@ -82,8 +82,8 @@ impl Environment for Still {
     fn plan(&self, _: u32, _: u32) -> Plan {
         Plan::new()
     }
-    fn attach(&self, _: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
-        Ok(Attached { reset: vec![], steps: vec![vec![]; seat.steps as usize], state: vec![] })
+    fn record(&self, _: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
+        Ok(EnvRecording { reset: vec![], steps: vec![vec![]; rollout.steps as usize], state: vec![] })
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Config;
 use super::normalization;
 use super::plan::Sizes;
-use crate::env::{Environment, Seat, State};
+use crate::env::{Environment, RolloutBuffers, State};
 use crate::gpu::{Arena, BindGroup, Command, Gpu, Kernel, Recording};
 use crate::nn::forward::Memory;
 use crate::nn::{Batch, KernelConfig, Layout, WorkingWeights, forward};
@@ -14,7 +14,7 @@ use crate::{Error, Result};
 
 /// How actions are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub enum ActionMode {
     /// At random, by the policy's probabilities.
     Sampled,
     /// The most probable one; of real numbers the mean, or its tanh if they are squashed.
@@ -53,10 +53,10 @@ impl Rollout {
         config: &Config,
         environment: &dyn Environment,
         arena: &Arena,
-        choice: Choice,
+        mode: ActionMode,
     ) -> Result<Self> {
         let (seen, storage) = sizes.seen(kernel_config.storage);
-        let seat = Seat {
+        let rollout = RolloutBuffers {
             envs: sizes.envs,
             steps: sizes.steps,
             seed: config.seed,
@@ -69,9 +69,9 @@ impl Rollout {
             signals: arena.get("signals")?,
             episodes: arena.get("episodes")?,
         };
-        let attached = environment.attach(gpu, &seat)?;
-        if attached.steps.len() != sizes.steps as usize {
-            return Err(Error::shape("steps of the environment", sizes.steps, attached.steps.len()));
+        let recorded = environment.record(gpu, &rollout)?;
+        if recorded.steps.len() != sizes.steps as usize {
+            return Err(Error::shape("steps of the environment", sizes.steps, recorded.steps.len()));
         }
         let roles = forward::upload_roles(gpu, &layout.roles)?;
         let (params, working) = (arena.get("params")?, arena.get("working weights")?);
@@ -86,14 +86,14 @@ impl Rollout {
             memory: memory(sizes, arena)?,
             batch: batch(sizes, layout, kernel_config),
         };
-        let acting = acting(gpu, sizes, config, &forward, choice)?;
+        let acting = acting(gpu, sizes, config, &forward, mode)?;
         let mut normalized = match sizes.normalized {
             true => normalization::slots(gpu, sizes, kernel_config.storage, arena)?,
             false => Recording::new(),
         }
         .into_iter();
         let mut collect = Recording::new();
-        for (act, step) in acting.into_iter().zip(attached.steps) {
+        for (act, step) in acting.into_iter().zip(recorded.steps) {
             collect.extend(normalized.next());
             collect.extend(act);
             collect.extend(step);
@@ -105,7 +105,7 @@ impl Rollout {
             false => Recording::new(),
         };
         carried.extend(carry(sizes, layout, kernel_config, arena)?);
-        let mut reset = attached.reset;
+        let mut reset = recorded.reset;
         if sizes.chunk > 0 {
             let ended = arena.get("all ended")?;
             gpu.write(ended, 0, bytemuck::cast_slice(&vec![1u32; sizes.envs as usize]))?;
@@ -123,7 +123,7 @@ impl Rollout {
             collect,
             values: if sizes.valued { values(gpu, sizes, &forward)? } else { Recording::new() },
             carry: carried,
-            state: attached.state,
+            state: recorded.state,
             roles,
             weights,
             forward: kernel,
@@ -191,7 +191,7 @@ fn acting(
     sizes: &Sizes,
     config: &Config,
     forward: &Forward<'_>,
-    choice: Choice,
+    mode: ActionMode,
 ) -> Result<Vec<[Command; 2]>> {
     let quads = sizes.rows_of_slot() / 4;
     let arena = forward.arena;
@@ -209,7 +209,7 @@ fn acting(
             quads: sizes.envs / 4,
             actions: sizes.spec.actions,
             stride: forward.batch.stride,
-            greedy: u32::from(choice == Choice::Greedy),
+            greedy: u32::from(mode == ActionMode::Greedy),
             masks: sizes.steps * sizes.envs / 4,
             seed_low: config.seed as u32,
             // A key of its own: initial weights draw from the seed itself.

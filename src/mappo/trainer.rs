@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Config;
 use super::plan::Sizes;
-use super::rollout::{Choice, Rollout};
+use super::rollout::{ActionMode, Rollout};
 use super::update::Update;
 use crate::env::Environment;
 use crate::gpu::{Arena, Budget, Counts, Gpu, Plan, Readback, Recorder};
@@ -142,7 +142,7 @@ impl Trainer {
         own.extend(&sizes.update_plan(&layout, config, &kernel_config));
         let arena = Arena::allocate(gpu, &own)?;
         let chosen = (&sizes, &kernel_config);
-        let rollout = Rollout::new(gpu, chosen, &layout, config, environment, &arena, Choice::Sampled)?;
+        let rollout = Rollout::new(gpu, chosen, &layout, config, environment, &arena, ActionMode::Sampled)?;
         let update = Update::new(gpu, chosen, &layout, config, &arena, &rollout)?;
         let weights = initial_weights(&layout, config.activation, config.seed);
         gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&weights))?;
@@ -388,7 +388,7 @@ mod whole_update;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::env::{Attached, Seat, Spec};
+    use crate::env::{EnvRecording, RolloutBuffers, Spec};
     use crate::gpu::GpuOptions;
     use crate::ppo::scalars;
 
@@ -404,8 +404,8 @@ mod tests {
         fn plan(&self, _: u32, _: u32) -> Plan {
             Plan::new()
         }
-        fn attach(&self, _: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
-            Ok(Attached { reset: vec![], steps: vec![vec![]; seat.steps as usize], state: vec![] })
+        fn record(&self, _: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
+            Ok(EnvRecording { reset: vec![], steps: vec![vec![]; rollout.steps as usize], state: vec![] })
         }
     }
 

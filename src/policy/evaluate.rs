@@ -7,7 +7,7 @@ use ndarray::Array2;
 use super::TrainedPolicy;
 use crate::env::{Episodes, Trading};
 use crate::gpu::{Arena, Gpu, Recorder};
-use crate::mappo::{Choice, Config, Rollout, Sizes};
+use crate::mappo::{ActionMode, Config, Rollout, Sizes};
 use crate::market::MarketData;
 use crate::nn::KernelConfig;
 use crate::{Error, Result};
@@ -45,7 +45,7 @@ impl TrainedPolicy {
             gpu.write(arena.get("observation moments")?, 0, moments)?;
         }
         let chosen = (&sizes, &forms);
-        let rollout = Rollout::new(gpu, chosen, &layout, &config, &environment, &arena, Choice::Greedy)?;
+        let rollout = Rollout::new(gpu, chosen, &layout, &config, &environment, &arena, ActionMode::Greedy)?;
         let mut recorder = Recorder::new(gpu);
         recorder.run(&rollout.prepare)?;
         recorder.run(&rollout.reset)?;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::env::{Attached, Seat};
+use crate::env::{EnvRecording, RolloutBuffers};
 use crate::nn::{Precision, Shape, Storage};
 
 /// With so many numbers of a state of its own.
@@ -18,8 +18,8 @@ impl Environment for Empty {
     fn plan(&self, _: u32, _: u32) -> Plan {
         Plan::new()
     }
-    fn attach(&self, _: &Gpu, _: &Seat<'_>) -> Result<Attached> {
-        Ok(Attached { reset: vec![], steps: vec![], state: vec![] })
+    fn record(&self, _: &Gpu, _: &RolloutBuffers<'_>) -> Result<EnvRecording> {
+        Ok(EnvRecording { reset: vec![], steps: vec![], state: vec![] })
     }
 }
 

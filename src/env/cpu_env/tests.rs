@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::lane::Lane;
+use super::instance::EnvInstance;
 use super::*;
 use crate::env::{HostState, State};
 use crate::gpu::{GpuOptions, Recorder, STATE};
@@ -97,7 +97,7 @@ const STEPS: usize = 10;
 
 struct Bench {
     gpu: Gpu,
-    attached: Attached,
+    recorded: EnvRecording,
     buffers: [wgpu::Buffer; 5],
     recorder: Recorder,
     slots: usize,
@@ -105,12 +105,12 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(host: &Host, storage: Storage) -> Self {
+    fn new(host: &CpuEnv, storage: Storage) -> Self {
         Self::with_state(host, storage, NUMBERS)
     }
 
     /// With room for states, or with none.
-    fn with_state(host: &Host, storage: Storage, state_dim: usize) -> Self {
+    fn with_state(host: &CpuEnv, storage: Storage, state_dim: usize) -> Self {
         let gpu = Gpu::open(&GpuOptions::default()).unwrap();
         let slots = STEPS + 1 + host.truncations(STEPS as u32) as usize;
         let rows = AGENTS * ENVS;
@@ -122,10 +122,10 @@ impl Bench {
             (STEPS * ENVS + (STEPS + 1) * rows) as u64,
             4 * ENVS as u64,
         ];
-        let buffers = words.map(|words| gpu.buffer("seat", words * 4, STATE).unwrap());
+        let buffers = words.map(|words| gpu.buffer("rollout", words * 4, STATE).unwrap());
         let [observations, actions, rewards, signals, episodes] = &buffers;
         let (envs, steps) = (ENVS as u32, STEPS as u32);
-        let seat = Seat {
+        let rollout = RolloutBuffers {
             envs,
             steps,
             seed: 11,
@@ -138,9 +138,9 @@ impl Bench {
             signals,
             episodes,
         };
-        let attached = host.attach(&gpu, &seat).unwrap();
+        let recorded = host.record(&gpu, &rollout).unwrap();
         let recorder = Recorder::new(&gpu);
-        Self { attached, buffers: buffers.clone(), recorder, gpu, slots, state_dim }
+        Self { recorded, buffers: buffers.clone(), recorder, gpu, slots, state_dim }
     }
 
     /// Observations and states as f32.
@@ -156,11 +156,11 @@ impl Bench {
 
     fn roll(&mut self, actions: &[u32]) -> Result<()> {
         self.gpu.write(&self.buffers[1], 0, bytemuck::cast_slice(actions))?;
-        self.attached.steps.iter().try_for_each(|step| self.recorder.play(step))
+        self.recorded.steps.iter().try_for_each(|step| self.recorder.play(step))
     }
 
     fn state(&self) -> &Arc<dyn HostState> {
-        let State::Host(state) = &self.attached.state[0] else { panic!("on the host") };
+        let State::Host(state) = &self.recorded.state[0] else { panic!("on the host") };
         state
     }
 }
@@ -172,13 +172,13 @@ fn random_actions(seed: u64) -> Vec<u32> {
 
 #[test]
 fn rollouts_are_those_of_simulators_stepped_by_hand() {
-    let host = Host::new("counter", Counter::default);
+    let host = CpuEnv::new("counter", Counter::default);
     let all = [(Storage::F32, NUMBERS), (Storage::Packed, NUMBERS), (Storage::F32, 0)];
     for (storage, state_dim) in all {
         let mut bench = Bench::with_state(&host, storage, state_dim);
-        bench.recorder.run(&bench.attached.reset).unwrap();
-        let mut by_hand: Vec<Lane> =
-            (0..ENVS).map(|_| Lane::new(Box::new(Counter::default()), &host.spec, 0)).collect();
+        bench.recorder.run(&bench.recorded.reset).unwrap();
+        let mut by_hand: Vec<EnvInstance> =
+            (0..ENVS).map(|_| EnvInstance::new(Box::new(Counter::default()), &host.spec, 0)).collect();
         for (env, lane) in by_hand.iter_mut().enumerate() {
             lane.begin(11, env);
         }
@@ -202,7 +202,7 @@ fn rollouts_are_those_of_simulators_stepped_by_hand() {
                 let shown = |slot: usize| -> Vec<f32> {
                     (0..state_dim).map(|i| seen[first_state + (slot * state_dim + i) * ENVS + env]).collect()
                 };
-                let now = |lane: &Lane| -> Vec<f32> {
+                let now = |lane: &EnvInstance| -> Vec<f32> {
                     let mut state = vec![0.0; NUMBERS];
                     lane.simulator.state(&mut state);
                     state[..state_dim].to_vec()
@@ -261,9 +261,9 @@ fn rollouts_are_those_of_simulators_stepped_by_hand() {
 
 #[test]
 fn a_saved_environment_goes_on_where_it_was() {
-    let host = Host::new("counter", Counter::default);
+    let host = CpuEnv::new("counter", Counter::default);
     let mut whole = Bench::new(&host, Storage::F32);
-    whole.recorder.run(&whole.attached.reset).unwrap();
+    whole.recorder.run(&whole.recorded.reset).unwrap();
     whole.roll(&random_actions(1)).unwrap();
     let saved = whole.state().save().unwrap();
     whole.roll(&random_actions(2)).unwrap();
@@ -290,13 +290,13 @@ fn a_saved_environment_goes_on_where_it_was() {
 
 #[test]
 fn numbers_that_are_none_are_named() {
-    let host = Host::new("faulty", || Counter { faulty: true, ..Counter::default() });
+    let host = CpuEnv::new("faulty", || Counter { faulty: true, ..Counter::default() });
     let mut bench = Bench::new(&host, Storage::F32);
-    bench.recorder.run(&bench.attached.reset).unwrap();
+    bench.recorder.run(&bench.recorded.reset).unwrap();
     let error = bench.roll(&random_actions(1)).unwrap_err().to_string();
     assert!(error.contains("environment 0: reward of agent 1 is NaN (episode 1, step 2)"), "{error}");
-    let host = Host::new("blind", || Counter { blind: true, ..Counter::default() });
+    let host = CpuEnv::new("blind", || Counter { blind: true, ..Counter::default() });
     let mut bench = Bench::new(&host, Storage::F32);
-    let error = bench.recorder.run(&bench.attached.reset).unwrap_err().to_string();
+    let error = bench.recorder.run(&bench.recorded.reset).unwrap_err().to_string();
     assert!(error.contains("environment 0: number of the state 2 is inf"), "{error}");
 }

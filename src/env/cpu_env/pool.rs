@@ -1,54 +1,55 @@
 //! All copies of a simulator on the buffers of one trainer: actions come down, the copies move side by side, and what they say
-//! goes up, laid out as in [`Seat`].
+//! goes up, laid out as in [`RolloutBuffers`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use half::f16;
 use rayon::prelude::*;
 
-use super::lane::Lane;
-use super::{Host, Make, Outcome};
-use crate::env::{Attached, Environment, HostState, Seat, Spec, State};
+use super::instance::EnvInstance;
+use super::{CpuEnv, Make, Outcome};
+use crate::env::{EnvRecording, Environment, HostState, RolloutBuffers, Spec, State};
 use crate::gpu::{Command, Gpu, HostWork, Readback, Recorder, STATE};
 use crate::nn::{Precision, Storage};
 use crate::{Error, Result};
 
-/// Copies for every environment of the seat, and what moves them.
-pub(super) fn attach(host: &Host, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
-    let bytes = u64::from(seat.envs) * u64::from(host.words()) * 4;
+/// Copies for every environment of the rollout, and what moves them.
+pub(super) fn record(host: &CpuEnv, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
+    let bytes = u64::from(rollout.envs) * u64::from(host.words()) * 4;
     let down = gpu.buffer("actions for the host", bytes.max(16), STATE)?;
-    let truncations = host.truncations(seat.steps) as usize;
-    let room = |numbers: u32| vec![0.0; truncations * (numbers * seat.envs) as usize];
-    let lanes = (0..seat.envs).map(|_| Lane::new((host.make)(), &host.spec, seat.state_dim)).collect();
+    let truncations = host.truncations(rollout.steps) as usize;
+    let room = |numbers: u32| vec![0.0; truncations * (numbers * rollout.envs) as usize];
+    let lanes =
+        (0..rollout.envs).map(|_| EnvInstance::new((host.make)(), &host.spec, rollout.state_dim)).collect();
     let pool = Pool {
         spec: host.spec,
         make: host.make.clone(),
-        envs: seat.envs as usize,
-        steps: seat.steps as usize,
+        envs: rollout.envs as usize,
+        steps: rollout.steps as usize,
         truncations,
-        state_dim: seat.state_dim,
-        first_state: u64::from(seat.first_state),
-        seed: seat.seed,
-        storage: seat.storage,
-        observations: seat.observations.clone(),
-        rewards: seat.rewards.clone(),
-        signals: seat.signals.clone(),
-        episodes: seat.episodes.clone(),
+        state_dim: rollout.state_dim,
+        first_state: u64::from(rollout.first_state),
+        seed: rollout.seed,
+        storage: rollout.storage,
+        observations: rollout.observations.clone(),
+        rewards: rollout.rewards.clone(),
+        signals: rollout.signals.clone(),
+        episodes: rollout.episodes.clone(),
         moving: Mutex::new(Moving {
             lanes,
             readback: Readback::new(gpu, bytes.max(16), 1)?,
-            ended: vec![0.0; 4 * seat.envs as usize],
-            cut: vec![0; seat.envs as usize],
+            ended: vec![0.0; 4 * rollout.envs as usize],
+            cut: vec![0; rollout.envs as usize],
             lasts: room(host.spec.agents * host.spec.obs_dim),
-            last_states: room(seat.state_dim),
+            last_states: room(rollout.state_dim),
         }),
         down: down.clone(),
     };
     let pool = Arc::new(pool);
-    let steps = (0..seat.steps).map(|step| {
+    let steps = (0..rollout.steps).map(|step| {
         vec![
             Command::Copy {
-                source: seat.actions.clone(),
+                source: rollout.actions.clone(),
                 source_offset: u64::from(step) * bytes,
                 target: down.clone(),
                 target_offset: 0,
@@ -57,7 +58,7 @@ pub(super) fn attach(host: &Host, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached
             Command::Host(Arc::new(Work { pool: pool.clone(), step: Some(step as usize) })),
         ]
     });
-    Ok(Attached {
+    Ok(EnvRecording {
         steps: steps.collect(),
         reset: vec![Command::Host(Arc::new(Work { pool: pool.clone(), step: None }))],
         state: vec![State::Host(pool)],
@@ -84,9 +85,9 @@ struct Pool {
 }
 
 struct Moving {
-    lanes: Vec<Lane>,
+    lanes: Vec<EnvInstance>,
     readback: Readback,
-    /// As [`Seat::episodes`], of this rollout.
+    /// As [`RolloutBuffers::episodes`], of this rollout.
     ended: Vec<f32>,
     /// Episodes truncated in this rollout, of every environment.
     cut: Vec<u32>,
@@ -249,7 +250,7 @@ impl HostState for Pool {
     fn load(&self, mut bytes: &[u8]) -> Result<()> {
         let mut lanes = Vec::new();
         for env in 0..self.envs {
-            let mut lane = Lane::new((self.make)(), &self.spec, self.state_dim);
+            let mut lane = EnvInstance::new((self.make)(), &self.spec, self.state_dim);
             lane.load(&mut bytes).map_err(|reason| Error::Data(format!("environment {env}: {reason}")))?;
             lanes.push(lane);
         }

@@ -3,12 +3,12 @@
 //! The networks stay on the device. Every step the actions come down, the simulators move, and observations, rewards and ends
 //! go up: one exchange a step. How to write one: `docs/environments.md`.
 
-mod lane;
+mod instance;
 mod pool;
 
 use std::sync::Arc;
 
-use super::{Attached, Environment, Seat, Spec};
+use super::{EnvRecording, Environment, RolloutBuffers, Spec};
 use crate::Result;
 use crate::gpu::{Gpu, Plan};
 
@@ -90,7 +90,7 @@ type Make = Arc<dyn Fn() -> Box<dyn Simulator> + Send + Sync>;
 
 /// Copies of a [`Simulator`] as an environment to train in.
 #[derive(Clone)]
-pub struct Host {
+pub struct CpuEnv {
     make: Make,
     spec: Spec,
     choices: Vec<u32>,
@@ -100,13 +100,13 @@ pub struct Host {
     name: String,
 }
 
-impl std::fmt::Debug for Host {
+impl std::fmt::Debug for CpuEnv {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Host").field("name", &self.name).field("spec", &self.spec).finish_non_exhaustive()
+        f.debug_struct("CpuEnv").field("name", &self.name).field("spec", &self.spec).finish_non_exhaustive()
     }
 }
 
-impl Host {
+impl CpuEnv {
     /// An environment whose copies `make` makes. The name tells it from others in checkpoints.
     pub fn new<S: Simulator + 'static>(name: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
         let one = make();
@@ -118,14 +118,14 @@ impl Host {
     }
 }
 
-impl Host {
+impl CpuEnv {
     /// Words of all agents' actions.
     fn words(&self) -> u32 {
         self.spec.agents * if self.continuous { self.spec.actions } else { 1 }
     }
 }
 
-impl Environment for Host {
+impl Environment for CpuEnv {
     fn spec(&self) -> Spec {
         self.spec
     }
@@ -158,8 +158,8 @@ impl Environment for Host {
         plan
     }
 
-    fn attach(&self, gpu: &Gpu, seat: &Seat<'_>) -> Result<Attached> {
-        pool::attach(self, gpu, seat)
+    fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
+        pool::record(self, gpu, rollout)
     }
 }
 

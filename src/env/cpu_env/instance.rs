@@ -8,7 +8,7 @@ use crate::nn::Precision;
 use crate::random::threefry;
 
 /// One copy and what it last said.
-pub(super) struct Lane {
+pub(super) struct EnvInstance {
     pub(super) simulator: Box<dyn Simulator>,
     pub(super) seen: Vec<f32>,
     /// The last observation of an episode that ended in this step.
@@ -28,7 +28,7 @@ pub(super) struct Lane {
     moment: (u32, u32),
 }
 
-impl Lane {
+impl EnvInstance {
     pub(super) fn new(simulator: Box<dyn Simulator>, spec: &Spec, state_dim: u32) -> Self {
         let numbers = (spec.agents * spec.obs_dim) as usize;
         Self {
