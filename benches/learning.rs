@@ -9,7 +9,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use ndarray::Array2;
 use phalanx::gpu::{Class, Command, Gpu, GpuOptions, Profiler, Recorder, Recording};
 use phalanx::nn::matmul;
-use phalanx::nn::trial::Trial;
+use phalanx::nn::synthetic_pass::SyntheticPass;
 use phalanx::nn::{Cooperative, KernelConfig, Layout, Precision, Shape};
 
 const AGENTS: u32 = 4;
@@ -48,16 +48,16 @@ fn passes(gpu: &Gpu, width: u32, rows: u32, precision: Precision) -> phalanx::Re
     let layout = layout(width)?;
     let quads = ENVS / 4;
     let kernel_config = KernelConfig::new(gpu, precision, &layout, quads)?;
-    let trial = Trial::new(gpu, &layout, &kernel_config, quads, rows / (ENVS * AGENTS))?;
+    let pass = SyntheticPass::new(gpu, &layout, &kernel_config, quads, rows / (ENVS * AGENTS))?;
     let [all, upper] = flops_per_row(&layout).map(|flops| flops * f64::from(rows));
     // What has to travel at least: forward, each agent's row for the actor and for the critic, activations written; backward,
     // activations and gradients once more for either product.
-    let [observed, acts, grads] = trial.bytes.map(|bytes| bytes as f64);
+    let [observed, acts, grads] = pass.bytes.map(|bytes| bytes as f64);
     Ok([
-        Pass { name: "forward", commands: trial.forward, flops: all, bytes: 2.0 * observed + acts },
+        Pass { name: "forward", commands: pass.forward, flops: all, bytes: 2.0 * observed + acts },
         Pass {
             name: "backward",
-            commands: trial.backward,
+            commands: pass.backward,
             flops: all + upper,
             bytes: 2.0 * (acts + grads + observed),
         },

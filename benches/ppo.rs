@@ -84,8 +84,8 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
     // Value and reward, ends, the values after the last step; advantage and return.
     let mut stages = vec![Stage { name: "gae", commands, bytes: bytes(4 * ROWS + STEPS * ENVS + lanes) }];
 
-    let kernel = moments::kernel(gpu)?;
-    let parameters = moments::Moments {
+    let kernel = advantage_stats::kernel(gpu)?;
+    let parameters = advantage_stats::AdvantageStats {
         size: ROWS,
         agents: AGENTS,
         envs: ENVS,
@@ -95,8 +95,8 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         chunk: 1,
         over: 0,
     };
-    let group = moments::bind(gpu, &kernel, &parameters, [&targets, &scalars, &signals])?;
-    let commands = vec![Command::dispatch(&kernel, &group, moments::GROUPS)];
+    let group = advantage_stats::bind(gpu, &kernel, &parameters, [&targets, &scalars, &signals])?;
+    let commands = vec![Command::dispatch(&kernel, &group, advantage_stats::GROUPS)];
     // Advantage and return.
     stages.push(Stage { name: "moments", commands, bytes: bytes(2 * ROWS) });
 

@@ -186,8 +186,8 @@ impl Environment for Corridor {
     }
 
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
-        use Access::{Read, Table, Write};
-        let access = [Table, Read, Write, Write, Write, Write, Write];
+        use Access::{DynamicUniform, Read, Write};
+        let access = [DynamicUniform, Read, Write, Write, Write, Write, Write];
         let variant = Variant::independent(gpu.class()).with("AGENTS", AGENTS).with("FEATURES", FEATURES);
         let variant = rollout.storage.apply(variant.with("LENGTH", LENGTH));
         let kernel = Kernel::new(gpu, &SHADER, variant, &access, size_of::<Parameters>())?;

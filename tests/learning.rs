@@ -9,7 +9,7 @@ use phalanx::env::{Episodes, Trading, TradingSettings};
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::mappo::{Config, Precision, Trainer};
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
-use phalanx::policy::{Head, TrainedPolicy};
+use phalanx::policy::{ModelMetadata, TrainedPolicy};
 use phalanx::random::Stream;
 
 const BARS: usize = 900;
@@ -63,7 +63,7 @@ fn share_of_optimum(visible: bool, precision: Precision, seed: u64) -> f64 {
     let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
     trainer.train(|_| -> phalanx::Result<()> { Ok(()) }).unwrap();
 
-    let head = Head {
+    let metadata = ModelMetadata {
         config,
         market: market.clone(),
         scaling: data.scaling().clone(),
@@ -73,7 +73,7 @@ fn share_of_optimum(visible: bool, precision: Precision, seed: u64) -> f64 {
         version: "test".into(),
         observation_moments: trainer.observation_moments().unwrap(),
     };
-    let policy = TrainedPolicy::new(head, trainer.weights().unwrap()).unwrap();
+    let policy = TrainedPolicy::new(metadata, trainer.weights().unwrap()).unwrap();
     let bars = TRAIN..BARS;
     let targets = policy.targets(&gpu, &data, &bars).unwrap();
     let earned = log_return(&candles, &targets);

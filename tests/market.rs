@@ -10,7 +10,7 @@ use phalanx::indicators::{Indicators, Series};
 use phalanx::mappo::Config;
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
 use phalanx::nn::{Layout, Shape, Storage};
-use phalanx::policy::{Head, TrainedPolicy};
+use phalanx::policy::{ModelMetadata, TrainedPolicy};
 use phalanx::random::Stream;
 
 const ENVS: u32 = 4;
@@ -78,7 +78,7 @@ impl Stage {
         let mut recorder = Recorder::new(&self.gpu);
         recorder.run(&self.recorded.reset).unwrap();
         for step in &self.recorded.steps {
-            recorder.play(step).unwrap();
+            recorder.encode(step).unwrap();
         }
         recorder.submit().unwrap();
     }
@@ -423,7 +423,7 @@ fn a_policy_that_is_ruined_decides_nothing_more() {
     let gpu = common::checked_gpu();
     let candles = common::candles(1, 120, |_, _| 0.08);
     let data = data(&gpu, &candles, 100);
-    let head = Head {
+    let metadata = ModelMetadata {
         config: Config { hidden: vec![4], ..Config::default() },
         market: TradingSettings { bankruptcy_level: 0.2, ..Default::default() },
         scaling: data.scaling().clone(),
@@ -444,8 +444,8 @@ fn a_policy_that_is_ruined_decides_nothing_more() {
     let mut weights = vec![0f32; layout.params as usize * 4];
     let bias = layout.tensors.iter().find(|tensor| tensor.name == "actor.1.bias").unwrap();
     weights[bias.first] = 1.0;
-    assert!(TrainedPolicy::new(head.clone(), weights[1..].to_vec()).is_err(), "a weight is missing");
-    let policy = TrainedPolicy::new(head, weights).unwrap();
+    assert!(TrainedPolicy::new(metadata.clone(), weights[1..].to_vec()).is_err(), "a weight is missing");
+    let policy = TrainedPolicy::new(metadata, weights).unwrap();
     let targets = policy.targets(&gpu, &data, &(data.first_bar()..120)).unwrap();
     let decided = targets.iter().position(|target| *target == 0.0).unwrap();
     assert!((5..20).contains(&decided), "ruin after {decided} bars");

@@ -237,7 +237,7 @@ fn the_last_few_and_the_best_are_kept() {
         names,
         ["best.safetensors", "iteration-000000003.safetensors", "iteration-000000004.safetensors"]
     );
-    let head = |path: &Path| phalanx::mappo::snapshot::read_head(path).unwrap();
+    let head = |path: &Path| phalanx::mappo::snapshot::read_metadata(path).unwrap();
     assert_eq!(head(&snapshots.latest().unwrap().unwrap()).iteration, 4);
     let best = head(&snapshots.best().unwrap());
     assert_eq!((best.iteration, best.score), (2, Some(-1.0)));

@@ -93,7 +93,7 @@ fn evaluation_keeps_bars_of_its_own_and_the_best_checkpoint() {
     let scores: Vec<Option<f64>> = rows[1..].iter().map(|row| row[column].parse().ok()).collect();
     assert_eq!(scores.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, false, true, false]);
     let checkpoints = place.path("run/checkpoints");
-    let head = |name: &str| phalanx::mappo::snapshot::read_head(&checkpoints.join(name)).unwrap();
+    let head = |name: &str| phalanx::mappo::snapshot::read_metadata(&checkpoints.join(name)).unwrap();
     let best = head("best.safetensors");
     let highest = scores[1].unwrap().max(scores[3].unwrap());
     assert_eq!(best.score, Some(highest));

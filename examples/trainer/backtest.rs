@@ -23,25 +23,25 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     ensure!(run.model().exists(), "{} holds no trained model; train one first", run.path().display());
     let settings: Settings = resolve(Some(&run.settings()), &[])?;
     let policy = TrainedPolicy::load(&run.model())?;
-    let head = policy.head();
+    let metadata = policy.metadata();
     let candles = settings.data.load(&args.data)?;
     let gpu = open()?;
-    let scaling = Scaling::Given(head.scaling.clone());
+    let scaling = Scaling::Given(metadata.scaling.clone());
     let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &scaling)?;
     let bars = bars(args, &candles, &policy, data.first_bar())?;
-    if candles.timestamps[bars.start] < head.test_from {
+    if candles.timestamps[bars.start] < metadata.test_from {
         eprintln!(
             "warning: bars before {} were trained on; figures that include them say nothing about the future",
-            head.test_from
+            metadata.test_from
         );
     }
     let targets = policy.targets(&gpu, &data, &bars)?;
     let periods_per_year =
         settings.data.periods_per_year.unwrap_or_else(|| infer_periods_per_year(&candles.timestamps));
     let options = ReplayOptions {
-        costs: head.market.costs(),
+        costs: metadata.market.costs(),
         starting_equity: STARTING_EQUITY,
-        bankruptcy_level: head.market.bankruptcy_level,
+        bankruptcy_level: metadata.market.bankruptcy_level,
         periods_per_year,
     };
     let backtest = Backtest::replay(&candles, bars, targets.view(), &options)?;
@@ -70,7 +70,7 @@ fn bars(
     let date = |text: &Option<String>, name: &'static str| {
         text.as_ref().map(|text| parse_timestamp(text).context(name)).transpose()
     };
-    let from = date(&args.from, "--from")?.unwrap_or(policy.head().test_from);
+    let from = date(&args.from, "--from")?.unwrap_or(policy.metadata().test_from);
     let to = date(&args.to, "--to")?;
     let start = candles.index_at_or_after(from).max(first);
     let end = match to {
@@ -88,9 +88,9 @@ fn bars(
 }
 
 fn info(run: &Folder, policy: &TrainedPolicy, summary: &Summary) -> RunInfo {
-    let head = policy.head();
+    let metadata = policy.metadata();
     let name = run.path().file_name().unwrap_or_default().to_string_lossy();
-    let config = &head.config;
+    let config = &metadata.config;
     RunInfo {
         title: name.into_owned(),
         seed: config.seed,
@@ -99,13 +99,13 @@ fn info(run: &Folder, policy: &TrainedPolicy, summary: &Summary) -> RunInfo {
         parameters: policy.parameters(),
         env_steps: summary.env_steps,
         wall_time: Duration::from_secs_f64(summary.seconds.max(0.0)),
-        training_period: Some((head.train_from, head.train_to)),
-        version: head.version.clone(),
+        training_period: Some((metadata.train_from, metadata.train_to)),
+        version: metadata.version.clone(),
         more: vec![
             ("Hidden layers".into(), format!("{:?}", config.hidden)),
             ("Networks".into(), format!("{:?}", config.networks).to_lowercase()),
             ("Discount".into(), config.gamma.to_string()),
-            ("Shorting".into(), if head.market.shorting { "allowed" } else { "not allowed" }.into()),
+            ("Shorting".into(), if metadata.market.shorting { "allowed" } else { "not allowed" }.into()),
         ],
     }
 }

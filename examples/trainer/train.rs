@@ -9,8 +9,8 @@ use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
 use phalanx::mappo::{ActionMode, EvalConfig, Evaluation, Progress as Done, Snapshots, Trainer};
 use phalanx::market::{Candles, Clock, ExtraFeatures, MarketData, Scaling, Splits};
-use phalanx::nn::tuning::Tuning;
-use phalanx::policy::{Head, TrainedPolicy};
+use phalanx::nn::autotune::Autotune;
+use phalanx::policy::{ModelMetadata, TrainedPolicy};
 
 use crate::TrainArgs;
 use crate::metrics::{Row, Writer};
@@ -33,7 +33,7 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     let environment = Trading::new(&data, &settings.market, &Episodes::Random(bars.clone()))?;
     let mut trainer = match &args.tune {
         None => Trainer::new(&gpu, &environment, &settings.mappo)?,
-        Some(file) => Trainer::tuned(&gpu, &environment, &settings.mappo, &mut Tuning::open(file)?)?,
+        Some(file) => Trainer::autotuned(&gpu, &environment, &settings.mappo, &mut Autotune::open(file)?)?,
     };
     let staging = if args.resume { folder.unfinished()? } else { folder.stage(args.force)? };
     write_resolved(&staging.settings(), &settings)?;
@@ -106,7 +106,7 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     progress.finish();
     let env_steps = trainer.env_steps();
 
-    let head = Head {
+    let metadata = ModelMetadata {
         config: settings.mappo.clone(),
         market: settings.market.clone(),
         scaling: data.scaling().clone(),
@@ -116,7 +116,7 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         version: env!("CARGO_PKG_VERSION").into(),
         observation_moments: trainer.observation_moments()?,
     };
-    TrainedPolicy::new(head, trainer.weights()?)?.save(&staging.model())?;
+    TrainedPolicy::new(metadata, trainer.weights()?)?.save(&staging.model())?;
     let summary = Summary {
         adapter: crate::doctor::adapter(&gpu),
         env_steps,

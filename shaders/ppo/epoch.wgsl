@@ -1,4 +1,4 @@
-// Begins an epoch, or a further minibatch of it: moves the running moments of the returns (ValueNorm) by the batch moments that ppo/moments left, sets the
+// Begins an epoch, or a further minibatch of it: moves the running moments of the returns (ValueNorm) by the batch moments that ppo/advantage_stats left, sets the
 // entropy coefficient, and stops the updates on this rollout once the policy has moved far enough. One workgroup, fixed order.
 
 import package::constants::WG;

@@ -196,7 +196,7 @@ fn main(
         let at = batch.first_slot * batch.agents * batch.quads + row;
         let out = place(row, batch.grads);
         // What is stored in few bits is scaled up, so that small gradients do not vanish (ppo/loss_scale).
-        // 1 / rows that count for the agent's networks (ppo/moments).
+        // 1 / rows that count for the agent's networks (ppo/advantage_stats).
         let agent = row % (batch.agents * batch.quads) / batch.quads;
         let share = scalars[16u + batch.minibatch * batch.agents + agent] * scalars[9];
         let mask = signals[p.masks + at];

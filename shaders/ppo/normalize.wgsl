@@ -21,7 +21,7 @@ struct Normalize {
 
 @group(0) @binding(0) var<uniform> p: Normalize;
 @group(0) @binding(1) var<storage, read> raw: array<vec4<f32>>;
-// By column, observations before states, as ppo/running leaves them.
+// By column, observations before states, as ppo/running_mean_std leaves them.
 @group(0) @binding(2) var<storage, read> moments: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> normalized: array<Quad>;
 

@@ -141,8 +141,8 @@ impl Environment for Communication {
     }
 
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
-        use Access::{Read, Table, Write};
-        let access = [Table, Read, Write, Write, Write, Write, Write];
+        use Access::{DynamicUniform, Read, Write};
+        let access = [DynamicUniform, Read, Write, Write, Write, Write, Write];
         let variant = variant(gpu.class(), rollout.storage);
         let kernel = Kernel::trusted(gpu, &SHADER, variant, &access, size_of::<Parameters>())?;
         let state = gpu.buffer("communication state", FIELDS * u64::from(rollout.envs) * 4, gpu::STATE)?;

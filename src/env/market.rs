@@ -96,8 +96,8 @@ pub fn variant(class: Class, storage: Storage) -> Variant {
 /// # Errors
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu, storage: Storage) -> Result<Kernel> {
-    use Access::{Read, Table, Write};
-    let access = [Table, Read, Write, Write, Write, Write, Write, Read];
+    use Access::{DynamicUniform, Read, Write};
+    let access = [DynamicUniform, Read, Write, Write, Write, Write, Write, Read];
     Kernel::trusted(gpu, &SHADER, variant(gpu.class(), storage), &access, size_of::<Parameters>())
 }
 

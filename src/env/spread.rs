@@ -128,8 +128,8 @@ impl Environment for Spread {
     }
 
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
-        use Access::{Read, Table, Write};
-        let access = [Table, Read, Write, Write, Write, Write, Write];
+        use Access::{DynamicUniform, Read, Write};
+        let access = [DynamicUniform, Read, Write, Write, Write, Write, Write];
         let variant = variant(gpu.class(), rollout.storage);
         let kernel = Kernel::trusted(gpu, &SHADER, variant, &access, size_of::<Parameters>())?;
         let words = self.fields() * u64::from(rollout.envs);

@@ -11,7 +11,7 @@ pub enum Access {
     /// A uniform buffer.
     Uniform,
     /// A uniform buffer bound with a dynamic offset, for parameters that change from one dispatch to the next.
-    Table,
+    DynamicUniform,
     /// A storage buffer that is only read.
     Read,
     /// A storage buffer that is written.
@@ -23,7 +23,7 @@ pub enum Access {
 /// What is bound: a buffer, or a texture.
 #[derive(Clone, Copy, Debug)]
 pub enum Resource<'a> {
-    /// A whole buffer; of an [`Access::Table`], one entry.
+    /// A whole buffer; of an [`Access::DynamicUniform`], one entry.
     Buffer(&'a wgpu::Buffer),
     /// For [`Access::Texture`].
     Texture(&'a wgpu::TextureView),
@@ -54,7 +54,7 @@ pub struct BindGroup(pub(super) Arc<wgpu::BindGroup>);
 
 impl Kernel {
     /// Composes and compiles `shader` (entry point `main`), with checks: it reads and writes nothing outside its buffers.
-    /// `table` is the size in bytes of the parameters behind an [`Access::Table`] binding, which is binding 0; zero without one.
+    /// `table` is the size in bytes of the parameters behind an [`Access::DynamicUniform`] binding, which is binding 0; zero without one.
     ///
     /// # Errors
     /// [`Error::Shader`], [`Error::Gpu`].
@@ -90,7 +90,8 @@ impl Kernel {
     ) -> Result<Self> {
         let source = compose(shader, &variant)?;
         let access: Vec<_> = (0..).zip(access.iter().copied()).collect();
-        let table = access.iter().any(|(_, access)| *access == Access::Table).then_some(table as u64);
+        let table =
+            access.iter().any(|(_, access)| *access == Access::DynamicUniform).then_some(table as u64);
         Ok(Self { table, ..Self::compile(gpu, shader.name, source, variant, &access, checked)? })
     }
 
@@ -252,10 +253,10 @@ fn binding_type(access: Access) -> wgpu::BindingType {
                 multisampled: false,
             };
         }
-        Access::Uniform | Access::Table => wgpu::BufferBindingType::Uniform,
+        Access::Uniform | Access::DynamicUniform => wgpu::BufferBindingType::Uniform,
         Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
         Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
     };
-    let has_dynamic_offset = access == Access::Table;
+    let has_dynamic_offset = access == Access::DynamicUniform;
     wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None }
 }

@@ -14,7 +14,7 @@ pub enum Command {
         kernel: Kernel,
         /// Its buffers.
         group: BindGroup,
-        /// Byte offset into its parameter table, for kernels with [`super::Access::Table`].
+        /// Byte offset into its parameter table, for kernels with [`super::Access::DynamicUniform`].
         offset: Option<u32>,
         /// Workgroups in x, y, z.
         groups: [u32; 3],
@@ -158,7 +158,7 @@ impl Recorder {
     ///
     /// # Errors
     /// What [`Command::Host`] reports; without it none.
-    pub fn play(&mut self, commands: &[Command]) -> Result<()> {
+    pub fn encode(&mut self, commands: &[Command]) -> Result<()> {
         let mut rest = commands;
         while let Some(first) = rest.first() {
             if let Command::Host(work) = first {
@@ -213,7 +213,7 @@ impl Recorder {
         &self.gpu
     }
 
-    /// Submits what was played.
+    /// Submits what was encoded.
     ///
     /// # Errors
     /// [`Error::Gpu`], [`Error::DeviceLost`], [`Error::OutOfMemory`].
@@ -223,7 +223,7 @@ impl Recorder {
         self.gpu.guard("submitting", || self.gpu.queue().submit(encoder.map(wgpu::CommandEncoder::finish)))
     }
 
-    /// Submits what was played, followed by a copy of `source` into the ring.
+    /// Submits what was encoded, followed by a copy of `source` into the ring.
     ///
     /// # Errors
     /// [`Error::Shape`] if the ring is full or too small, and as [`Recorder::submit`].
@@ -237,7 +237,7 @@ impl Recorder {
         }
         let slot = readback.next;
         let bytes = source.size().min(readback.ring[slot].size());
-        self.play(&[Command::Copy {
+        self.encode(&[Command::Copy {
             source: source.clone(),
             source_offset: 0,
             target: readback.ring[slot].clone(),
@@ -251,12 +251,12 @@ impl Recorder {
         Ok(())
     }
 
-    /// Plays and submits in one go.
+    /// Encodes and submits in one go.
     ///
     /// # Errors
     /// As [`Recorder::submit`].
     pub fn run(&mut self, commands: &[Command]) -> Result<wgpu::SubmissionIndex> {
-        self.play(commands)?;
+        self.encode(commands)?;
         self.submit()
     }
 }

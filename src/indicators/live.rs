@@ -212,9 +212,9 @@ impl Live {
             part.walk.bars = bars as u32;
             part.walk.resume = u32::from(self.started);
             self.gpu.write(&part.uniform, 0, bytemuck::bytes_of(&part.walk))?;
-            recorder.play(std::slice::from_ref(&part.command))?;
+            recorder.encode(std::slice::from_ref(&part.command))?;
             for output in &part.outputs {
-                recorder.play(&[Command::Copy {
+                recorder.encode(&[Command::Copy {
                     source: output.clone(),
                     source_offset: 0,
                     target: gathered.clone(),

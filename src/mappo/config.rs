@@ -94,7 +94,7 @@ pub struct Config {
     /// AdamW: weight decay.
     pub weight_decay: f64,
     /// Whether networks see observations normalised by their running mean and deviation, feature by feature
-    /// ([`crate::ppo::running`]), and critics the environment's own state likewise. Agents that share networks share moments.
+    /// ([`crate::ppo::running_mean_std`]), and critics the environment's own state likewise. Agents that share networks share moments.
     /// These move after every rollout; what random play shows in a rollout that is then thrown away gives the first. For
     /// environments whose numbers come in units of their own. Where these are few, switch `input_norm` off: it leaves only their
     /// proportions.

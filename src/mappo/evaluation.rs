@@ -106,7 +106,7 @@ impl Evaluation {
     fn copy(&mut self, name: &str, trainer: &Trainer) -> Result<()> {
         let (source, target) = (trainer.arena.get(name)?.clone(), self.arena.get(name)?.clone());
         let bytes = target.size();
-        self.recorder.play(&[Command::Copy { source, source_offset: 0, target, target_offset: 0, bytes }])
+        self.recorder.encode(&[Command::Copy { source, source_offset: 0, target, target_offset: 0, bytes }])
     }
 
     /// Plays the eval_config's episodes with the trainer's policy as it is now.

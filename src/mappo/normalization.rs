@@ -6,7 +6,7 @@ use crate::Result;
 use crate::gpu::{Arena, Command, Gpu, Recording};
 use crate::nn::{Sharing, Storage};
 use crate::ppo::normalize::{self, LIMIT, Normalize};
-use crate::ppo::running::{self, Running};
+use crate::ppo::running_mean_std::{self, RunningMeanStd};
 
 /// For every step its slot; then, for the critics, those after the last step.
 pub(super) fn slots(gpu: &Gpu, sizes: &Sizes, storage: Storage, arena: &Arena) -> Result<Recording> {
@@ -44,7 +44,7 @@ pub(super) fn slots(gpu: &Gpu, sizes: &Sizes, storage: Storage, arena: &Arena) -
 
 /// Moves the moments by what was seen in a rollout.
 pub(super) fn moments(gpu: &Gpu, sizes: &Sizes, networks: Sharing, arena: &Arena) -> Result<Command> {
-    let parameters = Running {
+    let parameters = RunningMeanStd {
         steps: sizes.steps,
         agents: sizes.spec.agents,
         obs_dim: sizes.spec.obs_dim,
@@ -53,10 +53,10 @@ pub(super) fn moments(gpu: &Gpu, sizes: &Sizes, networks: Sharing, arena: &Arena
         first_state: (sizes.first_state() / 4) as u32,
         masks: sizes.steps * sizes.envs / 4,
         separate: u32::from(networks == Sharing::Separate),
-        ..Running::default()
+        ..RunningMeanStd::default()
     };
-    let kernel = running::kernel(gpu)?;
+    let kernel = running_mean_std::kernel(gpu)?;
     let buffers = [arena.get("raw observations")?, arena.get("signals")?, arena.get("observation moments")?];
-    let group = running::bind(gpu, &kernel, &parameters, buffers)?;
-    Ok(Command::dispatch(&kernel, &group, running::groups(&parameters)))
+    let group = running_mean_std::bind(gpu, &kernel, &parameters, buffers)?;
+    Ok(Command::dispatch(&kernel, &group, running_mean_std::groups(&parameters)))
 }

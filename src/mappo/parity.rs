@@ -145,7 +145,7 @@ impl Run {
                 case.observations[((slot * OBS_DIM + feature) * AGENTS + agent) * ENVS + env] as f32
             })
             .collect();
-        write("observations", 0, &crate::nn::trial::stored(&observations, precision));
+        write("observations", 0, &crate::nn::synthetic_pass::stored(&observations, precision));
         let ends = u64::from(trainer.sizes().steps) * ENVS as u64;
         write("signals", ends * 4, bytemuck::cast_slice(&case.masks));
         write("actions", 0, bytemuck::cast_slice(&case.actions));

@@ -8,7 +8,7 @@ use crate::gpu::{Budget, Class, GROUPS_IN_A_ROW, Gpu, Plan, TABLE_ENTRY, Variant
 use crate::nn::{
     CriticInput, KernelConfig, Layout, MOST_TURNS, Sharing, Storage, WorkingWeights, forward, weight_gradient,
 };
-use crate::ppo::{ActionKind, clip, finish, loss, scalars};
+use crate::ppo::{ActionKind, clip, loss, scalars, write_metrics};
 use crate::{Error, Result};
 
 /// Sizes that everything else follows from.
@@ -210,24 +210,24 @@ impl Sizes {
         [slot, slot * u64::from(self.steps), slot / 4 * u64::from(self.micro_slots)]
     }
 
-    /// Most loop turns of one invocation of the kernels that reduce a whole rollout: `ppo/moments` takes the rows twice, or three times,
-    /// `ppo/finish` statistics, rewards and environments, eight at a turn by every lane.
+    /// Most loop turns of one invocation of the kernels that reduce a whole rollout: `ppo/advantage_stats` takes the rows twice, or three times,
+    /// `ppo/write_metrics` statistics, rewards and environments, eight at a turn by every lane.
     fn turns(&self, config: &Config, kernel_config: &KernelConfig) -> u64 {
         let lanes = u64::from(Variant::reducing(Class::Software).workgroup);
         let [_, rows, quads] = self.wide();
         let statistics = quads.div_ceil(u64::from(kernel_config.workgroup)) * self.updates(config);
-        let finish = (statistics + rows).div_ceil(8 * lanes) + u64::from(self.envs).div_ceil(lanes);
+        let metrics = (statistics + rows).div_ceil(8 * lanes) + u64::from(self.envs).div_ceil(lanes);
         let separate = config.networks == Sharing::Separate;
         let groups = if separate { u64::from(self.spec.agents) } else { 1 } * u64::from(self.minibatches);
-        // ppo/moments counts the rows of every minibatch once more, of separate agents each by itself.
+        // ppo/advantage_stats counts the rows of every minibatch once more, of separate agents each by itself.
         let passes = (groups + 2 * u64::from(self.minibatches)) * (lanes + 1);
-        // ppo/running goes through four rows at a time of a feature, twice.
+        // ppo/running_mean_std goes through four rows at a time of a feature, twice.
         let running = if self.normalized {
             rows.div_ceil(4 * lanes) + 2 * lanes + u64::from(self.spec.agents)
         } else {
             0
         };
-        finish.max(3 * rows.div_ceil(8 * lanes) + passes).max(running) + 16
+        metrics.max(3 * rows.div_ceil(8 * lanes) + passes).max(running) + 16
     }
 
     /// Whether the kernels' workgroups, an invocation per quad of a micro-batch or per row of a slot, fit into one direction.
@@ -353,7 +353,7 @@ impl Sizes {
         if factors > 0 {
             plan.words("first factors", factors);
         }
-        plan.words("record", finish::RECORD);
+        plan.words("record", write_metrics::RECORD);
         plan
     }
 

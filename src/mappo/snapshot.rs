@@ -23,7 +23,7 @@ const HEAD: &str = "phalanx training";
 
 /// What a snapshot says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Head {
+pub struct SnapshotMetadata {
     /// Version of the format.
     pub format: u32,
     /// Version of phalanx that wrote it.
@@ -49,7 +49,7 @@ pub struct Head {
 
 #[derive(Serialize, Deserialize)]
 struct Envelope {
-    head: String,
+    metadata: String,
     /// Of the head and of all tensors.
     crc32: u32,
 }
@@ -64,9 +64,9 @@ struct Part {
 }
 
 impl Trainer {
-    fn head(&self, score: Option<f64>) -> Head {
+    fn metadata(&self, score: Option<f64>) -> SnapshotMetadata {
         let info = self.gpu.info();
-        Head {
+        SnapshotMetadata {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
             adapter: format!("{} {:?} {} {}", info.name, info.backend, info.driver, info.driver_info),
@@ -163,7 +163,8 @@ impl Trainer {
             return Err(Error::shape("iterations under way", 0, self.submitted - self.collected));
         }
         let failed = |reason: String| Error::Checkpoint { path: path.into(), reason };
-        let head = serde_json::to_string(&self.head(score)).map_err(|error| failed(error.to_string()))?;
+        let metadata =
+            serde_json::to_string(&self.metadata(score)).map_err(|error| failed(error.to_string()))?;
         let mut data: Vec<(String, Dtype, Vec<u8>)> = Vec::new();
         for part in self.parts()? {
             let bytes = self.gpu.read_range(&part.buffer, part.offset, part.bytes)?;
@@ -173,7 +174,7 @@ impl Trainer {
             data.push((name, Dtype::U8, state.save()?));
         }
         let named = data.iter().map(|(name, _, bytes)| (name.as_str(), bytes.as_slice()));
-        let crc32 = checksum(&head, named.collect());
+        let crc32 = checksum(&metadata, named.collect());
         let views: Vec<_> = data
             .iter()
             .map(|(name, dtype, bytes)| {
@@ -182,8 +183,8 @@ impl Trainer {
             })
             .collect::<Result<_, safetensors::SafeTensorError>>()
             .map_err(|error| failed(error.to_string()))?;
-        let envelope =
-            serde_json::to_string(&Envelope { head, crc32 }).map_err(|error| failed(error.to_string()))?;
+        let envelope = serde_json::to_string(&Envelope { metadata, crc32 })
+            .map_err(|error| failed(error.to_string()))?;
         let metadata = Some(HashMap::from([(HEAD.to_string(), envelope)]));
         let bytes = safetensors::serialize(views, metadata).map_err(|error| failed(error.to_string()))?;
         write_atomically(path, &bytes)
@@ -194,15 +195,15 @@ impl Trainer {
     /// # Errors
     /// [`Error::Io`]; [`Error::Checkpoint`] if the file is truncated or altered, or is from other settings, another
     /// environment or another plan.
-    pub fn resume(&mut self, path: &Path) -> Result<Head> {
+    pub fn resume(&mut self, path: &Path) -> Result<SnapshotMetadata> {
         let failed = |reason: String| Error::Checkpoint { path: path.into(), reason };
         if self.submitted != self.collected {
             return Err(Error::shape("iterations under way", 0, self.submitted - self.collected));
         }
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let (head, file) = open(&bytes).map_err(&failed)?;
-        let own = self.head(None);
-        differs(&head, &own).map_or(Ok(()), |reason| Err(failed(reason)))?;
+        let (metadata, file) = open(&bytes).map_err(&failed)?;
+        let own = self.metadata(None);
+        differs(&metadata, &own).map_or(Ok(()), |reason| Err(failed(reason)))?;
         let parts = self.parts()?;
         for part in &parts {
             let view = file.tensor(&part.name).map_err(|_| failed(format!("`{}` is missing", part.name)))?;
@@ -211,12 +212,12 @@ impl Trainer {
                 return Err(failed(format!("`{}` has {got} bytes, expected {wanted}", part.name)));
             }
         }
-        if head.adapter != own.adapter
-            || head.kernel_config != own.kernel_config
-            || head.micro_slots != own.micro_slots
+        if metadata.adapter != own.adapter
+            || metadata.kernel_config != own.kernel_config
+            || metadata.micro_slots != own.micro_slots
         {
             tracing::warn!(
-                saved = %head.adapter, here = %own.adapter,
+                saved = %metadata.adapter, here = %own.adapter,
                 "the run was on another adapter, or with other kernels: it goes on, but not to the same last bits"
             );
         }
@@ -232,8 +233,8 @@ impl Trainer {
             }
         }
         self.recorder.run(&self.rollout.prepare)?;
-        self.set_iteration(head.iteration);
-        Ok(head)
+        self.set_iteration(metadata.iteration);
+        Ok(metadata)
     }
 }
 
@@ -245,20 +246,20 @@ fn environment(number: usize) -> String {
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Checkpoint`].
-pub fn read_head(path: &Path) -> Result<Head> {
+pub fn read_metadata(path: &Path) -> Result<SnapshotMetadata> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let (head, _) = open(&bytes).map_err(|reason| Error::Checkpoint { path: path.into(), reason })?;
-    Ok(head)
+    let (metadata, _) = open(&bytes).map_err(|reason| Error::Checkpoint { path: path.into(), reason })?;
+    Ok(metadata)
 }
 
-fn open(bytes: &[u8]) -> Result<(Head, SafeTensors<'_>), String> {
+fn open(bytes: &[u8]) -> Result<(SnapshotMetadata, SafeTensors<'_>), String> {
     let damaged = |error: safetensors::SafeTensorError| format!("no whole safetensors file ({error})");
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
     let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
     let envelope = metadata.metadata().as_ref().and_then(|metadata| metadata.get(HEAD));
     let envelope = envelope.ok_or("it is no snapshot of a training run: its head is missing")?;
     let unreadable = |error: serde_json::Error| format!("its head cannot be read ({error})");
-    let Envelope { head: text, crc32 } = serde_json::from_str(envelope).map_err(unreadable)?;
+    let Envelope { metadata: text, crc32 } = serde_json::from_str(envelope).map_err(unreadable)?;
     #[derive(Deserialize)]
     struct Version {
         format: u32,
@@ -275,11 +276,11 @@ fn open(bytes: &[u8]) -> Result<(Head, SafeTensors<'_>), String> {
     Ok((serde_json::from_str(&text).map_err(unreadable)?, file))
 }
 
-/// Of the head, and of names and contents of the tensors, whose order is left to safetensors.
-fn checksum<'a>(head: &str, mut tensors: Vec<(&'a str, &'a [u8])>) -> u32 {
+/// Of the metadata, and of names and contents of the tensors, whose order is left to safetensors.
+fn checksum<'a>(metadata: &str, mut tensors: Vec<(&'a str, &'a [u8])>) -> u32 {
     tensors.sort_by_key(|(name, _)| *name);
     let mut crc = flate2::Crc::new();
-    crc.update(head.as_bytes());
+    crc.update(metadata.as_bytes());
     for (name, bytes) in tensors {
         crc.update(name.as_bytes());
         crc.update(bytes);
@@ -288,7 +289,7 @@ fn checksum<'a>(head: &str, mut tensors: Vec<(&'a str, &'a [u8])>) -> u32 {
 }
 
 /// The first thing in which a saved run is another one.
-fn differs(saved: &Head, here: &Head) -> Option<String> {
+fn differs(saved: &SnapshotMetadata, here: &SnapshotMetadata) -> Option<String> {
     if saved.environment != here.environment {
         return Some(format!(
             "it is from another environment: {} there, {} here",
@@ -347,8 +348,8 @@ impl Snapshots {
             .save(&self.folder.join(format!("iteration-{:09}.safetensors", trainer.iteration())), score)?;
         if let Some(score) = score {
             let best = self.folder.join(BEST);
-            let before = match best.exists().then(|| read_head(&best)) {
-                Some(Ok(head)) => head.score,
+            let before = match best.exists().then(|| read_metadata(&best)) {
+                Some(Ok(metadata)) => metadata.score,
                 Some(Err(error)) => {
                     tracing::warn!(%error, "the best so far cannot be read and is replaced");
                     None
@@ -371,7 +372,7 @@ impl Snapshots {
     pub fn latest(&self) -> Result<Option<PathBuf>> {
         let mut fault = None;
         for path in self.all()?.into_iter().rev() {
-            match read_head(&path) {
+            match read_metadata(&path) {
                 Ok(_) => return Ok(Some(path)),
                 Err(error) => {
                     tracing::warn!(%error, "an older checkpoint is tried");

@@ -9,10 +9,10 @@ use super::update::Update;
 use crate::env::Environment;
 use crate::gpu::{Arena, Budget, Counts, Gpu, Plan, Readback, Recorder};
 use crate::model::initial_weights;
-use crate::nn::tuning::Tuning;
+use crate::nn::autotune::Autotune;
 use crate::nn::{KernelConfig, Layout, Precision};
-use crate::ppo::finish::Record;
 use crate::ppo::loss_scale;
+use crate::ppo::write_metrics::Record;
 use crate::{Error, Result};
 
 /// Iterations that may be under way before the host waits for the oldest.
@@ -99,28 +99,28 @@ impl Trainer {
     /// another order: results repeat to the last bit with the same file of measurements only.
     ///
     /// # Errors
-    /// As [`Trainer::new`] and [`Tuning::best`].
-    pub fn tuned(
+    /// As [`Trainer::new`] and [`Autotune::best`].
+    pub fn autotuned(
         gpu: &Gpu,
         environment: &dyn Environment,
         config: &Config,
-        tuning: &mut Tuning,
+        autotune: &mut Autotune,
     ) -> Result<Self> {
-        Self::build(gpu, environment, config, Some(tuning))
+        Self::build(gpu, environment, config, Some(autotune))
     }
 
     fn build(
         gpu: &Gpu,
         environment: &dyn Environment,
         config: &Config,
-        tuning: Option<&mut Tuning>,
+        autotune: Option<&mut Autotune>,
     ) -> Result<Self> {
         let budget = Budget::of(gpu, config.memory_budget_mb);
         let layout = config.layout(environment)?;
         let (mut sizes, mut kernel_config) = Sizes::decide(gpu, config, environment, &layout, &budget)?;
-        if let Some(tuning) = tuning {
+        if let Some(autotune) = autotune {
             let quads = sizes.envs / 4;
-            let best = tuning.best(gpu, config.precision, &layout, quads, sizes.micro_slots)?;
+            let best = autotune.best(gpu, config.precision, &layout, quads, sizes.micro_slots)?;
             let fitted = Sizes::fit(config, environment, &layout, &best, &budget)?;
             if fitted.envs == sizes.envs && fitted.micro_slots == sizes.micro_slots {
                 (sizes, kernel_config) = (fitted, best);
@@ -201,13 +201,13 @@ impl Trainer {
         }
         self.started.get_or_insert_with(Instant::now);
         self.recorder.run(&self.rollout.collect)?;
-        self.recorder.play(&self.rollout.values)?;
-        self.recorder.play(&self.update.advantages)?;
+        self.recorder.encode(&self.rollout.values)?;
+        self.recorder.encode(&self.update.advantages)?;
         for epoch in self.update.order(self.submitted) {
             self.recorder.run(epoch)?;
         }
-        self.recorder.play(&self.update.finish)?;
-        self.recorder.play(&self.rollout.carry)?;
+        self.recorder.encode(&self.update.write_metrics)?;
+        self.recorder.encode(&self.rollout.carry)?;
         self.recorder.submit_with_readback(self.arena.get("record")?, &mut self.readback)?;
         self.submitted += 1;
         Ok(())
@@ -253,15 +253,15 @@ impl Trainer {
         };
         self.recorder.run(&self.rollout.collect)?;
         lap(&self.gpu, &mut phases.rollout, &mut phases.host)?;
-        self.recorder.play(&self.rollout.values)?;
+        self.recorder.encode(&self.rollout.values)?;
         self.recorder.run(&self.update.advantages)?;
         lap(&self.gpu, &mut phases.values, &mut phases.host)?;
         for epoch in self.update.order(self.submitted) {
             self.recorder.run(epoch)?;
         }
         lap(&self.gpu, &mut phases.update, &mut phases.host)?;
-        self.recorder.play(&self.update.finish)?;
-        self.recorder.play(&self.rollout.carry)?;
+        self.recorder.encode(&self.update.write_metrics)?;
+        self.recorder.encode(&self.rollout.carry)?;
         self.recorder.submit_with_readback(self.arena.get("record")?, &mut self.readback)?;
         self.submitted += 1;
         self.collect()?;
@@ -327,8 +327,8 @@ impl Trainer {
         Ok(weights)
     }
 
-    /// Running moments of what is seen, for every agent and feature, then for every number of the environment's own state: mean,
-    /// what its f32 could not hold, sum of the squared deviations, and of how many ([`crate::ppo::running`]). Empty without
+    /// RunningMeanStd moments of what is seen, for every agent and feature, then for every number of the environment's own state: mean,
+    /// what its f32 could not hold, sum of the squared deviations, and of how many ([`crate::ppo::running_mean_std`]). Empty without
     /// [`Config::observation_norm`].
     ///
     /// # Errors

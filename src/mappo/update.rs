@@ -11,7 +11,7 @@ use crate::nn::{
     Batch, KernelConfig, Layout, Precision, Sharing, backward, forward, reduce, unfold, weight_gradient,
 };
 use crate::ppo::loss_scale::LossScale;
-use crate::ppo::{ActionKind, adamw, clip, epoch, finish, gae, loss, moments, scalars};
+use crate::ppo::{ActionKind, adamw, advantage_stats, clip, epoch, gae, loss, scalars, write_metrics};
 use crate::random::Stream;
 
 /// The recordings of one iteration after its rollout.
@@ -27,7 +27,7 @@ pub struct Update {
     /// Seed of the order of turns.
     seed: u64,
     /// The record for the host, and the clock.
-    pub finish: Recording,
+    pub write_metrics: Recording,
 }
 
 /// Compiled kernels and bound buffers of a micro-batch, the same for all.
@@ -131,7 +131,7 @@ impl Update {
             epochs,
             settling,
             seed: config.seed,
-            finish: record(gpu, sizes, layout, config, arena, places)?,
+            write_metrics: record(gpu, sizes, layout, config, arena, places)?,
         })
     }
 
@@ -324,8 +324,8 @@ fn advantages(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena) -> Resul
     let kernel = gae::kernel(gpu)?;
     let buffers = [arena.get("values")?, arena.get("rewards")?, arena.get("signals")?, scalars, targets];
     let group = gae::bind(gpu, &kernel, &parameters, buffers)?;
-    let moments_kernel = moments::kernel(gpu)?;
-    let rows = moments::Moments {
+    let moments_kernel = advantage_stats::kernel(gpu)?;
+    let rows = advantage_stats::AdvantageStats {
         size: sizes.rows(),
         agents: sizes.spec.agents,
         envs: sizes.envs,
@@ -336,10 +336,10 @@ fn advantages(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena) -> Resul
         over: config.advantage_norm as u32,
     };
     let buffers = [targets, scalars, arena.get("signals")?];
-    let moments_group = moments::bind(gpu, &moments_kernel, &rows, buffers)?;
+    let moments_group = advantage_stats::bind(gpu, &moments_kernel, &rows, buffers)?;
     Ok(vec![
         Command::dispatch(&kernel, &group, gae::groups(&kernel.variant, &parameters)),
-        Command::dispatch(&moments_kernel, &moments_group, moments::GROUPS),
+        Command::dispatch(&moments_kernel, &moments_group, advantage_stats::GROUPS),
     ])
 }
 
@@ -452,7 +452,7 @@ fn record(
     places: u32,
 ) -> Result<Recording> {
     let turns = config.turns(sizes.spec.agents);
-    let parameters = finish::Finish {
+    let parameters = write_metrics::WriteMetrics {
         statistics: places * config.epochs * turns,
         rewards: sizes.rows(),
         envs: sizes.envs,
@@ -461,7 +461,7 @@ fn record(
         turns,
         pad: [0; 2],
     };
-    let kernel = finish::kernel(gpu)?;
+    let kernel = write_metrics::kernel(gpu)?;
     let buffers = [
         arena.get("statistics")?,
         arena.get("rewards")?,
@@ -471,8 +471,8 @@ fn record(
         arena.get("clock")?,
         arena.get("record")?,
     ];
-    let group = finish::bind(gpu, &kernel, &parameters, buffers)?;
-    Ok(vec![Command::dispatch(&kernel, &group, finish::GROUPS)])
+    let group = write_metrics::bind(gpu, &kernel, &parameters, buffers)?;
+    Ok(vec![Command::dispatch(&kernel, &group, write_metrics::GROUPS)])
 }
 
 #[cfg(test)]

@@ -322,8 +322,8 @@ fn turns_are_those_of_happo() {
     let worst = tensor_error(&trainer, "params", &case.params_after);
     println!("weights within {worst:.1e}");
     assert!(worst < 1e-4, "weights: {worst:.1e}");
-    recorder.run(&trainer.update.finish).unwrap();
-    let record: Vec<crate::ppo::finish::Record> =
+    recorder.run(&trainer.update.write_metrics).unwrap();
+    let record: Vec<crate::ppo::write_metrics::Record> =
         trainer.gpu.read(trainer.arena.get("record").unwrap()).unwrap();
     let mean = case.turns.iter().flatten().map(|epoch| epoch.value).sum::<f64>() / (each * AGENTS) as f64;
     near("mean value loss", f64::from(record[0].value_loss), mean, 1e-4);
@@ -364,8 +364,8 @@ fn who_is_not_active_is_not_learnt_from() {
         trainer.update.epochs.iter().for_each(|epoch| {
             recorder.run(epoch).unwrap();
         });
-        recorder.run(&trainer.update.finish).unwrap();
-        let record: Vec<crate::ppo::finish::Record> =
+        recorder.run(&trainer.update.write_metrics).unwrap();
+        let record: Vec<crate::ppo::write_metrics::Record> =
             trainer.gpu.read(trainer.arena.get("record").unwrap()).unwrap();
         let record = record[0];
         let means =
@@ -394,8 +394,8 @@ fn a_limit_on_the_divergence_ends_the_epochs() {
         trainer.update.epochs[..epochs].iter().for_each(|epoch| {
             recorder.run(epoch).unwrap();
         });
-        recorder.run(&trainer.update.finish).unwrap();
-        let record: Vec<crate::ppo::finish::Record> =
+        recorder.run(&trainer.update.write_metrics).unwrap();
+        let record: Vec<crate::ppo::write_metrics::Record> =
             trainer.gpu.read(trainer.arena.get("record").unwrap()).unwrap();
         let state = ["params", "first moments", "second moments", "optimizer", "scalars"];
         let mut bits: Vec<u32> =

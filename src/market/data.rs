@@ -320,11 +320,11 @@ fn gather(
         write(SECTIONS + feature, &|i, bar| values[[i, bar]])?;
     }
     let panel = indicators.panel(series)?;
-    recorder.play(&panel.commands())?;
+    recorder.encode(&panel.commands())?;
     for (section, name) in (SECTIONS - INDICATORS.len()..).zip(INDICATORS) {
         let source =
             panel.buffer(name).ok_or_else(|| Error::shape("indicators", name, "none of that name"))?;
-        recorder.play(&[Command::Copy {
+        recorder.encode(&[Command::Copy {
             source: source.clone(),
             source_offset: 0,
             target: sources.clone(),

@@ -21,7 +21,7 @@ const HEAD: &str = "phalanx";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint<H> {
     /// What describes the model: sizes, settings, scaling of the observations.
-    pub head: H,
+    pub metadata: H,
     /// The flat parameter buffer of the layout, padding included.
     pub weights: Vec<f32>,
 }
@@ -64,7 +64,7 @@ impl<H: Serialize> Checkpoint<H> {
                 view.map(|view| (tensor.name.clone(), view)).map_err(|error| failed(error.to_string()))
             })
             .collect::<Result<_>>()?;
-        let head = serde_json::to_string(&Envelope { format: FORMAT, head: &self.head })
+        let head = serde_json::to_string(&Envelope { format: FORMAT, head: &self.metadata })
             .map_err(|error| failed(error.to_string()))?;
         let metadata = Some(HashMap::from([(HEAD.to_string(), head)]));
         let bytes = safetensors::serialize(views, metadata).map_err(|error| failed(error.to_string()))?;
@@ -123,7 +123,7 @@ impl<H: DeserializeOwned> Checkpoint<H> {
         if weights.iter().any(|weight| !weight.is_finite()) {
             return Err(failed("it holds weights that are not finite numbers".into()));
         }
-        Ok((Self { head, weights }, layout))
+        Ok((Self { metadata: head, weights }, layout))
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = layout(Sharing::Separate);
         let weights = initial_weights(&layout, Activation::Relu, 9);
-        let checkpoint = Checkpoint { head: vec!["AAPL".to_string()], weights };
+        let checkpoint = Checkpoint { metadata: vec!["AAPL".to_string()], weights };
         let paths = ["a", "b"].map(|name| folder.path().join(name));
         for path in &paths {
             checkpoint.save(path, &layout).unwrap();
@@ -171,7 +171,7 @@ mod tests {
         };
         assert!(load().contains("model.safetensors"));
         let weights = initial_weights(&shared, Activation::Relu, 1);
-        Checkpoint { head: 1u32, weights: weights.clone() }.save(&path, &shared).unwrap();
+        Checkpoint { metadata: 1u32, weights: weights.clone() }.save(&path, &shared).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
         assert!(load().contains("no whole safetensors file"), "{}", load());
@@ -187,13 +187,13 @@ mod tests {
         assert!(load().contains("format 9"), "{}", load());
         let separate = layout(Sharing::Separate);
         let other = initial_weights(&separate, Activation::Relu, 1);
-        Checkpoint { head: 1u32, weights: other }.save(&path, &separate).unwrap();
+        Checkpoint { metadata: 1u32, weights: other }.save(&path, &separate).unwrap();
         assert!(load().contains("tensor `actor.0.norm.weight` is missing"), "{}", load());
         std::fs::write(&path, b"not a model").unwrap();
         assert!(load().contains("no whole safetensors file"), "{}", load());
         let mut broken = weights;
         broken[0] = f32::NAN;
-        Checkpoint { head: 1u32, weights: broken }.save(&path, &shared).unwrap();
+        Checkpoint { metadata: 1u32, weights: broken }.save(&path, &shared).unwrap();
         assert!(load().contains("not finite"), "{}", load());
     }
 }

@@ -5,11 +5,11 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::autotune::alike;
 use super::layout::Layout;
 use super::precision::{KernelConfig, Storage};
 use super::shape::{Activation, Shape};
-use super::trial::Trial;
-use super::tuning::alike;
+use super::synthetic_pass::SyntheticPass;
 use crate::Result;
 use crate::gpu::Gpu;
 
@@ -97,7 +97,7 @@ fn gradients(gpu: &Gpu, kernel_config: &KernelConfig) -> Result<Vec<f32>> {
         activation: Activation::Tanh,
         ..Shape::default()
     };
-    Trial::new(gpu, &Layout::new(&shape)?, kernel_config, 5, 4)?.sums()
+    SyntheticPass::new(gpu, &Layout::new(&shape)?, kernel_config, 5, 4)?.sums()
 }
 
 #[cfg(test)]
@@ -128,7 +128,9 @@ mod tests {
                 KernelConfig::cooperative(gpu.class(), matrices),
                 KernelConfig::plain(gpu.class(), Storage::F16),
             ]
-            .map(|kernel_config| Trial::new(&gpu, &layout, &kernel_config, 7, 3).unwrap().sums().unwrap());
+            .map(|kernel_config| {
+                SyntheticPass::new(&gpu, &layout, &kernel_config, 7, 3).unwrap().sums().unwrap()
+            });
             assert!(alike(&found, &expected, 5e-3), "{matrices:?}");
             let mut halved = expected.clone();
             halved.iter_mut().for_each(|x| *x *= 0.5);

@@ -26,8 +26,8 @@ pub const SHADER: Shader =
 /// # Errors
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu, shape: &Shape, kernel_config: &KernelConfig) -> Result<Kernel> {
-    use Access::{Read, Table, Uniform, Write};
-    let mut access = vec![Table, Uniform, kernel_config.weights(), Read, Write, Write, Write];
+    use Access::{DynamicUniform, Read, Uniform, Write};
+    let mut access = vec![DynamicUniform, Uniform, kernel_config.weights(), Read, Write, Write, Write];
     if shape.recurrent() {
         access.extend([Write, Read]);
     }

@@ -1,5 +1,6 @@
 //! Kernels of the networks: folding of the weights, forward, backward, weight gradients.
 
+pub mod autotune;
 pub mod backward;
 mod cooperative;
 pub mod fold;
@@ -11,10 +12,9 @@ pub mod reduce;
 #[cfg(test)]
 pub(crate) mod reference;
 mod shape;
+pub mod synthetic_pass;
 #[cfg(test)]
 mod tests;
-pub mod trial;
-pub mod tuning;
 pub mod unfold;
 pub mod weight_gradient;
 mod weights;

@@ -9,7 +9,7 @@ use half::f16;
 use super::*;
 use crate::gpu::{Command, Gpu, GpuOptions, Kernel, Recorder, Variant};
 use crate::nn::layout::NetworkStack;
-use crate::nn::trial::stored;
+use crate::nn::synthetic_pass::stored;
 
 /// A small problem with uneven sizes.
 pub(crate) struct Case {

@@ -133,8 +133,8 @@ pub fn tiles(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Tile> {
 /// # Errors
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu, kernel_config: &KernelConfig) -> Result<Kernel> {
-    use Access::{Read, Table, Uniform, Write};
-    let access = [Table, Uniform, Read, Read, Read, Read, Read, Write];
+    use Access::{DynamicUniform, Read, Uniform, Write};
+    let access = [DynamicUniform, Uniform, Read, Read, Read, Read, Read, Write];
     Kernel::trusted(gpu, &SHADER, variant(kernel_config), &access, size_of::<Batch>())
 }
 

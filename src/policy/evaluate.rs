@@ -24,24 +24,24 @@ impl TrainedPolicy {
     /// [`Error::Data`] if the bars cannot be traded or the data are of other instruments or features, and what the
     /// device reports.
     pub fn targets(&self, gpu: &Gpu, data: &MarketData, bars: &Range<usize>) -> Result<Array2<f64>> {
-        let head = self.head();
-        if data.scaling() != &head.scaling {
+        let metadata = self.metadata();
+        if data.scaling() != &metadata.scaling {
             return Err(Error::Data(
                 "the market's features were not scaled with the model's own statistics".into(),
             ));
         }
-        let environment = Trading::new(data, &head.market, &Episodes::Whole(bars.clone()))?;
+        let environment = Trading::new(data, &metadata.market, &Episodes::Whole(bars.clone()))?;
         let decisions = bars.len() - 1;
         // Environments come in fours; all four walk the same bars and do the same.
         let config =
-            Config { num_envs: 4, rollout_steps: STEPS.min(decisions as u32), ..head.config.clone() };
+            Config { num_envs: 4, rollout_steps: STEPS.min(decisions as u32), ..metadata.config.clone() };
         let sizes = Sizes::acting(&config, &environment);
         let layout = self.layout.acting();
         let forms = KernelConfig::new(gpu, config.precision, &layout, sizes.envs / 4)?;
         let arena = Arena::allocate(gpu, &sizes.rollout_plan(&layout, &forms))?;
         gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&self.checkpoint.weights))?;
         if sizes.normalized {
-            let moments = bytemuck::cast_slice(&head.observation_moments);
+            let moments = bytemuck::cast_slice(&metadata.observation_moments);
             gpu.write(arena.get("observation moments")?, 0, moments)?;
         }
         let chosen = (&sizes, &forms);
@@ -67,9 +67,9 @@ impl TrainedPolicy {
                 ruined = ends[step * sizes.envs as usize] == 1;
                 for agent in 0..agents {
                     let action = actions[(step * agents + agent) * sizes.envs as usize] as usize;
-                    let level = head.market.positions.get(action).copied();
-                    targets[[first + step, agent]] =
-                        level.ok_or_else(|| Error::shape("action", head.market.positions.len(), action))?;
+                    let level = metadata.market.positions.get(action).copied();
+                    targets[[first + step, agent]] = level
+                        .ok_or_else(|| Error::shape("action", metadata.market.positions.len(), action))?;
                 }
             }
             first += steps;

@@ -3,4 +3,4 @@
 mod evaluate;
 mod trained;
 
-pub use trained::{Head, TrainedPolicy};
+pub use trained::{ModelMetadata, TrainedPolicy};

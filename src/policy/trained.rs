@@ -14,7 +14,7 @@ use crate::{Error, Result};
 
 /// What a model file says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Head {
+pub struct ModelMetadata {
     /// Settings of the training.
     pub config: Config,
     /// Rules of the market it was trained in.
@@ -37,7 +37,7 @@ pub struct Head {
 /// A trained policy.
 #[derive(Clone, Debug)]
 pub struct TrainedPolicy {
-    pub(super) checkpoint: Checkpoint<Head>,
+    pub(super) checkpoint: Checkpoint<ModelMetadata>,
     pub(super) layout: Layout,
 }
 
@@ -46,14 +46,14 @@ impl TrainedPolicy {
     ///
     /// # Errors
     /// [`Error::Config`] if the description contradicts itself, [`Error::Shape`] for another number of weights or moments.
-    pub fn new(head: Head, weights: Vec<f32>) -> Result<Self> {
-        let layout = layout(&head)?;
+    pub fn new(metadata: ModelMetadata, weights: Vec<f32>) -> Result<Self> {
+        let layout = layout(&metadata)?;
         let expected = layout.params as usize * 4;
         if weights.len() != expected {
             return Err(Error::shape("weights", expected, weights.len()));
         }
-        moments_fit(&head, &layout)?;
-        Ok(Self { checkpoint: Checkpoint { head, weights }, layout })
+        moments_fit(&metadata, &layout)?;
+        Ok(Self { checkpoint: Checkpoint { metadata, weights }, layout })
     }
 
     /// Reads a model file.
@@ -62,7 +62,7 @@ impl TrainedPolicy {
     /// As [`Checkpoint::load`]; [`Error::Checkpoint`] if the moments of the observations are not those of its features.
     pub fn load(path: &Path) -> Result<Self> {
         let (checkpoint, layout) = Checkpoint::load(path, layout)?;
-        moments_fit(&checkpoint.head, &layout)
+        moments_fit(&checkpoint.metadata, &layout)
             .map_err(|error| Error::Checkpoint { path: path.into(), reason: error.to_string() })?;
         Ok(Self { checkpoint, layout })
     }
@@ -77,8 +77,8 @@ impl TrainedPolicy {
 
     /// What the model says of itself.
     #[must_use]
-    pub fn head(&self) -> &Head {
-        &self.checkpoint.head
+    pub fn metadata(&self) -> &ModelMetadata {
+        &self.checkpoint.metadata
     }
 
     /// Trainable parameters.
@@ -89,22 +89,22 @@ impl TrainedPolicy {
 }
 
 /// Every feature that is normalised needs its own, and none of another number is of use.
-fn moments_fit(head: &Head, layout: &Layout) -> Result<()> {
+fn moments_fit(metadata: &ModelMetadata, layout: &Layout) -> Result<()> {
     let Shape { agents, obs_dim, .. } = layout.shape;
-    let expected = if head.config.observation_norm { (agents * obs_dim) as usize } else { 0 };
-    let found = head.observation_moments.len();
+    let expected = if metadata.config.observation_norm { (agents * obs_dim) as usize } else { 0 };
+    let found = metadata.observation_moments.len();
     if found != expected {
         return Err(Error::shape("moments of the observations", expected, found));
     }
     Ok(())
 }
 
-fn layout(head: &Head) -> Result<Layout> {
+fn layout(metadata: &ModelMetadata) -> Result<Layout> {
     let spec = Spec {
-        agents: head.scaling.symbols.len() as u32,
-        obs_dim: crate::env::observation_size(head.scaling.features.len()),
-        actions: head.market.positions.len() as u32,
+        agents: metadata.scaling.symbols.len() as u32,
+        obs_dim: crate::env::observation_size(metadata.scaling.features.len()),
+        actions: metadata.market.positions.len() as u32,
     };
     // The market has no state of its own.
-    Layout::new(&head.config.shape(&spec, false, 0))
+    Layout::new(&metadata.config.shape(&spec, false, 0))
 }

@@ -2,7 +2,7 @@
 //! arXiv 2103.01955), the entropy coefficient, and the end of the updates on a rollout that has been learnt from enough.
 //!
 //! `m <- b m + (1-b) E[x]; s <- b s + (1-b) E[x^2]; d <- b d + (1-b)`; mean = m / max(d, 1e-5);
-//! var = max(s / max(d, 1e-5) - mean^2, floor). The batch moments, which are those of the minibatch where there are several, come from [`super::moments`]. The entropy coefficient moves
+//! var = max(s / max(d, 1e-5) - mean^2, floor). The batch moments, which are those of the minibatch where there are several, come from [`super::advantage_stats`]. The entropy coefficient moves
 //! linearly with the iterations. The k3 estimate of the KL divergence is that of the epoch before, over all its rows: above
 //! the limit neither weights nor moments move any more until the next rollout.
 
@@ -58,8 +58,8 @@ pub struct Epoch {
 /// # Errors
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
-    use Access::{Read, Table, Write};
-    let access = [Table, Write, Read, Read];
+    use Access::{DynamicUniform, Read, Write};
+    let access = [DynamicUniform, Write, Read, Read];
     Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &access, size_of::<Epoch>())
 }
 

@@ -67,8 +67,8 @@ pub fn variant(kernel_config: &KernelConfig) -> Variant {
 /// # Errors
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu, kernel_config: &KernelConfig, kind: ActionKind, turns: bool) -> Result<Kernel> {
-    use Access::{Read, Table, Uniform, Write};
-    let access = [Table, Uniform, Read, Read, Read, Read, Read, Read, Write, Write];
+    use Access::{DynamicUniform, Read, Uniform, Write};
+    let access = [DynamicUniform, Uniform, Read, Read, Read, Read, Read, Read, Write, Write];
     let variant = kind.apply(variant(kernel_config)).when("turns", turns);
     Kernel::trusted(gpu, &SHADER, variant, &access, size_of::<Batch>())
 }
@@ -94,7 +94,7 @@ pub struct Buffers<'a> {
     pub targets: &'a wgpu::Buffer,
     /// Values at the time of the rollout, normalised.
     pub values: &'a wgpu::Buffer,
-    /// Moments, and the loss scale, which must not be 0 ([`super::loss_scale::start`]).
+    /// AdvantageStats, and the loss scale, which must not be 0 ([`super::loss_scale::start`]).
     pub scalars: &'a wgpu::Buffer,
     /// Gradients; the heads' rows are written.
     pub grads: &'a wgpu::Buffer,

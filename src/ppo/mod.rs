@@ -1,16 +1,16 @@
 //! Kernels of proximal policy optimisation: sampling, advantages, losses, the optimizer.
 
 pub mod adamw;
+pub mod advantage_stats;
 pub mod clip;
 pub mod epoch;
-pub mod finish;
 pub mod gae;
 pub mod loss;
 pub mod loss_scale;
-pub mod moments;
 pub mod normalize;
-pub mod running;
+pub mod running_mean_std;
 pub mod sample;
+pub mod write_metrics;
 
 use crate::gpu::{Class, Shader, Variant};
 use crate::nn::Storage;
@@ -57,7 +57,7 @@ impl ActionKind {
 pub mod scalars {
     /// f32s of the buffer before [`AGENTS`].
     pub const LENGTH: u64 = 16;
-    /// Running mean of the returns, biased towards 0 (ValueNorm's m, s, d begin here).
+    /// RunningMeanStd mean of the returns, biased towards 0 (ValueNorm's m, s, d begin here).
     pub const VALUE_NORM: usize = 0;
     /// Mean that values are scaled with.
     pub const MEAN: usize = 3;
@@ -95,10 +95,10 @@ pub mod scalars {
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let independent = [gae::SHADER];
-    let reducing = [moments::SHADER, clip::SHADER, epoch::SHADER, finish::SHADER];
+    let reducing = [advantage_stats::SHADER, clip::SHADER, epoch::SHADER, write_metrics::SHADER];
     let mut all: Vec<_> = independent.map(|shader| (shader, Variant::independent(class))).to_vec();
     all.extend(reducing.map(|shader| (shader, Variant::reducing(class))));
-    all.push((running::SHADER, running::variant(class)));
+    all.push((running_mean_std::SHADER, running_mean_std::variant(class)));
     all.push((adamw::SHADER, Variant::wide(class)));
     all.extend(ActionKind::ALL.map(|kind| (sample::SHADER, sample::variant(class, kind))));
     let storages = [Storage::F32, Storage::F16, Storage::Packed];

@@ -1,4 +1,4 @@
-//! What was seen, normalised by its running moments ([`super::running`]): (x - mean) / deviation, at most
+//! What was seen, normalised by its running moments ([`super::running_mean_std`]): (x - mean) / deviation, at most
 //! [`LIMIT`] from 0.
 //!
 //! Shapes: f32 `[slot][agent][feature][env]` and then the environments' own states `[slot][number][env]` to the same in the
@@ -48,9 +48,9 @@ pub fn variant(class: crate::gpu::Class, storage: Storage) -> Variant {
 /// # Errors
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu, storage: Storage) -> Result<Kernel> {
-    use Access::{Read, Table, Write};
+    use Access::{DynamicUniform, Read, Write};
     let size = size_of::<Normalize>();
-    Kernel::trusted(gpu, &SHADER, variant(gpu.class(), storage), &[Table, Read, Read, Write], size)
+    Kernel::trusted(gpu, &SHADER, variant(gpu.class(), storage), &[DynamicUniform, Read, Read, Write], size)
 }
 
 /// Workgroups: one invocation per quad.

@@ -64,8 +64,8 @@ pub fn variant(class: Class, kind: ActionKind) -> Variant {
 /// # Errors
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu, kind: ActionKind) -> Result<Kernel> {
-    use Access::{Read, Table, Write};
-    let access = [Table, Read, Read, Read, Write, Write, Write];
+    use Access::{DynamicUniform, Read, Write};
+    let access = [DynamicUniform, Read, Read, Read, Write, Write, Write];
     let access = &access[..if kind == ActionKind::Squashed { 7 } else { 6 }];
     Kernel::trusted(gpu, &SHADER, variant(gpu.class(), kind), access, size_of::<Sample>())
 }

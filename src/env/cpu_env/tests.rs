@@ -156,7 +156,7 @@ impl Bench {
 
     fn roll(&mut self, actions: &[u32]) -> Result<()> {
         self.gpu.write(&self.buffers[1], 0, bytemuck::cast_slice(actions))?;
-        self.recorded.steps.iter().try_for_each(|step| self.recorder.play(step))
+        self.recorded.steps.iter().try_for_each(|step| self.recorder.encode(step))
     }
 
     fn state(&self) -> &Arc<dyn HostState> {

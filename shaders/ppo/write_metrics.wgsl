@@ -3,7 +3,7 @@
 
 import package::constants::WG;
 
-struct Finish {
+struct WriteMetrics {
     // vec4 pairs that ppo/loss left in all epochs.
     statistics: u32,
     // f32s of the rewards.
@@ -17,7 +17,7 @@ struct Finish {
     pad2: u32,
 }
 
-@group(0) @binding(0) var<uniform> p: Finish;
+@group(0) @binding(0) var<uniform> p: WriteMetrics;
 @group(0) @binding(1) var<storage, read> statistics: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> rewards: array<f32>;
 @group(0) @binding(3) var<storage, read> optimizer: array<vec4<f32>>;

@@ -1,4 +1,4 @@
-//! Moments over the whole rollout: mean and population deviation of the advantages of active agents, mean and mean square of
+//! AdvantageStats over the whole rollout: mean and population deviation of the advantages of active agents, mean and mean square of
 //! all returns, and 1 / rows that count: of all agents, and of each agent's networks in each minibatch. An agent whose mask is 0 is not active.
 //!
 //! Advantages enter the loss as (A - mean) / (deviation + 1e-5). The deviation is computed about the mean in a second
@@ -9,7 +9,7 @@ use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
 pub const SHADER: Shader =
-    Shader { name: "ppo/moments", source: include_str!("../../shaders/ppo/moments.wgsl") };
+    Shader { name: "ppo/advantage_stats", source: include_str!("../../shaders/ppo/advantage_stats.wgsl") };
 
 /// Workgroups: one reduces everything.
 pub const GROUPS: [u32; 3] = [1, 1, 1];
@@ -23,10 +23,10 @@ pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &[Uniform, Read, Write, Read], 0)
 }
 
-/// Counterpart of `Moments` in the shader.
+/// Counterpart of `AdvantageStats` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Moments {
+pub struct AdvantageStats {
     /// f32s of one section of the targets.
     pub size: u32,
     /// Agents.
@@ -52,7 +52,7 @@ pub struct Moments {
 pub fn bind(
     gpu: &Gpu,
     kernel: &Kernel,
-    moments: &Moments,
+    moments: &AdvantageStats,
     [targets, scalars, signals]: [&wgpu::Buffer; 3],
 ) -> Result<BindGroup> {
     let uniform = gpu.uniform("moments", moments)?;
@@ -117,7 +117,7 @@ mod tests {
                 let scalars = gpu.upload("scalars", &vec![0f32; length as usize]).unwrap();
                 let [size, agents_, envs_, minibatches_] =
                     [size, agents, envs, minibatches].map(|n| n as u32);
-                let parameters = Moments {
+                let parameters = AdvantageStats {
                     size,
                     agents: agents_,
                     envs: envs_,

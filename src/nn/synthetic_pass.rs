@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 /// Recorded passes with their buffers.
 #[derive(Debug)]
-pub struct Trial {
+pub struct SyntheticPass {
     /// Both stacks forward: one dispatch.
     pub forward: Recording,
     /// Gradients of the products, gradients of the weights, and the sum of their splits: three dispatches.
@@ -27,7 +27,7 @@ pub struct Trial {
 /// Size of the gradients at the heads; f16 keeps what becomes of it.
 const GRADIENT: f64 = 0.01;
 
-impl Trial {
+impl SyntheticPass {
     /// Allocates and records everything for `slots` slots of `quads` quads of environments.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl Trial {
         slots: u32,
     ) -> Result<Self> {
         let shape = &layout.shape;
-        let too_many = || Error::shape("rows of a trial", "fewer than 2^30", "more");
+        let too_many = || Error::shape("rows of a synthetic pass", "fewer than 2^30", "more");
         let rows = u64::from(slots) * u64::from(shape.agents) * u64::from(quads);
         let rows = u32::try_from(rows).ok().filter(|rows| *rows < 1 << 28).ok_or_else(too_many)?;
         let room = kernel_config.room(u64::from(rows)) as u32;
@@ -93,7 +93,7 @@ impl Trial {
         let seen = rows as usize * 4 * shape.obs_dim as usize + state as usize * 4;
         fill(gpu, layout, &arena, kernel_config, (rows, seen), room)?;
 
-        let batches = &gpu.uniform_table("trial", &[batch])?;
+        let batches = &gpu.uniform_table("synthetic pass", &[batch])?;
         let roles = &forward::upload_roles(gpu, &layout.roles)?;
         let (params, working) = (get("params")?, get("working weights")?);
         let weights = &WorkingWeights::new(gpu, layout, kernel_config, roles, params, working)?;

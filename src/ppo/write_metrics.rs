@@ -5,7 +5,7 @@ use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
 pub const SHADER: Shader =
-    Shader { name: "ppo/finish", source: include_str!("../../shaders/ppo/finish.wgsl") };
+    Shader { name: "ppo/write_metrics", source: include_str!("../../shaders/ppo/write_metrics.wgsl") };
 
 /// Workgroups: one gathers everything.
 pub const GROUPS: [u32; 3] = [1, 1, 1];
@@ -13,10 +13,10 @@ pub const GROUPS: [u32; 3] = [1, 1, 1];
 /// f32s of a [`Record`].
 pub const RECORD: u64 = 20;
 
-/// Counterpart of `Finish` in the shader.
+/// Counterpart of `WriteMetrics` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Finish {
+pub struct WriteMetrics {
     /// vec4 pairs that [`super::loss`] left in all epochs.
     pub statistics: u32,
     /// f32s of the rewards.
@@ -92,8 +92,13 @@ pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
 ///
 /// # Errors
 /// As [`Kernel::bind`].
-pub fn bind(gpu: &Gpu, kernel: &Kernel, finish: &Finish, buffers: [&wgpu::Buffer; 7]) -> Result<BindGroup> {
-    let uniform = gpu.uniform("finish", finish)?;
+pub fn bind(
+    gpu: &Gpu,
+    kernel: &Kernel,
+    parameters: &WriteMetrics,
+    buffers: [&wgpu::Buffer; 7],
+) -> Result<BindGroup> {
+    let uniform = gpu.uniform("write metrics", parameters)?;
     let mut all = vec![&uniform];
     all.extend(buffers);
     kernel.bind(gpu, &all)
@@ -114,8 +119,15 @@ mod tests {
             (0..groups).flat_map(move |g| [1.0, 2.0, g as f32, 0.5, 3.0, 9.0, 9.0, 9.0].map(|x| x * factor))
         };
         let statistics: Vec<f32> = epoch(0.5).chain(epoch(1.5)).chain(epoch(0.0)).collect();
-        let finish =
-            Finish { statistics: 3 * groups, rewards: 24, envs, nets: 3, actors: 2, turns: 2, pad: [0; 2] };
+        let metrics = WriteMetrics {
+            statistics: 3 * groups,
+            rewards: 24,
+            envs,
+            nets: 3,
+            actors: 2,
+            turns: 2,
+            pad: [0; 2],
+        };
         let mut optimizer = [0f32; 24];
         (optimizer[1], optimizer[9], optimizer[17]) = (3.0, 5.0, 7.0);
         (optimizer[3], optimizer[7], optimizer[23]) = (0.01, 2.0, 1.0);
@@ -133,7 +145,7 @@ mod tests {
             &clock,
             &record,
         ];
-        run(&gpu, &kernel, &bind(&gpu, &kernel, &finish, buffers).unwrap(), GROUPS);
+        run(&gpu, &kernel, &bind(&gpu, &kernel, &metrics, buffers).unwrap(), GROUPS);
         let got: Vec<Record> = gpu.read(&record).unwrap();
         let sum = |from: u32| (from * envs..(from + 1) * envs).sum::<u32>() as f32;
         let expected = Record {

@@ -3,7 +3,7 @@
 
 import package::constants::WG;
 
-struct Moments {
+struct AdvantageStats {
     // f32s of one section of the targets.
     size: u32,
     agents: u32,
@@ -19,7 +19,7 @@ struct Moments {
     over: u32,
 }
 
-@group(0) @binding(0) var<uniform> p: Moments;
+@group(0) @binding(0) var<uniform> p: AdvantageStats;
 @group(0) @binding(1) var<storage, read> targets: array<f32>;
 @group(0) @binding(2) var<storage, read_write> scalars: array<f32>;
 @group(0) @binding(3) var<storage, read> signals: array<u32>;

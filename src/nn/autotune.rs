@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::cooperative::Cooperative;
 use super::layout::Layout;
 use super::precision::{KernelConfig, Precision};
-use super::trial::Trial;
+use super::synthetic_pass::SyntheticPass;
 use crate::files::write_atomically;
 use crate::gpu::{Class, Gpu, Profiler};
 use crate::{Error, Result};
@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// Runs of a pass, of which the fastest counts.
 const RUNS: usize = 5;
 
-/// Quads of rows of a trial at most: enough to fill a large GPU.
+/// Quads of rows of a synthetic pass at most: enough to fill a large GPU.
 const MOST_QUADS: u32 = 1 << 14;
 
 /// What one form came to.
@@ -40,12 +40,12 @@ struct Cache {
 
 /// The best forms known, kept in a file.
 #[derive(Debug)]
-pub struct Tuning {
+pub struct Autotune {
     path: PathBuf,
     cache: Cache,
 }
 
-impl Tuning {
+impl Autotune {
     /// Reads the file, if there is one.
     ///
     /// # Errors
@@ -200,10 +200,10 @@ fn attempt(
     {
         return Err(Error::shape("workgroup", "one of the adapter's limits", kernel_config.workgroup));
     }
-    let trial = Trial::new(gpu, layout, kernel_config, quads, slots)?;
-    let sums = trial.sums()?;
+    let pass = SyntheticPass::new(gpu, layout, kernel_config, quads, slots)?;
+    let sums = pass.sums()?;
     let mut time = Duration::ZERO;
-    for pass in [&trial.forward, &trial.backward] {
+    for pass in [&pass.forward, &pass.backward] {
         let mut best = Duration::MAX;
         for _ in 0..RUNS {
             let timing = profiler.time(pass)?;
@@ -241,18 +241,18 @@ mod tests {
             let measured = measure(&gpu, precision, &layout(), 4, 3).unwrap();
             assert!(measured.len() >= 4);
             assert!(measured.iter().all(|one| one.time.is_some()), "{measured:?}");
-            let best = Tuning::open(&path).unwrap().best(&gpu, precision, &layout(), 4, 3).unwrap();
+            let best = Autotune::open(&path).unwrap().best(&gpu, precision, &layout(), 4, 3).unwrap();
             assert!(measured.iter().any(|one| one.kernel_config == best));
             // The second time it comes from the file: another of the forms, written there, is the one that is given.
             let other = measured.iter().map(|one| one.kernel_config).find(|one| *one != best).unwrap();
-            let mut tuning = Tuning::open(&path).unwrap();
+            let mut autotune = Autotune::open(&path).unwrap();
             let key = key(&gpu, precision, &layout(), 4, 3);
-            assert_eq!(tuning.cache.entries[&key], best);
-            tuning.cache.entries.insert(key.clone(), other);
-            assert_eq!(tuning.best(&gpu, precision, &layout(), 4, 3).unwrap(), other);
+            assert_eq!(autotune.cache.entries[&key], best);
+            autotune.cache.entries.insert(key.clone(), other);
+            assert_eq!(autotune.best(&gpu, precision, &layout(), 4, 3).unwrap(), other);
             // What is none of the forms is measured again.
-            tuning.cache.entries.insert(key, KernelConfig { columns: 0, ..best });
-            let again = tuning.best(&gpu, precision, &layout(), 4, 3).unwrap();
+            autotune.cache.entries.insert(key, KernelConfig { columns: 0, ..best });
+            let again = autotune.best(&gpu, precision, &layout(), 4, 3).unwrap();
             assert!(measured.iter().any(|one| one.kernel_config == again));
         }
     }
@@ -277,7 +277,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kernels.json");
         std::fs::write(&path, "my diary").unwrap();
-        let error = Tuning::open(&path).unwrap_err().to_string();
+        let error = Autotune::open(&path).unwrap_err().to_string();
         assert!(
             error.contains("kernels.json") && error.contains("not a file of measured kernels"),
             "{error}"

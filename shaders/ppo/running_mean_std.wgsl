@@ -1,4 +1,4 @@
-// Running mean and deviation of what is seen, number by number, over everything seen so far: those of a rollout are joined to
+// RunningMeanStd mean and deviation of what is seen, number by number, over everything seen so far: those of a rollout are joined to
 // those of all before it as Chan, Golub and LeVeque do. A workgroup takes one number of the observations, over the agents
 // that have it in common, or one of the environments' own states, in a fixed order. Agents that may do nothing do not count,
 // nor does what is not finite.
@@ -6,7 +6,7 @@
 import package::constants::{GROUPS, WG};
 import package::lib::numeric::{add_compensated, is_finite};
 
-struct Running {
+struct RunningMeanStd {
     steps: u32,
     agents: u32,
     obs_dim: u32,
@@ -24,7 +24,7 @@ struct Running {
     pad2: u32,
 }
 
-@group(0) @binding(0) var<uniform> p: Running;
+@group(0) @binding(0) var<uniform> p: RunningMeanStd;
 @group(0) @binding(1) var<storage, read> raw: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> signals: array<vec4<u32>>;
 // By column: mean, what its f32 could not hold, sum of the squared deviations, how many.

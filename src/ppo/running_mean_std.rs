@@ -1,4 +1,4 @@
-//! Running mean and deviation of what is seen, number by number: those of a rollout joined to those of all before it (Chan,
+//! RunningMeanStd mean and deviation of what is seen, number by number: those of a rollout joined to those of all before it (Chan,
 //! Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
 //!
 //! Agents that share networks share moments; rows of agents that may do nothing do not count, nor does what is not finite. Shapes:
@@ -10,12 +10,12 @@ use crate::gpu::{Access, BindGroup, Class, GROUPS_IN_A_ROW, Gpu, Kernel, Shader,
 
 /// The kernel's source.
 pub const SHADER: Shader =
-    Shader { name: "ppo/running", source: include_str!("../../shaders/ppo/running.wgsl") };
+    Shader { name: "ppo/running_mean_std", source: include_str!("../../shaders/ppo/running_mean_std.wgsl") };
 
-/// Counterpart of `Running` in the shader.
+/// Counterpart of `RunningMeanStd` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Running {
+pub struct RunningMeanStd {
     /// T.
     pub steps: u32,
     /// Agents.
@@ -55,7 +55,7 @@ pub fn variant(class: Class) -> Variant {
 
 /// Workgroups: one per feature, of separate agents each, and number of a state.
 #[must_use]
-pub fn groups(parameters: &Running) -> [u32; 3] {
+pub fn groups(parameters: &RunningMeanStd) -> [u32; 3] {
     let agents = if parameters.separate == 1 { parameters.agents } else { 1 };
     let [x, y] = in_rows(agents * parameters.obs_dim + parameters.state_dim);
     [x, y, 1]
@@ -68,7 +68,7 @@ pub fn groups(parameters: &Running) -> [u32; 3] {
 pub fn bind(
     gpu: &Gpu,
     kernel: &Kernel,
-    parameters: &Running,
+    parameters: &RunningMeanStd,
     [raw, signals, moments]: [&wgpu::Buffer; 3],
 ) -> Result<BindGroup> {
     let uniform = gpu.uniform("running moments", parameters)?;
@@ -169,7 +169,7 @@ mod tests {
 
         fn run(&self, gpu: &Gpu, moments: &wgpu::Buffer) {
             let [agents, obs_dim, state_dim, envs, steps] = self.sizes.map(|size| size as u32);
-            let parameters = Running {
+            let parameters = RunningMeanStd {
                 steps,
                 agents,
                 obs_dim,
@@ -178,7 +178,7 @@ mod tests {
                 first_state: self.first_state() as u32 / 4,
                 masks: steps * envs / 4,
                 separate: u32::from(self.separate),
-                ..Running::default()
+                ..RunningMeanStd::default()
             };
             let raw = gpu.upload("raw", &self.raw).unwrap();
             let signals = gpu.upload("signals", &self.signals).unwrap();
@@ -347,8 +347,13 @@ mod tests {
 
     #[test]
     fn more_columns_than_a_row_of_workgroups_are_reached() {
-        let parameters =
-            Running { agents: 4, obs_dim: 16_384, state_dim: 65_536, separate: 1, ..Running::default() };
+        let parameters = RunningMeanStd {
+            agents: 4,
+            obs_dim: 16_384,
+            state_dim: 65_536,
+            separate: 1,
+            ..RunningMeanStd::default()
+        };
         let [x, y, _] = groups(&parameters);
         assert!(x <= 65_535 && x * y >= 131_072);
     }
