@@ -42,7 +42,7 @@ fn steps(gpu: &Gpu, data: &MarketData, envs: u32) -> phalanx::Result<Stage> {
     let mut plan = Plan::new();
     plan.words("observations", slots * slot * u64::from(spec.obs_dim));
     plan.words("rewards", rows);
-    plan.words("signals", u64::from(STEPS * envs) + slots * slot);
+    plan.words("dones_and_masks", u64::from(STEPS * envs) + slots * slot);
     plan.words("episodes", u64::from(envs) * 4);
     let arena = Arena::allocate(gpu, &plan)?;
     let actions: Vec<u32> = (0..rows).map(|i| (i * 2_654_435_761 % 1013) as u32 % spec.actions).collect();
@@ -56,7 +56,7 @@ fn steps(gpu: &Gpu, data: &MarketData, envs: u32) -> phalanx::Result<Stage> {
         observations: arena.get("observations")?,
         actions: &gpu.upload("actions", &actions)?,
         rewards: arena.get("rewards")?,
-        signals: arena.get("signals")?,
+        dones_and_masks: arena.get("dones_and_masks")?,
         episodes: arena.get("episodes")?,
     };
     let recorded = environment.record(gpu, &rollout)?;

@@ -10,7 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use kernels::{Stage, measure};
 use phalanx::gpu::{Command, Gpu, GpuOptions, Profiler};
 use phalanx::nn::{Batch, KernelConfig, Layout, Precision, Shape};
-use phalanx::ppo::{ActionKind, adamw, clip, gae, loss, moments, sample, scalars};
+use phalanx::ppo::{ActionKind, adamw, advantage_stats, clip, gae, loss, sample, scalars};
 
 const AGENTS: u32 = 4;
 const OBS_DIM: u32 = 18;
@@ -42,11 +42,11 @@ fn sampling(gpu: &Gpu) -> phalanx::Result<Stage> {
     let table = gpu.uniform_table("sample", &[parameters])?;
     let head = gpu.upload("head", &noise(ACTIONS * ROWS))?;
     let masks = gpu.upload("masks", &vec![(1 << ACTIONS) - 1u32; ROWS as usize])?;
-    let clock = gpu.upload("clock", &[0u32; 4])?;
+    let iteration = gpu.upload("iteration", &[0u32; 4])?;
     let actions = gpu.upload("actions", &vec![0u32; ROWS as usize])?;
     let targets = gpu.upload("targets", &noise(3 * ROWS))?;
     let kernel = sample::kernel(gpu, ActionKind::Choices)?;
-    let group = sample::bind(gpu, &kernel, &[&table, &head, &masks, &clock, &actions, &targets])?;
+    let group = sample::bind(gpu, &kernel, &[&table, &head, &masks, &iteration, &actions, &targets])?;
     let grid = sample::groups(&kernel.variant, AGENTS, quads);
     let commands = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
     // Logits and mask; action and log-probability.
@@ -58,7 +58,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
     let lanes = AGENTS * ENVS;
     let ends = (0..STEPS * ENVS).map(|i| u32::from(i % 97 == 96));
     let masks = (0..ROWS + lanes).map(|_| (1 << ACTIONS) - 1u32);
-    let signals = gpu.upload("signals", &ends.chain(masks).collect::<Vec<u32>>())?;
+    let dones_and_masks = gpu.upload("dones_and_masks", &ends.chain(masks).collect::<Vec<u32>>())?;
     let actions = gpu.upload("actions", &(0..ROWS).map(|i| i % ACTIONS).collect::<Vec<u32>>())?;
     let values = gpu.upload("values", &noise(ROWS + lanes))?;
     let rewards = gpu.upload("rewards", &noise(ROWS))?;
@@ -79,7 +79,8 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         pad: 0,
     };
     let kernel = gae::kernel(gpu)?;
-    let group = gae::bind(gpu, &kernel, &parameters, [&values, &rewards, &signals, &scalars, &targets])?;
+    let group =
+        gae::bind(gpu, &kernel, &parameters, [&values, &rewards, &dones_and_masks, &scalars, &targets])?;
     let commands = vec![Command::dispatch(&kernel, &group, gae::groups(&kernel.variant, &parameters))];
     // Value and reward, ends, the values after the last step; advantage and return.
     let mut stages = vec![Stage { name: "gae", commands, bytes: bytes(4 * ROWS + STEPS * ENVS + lanes) }];
@@ -95,7 +96,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         chunk: 1,
         over: 0,
     };
-    let group = advantage_stats::bind(gpu, &kernel, &parameters, [&targets, &scalars, &signals])?;
+    let group = advantage_stats::bind(gpu, &kernel, &parameters, [&targets, &scalars, &dones_and_masks])?;
     let commands = vec![Command::dispatch(&kernel, &group, advantage_stats::GROUPS)];
     // Advantage and return.
     stages.push(Stage { name: "moments", commands, bytes: bytes(2 * ROWS) });
@@ -130,7 +131,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
     let buffers = loss::Buffers {
         batches: &gpu.uniform_table("batches", &[batch])?,
         head: &gpu.upload("head", &noise((ACTIONS + 1) * ROWS))?,
-        signals: &signals,
+        dones_and_masks: &dones_and_masks,
         actions: &actions,
         targets: &targets,
         values: &values,
@@ -172,7 +173,7 @@ fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
         ["gradient", "first moments", "params"].map(|name| gpu.upload(name, &noise(words)));
     let (gradient, first, params) = (gradient?, first?, params?);
     let second = gpu.upload("second moments", &vec![1f32; words as usize])?;
-    let clock = gpu.upload("clock", &[0u32; 4])?;
+    let iteration = gpu.upload("iteration", &[0u32; 4])?;
     // A loss scale of 1, and no stop.
     let scalars: Vec<f32> = (0..16).map(|i| f32::from(u8::from(i == 9))).collect();
     let scalars = gpu.upload("scalars", &scalars)?;
@@ -188,7 +189,7 @@ fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
         ..clip::Clip::default()
     };
     let kernel = clip::kernel(gpu)?;
-    let group = clip::bind(gpu, &kernel, &parameters, [&nets, &gradient, &clock, &state, &scalars])?;
+    let group = clip::bind(gpu, &kernel, &parameters, [&nets, &gradient, &iteration, &state, &scalars])?;
     let commands = vec![Command::dispatch(&kernel, &group, clip::groups(count))];
     let mut stages = vec![Stage { name: "clip", commands, bytes: bytes(words) }];
 

@@ -205,7 +205,7 @@ impl Environment for Corridor {
             rollout.rewards,
             &state,
             rollout.observations,
-            rollout.signals,
+            rollout.dones_and_masks,
             rollout.episodes,
         ];
         let group = kernel.bind(gpu, &buffers)?;

@@ -22,7 +22,7 @@ struct Stage {
     observations: wgpu::Buffer,
     actions: wgpu::Buffer,
     rewards: wgpu::Buffer,
-    signals: wgpu::Buffer,
+    dones_and_masks: wgpu::Buffer,
     episodes: wgpu::Buffer,
     agents: usize,
     steps: usize,
@@ -42,7 +42,7 @@ impl Stage {
         let slots = steps + 1 + environment.truncations(steps);
         let zeros = |words: u32| gpu.upload("zeros", &vec![0u32; words as usize]).unwrap();
         let rows = spec.agents * ENVS;
-        let [observations, actions, rewards, signals, counters] =
+        let [observations, actions, rewards, dones_and_masks, counters] =
             [slots * rows * spec.obs_dim, steps * rows, steps * rows, steps * ENVS + slots * rows, 4 * ENVS]
                 .map(zeros);
         let rollout = RolloutBuffers {
@@ -55,7 +55,7 @@ impl Stage {
             observations: &observations,
             actions: &actions,
             rewards: &rewards,
-            signals: &signals,
+            dones_and_masks: &dones_and_masks,
             episodes: &counters,
         };
         let recorded = environment.record(gpu, &rollout).unwrap();
@@ -65,7 +65,7 @@ impl Stage {
             observations,
             actions,
             rewards,
-            signals,
+            dones_and_masks,
             episodes: counters,
             agents: spec.agents as usize,
             steps: steps as usize,
@@ -173,10 +173,10 @@ fn money_is_conserved_and_costs_are_exact_over_random_actions() {
             assert!((f64::from(counted[env]) - ledger.equity().ln()).abs() < 1e-5, "the episode's return");
             assert_eq!(counted[ENVS as usize + env], 1.0);
         }
-        let signals: Vec<u32> = gpu.read(&stage.signals).unwrap();
-        let ends: Vec<usize> = (0..steps).filter(|step| signals[step * ENVS as usize] != 0).collect();
+        let dones_and_masks: Vec<u32> = gpu.read(&stage.dones_and_masks).unwrap();
+        let ends: Vec<usize> = (0..steps).filter(|step| dones_and_masks[step * ENVS as usize] != 0).collect();
         assert_eq!(ends, [steps - 1], "one episode, truncated at its end");
-        assert_eq!(signals[(steps - 1) * ENVS as usize], 2);
+        assert_eq!(dones_and_masks[(steps - 1) * ENVS as usize], 2);
     }
 }
 
@@ -291,14 +291,15 @@ fn a_ruined_account_is_terminated_and_starts_afresh() {
         ledger.step(&[-1.0], &column(&candles.close, bar), &open, &next).unwrap();
         length += 1;
     }
-    let signals: Vec<u32> = gpu.read(&stage.signals).unwrap();
-    let ends: Vec<usize> = (0..stage.steps).filter(|step| signals[step * ENVS as usize] != 0).collect();
+    let dones_and_masks: Vec<u32> = gpu.read(&stage.dones_and_masks).unwrap();
+    let ends: Vec<usize> =
+        (0..stage.steps).filter(|step| dones_and_masks[step * ENVS as usize] != 0).collect();
     assert!(length < 20 && ends.len() >= 2, "ruin after {length} bars, ends {ends:?}");
     assert!(
         ends.iter().enumerate().all(|(n, end)| *end == (n + 1) * length - 1),
         "{ends:?} every {length} bars"
     );
-    assert!(ends.iter().all(|end| signals[end * ENVS as usize] == 1), "terminated, not truncated");
+    assert!(ends.iter().all(|end| dones_and_masks[end * ENVS as usize] == 1), "terminated, not truncated");
     let seen = stage.floats(&stage.observations);
     let slot = length;
     assert_eq!(stage.observed(&seen, slot, stage.obs_dim - 2, 0, 0), 0.0, "a fresh account holds nothing");
@@ -313,11 +314,12 @@ fn forbidden_shorting_shows_in_the_masks_and_episodes_stay_inside_their_bars() {
     let first = data.first_bar();
     let stage = Stage::new(&gpu, &data, &settings, &Episodes::Random(first..first + 12), 23);
     stage.run(&vec![1; stage.steps * 2 * ENVS as usize]);
-    let signals: Vec<u32> = gpu.read(&stage.signals).unwrap();
-    let masks = &signals[stage.steps * ENVS as usize..][..(stage.steps + 1) * 2 * ENVS as usize];
+    let dones_and_masks: Vec<u32> = gpu.read(&stage.dones_and_masks).unwrap();
+    let masks = &dones_and_masks[stage.steps * ENVS as usize..][..(stage.steps + 1) * 2 * ENVS as usize];
     assert!(masks.iter().all(|mask| *mask == 0b110), "actions are short, flat, long");
     for env in 0..ENVS as usize {
-        let ends: Vec<u32> = (0..stage.steps).map(|step| signals[step * ENVS as usize + env]).collect();
+        let ends: Vec<u32> =
+            (0..stage.steps).map(|step| dones_and_masks[step * ENVS as usize + env]).collect();
         let expected: Vec<u32> = (0..23).map(|step| if step % 5 == 4 { 2 + step / 5 } else { 0 }).collect();
         assert_eq!(ends, expected);
     }

@@ -1,7 +1,7 @@
 // What an environment says of its episodes, laid out as in env::RolloutBuffers: which actions are allowed, and how each ends.
 // Bindings 5 and 6 of every environment.
 
-@group(0) @binding(5) var<storage, read_write> signals: array<u32>;
+@group(0) @binding(5) var<storage, read_write> dones_and_masks: array<u32>;
 @group(0) @binding(6) var<storage, read_write> episodes: array<f32>;
 
 // Environment `env` of `envs`, in step `step` of a rollout of `steps`.
@@ -25,7 +25,7 @@ struct End {
 
 // Which actions an agent may take in a slot, a bit each; `row` is slot * agents + agent.
 fn permit(now: Moment, row: u32, mask: u32) {
-    signals[(now.steps + row) * now.envs + now.env] = mask;
+    dones_and_masks[(now.steps + row) * now.envs + now.env] = mask;
 }
 
 // After every step: how it left the episode, which has taken `taken` steps and returned `total` (mean over agents). `cut` is
@@ -39,7 +39,7 @@ fn settle(now: Moment, taken: u32, total: f32, cut: u32, terminated: bool, trunc
     let before = select(cut, 0u, now.step == 0u);
     end.slot = now.steps + 1u + before;
     end.cut = before + u32(end.truncated);
-    signals[now.step * now.envs + now.env] = select(u32(terminated), 2u + before, end.truncated);
+    dones_and_masks[now.step * now.envs + now.env] = select(u32(terminated), 2u + before, end.truncated);
     if (end.over) {
         episodes[now.env] += total;
         episodes[now.envs + now.env] += 1.0;

@@ -108,7 +108,7 @@ struct Batch {
     // With a GRU: steps of the rollout, and slots of truncated episodes.
     steps: u32,
     truncations: u32,
-    // With a GRU: quads of the signals before those that say which episodes ended before slot 0.
+    // With a GRU: quads of the dones_and_masks before those that say which episodes ended before slot 0.
     endings: u32,
     // With a GRU: 1: new states are kept for later dispatches.
     remember: u32,

@@ -19,7 +19,7 @@ import package::lib::product::{tile, add, add_spread};
 @group(0) @binding(3) var<storage, read> acts: array<Quad>;
 @group(0) @binding(4) var<storage, read> moments: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> grads: array<Quad>;
-@if(recurrent) @group(0) @binding(6) var<storage, read> signals: array<vec4<u32>>;
+@if(recurrent) @group(0) @binding(6) var<storage, read> dones_and_masks: array<vec4<u32>>;
 
 @if(texture)
 fn weight(i: u32) -> vec4<f32> {
@@ -175,7 +175,7 @@ struct Place {
     role: u32,
     net: u32,
     exists: bool,
-    // Whether the next slot goes on from this one's state, and where that stands in the signals.
+    // Whether the next slot goes on from this one's state, and where that stands in the dones_and_masks.
     @if(recurrent) goes_on: bool,
     @if(recurrent) signal: u32,
     local: u32,
@@ -194,7 +194,7 @@ fn cell(at: Place, layer: Layer, first: u32, step: u32) {
     let dgates = grads0 + (layer.grad - size) * TILE;
     let per_slot = batch.agents * batch.quads;
     let next = place(select(at.row, at.row + per_slot, at.goes_on), batch.grads);
-    let live = (signals[at.signal] == vec4<u32>(0u)) & vec4<bool>(at.goes_on);
+    let live = (dones_and_masks[at.signal] == vec4<u32>(0u)) & vec4<bool>(at.goes_on);
     for (var j = first; j < size; j += step) {
         let i = gates + j * TILE;
         let n = of_quad(acts[i]);

@@ -28,7 +28,7 @@ import package::lib::product::{tile, narrow, add, add_narrow, add_spread};
 @group(0) @binding(6) var<storage, read_write> moments: array<vec4<f32>>;
 // What is remembered, [place][role][entry][row of a slot].
 @if(recurrent) @group(0) @binding(7) var<storage, read_write> states: array<vec4<f32>>;
-@if(recurrent) @group(0) @binding(8) var<storage, read> signals: array<vec4<u32>>;
+@if(recurrent) @group(0) @binding(8) var<storage, read> dones_and_masks: array<vec4<u32>>;
 
 @if(texture)
 fn weight(i: u32) -> vec4<f32> {
@@ -349,7 +349,7 @@ fn enter(at: Place, t: u32) {
     @if(cooperative) let step = PARTS;
     @if(!cooperative) let step = 1u;
     let of_end = at.slot > batch.steps;
-    var ended = signals[select((max(at.slot, 1u) - 1u) * batch.quads, batch.endings, at.slot == 0u) + q] != vec4<u32>(0u);
+    var ended = dones_and_masks[select((max(at.slot, 1u) - 1u) * batch.quads, batch.endings, at.slot == 0u) + q] != vec4<u32>(0u);
     ended = ended & vec4<bool>(!of_end);
     if (t == 0u) {
         let size = layer.inputs;
@@ -409,7 +409,7 @@ fn cell(at: Place, layer: Layer, to: u32) -> Spread {
             states[next + j * per_slot] = of_quad(acts[to + j * TILE]);
         }
         // Only critics look at what came last in a truncated episode.
-        let signal = signals[at.slot * batch.quads + at.row % batch.quads];
+        let signal = dones_and_masks[at.slot * batch.quads + at.row % batch.quads];
         if (at.role == 1u && any(signal >= vec4<u32>(2u))) {
             for (var c = 0u; c < 4u; c++) {
                 if (signal[c] >= 2u) {

@@ -8,7 +8,7 @@ struct AdvantageStats {
     size: u32,
     agents: u32,
     envs: u32,
-    // Where the masks begin, in u32s of the signals.
+    // Where the masks begin, in u32s of the dones_and_masks.
     masks: u32,
     // 1: every agent has networks of its own, whose losses are means over its own rows.
     separate: u32,
@@ -22,7 +22,7 @@ struct AdvantageStats {
 @group(0) @binding(0) var<uniform> p: AdvantageStats;
 @group(0) @binding(1) var<storage, read> targets: array<f32>;
 @group(0) @binding(2) var<storage, read_write> scalars: array<f32>;
-@group(0) @binding(3) var<storage, read> signals: array<u32>;
+@group(0) @binding(3) var<storage, read> dones_and_masks: array<u32>;
 
 var<workgroup> lanes: array<vec4<f32>, WG>;
 
@@ -39,7 +39,7 @@ fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
 
 // An agent that may do nothing is not active. Past the end the last row is read, and nothing counts: no branches.
 fn counts(i: u32, end: u32) -> bool {
-    return (i < end) & (signals[p.masks + min(i, p.size - 1u)] != 0u);
+    return (i < end) & (dones_and_masks[p.masks + min(i, p.size - 1u)] != 0u);
 }
 
 // Advantage, return and its square, and whether the row counts.

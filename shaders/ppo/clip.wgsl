@@ -30,7 +30,7 @@ struct Clip {
 @group(0) @binding(0) var<uniform> p: Clip;
 @group(0) @binding(1) var<storage, read> nets: array<NetworkSlice>;
 @group(0) @binding(2) var<storage, read> gradient: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> clock: array<u32>;
+@group(0) @binding(3) var<storage, read> iteration: array<u32>;
 // Two vec4s a network: (steps taken, norm, factor on the scaled gradient, learning rate), (1 - beta1^t, 1 - beta2^t,
 // 0 skipped, 1 applied, 2 not its turn, skipped so far).
 @group(0) @binding(4) var<storage, read_write> optimizer: array<vec4<f32>>;
@@ -85,7 +85,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let usable = is_finite(norm);
     let steps = before.x + select(0.0, 1.0, usable);
     let factor = select(1.0, min(1.0, p.max_norm / (norm + 1e-6)), p.max_norm > 0.0);
-    let rate = net.rate * max(0.0, 1.0 - f32(clock[0]) * p.decay);
+    let rate = net.rate * max(0.0, 1.0 - f32(iteration[0]) * p.decay);
     optimizer[group.x * 2u] = vec4<f32>(steps, norm, factor * unscale, rate);
     optimizer[group.x * 2u + 1u] = vec4<f32>(
         -expm1(steps * p.log_beta1),

@@ -35,7 +35,7 @@ struct Epoch {
 @group(0) @binding(0) var<uniform> p: Epoch;
 @group(0) @binding(1) var<storage, read_write> scalars: array<f32>;
 @group(0) @binding(2) var<storage, read> statistics: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> clock: array<u32>;
+@group(0) @binding(3) var<storage, read> iteration: array<u32>;
 
 var<workgroup> lanes: array<f32, WG>;
 
@@ -117,6 +117,6 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         }
     }
     scalars[13] += 1.0 - f32(p.further);
-    scalars[11] = p.entropy + p.entropy_step * f32(min(clock[0], p.iterations));
+    scalars[11] = p.entropy + p.entropy_step * f32(min(iteration[0], p.iterations));
     normalise();
 }

@@ -17,7 +17,7 @@ struct Gae {
 @group(0) @binding(0) var<uniform> p: Gae;
 @group(0) @binding(1) var<storage, read> values: array<f32>;
 @group(0) @binding(2) var<storage, read> rewards: array<f32>;
-@group(0) @binding(3) var<storage, read> signals: array<u32>;
+@group(0) @binding(3) var<storage, read> dones_and_masks: array<u32>;
 @group(0) @binding(4) var<storage, read> scalars: array<f32>;
 @group(0) @binding(5) var<storage, read_write> targets: array<f32>;
 
@@ -37,7 +37,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     for (var back = 0u; back < p.steps; back++) {
         let t = p.steps - 1u - back;
         let at = t * lanes + lane;
-        let done = signals[t * p.envs + env];
+        let done = dones_and_masks[t * p.envs + env];
         if (done == 1u) {
             next = 0.0;
             advantage = 0.0;

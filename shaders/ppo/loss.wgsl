@@ -13,7 +13,7 @@ struct Loss {
     actions: u32,
     // f32 quads of one section of the targets (log-probabilities, advantages, returns).
     section: u32,
-    // Where the masks begin, in vec4s of the signals.
+    // Where the masks begin, in vec4s of the dones_and_masks.
     masks: u32,
     // Rows of the gradient buffer that take the gradient of the logits and of the value.
     grad_actor: u32,
@@ -32,7 +32,7 @@ struct Loss {
 @group(0) @binding(0) var<uniform> batch: Batch;
 @group(0) @binding(1) var<uniform> p: Loss;
 @group(0) @binding(2) var<storage, read> head: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> signals: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> dones_and_masks: array<vec4<u32>>;
 // Squashed real numbers: what was drawn, before its tanh.
 @group(0) @binding(4) var<storage, read> actions: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read> targets: array<vec4<f32>>;
@@ -199,7 +199,7 @@ fn main(
         // 1 / rows that count for the agent's networks (ppo/advantage_stats).
         let agent = row % (batch.agents * batch.quads) / batch.quads;
         let share = scalars[16u + batch.minibatch * batch.agents + agent] * scalars[9];
-        let mask = signals[p.masks + at];
+        let mask = dones_and_masks[p.masks + at];
         var active_rows = mask != vec4<u32>(0u);
         @if(turns) {
             active_rows = active_rows & vec4<bool>(agent + 1u == batch.turn);

@@ -26,7 +26,7 @@ struct RunningMeanStd {
 
 @group(0) @binding(0) var<uniform> p: RunningMeanStd;
 @group(0) @binding(1) var<storage, read> raw: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> signals: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> dones_and_masks: array<vec4<u32>>;
 // By column: mean, what its f32 could not hold, sum of the squared deviations, how many.
 @group(0) @binding(3) var<storage, read_write> moments: array<vec4<f32>>;
 
@@ -67,7 +67,7 @@ fn take(column: Column, k: u32, end: u32) -> Quads {
     let seen = (row * p.obs_dim + column.number) * p.quads + q;
     let own = p.first_state + (slot * p.state_dim + column.number) * p.quads + q;
     let x = raw[select(seen, own, column.of_state)];
-    let acts = (signals[p.masks + row * p.quads + q] != vec4<u32>(0u)) | vec4<bool>(column.of_state);
+    let acts = (dones_and_masks[p.masks + row * p.quads + q] != vec4<u32>(0u)) | vec4<bool>(column.of_state);
     let finite = vec4<bool>(is_finite(x.x), is_finite(x.y), is_finite(x.z), is_finite(x.w));
     let counts = acts & finite & vec4<bool>(k < end);
     return Quads(select(vec4<f32>(0.0), x, counts), select(vec4<f32>(0.0), vec4<f32>(1.0), counts));

@@ -18,7 +18,7 @@ struct Sample {
     stride: u32,
     // 1: the most probable action, 0: a random one.
     greedy: u32,
-    // Where the masks begin, in vec4s of the signals.
+    // Where the masks begin, in vec4s of the dones_and_masks.
     masks: u32,
     seed_low: u32,
     seed_high: u32,
@@ -29,8 +29,8 @@ struct Sample {
 
 @group(0) @binding(0) var<uniform> p: Sample;
 @group(0) @binding(1) var<storage, read> head: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> signals: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read> clock: array<u32>;
+@group(0) @binding(2) var<storage, read> dones_and_masks: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> iteration: array<u32>;
 @group(0) @binding(4) var<storage, read_write> actions: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read_write> targets: array<vec4<f32>>;
 @if(squash) @group(0) @binding(6) var<storage, read_write> draws: array<vec4<f32>>;
@@ -53,8 +53,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 @if(!continuous)
 fn draw_choices(row: u32, rows: u32) {
     let at = p.step * rows + row;
-    let mask = signals[p.masks + at];
-    let now = clock[0] * p.steps + p.step;
+    let mask = dones_and_masks[p.masks + at];
+    let now = iteration[0] * p.steps + p.step;
     let key = vec2<u32>(p.seed_low, p.seed_high);
     var chosen = vec4<u32>(0u);
     var log_probability = vec4<f32>(0.0);
@@ -113,8 +113,8 @@ fn draw_choices(row: u32, rows: u32) {
 @if(continuous)
 fn draw_reals(row: u32, rows: u32) {
     let at = p.step * rows + row;
-    let idle = signals[p.masks + at] == vec4<u32>(0u);
-    let now = clock[0] * p.steps + p.step;
+    let idle = dones_and_masks[p.masks + at] == vec4<u32>(0u);
+    let now = iteration[0] * p.steps + p.step;
     let key = vec2<u32>(p.seed_low, p.seed_high);
     var log_probability = vec4<f32>(0.0);
     for (var d = 0u; d < p.actions; d++) {

@@ -1,5 +1,5 @@
 // Ends an iteration: gathers its statistics into one small record for the host, clears the episode counters and moves
-// the clock. One workgroup, fixed order.
+// the iteration. One workgroup, fixed order.
 
 import package::constants::WG;
 
@@ -24,7 +24,7 @@ struct WriteMetrics {
 @group(0) @binding(4) var<storage, read> scalars: array<f32>;
 // Four sections of one f32 an environment: sum of episode returns, episodes, steps in them, of these terminated.
 @group(0) @binding(5) var<storage, read_write> episodes: array<f32>;
-@group(0) @binding(6) var<storage, read_write> clock: array<u32>;
+@group(0) @binding(6) var<storage, read_write> iteration: array<u32>;
 @group(0) @binding(7) var<storage, read_write> record: array<f32>;
 
 var<workgroup> lanes: array<vec4<f32>, WG>;
@@ -141,5 +141,5 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     record[15] = scalars[4];
     record[16] = scalars[9];
     record[17] = epochs;
-    clock[0] += 1u;
+    iteration[0] += 1u;
 }

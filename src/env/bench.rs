@@ -13,7 +13,7 @@ pub(super) struct Bench {
     pub(super) rewards: wgpu::Buffer,
     pub(super) observations: wgpu::Buffer,
     pub(super) episodes: wgpu::Buffer,
-    pub(super) signals: wgpu::Buffer,
+    pub(super) dones_and_masks: wgpu::Buffer,
     pub(super) recorder: Recorder,
 }
 
@@ -29,7 +29,7 @@ impl Bench {
         let rewards = buffer(length * rows);
         let observations = buffer(slots * rows * spec.obs_dim as usize);
         let episodes = buffer(4 * envs);
-        let signals = buffer(length * envs + (length + 1) * rows);
+        let dones_and_masks = buffer(length * envs + (length + 1) * rows);
         let rollout = RolloutBuffers {
             envs: envs as u32,
             steps,
@@ -40,13 +40,13 @@ impl Bench {
             observations: &observations,
             actions: &actions,
             rewards: &rewards,
-            signals: &signals,
+            dones_and_masks: &dones_and_masks,
             episodes: &episodes,
         };
         let recorded = environment.record(&gpu, &rollout).unwrap();
         let mut recorder = Recorder::new(&gpu);
         recorder.run(&recorded.reset).unwrap();
-        Self { gpu, envs, recorded, actions, rewards, observations, episodes, signals, recorder }
+        Self { gpu, envs, recorded, actions, rewards, observations, episodes, dones_and_masks, recorder }
     }
 
     /// `[step][agent][env]`

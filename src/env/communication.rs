@@ -157,7 +157,7 @@ impl Environment for Communication {
             rollout.rewards,
             &state,
             rollout.observations,
-            rollout.signals,
+            rollout.dones_and_masks,
             rollout.episodes,
         ];
         let group = kernel.bind(gpu, &buffers)?;

@@ -158,8 +158,8 @@ fn random_players_get_mpe2s_returns_and_are_truncated() {
         let error = error.hypot(known.deviation / known.episodes.sqrt());
         assert!((mean - known.mean).abs() < 3.0 * error, "{task:?}: {mean} for {}", known.mean);
         assert!((deviation / known.deviation - 1.0).abs() < 0.1, "{task:?}: {deviation}");
-        let signals = bench.words(&bench.signals);
-        let (before, last) = signals[..STEPS * bench.envs].split_at((STEPS - 1) * bench.envs);
+        let dones_and_masks = bench.words(&bench.dones_and_masks);
+        let (before, last) = dones_and_masks[..STEPS * bench.envs].split_at((STEPS - 1) * bench.envs);
         assert!(before.iter().all(|end| *end == 0) && last.iter().all(|end| *end == 2), "{task:?}");
         let episodes = bench.read(&bench.episodes);
         let [steps, terminated] = [2, 3].map(|row| &episodes[row * bench.envs..][..bench.envs]);
@@ -177,8 +177,8 @@ fn the_speaker_may_say_three_things() {
         let mut bench = bench(task, 8, 7);
         bench.act(&random_actions(task, bench.envs));
         bench.run();
-        let signals = bench.words(&bench.signals);
-        let masks = &signals[STEPS * bench.envs..];
+        let dones_and_masks = bench.words(&bench.dones_and_masks);
+        let masks = &dones_and_masks[STEPS * bench.envs..];
         assert_eq!(masks.len(), (STEPS + 1) * AGENTS * bench.envs);
         for (i, mask) in masks.iter().enumerate() {
             assert_eq!(*mask, expected[i / bench.envs % AGENTS], "{task:?}, {i}");
@@ -249,7 +249,7 @@ fn a_seed_repeats_and_others_differ() {
             bench.act(&random_actions(task, bench.envs));
             bench.run();
             let buffers =
-                [&bench.rewards, &bench.observations, &bench.signals, &bench.episodes, bench.state()];
+                [&bench.rewards, &bench.observations, &bench.dones_and_masks, &bench.episodes, bench.state()];
             buffers.map(|buffer| bench.words(buffer))
         });
         assert!(first == again && first[1] != other[1], "{task:?}");
@@ -265,11 +265,11 @@ fn every_truncated_episode_has_a_slot() {
         assert_eq!([1, 25, 26, 60].map(|steps| environment.truncations(steps)), [1, 1, 2, 3]);
         let mut bench = Bench::new(&environment, envs, steps as u32, 7);
         bench.run();
-        let signals = bench.words(&bench.signals);
+        let dones_and_masks = bench.words(&bench.dones_and_masks);
         for step in 0..steps {
             let expected = [0, 2, 3][if step % STEPS == STEPS - 1 { step / STEPS + 1 } else { 0 }];
             assert!(
-                signals[step * envs..][..envs].iter().all(|end| *end == expected),
+                dones_and_masks[step * envs..][..envs].iter().all(|end| *end == expected),
                 "{task:?}, step {step}"
             );
         }

@@ -107,7 +107,7 @@ pub fn groups(variant: &Variant, envs: u32) -> [u32; 3] {
     [variant.groups(envs), 1, 1]
 }
 
-/// Binds the table of parameters, actions, rewards, state, observations, signals, episodes and data.
+/// Binds the table of parameters, actions, rewards, state, observations, dones_and_masks, episodes and data.
 ///
 /// # Errors
 /// As [`Kernel::bind`].

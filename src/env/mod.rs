@@ -40,11 +40,11 @@ pub struct Spec {
 ///   last, slot T+1+k the last observation of the k-th episode that was truncated in this rollout. From number `first_state` on
 ///   follow, if `state_dim` is not 0, the environment's own states `[slot][number][env]`, the same slots of them;
 /// * `actions` u32 `[t][agent][env]` (real numbers: [`Environment::continuous`]), `rewards` f32 `[t][agent][env]`;
-/// * `signals` u32: ends `[t][env]` (0 goes on, 1 terminated, 2+k truncated), then action masks `[slot][agent][env]`, one bit
+/// * `dones_and_masks` u32: ends `[t][env]` (0 goes on, 1 terminated, 2+k truncated), then action masks `[slot][agent][env]`, one bit
 ///   per allowed action, slots 0 to T (0: the agent is not active, takes action 0, and counts in no loss);
 /// * `episodes` f32 `[4][env]`, added to when an episode ends: its return (mean over agents), 1, its steps, 1 if terminated.
 ///
-/// Kernels write observations through `package::lib::observe`, signals and episodes through `package::lib::episode`.
+/// Kernels write observations through `package::lib::observe`, dones_and_masks and episodes through `package::lib::episode`.
 #[derive(Clone, Copy, Debug)]
 pub struct RolloutBuffers<'a> {
     /// E.
@@ -66,7 +66,7 @@ pub struct RolloutBuffers<'a> {
     /// See above.
     pub rewards: &'a wgpu::Buffer,
     /// See above.
-    pub signals: &'a wgpu::Buffer,
+    pub dones_and_masks: &'a wgpu::Buffer,
     /// See above.
     pub episodes: &'a wgpu::Buffer,
 }
@@ -76,7 +76,7 @@ pub struct RolloutBuffers<'a> {
 pub struct EnvRecording {
     /// Starts all environments afresh and writes slot 0.
     pub reset: Recording,
-    /// Step t: reads the actions of t; writes rewards and signals of t and slot t+1.
+    /// Step t: reads the actions of t; writes rewards and dones_and_masks of t and slot t+1.
     pub steps: Vec<Recording>,
     /// What it is between rollouts: a checkpoint saves it.
     pub state: Vec<State>,

@@ -145,7 +145,7 @@ impl Environment for Spread {
             rollout.rewards,
             &state,
             rollout.observations,
-            rollout.signals,
+            rollout.dones_and_masks,
             rollout.episodes,
         ];
         let group = kernel.bind(gpu, &buffers)?;

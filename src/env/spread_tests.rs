@@ -119,7 +119,7 @@ fn random_players_get_the_known_returns() {
         println!("{definition:?}: {found:.2} +- {error:.2}, deviation {spread:.2}");
         assert!((found - mean).abs() < 3.0 * error, "{definition:?}: {found} for {mean}");
         assert!((spread / deviation - 1.0).abs() < 0.1, "{definition:?}: {spread} for {deviation}");
-        let ends: Vec<u32> = bench.gpu.read(&bench.signals).unwrap();
+        let ends: Vec<u32> = bench.gpu.read(&bench.dones_and_masks).unwrap();
         let last = (LENGTH as usize - 1) * bench.envs;
         assert!(ends[..last].iter().all(|end| *end == 0));
         let end = if definition == Definition::OnPolicy { 1 } else { 2 };

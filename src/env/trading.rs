@@ -225,7 +225,7 @@ impl Environment for Trading {
             rollout.rewards,
             &state,
             rollout.observations,
-            rollout.signals,
+            rollout.dones_and_masks,
             rollout.episodes,
             self.data.buffer(),
         ];

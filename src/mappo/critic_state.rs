@@ -90,7 +90,7 @@ fn errors(config: &Config) -> ([f32; 2], usize) {
     };
     let floats = |name: &str| -> Vec<f32> { gpu.read(trainer.arena.get(name).unwrap()).unwrap() };
     let (values, scalars) = (floats("values"), floats("scalars"));
-    let ends: Vec<u32> = gpu.read(trainer.arena.get("signals").unwrap()).unwrap();
+    let ends: Vec<u32> = gpu.read(trainer.arena.get("dones_and_masks").unwrap()).unwrap();
     let rewards = floats("rewards");
     let mut worst = [0f32; 2];
     let mut truncated = 0;

@@ -147,11 +147,12 @@ impl Evaluation {
                 )));
             }
             // Draws go on where those of the last rollout ended.
-            self.gpu.write(self.arena.get("clock")?, 0, bytemuck::bytes_of(&rollout))?;
+            self.gpu.write(self.arena.get("iteration")?, 0, bytemuck::bytes_of(&rollout))?;
             self.recorder.run(&self.rollout.collect)?;
             self.recorder.run(&self.rollout.carry)?;
             let rewards: Vec<f32> = self.gpu.read(self.arena.get("rewards")?)?;
-            let ends = self.gpu.read_range(self.arena.get("signals")?, 0, (steps * envs * 4) as u64)?;
+            let ends =
+                self.gpu.read_range(self.arena.get("dones_and_masks")?, 0, (steps * envs * 4) as u64)?;
             let ends: Vec<u32> = bytemuck::pod_collect_to_vec(&ends);
             for step in 0..steps {
                 for env in 0..envs {

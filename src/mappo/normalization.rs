@@ -56,7 +56,8 @@ pub(super) fn moments(gpu: &Gpu, sizes: &Sizes, networks: Sharing, arena: &Arena
         ..RunningMeanStd::default()
     };
     let kernel = running_mean_std::kernel(gpu)?;
-    let buffers = [arena.get("raw observations")?, arena.get("signals")?, arena.get("observation moments")?];
+    let buffers =
+        [arena.get("raw observations")?, arena.get("dones_and_masks")?, arena.get("observation moments")?];
     let group = running_mean_std::bind(gpu, &kernel, &parameters, buffers)?;
     Ok(Command::dispatch(&kernel, &group, running_mean_std::groups(&parameters)))
 }

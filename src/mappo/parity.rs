@@ -147,7 +147,7 @@ impl Run {
             .collect();
         write("observations", 0, &crate::nn::synthetic_pass::stored(&observations, precision));
         let ends = u64::from(trainer.sizes().steps) * ENVS as u64;
-        write("signals", ends * 4, bytemuck::cast_slice(&case.masks));
+        write("dones_and_masks", ends * 4, bytemuck::cast_slice(&case.masks));
         write("actions", 0, bytemuck::cast_slice(&case.actions));
         let targets = [&case.old_log_probabilities, &case.advantages, &case.returns].map(|x| f32s(x));
         write("targets", 0, bytemuck::cast_slice(&targets.concat()));

@@ -238,7 +238,7 @@ impl Sizes {
         quads <= most && slot <= most
     }
 
-    /// Words of the signals before those of the step before slot 0.
+    /// Words of the dones_and_masks before those of the step before slot 0.
     pub(super) fn endings(&self) -> u64 {
         u64::from(self.steps) * u64::from(self.envs) + u64::from(self.slots()) * self.wide()[0]
     }
@@ -304,7 +304,7 @@ impl Sizes {
         plan.words("targets", rows * 3);
         // The last row, which only recurrent networks look at: which episodes ended before the rollout.
         let endings = if self.chunk > 0 { envs } else { 0 };
-        plan.words("signals", self.endings() + endings);
+        plan.words("dones_and_masks", self.endings() + endings);
         if self.chunk > 0 {
             let places = forward::Memory::places(self.steps, self.chunk, self.truncations);
             let state = 2 * u64::from(layout.shape.memory()) * slot;
@@ -315,7 +315,7 @@ impl Sizes {
         }
         plan.words("values", slots * slot);
         plan.words("episodes", envs * 4);
-        plan.words("clock", 4);
+        plan.words("iteration", 4);
         plan.words(
             "scalars",
             u64::from(scalars::minibatch(self.minibatches, self.spec.agents, self.minibatches)),

@@ -66,7 +66,7 @@ impl Rollout {
             observations: arena.get(seen)?,
             actions: arena.get("actions")?,
             rewards: arena.get("rewards")?,
-            signals: arena.get("signals")?,
+            dones_and_masks: arena.get("dones_and_masks")?,
             episodes: arena.get("episodes")?,
         };
         let recorded = environment.record(gpu, &rollout)?;
@@ -112,7 +112,7 @@ impl Rollout {
             reset.push(Command::Copy {
                 source: ended.clone(),
                 source_offset: 0,
-                target: arena.get("signals")?.clone(),
+                target: arena.get("dones_and_masks")?.clone(),
                 target_offset: sizes.endings() * 4,
                 bytes: u64::from(sizes.envs) * 4,
             });
@@ -155,7 +155,10 @@ pub(super) fn memory<'a>(sizes: &Sizes, arena: &'a Arena) -> Result<Option<Memor
     if sizes.chunk == 0 {
         return Ok(None);
     }
-    Ok(Some(Memory { states: arena.get("recurrent states")?, signals: arena.get("signals")? }))
+    Ok(Some(Memory {
+        states: arena.get("recurrent states")?,
+        dones_and_masks: arena.get("dones_and_masks")?,
+    }))
 }
 
 /// The compiled forward pass and what all its uses in a rollout have in common.
@@ -222,8 +225,8 @@ fn acting(
     let mut buffers = vec![
         &draws,
         arena.get("heads")?,
-        arena.get("signals")?,
-        arena.get("clock")?,
+        arena.get("dones_and_masks")?,
+        arena.get("iteration")?,
         arena.get("actions")?,
         arena.get("targets")?,
     ];
@@ -297,7 +300,7 @@ fn carry(sizes: &Sizes, layout: &Layout, kernel_config: &KernelConfig, arena: &A
     let masks = ends * steps;
     let mut carried = vec![
         (seen, "carried observations", observed * steps, 0, observed),
-        ("signals", "carried masks", masks + rows * 4 * steps, masks, rows * 4),
+        ("dones_and_masks", "carried masks", masks + rows * 4 * steps, masks, rows * 4),
     ];
     if sizes.state_dim > 0 {
         let (first, bytes) = (sizes.first_state() * stored, sizes.states() * stored);
@@ -308,7 +311,7 @@ fn carry(sizes: &Sizes, layout: &Layout, kernel_config: &KernelConfig, arena: &A
         let bytes = sizes.memory_bytes(layout);
         let place = |slot| u64::from(Memory::place(slot, sizes.chunk)) * bytes;
         carried.push(("recurrent states", "carried states", place(sizes.steps), place(0), bytes));
-        carried.push(("signals", "carried endings", ends * (steps - 1), sizes.endings() * 4, ends));
+        carried.push(("dones_and_masks", "carried endings", ends * (steps - 1), sizes.endings() * 4, ends));
     }
     for (buffer, between, last, first, bytes) in carried {
         let (buffer, between) = (arena.get(buffer)?, arena.get(between)?);

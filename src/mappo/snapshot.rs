@@ -94,7 +94,7 @@ impl Trainer {
             .map(|name| whole(name, Dtype::F32))
             .into_iter()
             .collect::<Result<Vec<_>>>()?;
-        parts.push(whole("clock", Dtype::U32)?);
+        parts.push(Part { name: "clock".into(), ..whole("iteration", Dtype::U32)? });
         parts.push(whole("episodes", Dtype::F32)?);
         // What is seen first in the next rollout: slot 0.
         parts.push(Part { bytes: sizes.observed() * stored, ..whole(seen, observations)? });
@@ -113,7 +113,7 @@ impl Trainer {
             name: "masks".into(),
             offset: u64::from(sizes.steps * sizes.envs) * 4,
             bytes: rows * 4,
-            ..whole("signals", Dtype::U32)?
+            ..whole("dones_and_masks", Dtype::U32)?
         });
         if sizes.chunk > 0 {
             let bytes = sizes.memory_bytes(&self.layout);
@@ -123,7 +123,7 @@ impl Trainer {
                 name: "endings".into(),
                 offset: sizes.endings() * 4,
                 bytes: u64::from(sizes.envs) * 4,
-                ..whole("signals", Dtype::U32)?
+                ..whole("dones_and_masks", Dtype::U32)?
             });
         }
         for (number, state) in self.rollout.state.iter().enumerate() {

@@ -26,7 +26,7 @@ pub struct Update {
     pub settling: Vec<Recording>,
     /// Seed of the order of turns.
     seed: u64,
-    /// The record for the host, and the clock.
+    /// The record for the host, and the iteration.
     pub write_metrics: Recording,
 }
 
@@ -227,7 +227,7 @@ impl MicroBatch {
         let buffers = loss::Buffers {
             batches: table,
             head,
-            signals: get("signals")?,
+            dones_and_masks: get("dones_and_masks")?,
             actions: get(actions)?,
             targets: get("targets")?,
             values: get("values")?,
@@ -237,8 +237,9 @@ impl MicroBatch {
         };
         let loss_group = loss::bind(gpu, &loss_kernel, &parameters, buffers)?;
         let backward_kernel = backward::kernel(gpu, &layout.shape, kernel_config)?;
-        let signals = memory.map(|memory| memory.signals);
-        let buffers = backward::Buffers { batches: table, roles, weights, acts, moments, grads, signals };
+        let dones_and_masks = memory.map(|memory| memory.dones_and_masks);
+        let buffers =
+            backward::Buffers { batches: table, roles, weights, acts, moments, grads, dones_and_masks };
         let backward_group = backward::bind(gpu, &backward_kernel, buffers)?;
 
         let tiles = weight_gradient::tiles(layout, kernel_config);
@@ -322,7 +323,8 @@ fn advantages(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena) -> Resul
     };
     let (targets, scalars) = (arena.get("targets")?, arena.get("scalars")?);
     let kernel = gae::kernel(gpu)?;
-    let buffers = [arena.get("values")?, arena.get("rewards")?, arena.get("signals")?, scalars, targets];
+    let buffers =
+        [arena.get("values")?, arena.get("rewards")?, arena.get("dones_and_masks")?, scalars, targets];
     let group = gae::bind(gpu, &kernel, &parameters, buffers)?;
     let moments_kernel = advantage_stats::kernel(gpu)?;
     let rows = advantage_stats::AdvantageStats {
@@ -335,7 +337,7 @@ fn advantages(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena) -> Resul
         chunk: sizes.chunk.max(1),
         over: config.advantage_norm as u32,
     };
-    let buffers = [targets, scalars, arena.get("signals")?];
+    let buffers = [targets, scalars, arena.get("dones_and_masks")?];
     let moments_group = advantage_stats::bind(gpu, &moments_kernel, &rows, buffers)?;
     Ok(vec![
         Command::dispatch(&kernel, &group, gae::groups(&kernel.variant, &parameters)),
@@ -376,7 +378,7 @@ fn beginnings(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena, places: 
         })
         .collect();
     let table = gpu.uniform_table("epochs", &epochs)?;
-    let buffers = [&table, arena.get("scalars")?, arena.get("statistics")?, arena.get("clock")?];
+    let buffers = [&table, arena.get("scalars")?, arena.get("statistics")?, arena.get("iteration")?];
     let group = epoch::bind(gpu, &kernel, buffers)?;
     let stride = gpu.uniform_stride::<epoch::Epoch>();
     let at = |number| Command::dispatch_at(&kernel, &group, number, stride, epoch::GROUPS);
@@ -421,7 +423,7 @@ fn optimizer(
     let (gradient, state) = (arena.get("gradient")?, arena.get("optimizer")?);
     let kernel = clip::kernel(gpu)?;
     let scalars = arena.get("scalars")?;
-    let buffers = [&nets, gradient, arena.get("clock")?, state, scalars];
+    let buffers = [&nets, gradient, arena.get("iteration")?, state, scalars];
     let group = clip::bind(gpu, &kernel, &parameters, buffers)?;
     let scale = match config.precision {
         Precision::F32 => LossScale::CONSTANT,
@@ -468,7 +470,7 @@ fn record(
         arena.get("optimizer")?,
         arena.get("scalars")?,
         arena.get("episodes")?,
-        arena.get("clock")?,
+        arena.get("iteration")?,
         arena.get("record")?,
     ];
     let group = write_metrics::bind(gpu, &kernel, &parameters, buffers)?;

@@ -134,8 +134,8 @@ fn ready_for(case: &Fixture, envs: usize, steps: usize, config: Config) -> (Trai
         })
         .collect();
     write("observations", 0, bytemuck::cast_slice(&observations));
-    write("signals", 0, bytemuck::cast_slice(&case.dones));
-    write("signals", steps * envs, bytemuck::cast_slice(&case.masks));
+    write("dones_and_masks", 0, bytemuck::cast_slice(&case.dones));
+    write("dones_and_masks", steps * envs, bytemuck::cast_slice(&case.masks));
     recorder.run(&trainer.rollout.prepare).unwrap();
     if config.recurrent {
         remember(case, &trainer, &mut recorder);
@@ -156,7 +156,7 @@ fn remember(case: &Fixture, trainer: &Trainer, recorder: &mut Recorder) {
     let write = |name: &str, at: u64, bytes: &[u8]| {
         trainer.gpu.write(trainer.arena.get(name).unwrap(), at, bytes).unwrap();
     };
-    write("signals", trainer.sizes.endings() * 4, &[0; ENVS * 4]);
+    write("dones_and_masks", trainer.sizes.endings() * 4, &[0; ENVS * 4]);
     let place = trainer.sizes.memory_bytes(&trainer.layout);
     let first = case.on_device(&case.states);
     write("recurrent states", u64::from(Memory::place(0, CHUNK)) * place, bytemuck::cast_slice(&first));

@@ -44,7 +44,7 @@ pub struct Buffers<'a> {
     /// Gradients: the heads' are read, the others written.
     pub grads: &'a wgpu::Buffer,
     /// With a GRU, as the forward pass has them.
-    pub signals: Option<&'a wgpu::Buffer>,
+    pub dones_and_masks: Option<&'a wgpu::Buffer>,
 }
 
 /// Binds the kernel's buffers.
@@ -52,8 +52,10 @@ pub struct Buffers<'a> {
 /// # Errors
 /// As [`Kernel::bind`].
 pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGroup> {
-    let Buffers { batches, roles, weights, acts, moments, grads, signals } = buffers;
+    let Buffers { batches, roles, weights, acts, moments, grads, dones_and_masks } = buffers;
     let mut all = vec![batches.into(), roles.into(), weights.resource()];
-    all.extend([Some(acts), Some(moments), Some(grads), signals].into_iter().flatten().map(Resource::from));
+    all.extend(
+        [Some(acts), Some(moments), Some(grads), dones_and_masks].into_iter().flatten().map(Resource::from),
+    );
     kernel.bind_all(gpu, &all)
 }

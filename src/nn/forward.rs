@@ -74,7 +74,7 @@ pub struct Memory<'a> {
     pub states: &'a wgpu::Buffer,
     /// Signals as in [`crate::ppo::gae`], with a row more at [`Batch::endings`]: those of the step before slot 0. Where one is not
     /// 0 the next state begins as 0.
-    pub signals: &'a wgpu::Buffer,
+    pub dones_and_masks: &'a wgpu::Buffer,
 }
 
 impl Memory<'_> {
@@ -100,7 +100,9 @@ pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGrou
     let Buffers { batches, roles, weights, observations, acts, head, moments, memory } = buffers;
     let mut all = vec![batches.into(), roles.into(), weights.resource()];
     all.extend([observations, acts, head, moments].map(Resource::from));
-    all.extend(memory.into_iter().flat_map(|memory| [memory.states, memory.signals]).map(Resource::from));
+    all.extend(
+        memory.into_iter().flat_map(|memory| [memory.states, memory.dones_and_masks]).map(Resource::from),
+    );
     kernel.bind_all(gpu, &all)
 }
 

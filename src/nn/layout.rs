@@ -136,7 +136,7 @@ pub struct Batch {
     pub steps: u32,
     /// With a GRU: slots of truncated episodes.
     pub truncations: u32,
-    /// With a GRU: where it stands in the signals which episodes ended before slot 0, in quads.
+    /// With a GRU: where it stands in the dones_and_masks which episodes ended before slot 0, in quads.
     pub endings: u32,
     /// With a GRU: 1: new states are kept for later dispatches.
     pub remember: u32,

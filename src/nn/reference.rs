@@ -20,7 +20,7 @@ pub(crate) struct Case {
     /// `[slot][agent][feature][env]`, and after them the environments' own states, `[slot][number][env]`.
     pub observations: Vec<f32>,
     /// `[slot][env]`, of a rollout that goes on beyond the case, and a row more for the step before slot 0.
-    pub signals: Vec<u32>,
+    pub dones_and_masks: Vec<u32>,
     /// `[place][role][entry][row of a slot]`
     pub states: Vec<f32>,
     /// Weights of the heads in the loss: `[output][row]`.
@@ -119,11 +119,11 @@ impl Case {
         };
         let (loss_logits, loss_values) = (weights(shape.actions), weights(1));
         let envs = quads * 4;
-        let signals = (0..(slots + 1) * envs).map(|_| u32::from(next() < -0.5)).collect();
+        let dones_and_masks = (0..(slots + 1) * envs).map(|_| u32::from(next() < -0.5)).collect();
         let places = forward::Memory::places(slots as u32, shape.chunk, 0) as usize;
         let entries = places * 2 * shape.memory() as usize * shape.agents as usize * envs;
         let states = (0..entries).map(|_| next() as f32).collect();
-        Self { shape, slots, quads, params, observations, signals, states, loss_logits, loss_values }
+        Self { shape, slots, quads, params, observations, dones_and_masks, states, loss_logits, loss_values }
     }
 
     pub fn layout(&self) -> Layout {
@@ -244,7 +244,7 @@ impl Case {
             *h = (0..size).map(|j| f64::from(self.states[at(j)])).collect();
         }
         let before = if slot == 0 { self.slots } else { slot - 1 };
-        if self.signals[before * envs + env] != 0 {
+        if self.dones_and_masks[before * envs + env] != 0 {
             h.fill(0.0);
         }
     }
@@ -354,9 +354,9 @@ impl Case {
         let variant = kernel_config.stack(&self.shape);
         let kernel =
             compiled("forward", variant.clone(), || forward::kernel(&gpu, &self.shape, kernel_config));
-        let signals = &gpu.upload("signals", &self.signals).unwrap();
+        let dones_and_masks = &gpu.upload("dones_and_masks", &self.dones_and_masks).unwrap();
         let states = &gpu.upload("states", &[&self.states[..], &[f32::NAN; 4]].concat()).unwrap();
-        let memory = self.shape.recurrent().then_some(forward::Memory { states, signals });
+        let memory = self.shape.recurrent().then_some(forward::Memory { states, dones_and_masks });
         let buffers = forward::Buffers { batches, roles, weights, observations, acts, head, moments, memory };
         let group = forward::bind(&gpu, &kernel, buffers).unwrap();
         let stride = gpu.uniform_stride::<Batch>();
@@ -390,8 +390,8 @@ impl Case {
         }
         gpu.write(grads, 0, &stored(&seed, precision)).unwrap();
         let kernel = compiled("backward", variant, || backward::kernel(&gpu, &self.shape, kernel_config));
-        let signals = memory.map(|memory| memory.signals);
-        let buffers = backward::Buffers { batches, roles, weights, acts, moments, grads, signals };
+        let dones_and_masks = memory.map(|memory| memory.dones_and_masks);
+        let buffers = backward::Buffers { batches, roles, weights, acts, moments, grads, dones_and_masks };
         let group = backward::bind(&gpu, &kernel, buffers).unwrap();
         recorder.run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
 

@@ -86,7 +86,7 @@ impl SyntheticPass {
             let row = u64::from(shape.agents) * u64::from(quads) * 4;
             let places = u64::from(forward::Memory::places(slots, shape.chunk, 0));
             plan.words("states", places * 2 * u64::from(shape.memory()) * row);
-            plan.words("signals", u64::from(slots) * u64::from(quads) * 4);
+            plan.words("dones_and_masks", u64::from(slots) * u64::from(quads) * 4);
         }
         let arena = Arena::allocate(gpu, &plan)?;
         let get = |name| arena.get(name);
@@ -101,7 +101,9 @@ impl SyntheticPass {
         let (observations, acts_of, moments) = (get("observations")?, get("activations")?, get("moments")?);
         let (grads_of, head) = (get("gradients")?, get("heads")?);
         let memory = match shape.recurrent() {
-            true => Some(forward::Memory { states: get("states")?, signals: get("signals")? }),
+            true => {
+                Some(forward::Memory { states: get("states")?, dones_and_masks: get("dones_and_masks")? })
+            }
             false => None,
         };
         let kernel = forward::kernel(gpu, shape, kernel_config)?;
@@ -112,9 +114,16 @@ impl SyntheticPass {
         let forward = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
 
         let kernel = backward::kernel(gpu, shape, kernel_config)?;
-        let signals = memory.map(|memory| memory.signals);
-        let buffers =
-            backward::Buffers { batches, roles, weights, acts: acts_of, moments, grads: grads_of, signals };
+        let dones_and_masks = memory.map(|memory| memory.dones_and_masks);
+        let buffers = backward::Buffers {
+            batches,
+            roles,
+            weights,
+            acts: acts_of,
+            moments,
+            grads: grads_of,
+            dones_and_masks,
+        };
         let group = backward::bind(gpu, &kernel, buffers)?;
         let mut backward = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
         let kernel = weight_gradient::kernel(gpu, kernel_config)?;

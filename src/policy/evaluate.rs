@@ -57,7 +57,7 @@ impl TrainedPolicy {
             recorder.run(&rollout.collect)?;
             recorder.run(&rollout.carry)?;
             let actions: Vec<u32> = gpu.read(arena.get("actions")?)?;
-            let ends: Vec<u32> = gpu.read(arena.get("signals")?)?;
+            let ends: Vec<u32> = gpu.read(arena.get("dones_and_masks")?)?;
             let steps = (sizes.steps as usize).min(decisions - first);
             for step in 0..steps {
                 if ruined {

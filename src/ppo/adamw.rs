@@ -115,7 +115,7 @@ mod tests {
         let nets = gpu
             .upload("nets", &[clip::NetworkSlice { first: 0, length: 11, rate: rate as f32, agent: 0 }])
             .unwrap();
-        let clock = gpu.upload("clock", &[0u32; 2]).unwrap();
+        let iteration = gpu.upload("iteration", &[0u32; 2]).unwrap();
         let optimizer = gpu.upload("optimizer", &[0f32; 8]).unwrap();
         let norms = clip::kernel(&gpu).unwrap();
         let clipping = clip::Clip {
@@ -127,7 +127,8 @@ mod tests {
         };
         let scalars = gpu.upload("scalars", &scaled(1.0)).unwrap();
         let norms_group =
-            clip::bind(&gpu, &norms, &clipping, [&nets, &gradient, &clock, &optimizer, &scalars]).unwrap();
+            clip::bind(&gpu, &norms, &clipping, [&nets, &gradient, &iteration, &optimizer, &scalars])
+                .unwrap();
         let step = kernel(&gpu).unwrap();
         let [first, second, weights] = &buffers;
         let parameters = AdamW::new(beta1, beta2, epsilon, decay);

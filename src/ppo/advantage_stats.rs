@@ -33,7 +33,7 @@ pub struct AdvantageStats {
     pub agents: u32,
     /// Environments.
     pub envs: u32,
-    /// Where the masks begin, in u32s of the signals.
+    /// Where the masks begin, in u32s of the dones_and_masks.
     pub masks: u32,
     /// 1: every agent has networks of its own.
     pub separate: u32,
@@ -45,7 +45,7 @@ pub struct AdvantageStats {
     pub over: u32,
 }
 
-/// Binds targets, scalars and signals.
+/// Binds targets, scalars and dones_and_masks.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
@@ -53,10 +53,10 @@ pub fn bind(
     gpu: &Gpu,
     kernel: &Kernel,
     moments: &AdvantageStats,
-    [targets, scalars, signals]: [&wgpu::Buffer; 3],
+    [targets, scalars, dones_and_masks]: [&wgpu::Buffer; 3],
 ) -> Result<BindGroup> {
     let uniform = gpu.uniform("moments", moments)?;
-    kernel.bind(gpu, &[&uniform, targets, scalars, signals])
+    kernel.bind(gpu, &[&uniform, targets, scalars, dones_and_masks])
 }
 
 #[cfg(test)]
@@ -88,7 +88,7 @@ mod tests {
             let r: Vec<f32> = (0..size).map(|i| ((i * 53) % 97) as f32 / 40.0 - 0.5).collect();
             let masks: Vec<u32> = (0..size).map(|i| if active(i) { 2 } else { 0 }).collect();
             let targets = gpu.upload("targets", &[vec![0.0; size], a.clone(), r.clone()].concat()).unwrap();
-            let signals = gpu.upload("signals", &[vec![9; 3], masks].concat()).unwrap();
+            let dones_and_masks = gpu.upload("dones_and_masks", &[vec![9; 3], masks].concat()).unwrap();
             let rows: Vec<usize> = (0..size).filter(|i| active(*i)).collect();
             let count = rows.len() as f64;
             let tolerance = if centre == 0.0 { 2e-6 } else { 1e-4 };
@@ -127,7 +127,7 @@ mod tests {
                     chunk: chunk as u32,
                     over,
                 };
-                let group = bind(&gpu, &kernel, &parameters, [&targets, &scalars, &signals]).unwrap();
+                let group = bind(&gpu, &kernel, &parameters, [&targets, &scalars, &dones_and_masks]).unwrap();
                 run(&gpu, &kernel, &group, GROUPS);
                 let got: Vec<f32> = gpu.read(&scalars).unwrap();
                 // What advantages are made of it; returns are as they are.

@@ -61,7 +61,7 @@ pub fn groups(nets: u32) -> [u32; 3] {
     [nets, 1, 1]
 }
 
-/// Binds nets, gradient, clock, optimizer state and scalars, whose loss scale must not be 0 ([`super::loss_scale::start`]).
+/// Binds nets, gradient, iteration, optimizer state and scalars, whose loss scale must not be 0 ([`super::loss_scale::start`]).
 ///
 /// # Errors
 /// As [`Kernel::bind`].
@@ -69,10 +69,10 @@ pub fn bind(
     gpu: &Gpu,
     kernel: &Kernel,
     clip: &Clip,
-    [nets, gradient, clock, optimizer, scalars]: [&wgpu::Buffer; 5],
+    [nets, gradient, iteration, optimizer, scalars]: [&wgpu::Buffer; 5],
 ) -> Result<BindGroup> {
     let uniform = gpu.uniform("clip", clip)?;
-    kernel.bind(gpu, &[&uniform, nets, gradient, clock, optimizer, scalars])
+    kernel.bind(gpu, &[&uniform, nets, gradient, iteration, optimizer, scalars])
 }
 
 #[cfg(test)]
@@ -80,11 +80,11 @@ mod tests {
     use super::super::harness::{close, gpu, run, scaled};
     use super::*;
 
-    fn state(gradient: &[f32], max_norm: f32, clock: u32) -> Vec<f32> {
-        scaled_state(gradient, max_norm, clock, 1.0)
+    fn state(gradient: &[f32], max_norm: f32, iteration: u32) -> Vec<f32> {
+        scaled_state(gradient, max_norm, iteration, 1.0)
     }
 
-    fn scaled_state(gradient: &[f32], max_norm: f32, clock: u32, scale: f32) -> Vec<f32> {
+    fn scaled_state(gradient: &[f32], max_norm: f32, iteration: u32, scale: f32) -> Vec<f32> {
         let gpu = gpu();
         let kernel = kernel(&gpu).unwrap();
         let length = gradient.len() as u32 / 4;
@@ -103,7 +103,7 @@ mod tests {
         let buffers = [
             &gpu.upload("nets", &nets).unwrap(),
             &gpu.upload("gradient", gradient).unwrap(),
-            &gpu.upload("clock", &[clock, 0]).unwrap(),
+            &gpu.upload("iteration", &[iteration, 0]).unwrap(),
             &optimizer,
             &gpu.upload("scalars", &scaled(scale)).unwrap(),
         ];

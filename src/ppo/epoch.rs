@@ -63,7 +63,7 @@ pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &access, size_of::<Epoch>())
 }
 
-/// Binds a table of [`Epoch`]s, scalars, statistics and clock.
+/// Binds a table of [`Epoch`]s, scalars, statistics and iteration.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
@@ -77,8 +77,8 @@ mod tests {
     use super::super::scalars;
     use super::*;
 
-    /// Scalars after one epoch that begins with `scalars`, the statistics and the clock.
-    fn begin(epoch: Epoch, scalars: &[f32], statistics: &[f32], clock: u32) -> Vec<f32> {
+    /// Scalars after one epoch that begins with `scalars`, the statistics and the iteration.
+    fn begin(epoch: Epoch, scalars: &[f32], statistics: &[f32], iteration: u32) -> Vec<f32> {
         let gpu = gpu();
         let kernel = kernel(&gpu).unwrap();
         let buffer = gpu.upload("scalars", scalars).unwrap();
@@ -86,7 +86,7 @@ mod tests {
             &gpu.uniform_table("epoch", &[epoch]).unwrap(),
             &buffer,
             &gpu.upload("statistics", statistics).unwrap(),
-            &gpu.upload("clock", &[clock, 0, 0, 0]).unwrap(),
+            &gpu.upload("iteration", &[iteration, 0, 0, 0]).unwrap(),
         ];
         run_at(&gpu, &kernel, &bind(&gpu, &kernel, buffers).unwrap(), GROUPS);
         gpu.read(&buffer).unwrap()
@@ -141,10 +141,10 @@ mod tests {
 
     #[test]
     fn the_entropy_coefficient_moves_and_stays_at_its_end() {
-        for (clock, expected) in [(0, 0.5), (3, 0.35), (9, 0.05), (10, 0.0), (99, 0.0)] {
+        for (iteration, expected) in [(0, 0.5), (3, 0.35), (9, 0.05), (10, 0.0), (99, 0.0)] {
             let epoch = Epoch { entropy: 0.5, entropy_step: -0.05, iterations: 10, ..Epoch::default() };
-            let got = begin(epoch, &[0.0; 16], &[0.0; 8], clock)[scalars::ENTROPY];
-            assert!((got - expected).abs() < 1e-6, "{clock}: {got}");
+            let got = begin(epoch, &[0.0; 16], &[0.0; 8], iteration)[scalars::ENTROPY];
+            assert!((got - expected).abs() < 1e-6, "{iteration}: {got}");
         }
     }
 

@@ -5,7 +5,7 @@
 //! recursion. Values come normalised and are scaled back first.
 //!
 //! Shapes: values `[slot][agent][env]` with slots 0..=T for the rollout, then those of truncated episodes; rewards and
-//! results `[t][agent][env]`; signals `[t][env]`: 0 goes on, 1 terminated, 2 + k truncated with its last observation in slot
+//! results `[t][agent][env]`; dones_and_masks `[t][env]`: 0 goes on, 1 terminated, 2 + k truncated with its last observation in slot
 //! T + 1 + k.
 
 use crate::Result;
@@ -52,7 +52,7 @@ pub fn groups(variant: &Variant, parameters: &Gae) -> [u32; 3] {
     [variant.groups(parameters.agents * parameters.envs), 1, 1]
 }
 
-/// Binds values, rewards, signals, scalars and targets.
+/// Binds values, rewards, dones_and_masks, scalars and targets.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
@@ -60,10 +60,10 @@ pub fn bind(
     gpu: &Gpu,
     kernel: &Kernel,
     parameters: &Gae,
-    [values, rewards, signals, scalars, targets]: [&wgpu::Buffer; 5],
+    [values, rewards, dones_and_masks, scalars, targets]: [&wgpu::Buffer; 5],
 ) -> Result<BindGroup> {
     let uniform = gpu.uniform("gae", parameters)?;
-    kernel.bind(gpu, &[&uniform, values, rewards, signals, scalars, targets])
+    kernel.bind(gpu, &[&uniform, values, rewards, dones_and_masks, scalars, targets])
 }
 
 #[cfg(test)]
@@ -95,8 +95,8 @@ mod tests {
             all
         };
         let normalised: Vec<f32> = values.iter().map(|v| (v - mean) / deviation).collect();
-        let mut signals = vec![0u32; steps * envs];
-        signals[2 * envs + lane] = signal;
+        let mut dones_and_masks = vec![0u32; steps * envs];
+        dones_and_masks[2 * envs + lane] = signal;
         let mut scalars = vec![f32::NAN; 12];
         scalars[3] = mean;
         scalars[4] = deviation;
@@ -117,7 +117,7 @@ mod tests {
         let buffers = [
             &gpu.upload("values", &spread(&normalised)).unwrap(),
             &gpu.upload("rewards", &spread(&rewards)).unwrap(),
-            &gpu.upload("signals", &signals).unwrap(),
+            &gpu.upload("dones_and_masks", &dones_and_masks).unwrap(),
             &gpu.upload("scalars", &scalars).unwrap(),
             &targets,
         ];

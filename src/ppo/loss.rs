@@ -34,7 +34,7 @@ pub struct Loss {
     pub actions: u32,
     /// vec4s of one section of the targets.
     pub section: u32,
-    /// First vec4 of the masks in the signals.
+    /// First vec4 of the masks in the dones_and_masks.
     pub masks: u32,
     /// Row of the gradient buffer for the logits.
     pub grad_actor: u32,
@@ -87,7 +87,7 @@ pub struct Buffers<'a> {
     /// Logits and values of the micro-batch.
     pub head: &'a wgpu::Buffer,
     /// Ends of episodes and action masks.
-    pub signals: &'a wgpu::Buffer,
+    pub dones_and_masks: &'a wgpu::Buffer,
     /// Actions taken; of squashed numbers what was drawn before tanh.
     pub actions: &'a wgpu::Buffer,
     /// Log-probabilities, advantages, returns.
@@ -108,9 +108,12 @@ pub struct Buffers<'a> {
 /// As [`Kernel::bind`].
 pub fn bind(gpu: &Gpu, kernel: &Kernel, loss: &Loss, buffers: Buffers<'_>) -> Result<BindGroup> {
     let uniform = gpu.uniform("loss", loss)?;
-    let Buffers { batches, head, signals, actions, targets, values, scalars, grads, statistics } = buffers;
-    kernel
-        .bind(gpu, &[batches, &uniform, head, signals, actions, targets, values, scalars, grads, statistics])
+    let Buffers { batches, head, dones_and_masks, actions, targets, values, scalars, grads, statistics } =
+        buffers;
+    kernel.bind(
+        gpu,
+        &[batches, &uniform, head, dones_and_masks, actions, targets, values, scalars, grads, statistics],
+    )
 }
 
 #[cfg(test)]
@@ -189,7 +192,7 @@ mod tests {
         let buffers = Buffers {
             batches: &gpu.uniform_table("batches", &[batch]).unwrap(),
             head: &gpu.upload("head", &f32s(&head)).unwrap(),
-            signals: &gpu.upload("signals", &rows.masks).unwrap(),
+            dones_and_masks: &gpu.upload("dones_and_masks", &rows.masks).unwrap(),
             actions: &gpu.upload("actions", if continuous { &taken } else { &rows.actions[..] }).unwrap(),
             targets: &gpu.upload("targets", &f32s(&targets)).unwrap(),
             values: &gpu.upload("values", &f32s(&rows.values_old)).unwrap(),

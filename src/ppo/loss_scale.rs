@@ -69,7 +69,7 @@ mod tests {
         let net = |first| clip::NetworkSlice { first, length: 1, rate: 1e-2, agent: 0 };
         let nets = gpu.upload("nets", &[net(0), net(1)]).unwrap();
         let optimizer = gpu.upload("optimizer", &[0f32; 16]).unwrap();
-        let clock = gpu.upload("clock", &[0u32; 2]).unwrap();
+        let iteration = gpu.upload("iteration", &[0u32; 2]).unwrap();
         let scalars = gpu.upload("scalars", &[0f32; scalars::LENGTH as usize]).unwrap();
         start(&gpu, &scalars, INITIAL).unwrap();
         let norms = clip::kernel(&gpu).unwrap();
@@ -80,7 +80,7 @@ mod tests {
             decay: 0.0,
             ..clip::Clip::default()
         };
-        let buffers = [&nets, &gradient, &clock, &optimizer, &scalars];
+        let buffers = [&nets, &gradient, &iteration, &optimizer, &scalars];
         let norms_group = clip::bind(&gpu, &norms, &clipping, buffers).unwrap();
         let step = adamw::kernel(&gpu).unwrap();
         let scale = LossScale { interval: 3, ..LossScale::DYNAMIC };

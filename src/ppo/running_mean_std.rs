@@ -28,7 +28,7 @@ pub struct RunningMeanStd {
     pub quads: u32,
     /// First quad of the states.
     pub first_state: u32,
-    /// First quad of the masks in the signals.
+    /// First quad of the masks in the dones_and_masks.
     pub masks: u32,
     /// 1: every agent has moments of its own.
     pub separate: u32,
@@ -61,7 +61,7 @@ pub fn groups(parameters: &RunningMeanStd) -> [u32; 3] {
     [x, y, 1]
 }
 
-/// Binds what was seen, signals and moments.
+/// Binds what was seen, dones_and_masks and moments.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
@@ -69,10 +69,10 @@ pub fn bind(
     gpu: &Gpu,
     kernel: &Kernel,
     parameters: &RunningMeanStd,
-    [raw, signals, moments]: [&wgpu::Buffer; 3],
+    [raw, dones_and_masks, moments]: [&wgpu::Buffer; 3],
 ) -> Result<BindGroup> {
     let uniform = gpu.uniform("running moments", parameters)?;
-    kernel.bind(gpu, &[&uniform, raw, signals, moments])
+    kernel.bind(gpu, &[&uniform, raw, dones_and_masks, moments])
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
         sizes: [usize; 5],
         separate: bool,
         raw: Vec<f32>,
-        signals: Vec<u32>,
+        dones_and_masks: Vec<u32>,
     }
 
     impl Case {
@@ -124,8 +124,8 @@ mod tests {
             raw[(steps - 1) * agents * features * envs + 2] = f32::INFINITY;
             let rests = |row: usize| agents > 1 && (row * 5 + row / 7).is_multiple_of(4);
             let masks = (0..slots * agents * envs).map(|row| if rests(row) { 0 } else { 3 });
-            let signals = std::iter::repeat_n(9, steps * envs).chain(masks).collect();
-            Self { sizes, separate, raw, signals }
+            let dones_and_masks = std::iter::repeat_n(9, steps * envs).chain(masks).collect();
+            Self { sizes, separate, raw, dones_and_masks }
         }
 
         fn first_state(&self) -> usize {
@@ -158,7 +158,7 @@ mod tests {
                         all.push(self.raw[self.at(column, slot, env)]);
                     }
                     for agent in (0..agents).filter(|agent| own(*agent)) {
-                        if self.signals[steps * envs + (slot * agents + agent) * envs + env] != 0 {
+                        if self.dones_and_masks[steps * envs + (slot * agents + agent) * envs + env] != 0 {
                             all.push(self.raw[self.at(agent * features + column % features, slot, env)]);
                         }
                     }
@@ -181,9 +181,9 @@ mod tests {
                 ..RunningMeanStd::default()
             };
             let raw = gpu.upload("raw", &self.raw).unwrap();
-            let signals = gpu.upload("signals", &self.signals).unwrap();
+            let dones_and_masks = gpu.upload("dones_and_masks", &self.dones_and_masks).unwrap();
             let kernel = kernel(gpu).unwrap();
-            let group = bind(gpu, &kernel, &parameters, [&raw, &signals, moments]).unwrap();
+            let group = bind(gpu, &kernel, &parameters, [&raw, &dones_and_masks, moments]).unwrap();
             let commands = [Command::dispatch(&kernel, &group, groups(&parameters))];
             Recorder::new(gpu).run(&commands).unwrap();
         }
@@ -305,7 +305,7 @@ mod tests {
         case.run(&gpu, &moments);
         assert_eq!(gpu.read::<f32>(&moments).unwrap(), before);
         case.raw.fill(1.0);
-        case.signals.fill(0);
+        case.dones_and_masks.fill(0);
         case.run(&gpu, &moments);
         assert_eq!(gpu.read::<f32>(&moments).unwrap(), before);
     }
@@ -317,8 +317,8 @@ mod tests {
         let mut case = Case::new([1, 1, 0, 512, 40], false, 0);
         let moments = gpu.upload("moments", &[0f32; 4]).unwrap();
         case.raw.fill(12345.678);
-        let first_mask = case.signals.len() - 42 * 512;
-        case.signals[first_mask] = 0;
+        let first_mask = case.dones_and_masks.len() - 42 * 512;
+        case.dones_and_masks[first_mask] = 0;
         for rollout in 1..4 {
             case.run(&gpu, &moments);
             let [mean, rest, squares, count] = gpu.read::<f32>(&moments).unwrap()[..] else { unreachable!() };

@@ -76,7 +76,7 @@ pub fn groups(variant: &Variant, agents: u32, quads: u32) -> [u32; 3] {
     [variant.groups(agents * quads), 1, 1]
 }
 
-/// Binds the table of parameters, logits, signals, clock, actions, targets and, of squashed numbers, what is drawn before tanh.
+/// Binds the table of parameters, logits, dones_and_masks, iteration, actions, targets and, of squashed numbers, what is drawn before tanh.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
@@ -95,8 +95,8 @@ mod tests {
         log_probabilities: Vec<f32>,
     }
 
-    fn draw(logits: &[f32], mask: u32, quads: u32, greedy: bool, seed: u64, clock: u32) -> Drawn {
-        draw_of(1, logits, mask, quads, greedy, seed, clock)
+    fn draw(logits: &[f32], mask: u32, quads: u32, greedy: bool, seed: u64, iteration: u32) -> Drawn {
+        draw_of(1, logits, mask, quads, greedy, seed, iteration)
     }
 
     fn draw_of(
@@ -106,7 +106,7 @@ mod tests {
         quads: u32,
         greedy: bool,
         seed: u64,
-        clock: u32,
+        iteration: u32,
     ) -> Drawn {
         let gpu = gpu();
         let rows = quads as usize * 4;
@@ -131,7 +131,7 @@ mod tests {
             &gpu.uniform_table("sample", &[parameters]).unwrap(),
             &gpu.upload("logits", &all).unwrap(),
             &gpu.upload("masks", &vec![mask; rows]).unwrap(),
-            &gpu.upload("clock", &[clock, 0]).unwrap(),
+            &gpu.upload("iteration", &[iteration, 0]).unwrap(),
             &actions,
             &targets,
         ];
@@ -161,11 +161,11 @@ mod tests {
 
     #[test]
     fn the_draw_is_the_counter_based_one() {
-        let (seed, clock) = (0x1234_5678_9abc_def0u64, 5u32);
-        let drawn = draw(&[0.0, 0.0, 0.0, 0.0], 0b1111, 3, false, seed, clock);
+        let (seed, iteration) = (0x1234_5678_9abc_def0u64, 5u32);
+        let drawn = draw(&[0.0, 0.0, 0.0, 0.0], 0b1111, 3, false, seed, iteration);
         for (row, action) in drawn.actions.iter().enumerate() {
             let key = [seed as u32, (seed >> 32) as u32];
-            let bits = threefry(key, [clock * 8, row as u32 / 4 * 2 + (row as u32 % 4) / 2])[row % 2];
+            let bits = threefry(key, [iteration * 8, row as u32 / 4 * 2 + (row as u32 % 4) / 2])[row % 2];
             assert_eq!(*action, bits >> 30, "row {row}: quarters of equal probability");
         }
     }
@@ -207,7 +207,7 @@ mod tests {
         head: &[f32],
         masks: &[u32],
         greedy: bool,
-        clock: u32,
+        iteration: u32,
     ) -> [Vec<f32>; 3] {
         let gpu = gpu();
         let quads = masks.len() as u32 / agents / 4;
@@ -230,7 +230,7 @@ mod tests {
             &gpu.uniform_table("sample", &[parameters]).unwrap(),
             &gpu.upload("head", head).unwrap(),
             &gpu.upload("masks", masks).unwrap(),
-            &gpu.upload("clock", &[clock, 0]).unwrap(),
+            &gpu.upload("iteration", &[iteration, 0]).unwrap(),
             &actions,
             &targets,
             &draws,
@@ -324,9 +324,9 @@ mod tests {
         let head: Vec<f32> = (0..4 * rows).map(|i| of(i / rows, i % rows / (quads as usize * 4))).collect();
         // The last agent may do nothing.
         let masks: Vec<u32> = (0..rows).map(|row| u32::from(row < 2 * rows / 3)).collect();
-        let draw = |greedy: bool, clock: u32| {
+        let draw = |greedy: bool, iteration: u32| {
             let [drawn, said, _] =
-                draw_reals(ActionKind::Reals, [agents, numbers], &head, &masks, greedy, clock);
+                draw_reals(ActionKind::Reals, [agents, numbers], &head, &masks, greedy, iteration);
             (drawn, said)
         };
         let (drawn, said) = draw(false, 3);

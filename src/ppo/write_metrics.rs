@@ -1,4 +1,4 @@
-//! Ends an iteration: one small record for the host, episode counters cleared, the clock moved on.
+//! Ends an iteration: one small record for the host, episode counters cleared, the iteration moved on.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
@@ -88,7 +88,7 @@ pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &access, 0)
 }
 
-/// Binds statistics, rewards, optimizer state, scalars, episode counters, clock and record.
+/// Binds statistics, rewards, optimizer state, scalars, episode counters, iteration and record.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
@@ -132,7 +132,7 @@ mod tests {
         (optimizer[1], optimizer[9], optimizer[17]) = (3.0, 5.0, 7.0);
         (optimizer[3], optimizer[7], optimizer[23]) = (0.01, 2.0, 1.0);
         let episodes = gpu.upload("episodes", &(0..envs * 4).map(|i| i as f32).collect::<Vec<_>>()).unwrap();
-        let clock = gpu.upload("clock", &[41u32, 0]).unwrap();
+        let iteration = gpu.upload("iteration", &[41u32, 0]).unwrap();
         let record = gpu.upload("record", &[0f32; 20]).unwrap();
         let mut scalars = [0f32; 16];
         (scalars[3], scalars[4], scalars[9], scalars[13], scalars[14]) = (1.5, 2.5, 512.0, 2.0, 0.5);
@@ -142,7 +142,7 @@ mod tests {
             &gpu.upload("optimizer", &optimizer).unwrap(),
             &gpu.upload("scalars", &scalars).unwrap(),
             &episodes,
-            &clock,
+            &iteration,
             &record,
         ];
         run(&gpu, &kernel, &bind(&gpu, &kernel, &metrics, buffers).unwrap(), GROUPS);
@@ -170,7 +170,7 @@ mod tests {
             pad: [0.0; 2],
         };
         assert_eq!(got[0], expected);
-        assert_eq!(gpu.read::<u32>(&clock).unwrap()[0], 42);
+        assert_eq!(gpu.read::<u32>(&iteration).unwrap()[0], 42);
         assert!(gpu.read::<f32>(&episodes).unwrap().iter().all(|x| *x == 0.0));
     }
 }

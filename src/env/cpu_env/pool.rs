@@ -33,7 +33,7 @@ pub(super) fn record(host: &CpuEnv, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> 
         storage: rollout.storage,
         observations: rollout.observations.clone(),
         rewards: rollout.rewards.clone(),
-        signals: rollout.signals.clone(),
+        dones_and_masks: rollout.dones_and_masks.clone(),
         episodes: rollout.episodes.clone(),
         moving: Mutex::new(Moving {
             lanes,
@@ -78,7 +78,7 @@ struct Pool {
     storage: Storage,
     observations: wgpu::Buffer,
     rewards: wgpu::Buffer,
-    signals: wgpu::Buffer,
+    dones_and_masks: wgpu::Buffer,
     episodes: wgpu::Buffer,
     down: wgpu::Buffer,
     moving: Mutex<Moving>,
@@ -174,7 +174,7 @@ impl Pool {
             sums.iter().enumerate().for_each(|(i, sum)| ended[i * envs + env] += sum);
         }
         let at = |row: usize| (row * envs * 4) as u64;
-        gpu.write(&self.signals, at(step), bytemuck::cast_slice(&ends))?;
+        gpu.write(&self.dones_and_masks, at(step), bytemuck::cast_slice(&ends))?;
         let rewards: Vec<f32> =
             (0..agents * envs).map(|i| moving.lanes[i % envs].rewards[i / envs]).collect();
         gpu.write(&self.rewards, at(step * agents), bytemuck::cast_slice(&rewards))?;
@@ -231,7 +231,7 @@ impl Pool {
         let (envs, agents) = (self.envs, self.spec.agents as usize);
         let masks: Vec<u32> = (0..agents * envs).map(|i| moving.lanes[i % envs].masks[i / envs]).collect();
         let first = self.steps * envs + slot * agents * envs;
-        gpu.write(&self.signals, first as u64 * 4, bytemuck::cast_slice(&masks))
+        gpu.write(&self.dones_and_masks, first as u64 * 4, bytemuck::cast_slice(&masks))
     }
 }
 

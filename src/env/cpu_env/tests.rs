@@ -123,7 +123,7 @@ impl Bench {
             4 * ENVS as u64,
         ];
         let buffers = words.map(|words| gpu.buffer("rollout", words * 4, STATE).unwrap());
-        let [observations, actions, rewards, signals, episodes] = &buffers;
+        let [observations, actions, rewards, dones_and_masks, episodes] = &buffers;
         let (envs, steps) = (ENVS as u32, STEPS as u32);
         let rollout = RolloutBuffers {
             envs,
@@ -135,7 +135,7 @@ impl Bench {
             observations,
             actions,
             rewards,
-            signals,
+            dones_and_masks,
             episodes,
         };
         let recorded = host.record(&gpu, &rollout).unwrap();
@@ -186,12 +186,12 @@ fn rollouts_are_those_of_simulators_stepped_by_hand() {
         for rollout in 0..3 {
             let actions = random_actions(rollout);
             bench.roll(&actions).unwrap();
-            let [_, _, rewards, signals, episodes] = &bench.buffers;
+            let [_, _, rewards, dones_and_masks, episodes] = &bench.buffers;
             let seen = bench.seen(storage);
             let first_state = bench.slots * AGENTS * FEATURES * ENVS;
             assert_eq!(seen.len(), first_state + bench.slots * state_dim * ENVS);
             let rewards: Vec<f32> = bench.gpu.read(rewards).unwrap();
-            let signals: Vec<u32> = bench.gpu.read(signals).unwrap();
+            let dones_and_masks: Vec<u32> = bench.gpu.read(dones_and_masks).unwrap();
             let ended: Vec<f32> = bench.gpu.read(episodes).unwrap();
             for (env, lane) in by_hand.iter_mut().enumerate() {
                 let slot = |slot: usize| -> Vec<f32> {
@@ -230,7 +230,7 @@ fn rollouts_are_those_of_simulators_stepped_by_hand() {
                             1 + cut as u32
                         }
                     };
-                    assert_eq!(signals[step * ENVS + env], end, "environment {env}, step {step}");
+                    assert_eq!(dones_and_masks[step * ENVS + env], end, "environment {env}, step {step}");
                     if outcome == Outcome::Continues {
                         lane.seen = last;
                     } else {
@@ -248,7 +248,7 @@ fn rollouts_are_those_of_simulators_stepped_by_hand() {
                     for agent in 0..AGENTS {
                         assert_eq!(rewards[(step * AGENTS + agent) * ENVS + env], lane.rewards[agent]);
                         let at = STEPS * ENVS + ((step + 1) * AGENTS + agent) * ENVS + env;
-                        assert_eq!(signals[at], masks[agent]);
+                        assert_eq!(dones_and_masks[at], masks[agent]);
                     }
                 }
                 let found: Vec<f32> = (0..4).map(|i| ended[i * ENVS + env]).collect();
