@@ -113,7 +113,7 @@ struct Batch {
     // With a GRU: 1: new states are kept for later dispatches.
     remember: u32,
     // In turns: the number of the agent that learns, from 1; 0: all do.
-    turn: u32,
+    agent_step: u32,
     // In turns: 1: nothing is learnt, the agent's ratios go into the factor of those after it.
     settle: u32,
     // First quad of the environments' own states, which follow the observations of all slots, and their numbers.

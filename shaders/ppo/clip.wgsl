@@ -21,7 +21,7 @@ struct Clip {
     // 1 / iterations over which the learning rate falls to zero; 0 keeps it.
     decay: f32,
     // In turns: the number of the agent that learns; 0: all do.
-    turn: u32,
+    agent_step: u32,
     pad0: u32,
     pad1: u32,
     pad2: u32,
@@ -49,7 +49,7 @@ fn square(net: NetworkSlice, i: u32) -> f32 {
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let net = nets[group.x];
-    let waits = p.turn > 0u && net.agent != p.turn;
+    let waits = p.agent_step > 0u && net.agent != p.agent_step;
     let length = select(net.length, 0u, waits);
     var sum = 0.0;
     // Eight a turn, each spelled out: a processor that plays a GPU ends loops after 65,535 turns.

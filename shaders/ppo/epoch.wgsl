@@ -24,7 +24,7 @@ struct Epoch {
     // Where the scalars have the minibatch's own moments; 0: it is the whole rollout.
     moments: u32,
     // In turns: the number of the agent that learns, from 1; 0: all do.
-    turn: u32,
+    agent_step: u32,
     agents: u32,
     minibatches: u32,
     // First place of the turn's statistics.
@@ -49,12 +49,12 @@ fn divergence(i: u32) -> f32 {
 
 // 1 / rows that count in an epoch.
 fn share() -> f32 {
-    if (p.turn == 0u) {
+    if (p.agent_step == 0u) {
         return scalars[14];
     }
     var rows = 0.0;
     for (var m = 0u; m < p.minibatches; m++) {
-        rows += 1.0 / scalars[16u + m * p.agents + p.turn - 1u];
+        rows += 1.0 / scalars[16u + m * p.agents + p.agent_step - 1u];
     }
     return 1.0 / rows;
 }

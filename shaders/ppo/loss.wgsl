@@ -201,8 +201,8 @@ fn main(
         let share = scalars[16u + batch.minibatch * batch.agents + agent] * scalars[9];
         let mask = dones_and_masks[p.masks + at];
         var active_rows = mask != vec4<u32>(0u);
-        @if(turns) {
-            active_rows = active_rows & vec4<bool>(agent + 1u == batch.turn);
+        @if(agent_steps) {
+            active_rows = active_rows & vec4<bool>(agent + 1u == batch.agent_step);
         }
         let advantage = (targets[p.section + at] - scalars[5]) * scalars[6];
 
@@ -213,12 +213,12 @@ fn main(
         let log_ratio = chosen.log_probability - targets[at];
         let ratio = exp(log_ratio);
         var weighed = advantage;
-        @if(turns) {
+        @if(agent_steps) {
             let slot = batch.first_slot + row / (batch.agents * batch.quads);
             let factor_at = p.factors + slot * batch.quads + row % batch.quads;
             let factor = statistics[factor_at];
             weighed *= factor;
-            if (batch.settle == 1u && agent + 1u == batch.turn) {
+            if (batch.settle == 1u && agent + 1u == batch.agent_step) {
                 statistics[factor_at] = factor * select(ONE, ratio, active_rows);
             }
         }
@@ -254,8 +254,8 @@ fn main(
     clipped[lane] = mine_clipped;
     workgroupBarrier();
     // Once the updates have stopped there is nothing to tell (ppo/epoch).
-    @if(turns) let tells = batch.settle == 0u;
-    @if(!turns) let tells = true;
+    @if(agent_steps) let tells = batch.settle == 0u;
+    @if(!agent_steps) let tells = true;
     if (lane == 0u && tells) {
         var sum = ZERO;
         var sum_clipped = ZERO;

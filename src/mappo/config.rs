@@ -240,7 +240,7 @@ impl Config {
     }
 
     /// Turns that agents take to learn from a rollout.
-    pub(super) fn turns(&self, agents: u32) -> u32 {
+    pub(super) fn agent_steps(&self, agents: u32) -> u32 {
         match self.algorithm {
             Algorithm::Mappo => 1,
             Algorithm::Happo => agents,

@@ -6,7 +6,8 @@ use super::{Algorithm, Config};
 use crate::env::{Environment, Spec};
 use crate::gpu::{Budget, Class, GROUPS_IN_A_ROW, Gpu, Plan, TABLE_ENTRY, Variant, round_up};
 use crate::nn::{
-    CriticInput, KernelConfig, Layout, MOST_TURNS, Sharing, Storage, WorkingWeights, forward, weight_gradient,
+    CriticInput, KernelConfig, Layout, MAX_LOOP_ITERATIONS, Sharing, Storage, WorkingWeights, forward,
+    weight_gradient,
 };
 use crate::ppo::{ActionKind, clip, loss, scalars, write_metrics};
 use crate::{Error, Result};
@@ -108,7 +109,8 @@ impl Sizes {
         let mut sizes = Self::configured(config, environment);
         loop {
             let plan = sizes.plan(environment, layout, config, kernel_config);
-            let reachable = !budget.short_loops || sizes.turns(config, kernel_config) <= MOST_TURNS;
+            let reachable =
+                !budget.short_loops || sizes.loop_iterations(config, kernel_config) <= MAX_LOOP_ITERATIONS;
             if reachable && sizes.launches(kernel_config) && budget.holds(&plan) {
                 return Ok(sizes);
             }
@@ -212,7 +214,7 @@ impl Sizes {
 
     /// Most loop turns of one invocation of the kernels that reduce a whole rollout: `ppo/advantage_stats` takes the rows twice, or three times,
     /// `ppo/write_metrics` statistics, rewards and environments, eight at a turn by every lane.
-    fn turns(&self, config: &Config, kernel_config: &KernelConfig) -> u64 {
+    fn loop_iterations(&self, config: &Config, kernel_config: &KernelConfig) -> u64 {
         let lanes = u64::from(Variant::reducing(Class::Software).workgroup);
         let [_, rows, quads] = self.wide();
         let statistics = quads.div_ceil(u64::from(kernel_config.workgroup)) * self.updates(config);
@@ -359,8 +361,8 @@ impl Sizes {
 
     /// Micro-batches of all epochs.
     fn updates(&self, config: &Config) -> u64 {
-        let turns = config.turns(self.spec.agents);
-        u64::from(self.micro_batches()) * u64::from(config.epochs) * u64::from(turns)
+        let agent_steps = config.agent_steps(self.spec.agents);
+        u64::from(self.micro_batches()) * u64::from(config.epochs) * u64::from(agent_steps)
     }
 
     /// Tables of parameters, an entry per dispatch. The recordings bring them; an arena has none of them.
@@ -372,10 +374,10 @@ impl Sizes {
             chunk => (self.steps + 1).div_ceil(chunk) + self.truncations.div_ceil(self.micro_slots),
         };
         let pieces = u64::from(pieces);
-        let turns = u64::from(config.turns(self.spec.agents));
+        let agent_steps = u64::from(config.agent_steps(self.spec.agents));
         let settling = match config.algorithm {
             Algorithm::Mappo => 0,
-            Algorithm::Happo => turns * u64::from(self.micro_batches()),
+            Algorithm::Happo => agent_steps * u64::from(self.micro_batches()),
         };
         for (name, entries) in [
             ("table of the actors", u64::from(self.steps)),
@@ -383,7 +385,7 @@ impl Sizes {
             ("table of the values", pieces),
             ("table of the normalisation", if self.normalized { u64::from(self.steps) + 1 } else { 0 }),
             ("table of the micro-batches", self.updates(config) + settling),
-            ("table of the epochs", turns * u64::from(config.epochs) * u64::from(self.minibatches)),
+            ("table of the epochs", agent_steps * u64::from(config.epochs) * u64::from(self.minibatches)),
         ] {
             plan.words(name, entries * TABLE_ENTRY / 4);
         }

@@ -60,38 +60,39 @@ impl Update {
     ) -> Result<Self> {
         let micro = sizes.micro_batches();
         let per_slot = sizes.rows_of_slot() / 4;
-        let in_turns = config.algorithm == Algorithm::Happo;
-        let turns = config.turns(sizes.spec.agents);
-        let turn_of = |turn: u32| if in_turns { turn + 1 } else { 0 };
-        let of_piece = |(piece, turn, settle, index): (&Piece, u32, u32, u32)| Batch {
+        let one_by_one = config.algorithm == Algorithm::Happo;
+        let agent_steps = config.agent_steps(sizes.spec.agents);
+        let number_of = |agent_step: u32| if one_by_one { agent_step + 1 } else { 0 };
+        let of_piece = |(piece, agent_step, settle, index): (&Piece, u32, u32, u32)| Batch {
             first_slot: piece.slots.start,
             rows: per_slot * piece.slots.len() as u32,
             head_critic: sizes.outputs() * sizes.room(kernel_config),
             index,
             keep: 1,
             minibatch: piece.minibatch,
-            turn: turn_of(turn),
+            agent_step: number_of(agent_step),
             settle,
             ..batch(sizes, layout, kernel_config)
         };
         let pieces: Vec<_> = (0..config.epochs).flat_map(|epoch| pieces(sizes, epoch)).collect();
-        let learning = (0..turns).flat_map(|turn| pieces.iter().map(move |piece| (piece, turn, 0)));
+        let learning =
+            (0..agent_steps).flat_map(|agent_step| pieces.iter().map(move |piece| (piece, agent_step, 0)));
         // After its turn the agent's ratios are looked at once more.
-        let settling = (0..if in_turns { turns } else { 0 })
-            .flat_map(|turn| pieces[..micro as usize].iter().map(move |piece| (piece, turn, 1)));
+        let settling = (0..if one_by_one { agent_steps } else { 0 })
+            .flat_map(|agent_step| pieces[..micro as usize].iter().map(move |piece| (piece, agent_step, 1)));
         let batches: Vec<_> = learning
             .chain(settling)
             .zip(0..)
-            .map(|((piece, turn, settle), index)| of_piece((piece, turn, settle, index)))
+            .map(|((piece, agent_step, settle), index)| of_piece((piece, agent_step, settle, index)))
             .collect();
         let table = gpu.uniform_table("micro-batches", &batches)?;
         let kernels = MicroBatch::new(gpu, (sizes, kernel_config), layout, config, arena, &table, rollout)?;
         let places = loss::groups(&kernels.loss.0.variant, sizes.micro_quads())[0] * micro;
         let begin = beginnings(gpu, sizes, config, arena, places)?;
         let (mut epochs, mut settling) = (Vec::new(), Vec::new());
-        for turn in 0..turns {
-            let step = optimizer(gpu, layout, config, arena, rollout, turn_of(turn))?;
-            for epoch in turn * config.epochs..(turn + 1) * config.epochs {
+        for agent_step in 0..agent_steps {
+            let step = optimizer(gpu, layout, config, arena, rollout, number_of(agent_step))?;
+            for epoch in agent_step * config.epochs..(agent_step + 1) * config.epochs {
                 let mut commands = Vec::new();
                 let mut begin = begin[(epoch * sizes.minibatches) as usize..].iter().cloned();
                 for index in epoch * micro..(epoch + 1) * micro {
@@ -106,18 +107,18 @@ impl Update {
                 }
                 epochs.push(commands);
             }
-            if in_turns {
-                let first = turns * config.epochs * micro + turn * micro;
+            if one_by_one {
+                let first = agent_steps * config.epochs * micro + agent_step * micro;
                 let commands =
                     (first..first + micro).flat_map(|index| kernels.settle(index, &batches[index as usize]));
                 settling.push(commands.collect());
             }
         }
         let mut advantages = advantages(gpu, sizes, config, arena)?;
-        if in_turns {
+        if one_by_one {
             let ones = arena.get("first factors")?;
             gpu.write(ones, 0, bytemuck::cast_slice(&vec![1f32; (ones.size() / 4) as usize]))?;
-            let all = turns * config.epochs;
+            let all = agent_steps * config.epochs;
             advantages.push(Command::Copy {
                 source: ones.clone(),
                 source_offset: 0,
@@ -137,12 +138,14 @@ impl Update {
 
     /// What there is to do in an iteration, epoch by epoch; nobody comes after the last turn.
     pub fn order(&self, iteration: u32) -> impl Iterator<Item = &Recording> {
-        let turns = self.settling.len().max(1);
-        let each = self.epochs.len() / turns;
-        permutation(turns, self.seed, iteration).into_iter().enumerate().flat_map(move |(place, turn)| {
-            let settling = self.settling.get(turn).filter(|_| place + 1 < turns);
-            self.epochs[turn * each..(turn + 1) * each].iter().chain(settling)
-        })
+        let agent_steps = self.settling.len().max(1);
+        let each = self.epochs.len() / agent_steps;
+        permutation(agent_steps, self.seed, iteration).into_iter().enumerate().flat_map(
+            move |(place, agent_step)| {
+                let settling = self.settling.get(agent_step).filter(|_| place + 1 < agent_steps);
+                self.epochs[agent_step * each..(agent_step + 1) * each].iter().chain(settling)
+            },
+        )
     }
 }
 
@@ -218,9 +221,9 @@ impl MicroBatch {
             factors: 0,
             pad: 0,
         };
-        let in_turns = config.algorithm == Algorithm::Happo;
-        let loss_kernel = loss::kernel(gpu, kernel_config, sizes.kind, in_turns)?;
-        let updates = sizes.micro_batches() * config.epochs * config.turns(sizes.spec.agents);
+        let one_by_one = config.algorithm == Algorithm::Happo;
+        let loss_kernel = loss::kernel(gpu, kernel_config, sizes.kind, one_by_one)?;
+        let updates = sizes.micro_batches() * config.epochs * config.agent_steps(sizes.spec.agents);
         let places = loss::groups(&loss_kernel.variant, sizes.micro_quads())[0] * updates;
         let parameters = loss::Loss { factors: 2 * places, ..parameters };
         let actions = if sizes.kind == ActionKind::Squashed { "draws" } else { "actions" };
@@ -349,14 +352,14 @@ fn advantages(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena) -> Resul
 fn beginnings(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena, places: u32) -> Result<Recording> {
     let kernel = epoch::kernel(gpu)?;
     let end = config.entropy_end.unwrap_or(config.entropy);
-    let turns = config.turns(sizes.spec.agents);
-    let in_turns = config.algorithm == Algorithm::Happo;
-    let epochs: Vec<_> = (0..turns)
-        .flat_map(|turn| (0..config.epochs).map(move |number| (turn, number)))
-        .flat_map(|(turn, number)| (0..sizes.minibatches).map(move |place| (turn, number, place)))
-        .map(|(turn, number, place)| epoch::Epoch {
+    let agent_steps = config.agent_steps(sizes.spec.agents);
+    let one_by_one = config.algorithm == Algorithm::Happo;
+    let epochs: Vec<_> = (0..agent_steps)
+        .flat_map(|agent_step| (0..config.epochs).map(move |number| (agent_step, number)))
+        .flat_map(|(agent_step, number)| (0..sizes.minibatches).map(move |place| (agent_step, number, place)))
+        .map(|(agent_step, number, place)| epoch::Epoch {
             // As far in all turns of a rollout as without turns.
-            weight: ((1.0 - config.value_norm_beta) / f64::from(turns)) as f32,
+            weight: ((1.0 - config.value_norm_beta) / f64::from(agent_steps)) as f32,
             floor: config.value_norm_floor as f32,
             enabled: u32::from(config.value_norm),
             number,
@@ -370,10 +373,10 @@ fn beginnings(gpu: &Gpu, sizes: &Sizes, config: &Config, arena: &Arena, places: 
                 1 => 0,
                 all => scalars::minibatch(all, sizes.spec.agents, minibatch_at(sizes, number, place)),
             },
-            turn: if in_turns { turn + 1 } else { 0 },
+            agent_step: if one_by_one { agent_step + 1 } else { 0 },
             agents: sizes.spec.agents,
             minibatches: sizes.minibatches,
-            first_place: turn * config.epochs * places,
+            first_place: agent_step * config.epochs * places,
             pad: 0,
         })
         .collect();
@@ -392,7 +395,7 @@ fn optimizer(
     config: &Config,
     arena: &Arena,
     rollout: &Rollout,
-    turn: u32,
+    agent_step: u32,
 ) -> Result<Recording> {
     let (roles, weights) = (&rollout.roles, &rollout.weights);
     let (params, sums) = (arena.get("params")?, arena.get("folded gradient")?);
@@ -417,7 +420,7 @@ fn optimizer(
         log_beta1: config.adam_beta1.ln() as f32,
         log_beta2: config.adam_beta2.ln() as f32,
         decay: if config.learning_rate_decay { (1.0 / f64::from(config.iterations)) as f32 } else { 0.0 },
-        turn,
+        agent_step,
         pad: [0; 3],
     };
     let (gradient, state) = (arena.get("gradient")?, arena.get("optimizer")?);
@@ -453,14 +456,14 @@ fn record(
     arena: &Arena,
     places: u32,
 ) -> Result<Recording> {
-    let turns = config.turns(sizes.spec.agents);
+    let agent_steps = config.agent_steps(sizes.spec.agents);
     let parameters = write_metrics::WriteMetrics {
-        statistics: places * config.epochs * turns,
+        statistics: places * config.epochs * agent_steps,
         rewards: sizes.rows(),
         envs: sizes.envs,
         nets: layout.nets.len() as u32,
         actors: layout.nets.iter().filter(|net| net.role == 0).count() as u32,
-        turns,
+        agent_steps,
         pad: [0; 2],
     };
     let kernel = write_metrics::kernel(gpu)?;

@@ -49,7 +49,7 @@ struct Fixture {
     #[serde(default)]
     order: Vec<usize>,
     #[serde(default)]
-    turns: Vec<Vec<Epoch>>,
+    agent_steps: Vec<Vec<Epoch>>,
     /// After every turn, `[slot][env]`.
     #[serde(default)]
     factors: Vec<Vec<Vec<f64>>>,
@@ -262,7 +262,7 @@ fn follow(case: &Fixture) {
 #[test]
 fn turns_are_those_of_happo() {
     let case: Fixture = serde_json::from_str(include_str!("../../tests/fixtures/happo.json")).unwrap();
-    let each = case.turns[0].len();
+    let each = case.agent_steps[0].len();
     let settings = Config {
         algorithm: Algorithm::Happo,
         networks: Sharing::Separate,
@@ -274,8 +274,8 @@ fn turns_are_those_of_happo() {
     recorder.run(&trainer.update.advantages).unwrap();
     let factors = case.steps() * ENVS;
     let own_rows = (case.rows() / AGENTS) as f64;
-    for (place, (turn, agent)) in case.turns.iter().zip(&case.order).enumerate() {
-        for (number, epoch) in turn.iter().enumerate() {
+    for (place, (agent_step, agent)) in case.agent_steps.iter().zip(&case.order).enumerate() {
+        for (number, epoch) in agent_step.iter().enumerate() {
             let index = agent * each + number;
             recorder.run(&trainer.update.epochs[index]).unwrap();
             let what = |of: &str| format!("agent {agent}, epoch {number}: {of}");
@@ -325,7 +325,8 @@ fn turns_are_those_of_happo() {
     recorder.run(&trainer.update.write_metrics).unwrap();
     let record: Vec<crate::ppo::write_metrics::Record> =
         trainer.gpu.read(trainer.arena.get("record").unwrap()).unwrap();
-    let mean = case.turns.iter().flatten().map(|epoch| epoch.value).sum::<f64>() / (each * AGENTS) as f64;
+    let mean =
+        case.agent_steps.iter().flatten().map(|epoch| epoch.value).sum::<f64>() / (each * AGENTS) as f64;
     near("mean value loss", f64::from(record[0].value_loss), mean, 1e-4);
     assert_eq!(record[0].epochs, each as f32);
 }

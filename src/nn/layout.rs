@@ -141,7 +141,7 @@ pub struct Batch {
     /// With a GRU: 1: new states are kept for later dispatches.
     pub remember: u32,
     /// In turns: the number of the agent that learns, from 1; 0: all do.
-    pub turn: u32,
+    pub agent_step: u32,
     /// In turns: 1: nothing is learnt, the agent's ratios go into the factor of those after it.
     pub settle: u32,
     /// First quad of the environments' own states, which follow the observations in their buffer.
@@ -309,7 +309,7 @@ impl Layout {
 
     /// Most loop turns of one invocation of the kernels, with register tiles of `columns` columns and `step` inputs a turn.
     #[must_use]
-    pub fn turns(&self, columns: u32, step: u32) -> u64 {
+    pub fn loop_iterations(&self, columns: u32, step: u32) -> u64 {
         let biases = if self.shape.sharing == Sharing::Shared { u64::from(self.shape.agents) } else { 1 };
         let steps = u64::from(self.shape.chunk.max(1));
         // A GRU's state is taken up, made anew and kept, entry by entry, and once more for each of four environments that are

@@ -22,7 +22,7 @@ mod weights;
 pub use cooperative::Cooperative;
 pub use layout::{Batch, Layout, NetworkSlice, Tensor};
 pub use precision::{KernelConfig, Precision, Storage};
-pub(crate) use precision::{MOST_TURNS, representative};
+pub(crate) use precision::{MAX_LOOP_ITERATIONS, representative};
 pub use shape::{Activation, CriticInput, Shape, Sharing};
 pub use weights::WorkingWeights;
 

@@ -81,7 +81,7 @@ pub(super) fn texture_rows(vec4s: u32) -> u32 {
 }
 
 /// Loop turns of one invocation after which Mesa's llvmpipe ends it, without a word: 65,535. With some room.
-pub(crate) const MOST_TURNS: u64 = 60_000;
+pub(crate) const MAX_LOOP_ITERATIONS: u64 = 60_000;
 
 /// Every decision about the kernels of the networks on one adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -167,7 +167,9 @@ impl KernelConfig {
             None => Self::plain(gpu.class(), storage),
         };
         let kernel_config = kernel_config.for_layout(gpu.class(), layout);
-        if gpu.class() == Class::Software && layout.turns(kernel_config.columns, 2) > MOST_TURNS {
+        if gpu.class() == Class::Software
+            && layout.loop_iterations(kernel_config.columns, 2) > MAX_LOOP_ITERATIONS
+        {
             return Err(Error::config(
                 "hidden",
                 "these layers, or so many agents, or recurrent networks with such a `chunk_length`, are too much for a software adapter, which ends loops after 65,535 turns",
@@ -227,7 +229,8 @@ impl KernelConfig {
     /// The same with loops that reach the end of these networks.
     #[must_use]
     pub fn for_layout(self, class: Class, layout: &Layout) -> Self {
-        let cut_short = class == Class::Software && layout.turns(self.columns, 1) > MOST_TURNS;
+        let cut_short =
+            class == Class::Software && layout.loop_iterations(self.columns, 1) > MAX_LOOP_ITERATIONS;
         Self { unrolled: cut_short && !self.subgroup_broadcast, ..self }
     }
 

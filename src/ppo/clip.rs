@@ -40,7 +40,7 @@ pub struct Clip {
     /// 1 / iterations until the learning rate is zero; 0 keeps it.
     pub decay: f32,
     /// In turns: the number of the agent that learns; 0: all do.
-    pub turn: u32,
+    pub agent_step: u32,
     /// Fills up to 16 bytes.
     pub pad: [u32; 3],
 }

@@ -42,7 +42,7 @@ pub struct Epoch {
     /// Where the scalars have the minibatch's own moments ([`super::scalars::minibatch`]); 0: what stands there is the rollout's.
     pub moments: u32,
     /// In turns: the number of the agent that learns, from 1; 0: all do.
-    pub turn: u32,
+    pub agent_step: u32,
     /// Agents.
     pub agents: u32,
     /// Minibatches of an epoch.
@@ -182,13 +182,14 @@ mod tests {
         let fresh = begin(epoch(0, 0.24), &stopped, &statistics, 0);
         assert_eq!([fresh[scalars::STOPPED], fresh[scalars::EPOCHS]], [0.0, 3.0]);
         // In turns the rows are those of one agent, and its places come after those of the agents before it.
-        let turn = Epoch { turn: 2, agents: 2, minibatches: 1, first_place: places, ..epoch(1, 0.24) };
+        let agent_step =
+            Epoch { agent_step: 2, agents: 2, minibatches: 1, first_place: places, ..epoch(1, 0.24) };
         let mut by_agent = vec![0f32; 18];
         by_agent[16..].copy_from_slice(&[f32::NAN, 1.0 / 21.0]);
         let mut other = vec![f32::NAN; places as usize * 8];
         other.extend((0..places * 8).map(|_| 0.23f32));
-        assert_eq!(begin(turn, &by_agent, &other, 0)[scalars::STOPPED], 0.0);
+        assert_eq!(begin(agent_step, &by_agent, &other, 0)[scalars::STOPPED], 0.0);
         other.iter_mut().for_each(|x| *x += 0.02);
-        assert_eq!(begin(turn, &by_agent, &other, 0)[scalars::STOPPED], 1.0);
+        assert_eq!(begin(agent_step, &by_agent, &other, 0)[scalars::STOPPED], 1.0);
     }
 }

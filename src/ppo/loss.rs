@@ -66,10 +66,15 @@ pub fn variant(kernel_config: &KernelConfig) -> Variant {
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu, kernel_config: &KernelConfig, kind: ActionKind, turns: bool) -> Result<Kernel> {
+pub fn kernel(
+    gpu: &Gpu,
+    kernel_config: &KernelConfig,
+    kind: ActionKind,
+    agent_steps: bool,
+) -> Result<Kernel> {
     use Access::{DynamicUniform, Read, Uniform, Write};
     let access = [DynamicUniform, Uniform, Read, Read, Read, Read, Read, Read, Write, Write];
-    let variant = kind.apply(variant(kernel_config)).when("turns", turns);
+    let variant = kind.apply(variant(kernel_config)).when("agent_steps", agent_steps);
     Kernel::trusted(gpu, &SHADER, variant, &access, size_of::<Batch>())
 }
 

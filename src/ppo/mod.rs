@@ -106,7 +106,9 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let forms = crate::nn::representative(class);
     all.extend(forms.iter().filter(|form| !form.unrolled).flat_map(|form| {
         ActionKind::ALL.into_iter().flat_map(|kind| {
-            [false, true].map(|turns| (loss::SHADER, kind.apply(loss::variant(form)).when("turns", turns)))
+            [false, true].map(|agent_steps| {
+                (loss::SHADER, kind.apply(loss::variant(form)).when("agent_steps", agent_steps))
+            })
         })
     }));
     all

@@ -28,7 +28,7 @@ pub struct WriteMetrics {
     /// Of these, actors.
     pub actors: u32,
     /// Agents that learn in turns; else 1.
-    pub turns: u32,
+    pub agent_steps: u32,
     /// Fills up to 16 bytes.
     pub pad: [u32; 2],
 }
@@ -125,7 +125,7 @@ mod tests {
             envs,
             nets: 3,
             actors: 2,
-            turns: 2,
+            agent_steps: 2,
             pad: [0; 2],
         };
         let mut optimizer = [0f32; 24];

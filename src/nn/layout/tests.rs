@@ -58,9 +58,9 @@ fn sizes_out_of_range_name_the_setting() {
 fn four_layers_of_1024_are_not_refused() {
     let layout =
         Layout::new(&Shape { obs_dim: 72, hidden: vec![1024; 4], ..shape(Sharing::Shared) }).unwrap();
-    let turns = layout.turns(32, 2);
-    assert!(turns <= crate::nn::MOST_TURNS, "{turns}");
-    assert!(layout.turns(32, 1) > crate::nn::MOST_TURNS);
+    let turns = layout.loop_iterations(32, 2);
+    assert!(turns <= crate::nn::MAX_LOOP_ITERATIONS, "{turns}");
+    assert!(layout.loop_iterations(32, 1) > crate::nn::MAX_LOOP_ITERATIONS);
 }
 
 #[test]
