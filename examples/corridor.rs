@@ -7,6 +7,7 @@ use phalanx::Result;
 use phalanx::env::{EnvRecording, Environment, RolloutBuffers, Spec, State};
 use phalanx::gpu::{Access, Command, Gpu, GpuOptions, Kernel, Plan, STATE, Shader, TABLE_ENTRY, Variant};
 use phalanx::mappo::{Config, Precision, Trainer};
+use phalanx::shader_with_library;
 
 /// Steps after which an episode is truncated.
 const LENGTH: u32 = 32;
@@ -150,7 +151,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 }
 ";
 
-const SHADER: Shader = Shader { name: "corridor", source: SOURCE };
+const SHADER: Shader = shader_with_library("corridor", SOURCE);
 
 /// Counterpart of `Corridor` in the shader.
 #[repr(C)]

@@ -39,7 +39,7 @@ fn main() -> phalanx::Result<()> {
         eprintln!("no GPU adapter answers");
         return Ok(());
     };
-    let gpu = Gpu::from_device(device, queue);
+    let gpu = Gpu::from_device(device, queue)?;
     let candles = application_candles(600)?;
     let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(0..500))?;
     let bars = data.first_bar()..500;

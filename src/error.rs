@@ -20,21 +20,33 @@ pub enum Error {
         hint: String,
     },
     /// The adapter refused to hand out a device.
-    #[error("the adapter `{adapter}` gave no device: {reason}")]
+    #[error("could not create a device on `{adapter}`: {reason}")]
     NoDevice {
         /// Adapter name.
         adapter: String,
         /// What the driver said.
         reason: String,
     },
+    /// The device's limits are below what the kernels need.
+    #[error(
+        "the device's `{limit}` is {has}, and the kernels need {need}: request the device with at least that, or take another adapter"
+    )]
+    Limit {
+        /// The limit, as wgpu names it.
+        limit: &'static str,
+        /// What the kernels need.
+        need: u64,
+        /// What the device has.
+        has: u64,
+    },
     /// The device went away (driver reset, removed, destroyed).
-    #[error("the GPU device was lost ({reason}); what was saved on disk is intact, start again from there")]
+    #[error("the GPU device was lost ({reason})")]
     DeviceLost {
         /// What the driver said.
         reason: String,
     },
     /// The device has no room for what was asked.
-    #[error("out of GPU memory while {action}; lower `memory_budget_mb`, `num_envs` or the network width")]
+    #[error("out of GPU memory while {action}")]
     OutOfMemory {
         /// What was being done.
         action: String,

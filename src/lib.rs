@@ -10,7 +10,7 @@
 //! use phalanx::market::{Candles, ExtraFeatures, GapPolicy, MarketData, Scaling};
 //!
 //! fn train(device: wgpu::Device, queue: wgpu::Queue) -> phalanx::Result<()> {
-//!     let gpu = Gpu::from_device(device, queue);
+//!     let gpu = Gpu::from_device(device, queue)?;
 //!     let candles = Candles::load(&["candles/"], GapPolicy::Reject)?;
 //!     let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(0..1500))?;
 //!     let bars = data.first_bar()..1500;
@@ -43,8 +43,12 @@ pub mod nn;
 pub mod policy;
 pub mod ppo;
 pub mod random;
+mod shaders;
+#[cfg(test)]
+mod testing;
 
 pub use error::{Error, Result};
+pub use shaders::shader_with_library;
 
 /// Every kernel of the library but those of the indicators, with every variant it is compiled in, for the adapters of a
 /// class. Those of the indicators are put together on demand: [`indicators::sources`].

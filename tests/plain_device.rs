@@ -22,7 +22,7 @@ fn plain_gpu() -> Gpu {
     };
     let (device, queue) = pollster::block_on(adapter.unwrap().request_device(&descriptor)).unwrap();
     assert_eq!(device.limits().max_storage_buffers_per_shader_stage, 8);
-    Gpu::from_device(device, queue)
+    Gpu::from_device(device, queue).unwrap()
 }
 
 #[test]

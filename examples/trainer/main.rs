@@ -113,7 +113,13 @@ fn main() -> ExitCode {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,wgpu_hal=off,wgpu_core=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
     let cli = Cli::parse();
-    let open = || Gpu::open(&GpuOptions { adapter: cli.adapter.clone(), checked: false });
+    let open = || {
+        let options = GpuOptions { adapter: cli.adapter.clone(), ..GpuOptions::default() };
+        // The probe of the matrix units decides before training whether they multiply rightly.
+        let experimental = Gpu::lists_cooperative_matrices(&options)?;
+        let cache_dir = dirs::cache_dir().map(|folder| folder.join("phalanx"));
+        Gpu::open(&GpuOptions { experimental, cache_dir, ..options })
+    };
     let result = match &cli.command {
         Command::Train(args) => train::train(args, open),
         Command::Backtest(args) => backtest::backtest(args, open),

@@ -23,7 +23,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     var sum = vec4<f32>(0.0);
     for (var split_index = 0u; split_index < reduce.splits; split_index++) {
-        sum += partials[share * reduce.length + i];
+        sum += partials[split_index * reduce.length + i];
     }
     if (reduce.first == 0u) {
         sum += gradient[i];

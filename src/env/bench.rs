@@ -1,7 +1,7 @@
 //! An environment with the buffers of one rollout, for tests of its rules.
 
 use super::{EnvRecording, Environment, RolloutBuffers, State};
-use crate::gpu::{Gpu, GpuOptions, Recorder, STATE};
+use crate::gpu::{Gpu, Recorder, STATE};
 use crate::nn::Storage;
 
 /// See above; observations are f32.
@@ -20,7 +20,7 @@ pub(super) struct Bench {
 impl Bench {
     /// Reset already.
     pub(super) fn new(environment: &dyn Environment, envs: usize, steps: u32, seed: u64) -> Self {
-        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+        let gpu = crate::testing::gpu();
         let (spec, length) = (environment.spec(), steps as usize);
         let slots = length + 1 + environment.truncations(steps) as usize;
         let rows = envs * spec.agents as usize;

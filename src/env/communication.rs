@@ -14,8 +14,7 @@ use crate::gpu::{self, Access, Class, Command, Gpu, Kernel, Plan, Shader, TABLE_
 use crate::nn::Storage;
 
 /// The kernel's source.
-pub const SHADER: Shader =
-    Shader { name: "env/communication", source: include_str!("../../shaders/env/communication.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("env/communication");
 
 /// Steps of an episode.
 pub const LENGTH: u32 = 25;

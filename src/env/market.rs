@@ -12,8 +12,7 @@ use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Plan, Shader, TABLE_ENTR
 use crate::nn::Storage;
 
 /// The kernel's source.
-pub const SHADER: Shader =
-    Shader { name: "env/market", source: include_str!("../../shaders/env/market.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("env/market");
 
 /// Fields of the state besides quantity and level of every instrument.
 const FIELDS: u32 = 8;

@@ -16,8 +16,7 @@ use crate::nn::Storage;
 use crate::{Error, gpu};
 
 /// The kernel's source.
-pub const SHADER: Shader =
-    Shader { name: "env/spread", source: include_str!("../../shaders/env/spread.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("env/spread");
 
 /// Steps of an episode.
 pub const LENGTH: u32 = 25;

@@ -68,12 +68,19 @@ impl Arena {
     /// # Errors
     /// [`Error::OutOfMemory`], or [`Error::Gpu`] where one exceeds the device's limits.
     pub fn allocate(gpu: &Gpu, plan: &Plan) -> Result<Self> {
-        let mut buffers = HashMap::new();
-        for (name, bytes) in plan.entries() {
-            if buffers.insert(*name, gpu.buffer(name, *bytes, super::STATE)?).is_some() {
-                return Err(Error::shape(format!("plan entry `{name}`"), "one of that name", "two"));
-            }
+        let entries = plan.entries();
+        let mut names = std::collections::HashSet::new();
+        if let Some((twice, _)) = entries.iter().find(|(name, _)| !names.insert(*name)) {
+            return Err(Error::shape(format!("plan entry `{twice}`"), "one of that name", "two"));
         }
+        // One error scope for all: each costs a round trip.
+        let action = format!("allocating {} buffers of {} bytes in all", entries.len(), plan.bytes());
+        let buffers = gpu.guard(&action, || {
+            entries
+                .iter()
+                .map(|(name, bytes)| (*name, gpu.unguarded_buffer(name, *bytes, super::STATE)))
+                .collect()
+        })?;
         Ok(Self { buffers, bytes: plan.bytes() })
     }
 

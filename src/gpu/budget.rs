@@ -1,6 +1,6 @@
 //! How much of the card a plan may use.
 
-use super::{Class, Gpu, Plan};
+use super::{Gpu, Plan};
 
 const MIB: u64 = 1 << 20;
 
@@ -11,7 +11,7 @@ pub struct Budget {
     pub total: u64,
     /// Bytes of the largest buffer.
     pub binding: u64,
-    /// Whether one invocation may take few turns of its loops only, as on llvmpipe.
+    /// Whether the adapter stops loops after 65,535 iterations, as Mesa's llvmpipe does.
     pub short_loops: bool,
 }
 
@@ -29,7 +29,7 @@ impl Budget {
         let limits = gpu.device().limits();
         Self {
             total: mebibytes.unwrap_or(default).saturating_mul(MIB),
-            short_loops: gpu.class() == Class::Software,
+            short_loops: gpu.stops_long_loops(),
             // Kernels count in 32 bits.
             binding: limits
                 .max_storage_buffer_binding_size

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::kernel_cache::{Compiled, Key};
 use super::{Gpu, Shader, Variant, compose};
 use crate::{Error, Result};
 
 /// How a kernel uses one binding. The order of a kernel's bindings is their `@binding` number in `@group(0)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
     /// A uniform buffer.
     Uniform,
@@ -42,8 +43,8 @@ pub struct Kernel {
     pub name: &'static str,
     /// The decisions.
     pub variant: Variant,
-    pub(super) pipeline: Arc<wgpu::ComputePipeline>,
-    layout: Arc<wgpu::BindGroupLayout>,
+    pub(super) pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
     bindings: usize,
     table: Option<u64>,
 }
@@ -117,64 +118,10 @@ impl Kernel {
         access: &[(u32, Access)],
         checked: bool,
     ) -> Result<Self> {
-        let entries: Vec<_> = access
-            .iter()
-            .map(|(binding, access)| wgpu::BindGroupLayoutEntry {
-                binding: *binding,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: binding_type(*access),
-                count: None,
-            })
-            .collect();
-        let compiled = gpu.guard(&format!("compiling `{name}`"), || {
-            let device = gpu.device();
-            let description = wgpu::ShaderModuleDescriptor {
-                label: Some(name),
-                source: wgpu::ShaderSource::Wgsl(source.into()),
-            };
-            let module = if checked {
-                device.create_shader_module(description)
-            } else {
-                // SAFETY: every kernel of this library indexes only what its plan allocated and its loops are bounded by sizes of
-                // that plan; the tests run the same kernels with the checks on.
-                unsafe {
-                    device.create_shader_module_trusted(description, wgpu::ShaderRuntimeChecks::unchecked())
-                }
-            };
-            let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: Some(name),
-                entries: &entries,
-            });
-            let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: Some(name),
-                bind_group_layouts: &[Some(&layout)],
-                immediate_size: 0,
-            });
-            let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(name),
-                layout: Some(&pipeline_layout),
-                module: &module,
-                entry_point: Some("main"),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    zero_initialize_workgroup_memory: checked,
-                    ..Default::default()
-                },
-                cache: None,
-            });
-            (pipeline, layout)
-        });
-        let (pipeline, layout) = compiled.map_err(|error| match error {
-            Error::Gpu { reason, .. } => Error::Shader { shader: name.into(), reason },
-            other => other,
-        })?;
-        Ok(Self {
-            name,
-            variant,
-            pipeline: Arc::new(pipeline),
-            layout: Arc::new(layout),
-            bindings: access.len(),
-            table: None,
-        })
+        let key = Key { source, access: access.to_vec(), checked };
+        let Compiled { pipeline, layout } =
+            gpu.kernels().get(key, |key, cache| compile(gpu, name, key, cache))?;
+        Ok(Self { name, variant, pipeline, layout, bindings: access.len(), table: None })
     }
 
     /// Binds buffers in the order of the kernel's accesses.
@@ -242,6 +189,61 @@ impl Kernel {
         })?;
         Ok(BindGroup(Arc::new(group)))
     }
+}
+
+/// Compiles a kernel that the cache does not have.
+fn compile(gpu: &Gpu, name: &str, key: &Key, cache: Option<&wgpu::PipelineCache>) -> Result<Compiled> {
+    let entries: Vec<_> = key
+        .access
+        .iter()
+        .map(|(binding, access)| wgpu::BindGroupLayoutEntry {
+            binding: *binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: binding_type(*access),
+            count: None,
+        })
+        .collect();
+    let compiled = gpu.guard(&format!("compiling `{name}`"), || {
+        let device = gpu.device();
+        let description = wgpu::ShaderModuleDescriptor {
+            label: Some(name),
+            source: wgpu::ShaderSource::Wgsl(key.source.as_str().into()),
+        };
+        let module = if key.checked {
+            device.create_shader_module(description)
+        } else {
+            // SAFETY: every kernel of this library indexes only what its plan allocated and its loops are bounded by sizes of
+            // that plan; the tests run the same kernels with the checks on.
+            unsafe {
+                device.create_shader_module_trusted(description, wgpu::ShaderRuntimeChecks::unchecked())
+            }
+        };
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(name),
+            entries: &entries,
+        });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: key.checked,
+                ..Default::default()
+            },
+            cache,
+        });
+        Compiled { pipeline, layout }
+    });
+    compiled.map_err(|error| match error {
+        Error::Gpu { reason, .. } => Error::Shader { shader: name.into(), reason },
+        other => other,
+    })
 }
 
 fn binding_type(access: Access) -> wgpu::BindingType {

@@ -1,21 +1,27 @@
 //! The device and everything between it and a kernel: sizes, buffers, pipelines, recordings.
 
+mod adapter;
 mod arena;
 mod budget;
-mod context;
+mod device;
 mod kernel;
+mod kernel_cache;
 mod profiler;
 mod recorder;
 mod shader;
+mod signal;
+mod transfer;
 mod variant;
 
+pub use adapter::GpuOptions;
 pub use arena::{Arena, Plan, TABLE_ENTRY};
 pub use budget::Budget;
-pub use context::{Gpu, GpuOptions};
+pub use device::Gpu;
 pub use kernel::{Access, BindGroup, Kernel, Resource};
+pub(crate) use kernel_cache::{Job, in_parallel};
 pub use profiler::{Profiler, Timing};
 pub use recorder::{Command, Counts, HostWork, Readback, Recorder, Recording};
-pub use shader::{Shader, compose, compose_with};
+pub use shader::{Library, Shader, compose, compose_with};
 pub use variant::{Class, Constant, GROUPS_IN_A_ROW, Variant, in_rows};
 
 /// Usage of buffers that kernels work on and that are read, filled or saved as well.

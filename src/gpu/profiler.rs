@@ -88,7 +88,7 @@ impl Profiler {
                 None
             }
             Some(queries) => {
-                let bytes = self.gpu.map(&queries.staging, submission)?;
+                let bytes = pollster::block_on(self.gpu.map_async(&queries.staging, submission))?;
                 let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes);
                 let span =
                     ticks.get(1).zip(ticks.first()).map_or(0, |(end, start)| end.saturating_sub(*start));

@@ -124,10 +124,18 @@ impl Readback {
     /// # Errors
     /// [`Error::DeviceLost`].
     pub fn take<T: bytemuck::Pod>(&mut self, gpu: &Gpu) -> Result<Option<Vec<T>>> {
+        pollster::block_on(self.take_async(gpu))
+    }
+
+    /// [`Readback::take`] for callers that await the device.
+    ///
+    /// # Errors
+    /// As [`Readback::take`].
+    pub async fn take_async<T: bytemuck::Pod>(&mut self, gpu: &Gpu) -> Result<Option<Vec<T>>> {
         let Some((slot, submission)) = self.pending.pop_front() else {
             return Ok(None);
         };
-        let bytes = gpu.map(&self.ring[slot], submission)?;
+        let bytes = gpu.map_async(&self.ring[slot], submission).await?;
         Ok(Some(bytemuck::pod_collect_to_vec(&bytes[..bytes.len() / size_of::<T>() * size_of::<T>()])))
     }
 }

@@ -1,12 +1,26 @@
 //! Composition of WGSL from the embedded sources, with WESL imports and conditions.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use wesl::syntax::PathOrigin;
 use wesl::{CompileOptions, Feature, ModulePath, VirtualResolver, Wesl};
 
 use super::variant::Variant;
 use crate::{Error, Result};
+
+/// Modules that shaders share, and the conditions that they and the shaders may ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Library {
+    /// Paths below `shaders/` without ending, and sources: `lib/random` is imported as `package::lib::random`.
+    pub modules: &'static [(&'static str, &'static str)],
+    /// Every condition of an `@if(...)`; another one is an error.
+    pub conditions: &'static [&'static str],
+}
+
+/// A library without modules and conditions.
+static EMPTY: Library = Library { modules: &[], conditions: &[] };
 
 /// One embedded shader source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,23 +29,17 @@ pub struct Shader {
     pub name: &'static str,
     /// The source, WGSL with WESL imports and `@if`.
     pub source: &'static str,
+    /// Modules that it may import.
+    pub library: &'static Library,
 }
 
-/// Modules that kernels import as `package::lib::<name>`.
-const LIBRARY: &[Shader] = &[
-    Shader { name: "lib/numeric", source: include_str!("../../shaders/lib/numeric.wgsl") },
-    Shader { name: "lib/random", source: include_str!("../../shaders/lib/random.wgsl") },
-    Shader { name: "lib/network", source: include_str!("../../shaders/lib/network.wgsl") },
-    Shader { name: "lib/quad", source: include_str!("../../shaders/lib/quad.wgsl") },
-    Shader { name: "lib/activation", source: include_str!("../../shaders/lib/activation.wgsl") },
-    Shader { name: "lib/squash", source: include_str!("../../shaders/lib/squash.wgsl") },
-    Shader { name: "lib/product", source: include_str!("../../shaders/lib/product.wgsl") },
-    Shader { name: "lib/branch", source: include_str!("../../shaders/lib/branch.wgsl") },
-    Shader { name: "lib/observe", source: include_str!("../../shaders/lib/observe.wgsl") },
-    Shader { name: "lib/episode", source: include_str!("../../shaders/lib/episode.wgsl") },
-    Shader { name: "lib/cooperative", source: include_str!("../../shaders/lib/cooperative.wgsl") },
-    Shader { name: "lib/bar", source: include_str!("../../shaders/lib/bar.wgsl") },
-];
+impl Shader {
+    /// A shader that imports nothing but `package::constants`.
+    #[must_use]
+    pub const fn new(name: &'static str, source: &'static str) -> Self {
+        Self { name, source, library: &EMPTY }
+    }
+}
 
 fn module_path(name: &str) -> ModulePath {
     ModulePath::new(PathOrigin::Absolute, name.split('/').map(str::to_string).collect())
@@ -40,22 +48,39 @@ fn module_path(name: &str) -> ModulePath {
 /// Plain WGSL for `shader` under the decisions of `variant`.
 ///
 /// # Errors
-/// [`Error::Shader`] if an import or a condition does not resolve.
+/// [`Error::Shader`] that names an import or a condition that does not resolve.
 pub fn compose(shader: &Shader, variant: &Variant) -> Result<String> {
     compose_with(shader, &[], variant)
 }
 
+/// Source of the shader, further modules, variant.
+type Request = (&'static str, Vec<(String, String)>, Variant);
+
 /// The same with further modules: paths without ending, and sources.
 ///
 /// # Errors
-/// [`Error::Shader`] if an import or a condition does not resolve.
+/// [`Error::Shader`] that names an import or a condition that does not resolve.
 pub fn compose_with(shader: &Shader, modules: &[(String, String)], variant: &Variant) -> Result<String> {
+    // Composing takes as long as translating: what was composed once in this process is kept.
+    static COMPOSED: OnceLock<Mutex<HashMap<Request, String>>> = OnceLock::new();
+    let composed = COMPOSED.get_or_init(Mutex::default);
+    let request = (shader.source, modules.to_vec(), variant.clone());
+    if let Some(text) = composed.lock().unwrap_or_else(PoisonError::into_inner).get(&request) {
+        return Ok(text.clone());
+    }
+    let text = compose_anew(shader, modules, variant)?;
+    composed.lock().unwrap_or_else(PoisonError::into_inner).insert(request, text.clone());
+    Ok(text)
+}
+
+fn compose_anew(shader: &Shader, modules: &[(String, String)], variant: &Variant) -> Result<String> {
+    let failed = |reason: String| Error::Shader { shader: shader.name.into(), reason };
     let mut resolver = VirtualResolver::new();
     for (path, source) in modules {
         resolver.add_module(module_path(path), Cow::Borrowed(source.as_str()));
     }
-    for module in LIBRARY {
-        resolver.add_module(module_path(module.name), Cow::Borrowed(module.source));
+    for (path, source) in shader.library.modules {
+        resolver.add_module(module_path(path), Cow::Borrowed(*source));
     }
     resolver.add_module(module_path("constants"), Cow::Owned(variant.constants_module()));
     resolver.add_module(module_path(shader.name), Cow::Borrowed(shader.source));
@@ -69,13 +94,17 @@ pub fn compose_with(shader: &Shader, modules: &[(String, String)], variant: &Var
         ..CompileOptions::default()
     });
     compiler.set_mangler(wesl::ManglerKind::Escape);
-    compiler.set_missing_feature_behavior(Feature::Disable);
-    for flag in &variant.flags {
-        compiler.set_feature(flag, true);
+    // A condition that nobody declared is a misspelt one.
+    compiler.set_missing_feature_behavior(Feature::Error);
+    for condition in shader.library.conditions {
+        compiler.set_feature(condition, variant.flags.contains(condition));
     }
-    let composed = compiler
-        .compile(&module_path(shader.name))
-        .map_err(|error| Error::Shader { shader: shader.name.into(), reason: error.to_string() })?;
+    if let Some(unknown) = variant.flags.iter().find(|flag| !shader.library.conditions.contains(flag)) {
+        return Err(failed(format!(
+            "the variant sets the condition `{unknown}`, which no source may ask for"
+        )));
+    }
+    let composed = compiler.compile(&module_path(shader.name)).map_err(|error| failed(error.to_string()))?;
     // Directives have to come first, and wesl has no conditions on them.
     // naga takes every function argument for one that differs between invocations; those that the matrices depend on are the
     // same for a subgroup.
@@ -84,4 +113,37 @@ pub fn compose_with(shader: &Shader, modules: &[(String, String)], variant: &Var
     let directives =
         directives.iter().filter(|(flag, _)| variant.flags.contains(flag)).map(|(_, text)| *text);
     Ok(format!("{}{composed}", directives.collect::<String>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static LIBRARY: Library = Library {
+        modules: &[("lib/one", "@if(wide) const SIZE: u32 = 2u;\n@if(!wide) const SIZE: u32 = 1u;")],
+        conditions: &["wide"],
+    };
+
+    fn composed(source: &'static str, variant: &Variant) -> Result<String> {
+        compose(&Shader { name: "test/shader", source, library: &LIBRARY }, variant)
+    }
+
+    #[test]
+    fn conditions_choose_and_misspelt_names_are_named() {
+        let source = "import package::lib::one::SIZE;\nconst MINE = SIZE;\n@compute @workgroup_size(1) fn main() { var x = MINE; }";
+        let text = composed(source, &Variant::new(1).when("wide", true)).unwrap();
+        assert!(text.contains("2u") && !text.contains("1u"), "{text}");
+        for (source, variant, wanted) in [
+            ("@if(wyde) const A = 1;", Variant::new(1), "wyde"),
+            (
+                "import package::lib::two::SIZE;\nconst A = SIZE;\n@compute @workgroup_size(1) fn main() { var x = A; }",
+                Variant::new(1),
+                "two",
+            ),
+            ("const A = 1;", Variant::new(1).when("wyde", true), "wyde"),
+        ] {
+            let error = composed(source, &variant).unwrap_err().to_string();
+            assert!(error.contains("test/shader") && error.contains(wanted), "{error}");
+        }
+    }
 }

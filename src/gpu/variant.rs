@@ -2,13 +2,40 @@
 
 use std::fmt::Write;
 
-/// What kind of machine runs the kernels.
+/// The kind of adapter that kernels are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
     /// A GPU: wide workgroups.
     Hardware,
-    /// A processor that plays a GPU (llvmpipe, WARP): one SIMD register wide.
+    /// A software rasteriser (llvmpipe, WARP): workgroups one SIMD register wide.
     Software,
+}
+
+impl Class {
+    /// The class of an adapter.
+    #[must_use]
+    pub fn of(kind: wgpu::DeviceType) -> Self {
+        match kind {
+            wgpu::DeviceType::Cpu => Self::Software,
+            _ => Self::Hardware,
+        }
+    }
+}
+
+impl std::str::FromStr for Class {
+    type Err = crate::Error;
+
+    /// `hardware` or `software`, in any case: the values of the environment variable `PHALANX_CLASS`.
+    fn from_str(text: &str) -> crate::Result<Self> {
+        match text.trim().to_lowercase().as_str() {
+            "hardware" => Ok(Self::Hardware),
+            "software" => Ok(Self::Software),
+            _ => Err(crate::Error::config(
+                "PHALANX_CLASS",
+                format!("`{text}` is neither `hardware` nor `software`"),
+            )),
+        }
+    }
 }
 
 /// Workgroups that every device takes in one direction (WebGPU's least `maxComputeWorkgroupsPerDimension`).

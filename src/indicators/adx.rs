@@ -14,8 +14,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/adx", source: include_str!("../../shaders/indicators/adx.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/adx");
 
 /// Average directional index with +DI and -DI.
 ///

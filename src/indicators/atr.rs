@@ -11,8 +11,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/atr", source: include_str!("../../shaders/indicators/atr.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/atr");
 
 /// Average true range.
 ///

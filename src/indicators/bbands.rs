@@ -11,8 +11,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/bbands", source: include_str!("../../shaders/indicators/bbands.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/bbands");
 
 /// Bollinger bands.
 ///

@@ -10,8 +10,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/cci", source: include_str!("../../shaders/indicators/cci.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/cci");
 
 /// Commodity channel index.
 ///

@@ -9,8 +9,7 @@ use crate::Result;
 use crate::gpu::{Class, Shader, Variant, compose_with};
 
 /// The walk.
-pub const SHADER: Shader =
-    Shader { name: "indicators/panel", source: include_str!("../../shaders/indicators/panel.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/panel");
 const AVERAGE: &str = include_str!("../../shaders/lib/average.wgsl");
 const WINDOW: &str = include_str!("../../shaders/lib/window.wgsl");
 const MEMORY: &str = include_str!("../../shaders/lib/memory.wgsl");

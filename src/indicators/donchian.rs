@@ -10,8 +10,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/donchian", source: include_str!("../../shaders/indicators/donchian.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/donchian");
 
 /// Donchian channel.
 ///

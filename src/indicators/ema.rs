@@ -9,8 +9,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/ema", source: include_str!("../../shaders/indicators/ema.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/ema");
 
 /// Exponential moving average.
 ///

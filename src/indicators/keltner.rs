@@ -10,8 +10,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/keltner", source: include_str!("../../shaders/indicators/keltner.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/keltner");
 
 /// Keltner channel.
 ///

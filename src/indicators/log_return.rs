@@ -9,10 +9,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader = Shader {
-    name: "indicators/log_return",
-    source: include_str!("../../shaders/indicators/log_return.wgsl"),
-};
+pub const SHADER: Shader = crate::shaders::shader!("indicators/log_return");
 
 /// Logarithmic return.
 ///

@@ -14,8 +14,7 @@ use crate::gpu::Shader;
 use crate::{Error, Result};
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/macd", source: include_str!("../../shaders/indicators/macd.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/macd");
 
 /// Moving average convergence divergence.
 ///

@@ -10,8 +10,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/mfi", source: include_str!("../../shaders/indicators/mfi.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/mfi");
 
 /// Money flow index.
 ///

@@ -9,8 +9,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/mom", source: include_str!("../../shaders/indicators/mom.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/mom");
 
 /// Momentum.
 ///

@@ -11,8 +11,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/obv", source: include_str!("../../shaders/indicators/obv.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/obv");
 
 /// On-balance volume.
 ///

@@ -11,10 +11,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader = Shader {
-    name: "indicators/realized_volatility",
-    source: include_str!("../../shaders/indicators/realized_volatility.wgsl"),
-};
+pub const SHADER: Shader = crate::shaders::shader!("indicators/realized_volatility");
 
 /// Realised volatility.
 ///

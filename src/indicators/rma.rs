@@ -11,8 +11,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/rma", source: include_str!("../../shaders/indicators/rma.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/rma");
 
 /// Running moving average (Wilder's, smoothed).
 ///

@@ -9,8 +9,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/roc", source: include_str!("../../shaders/indicators/roc.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/roc");
 
 /// Rate of change in per cent.
 ///

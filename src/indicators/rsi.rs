@@ -15,8 +15,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/rsi", source: include_str!("../../shaders/indicators/rsi.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/rsi");
 
 /// Relative strength index.
 ///

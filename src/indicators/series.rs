@@ -249,7 +249,6 @@ pub(super) fn finite(value: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::GpuOptions;
     use ndarray::array;
 
     #[test]
@@ -294,7 +293,7 @@ mod tests {
 
     #[test]
     fn wrong_shapes_are_explained() {
-        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+        let gpu = crate::testing::gpu();
         let [full, short, none] = [(2, 5), (2, 4), (0, 5)].map(Array2::<f64>::zeros);
         let error = Series::upload(&gpu, full.view(), short.view(), full.view()).unwrap_err().to_string();
         assert!(
@@ -310,7 +309,7 @@ mod tests {
 
     #[test]
     fn columns_may_lie_in_any_order_in_memory() {
-        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+        let gpu = crate::testing::gpu();
         let bars_first = array![[1.0, 10.0], [2.0, 20.0], [4.0, 40.0]];
         let view = bars_first.t();
         let series = Series::upload(&gpu, view, view, view).unwrap();

@@ -9,8 +9,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/sma", source: include_str!("../../shaders/indicators/sma.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/sma");
 
 /// Simple moving average.
 ///

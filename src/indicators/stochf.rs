@@ -11,8 +11,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/stochf", source: include_str!("../../shaders/indicators/stochf.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/stochf");
 
 /// Fast stochastic oscillator.
 ///

@@ -10,8 +10,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/vwap", source: include_str!("../../shaders/indicators/vwap.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/vwap");
 
 /// Rolling volume-weighted average price.
 ///

@@ -9,8 +9,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/willr", source: include_str!("../../shaders/indicators/willr.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/willr");
 
 /// Williams %R.
 ///

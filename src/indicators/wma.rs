@@ -9,8 +9,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/wma", source: include_str!("../../shaders/indicators/wma.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/wma");
 
 /// Weighted moving average.
 ///

@@ -9,8 +9,7 @@ use crate::Result;
 use crate::gpu::Shader;
 
 /// The shader.
-pub const SHADER: Shader =
-    Shader { name: "indicators/zscore", source: include_str!("../../shaders/indicators/zscore.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("indicators/zscore");
 
 /// Rolling z-score.
 ///

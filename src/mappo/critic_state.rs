@@ -4,7 +4,6 @@ use half::f16;
 
 use super::*;
 use crate::env::{CpuEnv, Outcome, Simulator, Spec};
-use crate::gpu::GpuOptions;
 use crate::mappo::{EvalConfig, Evaluation};
 use crate::nn::{Activation, CriticInput, Sharing};
 use crate::ppo::scalars;
@@ -74,7 +73,7 @@ fn config(critic_input: CriticInput) -> Config {
 
 /// The largest errors of the critics, in slots 0 to T and in those of truncated episodes, and how many there are of these.
 fn errors(config: &Config) -> ([f32; 2], usize) {
-    let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+    let gpu = crate::testing::gpu();
     let coin = CpuEnv::new("coin", Coin::default);
     let mut trainer = Trainer::new(&gpu, &coin, config).unwrap();
     trainer.train(|_| -> Result<()> { Ok(()) }).unwrap();

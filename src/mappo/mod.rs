@@ -2,6 +2,7 @@
 
 mod config;
 mod evaluation;
+mod kernels;
 mod normalization;
 mod plan;
 mod rollout;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{Config, Trainer};
 use crate::Result;
 use crate::env::{EnvRecording, Environment, RolloutBuffers, Spec};
-use crate::gpu::{Gpu, GpuOptions, Plan, Recorder};
+use crate::gpu::{Gpu, Plan, Recorder};
 use crate::mappo::AdvantageNorm;
 use crate::nn::{Activation, Precision};
 use crate::ppo::scalars;
@@ -112,7 +112,7 @@ impl Run {
         accumulation: u32,
         settings: impl Fn(Config) -> Config,
     ) -> Self {
-        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+        let gpu = crate::testing::gpu();
         let config = Config {
             num_envs: ENVS as u32,
             rollout_steps: (case.observations.len() / (AGENTS * OBS_DIM * ENVS)) as u32,

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::Config;
 use super::plan::Sizes;
 use super::rollout::{ActionMode, Rollout};
 use super::update::Update;
+use super::{Config, kernels};
 use crate::env::Environment;
 use crate::gpu::{Arena, Budget, Counts, Gpu, Plan, Readback, Recorder};
 use crate::model::initial_weights;
@@ -142,6 +142,7 @@ impl Trainer {
         own.extend(&sizes.update_plan(&layout, config, &kernel_config));
         let arena = Arena::allocate(gpu, &own)?;
         let chosen = (&sizes, &kernel_config);
+        kernels::compile(gpu, chosen, &layout, config)?;
         let rollout = Rollout::new(gpu, chosen, &layout, config, environment, &arena, ActionMode::Sampled)?;
         let update = Update::new(gpu, chosen, &layout, config, &arena, &rollout)?;
         let weights = initial_weights(&layout, config.activation, config.seed);
@@ -166,6 +167,8 @@ impl Trainer {
             let episodes = arena.get("episodes")?;
             gpu.write(episodes, 0, &vec![0; episodes.size() as usize])?;
         }
+        // Kept now: a run may be killed and never drop its device.
+        gpu.save_kernels()?;
         let readback = Readback::new(gpu, arena.get("record")?.size(), IN_FLIGHT)?;
         Ok(Self {
             gpu: gpu.clone(),
@@ -389,7 +392,6 @@ mod whole_update;
 mod tests {
     use super::*;
     use crate::env::{EnvRecording, RolloutBuffers, Spec};
-    use crate::gpu::GpuOptions;
     use crate::ppo::scalars;
 
     struct Still;
@@ -413,7 +415,7 @@ mod tests {
     /// they are from the start, with it their variance is the least one, as in the reference.
     #[test]
     fn values_that_are_not_normalised_count_in_the_first_iteration() {
-        let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+        let gpu = crate::testing::gpu();
         for (value_norm, deviation) in [(false, 1.0), (true, 1e-3)] {
             let config =
                 Config { value_norm, num_envs: 4, rollout_steps: 2, hidden: vec![4], ..Config::default() };

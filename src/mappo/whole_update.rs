@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::parity::{AGENTS, ENVS, OBS_DIM, Still, Tensors, floats, near, put_weights, tensor_error};
 use super::{Config, Trainer};
-use crate::gpu::{Gpu, GpuOptions, Recorder};
+use crate::gpu::Recorder;
 use crate::mappo::Algorithm;
 use crate::nn::forward::Memory;
 use crate::nn::{Activation, Sharing};
@@ -114,7 +114,7 @@ fn ready(case: &Fixture, target_kl: f64) -> (Trainer, Recorder) {
 }
 
 fn ready_for(case: &Fixture, envs: usize, steps: usize, config: Config) -> (Trainer, Recorder) {
-    let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+    let gpu = crate::testing::gpu();
     let config = Config { num_envs: envs as u32, ..config };
     let slots = case.observations.len() / (AGENTS * OBS_DIM * envs);
     let still = Still { truncations: (slots - steps - 1) as u32 };

@@ -8,8 +8,7 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
-pub const SHADER: Shader =
-    Shader { name: "market/features", source: include_str!("../../shaders/market/features.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("market/features");
 
 /// What the features are, in order.
 pub const FEATURES: [&str; 16] = [

@@ -7,8 +7,7 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
-pub const SHADER: Shader =
-    Shader { name: "market/scale", source: include_str!("../../shaders/market/scale.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("market/scale");
 
 /// Counterpart of `Scale` in the shader.
 #[repr(C)]
@@ -63,10 +62,10 @@ pub fn bind(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::{Command, GpuOptions, Recorder};
+    use crate::gpu::{Command, Recorder};
 
     fn scale(data: &[f32], columns: u32, parameters: Parameters, given: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+        let gpu = crate::testing::gpu();
         let kernel = kernel(&gpu).unwrap();
         let (statistics, values) = (gpu.upload("s", given).unwrap(), gpu.upload("d", data).unwrap());
         let group = bind(&gpu, &kernel, &parameters, &statistics, &values).unwrap();

@@ -224,7 +224,6 @@ pub(super) fn alike(a: &[f32], b: &[f32], tolerance: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::GpuOptions;
     use crate::nn::Shape;
 
     fn layout() -> Layout {
@@ -234,7 +233,7 @@ mod tests {
 
     #[test]
     fn all_forms_agree_and_the_best_is_remembered() {
-        let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+        let gpu = crate::testing::gpu();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kernels.json");
         for precision in [Precision::F32, Precision::F16] {
@@ -263,7 +262,7 @@ mod tests {
         assert!(!alike(&[1.0, 2.1], &[1.0, 2.0], 1e-4));
         assert!(!alike(&[1.0, f32::NAN], &[1.0, 2.0], 1e-4));
         assert!(!alike(&[0.0, 0.0], &[0.0, 0.0], 1e-4), "nothing was computed");
-        let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+        let gpu = crate::testing::gpu();
         let profiler = Profiler::new(&gpu).unwrap();
         let giant = KernelConfig {
             workgroup: 1 << 20,

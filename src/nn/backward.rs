@@ -12,8 +12,7 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Resource, Shader};
 
 /// The kernel's source.
-pub const SHADER: Shader =
-    Shader { name: "nn/backward", source: include_str!("../../shaders/nn/backward.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("nn/backward");
 
 /// Compiles the kernel.
 ///

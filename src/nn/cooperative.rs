@@ -103,14 +103,13 @@ fn gradients(gpu: &Gpu, kernel_config: &KernelConfig) -> Result<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::GpuOptions;
 
     #[test]
     fn listed_matrices_multiply_as_register_tiles_do() {
-        let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+        let gpu = crate::testing::gpu();
         let listed = Cooperative::listed(&gpu);
         if listed.is_empty() {
-            println!("skipped: the adapter has no cooperative matrices");
+            crate::testing::skip("the adapter has no cooperative matrices");
         }
         assert_eq!(Cooperative::proven(&gpu).unwrap(), listed);
         for matrices in listed {

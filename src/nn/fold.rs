@@ -8,7 +8,7 @@ use crate::Result;
 use crate::gpu::{Access, Class, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
-pub const SHADER: Shader = Shader { name: "nn/fold", source: include_str!("../../shaders/nn/fold.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("nn/fold");
 
 /// One network. Counterpart of `NetworkSlice` in the shader.
 #[repr(C)]

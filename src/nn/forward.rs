@@ -18,8 +18,7 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Resource, Shader};
 
 /// The kernel's source.
-pub const SHADER: Shader =
-    Shader { name: "nn/forward", source: include_str!("../../shaders/nn/forward.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("nn/forward");
 
 /// Compiles the kernel.
 ///

@@ -8,7 +8,7 @@ use crate::gpu::{Access, Command, Gpu, Kernel, Shader, Variant};
 use crate::{Error, Result};
 
 /// The kernel's source.
-pub const SHADER: Shader = Shader { name: "nn/matmul", source: include_str!("../../shaders/nn/matmul.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("nn/matmul");
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
@@ -54,14 +54,14 @@ mod tests {
     use half::f16;
 
     use super::*;
-    use crate::gpu::{GpuOptions, Recorder};
+    use crate::gpu::Recorder;
 
     #[test]
     fn agrees_with_f64() {
-        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+        let gpu = crate::testing::gpu();
         let listed = Cooperative::listed(&gpu);
         if listed.is_empty() {
-            println!("skipped: the adapter has no cooperative matrices");
+            crate::testing::skip("the adapter has no cooperative matrices");
         }
         for matrices in listed {
             let tile = 8 * matrices.size;
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn sizes_that_do_not_fit_are_refused() {
-        let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+        let gpu = crate::testing::gpu();
         let buffer = gpu.upload("unused", &[0f32; 4]).unwrap();
         let matrices = Cooperative { size: 16, subgroup: 32 };
         for sizes in [[128, 128, 100], [0, 128, 128]] {

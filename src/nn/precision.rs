@@ -167,8 +167,8 @@ impl KernelConfig {
             None => Self::plain(gpu.class(), storage),
         };
         let kernel_config = kernel_config.for_layout(gpu.class(), layout);
-        if gpu.class() == Class::Software
-            && layout.loop_iterations(kernel_config.columns, 2) > MAX_LOOP_ITERATIONS
+        let step = if kernel_config.unrolled || kernel_config.subgroup_broadcast { 2 } else { 1 };
+        if gpu.stops_long_loops() && layout.loop_iterations(kernel_config.columns, step) > MAX_LOOP_ITERATIONS
         {
             return Err(Error::config(
                 "hidden",

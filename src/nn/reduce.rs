@@ -4,7 +4,7 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
-pub const SHADER: Shader = Shader { name: "nn/reduce", source: include_str!("../../shaders/nn/reduce.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("nn/reduce");
 
 /// Counterpart of `Reduce` in the shader.
 #[repr(C)]
@@ -60,11 +60,11 @@ pub fn bind(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::{Command, GpuOptions, Recorder};
+    use crate::gpu::{Command, Recorder};
 
     #[test]
     fn shares_are_added_and_micro_batches_accumulate() {
-        let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+        let gpu = crate::testing::gpu();
         let (length, splits) = (37u32, 3u32);
         let partials: Vec<f32> = (0..length * 4 * splits).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
         let source = gpu.upload("partials", &partials).unwrap();

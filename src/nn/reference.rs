@@ -7,7 +7,7 @@ use std::sync::{Mutex, OnceLock};
 use half::f16;
 
 use super::*;
-use crate::gpu::{Command, Gpu, GpuOptions, Kernel, Recorder, Variant};
+use crate::gpu::{Command, Gpu, Kernel, Recorder, Variant};
 use crate::nn::layout::NetworkStack;
 use crate::nn::synthetic_pass::stored;
 
@@ -486,9 +486,7 @@ type Kernels = Mutex<HashMap<(&'static str, Variant), Kernel>>;
 /// One device and one of each kernel for all tests of this family: compiling is most of their time.
 fn bench() -> &'static (Gpu, Kernels) {
     static BENCH: OnceLock<(Gpu, Kernels)> = OnceLock::new();
-    BENCH.get_or_init(|| {
-        (Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap(), Mutex::default())
-    })
+    BENCH.get_or_init(|| (crate::testing::gpu(), Mutex::default()))
 }
 
 fn compiled(name: &'static str, variant: Variant, compile: impl FnOnce() -> crate::Result<Kernel>) -> Kernel {

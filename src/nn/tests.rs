@@ -4,11 +4,11 @@ use half::f16;
 
 use super::reference::{Case, cases, noise};
 use super::*;
-use crate::gpu::{Access, Command, Gpu, GpuOptions, Kernel, Recorder};
+use crate::gpu::{Access, Command, Gpu, Kernel, Recorder};
 
 /// What this adapter can run of the forms that reach every line, and the forms for GPUs.
 fn forms(precision: Precision) -> Vec<KernelConfig> {
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = crate::testing::gpu();
     let features = gpu.device().features();
     let subgroup_broadcast = KernelConfig::can_subgroup_broadcast(&gpu);
     let mut all = representative(Class::Software);
@@ -117,7 +117,7 @@ fn native_and_packed_passes_agree() {
         })
     };
     let (Some(native), Some(packed)) = (find(Storage::F16), find(Storage::Packed)) else {
-        println!("skipped: the adapter has no native f16");
+        crate::testing::skip("the adapter has no native f16");
         return;
     };
     // A GRU hands such bits on to all that comes later: it is held against f64 alone.
@@ -160,12 +160,12 @@ fn an_overflow_in_f16_stays_visible() {
 /// The rounding of storage itself, the same in either form.
 #[test]
 fn conversion_rounds_to_nearest_even_and_keeps_infinity_and_nan() {
-    let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+    let gpu = crate::testing::gpu();
     convert(&gpu, Storage::Packed);
     if gpu.device().features().contains(wgpu::Features::SHADER_F16) {
         convert(&gpu, Storage::F16);
     } else {
-        println!("skipped: the adapter has no native f16");
+        crate::testing::skip("the adapter has no native f16");
     }
 }
 
@@ -180,7 +180,7 @@ fn convert(gpu: &Gpu, storage: Storage) {
         ["quads[id.x] = to_quad(data[id.x]);", "data[id.x] = of_quad(quads[id.x]);"].map(|statement| {
             let source: &'static str = source.replace("STATEMENT", statement).leak();
             let variant = storage.apply(crate::gpu::Variant::new(8));
-            let shader = Shader { name: "conversion", source };
+            let shader = Shader { name: "conversion", source, library: &crate::shaders::LIBRARY };
             Kernel::trusted(gpu, &shader, variant, &[Access::Write, Access::Write], 0).unwrap()
         });
     let mut next = noise(9);
@@ -293,7 +293,7 @@ fn two_runs_give_the_same_bits() {
 /// More tiles than a device takes workgroups in one direction (65,535).
 #[test]
 fn tiles_beyond_a_row_of_workgroups_are_reached() {
-    let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
+    let gpu = crate::testing::gpu();
     let kernel_config = KernelConfig::plain(gpu.class(), Storage::F32);
     let count = crate::gpu::GROUPS_IN_A_ROW + 9;
     // Each sums the gradients of the one quad there is into a bias of its own.
@@ -346,7 +346,7 @@ fn layers_of_1024_are_whole() {
         Shape { agents: 2, obs_dim: 3, actions: 2, hidden: vec![1024, 1024, 1021], ..Shape::default() };
     let case = Case::new(shape, 1, 1, 8);
     let layout = case.layout();
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = crate::testing::gpu();
     let (logits, values) = case.heads(&case.params);
     let kernel_config = KernelConfig::new(&gpu, Precision::F32, &layout, 1).unwrap();
     assert_eq!(

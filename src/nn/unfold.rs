@@ -9,7 +9,7 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, Class, Command, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
-pub const SHADER: Shader = Shader { name: "nn/unfold", source: include_str!("../../shaders/nn/unfold.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("nn/unfold");
 
 /// The kernel_config for this class of adapters.
 #[must_use]

@@ -10,8 +10,7 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Variant, in_rows};
 
 /// The kernel's source.
-pub const SHADER: Shader =
-    Shader { name: "nn/weight_gradient", source: include_str!("../../shaders/nn/weight_gradient.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("nn/weight_gradient");
 
 /// No LayerNorm, or no bias. `NONE` of the shader.
 const NONE: u32 = u32::MAX;

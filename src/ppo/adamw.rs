@@ -8,7 +8,7 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
-pub const SHADER: Shader = Shader { name: "ppo/adamw", source: include_str!("../../shaders/ppo/adamw.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("ppo/adamw");
 
 /// Counterpart of `AdamW` in the shader.
 #[repr(C)]

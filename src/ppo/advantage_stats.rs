@@ -8,8 +8,7 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
-pub const SHADER: Shader =
-    Shader { name: "ppo/advantage_stats", source: include_str!("../../shaders/ppo/advantage_stats.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("ppo/advantage_stats");
 
 /// Workgroups: one reduces everything.
 pub const GROUPS: [u32; 3] = [1, 1, 1];

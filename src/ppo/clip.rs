@@ -8,7 +8,7 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
-pub const SHADER: Shader = Shader { name: "ppo/clip", source: include_str!("../../shaders/ppo/clip.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("ppo/clip");
 
 /// f32s of optimizer state per network.
 pub const STATE: u64 = 8;

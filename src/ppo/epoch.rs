@@ -10,7 +10,7 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
-pub const SHADER: Shader = Shader { name: "ppo/epoch", source: include_str!("../../shaders/ppo/epoch.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("ppo/epoch");
 
 /// Workgroups: one does everything.
 pub const GROUPS: [u32; 3] = [1, 1, 1];

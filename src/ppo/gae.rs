@@ -12,7 +12,7 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
-pub const SHADER: Shader = Shader { name: "ppo/gae", source: include_str!("../../shaders/ppo/gae.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("ppo/gae");
 
 /// Counterpart of `Gae` in the shader.
 #[repr(C)]

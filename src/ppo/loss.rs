@@ -24,7 +24,7 @@ use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
 use crate::nn::{Batch, KernelConfig};
 
 /// The kernel's source.
-pub const SHADER: Shader = Shader { name: "ppo/loss", source: include_str!("../../shaders/ppo/loss.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("ppo/loss");
 
 /// Counterpart of `Loss` in the shader.
 #[repr(C)]

@@ -116,10 +116,10 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
 
 #[cfg(test)]
 pub(crate) mod harness {
-    use crate::gpu::{BindGroup, Command, Gpu, GpuOptions, Kernel, Recorder};
+    use crate::gpu::{BindGroup, Command, Gpu, Kernel, Recorder};
 
     pub fn gpu() -> Gpu {
-        Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap()
+        crate::testing::gpu()
     }
 
     /// Scalars with a loss scale, all else 0.

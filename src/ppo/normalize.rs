@@ -9,8 +9,7 @@ use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
 use crate::nn::Storage;
 
 /// The kernel's source.
-pub const SHADER: Shader =
-    Shader { name: "ppo/normalize", source: include_str!("../../shaders/ppo/normalize.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("ppo/normalize");
 
 /// Deviations beyond which nothing is told apart.
 pub const LIMIT: f32 = 10.0;

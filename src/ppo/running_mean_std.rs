@@ -9,8 +9,7 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, Class, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Variant, in_rows};
 
 /// The kernel's source.
-pub const SHADER: Shader =
-    Shader { name: "ppo/running_mean_std", source: include_str!("../../shaders/ppo/running_mean_std.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("ppo/running_mean_std");
 
 /// Counterpart of `RunningMeanStd` in the shader.
 #[repr(C)]

@@ -20,8 +20,7 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
-pub const SHADER: Shader =
-    Shader { name: "ppo/sample", source: include_str!("../../shaders/ppo/sample.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("ppo/sample");
 
 /// Counterpart of `Sample` in the shader.
 #[repr(C)]

@@ -4,8 +4,7 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
-pub const SHADER: Shader =
-    Shader { name: "ppo/write_metrics", source: include_str!("../../shaders/ppo/write_metrics.wgsl") };
+pub const SHADER: Shader = crate::shaders::shader!("ppo/write_metrics");
 
 /// Workgroups: one gathers everything.
 pub const GROUPS: [u32; 3] = [1, 1, 1];

@@ -5,7 +5,7 @@ use half::f16;
 use super::instance::EnvInstance;
 use super::*;
 use crate::env::{HostState, State};
-use crate::gpu::{GpuOptions, Recorder, STATE};
+use crate::gpu::{Recorder, STATE};
 use crate::nn::Storage;
 use crate::random::Stream;
 
@@ -111,7 +111,7 @@ impl Bench {
 
     /// With room for states, or with none.
     fn with_state(host: &CpuEnv, storage: Storage, state_dim: usize) -> Self {
-        let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+        let gpu = crate::testing::gpu();
         let slots = STEPS + 1 + host.truncations(STEPS as u32) as usize;
         let rows = AGENTS * ENVS;
         let stored = storage.precision().bytes();

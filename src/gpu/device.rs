@@ -1,0 +1,376 @@
+//! A device: opened here or given by the caller, its errors turned into ours.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::kernel_cache::KernelCache;
+use super::{Class, GpuOptions, adapter};
+use crate::{Error, Result};
+
+/// A device with its queue and its compiled kernels. Cheap to clone; all clones are the same device.
+///
+/// Functions that wait for the device come in two forms: `name_async` awaits it, `name` blocks until it is done.
+#[derive(Clone)]
+pub struct Gpu {
+    shared: Arc<Shared>,
+    class: Class,
+    checked: bool,
+    buffers_created: Arc<AtomicU64>,
+}
+
+struct Shared {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: wgpu::AdapterInfo,
+    cooperative_matrices: Vec<wgpu::CooperativeMatrixProperties>,
+    lost: Arc<Mutex<Option<String>>>,
+    kernels: KernelCache,
+}
+
+impl Gpu {
+    /// Opens the adapter that `options` ask for, with its own limits and the optional features it has.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] when none answers or none matches, [`Error::NoDevice`] when the driver refuses,
+    /// [`Error::Limit`] when the adapter is too small for the kernels, [`Error::Config`] for an unknown `PHALANX_CLASS`.
+    pub fn open(options: &GpuOptions) -> Result<Self> {
+        pollster::block_on(Self::open_async(options))
+    }
+
+    /// [`Gpu::open`] for callers that await the device.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub async fn open_async(options: &GpuOptions) -> Result<Self> {
+        let adapter = adapter::choose(options).await?;
+        let info = adapter.get_info();
+        let class = adapter::class(options, &info)?;
+        adapter::check_limits(&adapter.limits())?;
+        let mut wanted = adapter::WANTED;
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if options.experimental {
+            wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            // SAFETY: the caller accepts a driver's defects; the only experimental feature asked for is the cooperative
+            // matrix, which kernels use in the shapes that the adapter lists only.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("phalanx"),
+            required_features: adapter.features() & wanted,
+            required_limits: adapter.limits(),
+            experimental_features,
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            trace: wgpu::Trace::Off,
+        };
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
+            .map_err(|error| Error::NoDevice { adapter: info.name.clone(), reason: error.to_string() })?;
+        let matrices =
+            if options.experimental { adapter.cooperative_matrix_properties() } else { Vec::new() };
+        let gpu = Self::wrap(device, queue, info, matrices, class, options)?;
+        let lost = gpu.shared.lost.clone();
+        gpu.device().set_device_lost_callback(move |reason, message| {
+            if let Ok(mut slot) = lost.lock() {
+                slot.get_or_insert(format!("{reason:?}: {message}").trim_end_matches([':', ' ']).to_string());
+            }
+        });
+        gpu.device().on_uncaptured_error(Arc::new(|error| tracing::error!(%error, "uncaptured GPU error")));
+        Ok(gpu)
+    }
+
+    /// Whether the adapter that `options` ask for lists cooperative matrices, which [`GpuOptions::experimental`] enables.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`].
+    pub fn lists_cooperative_matrices(options: &GpuOptions) -> Result<bool> {
+        let adapter = pollster::block_on(adapter::choose(options))?;
+        Ok(!adapter.cooperative_matrix_properties().is_empty())
+    }
+
+    /// Works on the caller's own device and queue, beside the caller's other GPU work. Nothing is installed on the
+    /// device: no callback, no error handler. Features and limits are what the caller requested; cooperative matrices are
+    /// used if the device was requested with them.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the device was requested with lower limits than the kernels need, [`Error::Config`] for an unknown
+    /// `PHALANX_CLASS`.
+    pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
+        pollster::block_on(Self::from_device_async(device, queue))
+    }
+
+    /// [`Gpu::from_device`] for callers that await the device.
+    ///
+    /// # Errors
+    /// As [`Gpu::from_device`].
+    pub async fn from_device_async(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
+        let info = device.adapter_info();
+        let options = GpuOptions::default();
+        let class = adapter::class(&options, &info)?;
+        adapter::check_limits(&device.limits())?;
+        let matrices = adapter::cooperative_matrices(&device).await;
+        Self::wrap(device, queue, info, matrices, class, &options)
+    }
+
+    fn wrap(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        info: wgpu::AdapterInfo,
+        cooperative_matrices: Vec<wgpu::CooperativeMatrixProperties>,
+        class: Class,
+        options: &GpuOptions,
+    ) -> Result<Self> {
+        let kernels = KernelCache::new(&device, &info, options.cache_dir.as_deref());
+        let lost = Arc::new(Mutex::new(None));
+        let shared = Shared { device, queue, info, cooperative_matrices, lost, kernels };
+        Ok(Self {
+            shared: Arc::new(shared),
+            class,
+            checked: options.checked,
+            buffers_created: Arc::default(),
+        })
+    }
+
+    /// The same device with the kernels of another class, and its own count of buffers.
+    #[must_use]
+    pub fn with_class(&self, class: Class) -> Self {
+        Self { class, buffers_created: Arc::default(), ..self.clone() }
+    }
+
+    /// The same device with kernels compiled with bounds checks, or without.
+    #[must_use]
+    pub fn with_checks(&self, checked: bool) -> Self {
+        Self { checked, ..self.clone() }
+    }
+
+    /// The wgpu device.
+    #[must_use]
+    pub fn device(&self) -> &wgpu::Device {
+        &self.shared.device
+    }
+
+    /// The wgpu queue.
+    #[must_use]
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.shared.queue
+    }
+
+    /// Name, driver and kind of the adapter.
+    #[must_use]
+    pub fn info(&self) -> &wgpu::AdapterInfo {
+        &self.shared.info
+    }
+
+    /// Whether kernels are compiled with bounds checks.
+    #[must_use]
+    pub fn checked(&self) -> bool {
+        self.checked
+    }
+
+    /// Shapes of the cooperative matrices that may be used; none unless the device was opened with
+    /// [`GpuOptions::experimental`], or requested with them by the caller.
+    #[must_use]
+    pub fn cooperative_matrices(&self) -> &[wgpu::CooperativeMatrixProperties] {
+        &self.shared.cooperative_matrices
+    }
+
+    /// Whether kernels are those of GPUs or those of software rasterisers.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
+    /// Whether the adapter stops loops after 65,535 iterations, as Mesa's llvmpipe does, whatever the class of the kernels.
+    #[must_use]
+    pub fn stops_long_loops(&self) -> bool {
+        self.shared.info.device_type == wgpu::DeviceType::Cpu
+    }
+
+    /// Buffers created so far through this handle and its clones. Constant while training, after the first iteration.
+    #[must_use]
+    pub fn buffers_created(&self) -> u64 {
+        self.buffers_created.load(Ordering::Relaxed)
+    }
+
+    /// Kernels that this crate compiled on the device so far; a kernel is compiled once.
+    #[must_use]
+    pub fn kernels_compiled(&self) -> u64 {
+        self.shared.kernels.compiled()
+    }
+
+    /// Writes the pipelines compiled so far to [`GpuOptions::cache_dir`], if there is one and the driver can.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save_kernels(&self) -> Result<()> {
+        self.shared.kernels.save()
+    }
+
+    pub(super) fn kernels(&self) -> &KernelCache {
+        &self.shared.kernels
+    }
+
+    pub(super) fn count_buffer(&self) {
+        self.buffers_created.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Runs `work` and returns the first error that the device reported meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::DeviceLost`] or [`Error::Gpu`].
+    pub fn guard<T>(&self, action: &str, work: impl FnOnce() -> T) -> Result<T> {
+        pollster::block_on(self.guard_async(action, work))
+    }
+
+    /// [`Gpu::guard`] for callers that await the device.
+    ///
+    /// # Errors
+    /// As [`Gpu::guard`].
+    pub async fn guard_async<T>(&self, action: &str, work: impl FnOnce() -> T) -> Result<T> {
+        let device = self.device();
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let value = work();
+        // Popped in the order of a stack before any is awaited: scopes belong to the thread.
+        let popped = (validation.pop(), memory.pop(), internal.pop());
+        let errors = [popped.0.await, popped.1.await, popped.2.await];
+        let error = errors.into_iter().flatten().next();
+        if error.is_some() {
+            // A lost device is announced only while polling, and everything on it then fails in its own way.
+            let _ = device.poll(wgpu::PollType::Poll);
+        }
+        self.alive()?;
+        match error {
+            None => Ok(value),
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { action: action.into() }),
+            Some(_) if self.is_gone().await => {
+                Err(self.note_loss("it was destroyed, or its driver was reset"))
+            }
+            Some(error) => Err(Error::Gpu { action: action.into(), reason: error.to_string() }),
+        }
+    }
+
+    /// Whether not even a small buffer can be used: a device of the caller's has no callback of ours that would tell of its
+    /// loss, and wgpu reports the loss itself to no error scope.
+    async fn is_gone(&self) -> bool {
+        let scope = self.device().push_error_scope(wgpu::ErrorFilter::Validation);
+        let probe = self.device().create_buffer(&wgpu::BufferDescriptor {
+            label: Some("probe"),
+            size: 16,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        probe.map_async(wgpu::MapMode::Read, .., |_| {});
+        let gone = scope.pop().await.is_some();
+        probe.destroy();
+        gone
+    }
+
+    /// # Errors
+    /// [`Error::DeviceLost`] if the device was found lost since it was opened.
+    pub fn alive(&self) -> Result<()> {
+        match self.shared.lost.lock() {
+            Ok(reason) => match reason.as_ref() {
+                Some(reason) => Err(Error::DeviceLost { reason: reason.clone() }),
+                None => Ok(()),
+            },
+            Err(_) => Err(Error::DeviceLost { reason: "its callback panicked".into() }),
+        }
+    }
+
+    /// Remembers that the device is lost, for devices of the caller's, which have no callback of ours.
+    fn note_loss(&self, reason: &str) -> Error {
+        if let Ok(mut slot) = self.shared.lost.lock() {
+            slot.get_or_insert(reason.to_string());
+        }
+        Error::DeviceLost { reason: reason.into() }
+    }
+
+    /// Waits until the device has done everything submitted so far.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn wait(&self) -> Result<()> {
+        self.poll(wgpu::PollType::wait_indefinitely())
+    }
+
+    /// Waits until the device has done `submission`; in a browser, which waits by itself, it returns at once.
+    pub(super) fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None })
+    }
+
+    fn poll(&self, until: wgpu::PollType) -> Result<()> {
+        let polled = self.device().poll(until);
+        self.alive()?;
+        polled.map(|_| ()).map_err(|error| self.note_loss(&error.to_string()))
+    }
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gpu")
+            .field("adapter", &self.shared.info.name)
+            .field("backend", &self.shared.info.backend)
+            .field("class", &self.class)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Access, Kernel, Recorder, Shader, Variant};
+
+    #[test]
+    fn works_on_the_callers_device() {
+        let own = Gpu::open(&GpuOptions::default()).unwrap();
+        let gpu = Gpu::from_device(own.device().clone(), own.queue().clone()).unwrap();
+        assert_eq!(gpu.info().name, own.info().name);
+        let back: Vec<f32> = gpu.read(&gpu.upload("data", &[1.5f32, -2.0]).unwrap()).unwrap();
+        assert_eq!(&back[..2], &[1.5, -2.0]);
+    }
+
+    #[test]
+    fn a_lost_device_is_an_error_wherever_it_shows() {
+        const COPY: &str = "@group(0) @binding(0) var<storage, read_write> b: array<u32>;\n@compute @workgroup_size(1) fn main() { b[0] = 1u; }";
+        let opened = Gpu::open(&GpuOptions::default()).unwrap();
+        let second = Gpu::open(&GpuOptions::default()).unwrap();
+        let given = Gpu::from_device(second.device().clone(), second.queue().clone()).unwrap();
+        for (gpu, own) in [(opened, true), (given, false)] {
+            let buffer = gpu.upload("data", &[1f32]).unwrap();
+            gpu.device().destroy();
+            let lost = |what: &str, error: Option<Error>| {
+                assert!(matches!(error, Some(Error::DeviceLost { .. })), "{what}: {error:?}");
+            };
+            lost("read", gpu.read::<f32>(&buffer).err());
+            // wgpu says nothing of a submission to a lost device; reading its result does.
+            if own {
+                lost("submit", Recorder::new(&gpu).submit().err());
+            }
+            lost("buffer", gpu.upload("data", &[1f32]).err());
+            let shader = Shader::new("test/lost", COPY);
+            lost("kernel", Kernel::new(&gpu, &shader, Variant::new(1), &[Access::Write], 0).err());
+        }
+    }
+
+    #[test]
+    fn the_class_is_the_callers_choice() {
+        let gpu = Gpu::open(&GpuOptions { class: Some(Class::Hardware), ..GpuOptions::default() }).unwrap();
+        assert_eq!(gpu.class(), Class::Hardware);
+        let other = gpu.with_class(Class::Software);
+        assert_eq!((other.class(), gpu.class()), (Class::Software, Class::Hardware));
+        assert_eq!(gpu.stops_long_loops(), other.stops_long_loops());
+        assert_eq!("software".parse::<Class>().unwrap(), Class::Software);
+        assert_eq!(" Hardware ".parse::<Class>().unwrap(), Class::Hardware);
+        let error = "tpu".parse::<Class>().unwrap_err().to_string();
+        assert!(error.contains("PHALANX_CLASS") && error.contains("tpu"), "{error}");
+    }
+
+    #[test]
+    fn experimental_features_are_off_unless_asked_for() {
+        let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+        assert!(!gpu.device().features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX));
+        assert!(gpu.cooperative_matrices().is_empty());
+    }
+}

@@ -1,0 +1,47 @@
+//! Compiles the kernels of a training run side by side before they are bound.
+
+use super::plan::Sizes;
+use super::{Algorithm, Config};
+use crate::Result;
+use crate::gpu::{Gpu, Job, in_parallel};
+use crate::nn::{KernelConfig, Layout, backward, fold, forward, reduce, unfold, weight_gradient};
+use crate::ppo::{
+    adamw, advantage_stats, clip, epoch, gae, loss, normalize, running_mean_std, sample, write_metrics,
+};
+
+/// Compiles every kernel of the rollout and of the update into the device's cache, which [`super::Trainer`] then binds
+/// from. The environment compiles its own.
+///
+/// # Errors
+/// What compilation reports.
+pub(super) fn compile(
+    gpu: &Gpu,
+    (sizes, kernel_config): (&Sizes, &KernelConfig),
+    layout: &Layout,
+    config: &Config,
+) -> Result<()> {
+    let shape = &layout.shape;
+    let one_by_one = config.algorithm == Algorithm::Happo;
+    // The largest first: the slowest then begins at once.
+    let mut jobs: Vec<Job<'_>> = vec![
+        Box::new(|| backward::kernel(gpu, shape, kernel_config).map(drop)),
+        Box::new(|| forward::kernel(gpu, shape, kernel_config).map(drop)),
+        Box::new(|| loss::kernel(gpu, kernel_config, sizes.kind, one_by_one).map(drop)),
+        Box::new(|| weight_gradient::kernel(gpu, kernel_config).map(drop)),
+        Box::new(|| sample::kernel(gpu, sizes.kind).map(drop)),
+        Box::new(|| advantage_stats::kernel(gpu).map(drop)),
+        Box::new(|| epoch::kernel(gpu).map(drop)),
+        Box::new(|| write_metrics::kernel(gpu).map(drop)),
+        Box::new(|| clip::kernel(gpu).map(drop)),
+        Box::new(|| adamw::kernel(gpu).map(drop)),
+        Box::new(|| gae::kernel(gpu).map(drop)),
+        Box::new(|| fold::kernel(gpu, kernel_config).map(drop)),
+        Box::new(|| unfold::kernel(gpu).map(drop)),
+        Box::new(|| reduce::kernel(gpu).map(drop)),
+    ];
+    if sizes.normalized {
+        jobs.push(Box::new(|| normalize::kernel(gpu, kernel_config.storage).map(drop)));
+        jobs.push(Box::new(|| running_mean_std::kernel(gpu).map(drop)));
+    }
+    in_parallel(&jobs)
+}
