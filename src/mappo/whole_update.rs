@@ -48,7 +48,7 @@ struct Fixture {
     /// Agents in the order of their turns; none when all learn at once.
     #[serde(default)]
     order: Vec<usize>,
-    #[serde(default)]
+    #[serde(default, rename = "turns")]
     agent_steps: Vec<Vec<Epoch>>,
     /// After every turn, `[slot][env]`.
     #[serde(default)]
