@@ -64,22 +64,24 @@ mod tests {
 
     #[test]
     fn shares_are_added_and_micro_batches_accumulate() {
-        let gpu = crate::testing::gpu();
-        let (length, splits) = (37u32, 3u32);
-        let partials: Vec<f32> = (0..length * 4 * splits).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
-        let source = gpu.upload("partials", &partials).unwrap();
-        let target = gpu.upload("gradient", &vec![1e9f32; length as usize * 4]).unwrap();
-        let kernel = kernel(&gpu).unwrap();
-        let mut recorder = Recorder::new(&gpu);
-        for first in [1, 0] {
-            let group =
-                bind(&gpu, &kernel, &Reduce { length, splits, first, pad: 0 }, &source, &target).unwrap();
-            recorder.run(&[Command::dispatch(&kernel, &group, groups(&kernel.variant, length))]).unwrap();
-        }
-        let got: Vec<f32> = gpu.read(&target).unwrap();
-        for (i, got) in got.iter().enumerate() {
-            let sum: f32 = (0..splits as usize).map(|s| partials[s * length as usize * 4 + i]).sum();
-            assert_eq!(*got, 2.0 * sum, "element {i}");
+        for gpu in crate::testing::both_classes() {
+            let (length, splits) = (37u32, 3u32);
+            let partials: Vec<f32> =
+                (0..length * 4 * splits).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
+            let source = gpu.upload("partials", &partials).unwrap();
+            let target = gpu.upload("gradient", &vec![1e9f32; length as usize * 4]).unwrap();
+            let kernel = kernel(&gpu).unwrap();
+            let mut recorder = Recorder::new(&gpu);
+            for first in [1, 0] {
+                let group =
+                    bind(&gpu, &kernel, &Reduce { length, splits, first, pad: 0 }, &source, &target).unwrap();
+                recorder.run(&[Command::dispatch(&kernel, &group, groups(&kernel.variant, length))]).unwrap();
+            }
+            let got: Vec<f32> = gpu.read(&target).unwrap();
+            for (i, got) in got.iter().enumerate() {
+                let sum: f32 = (0..splits as usize).map(|s| partials[s * length as usize * 4 + i]).sum();
+                assert_eq!(*got, 2.0 * sum, "element {i}");
+            }
         }
     }
 }
