@@ -1,6 +1,10 @@
-//! Counter-based random numbers on the host, the same bits as `shaders/lib/random.wgsl`.
+//! Counter-based random numbers on the CPU, bit-identical to `shaders/lib/random.wgsl`.
+//!
+//! Public for rules written in Rust ([`crate::env::CpuEnv`]) and for synthetic data that has to be reproducible.
 
-/// Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11).
+/// Threefry-2x32 with 20 rounds: 64 random bits for a key and a counter.
+///
+/// Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11.
 #[must_use]
 pub fn threefry(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
     const ROTATIONS: [[u32; 4]; 2] = [[13, 15, 26, 6], [17, 29, 16, 24]];
@@ -18,7 +22,14 @@ pub fn threefry(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
     x
 }
 
-/// A stream of random numbers for set-up work on the host.
+/// A reproducible stream of random numbers.
+///
+/// ```
+/// use phalanx::random::Stream;
+///
+/// let (mut first, mut second) = (Stream::new(7, 0), Stream::new(7, 0));
+/// assert_eq!(first.uniform(), second.uniform());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Stream {
     key: [u32; 2],
@@ -26,20 +37,20 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream `name` of a seed. Streams of one seed are independent.
+    /// Stream number `name` of a seed. Streams of one seed are independent.
     #[must_use]
     pub fn new(seed: u64, name: u32) -> Self {
         Self { key: [seed as u32, (seed >> 32) as u32], counter: [0, name] }
     }
 
-    /// Uniform in (0, 1).
+    /// Draws from the uniform distribution on (0, 1).
     pub fn uniform(&mut self) -> f64 {
         let [high, low] = threefry(self.key, self.counter);
         self.counter[0] = self.counter[0].wrapping_add(1);
         (((u64::from(high) << 32 | u64::from(low)) >> 12) as f64 + 0.5) / (1u64 << 52) as f64
     }
 
-    /// Standard normal (Box and Muller).
+    /// Draws from the standard normal distribution (Box-Muller transform).
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * self.uniform().ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform()).cos()
@@ -50,7 +61,7 @@ impl Stream {
 mod tests {
     use super::*;
 
-    /// The known answers of the Random123 distribution for threefry2x32, 20 rounds.
+    /// Known-answer vectors of the Random123 library for threefry2x32 with 20 rounds.
     #[test]
     fn known_answers() {
         assert_eq!(threefry([0, 0], [0, 0]), [0x6b20_0159, 0x99ba_4efe]);

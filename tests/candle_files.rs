@@ -173,7 +173,7 @@ const GAPS: &[(&str, &[u8])] = &[
 fn gaps_are_rejected_by_name() {
     assert_eq!(
         load(GAPS, GapPolicy::default()).map(|_| ()).map_err(|error| error.to_string()),
-        Err("the instruments do not have the same bars: A lacks 6 of 9 bars (2020-01-03, 2020-01-07, 2020-01-08, \
+        Err("the instruments have different bars: A lacks 6 of 9 bars (2020-01-03, 2020-01-07, 2020-01-08, \
              2020-01-09, 2020-01-10, ...); B lacks 1 of 9 bars (2020-01-01); complete the files, or choose the gap \
              policy `drop` (keep only the timestamps that all instruments have) or `forward-fill` (repeat the \
              previous close, with volume 0)"

@@ -6,11 +6,10 @@ use std::io::Write;
 use std::path::Path;
 
 const HEADER: &str = "date,symbol,open,high,low,close,volume\n";
-const FORMS: &str = "accepted are 2004-08-19, 2004-08-19 16:00[:00[.000]] (a space or T, then an optional Z or \
+const FORMS: &str = "accepted formats: 2004-08-19, 2004-08-19 16:00[:00[.000]] (a space or T, then an optional Z or \
      +00:00), 19.08.2004, 19.08.2004 16:00[:00[.000]] and unix time in seconds (9 or 10 digits), milliseconds \
      (13) or microseconds (16)";
-const EXAMPLE: &str =
-    "a header such as date,symbol,open,high,low,close,volume comes first, then one line per bar";
+const EXAMPLE: &str = "write a header such as date,symbol,open,high,low,close,volume, then one line per bar";
 
 /// The error of loading these files from one directory, which it shows as `DIR`.
 fn refusal(files: &[(&str, &[u8])]) -> String {
@@ -37,8 +36,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn high_below_low() {
     assert_eq!(
         row_refusal("2020-01-03,A,2,0.5,1,2,10\n"),
-        "DIR/a.csv:4, column `high`: A 2020-01-03: high 0.5 is below low 1; high is the greatest price of the \
-         bar, low the least"
+        "DIR/a.csv:4, column `high`: A 2020-01-03: high 0.5 is below low 1; high has to be the bar's \
+         highest price, low its lowest"
     );
 }
 
@@ -46,12 +45,11 @@ fn high_below_low() {
 fn open_and_close_outside_the_bar() {
     assert_eq!(
         row_refusal("2020-01-03,A,3.25,3,1,2,10\n"),
-        "DIR/a.csv:4, column `open`: A 2020-01-03: open 3.25 is outside low 1 to high 3; it has to lie between them"
+        "DIR/a.csv:4, column `open`: A 2020-01-03: open 3.25 is outside the bar's range, low 1 to high 3"
     );
     assert_eq!(
         row_refusal("2020-01-03,A,2,3,1,0.75,10\n"),
-        "DIR/a.csv:4, column `close`: A 2020-01-03: close 0.75 is outside low 1 to high 3; it has to lie between \
-         them"
+        "DIR/a.csv:4, column `close`: A 2020-01-03: close 0.75 is outside the bar's range, low 1 to high 3"
     );
 }
 
@@ -59,19 +57,19 @@ fn open_and_close_outside_the_bar() {
 fn prices_that_are_none() {
     assert_eq!(
         row_refusal("2020-01-03,A,2,3,0,2,10\n"),
-        "DIR/a.csv:4, column `low`: A 2020-01-03: low is 0; a price is a finite number above 0"
+        "DIR/a.csv:4, column `low`: A 2020-01-03: low is 0; a price has to be finite and above 0"
     );
     assert_eq!(
         row_refusal("2020-01-03,A,-2,3,1,2,10\n"),
-        "DIR/a.csv:4, column `open`: A 2020-01-03: open is -2; a price is a finite number above 0"
+        "DIR/a.csv:4, column `open`: A 2020-01-03: open is -2; a price has to be finite and above 0"
     );
     assert_eq!(
         row_refusal("2020-01-03,A,2,3,1,NaN,10\n"),
-        "DIR/a.csv:4, column `close`: A 2020-01-03: close is NaN; a price is a finite number above 0"
+        "DIR/a.csv:4, column `close`: A 2020-01-03: close is NaN; a price has to be finite and above 0"
     );
     assert_eq!(
         row_refusal("2020-01-03,A,2,1e999,1,2,10\n"),
-        "DIR/a.csv:4, column `high`: A 2020-01-03: high is inf; a price is a finite number above 0"
+        "DIR/a.csv:4, column `high`: A 2020-01-03: high is inf; a price has to be finite and above 0"
     );
 }
 
@@ -79,7 +77,7 @@ fn prices_that_are_none() {
 fn negative_volume() {
     assert_eq!(
         row_refusal("2020-01-03,A,2,3,1,2,-10\n"),
-        "DIR/a.csv:4, column `volume`: A 2020-01-03: volume is -10; it is a finite number, 0 or more"
+        "DIR/a.csv:4, column `volume`: A 2020-01-03: volume is -10; a volume has to be finite and not negative"
     );
 }
 
@@ -95,7 +93,7 @@ fn numbers_that_are_none() {
     );
     assert_eq!(
         row_refusal("2020-01-03,A,2,3,1,2, \n"),
-        "DIR/a.csv:4, column `volume`: A 2020-01-03: the field is empty; every bar needs a number here"
+        "DIR/a.csv:4, column `volume`: A 2020-01-03: the field is empty; every bar needs a number in this column"
     );
 }
 
@@ -103,12 +101,12 @@ fn numbers_that_are_none() {
 fn timestamps_twice_or_out_of_order() {
     assert_eq!(
         row_refusal("2020-01-02,A,2,3,1,2,10\n"),
-        "DIR/a.csv:4, column `date`: A has 2020-01-02 twice, first on line 3; keep one bar for a timestamp"
+        "DIR/a.csv:4, column `date`: A has two bars at 2020-01-02, the first on line 3; keep one of them"
     );
     assert_eq!(
         row_refusal("2020-01-01,B,2,3,1,2,10\n2020-01-01,A,2,3,1,2,10\n"),
-        "DIR/a.csv:5, column `date`: A has 2020-01-01 twice, and before 2020-01-02 on line 3; keep one bar for a \
-         timestamp"
+        "DIR/a.csv:5, column `date`: A has two bars at 2020-01-01, the second after 2020-01-02 on line 3; keep \
+         one of them"
     );
     assert_eq!(
         row_refusal("2019-12-31,A,2,3,1,2,10\n"),
@@ -120,8 +118,8 @@ fn timestamps_twice_or_out_of_order() {
             "EURUSD.csv",
             b"Date,Time,o,h,l,c\n2020-01-01,10:00,1,1,1,1\n2020-01-01,10:00,1,1,1,1\n"
         )]),
-        "DIR/EURUSD.csv:3, column `Date + Time`: EURUSD has 2020-01-01T10:00:00 twice, first on line 2; keep one \
-         bar for a timestamp (without a symbol column, a file holds one instrument)"
+        "DIR/EURUSD.csv:3, column `Date + Time`: EURUSD has two bars at 2020-01-01T10:00:00, the first on line 2; \
+         keep one of them (a file without a symbol column holds one instrument)"
     );
 }
 
@@ -137,7 +135,7 @@ fn timestamps_that_are_none() {
     );
     assert_eq!(
         row_refusal("2020-02-30,A,2,3,1,2,10\n"),
-        "DIR/a.csv:4, column `date`: A: `2020-02-30` names a day or a time of day that does not exist"
+        "DIR/a.csv:4, column `date`: A: `2020-02-30` is a date or time of day that does not exist"
     );
 }
 
@@ -145,24 +143,29 @@ fn timestamps_that_are_none() {
 fn symbols_that_are_empty() {
     assert_eq!(
         row_refusal("2020-01-03, ,2,3,1,2,10\n"),
-        "DIR/a.csv:4, column `symbol`: the symbol is empty; every row needs one"
+        "DIR/a.csv:4, column `symbol`: the symbol is empty; every row needs a symbol"
     );
     assert_eq!(
         refusal(&[(".csv", b"date,open,high,low,close\n2020-01-03,2,3,1,2\n")]),
-        "DIR/.csv: no symbol column, and the file name gives no symbol; name it like EURUSD.csv"
+        "DIR/.csv: the file has neither a symbol column nor a symbol in its name; rename it to SYMBOL.csv or add the \
+         column"
     );
 }
 
 #[test]
 fn rows_of_the_wrong_length() {
-    assert_eq!(row_refusal("2020-01-03,A,2,3,1,2\n"), "DIR/a.csv:4: the row has 6 fields and the header 7");
+    assert_eq!(
+        row_refusal("2020-01-03,A,2,3,1,2\n"),
+        "DIR/a.csv:4: the row has 6 fields, but the header has 7"
+    );
     assert_eq!(
         row_refusal("2020-01-03,A,2,3,1,2,10,11\n"),
-        "DIR/a.csv:4: the row has 8 fields and the header 7"
+        "DIR/a.csv:4: the row has 8 fields, but the header has 7"
     );
     assert_eq!(
         row_refusal("2020-01-03,\"A,2,3,1,2,10\n2020-01-04,A,2,3,1,2,10\n"),
-        "DIR/a.csv:4: the row has 2 fields and the header 7; the row runs to line 6, so a quote may be open"
+        "DIR/a.csv:4: the row has 2 fields, but the header has 7; the row ends on line 6: check for a quote \
+         that is not closed"
     );
 }
 
@@ -176,13 +179,13 @@ fn files_without_bars() {
     }
     assert_eq!(
         refusal(&[("a.csv", HEADER.as_bytes())]),
-        format!("DIR/a.csv: the file has a header and no bars; {EXAMPLE}")
+        format!("DIR/a.csv: the file has a header but no bars; {EXAMPLE}")
     );
-    assert_eq!(refusal(&[("readme.txt", b"")]), "DIR: the directory has no .csv or .csv.gz file");
+    assert_eq!(refusal(&[("readme.txt", b"")]), "DIR: the directory contains no .csv or .csv.gz file");
     let none: [&Path; 0] = [];
     assert_eq!(
         Candles::load(&none, GapPolicy::Reject).map(|_| ()).map_err(|error| error.to_string()),
-        Err("no candle file given; name CSV files or a directory of them".into())
+        Err("no candle files given; pass CSV files or a directory of them".into())
     );
 }
 
@@ -201,7 +204,7 @@ fn missing_and_doubled_columns() {
     );
     assert_eq!(
         refusal(&[("a.csv", b"date,open,high,max,low,close\n")]),
-        "DIR/a.csv:1: 2 columns for the high: `high`, `max`; keep one of them"
+        "DIR/a.csv:1: 2 columns match the high: `high`, `max`; keep one of them"
     );
 }
 
@@ -211,11 +214,11 @@ fn text_that_is_not_utf8() {
     bytes.extend(b"2020-01-01,M\xfcnchen,2,3,1,2,10\n");
     assert_eq!(
         refusal(&[("a.csv", &bytes)]),
-        "DIR/a.csv:3, column `symbol`: the text is not UTF-8; save the file as CSV in UTF-8"
+        "DIR/a.csv:3, column `symbol`: the text is not valid UTF-8; save the file in UTF-8"
     );
     assert_eq!(
         refusal(&[("a.csv", b"\xff\xfed\0a\0t\0e\0\n\0")]),
-        "DIR/a.csv:1: the text is not UTF-8; save the file as CSV in UTF-8"
+        "DIR/a.csv:1: the text is not valid UTF-8; save the file in UTF-8"
     );
 }
 
@@ -233,8 +236,8 @@ fn damaged_gzip() {
     for cut in [whole.len() - 1, whole.len() / 2, 5] {
         let error = refusal(&[("a.csv.gz", &whole[..cut])]);
         let (place, reason) = error.split_once(": the gzip data ").expect("a fault of the archive");
-        assert!(reason.starts_with("is cut off or damaged ("), "{error}");
-        assert!(reason.ends_with("); fetch the file again, or pack it again"), "{error}");
+        assert!(reason.starts_with("is truncated or corrupt ("), "{error}");
+        assert!(reason.ends_with("); download or compress the file again"), "{error}");
         // Cut in its trailer, the archive gives all 1441 lines; cut in its header, none.
         let expected = [(whole.len() - 1, "DIR/a.csv.gz:1441"), (5, "DIR/a.csv.gz")];
         assert!(expected.iter().all(|(at, text)| *at != cut || *text == place), "{error}");
@@ -244,8 +247,8 @@ fn damaged_gzip() {
     flipped[checksum] ^= 1;
     assert_eq!(
         refusal(&[("a.csv.gz", &flipped)]),
-        "DIR/a.csv.gz:1441: the gzip data is cut off or damaged (corrupt gzip stream does not have a matching \
-         checksum); fetch the file again, or pack it again"
+        "DIR/a.csv.gz:1441: the gzip data is truncated or corrupt (corrupt gzip stream does not have a matching \
+         checksum); download or compress the file again"
     );
 }
 
@@ -254,12 +257,12 @@ fn one_symbol_in_two_files() {
     let long = format!("{HEADER}2020-01-01,B,2,3,1,2,10\n2020-01-01,A,2,3,1,2,10\n");
     assert_eq!(
         refusal(&[("1.csv", long.as_bytes()), ("2.csv", long.replace(",B,", ",C,").as_bytes())]),
-        "DIR/2.csv:3, column `symbol`: A is in DIR/1.csv already; the bars of an instrument have to be in one file"
+        "DIR/2.csv:3, column `symbol`: A also appears in DIR/1.csv; put all bars of an instrument into one file"
     );
     let single = b"date,open,high,low,close,volume\n2020-01-01,2,3,1,2,10\n";
     assert_eq!(
         refusal(&[("1.csv", long.as_bytes()), ("B.csv", single)]),
-        "DIR/B.csv:2: B is in DIR/1.csv already; the bars of an instrument have to be in one file"
+        "DIR/B.csv:2: B also appears in DIR/1.csv; put all bars of an instrument into one file"
     );
 }
 
@@ -269,8 +272,8 @@ fn volume_in_some_files_only() {
     let without = b"date,open,high,low,close\n2020-01-01,2,3,1,2\n";
     assert_eq!(
         refusal(&[("A.csv", with), ("B.csv", without)]),
-        "DIR/B.csv, column `volume`: missing, but DIR/A.csv has it; add the column here (0 where unknown) or take \
-         it out of all files"
+        "DIR/B.csv, column `volume`: missing, but DIR/A.csv has it; add the column here (0 if unknown) or remove \
+         it from all files"
     );
 }
 
@@ -289,8 +292,7 @@ fn lines_are_those_an_editor_shows() {
         \n\
         2020-01-02,A,2,3,1,2,\n\
         2020-01-03,A,2,3,1,9,\"a\nb\"\n";
-    let expected =
-        ", column `close`: A 2020-01-03: close 9 is outside low 1 to high 3; it has to lie between them";
+    let expected = ", column `close`: A 2020-01-03: close 9 is outside the bar's range, low 1 to high 3";
     for (text, line) in [
         (text.to_string(), 9),
         (text.replace('\n', "\r\n"), 9),

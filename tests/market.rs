@@ -225,7 +225,7 @@ fn features_are_what_their_names_say() {
             ];
             for (f, expected) in expected.iter().enumerate() {
                 let got = f64::from(got[(bar * 2 + i) * market.features() + f]);
-                let name = phalanx::market::features::FEATURES[f];
+                let name = phalanx::market::FEATURES[f];
                 let error = (got - expected.clamp(-5.0, 5.0)).abs();
                 assert!(error < 2e-6, "{name} of {i} at bar {bar}: {got} for {expected}");
             }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use phalanx::env::{EnvRecording, Environment, RolloutBuffers, Spec, TradingSettings, observation_size};
 use phalanx::gpu::{Budget, Gpu, Plan};
 use phalanx::mappo::{Config, Precision, Sizes};
-use phalanx::market::features::FEATURES;
+use phalanx::market::FEATURES;
 use phalanx::nn::Cooperative;
 
 /// Name, backend and driver in one line.

@@ -1,27 +1,27 @@
-// Stationary features from candles and indicators: one invocation per bar and instrument.
+// Stationary features computed from candles and indicators. One invocation per bar and instrument.
 
 import package::constants::{ROW, WG};
 
 struct Features {
     bars: u32,
     instruments: u32,
-    // Features computed here, and columns of the caller copied behind them.
+    // Number of the caller's features, which are copied behind the built-in ones.
     extra: u32,
-    // Values from one row of a source to the next.
+    // Distance between two rows of a section, in values.
     stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Features;
-// Sections of [instrument][bar], in the order of the constants, then the caller's columns.
+// [section][instrument][bar]: sections in the order of the constants below, then the caller's features.
 @group(0) @binding(1) var<storage, read> sources: array<f32>;
 @group(0) @binding(2) var<storage, read_write> data: array<f32>;
 
-// Open less the close before.
+// Open minus the previous close.
 const GAP: u32 = 0u;
 // Close.
 const PRICE: u32 = 1u;
 const VOLUME: u32 = 2u;
-// Close less the close 1, 5 and 20 bars before, high less low, close less low.
+// Close minus the close 1, 5 and 20 bars earlier; high minus low; close minus low.
 const MOVE_1: u32 = 3u;
 const MOVE_5: u32 = 4u;
 const MOVE_20: u32 = 5u;
@@ -30,7 +30,7 @@ const ABOVE_LOW: u32 = 7u;
 const RSI: u32 = 8u;
 const MACD: u32 = 9u;
 const MACD_HIST: u32 = 10u;
-// Bands less the close.
+// Bollinger bands minus the close.
 const BB_UPPER: u32 = 11u;
 const BB_MIDDLE: u32 = 12u;
 const BB_LOWER: u32 = 13u;
@@ -39,6 +39,7 @@ const MOM: u32 = 15u;
 const STOCH_K: u32 = 16u;
 const STOCH_D: u32 = 17u;
 const SECTIONS: u32 = 18u;
+// Number of built-in features.
 const OWN: u32 = 16u;
 
 fn source(section: u32, instrument: u32, bar: u32) -> f32 {

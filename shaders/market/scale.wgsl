@@ -1,4 +1,5 @@
-// Scales every feature of every instrument by mean and deviation of the training bars: one invocation per column.
+// Scales every feature of every instrument by its mean and standard deviation over the training bars. One invocation per
+// column.
 
 import package::constants::WG;
 import package::lib::numeric::{add_compensated, is_finite};
@@ -6,22 +7,22 @@ import package::lib::numeric::{add_compensated, is_finite};
 struct Scale {
     bars: u32,
     columns: u32,
-    // Training bars, used when `fit` is 1; otherwise the statistics are given.
+    // Range of the training bars, read only if `fit` is 1; if it is 0, the statistics are given.
     first: u32,
     end: u32,
     fit: u32,
     limit: f32,
-    // 0: see add_compensated.
+    // Always 0; `add_compensated` explains why it is not a constant.
     zero: u32,
     pad0: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Scale;
-// Mean and deviation, column by column.
+// [column][mean, standard deviation].
 @group(0) @binding(1) var<storage, read_write> statistics: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read_write> data: array<f32>;
 
-// The sum after a training bar.
+// The sum including a bar, if it is a training bar.
 fn add(sum: vec2<f32>, bar: u32, column: u32) -> vec2<f32> {
     if (bar >= p.end) {
         return sum;
@@ -29,7 +30,7 @@ fn add(sum: vec2<f32>, bar: u32, column: u32) -> vec2<f32> {
     return add_compensated(sum, data[bar * p.columns + column], p.zero);
 }
 
-// The sum of squared deviations after a training bar.
+// The sum of squared deviations including a bar, if it is a training bar.
 fn add_square(squares: vec2<f32>, bar: u32, column: u32, mean: f32) -> vec2<f32> {
     if (bar >= p.end) {
         return squares;
@@ -38,7 +39,7 @@ fn add_square(squares: vec2<f32>, bar: u32, column: u32, mean: f32) -> vec2<f32>
     return add_compensated(squares, d * d, p.zero);
 }
 
-// `deviation` is 0 where the column says nothing.
+// Scales one value; `deviation` is 0 for a column that is constant in training.
 fn scale(bar: u32, column: u32, mean: f32, deviation: f32) {
     if (bar >= p.bars) {
         return;
@@ -48,7 +49,8 @@ fn scale(bar: u32, column: u32, mean: f32, deviation: f32) {
     data[at] = select(0.0, scaled, deviation > 0.0 && is_finite(data[at]));
 }
 
-// Eight bars at a turn of the loops: software adapters count turns, and end loops without a word when there are too many.
+// Loops process eight bars per iteration, because llvmpipe counts the iterations of an invocation and silently stops its
+// loops after 65,535.
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let column = id.x;
@@ -78,7 +80,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         statistic = vec2<f32>(mean, sqrt(squares.x / count));
         statistics[column] = statistic;
     }
-    // A column that never moves says nothing: zero, not noise blown up.
+    // A column that is constant but for rounding errors becomes zero instead of amplified noise.
     let useful = statistic.y > 1e-6 * abs(statistic.x) && statistic.y > 1e-20;
     let deviation = select(0.0, statistic.y, useful);
     for (var bar = 0u; bar < p.bars; bar += 8u) {

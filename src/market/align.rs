@@ -1,4 +1,4 @@
-//! Brings instruments with different bars onto one time axis.
+//! Aligns instruments with different bars to one time axis.
 
 use super::candles::Candles;
 use super::rules::Bar;
@@ -9,18 +9,18 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
-/// What to do where some instruments have a bar and others have none.
+/// Treatment of timestamps at which some instruments have a bar and others have none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GapPolicy {
-    /// Refuse, and name the missing bars.
+    /// Return an error that names the missing bars.
     #[default]
     Reject,
-    /// Keep only the timestamps that every instrument has.
+    /// Keep only the timestamps at which every instrument has a bar.
     Drop,
-    /// Start at the latest first bar of an instrument and keep every timestamp from there on; a missing
-    /// bar gets the previous close as open, high, low and close, and volume 0. An instrument that ends
-    /// early stays at its last close, at which it appears tradable: check that this is meant.
+    /// Start at the latest of the instruments' first bars and keep every timestamp from there on. A missing
+    /// bar gets the previous close as open, high, low and close, and volume 0. An instrument whose data end
+    /// early keeps its last close and still appears tradable at that price.
     ForwardFill,
 }
 
@@ -49,13 +49,13 @@ impl FromStr for GapPolicy {
 
     fn from_str(text: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|policy| policy.name() == text).ok_or_else(|| {
-            let reason = format!("`{text}` is no gap policy; choose `reject`, `drop` or `forward-fill`");
+            let reason = format!("unknown gap policy `{text}`; choose `reject`, `drop` or `forward-fill`");
             Error::config("gaps", reason)
         })
     }
 }
 
-/// The bars of one instrument as its file has them: valid, timestamps strictly increasing.
+/// The bars of one instrument as read from its file: valid, with strictly increasing timestamps.
 #[derive(Debug)]
 pub(super) struct Series {
     pub symbol: String,
@@ -68,10 +68,10 @@ impl Series {
     }
 }
 
-/// Aligns the series by timestamp; instruments come out sorted by symbol.
+/// Aligns the series by timestamp and sorts the instruments by symbol.
 ///
 /// # Errors
-/// [`Error::Data`] where the policy cannot give every instrument a bar at every timestamp.
+/// [`Error::Data`] if the policy cannot give every instrument a bar at every timestamp.
 pub(super) fn align(mut series: Vec<Series>, policy: GapPolicy, has_volume: bool) -> Result<Candles> {
     series.sort_by(|left, right| left.symbol.cmp(&right.symbol));
     let timestamps = match policy {
@@ -88,7 +88,7 @@ pub(super) fn align(mut series: Vec<Series>, policy: GapPolicy, has_volume: bool
         }
     }
     let mut symbols = Vec::with_capacity(series.len());
-    // Each series is freed once it is copied, so the bars are not held twice to the end.
+    // Each series is freed as soon as it is copied, so that at most one instrument is in memory twice.
     for series in series {
         let filled = copy(&series, &timestamps, &mut columns, has_volume)?;
         if filled > 0 {
@@ -101,14 +101,14 @@ pub(super) fn align(mut series: Vec<Series>, policy: GapPolicy, has_volume: bool
     }
     let array = |values: Vec<f64>| {
         Array2::from_shape_vec(shape, values)
-            .map_err(|error| Error::Data(format!("aligning candles: {error}")))
+            .map_err(|error| Error::Data(format!("could not align the candles: {error}")))
     };
     let [open, high, low, close, volume] = columns;
     let volume = if has_volume { Some(array(volume)?) } else { None };
     Candles::new(symbols, timestamps, array(open)?, array(high)?, array(low)?, array(close)?, volume)
 }
 
-/// Appends the bars of one instrument at `timestamps`; returns how many of them had to be made up.
+/// Appends the bars of one instrument at `timestamps`; returns the number of bars that were filled.
 fn copy(
     series: &Series,
     timestamps: &[DateTime],
@@ -140,7 +140,7 @@ fn copy(
     Ok(filled)
 }
 
-/// Timestamps of all series, where they are the same.
+/// The common timestamps, if all series have the same ones.
 fn same(series: &[Series]) -> Result<Vec<DateTime>> {
     if let Some((first, others)) = series.split_first()
         && others.iter().all(|other| first.timestamps().eq(other.timestamps()))
@@ -161,10 +161,10 @@ fn same(series: &[Series]) -> Result<Vec<DateTime>> {
         texts.push(missing(series, &all));
     }
     if more > 0 {
-        texts.push(format!("{more} more instruments lack bars too"));
+        texts.push(format!("{more} more instruments lack bars"));
     }
     Err(Error::Data(format!(
-        "the instruments do not have the same bars: {}; complete the files, or choose the gap policy `drop` \
+        "the instruments have different bars: {}; complete the files, or choose the gap policy `drop` \
          (keep only the timestamps that all instruments have) or `forward-fill` (repeat the previous close, \
          with volume 0)",
         texts.join("; ")
@@ -198,8 +198,8 @@ fn common(series: &[Series]) -> Result<Vec<DateTime>> {
     }
     if timestamps.len() < FEWEST {
         return Err(Error::Data(format!(
-            "only {} timestamps are common to all instruments and at least {FEWEST} are needed ({}); leave out the \
-             instrument that does not fit, or choose the gap policy `forward-fill`",
+            "the instruments have only {} timestamps in common, at least {FEWEST} are needed ({}); remove the \
+             instrument that does not overlap, or choose the gap policy `forward-fill`",
             timestamps.len(),
             periods(series)
         )));
@@ -207,7 +207,7 @@ fn common(series: &[Series]) -> Result<Vec<DateTime>> {
     Ok(timestamps)
 }
 
-/// All timestamps from the latest first bar on.
+/// All timestamps at or after the latest of the series' first bars.
 fn from_latest_start(series: &[Series]) -> Result<Vec<DateTime>> {
     let Some(start) = series.iter().filter_map(|series| series.timestamps().next()).max() else {
         return Ok(Vec::new());
@@ -215,7 +215,8 @@ fn from_latest_start(series: &[Series]) -> Result<Vec<DateTime>> {
     for ended in series {
         if ended.timestamps().last().is_none_or(|last| last < start) {
             return Err(Error::Data(format!(
-                "{} has no bar of its own from {} on, where the last instrument starts ({}); leave one of them out",
+                "{} has no bars at or after {}, the first bar of the instrument that starts last ({}); remove one of \
+                 the two instruments",
                 ended.symbol,
                 show(start),
                 periods(series)
@@ -229,7 +230,7 @@ fn from_latest_start(series: &[Series]) -> Result<Vec<DateTime>> {
 
 fn union(series: &[Series]) -> Vec<DateTime> {
     let mut all: Vec<DateTime> = series.iter().flat_map(Series::timestamps).collect();
-    // The stable sort merges runs, and the input is one increasing run per series.
+    // The stable sort detects sorted runs, and the input is one increasing run per series.
     all.sort();
     all.dedup();
     all
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn drop_keeps_what_all_have() {
+    fn drop_keeps_common_timestamps() {
         let input =
             vec![series("A", &[1, 2, 4, 5, 8]), series("B", &[2, 3, 4, 8, 9]), series("C", &[1, 2, 5, 8])];
         let candles = align(input, GapPolicy::Drop, false).expect("two bars remain");
@@ -300,16 +301,16 @@ mod tests {
         let error = align(vec![series("A", &[1, 2, 3]), series("B", &[3, 4])], GapPolicy::Drop, true);
         assert_eq!(
             error.map(|_| ()).map_err(|error| error.to_string()),
-            Err("only 1 timestamps are common to all instruments and at least 2 are needed (A: 2020-01-01 to \
-                 2020-01-03, 3 bars; B: 2020-01-03 to 2020-01-04, 2 bars); leave out the instrument that does \
-                 not fit, or choose the gap policy `forward-fill`"
+            Err("the instruments have only 1 timestamps in common, at least 2 are needed (A: 2020-01-01 to \
+                 2020-01-03, 3 bars; B: 2020-01-03 to 2020-01-04, 2 bars); remove the instrument that does \
+                 not overlap, or choose the gap policy `forward-fill`"
                 .into())
         );
     }
 
     #[test]
     fn forward_fill_repeats_the_close_from_the_latest_start_on() {
-        // B starts on day 3, between two bars of A: A opens there with the close of day 2.
+        // B starts on day 3, between two bars of A, so A's bar on day 3 repeats the close of day 2.
         let input = vec![series("A", &[1, 2, 5]), series("B", &[3, 4, 5, 6])];
         let candles = align(input, GapPolicy::ForwardFill, true).expect("overlap");
         assert_eq!(days(&candles), [3, 4, 5, 6]);
@@ -321,12 +322,13 @@ mod tests {
     }
 
     #[test]
-    fn forward_fill_makes_no_instrument_out_of_nothing() {
+    fn forward_fill_refuses_an_instrument_without_bars_in_the_period() {
         let error = align(vec![series("A", &[1, 2]), series("B", &[3, 4])], GapPolicy::ForwardFill, true);
         assert_eq!(
             error.map(|_| ()).map_err(|error| error.to_string()),
-            Err("A has no bar of its own from 2020-01-03 on, where the last instrument starts (A: 2020-01-01 to \
-                 2020-01-02, 2 bars; B: 2020-01-03 to 2020-01-04, 2 bars); leave one of them out"
+            Err("A has no bars at or after 2020-01-03, the first bar of the instrument that starts last (A: \
+                 2020-01-01 to 2020-01-02, 2 bars; B: 2020-01-03 to 2020-01-04, 2 bars); remove one of the two \
+                 instruments"
                 .into())
         );
     }
@@ -340,7 +342,7 @@ mod tests {
         let error = align(input, GapPolicy::Reject, true).map(|_| ()).map_err(|error| error.to_string());
         let text = error.expect_err("gaps");
         assert!(
-            text.contains("s19 lacks 1 of 3 bars (2020-01-03); 2 more instruments lack bars too; "),
+            text.contains("s19 lacks 1 of 3 bars (2020-01-03); 2 more instruments lack bars; "),
             "{text}"
         );
         assert!(!text.contains("s20") && !text.contains("full"), "{text}");
@@ -356,7 +358,8 @@ mod tests {
         assert_eq!(GapPolicy::default(), GapPolicy::Reject);
         assert_eq!(
             "ffill".parse::<GapPolicy>().map_err(|error| error.to_string()),
-            Err("setting `gaps`: `ffill` is no gap policy; choose `reject`, `drop` or `forward-fill`".into())
+            Err("setting `gaps`: unknown gap policy `ffill`; choose `reject`, `drop` or `forward-fill`"
+                .into())
         );
     }
 }

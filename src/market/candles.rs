@@ -9,37 +9,49 @@ use std::ops::Range;
 
 /// Open, high, low, close and volume of N instruments at the same B timestamps.
 ///
-/// [`Candles::load`] reads them from files and [`Candles::new`] takes them from memory; both check every
-/// bar. The fields are public for reading: change them and the promises below are yours to keep.
+/// [`Candles::load`] reads them from files, [`Candles::new`] takes them from memory. Both check every bar. Code that
+/// writes to the public fields must preserve these invariants:
 ///
 /// * prices are finite and above zero, `low <= open <= high` and `low <= close <= high`;
 /// * volume is finite and not negative;
 /// * timestamps increase strictly, symbols are unique, N and B are at least 1.
 #[derive(Clone, Debug)]
 pub struct Candles {
-    /// Instruments: sorted where read by [`Candles::load`], else in the order given. `[N]`.
+    /// Symbols of the instruments, `[N]`: sorted by [`Candles::load`], in the given order by [`Candles::new`].
     pub symbols: Vec<String>,
-    /// Bars, strictly increasing. Times with an offset were converted to UTC. `[B]`.
+    /// Timestamps of the bars, `[B]`, strictly increasing. Times that were written with an offset are in UTC.
     pub timestamps: Vec<DateTime>,
-    /// First price of the bar. `[N][B]`.
+    /// First price of the bar, `[N][B]`.
     pub open: Array2<f64>,
-    /// Greatest price of the bar. `[N][B]`.
+    /// Highest price of the bar, `[N][B]`.
     pub high: Array2<f64>,
-    /// Least price of the bar. `[N][B]`.
+    /// Lowest price of the bar, `[N][B]`.
     pub low: Array2<f64>,
-    /// Last price of the bar. `[N][B]`.
+    /// Last price of the bar, `[N][B]`.
     pub close: Array2<f64>,
-    /// Units traded in the bar, `[N][B]`; `None` where the source has no volume.
+    /// Units traded during the bar, `[N][B]`; `None` if the source has no volume.
     pub volume: Option<Array2<f64>>,
 }
 
 impl Candles {
     /// Builds candles from memory; all arrays are `[instrument][bar]`.
     ///
+    /// ```
+    /// use ndarray::array;
+    /// use phalanx::market::{Candles, parse_timestamp};
+    ///
+    /// let days = vec![parse_timestamp("2020-01-02")?, parse_timestamp("2020-01-03")?];
+    /// let (open, close) = (array![[10.0, 11.0]], array![[11.0, 10.5]]);
+    /// let (high, low) = (array![[11.5, 11.0]], array![[9.5, 10.0]]);
+    /// let candles = Candles::new(vec!["AAPL".into()], days, open, high, low, close, None)?;
+    /// assert_eq!((candles.instruments(), candles.bars()), (1, 2));
+    /// # Ok::<(), phalanx::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// [`Error::Shape`] where an array is not `symbols.len()` by `timestamps.len()` or one of these is 0;
-    /// [`Error::Data`], naming symbol and date, where a symbol is blank or repeated, timestamps do not
-    /// increase, or a bar breaks a rule listed at [`Candles`].
+    /// [`Error::Shape`] if an array is not `[symbols.len()][timestamps.len()]` or one of these lengths is 0;
+    /// [`Error::Data`], naming symbol and date, if a symbol is blank or repeated, timestamps do not
+    /// increase, or a bar violates an invariant of [`Candles`].
     pub fn new(
         symbols: Vec<String>,
         timestamps: Vec<DateTime>,
@@ -69,13 +81,13 @@ impl Candles {
     /// A copy of the bars in `range`, all instruments.
     ///
     /// # Errors
-    /// [`Error::Data`] where the range is empty or reaches past the last bar, [`Error::Shape`] where the
-    /// public fields no longer fit together.
+    /// [`Error::Data`] if the range is empty or ends after the last bar; [`Error::Shape`] if the public fields were
+    /// changed to different sizes.
     pub fn slice(&self, range: Range<usize>) -> Result<Self> {
         let bars = self.bars();
         if range.is_empty() || range.end > bars {
             return Err(Error::Data(format!(
-                "bars {}..{} asked for; the range has to hold at least one bar and end at {bars} or before",
+                "bars {}..{} are out of range: give at least one bar, and end at {bars} or before",
                 range.start, range.end
             )));
         }
@@ -92,7 +104,7 @@ impl Candles {
         })
     }
 
-    /// Index of the first bar at `timestamp` or later; [`Candles::bars`] where all are earlier.
+    /// Index of the first bar at or after `timestamp`; [`Candles::bars`] if all bars are earlier.
     pub fn index_at_or_after(&self, timestamp: DateTime) -> usize {
         self.timestamps.partition_point(|bar| *bar < timestamp)
     }
@@ -125,7 +137,7 @@ impl Candles {
         for (left, right) in sorted.iter().zip(sorted.iter().skip(1)) {
             if left == right {
                 return Err(Error::Data(format!(
-                    "two instruments are called `{left}`; symbols have to be unique"
+                    "two instruments have the symbol `{left}`; symbols have to be unique"
                 )));
             }
         }
@@ -174,7 +186,7 @@ mod tests {
             .expect("valid candles")
     }
 
-    /// Rebuilds the candles with one thing changed.
+    /// Rebuilds the candles after `change`.
     fn rebuilt(change: impl FnOnce(&mut Candles)) -> String {
         let mut it = two_by_three();
         change(&mut it);
@@ -211,7 +223,7 @@ mod tests {
     fn axes_are_checked() {
         assert_eq!(
             rebuilt(|candles| candles.symbols[1] = "B".into()),
-            "two instruments are called `B`; symbols have to be unique"
+            "two instruments have the symbol `B`; symbols have to be unique"
         );
         assert_eq!(
             rebuilt(|candles| candles.symbols[1] = " ".into()),
@@ -231,7 +243,7 @@ mod tests {
     fn bars_are_checked_with_symbol_and_date() {
         assert_eq!(
             rebuilt(|candles| candles.close[[1, 2]] = 50.0),
-            "A 2020-01-06: close 50 is outside low 15 to high 45; it has to lie between them"
+            "A 2020-01-06: close 50 is outside the bar's range, low 15 to high 45"
         );
         assert_eq!(
             rebuilt(|candles| {
@@ -239,7 +251,7 @@ mod tests {
                     volume[[0, 1]] = -3.0;
                 }
             }),
-            "B 2020-01-03: volume is -3; it is a finite number, 0 or more"
+            "B 2020-01-03: volume is -3; a volume has to be finite and not negative"
         );
     }
 
@@ -259,9 +271,8 @@ mod tests {
         let candles = two_by_three();
         for (range, text) in [(1..1, "1..1"), (2..1, "2..1"), (1..4, "1..4")] {
             let error = candles.slice(range).map(|_| ()).map_err(|error| error.to_string());
-            let expected = format!(
-                "bars {text} asked for; the range has to hold at least one bar and end at 3 or before"
-            );
+            let expected =
+                format!("bars {text} are out of range: give at least one bar, and end at 3 or before");
             assert_eq!(error, Err(expected));
         }
         let mut broken = candles;

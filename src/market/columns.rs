@@ -1,25 +1,25 @@
-//! Finds the columns of a candle file by the spellings people use.
+//! Recognises the columns of a candle file by the usual spellings of their headers.
 
 use super::rules::Field;
 
-/// Where the columns of one file are.
+/// Positions of the columns of one file.
 #[derive(Debug)]
 pub(super) struct Columns {
-    /// Headers as the file has them, without blanks around.
+    /// Headers as written in the file, trimmed.
     names: Vec<String>,
-    /// The date, or date and time.
+    /// Date, or date and time.
     pub timestamp: usize,
-    /// Time of day, where it has a column of its own.
+    /// Time of day, if it has a separate column.
     pub time: Option<usize>,
     pub symbol: Option<usize>,
     /// Open, high, low, close and volume, in the order of [`Field::ALL`]; only volume may be absent.
     pub numbers: [Option<usize>; 5],
 }
 
-/// Accepted spellings, compared after [`normal`].
+/// Accepted spellings, compared after [`normalise`].
 const TIMESTAMP: &[&str] = &["date", "time", "timestamp", "datetime", "date time", "open time", "gmt time"];
 const SYMBOL: &[&str] = &["symbol", "ticker", "instrument", "asset", "pair"];
-/// Many files carry a company's name next to its ticker, so this one counts only alone.
+/// Used only if no column of [`SYMBOL`] exists, because many files hold a company's name beside its ticker.
 const SYMBOL_FALLBACK: &[&str] = &["name"];
 
 fn spellings(field: Field) -> &'static [&'static str] {
@@ -32,16 +32,16 @@ fn spellings(field: Field) -> &'static [&'static str] {
     }
 }
 
-/// Lower case, blanks trimmed, `_` and `-` as blanks: `Open_Time` is `open time`.
-fn normal(header: &str) -> String {
+/// Trims, lowercases, and turns `_` and `-` into spaces: `Open_Time` becomes `open time`.
+fn normalise(header: &str) -> String {
     header.trim().to_lowercase().replace(['_', '-'], " ")
 }
 
 impl Columns {
-    /// Finds the columns, or says what is missing or doubled.
+    /// Finds the columns; the error names those that are missing or ambiguous.
     pub fn find<'a>(headers: impl Iterator<Item = &'a str>) -> Result<Self, String> {
         let names: Vec<String> = headers.map(|header| header.trim().to_string()).collect();
-        let normals: Vec<String> = names.iter().map(|name| normal(name)).collect();
+        let normals: Vec<String> = names.iter().map(|name| normalise(name)).collect();
         let matching = |accepted: &[&str]| -> Vec<usize> {
             let hits = normals.iter().enumerate().filter(|(_, name)| accepted.contains(&name.as_str()));
             hits.map(|(index, _)| index).collect()
@@ -54,7 +54,9 @@ impl Columns {
         let one = |role: &str, accepted: &[&str]| match matching(accepted).as_slice() {
             [] => Ok(None),
             [hit] => Ok(Some(*hit)),
-            hits => Err(format!("{} columns for the {role}: {}; keep one of them", hits.len(), quoted(hits))),
+            hits => {
+                Err(format!("{} columns match the {role}: {}; keep one of them", hits.len(), quoted(hits)))
+            }
         };
 
         let (timestamp, time) = match (matching(&["date"]).as_slice(), matching(&["time"]).as_slice()) {
@@ -64,7 +66,7 @@ impl Columns {
                 [hit] => (Some(*hit), None),
                 hits => {
                     return Err(format!(
-                        "{} columns for the timestamp: {}; keep one of them, or `date` and `time`, which are joined",
+                        "{} columns match the timestamp: {}; keep one of them, or `date` and `time`, which are joined",
                         hits.len(),
                         quoted(hits)
                     ));
@@ -91,8 +93,8 @@ impl Columns {
             _ => {
                 let adjusted = match numbers {
                     [.., None, _] if normals.iter().any(|name| name == "adj close") => {
-                        ". An adjusted close is not taken for the close: it does not fit open, high and low that \
-                         are not adjusted"
+                        ". `adj close` is not used as the close because open, high and low are not adjusted; \
+                         add the unadjusted close"
                     }
                     _ => "",
                 };
@@ -111,12 +113,12 @@ impl Columns {
         self.names.len()
     }
 
-    /// Header of a column, as the file has it.
+    /// Header of a column as written in the file.
     pub fn name(&self, column: usize) -> &str {
         self.names.get(column).map_or("", String::as_str)
     }
 
-    /// Header of a number's column.
+    /// Header of the column of a field.
     pub fn field_name(&self, field: Field) -> &str {
         let at = self.numbers.into_iter().zip(Field::ALL).find(|(_, it)| *it == field);
         at.and_then(|(column, _)| column).map_or(field.name(), |column| self.name(column))
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn spellings_case_and_blanks() {
+    fn spellings_case_and_spaces() {
         for header in [
             "date,symbol,open,high,low,close,volume",
             "DATE , Ticker,Open, HIGH,Low,Close,Volume",
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn other_columns_are_skipped() {
+    fn other_columns_are_ignored() {
         let columns = find("id,close,Adj Close,high,,low,open,timestamp,name,ticker").expect("complete");
         assert_eq!((columns.timestamp, columns.symbol), (7, Some(9)));
         assert_eq!(columns.numbers, [Some(6), Some(3), Some(5), Some(1), None]);
@@ -171,16 +173,19 @@ mod tests {
     }
 
     #[test]
-    fn doubled_columns_are_refused() {
+    fn ambiguous_columns_are_refused() {
         for (header, text) in [
-            ("date,open,high,low,close,Close", "2 columns for the close: `close`, `Close`; keep one of them"),
+            (
+                "date,open,high,low,close,Close",
+                "2 columns match the close: `close`, `Close`; keep one of them",
+            ),
             (
                 "date,symbol,ticker,open,high,low,close",
-                "2 columns for the symbol: `symbol`, `ticker`; keep one of them",
+                "2 columns match the symbol: `symbol`, `ticker`; keep one of them",
             ),
             (
                 "date,time,timestamp,open,high,low,close",
-                "3 columns for the timestamp: `date`, `time`, `timestamp`; keep one of them, or `date` and \
+                "3 columns match the timestamp: `date`, `time`, `timestamp`; keep one of them, or `date` and \
                  `time`, which are joined",
             ),
         ] {
@@ -189,12 +194,12 @@ mod tests {
     }
 
     #[test]
-    fn an_adjusted_close_is_no_close() {
+    fn an_adjusted_close_is_not_used_as_close() {
         assert_eq!(
             find("date,open,high,low,Adj Close").map(|_| ()),
             Err("missing column: close (accepted: close, c); the header has `date`, `open`, `high`, `low`, \
-                 `Adj Close`. An adjusted close is not taken for the close: it does not fit open, high and low \
-                 that are not adjusted"
+                 `Adj Close`. `adj close` is not used as the close because open, high and low are not \
+                 adjusted; add the unadjusted close"
                 .into())
         );
     }

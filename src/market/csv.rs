@@ -13,26 +13,27 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 impl Candles {
-    /// Reads CSV files, packed with gzip or not, and aligns their instruments by timestamp.
+    /// Reads CSV files, plain or compressed with gzip, and aligns their instruments by timestamp.
     ///
-    /// A path is a file, or a directory of which all `.csv` and `.csv.gz` files are read. A file has a
-    /// symbol column, or else holds one instrument, named like the file without `.csv` and `.gz`. The rows
-    /// of an instrument are in one file and increase in time; rows of different instruments may be mixed.
+    /// A path is a file or a directory; from a directory, all `.csv` and `.csv.gz` files are read. A file without a
+    /// symbol column holds one instrument, whose symbol is the file name without `.csv` and `.gz`. All rows
+    /// of an instrument are in one file, in order of time; rows of different instruments may be interleaved.
     ///
-    /// The first line names the columns, in any order; case, blanks around, `_` and `-` do not matter:
+    /// The first line names the columns, in any order. Case and surrounding spaces are ignored; `_` and `-` count as
+    /// spaces:
     /// * `date`, `time`, `timestamp`, `datetime`, `date time`, `open time` or `gmt time`; or `date` and
     ///   `time` together, which are joined. For the forms see [`parse_timestamp`](super::parse_timestamp);
-    /// * `symbol`, `ticker`, `instrument`, `asset` or `pair`; `name` where none of these exists;
+    /// * `symbol`, `ticker`, `instrument`, `asset` or `pair`; `name` if none of these exists;
     /// * `open`, `o`; `high`, `h`, `max`; `low`, `l`, `min`; `close`, `c` (an adjusted close is ignored);
-    /// * `volume`, `vol` or `v`: optional, but then absent from all files.
+    /// * `volume`, `vol` or `v`: in all files or in none.
     ///
-    /// Columns are separated by commas, semicolons or tabs, whichever the first line has most of. Numbers
+    /// The separator is the comma, semicolon or tab that occurs most often on the first line. Numbers
     /// have a decimal point. Text is UTF-8, with or without a byte order mark.
     ///
     /// # Errors
-    /// [`Error::Candles`] with file, line and column where a file holds anything but valid candles (the
-    /// rules are listed at [`Candles`]); [`Error::Io`] where it cannot be read; [`Error::Data`] where
-    /// `gaps` does not allow to align the instruments or no path is given.
+    /// [`Error::Candles`] with file, line and column if a file is not valid CSV or a bar violates an invariant of
+    /// [`Candles`]; [`Error::Io`] if a file cannot be read; [`Error::Data`] if the instruments cannot be aligned
+    /// under `gaps`, or if no path is given.
     pub fn load(paths: &[impl AsRef<Path>], gaps: GapPolicy) -> Result<Self> {
         let mut loader = Loader::default();
         for path in paths {
@@ -42,7 +43,7 @@ impl Candles {
         }
         let has_volume = loader.has_volume()?;
         if loader.instruments.is_empty() {
-            return Err(Error::Data("no candle file given; name CSV files or a directory of them".into()));
+            return Err(Error::Data("no candle files given; pass CSV files or a directory of them".into()));
         }
         align(loader.instruments.into_iter().map(|it| it.series).collect(), gaps, has_volume)
     }
@@ -62,14 +63,14 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     if files.is_empty() {
-        let reason = "the directory has no .csv or .csv.gz file";
+        let reason = "the directory contains no .csv or .csv.gz file";
         return Err(fault(path, None, None, reason));
     }
     files.sort();
     Ok(files)
 }
 
-/// `data/eurusd_hourly.csv.gz` is `eurusd_hourly`.
+/// The file name without `.csv` and `.gz`: `eurusd_hourly` for `data/eurusd_hourly.csv.gz`.
 fn symbol_of(path: &Path) -> Option<&str> {
     let mut name = path.file_name()?.to_str()?;
     for ending in [".gz", ".csv"] {
@@ -92,7 +93,7 @@ fn fault(path: &Path, line: Option<u64>, column: Option<&str>, reason: impl Into
     }
 }
 
-/// An instrument while it is read.
+/// An instrument whose file is being read.
 struct Instrument {
     series: Series,
     /// Index of its file.
@@ -101,7 +102,7 @@ struct Instrument {
     line: u64,
 }
 
-/// What was read so far.
+/// Instruments and files read so far.
 #[derive(Default)]
 struct Loader {
     /// Files, and whether each has a volume column.
@@ -111,7 +112,7 @@ struct Loader {
 }
 
 impl Loader {
-    /// Whether the files have volume; it is an error where only some have.
+    /// Whether the files have a volume column; an error if only some of them do.
     fn has_volume(&self) -> Result<bool> {
         let with = self.files.iter().find(|(_, has_volume)| *has_volume);
         let without = self.files.iter().find(|(_, has_volume)| !*has_volume);
@@ -119,7 +120,7 @@ impl Loader {
             (Some((with, _)), Some((without, _))) => {
                 let with = with.display();
                 let reason = format!(
-                    "missing, but {with} has it; add the column here (0 where unknown) or take it out of all files"
+                    "missing, but {with} has it; add the column here (0 if unknown) or remove it from all files"
                 );
                 Err(fault(without, None, Some("volume"), reason))
             }
@@ -140,14 +141,14 @@ impl Loader {
         loop {
             let more = reader.read_byte_record(&mut record).map_err(|error| match error.into_kind() {
                 ErrorKind::Io(error) => reader.get_ref().explain(&path, error),
-                other => fault(&path, None, None, format!("not readable as CSV: {other:?}")),
+                other => fault(&path, None, None, format!("could not parse the file as CSV: {other:?}")),
             })?;
             if !more {
                 break;
             }
             let end = reader.get_ref().line();
             let broken = record.iter().flatten().filter(|byte| **byte == b'\n');
-            // A quoted field may span lines; a record is where it starts.
+            // A quoted field may span lines; errors report the line on which the record starts.
             let line = if record.as_slice().contains(&b'\n') {
                 end.saturating_sub(broken.count() as u64)
             } else {
@@ -171,11 +172,11 @@ impl Loader {
             self.read_row(&Row { path: &path, line, end, columns, record: &record }, &mut joined)?;
         }
         const EXAMPLE: &str =
-            "a header such as date,symbol,open,high,low,close,volume comes first, then one line per bar";
+            "write a header such as date,symbol,open,high,low,close,volume, then one line per bar";
         match columns {
             None => Err(fault(&path, None, None, format!("the file is empty; {EXAMPLE}"))),
             Some(_) if rows == 0 => {
-                Err(fault(&path, None, None, format!("the file has a header and no bars; {EXAMPLE}")))
+                Err(fault(&path, None, None, format!("the file has a header but no bars; {EXAMPLE}")))
             }
             Some(_) => Ok(()),
         }
@@ -209,7 +210,7 @@ impl Loader {
             let other = other.unwrap_or_default();
             let column = row.columns.symbol.map(|column| row.columns.name(column));
             let reason =
-                format!("{symbol} is in {other} already; the bars of an instrument have to be in one file");
+                format!("{symbol} also appears in {other}; put all bars of an instrument into one file");
             return Err(fault(row.path, Some(row.line), column, reason));
         }
         if let Some(last) = instrument.series.bars.last()
@@ -235,16 +236,16 @@ fn check_utf8(path: &Path, line: u64, columns: Option<&Columns>, record: &ByteRe
         None => Ok(()),
         Some(at) => {
             let column = columns.map(|columns| columns.name(at)).filter(|name| !name.is_empty());
-            Err(fault(path, Some(line), column, "the text is not UTF-8; save the file as CSV in UTF-8"))
+            Err(fault(path, Some(line), column, "the text is not valid UTF-8; save the file in UTF-8"))
         }
     }
 }
 
-/// One row and where it is.
+/// One row and its position in the file.
 struct Row<'a> {
     path: &'a Path,
     line: u64,
-    /// Line of its end, where a quoted field spans lines.
+    /// Line on which the row ends: later than `line` if a quoted field spans lines.
     end: u64,
     columns: &'a Columns,
     record: &'a ByteRecord,
@@ -255,7 +256,7 @@ impl<'a> Row<'a> {
         fault(self.path, Some(self.line), Some(column), reason)
     }
 
-    /// A field without blanks around; the text is known to be UTF-8 and the length to be right.
+    /// A trimmed field; UTF-8 and the number of fields were checked before.
     fn field(&self, column: usize) -> &'a str {
         self.record.get(column).and_then(|field| std::str::from_utf8(field).ok()).unwrap_or_default().trim()
     }
@@ -265,9 +266,9 @@ impl<'a> Row<'a> {
         if expected == got {
             return Ok(());
         }
-        let mut reason = format!("the row has {got} fields and the header {expected}");
+        let mut reason = format!("the row has {got} fields, but the header has {expected}");
         if self.line < self.end {
-            reason += &format!("; the row runs to line {}, so a quote may be open", self.end);
+            reason += &format!("; the row ends on line {}: check for a quote that is not closed", self.end);
         }
         Err(fault(self.path, Some(self.line), None, reason))
     }
@@ -278,12 +279,13 @@ impl<'a> Row<'a> {
     {
         let Some(column) = self.columns.symbol else {
             return symbol_of(self.path).ok_or_else(|| {
-                let reason = "no symbol column, and the file name gives no symbol; name it like EURUSD.csv";
+                let reason = "the file has neither a symbol column nor a symbol in its name; rename it to \
+                              SYMBOL.csv or add the column";
                 fault(self.path, None, None, reason)
             });
         };
         match self.field(column) {
-            "" => Err(self.fault(self.columns.name(column), "the symbol is empty; every row needs one")),
+            "" => Err(self.fault(self.columns.name(column), "the symbol is empty; every row needs a symbol")),
             symbol => Ok(symbol),
         }
     }
@@ -304,7 +306,7 @@ impl<'a> Row<'a> {
         text.parse().map_err(|_| {
             let place = format!("{symbol} {}", show(timestamp));
             let reason = match text {
-                "" => format!("{place}: the field is empty; every bar needs a number here"),
+                "" => format!("{place}: the field is empty; every bar needs a number in this column"),
                 _ => format!("{place}: `{text}` is not a number; write it like 1234.5 or 1.2345e3"),
             };
             self.fault(self.columns.name(column), reason)
@@ -314,10 +316,10 @@ impl<'a> Row<'a> {
     fn out_of_order(&self, symbol: &str, at: DateTime, last: DateTime, line: u64, known: bool) -> Error {
         let (at, last_shown) = (show(at), show(last));
         let mut reason = if at == last_shown {
-            format!("{symbol} has {at} twice, first on line {line}; keep one bar for a timestamp")
+            format!("{symbol} has two bars at {at}, the first on line {line}; keep one of them")
         } else if known {
             format!(
-                "{symbol} has {at} twice, and before {last_shown} on line {line}; keep one bar for a timestamp"
+                "{symbol} has two bars at {at}, the second after {last_shown} on line {line}; keep one of them"
             )
         } else {
             format!(
@@ -325,7 +327,7 @@ impl<'a> Row<'a> {
             )
         };
         if self.columns.symbol.is_none() {
-            reason += " (without a symbol column, a file holds one instrument)";
+            reason += " (a file without a symbol column holds one instrument)";
         }
         self.fault(&self.columns.timestamp_name(), reason)
     }

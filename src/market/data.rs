@@ -1,4 +1,4 @@
-//! A market on the device: features and prices in one buffer, ready to be traded.
+//! Features and prices of a market in one device buffer.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,45 +12,46 @@ use crate::gpu::{Class, Command, Gpu, Recorder};
 use crate::indicators::{Indicators, Series};
 use crate::{Error, Result};
 
-/// Three loops over all bars, eight at a turn, stay below the 65,535 turns after which llvmpipe ends an invocation's loops.
+/// llvmpipe stops the loops of an invocation after 65,535 iterations in total; the scaling kernel loops over all bars three
+/// times, eight bars per iteration.
 const MOST_BARS_IN_SOFTWARE: usize = 160_000;
 
-/// Largest size of a scaled feature, in deviations.
+/// Largest absolute value of a scaled feature, in standard deviations.
 const LIMIT: f32 = 5.0;
 
-/// Outputs of the indicators that features are made of, in the order of the shader's sections.
+/// Indicator outputs that the features use, in the order of the shader's sections.
 const INDICATORS: [&str; 10] =
     ["rsi", "macd", "macd_hist", "bb_upper", "bb_middle", "bb_lower", "atr", "mom", "stoch_k", "stoch_d"];
 
-/// Prices of a bar and instrument: gap, move, open, close.
+/// Prices per bar and instrument: gap, move, open, close.
 const PRICES: usize = 4;
 
-/// Where the statistics for scaling come from.
+/// Source of the scaling statistics.
 #[derive(Clone, Debug)]
 pub enum Scaling {
-    /// From these bars, which have to be training bars.
+    /// Computed from these bars. Pass training bars only: other bars would leak future data into the features.
     Fit(Range<usize>),
-    /// As fitted earlier.
+    /// Fitted earlier, usually read from a model file.
     Given(ScalingStatistics),
 }
 
-/// Mean and deviation of every feature of every instrument over the training bars.
+/// Mean and standard deviation of every feature of every instrument over the training bars.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScalingStatistics {
-    /// Features, in order.
+    /// Names of the features, in order.
     pub features: Vec<String>,
-    /// Instruments, in order.
+    /// Symbols of the instruments, in order.
     pub symbols: Vec<String>,
-    /// `[instrument][feature][mean, deviation]`
+    /// `[instrument][feature][mean, standard deviation]`
     pub moments: Vec<[f32; 2]>,
 }
 
-/// Columns of the caller's own, beside the built-in features.
+/// Features of the caller, appended to the built-in ones.
 #[derive(Clone, Debug, Default)]
 pub struct ExtraFeatures {
     /// Names.
     pub names: Vec<String>,
-    /// `[feature][instrument][bar]`, finite; bar t may hold only what is known at the close of t.
+    /// Finite values, `[feature][instrument][bar]`. The value at bar t must be known at the close of bar t.
     pub values: Array3<f64>,
 }
 
@@ -62,7 +63,7 @@ pub struct MarketData {
     instruments: usize,
     statistics: ScalingStatistics,
     first_bar: usize,
-    /// Checksum of the candles before and of each bar.
+    /// Checksum of the candles up to and including each bar.
     checksums: Arc<[u32]>,
 }
 
@@ -70,9 +71,9 @@ impl MarketData {
     /// Computes and scales the features of `candles` on the device.
     ///
     /// # Errors
-    /// [`Error::Data`] if the candles are too few for the indicators, the training bars hold too few with features, the
-    /// statistics are for other instruments or features, or an extra feature is not finite; [`Error::Shape`] if
-    /// the extra features have another size; [`Error::Budget`] if the data exceed what the device can bind.
+    /// [`Error::Data`] if there are too few candles for the indicators, too few training bars with features, statistics of
+    /// other instruments or features, or extra features that are not finite; [`Error::Shape`] if the extra features do not
+    /// match the candles; [`Error::Budget`] if the data exceed the device's largest binding.
     pub fn new(gpu: &Gpu, candles: &Candles, extra: &ExtraFeatures, scaling: &Scaling) -> Result<Self> {
         let (instruments, bars) = (candles.instruments(), candles.bars());
         check_extra(candles, extra)?;
@@ -80,12 +81,15 @@ impl MarketData {
         let first_bar = (indicators.warm_up()? as usize).max(LOOK_BACK);
         if bars < first_bar + 2 {
             return Err(Error::Data(format!(
-                "{bars} bars are too few: the indicators need {first_bar} before the first decision, and two to trade"
+                "the candles have {bars} bars, but at least {} are needed: {first_bar} for the indicators before the first \
+                 decision and 2 to trade; load more bars",
+                first_bar + 2
             )));
         }
         if gpu.class() == Class::Software && bars > MOST_BARS_IN_SOFTWARE {
             return Err(Error::Data(format!(
-                "{bars} bars are more than the {MOST_BARS_IN_SOFTWARE} that a software adapter can scale; use fewer or a GPU"
+                "the candles have {bars} bars, but a software adapter can scale at most {MOST_BARS_IN_SOFTWARE}; use \
+                 fewer bars or a GPU"
             )));
         }
         let names: Vec<String> =
@@ -143,7 +147,7 @@ impl MarketData {
             for i in 0..instruments {
                 let (open, close) = (candles.open[[i, bar]], candles.close[[i, bar]]);
                 let (high, low) = (candles.high[[i, bar]], candles.low[[i, bar]]);
-                // Without extra features the array has no axes to speak of.
+                // Without extra features every axis of the array has length 0, so it must not be indexed.
                 let own = (0..extra.names.len()).map(|feature| extra.values[[feature, i, bar]]);
                 for value in [open, high, low, close].into_iter().chain(own) {
                     crc.update(&value.to_le_bytes());
@@ -160,8 +164,8 @@ impl MarketData {
         Ok(Self { buffer, bars, instruments, statistics, first_bar, checksums })
     }
 
-    /// f32: features `[bar][instrument][feature]`, prices `[bar][instrument][gap, move, open, close]`: gap is the open less
-    /// the close before, move the close less the open, both subtracted in f64.
+    /// The device buffer, f32: features `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open,
+    /// close]`. Gap is the open minus the previous close, move the close minus the open; both are computed in f64.
     #[must_use]
     pub fn buffer(&self) -> &wgpu::Buffer {
         &self.buffer
@@ -179,7 +183,7 @@ impl MarketData {
         self.instruments
     }
 
-    /// Number of features of a bar and instrument.
+    /// Number of features per bar and instrument, extra features included.
     #[must_use]
     pub fn features(&self) -> usize {
         self.statistics.features.len()
@@ -191,7 +195,7 @@ impl MarketData {
         self.first_bar
     }
 
-    /// The statistics that the features were scaled with.
+    /// The statistics with which the features were scaled.
     #[must_use]
     pub fn scaling(&self) -> &ScalingStatistics {
         &self.statistics
@@ -203,14 +207,14 @@ impl MarketData {
         end.checked_sub(1).and_then(|last| self.checksums.get(last)).copied().unwrap_or(0)
     }
 
-    /// f32 of the buffer where the prices begin.
+    /// Index of the first price in the buffer, in f32 values.
     #[must_use]
     pub(crate) fn prices_at(&self) -> u32 {
         (self.bars * self.instruments * self.features()) as u32
     }
 }
 
-/// Open less the close before; 0 at the first bar.
+/// Open minus the previous close; 0 at the first bar.
 fn gap(candles: &Candles, instrument: usize, bar: usize) -> f64 {
     match bar.checked_sub(1) {
         Some(before) => candles.open[[instrument, bar]] - candles.close[[instrument, before]],
@@ -245,9 +249,8 @@ fn fits(gpu: &Gpu, bytes: u64) -> Result<()> {
     Err(Error::Budget {
         needed: bytes.div_ceil(1 << 20),
         budget: budget >> 20,
-        advice:
-            "the market's features have to fit into one buffer of the device: use fewer bars or instruments"
-                .into(),
+        advice: "the market's features must fit into one buffer of the device: use fewer bars or instruments"
+            .into(),
     })
 }
 
@@ -257,7 +260,8 @@ fn training_bars(train: &Range<usize>, first_bar: usize, bars: usize) -> Result<
         return Ok(usable);
     }
     Err(Error::Data(format!(
-        "the training bars {} to {} hold fewer than two with features, which exist from bar {first_bar} on",
+        "the training bars {}..{} include fewer than two bars with features, which start at bar {first_bar}; train on \
+         more bars",
         train.start, train.end
     )))
 }
@@ -269,16 +273,22 @@ fn check_given<'a>(
 ) -> Result<&'a Vec<[f32; 2]>> {
     if given.symbols != symbols {
         let (of, got) = (given.symbols.join(", "), symbols.join(", "));
-        return Err(Error::Data(format!("the model was trained on {of}; the candles hold {got}")));
+        return Err(Error::Data(format!(
+            "the model was trained on the instruments {of}, but the candles hold {got}; load the same instruments in \
+             the same order"
+        )));
     }
     if given.features != features || given.moments.len() != symbols.len() * features.len() {
         let (of, got) = (given.features.join(", "), features.join(", "));
-        return Err(Error::Data(format!("the model was trained on the features {of}; here they are {got}")));
+        return Err(Error::Data(format!(
+            "the model was trained on the features {of}, but the data have {got}; supply the same features in the same \
+             order"
+        )));
     }
     Ok(&given.moments)
 }
 
-/// All inputs of the feature kernel in one buffer, section by section.
+/// Uploads and computes all inputs of the feature kernel, section by section, in one buffer.
 fn gather(
     gpu: &Gpu,
     recorder: &mut Recorder,

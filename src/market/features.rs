@@ -1,8 +1,8 @@
-//! Stationary features of a bar, from candles and indicators up to and including that bar.
+//! Stationary features of a bar, computed from candles and indicators up to and including that bar.
 //!
 //! Shapes: sources f32 `[section][instrument][stride]` (sections in the order of the shader's constants, then the caller's
-//! columns), result f32 `[bar][instrument][feature]`. Differences of prices are subtracted in f64 on the host, so that
-//! they are right to the last digit of f32 at any price level.
+//! features), result f32 `[bar][instrument][feature]`. Price differences are computed in f64 on the CPU, so that they
+//! have full f32 precision at any price level.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
@@ -10,7 +10,7 @@ use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
 /// The kernel's source.
 pub const SHADER: Shader = crate::shaders::shader!("market/features");
 
-/// What the features are, in order.
+/// Names of the built-in features, in order.
 pub const FEATURES: [&str; 16] = [
     "return_1",
     "return_5",
@@ -30,10 +30,10 @@ pub const FEATURES: [&str; 16] = [
     "volume",
 ];
 
-/// Sections of the sources before the caller's columns: eight of the host, ten of the indicators.
+/// Sections before the caller's features: eight computed on the CPU, ten indicator outputs.
 pub const SECTIONS: usize = 18;
 
-/// Longest look-back of a feature that is no indicator.
+/// Longest look-back, in bars, of a feature that does not come from an indicator.
 pub const LOOK_BACK: usize = 20;
 
 /// Counterpart of `Features` in the shader.
@@ -44,9 +44,9 @@ pub struct Parameters {
     pub bars: u32,
     /// Instruments.
     pub instruments: u32,
-    /// Columns of the caller.
+    /// Features of the caller.
     pub extra: u32,
-    /// Values from one row of a source to the next.
+    /// Distance between two rows of a section, in values.
     pub stride: u32,
 }
 
@@ -66,7 +66,7 @@ pub fn groups(variant: &Variant, parameters: &Parameters) -> [u32; 3] {
     [x, y, parameters.instruments]
 }
 
-/// Binds sources and data.
+/// Binds the kernel to its buffers. The caller guarantees their sizes: the kernel runs without bounds checks.
 ///
 /// # Errors
 /// As [`Kernel::bind`].

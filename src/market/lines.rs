@@ -1,4 +1,4 @@
-//! Opens a candle file, packed or not, and counts its lines while it is read.
+//! Reads a candle file, plain or gzip-compressed, and counts its lines.
 
 use crate::{Error, Result};
 use flate2::bufread::MultiGzDecoder;
@@ -6,15 +6,15 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-/// Hands out its input at most one line per call.
+/// A reader that returns at most one line per call of `read`.
 ///
-/// A CSV reader buffers ahead and does not know where blank lines and Windows line ends left it. Given one
-/// line at a time it cannot run ahead, so [`Lines::line`] is the line on which the last record ended.
+/// The CSV reader buffers ahead, and its own line count is wrong after blank lines and Windows line ends. It cannot
+/// buffer beyond one line of this reader, so [`Lines::line`] is the line on which the last record ended.
 pub(super) struct Lines {
     input: Box<dyn BufRead>,
-    /// Bytes already read to look at the header, and how many of them were handed out.
+    /// Bytes already read to inspect the header, of which the first `returned` were passed on.
     head: Vec<u8>,
-    handed: usize,
+    returned: usize,
     line: u64,
     inside_line: bool,
     packed: bool,
@@ -24,7 +24,7 @@ const MOST_HEAD: u64 = 1 << 16;
 const BUFFER: usize = 1 << 16;
 
 impl Lines {
-    /// Opens a file, unpacking it where its first bytes say gzip, whatever its name says.
+    /// Opens a file and decompresses it if its first bytes are those of gzip, whatever its name.
     pub fn open(path: &Path) -> Result<Self> {
         let mut file = BufReader::with_capacity(BUFFER, File::open(path).map_err(Error::io(path))?);
         let packed = file.fill_buf().map_err(Error::io(path))?.starts_with(&[0x1f, 0x8b]);
@@ -33,18 +33,18 @@ impl Lines {
         } else {
             Box::new(file)
         };
-        let mut lines = Self { input, head: Vec::new(), handed: 0, line: 0, inside_line: false, packed };
+        let mut lines = Self { input, head: Vec::new(), returned: 0, line: 0, inside_line: false, packed };
         lines.read_head().map_err(|error| lines.explain(path, error))?;
         Ok(lines)
     }
 
-    /// Reads up to the end of the first line with anything on it.
+    /// Reads up to the end of the first line that is not blank.
     fn read_head(&mut self) -> io::Result<()> {
         let mut input = (&mut self.input).take(MOST_HEAD);
         while input.read_until(b'\n', &mut self.head)? > 0 && self.head.trim_ascii().is_empty() {}
         const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
         if self.head.starts_with(BYTE_ORDER_MARK) {
-            self.handed = BYTE_ORDER_MARK.len();
+            self.returned = BYTE_ORDER_MARK.len();
         }
         Ok(())
     }
@@ -61,17 +61,17 @@ impl Lines {
                 }
             }
         }
-        // Reversed, because the last of equals wins and comma is the default.
+        // Reversed, because `max_by_key` returns the last maximum and the comma is the default.
         counts.into_iter().rev().max_by_key(|(_, count)| *count).map_or(b',', |(delimiter, _)| delimiter)
     }
 
-    /// Number of the line last handed out, from 1; 0 before the first. At the end of an input that ends with
-    /// a line end, one more.
+    /// 1-based number of the line returned last; 0 before the first. At the end of an input whose last line is
+    /// terminated, one more than the number of lines.
     pub fn line(&self) -> u64 {
         self.line
     }
 
-    /// What a read error means: a damaged archive is a fault of the candles, the rest is the system's.
+    /// Maps a read error: corrupt gzip data to [`Error::Candles`], everything else to [`Error::Io`].
     pub fn explain(&self, path: &Path, error: io::Error) -> Error {
         use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
         match error.kind() {
@@ -80,7 +80,7 @@ impl Lines {
                 line: (self.line > 0).then_some(self.line),
                 column: None,
                 reason: format!(
-                    "the gzip data is cut off or damaged ({error}); fetch the file again, or pack it again"
+                    "the gzip data is truncated or corrupt ({error}); download or compress the file again"
                 ),
             },
             _ => Error::Io { path: path.to_path_buf(), source: error },
@@ -90,8 +90,8 @@ impl Lines {
 
 impl Read for Lines {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let from_head = self.handed < self.head.len();
-        let ready = match self.head.get(self.handed..) {
+        let from_head = self.returned < self.head.len();
+        let ready = match self.head.get(self.returned..) {
             Some(head) if from_head => head,
             _ => self.input.fill_buf()?,
         };
@@ -101,14 +101,14 @@ impl Read for Lines {
         if let (Some(from), Some(to)) = (ready.get(..length), out.get_mut(..length)) {
             to.copy_from_slice(from);
         }
-        // The end of the input counts as the empty last line that an editor shows: a record that only ends
-        // there has an open quote, and its newlines are subtracted from here.
+        // The end of the input counts as one more line, as in an editor: a record that ends only there has an
+        // unclosed quote, and the caller subtracts the record's newlines from this number.
         if !self.inside_line {
             self.line += 1;
         }
         self.inside_line = line_end.is_none();
         if from_head {
-            self.handed += length;
+            self.returned += length;
         } else {
             self.input.consume(length);
         }
@@ -123,13 +123,13 @@ mod tests {
     fn lines(text: &[u8]) -> Lines {
         let input = Box::new(io::Cursor::new(text.to_vec()));
         let mut lines =
-            Lines { input, head: Vec::new(), handed: 0, line: 0, inside_line: false, packed: false };
+            Lines { input, head: Vec::new(), returned: 0, line: 0, inside_line: false, packed: false };
         lines.read_head().expect("memory does not fail");
         lines
     }
 
     #[test]
-    fn one_line_per_call_whatever_the_buffers() {
+    fn one_line_per_call_for_any_buffer_size() {
         for capacity in [1, 2, 3, 100] {
             let mut lines = lines(b"\xef\xbb\xbfab\r\n\n\ncdef\nlast");
             let mut buffer = vec![0; capacity];

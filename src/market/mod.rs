@@ -1,30 +1,35 @@
-//! Candles and what becomes of them: reading, checking, aligning and splitting on the host, features on the device.
+//! Market data: candles on the CPU, features and prices on the device.
 //!
-//! In a [`Candles`] every instrument has a valid bar at every timestamp, so that nothing later has to ask; a
-//! [`MarketData`] is their features and prices on the device.
+//! [`Candles`] are read from CSV files or memory, validated, and aligned by a [`GapPolicy`]: every instrument has a valid
+//! bar at every timestamp, so later stages need no checks of their own. [`Splits`] separates training bars from test bars.
+//! [`MarketData`] computes and scales the [`FEATURES`] on the device.
+//!
+//! The kernels behind [`MarketData`] run without bounds checks and are private to the crate: [`MarketData::new`] is the
+//! only way to them, and it checks all sizes.
 
 mod align;
 mod candles;
 mod columns;
 mod csv;
 mod data;
-pub mod features;
+mod features;
 mod lines;
 mod rules;
-pub mod scale;
+mod scale;
 mod splits;
 mod timestamp;
 
 pub use align::GapPolicy;
 pub use candles::Candles;
 pub use data::{ExtraFeatures, MarketData, Scaling, ScalingStatistics};
+pub use features::FEATURES;
 pub use splits::Splits;
 pub use timestamp::{Clock, parse_timestamp};
 
 use crate::gpu::{Class, Shader, Variant};
 
-/// Every kernel of this family with every variant it is compiled in.
+/// The kernels of this module, each with every variant it is compiled in.
 #[must_use]
-pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
+pub(crate) fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     vec![(features::SHADER, Variant::wide(class)), (scale::SHADER, Variant::independent(class))]
 }

@@ -1,4 +1,4 @@
-//! What makes four prices and a volume a candle.
+//! The rules for a valid bar.
 
 use super::timestamp::show;
 use jiff::civil::DateTime;
@@ -7,7 +7,7 @@ use jiff::civil::DateTime;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bar {
     pub timestamp: DateTime,
-    /// Open, high, low, close and volume, in the order of [`Field::ALL`]; volume is 0 where unknown.
+    /// Open, high, low, close and volume, in the order of [`Field::ALL`]; an unknown volume is 0.
     pub values: [f64; 5],
 }
 
@@ -35,14 +35,14 @@ impl Field {
     }
 }
 
-/// Checks a bar and names the first number at fault together with the reason.
-///
-/// Prices are finite and above zero, volume is finite and not negative, and
+/// Checks that prices are finite and positive, that volume is finite and not negative, and that
 /// `low <= open, close <= high`.
+///
+/// # Errors
+/// The first field that violates a rule, and a message with symbol, timestamp and reason.
 pub(super) fn check(symbol: &str, bar: &Bar) -> Result<(), (Field, String)> {
     let [open, high, low, close, volume] = bar.values;
-    // One comparison chain decides the usual case; it is false for NaN, and infinity is the one value
-    // that could slip through it.
+    // Fast path for valid bars. Comparisons with NaN are false; infinity needs an explicit test.
     if low > 0.0
         && low <= open
         && open <= high
@@ -61,23 +61,20 @@ fn fault(open: f64, high: f64, low: f64, close: f64, volume: f64) -> (Field, Str
     for (field, price) in [(Field::Open, open), (Field::High, high), (Field::Low, low), (Field::Close, close)]
     {
         if !(price > 0.0 && price.is_finite()) {
-            return (field, format!("{} is {price}; a price is a finite number above 0", field.name()));
+            return (field, format!("{} is {price}; a price has to be finite and above 0", field.name()));
         }
     }
     if !(volume >= 0.0 && volume.is_finite()) {
-        return (Field::Volume, format!("volume is {volume}; it is a finite number, 0 or more"));
+        return (Field::Volume, format!("volume is {volume}; a volume has to be finite and not negative"));
     }
     if high < low {
         let reason =
-            format!("high {high} is below low {low}; high is the greatest price of the bar, low the least");
+            format!("high {high} is below low {low}; high has to be the bar's highest price, low its lowest");
         return (Field::High, reason);
     }
     let (field, price) =
         if low <= open && open <= high { (Field::Close, close) } else { (Field::Open, open) };
-    (
-        field,
-        format!("{} {price} is outside low {low} to high {high}; it has to lie between them", field.name()),
-    )
+    (field, format!("{} {price} is outside the bar's range, low {low} to high {high}", field.name()))
 }
 
 #[cfg(test)]
@@ -90,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_may_be_flat_or_touch_its_bounds() {
+    fn flat_bars_and_prices_at_the_bounds_are_valid() {
         assert_eq!(reason([1.0, 1.0, 1.0, 1.0, 0.0]), None);
         assert_eq!(reason([2.0, 2.0, 1.0, 1.0, 5.5]), None);
         assert_eq!(reason([f64::MIN_POSITIVE, 1e300, f64::MIN_POSITIVE, 1e300, 1e300]), None);
@@ -125,16 +122,16 @@ mod tests {
     }
 
     #[test]
-    fn texts_say_what_would_be_right() {
+    fn messages_state_the_rule() {
         assert_eq!(
             reason([2.0, 0.9, 1.0, 2.0, 0.0]).map(|fault| fault.1).as_deref(),
             Some(
-                "X 2020-01-02T09:30:00: high 0.9 is below low 1; high is the greatest price of the bar, low the least"
+                "X 2020-01-02T09:30:00: high 0.9 is below low 1; high has to be the bar's highest price, low its lowest"
             )
         );
         assert_eq!(
             reason([2.0, 3.0, 1.0, 3.5, 0.0]).map(|fault| fault.1).as_deref(),
-            Some("X 2020-01-02T09:30:00: close 3.5 is outside low 1 to high 3; it has to lie between them")
+            Some("X 2020-01-02T09:30:00: close 3.5 is outside the bar's range, low 1 to high 3")
         );
     }
 }

@@ -1,7 +1,7 @@
-//! Scaling of features by mean and population deviation of the training bars, clipped at plus and minus `limit`.
+//! Scales features by the mean and population standard deviation of the training bars and clips them to `[-limit, limit]`.
 //!
-//! Shapes: data f32 `[bar][column]`, a column being one feature of one instrument; statistics f32 `[column][mean,
-//! deviation]`, written when fitted, read when given. A column that never moves in training becomes 0.
+//! Shapes: data f32 `[bar][column]`, where a column is one feature of one instrument; statistics f32 `[column][mean,
+//! standard deviation]`, written if fitted, read if given. A column that is constant in training becomes 0.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
@@ -21,11 +21,11 @@ pub struct Parameters {
     pub first: u32,
     /// One past the last training bar.
     pub end: u32,
-    /// 1 computes the statistics, 0 takes them as given.
+    /// 1 computes the statistics, 0 uses those given.
     pub fit: u32,
-    /// Largest size of a scaled feature.
+    /// Largest absolute value of a scaled feature.
     pub limit: f32,
-    /// Fills up to 16 bytes.
+    /// Padding to a multiple of 16 bytes.
     pub pad: [u32; 2],
 }
 
@@ -44,7 +44,7 @@ pub fn groups(variant: &Variant, columns: u32) -> [u32; 3] {
     [variant.groups(columns), 1, 1]
 }
 
-/// Binds statistics and data.
+/// Binds the kernel to its buffers. The caller guarantees their sizes: the kernel runs without bounds checks.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
@@ -112,9 +112,9 @@ mod tests {
                 assert!((got - expected).abs() < 1e-4, "bar {bar} column {c}: {got} for {expected}");
             }
         }
-        assert!((0..bars).all(|bar| scaled[bar * columns + 1] == 0.0), "a constant says nothing");
+        assert!((0..bars).all(|bar| scaled[bar * columns + 1] == 0.0), "a constant column becomes 0");
 
-        // More turns of the loops than software adapters make, were it not for eight bars at a turn.
+        // Without the unrolling by eight, the loops would exceed llvmpipe's limit of iterations.
         let long: Vec<f32> = (0..60_000).map(|bar| (bar % 7) as f32).collect();
         let fit_long = Parameters { bars: 60_000, columns: 1, first: 0, end: 45_000, ..fit };
         let (scaled_long, _) = scale(&long, 1, fit_long, &[0.0; 2]);

@@ -1,4 +1,4 @@
-//! The cut between the bars to train on and the bars to test on.
+//! Splitting bars into a training part and a test part.
 
 use super::candles::Candles;
 use super::timestamp::show;
@@ -6,7 +6,7 @@ use crate::{Error, Result};
 use jiff::civil::DateTime;
 use std::ops::Range;
 
-/// Two ranges of bars, the training part entirely before the test part.
+/// Two ranges of bars; the training bars all precede the test bars.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splits {
     /// Bars to train on.
@@ -16,13 +16,19 @@ pub struct Splits {
 }
 
 impl Splits {
-    /// Fewest bars of a part: an order placed at one bar fills at the next.
+    /// Minimum number of bars of a part: an order placed at one bar fills at the next.
     pub const MIN_BARS: usize = 2;
 
-    /// The first `train_fraction` of `bars`, rounded to whole bars, trains; the rest tests.
+    /// Trains on the first `train_fraction` of `bars`, rounded to whole bars, and tests on the rest.
+    ///
+    /// ```
+    /// let splits = phalanx::market::Splits::by_fraction(1000, 0.8)?;
+    /// assert_eq!((splits.train, splits.test), (0..800, 800..1000));
+    /// # Ok::<(), phalanx::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] where the fraction is not between 0 and 1 or leaves a part with fewer than
+    /// [`Error::Config`] if the fraction is not strictly between 0 and 1 or leaves a part with fewer than
     /// [`Splits::MIN_BARS`] bars.
     pub fn by_fraction(bars: usize, train_fraction: f64) -> Result<Self> {
         if !(train_fraction > 0.0 && train_fraction < 1.0) {
@@ -37,11 +43,10 @@ impl Splits {
         })
     }
 
-    /// Bars before `first_test` train; bars at `first_test` and later test.
+    /// Trains on the bars before `first_test` and tests on the bars at or after it.
     ///
     /// # Errors
-    /// [`Error::Data`], naming the period of the candles, where a part has fewer than
-    /// [`Splits::MIN_BARS`] bars.
+    /// [`Error::Data`] with the period of the candles if a part has fewer than [`Splits::MIN_BARS`] bars.
     pub fn by_date(candles: &Candles, first_test: DateTime) -> Result<Self> {
         let bars = candles.bars();
         Self::cut(bars, candles.index_at_or_after(first_test)).map_err(|parts| {
@@ -58,9 +63,7 @@ impl Splits {
         let (train, test) = (cut.min(bars), bars.saturating_sub(cut));
         if train < Self::MIN_BARS || test < Self::MIN_BARS {
             let least = Self::MIN_BARS;
-            return Err(format!(
-                "{train} bars to train on and {test} to test on, and each part needs {least}"
-            ));
+            return Err(format!("{train} training bars and {test} test bars, but each part needs {least}"));
         }
         Ok(Self { train: 0..cut, test: cut..bars })
     }
@@ -97,14 +100,14 @@ mod tests {
         let text = |bars, fraction| Splits::by_fraction(bars, fraction).map_err(|error| error.to_string());
         assert_eq!(
             text(10, 0.9),
-            Err("setting `train_fraction`: 0.9 of 10 bars leaves 9 bars to train on and 1 to test on, \
-                 and each part needs 2"
+            Err("setting `train_fraction`: 0.9 of 10 bars leaves 9 training bars and 1 test bars, \
+                 but each part needs 2"
                 .into())
         );
         assert_eq!(
             text(3, 0.5),
-            Err("setting `train_fraction`: 0.5 of 3 bars leaves 2 bars to train on and 1 to test on, \
-                 and each part needs 2"
+            Err("setting `train_fraction`: 0.5 of 3 bars leaves 2 training bars and 1 test bars, \
+                 but each part needs 2"
                 .into())
         );
         assert!(text(0, 0.5).is_err());
@@ -142,7 +145,7 @@ mod tests {
             assert_eq!(
                 error,
                 Err(format!(
-                    "testing from {first_test} on leaves {train} bars to train on and {test} to test on, and \
+                    "testing from {first_test} on leaves {train} training bars and {test} test bars, but \
                      each part needs 2; the 10 bars run from 2020-01-01 to 2020-01-10"
                 ))
             );

@@ -1,27 +1,27 @@
-//! Timestamps of candle files and of the command line, parsed strictly, one form after the other.
+//! Strict parsing of timestamps in candle files and on the command line.
 
 use crate::{Error, Result};
 use jiff::civil::{Date, DateTime, Time};
 use jiff::{SignedDuration, Timestamp, tz::Offset};
 
-/// What a timestamp may look like, for error texts.
-pub(super) const FORMS: &str = "accepted are 2004-08-19, 2004-08-19 16:00[:00[.000]] (a space or T, then an optional Z or \
+/// The accepted formats, for error messages.
+pub(super) const FORMS: &str = "accepted formats: 2004-08-19, 2004-08-19 16:00[:00[.000]] (a space or T, then an optional Z or \
      +00:00), 19.08.2004, 19.08.2004 16:00[:00[.000]] and unix time in seconds (9 or 10 digits), \
      milliseconds (13) or microseconds (16)";
 
-/// Parses a date or a date with time, in any of the forms that candle files may use.
+/// Parses a date, or a date with a time, in any format accepted in candle files.
 ///
 /// * `2004-08-19`: midnight of that day;
 /// * `2004-08-19 16:00`, `2004-08-19T16:00:00.250`, each with an optional `Z`, `+00:00`, `+0000` or
-///   `+00`: with an offset the result is in UTC, without one the time is taken as written;
+///   `+00`: with an offset the result is in UTC, without one it is the time as written;
 /// * `19.08.2004` and `19.08.2004 16:00:00.000`: day first;
-/// * whole numbers: unix time in seconds (9 or 10 digits), milliseconds (13), microseconds (16), in UTC.
-///   Other lengths are refused, because `20040819` is a date to its writer and 1970 to a clock.
+/// * whole numbers: Unix time in seconds (9 or 10 digits), milliseconds (13), microseconds (16), in UTC.
+///   Other lengths are rejected, because `20040819` could mean a date or a second in 1970.
 ///
-/// Blanks around the text are ignored.
+/// Surrounding spaces are ignored.
 ///
 /// # Errors
-/// [`Error::Data`], naming the text and the accepted forms.
+/// [`Error::Data`] with the text and the accepted formats.
 ///
 /// ```
 /// let bar = phalanx::market::parse_timestamp("2004-08-19T18:00:00+02:00")?;
@@ -32,7 +32,7 @@ pub fn parse_timestamp(text: &str) -> Result<DateTime> {
     parse(text).map_err(Error::Data)
 }
 
-/// [`parse_timestamp`] with the bare reason, for callers that know a file and a line.
+/// [`parse_timestamp`] with a plain message, for callers that add file and line.
 pub(super) fn parse(text: &str) -> Result<DateTime, String> {
     let text = text.trim();
     let refuse = || match text {
@@ -43,17 +43,17 @@ pub(super) fn parse(text: &str) -> Result<DateTime, String> {
         return unix(text).ok_or_else(refuse);
     }
     let written = Scan { rest: text.as_bytes() }.date_time().ok_or_else(refuse)?;
-    written.resolve().ok_or_else(|| format!("`{text}` names a day or a time of day that does not exist"))
+    written.resolve().ok_or_else(|| format!("`{text}` is a date or time of day that does not exist"))
 }
 
-/// How the timestamps of a whole file are written: as dates where every bar begins at midnight, else with their time.
+/// Format of all timestamps in one output file: dates if every bar starts at midnight, else dates with times.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     dates_only: bool,
 }
 
 impl Clock {
-    /// The form for these timestamps.
+    /// The format for `timestamps`.
     #[must_use]
     pub fn of(timestamps: &[DateTime]) -> Self {
         Self { dates_only: timestamps.iter().all(|timestamp| timestamp.time() == Time::midnight()) }
@@ -66,7 +66,7 @@ impl Clock {
     }
 }
 
-/// A timestamp as error texts show it: without the time of day where that is midnight.
+/// A timestamp in error messages: the date alone at midnight.
 pub(super) fn show(timestamp: DateTime) -> String {
     if timestamp.time() == Time::midnight() { timestamp.date().to_string() } else { timestamp.to_string() }
 }
@@ -82,7 +82,7 @@ fn unix(digits: &str) -> Option<DateTime> {
     Some(Offset::UTC.to_datetime(instant.ok()?))
 }
 
-/// The numbers of a timestamp, before anyone asked whether the day exists.
+/// The numbers of a timestamp, not yet checked against the calendar.
 #[derive(Default)]
 struct Written {
     year: i16,
@@ -108,7 +108,7 @@ impl Written {
     }
 }
 
-/// Reads a text from the left; every method gives `None` where the form does not match.
+/// Parses a text from left to right; every method returns `None` if the text does not match.
 struct Scan<'a> {
     rest: &'a [u8],
 }
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn near_misses_are_refused_with_the_forms() {
+    fn near_misses_are_refused_with_the_accepted_formats() {
         for text in [
             "20040819",
             "200408191630",
@@ -274,14 +274,14 @@ mod tests {
         for text in ["2003-02-29", "2004-13-01", "31.04.2004", "2004-08-19 24:00", "2004-08-19 23:59:60"] {
             assert_eq!(
                 parse(text),
-                Err(format!("`{text}` names a day or a time of day that does not exist")),
+                Err(format!("`{text}` is a date or time of day that does not exist")),
                 "{text}"
             );
         }
     }
 
     #[test]
-    fn offsets_do_not_leave_the_calendar() {
+    fn an_offset_beyond_the_calendar_is_refused() {
         assert!(parse("9999-12-31 23:59-23:00").is_err());
     }
 
