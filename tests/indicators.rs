@@ -370,7 +370,7 @@ fn outputs_go_where_the_caller_says() {
         .named("fast");
     let error =
         indicators.panel_into(&series, &[("rsi", &own), ("fast", &own.clone())]).unwrap_err().to_string();
-    assert!(error.contains("fast") && error.contains("of its own"), "{error}");
+    assert!(error.contains("fast") && error.contains("given twice"), "{error}");
     let panel = indicators.panel_into(&series, &[("rsi", &own)]).expect("a panel");
     assert_eq!(panel.names().collect::<Vec<_>>(), ["rsi", "macd", "macd_signal", "macd_hist", "fast"]);
     Recorder::new(&gpu).run(&panel.commands()).expect("a submission");
@@ -397,17 +397,17 @@ fn mistakes_are_explained() {
     };
     let new = || Indicators::new(&gpu);
     fails(new(), ["indicators", "at least one, got 0"]);
-    fails(new().with(Rsi { period: 1 }), ["rsi.period", "2 to 100000"]);
-    fails(new().with(Macd { fast: 26, ..Macd::default() }), ["macd.fast", "below macd.slow, 26"]);
+    fails(new().with(Rsi { period: 1 }), ["rsi.period", "between 2 and 100000"]);
+    fails(new().with(Macd { fast: 26, ..Macd::default() }), ["macd.fast", "below macd.slow, which is 26"]);
     fails(
         new().with(Bbands { deviations_up: f64::NAN, ..Bbands::default() }),
         ["bbands.deviations_up", "above 0"],
     );
     fails(new().with(Sma { period: 5 }).with(Sma { period: 9 }), ["sma", "`named`"]);
-    fails(new().with(Obv::default()), ["volume", "without it"]);
-    fails(new().grid(Vec::<Rsi>::new()), ["no parameters", "at least one"]);
+    fails(new().with(Obv::default()), ["volume", "the series has none"]);
+    fails(new().grid(Vec::<Rsi>::new()), ["without parameter sets", "at least one"]);
     if gpu.class() == Class::Software {
-        fails(new().with(Cci { period: 100_000 }), ["cci", "too long for the loops"]);
+        fails(new().with(Cci { period: 100_000 }), ["cci", "too long for llvmpipe"]);
     }
     let mut live = new().with(Rsi::default()).live(2).expect("a live form");
     let error = live.push(high, low, close, None).unwrap_err().to_string();
@@ -431,7 +431,7 @@ fn the_classic_six_are_one_dispatch_and_repeat_to_the_last_bit() {
     assert!(first.names().all(|name| same(first.get(name).unwrap(), second.get(name).unwrap())));
 }
 
-/// Nothing may know of later bars, in no bit.
+/// No bit of a value may depend on later bars.
 #[test]
 fn later_bars_leave_earlier_values_as_they_are() {
     let gpu = gpu();

@@ -417,7 +417,7 @@ fn statistics_come_from_the_training_bars_alone() {
     let mut renamed = original;
     renamed.symbols[1] = "XYZ".into();
     let error = MarketData::new(&gpu, &renamed, &ExtraFeatures::default(), &given).unwrap_err().to_string();
-    assert!(error.contains("trained on S0, S1") && error.contains("S0, XYZ"), "{error}");
+    assert!(error.contains("trained on the instruments S0, S1") && error.contains("S0, XYZ"), "{error}");
 }
 
 #[test]

@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(warm_up(&["sma:period=10", "slow=sma:period=50"]).unwrap(), 49);
         assert_eq!(warm_up(&[]).unwrap(), 33);
         assert!(warm_up(&["sma", "sma:period=9"]).unwrap_err().to_string().contains("named"));
-        assert!(warm_up(&["sna"]).unwrap_err().to_string().contains("there is no indicator `sna`"));
+        assert!(warm_up(&["sna"]).unwrap_err().to_string().contains("unknown indicator `sna`"));
     }
 
     #[test]

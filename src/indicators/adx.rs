@@ -1,11 +1,11 @@
 //! Average directional index with +DI and -DI.
 //!
-//! +DI = 100 x (Wilder's sum of the upward movements) / (that of the true ranges), -DI likewise with the downward ones, ADX =
-//! Wilder's average of 100 |+DI - -DI| / (+DI + -DI). Sums start with the first period - 1 values, the average as the mean of
-//! the first `period`.
+//! +DI = 100 x (Wilder's sum of upward movements) / (Wilder's sum of true ranges); -DI uses downward movements. ADX is
+//! Wilder's average of 100 |+DI - -DI| / (+DI + -DI). The sums are seeded with the first period - 1 values, the average with
+//! the mean of the first `period` values.
 //!
-//! Outputs `adx` from bar 2 period - 1 on, `plus_di` and `minus_di` from bar `period` on, 0 to 100. Source: Wilder, *New
-//! Concepts in Technical Trading Systems* (1978); seeds as `ta-lib` 0.8.
+//! Outputs in 0 to 100: `adx` from bar 2 period - 1, `plus_di` and `minus_di` from bar `period`. Source: Wilder, *New
+//! Concepts in Technical Trading Systems* (1978); seeds as in `ta-lib` 0.8.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use super::indicator::{Average, Indicator, Input, Output, Spec, Unit, Value, che
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/adx");
 
 /// Average directional index with +DI and -DI.

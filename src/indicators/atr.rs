@@ -1,8 +1,8 @@
-//! Average true range: Wilder's average of the true range, the greatest of high - low, |high - close before| and |low -
-//! close before|.
+//! Average true range: Wilder's average of the true range, which is the largest of high - low, |high - previous close| and
+//! |low - previous close|.
 //!
 //! Output `atr` in the unit of the price, first value at bar `period`: the mean of the true ranges of bars 1 to `period`.
-//! Source: Wilder, *New Concepts in Technical Trading Systems* (1978); seed as `ta-lib` 0.8.
+//! Source: Wilder, *New Concepts in Technical Trading Systems* (1978); seed as in `ta-lib` 0.8.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::indicator::{Average, Indicator, Input, Output, Spec, Unit, check};
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/atr");
 
 /// Average true range.

@@ -1,8 +1,8 @@
-//! Bollinger bands: the mean of the last `period` closes, and that mean plus and minus some population standard deviations
-//! of the same closes.
+//! Bollinger bands: the mean of the last `period` closes, and that mean plus and minus multiples of their population
+//! standard deviation.
 //!
-//! Outputs `bb_upper`, `bb_middle`, `bb_lower`, prices, first values at bar period - 1. The deviation is taken of closes
-//! relative to the current one. Source: Bollinger (2001); population deviation as `ta-lib` 0.8.
+//! Outputs `bb_upper`, `bb_middle`, `bb_lower`, prices, first values at bar period - 1. The deviation is computed from closes
+//! relative to the current one. Source: Bollinger (2001); population deviation as in `ta-lib` 0.8.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Value, Window
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/bbands");
 
 /// Bollinger bands.
@@ -37,9 +37,9 @@ pub const SHADER: Shader = crate::shaders::shader!("indicators/bbands");
 pub struct Bbands {
     /// Window in bars, 2 to 100000.
     pub period: u32,
-    /// From the middle to the upper band in standard deviations, above 0 and at most 100.
+    /// Distance of the upper band from the middle in standard deviations, above 0 and at most 100.
     pub deviations_up: f64,
-    /// From the lower band to the middle in standard deviations, above 0 and at most 100.
+    /// Distance of the lower band from the middle in standard deviations, above 0 and at most 100.
     pub deviations_down: f64,
 }
 

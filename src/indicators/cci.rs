@@ -1,7 +1,7 @@
-//! Commodity channel index: (p - mean) / (0.015 x mean absolute deviation) of the typical prices p = (high + low + close) / 3
-//! of the last `period` bars.
+//! Commodity channel index: (p - mean) / (0.015 x mean absolute deviation), where p = (high + low + close) / 3 is the typical
+//! price and the statistics cover the last `period` bars.
 //!
-//! Output `cci`, first value at bar period - 1; 0 where all typical prices are the same. Source: Lambert (1980), `ta-lib` 0.8.
+//! Output `cci`, first value at bar period - 1; 0 if all typical prices are equal. Source: Lambert (1980), `ta-lib` 0.8.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Value, Window
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/cci");
 
 /// Commodity channel index.

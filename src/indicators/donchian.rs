@@ -1,7 +1,7 @@
 //! Donchian channel: the highest high and the lowest low of the last `period` bars, and their mean.
 //!
-//! Outputs `dc_upper`, `dc_middle`, `dc_lower`, prices, first values at bar period - 1. Source: TA-Lib's MAX of high and MIN of
-//! low. The current bar is part of the window.
+//! Outputs `dc_upper`, `dc_middle`, `dc_lower`, prices, first values at bar period - 1. The window includes the current bar.
+//! Source: TA-Lib's MAX of the high and MIN of the low.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Window, check
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/donchian");
 
 /// Donchian channel.

@@ -1,4 +1,4 @@
-//! Exponential moving average: x <- x + 2 (close - x) / (period + 1), starting as the mean of the first `period` closes.
+//! Exponential moving average: x <- x + 2 (close - x) / (period + 1), seeded with the mean of the first `period` closes.
 //!
 //! Output `ema`, a price, first value at bar period - 1. Source: `ta-lib` 0.8.
 
@@ -8,7 +8,7 @@ use super::indicator::{Average, Indicator, Input, Output, Spec, Unit, check};
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/ema");
 
 /// Exponential moving average.

@@ -1,22 +1,22 @@
-//! How the bars of a panel are shared out: pure arithmetic.
+//! The division of a panel into chunks and dispatches, as pure functions.
 
 use super::compose::Loops;
 use crate::gpu::Class;
 
-/// Turns of all its loops together after which Mesa's software driver (llvmpipe, `LP_MAX_TGSI_LOOP_ITERATIONS`) ends the
-/// loops of an invocation, without a word, is 65,535. The turn in which a loop finds its end counts too.
+/// Loop iterations that an invocation may use on llvmpipe, which silently stops the loops of an invocation after 65,535
+/// iterations in total (`LP_MAX_TGSI_LOOP_ITERATIONS`). The iteration that ends a loop counts too.
 const LOOPS: u32 = 50_000;
 
-/// Fours of bars that one dispatch walks at most on a GPU, whose watchdog resets it after a few seconds.
+/// Most groups of four bars that one dispatch processes on a GPU: the watchdog resets a GPU after a few seconds.
 const PATIENCE: u32 = 1 << 18;
 
-/// Whether the adapter's loops suffice for four bars.
+/// Whether four bars fit into the loop limit of the adapter.
 #[must_use]
 pub fn possible(class: Class, loops: Loops) -> bool {
     class == Class::Hardware || loops.burst.saturating_add(loops.bar.saturating_mul(4)) < LOOPS - 2
 }
 
-/// Fours of bars that one dispatch walks at most.
+/// Most groups of four bars that one dispatch processes.
 #[must_use]
 pub fn most(class: Class, loops: Loops) -> u32 {
     match class {
@@ -25,7 +25,7 @@ pub fn most(class: Class, loops: Loops) -> u32 {
     }
 }
 
-/// Invocations that fill the machine.
+/// Number of invocations that occupies the whole adapter.
 fn wanted(class: Class) -> u32 {
     match class {
         Class::Hardware => 1 << 16,
@@ -33,29 +33,28 @@ fn wanted(class: Class) -> u32 {
     }
 }
 
-/// How one kernel walks over a panel. Lengths are in fours of bars.
+/// Work division of one kernel over a panel. Lengths are in groups of four bars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
-    /// Chunks of a row that are walked at the same time.
+    /// Chunks of a row that are processed in parallel.
     pub chunks: u32,
-    /// Length of a chunk; of the part that a dispatch walks, where several go on from one another.
+    /// Length of a chunk, or of the part that each dispatch processes if there are several.
     pub length: u32,
-    /// How much earlier a chunk starts to walk.
+    /// Number of earlier groups that a chunk processes to warm up.
     pub halo: u32,
-    /// Dispatches, each going on from the state that the one before kept.
+    /// Number of dispatches, each of which resumes from the state that the previous one saved.
     pub parts: u32,
 }
 
 impl Grid {
-    /// Shares out `rows` of `fours` fours of bars. `memory` is the number of bars after which an indicator has forgotten
-    /// its start, `None` if it never does; `lanes` how many invocations have
-    /// room for their windows.
+    /// Divides `rows` rows of `fours` groups of four bars. `memory` is the largest [`super::Spec::memory`] of the
+    /// indicators; `lanes` is the number of invocations for whose windows there is memory.
     #[must_use]
     pub fn new(class: Class, rows: u32, fours: u32, memory: Option<u32>, loops: Loops, lanes: u32) -> Self {
         let most = most(class, loops);
         let whole = Self { chunks: 1, length: fours, halo: 0, parts: 1 };
         let halo = memory.map(|bars| bars.div_ceil(4));
-        // What is too short to be worth the halo, or fills the machine as it is, stays in one piece.
+        // A row stays whole if it is too short to be worth the halo, or if the rows alone occupy the adapter.
         let chunks = wanted(class).min(lanes).div_ceil(rows.max(1));
         if let Some(halo) = halo.filter(|halo| *halo < most / 2) {
             let least = match class {
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn one_long_series_fills_the_machine() {
+    fn one_long_series_occupies_the_adapter() {
         let grid = Grid::new(Class::Hardware, 1, 2_500_000, Some(260), Loops::default(), u32::MAX);
         assert!(grid.chunks > 30_000, "{grid:?}");
         let grid = Grid::new(Class::Software, 1, 25_000, Some(260), Loops::default(), u32::MAX);

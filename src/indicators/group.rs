@@ -1,4 +1,4 @@
-//! Indicators that share one kernel, and its bindings.
+//! Groups of indicators that share one kernel, and the kernel's bindings.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,17 +10,17 @@ use super::series::Store;
 use crate::gpu::{Access, BindGroup, Class, Command, Gpu, Kernel};
 use crate::{Error, Result};
 
-/// Values that one kernel keeps in registers for its windows; more of them spill.
+/// Most window values that one kernel keeps in registers; with more, drivers spill them to memory.
 const REGISTERS: u32 = 192;
 
-/// Whose parameters a row of outputs has.
+/// Assignment of parameter sets to rows of outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rows {
-    /// All rows the same.
+    /// One parameter set for all rows.
     Shared,
-    /// One entry for each combination of parameters; every series comes with every combination.
+    /// One row for every pair of a parameter set and a series.
     Combinations,
-    /// One entry for each series.
+    /// One parameter set per series.
     EachSeries,
 }
 
@@ -45,19 +45,19 @@ pub(super) struct Walk {
     pub pad: [u32; 2],
 }
 
-/// Indicators of one kernel.
+/// The indicators of one kernel.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     pub specs: Vec<Spec>,
     pub rows: Rows,
-    /// Entries of the parameter table, each as long as `entry`.
+    /// Parameter table: one entry of `entry` words per parameter set. Empty for [`Rows::Shared`].
     pub table: Vec<u32>,
     pub entry: u32,
-    /// Which entries of the builder these are.
+    /// For each of `specs`, the index of its entry in the builder.
     pub members: Vec<usize>,
 }
 
-/// A kernel compiled for a group, with the buffers that are its own.
+/// A compiled kernel of a group, with its internal buffers.
 #[derive(Clone, Debug)]
 pub(super) struct Compiled {
     pub kernel: Kernel,
@@ -67,18 +67,22 @@ pub(super) struct Compiled {
 }
 
 impl Group {
-    /// A group of one indicator with parameters that differ from row to row.
+    /// A group of one indicator whose parameters differ between rows.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there is no entry, or they are of different indicators.
+    /// [`Error::Shape`] if `specs` is empty or mixes indicators.
     pub fn of_table(specs: &[Spec], rows: Rows, member: usize) -> Result<Self> {
         let Some(first) = specs.first() else {
-            return Err(Error::shape("parameters to choose from", "at least one set of them", 0));
+            return Err(Error::shape("parameter sets of an indicator", "at least one", 0));
         };
         let mut longest = first.clone();
         for spec in specs {
             if spec.shader != first.shader {
-                return Err(Error::shape("parameters", first.shader.name, spec.shader.name));
+                return Err(Error::shape(
+                    "parameter sets of an indicator",
+                    first.shader.name,
+                    spec.shader.name,
+                ));
             }
             for (window, other) in longest.windows.iter_mut().zip(&spec.windows) {
                 window.length = window.length.max(other.length);
@@ -90,7 +94,7 @@ impl Group {
         Ok(Self { specs: vec![longest], rows, table, entry, members: vec![member] })
     }
 
-    /// Whether `spec` can come into the same kernel, in the batch or in the live form.
+    /// Whether the kernel can take `spec` as well, for batch or live computation.
     pub fn takes(&self, gpu: &Gpu, spec: &Spec, live: bool, still: bool) -> bool {
         let lasting = |spec: &Spec| spec.memory_over(still).is_none();
         if self.rows != Rows::Shared || self.specs.iter().any(lasting) != lasting(spec) {
@@ -104,8 +108,8 @@ impl Group {
         }
         let rings = all().flat_map(|spec| &spec.windows).any(|window| !compose::in_registers(window));
         storage += usize::from(rings);
-        // Long series are walked in parts, with counters and state kept between them, where a chunk would have to start
-        // too far ahead or software adapters limit the loops over the rings.
+        // Long series are processed in several dispatches, with two buffers for counters and state between them, if the
+        // warm-up of a chunk would be too long or if loops over rings could exceed the limit of software adapters.
         let parts = rings || all().any(|spec| spec.memory_over(still).is_none_or(|bars| bars > 4096));
         storage += if live || parts { 2 } else { 0 };
         let windows = all().flat_map(|spec| &spec.windows);
@@ -116,15 +120,15 @@ impl Group {
             && grid::possible(gpu.class(), compose::loops(all(), false))
     }
 
-    /// Bars after which the indicators have forgotten their start.
+    /// The largest memory of the indicators in bars; `None` if one of them has unlimited memory.
     pub fn memory(&self, still: bool) -> Option<u32> {
         self.specs.iter().try_fold(0, |longest, spec| spec.memory_over(still).map(|bars| bars.max(longest)))
     }
 
-    /// Rows of outputs for so many series.
+    /// Number of output rows for `series` series.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there is not one entry for each series.
+    /// [`Error::Shape`] for [`Rows::EachSeries`] if the number of parameter sets is not `series`.
     pub fn rows(&self, series: u32) -> Result<u32> {
         let entries = self.table.len() as u32 / self.entry.max(1);
         match self.rows {
@@ -132,12 +136,12 @@ impl Group {
             Rows::Combinations => Ok(series.saturating_mul(entries)),
             Rows::EachSeries if entries == series => Ok(series),
             Rows::EachSeries => {
-                Err(Error::shape("parameters for each series", format!("{series}, one for each"), entries))
+                Err(Error::shape("parameter sets", format!("{series}, one for each series"), entries))
             }
         }
     }
 
-    /// Composes the kernel only.
+    /// Composes the kernel without compiling it.
     ///
     /// # Errors
     /// [`Error::Shader`].
@@ -145,10 +149,10 @@ impl Group {
         compose::compose(&self.specs, Form { table: self.rows != Rows::Shared, ..form })
     }
 
-    /// Compiles the kernel and allocates its table, state and rings for so many lanes.
+    /// Compiles the kernel and allocates its table, state and rings for `lanes` invocations.
     ///
     /// # Errors
-    /// [`Error::Shader`], [`Error::Gpu`], [`Error::OutOfMemory`], [`Error::Shape`] if they exceed a binding.
+    /// [`Error::Shader`], [`Error::Gpu`], [`Error::OutOfMemory`]; [`Error::Shape`] if a buffer exceeds the largest binding.
     pub fn compile(&self, gpu: &Gpu, form: Form, lanes: u32, compiled: &Kernels) -> Result<Compiled> {
         let source = self.compose(form)?;
         let input = if form.textures { Access::Texture } else { Access::Read };
@@ -182,13 +186,13 @@ impl Group {
     }
 }
 
-/// Kernels by their source: drivers take seconds for large ones.
+/// Compiled kernels by their source, because drivers take seconds to compile large ones.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kernels(Arc<Mutex<HashMap<String, Kernel>>>);
 
 impl Kernels {
     fn of(&self, gpu: &Gpu, source: &Source, access: &[(u32, Access)]) -> Result<Kernel> {
-        // A panic of another thread leaves whole kernels behind.
+        // The map is consistent even if another thread panicked while holding the lock.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kernel) = known.get(&source.text) {
             return Ok(kernel.clone());
@@ -201,10 +205,10 @@ impl Kernels {
 }
 
 impl Compiled {
-    /// Binds candles and outputs to the kernel.
+    /// Binds candles and outputs to the kernel. The caller guarantees that each output has the given number of bytes.
     ///
     /// # Errors
-    /// [`Error::Data`] if the volume is needed and missing; [`Error::Gpu`].
+    /// [`Error::Data`] if an indicator needs volume and there is none; [`Error::Gpu`].
     pub fn bind(
         &self,
         gpu: &Gpu,
@@ -216,12 +220,14 @@ impl Compiled {
         let mut resources = vec![(0, walk.as_entire_binding()), (1, candles.resource())];
         if self.source.volume {
             let volumes = volumes.ok_or_else(|| {
-                Error::Data("an indicator needs the volume; the candles were uploaded without it".into())
+                Error::Data(
+                    "an indicator needs volume, but the series has none; upload it with `Series::with_volume`".into(),
+                )
             })?;
             resources.push((2, volumes.resource()));
         }
         resources.extend(self.own.iter().map(|(binding, buffer)| (*binding, buffer.as_entire_binding())));
-        // No more than the outputs need, however large the caller's buffers are.
+        // Bind exactly the bytes of the outputs, because the caller's buffers may be larger.
         let outputs = outputs.iter().map(|(buffer, bytes)| {
             let size = std::num::NonZeroU64::new(*bytes);
             wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size })
@@ -230,7 +236,7 @@ impl Compiled {
         self.kernel.bind_at(gpu, resources)
     }
 
-    /// Commands that walk over `bars` bars as `grid` shares them out.
+    /// The dispatches that process all bars as divided by `grid`.
     ///
     /// # Errors
     /// As [`Compiled::bind`].
@@ -250,7 +256,7 @@ impl Compiled {
                 let walk = Walk {
                     begin,
                     chunks: grid.chunks,
-                    // A part ends where the next one begins, so that no bar is walked over twice.
+                    // A part ends where the next one begins, so that no bar is processed twice.
                     length: grid.length,
                     halo: if grid.parts > 1 { 0 } else { grid.halo },
                     resume: u32::from(part > 0),
@@ -266,7 +272,7 @@ impl Compiled {
     }
 }
 
-/// The grid of a group over a panel. `still` says that the series do not move for long stretches.
+/// The work division of a group over a panel. `still`: some series has long runs of equal closes.
 ///
 /// # Errors
 /// [`Error::Config`] if a window is too long for the loops of a software adapter.
@@ -280,7 +286,7 @@ pub(super) fn grid(gpu: &Gpu, group: &Group, rows: u32, fours: u32, still: bool)
     Ok(Grid::new(gpu.class(), rows, fours, group.memory(still), loops, lanes))
 }
 
-/// Refuses windows that are too long for the loops of a software adapter.
+/// Checks that the windows fit into the loop limit of the adapter.
 ///
 /// # Errors
 /// [`Error::Config`].
@@ -289,5 +295,7 @@ pub(super) fn possible(gpu: &Gpu, group: &Group) -> Result<()> {
         return Ok(());
     }
     let name = group.specs.first().map_or("", |spec| spec.shader.name);
-    Err(Error::config(name, "its windows are too long for the loops of this software adapter; halve them"))
+    let reason = "the windows are too long for llvmpipe, which stops the loops of an invocation after 65,535 iterations; \
+                  use shorter periods or a GPU";
+    Err(Error::config(name, reason))
 }

@@ -1,14 +1,20 @@
-//! What an indicator says of itself: its shader, parameters, state and outputs.
+//! The description of an indicator: its shader, parameters, state and outputs.
 
 use crate::gpu::Shader;
 use crate::{Error, Result};
 
-/// An indicator with its parameters.
-pub trait Indicator {
-    /// What the composer has to know to put the indicator into a kernel.
+/// Restricts [`Indicator`] to this crate: indicator kernels run without bounds checks and rely on a correct [`Spec`].
+pub(super) mod sealed {
+    pub trait Sealed {}
+    impl<I: Sealed + ?Sized> Sealed for Box<I> {}
+}
+
+/// An indicator with its parameters. Only types of this crate implement it.
+pub trait Indicator: sealed::Sealed {
+    /// The description from which the indicator's kernel is composed.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the parameter that is out of range, and its bounds.
+    /// [`Error::Config`] with the parameter that is out of range and its bounds.
     fn spec(&self) -> Result<Spec>;
 }
 
@@ -18,7 +24,7 @@ impl<I: Indicator + ?Sized> Indicator for Box<I> {
     }
 }
 
-/// What the prices of an indicator's bar have to be.
+/// The values of a bar that an indicator reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// The close.
@@ -29,22 +35,22 @@ pub enum Input {
     Trades,
 }
 
-/// What the values of an output are.
+/// Representation of an output's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Neither a price nor a difference of prices, or a difference of prices: the same on device and host.
+    /// Anything but a price level, such as an oscillator or a difference of prices. Stored as is.
     Plain,
-    /// A price. On the device it is measured from the close of its bar, which f32 holds to the last digit at any price
+    /// A price. The device stores its difference from the close of the bar, which f32 represents precisely at any price
     /// level; [`super::Panel::read`] adds the close in f64.
     Price,
 }
 
-/// An output.
+/// One output of an indicator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Output {
     /// Name, for instance `macd_signal`.
     pub name: &'static str,
-    /// What its values are.
+    /// Representation of its values.
     pub unit: Unit,
 }
 
@@ -59,12 +65,12 @@ pub enum Value {
     Bool(bool),
 }
 
-/// An exponential average that starts as the mean of its first values (`shaders/lib/average.wgsl`).
+/// An exponential moving average, seeded with the mean of its first values (`shaders/lib/average.wgsl`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Average {
     /// Name of its module in the indicator's shader.
     pub name: &'static str,
-    /// Values of its first mean.
+    /// Number of values in the initial mean.
     pub period: u32,
     /// Weight of a new value.
     pub weight: f64,
@@ -83,13 +89,14 @@ impl Average {
         Self { name, period, weight: 1.0 / f64::from(period) }
     }
 
-    /// Values after which it is the same in f32 whatever it was before: (1 - weight)^n below 2^-26.
+    /// Number of values after which earlier ones no longer affect the f32 result: (1 - weight)^n is below 2^-26.
     #[must_use]
     pub fn memory(&self) -> u32 {
         self.decayed(18.03)
     }
 
-    /// The same for averages that are divided by one another, to 2^-40: one large value among small ones counts longer.
+    /// As [`Average::memory`] for a quotient of two averages, with the bound 2^-40: in a quotient, a single large value
+    /// among small ones has a longer influence.
     #[must_use]
     pub fn memory_of_ratio(&self) -> u32 {
         self.decayed(27.73)
@@ -105,21 +112,21 @@ impl Average {
     }
 }
 
-/// The last values of something (`shaders/lib/window.wgsl`, `shaders/lib/ring.wgsl`).
+/// A window of the last values of a quantity (`shaders/lib/window.wgsl`, `shaders/lib/ring.wgsl`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Name of its module in the indicator's shader.
     pub name: &'static str,
     /// Number of values.
     pub length: u32,
-    /// What is asked of it, besides its oldest value.
+    /// Statistics that the shader reads, besides the oldest value.
     pub needs: &'static [Need],
 }
 
-/// What is asked of a window.
+/// A statistic of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// `sum()`; also needed by the next two.
+    /// `sum()`. `Squares` and `Weighted` require it too.
     Sum,
     /// `moments()`.
     Squares,
@@ -127,40 +134,40 @@ pub enum Need {
     Weighted,
     /// `highest()`, `lowest()`.
     Extremes,
-    /// `spread()`, or every `value()`: the one whose cost grows with the length.
+    /// `spread()` (the sum of absolute deviations) or every `value()`. The only need whose cost grows with the length.
     Each,
 }
 
-/// What an indicator says of itself.
+/// The description of an indicator from which its kernel is composed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// The shader with the function `step`.
     pub shader: Shader,
-    /// What `step` returns: a scalar, or a vector with a component for each.
+    /// Outputs of `step`, which returns a scalar or a vector with one component per output.
     pub outputs: &'static [Output],
-    /// What has to be there of a bar.
+    /// Values of a bar that `step` reads.
     pub input: Input,
-    /// 0-based position of the first bar with a value.
+    /// 0-based index of the first bar with a value.
     pub first: u32,
-    /// 0-based position of the first bar at which all outputs have a value.
+    /// 0-based index of the first bar at which all outputs have a value.
     pub complete: u32,
-    /// Bars after which nothing earlier matters to f32; `None` if it always does.
+    /// Number of bars after which earlier bars no longer affect the f32 result; `None` if they always do.
     pub memory: Option<u32>,
-    /// Whether outputs are quotients of averages: where nothing moves they keep what moved long before, however little
-    /// of it is left.
+    /// Whether an output is a quotient of averages. On constant prices both averages decay at the same rate, so the
+    /// quotient depends on bars beyond `memory`.
     pub ratio: bool,
     /// Further constants of the shader, in its module `parameters`.
     pub constants: Vec<(&'static str, Value)>,
-    /// Averages.
+    /// Averages that the shader uses.
     pub averages: Vec<Average>,
-    /// Windows.
+    /// Windows that the shader uses.
     pub windows: Vec<Window>,
-    /// Words of the shader's own `State`, 0 if it has none.
+    /// Size of the shader's `State` in 4-byte words, 0 if it has none.
     pub state: u32,
 }
 
 impl Spec {
-    /// [`Spec::memory`] over series that stay still for long stretches or do not.
+    /// [`Spec::memory`] on a series that has long runs of equal closes (`still`) or none.
     pub(super) fn memory_over(&self, still: bool) -> Option<u32> {
         self.memory.filter(|_| !(still && self.ratio))
     }
@@ -169,24 +176,27 @@ impl Spec {
 /// Largest period, as in TA-Lib.
 pub const LONGEST: u32 = 100_000;
 
-/// Checks a period against its bounds.
+/// Checks that a period is between `least` and [`LONGEST`].
 ///
 /// # Errors
-/// [`Error::Config`] naming the parameter and its bounds.
+/// [`Error::Config`] with the parameter and its bounds.
 pub fn check(parameter: &str, period: u32, least: u32) -> Result<()> {
     if (least..=LONGEST).contains(&period) {
         return Ok(());
     }
-    Err(Error::config(parameter, format!("{period} bars; it has to be {least} to {LONGEST}")))
+    Err(Error::config(
+        parameter,
+        format!("{period} is out of range; it has to be between {least} and {LONGEST} bars"),
+    ))
 }
 
 /// Checks that a factor is above 0 and at most `most`.
 ///
 /// # Errors
-/// [`Error::Config`] naming the parameter and its bounds.
+/// [`Error::Config`] with the parameter and its bounds.
 pub fn check_factor(parameter: &str, value: f64, most: f64) -> Result<()> {
     if value > 0.0 && value <= most {
         return Ok(());
     }
-    Err(Error::config(parameter, format!("{value}; it has to be above 0 and at most {most}")))
+    Err(Error::config(parameter, format!("{value} is out of range; it has to be above 0 and at most {most}")))
 }

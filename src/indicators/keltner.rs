@@ -1,4 +1,4 @@
-//! Keltner channel: an exponential average of the close, plus and minus a multiple of the average true range.
+//! Keltner channel: an exponential moving average of the close, plus and minus a multiple of the average true range.
 //!
 //! Outputs `kc_upper`, `kc_middle`, `kc_lower`, prices, first values at bar max(period - 1, atr_period). Source: Keltner (1960) as
 //! revised by Raschke; averages as [`super::Ema`] and [`super::Atr`].
@@ -9,7 +9,7 @@ use super::indicator::{Average, Indicator, Input, Output, Spec, Unit, Value, che
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/keltner");
 
 /// Keltner channel.
@@ -38,7 +38,7 @@ pub struct Keltner {
     pub period: u32,
     /// Wilder period of the true range, 1 to 100000.
     pub atr_period: u32,
-    /// Average true ranges from the middle to a band, above 0 and at most 100.
+    /// Distance of a band from the middle in average true ranges, above 0 and at most 100.
     pub multiplier: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Indicators bar by bar, with a state that stays on the device.
+//! Indicators computed bar by bar, with their state on the device.
 
 use ndarray::{Array2, Array3, ArrayView2, Axis};
 
@@ -11,28 +11,29 @@ use super::series::{Store, fill, finite};
 use crate::gpu::{Command, Gpu, Recorder};
 use crate::{Error, Result};
 
-/// Bars that go up at once, at most.
+/// Most bars that are uploaded at once.
 const BATCH: usize = 64;
 
-/// Indicators of many series, one new bar at a time. Make one with [`super::Indicators::live`].
+/// Incremental indicators of many series: values are updated with each new bar. Created by [`super::Indicators::live`].
 ///
-/// After the same bars the values are those of the batch ([`super::Panel`]): the same functions run over the same
-/// state. To the last bit where the batch walks a series in one piece; where it is cut into chunks within 1e-6 of the
-/// output's own size, since a chunk starts from a state that has forgotten its start only to f32.
-// No clone: it would share the state on the device.
+/// The values equal those of a [`super::Panel`] over the same bars, because the same functions run over the same state.
+/// They are bit-identical if the panel processes a series in one piece. If it divides the series into chunks, they agree
+/// within 1e-6 of the output's magnitude, because a chunk warms up only to f32 precision.
+// Not `Clone`, because a clone would share the state on the device.
 #[derive(Debug)]
 pub struct Live {
     gpu: Gpu,
     parts: Vec<Part>,
-    /// Names and units in the order of the kernels' outputs, and the order in which they were added.
+    /// Names and units in the order of the kernels' outputs.
     columns: Vec<(String, Unit)>,
+    /// Names in the order in which the indicators were added.
     names: Vec<String>,
     candles: wgpu::Buffer,
     volumes: Option<wgpu::Buffer>,
-    /// Outputs of one bar, and of a full batch.
+    /// Readback buffers for the outputs of one bar and of a full batch.
     gathered: [wgpu::Buffer; 2],
     series: usize,
-    /// Bars that go up at once.
+    /// Bars uploaded at once.
     batch: usize,
     before: Vec<f64>,
     started: bool,
@@ -64,7 +65,8 @@ impl Live {
         let rows = groups.iter().map(|group| group.rows(series)).collect::<Result<Vec<_>>>()?;
         let rows = u64::from(rows.into_iter().fold(series, u32::max));
         if rows > most {
-            let expected = format!("at most {most} with all combinations, what this device can bind");
+            let expected =
+                format!("at most {most} rows (series times combinations), this device's largest binding");
             return Err(Error::shape("live series", expected, rows));
         }
         let full = BATCH.min((most / rows) as usize);
@@ -132,19 +134,21 @@ impl Live {
         })
     }
 
-    /// Forgets all bars.
+    /// Resets the state to that before the first bar.
     pub fn reset(&mut self) {
         self.before.fill(f64::NAN);
         self.started = false;
     }
 
-    /// Adds one bar or more, `[series][bars]` each, oldest first, and returns the values of these bars, of the shapes of
-    /// [`super::Panel::read`]. A NaN or infinite price is missing. Fill the state with past bars first, or the first
-    /// values are NaN until the warm-up is over.
+    /// Adds one or more bars and returns their values.
+    ///
+    /// Inputs are `[series][bars]`, oldest bar first; a NaN or infinite price counts as missing. Outputs have the shapes
+    /// of [`super::Panel::read`] and are NaN until an indicator has warmed up, so push past bars first.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a shape is wrong; [`Error::Data`] if the volume is needed and missing; [`Error::DeviceLost`].
-    /// After an error other than a shape the state is undefined: [`Live::reset`] it.
+    /// [`Error::Shape`] if a shape is wrong; [`Error::Data`] if an indicator needs volume and there is none;
+    /// [`Error::DeviceLost`], [`Error::OutOfMemory`], [`Error::Gpu`]. After an error of the device the state is undefined:
+    /// call [`Live::reset`].
     pub fn push(
         &mut self,
         high: ArrayView2<'_, f64>,
@@ -163,7 +167,9 @@ impl Live {
             }
         }
         if self.volumes.is_some() && volume.is_none() {
-            return Err(Error::Data("an indicator needs the volume; the bars came without it".into()));
+            return Err(Error::Data(
+                "an indicator needs volume, but `volume` is `None`; pass it to `push`".into(),
+            ));
         }
         let mut columns: Vec<(String, Unit, Array3<f64>)> = Vec::new();
         for part in &self.parts {

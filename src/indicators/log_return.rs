@@ -1,6 +1,6 @@
 //! Logarithmic return: ln(close\[t\] / close\[t - period\]).
 //!
-//! Output `log_return`, first value at bar `period`; NaN where one of the closes is not positive.
+//! Output `log_return`, first value at bar `period`; NaN if one of the closes is not positive.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use super::indicator::{Indicator, Input, Output, Spec, Unit, Window, check};
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/log_return");
 
 /// Logarithmic return.

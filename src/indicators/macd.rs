@@ -1,11 +1,12 @@
 //! Moving average convergence divergence: line = fast average - slow average, signal = average of the line, histogram =
 //! line - signal.
 //!
-//! The averages are exponential, of weight 2 / (period + 1), and start as means: the slow one of the first `slow` closes,
-//! the fast one of the last `fast` of these, so that both start at the same bar, the signal of the first `signal` lines.
+//! The averages are exponential with weight 2 / (period + 1). The slow one is seeded with the mean of the first `slow`
+//! closes, the fast one with the mean of the last `fast` of these, so that both start at the same bar. The signal is seeded
+//! with the mean of the first `signal` values of the line.
 //!
 //! Outputs `macd`, `macd_signal`, `macd_hist` in the unit of the price, first values at bar slow + signal - 2. Source: Appel
-//! (1979); seeds as `ta-lib` 0.8. The averages are kept relative to the close, where f32 has its digits.
+//! (1979); seeds as in `ta-lib` 0.8. The averages are stored relative to the close to keep f32 precision.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ use super::indicator::{Average, Indicator, Input, Output, Spec, Unit, Value, che
 use crate::gpu::Shader;
 use crate::{Error, Result};
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/macd");
 
 /// Moving average convergence divergence.
@@ -38,11 +39,11 @@ pub const SHADER: Shader = crate::shaders::shader!("indicators/macd");
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Macd {
-    /// Period of the fast average, 2 to 100000 and below the slow one.
+    /// Period of the fast average in bars, 2 to 100000 and below `slow`.
     pub fast: u32,
-    /// Period of the slow average, 2 to 100000.
+    /// Period of the slow average in bars, 2 to 100000.
     pub slow: u32,
-    /// Period of the signal line, 1 to 100000.
+    /// Period of the signal line in bars, 1 to 100000.
     pub signal: u32,
 }
 
@@ -64,7 +65,7 @@ impl Indicator for Macd {
         check("macd.slow", self.slow, 2)?;
         check("macd.signal", self.signal, 1)?;
         if self.fast >= self.slow {
-            let reason = format!("{} has to be below macd.slow, {}", self.fast, self.slow);
+            let reason = format!("{} is not below macd.slow, which is {}", self.fast, self.slow);
             return Err(Error::config("macd.fast", reason));
         }
         let slow = Average::exponential("slow", self.slow);

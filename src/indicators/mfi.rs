@@ -1,7 +1,7 @@
-//! Money flow index: 100 x the part of the money that flowed on rising typical prices, of the last `period` bars.
+//! Money flow index: 100 x (money flow of bars with a rising typical price) / (total money flow) over the last `period` bars.
 //!
-//! Money is typical price x volume; the typical price is (high + low + close) / 3. Output `mfi`, 0 to 100, first value at bar
-//! `period`; 0 where no money flowed. Source: Quong and Soudack (1989), `ta-lib` 0.8.
+//! Money flow is typical price x volume; the typical price is (high + low + close) / 3. Output `mfi`, 0 to 100, first value at
+//! bar `period`; 0 if there was no money flow. Source: Quong and Soudack (1989), `ta-lib` 0.8.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Window, check
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/mfi");
 
 /// Money flow index.

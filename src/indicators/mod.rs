@@ -1,39 +1,46 @@
-//! Technical indicators, for one series or a hundred thousand.
+//! Technical indicators for any number of series.
 //!
-//! [`Indicators`] takes any selection; [`Indicators::compute`] returns values, [`Indicators::panel`] leaves them on the device,
-//! [`Indicators::live`] follows bar by bar, [`Indicators::grid`] computes many combinations of parameters at once. All
-//! indicators of a selection share one kernel as far as the device binds enough buffers, and each candle is read once.
+//! [`Indicators`] holds a selection. [`Indicators::compute`] returns its values on the CPU, [`Indicators::panel`] leaves them
+//! on the device, [`Indicators::live`] updates them bar by bar, and [`Indicators::grid`] computes many parameter
+//! combinations at once. The indicators of a selection share one kernel, or several if the device cannot bind enough
+//! buffers, and the kernel reads each candle once.
 //!
-//! Conventions are those of TA-Lib 0.8 with an unstable period of 0: positions are 0-based and everything before an
-//! indicator's first valid bar is NaN. Degenerate cases follow the `ta-lib` crate: on flat prices the RSI is 50, other
-//! oscillators are 0. A missing price (NaN or infinite) makes those values NaN that have seen it, and no others: windowed
-//! indicators recover when it has left their window, recursive ones warm up again after it. A series too short for an
-//! indicator is NaN throughout. Nothing in a value depends on a later bar.
+//! Conventions follow TA-Lib 0.8 with an unstable period of 0: bars are numbered from 0, and values before an
+//! indicator's first valid bar are NaN. Degenerate cases follow the `ta-lib` crate: on constant prices the RSI is 50 and
+//! other oscillators are 0. A missing price (NaN or infinite) affects only the values that depend on it: windowed
+//! indicators recover when it leaves their window, recursive ones warm up again after it. A series too short for an
+//! indicator is NaN throughout. No value depends on a later bar.
+//!
+//! # What is public
+//!
+//! The types above, one module per indicator (formula, parameters, source), [`parse`] and [`NAMES`] for configuration files
+//! and command lines. [`Indicator`] is sealed, and the functions that bind kernels check sizes or are private, so that no
+//! caller can make a kernel access memory outside its buffers. [`sources`] returns the composed shaders for inspection.
 //!
 //! # Precision
 //!
-//! Prices are differences subtracted in f64 on the host, sums and averages are measured from the current close: errors do
-//! not depend on the price level. Largest error against f64 (the `ta-lib` crate, or the formula where it has none) over
-//! walks of 700 bars with prices from 1e-4 to 1e6 and volatilities from 1e-5 to 1e-1 a bar, asserted below 1e-4 of these
-//! units in `tests/indicators.rs` (stochastic RSI 1e-2):
+//! Price differences are computed in f64 on the CPU, and sums and averages are taken relative to the current close, so
+//! errors do not depend on the price level. The table shows the largest error against f64 (the `ta-lib` crate, or the
+//! formula for indicators it lacks) over random walks of 700 bars with prices from 1e-4 to 1e6 and volatilities from 1e-5
+//! to 1e-1 per bar. `tests/indicators.rs` asserts 1e-4 of these units (1e-2 for the stochastic RSI).
 //!
 //! | indicator | error |
 //! |---|---|
 //! | RSI | 2e-5 points |
 //! | MACD, signal, histogram | 3e-6 of their own standard deviation |
-//! | Bollinger bands less the close | 1e-6 |
+//! | Bollinger bands minus the close | 1e-6 |
 //! | ATR | 4e-6 |
 //! | momentum, ROC, log return | 3e-6 |
 //! | %K, %D, %R | 2e-5 points |
-//! | SMA, EMA, WMA, RMA, VWAP less the close | 2e-6 |
-//! | Donchian, Keltner less the close | 2e-6 |
+//! | SMA, EMA, WMA, RMA, VWAP minus the close | 2e-6 |
+//! | Donchian, Keltner minus the close | 2e-6 |
 //! | ADX, +DI, -DI, MFI | 2e-5 points |
 //! | CCI, z-score, realised volatility, OBV | 3e-6 |
-//! | stochastic RSI | 5e-4 points (it divides small differences of the RSI) |
+//! | stochastic RSI | 5e-4 points (a quotient of small RSI differences) |
 //!
-//! A long series is walked in chunks at the same time, each starting so far ahead of its first bar that nothing before
-//! matters to f32 (a decay below 2^-26); the true start is in the first chunk. Where the chunks begin follows from the
-//! number of bars, so that a longer series may differ from a shorter one in the last bits of long recurrences.
+//! A long series is processed in parallel chunks. Each chunk starts early enough before its first bar that older bars no
+//! longer affect the f32 result (a decay below 2^-26). The chunk boundaries depend on the number of bars, so a longer
+//! series may differ from a shorter one in the last bits of long recurrences.
 
 pub mod adx;
 pub mod atr;
@@ -98,16 +105,18 @@ pub use zscore::Zscore;
 use crate::gpu::Class;
 use crate::{Error, Result};
 
-/// Declares the indicators once: the name of the shader, and the type.
+/// Declares every indicator once: the name of its shader and its type.
 macro_rules! registry {
     ($($name:literal => $kind:ty,)*) => {
-        /// One of each indicator, with its usual parameters.
+        $(impl indicator::sealed::Sealed for $kind {})*
+
+        /// One of each indicator with its default parameters.
         #[must_use]
         pub fn all() -> Vec<Box<dyn Indicator>> {
             vec![$(Box::<$kind>::default()),*]
         }
 
-        /// Names of all indicators, as [`parse`] takes them.
+        /// Names of all indicators, as accepted by [`parse`].
         pub const NAMES: &[&str] = &[$($name),*];
 
         fn from_json(name: &str, parameters: serde_json::Value) -> serde_json::Result<Option<Box<dyn Indicator>>> {
@@ -145,11 +154,20 @@ registry! {
     "realized_volatility" => RealizedVolatility,
 }
 
-/// An indicator from text: its name, and those of its parameters that are not the usual ones, for instance `rsi`,
-/// `sma:period=10` or `macd:fast=8,slow=21`.
+/// Parses an indicator: its name, optionally followed by parameters that differ from their defaults.
+///
+/// ```
+/// use phalanx::indicators::parse;
+///
+/// for text in ["rsi", "sma:period=10", "macd:fast=8,slow=21"] {
+///     parse(text)?;
+/// }
+/// assert!(parse("sma:periods=10").is_err());
+/// # Ok::<(), phalanx::Error>(())
+/// ```
 ///
 /// # Errors
-/// [`Error::Config`] naming the indicator or parameter that there is not, or a value that is none.
+/// [`Error::Config`] for an unknown indicator or parameter, or a value that is not a number.
 pub fn parse(text: &str) -> Result<Box<dyn Indicator>> {
     let (name, parameters) = text.split_once(':').unwrap_or((text, ""));
     let name = name.trim();
@@ -157,21 +175,24 @@ pub fn parse(text: &str) -> Result<Box<dyn Indicator>> {
     for parameter in parameters.split(',').filter(|parameter| !parameter.trim().is_empty()) {
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let number: serde_json::Number = serde_json::from_str(value.trim()).map_err(|_| {
-            Error::config(text, format!("`{}` is no parameter; write it as name=number", parameter.trim()))
+            Error::config(
+                text,
+                format!("could not parse parameter `{}`; write name=number", parameter.trim()),
+            )
         })?;
         values.insert(key.trim().into(), number.into());
     }
     let found = from_json(name, values.into()).map_err(|error| Error::config(text, error.to_string()))?;
     found.ok_or_else(|| {
-        Error::config(text, format!("there is no indicator `{name}`; there are {}", NAMES.join(", ")))
+        Error::config(text, format!("unknown indicator `{name}`; choose one of {}", NAMES.join(", ")))
     })
 }
 
-/// The kernel of every indicator alone and of all together, in every form that is compiled for the adapters of a class:
-/// names and sources.
+/// Names and sources of all indicator kernels for a class of adapters: each indicator alone, and all together, in every
+/// kernel configuration in use.
 ///
 /// # Errors
-/// [`crate::Error::Shader`].
+/// [`crate::Error::Shader`] if a shader cannot be composed.
 pub fn sources(class: Class) -> Result<Vec<(String, Source)>> {
     let specs = all().iter().map(|indicator| indicator.spec()).collect::<Result<Vec<_>>>()?;
     let textures = class == Class::Software;

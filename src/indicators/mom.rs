@@ -8,7 +8,7 @@ use super::indicator::{Indicator, Input, Output, Spec, Unit, Window, check};
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/mom");
 
 /// Momentum.

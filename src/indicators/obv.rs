@@ -1,8 +1,8 @@
 //! On-balance volume: the volume of the first bar, plus the volume of every bar that closed higher, minus that of every bar
 //! that closed lower.
 //!
-//! Output `obv` in the unit of the volume, first value at bar 0; it starts anew after a missing bar. Source: Granville (1963),
-//! `ta-lib` 0.8. It never forgets its start, so that a series is walked in one piece.
+//! Output `obv` in the unit of the volume, first value at bar 0; it restarts after a missing bar. Source: Granville (1963),
+//! `ta-lib` 0.8. Its memory is unlimited, so a series is processed in one piece.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::indicator::{Indicator, Input, Output, Spec, Unit};
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/obv");
 
 /// On-balance volume.

@@ -1,4 +1,4 @@
-//! Indicators over a panel of series: which, where to, and their values.
+//! A selection of indicators, its computation over a panel of series, and the resulting values.
 
 use ndarray::{Array3, ArrayView2, ArrayView3, Axis, s};
 
@@ -9,11 +9,11 @@ use super::{Atr, Bbands, Live, Macd, Mom, Rsi, Series, Stochf};
 use crate::gpu::{Class, Command, Gpu, Recorder};
 use crate::{Error, Result};
 
-/// Bytes behind an output, so that outputs that lie one behind the other do not begin at the same place of the cache: a
-/// row of all of them is written at the same time.
+/// Padding after an output in bytes. Rows of all outputs are written at the same time; without padding, consecutive
+/// allocations would map to the same cache sets.
 const STAGGER: u64 = 5 * 64;
 
-/// A selection of indicators. They are computed together, each candle read once.
+/// A selection of indicators that are computed together, reading each candle once.
 ///
 /// ```no_run
 /// use phalanx::gpu::{Gpu, GpuOptions, Recorder};
@@ -55,7 +55,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// Names of the outputs: their own; with a name for the indicator that name, before their own if there are several.
+    /// Names of the outputs. A name given to the indicator replaces that of a single output and prefixes several.
     fn names(&self) -> Vec<String> {
         let outputs = self.specs.first().map_or(&[][..], |spec| spec.outputs);
         let name = |own: &str| match &self.name {
@@ -68,13 +68,13 @@ impl Entry {
 }
 
 impl Indicators {
-    /// No indicator yet.
+    /// An empty selection.
     pub fn new(gpu: &Gpu) -> Self {
         Self { gpu: gpu.clone(), entries: Vec::new(), half: false, failed: None, kernels: Kernels::default() }
     }
 
-    /// RSI, MACD, Bollinger bands, ATR, momentum and stochastic with their usual periods, as the trading features use
-    /// them.
+    /// RSI, MACD, Bollinger bands, ATR, momentum and stochastic with default parameters: the indicators of the built-in
+    /// trading features.
     pub fn classic(gpu: &Gpu) -> Self {
         Self::new(gpu)
             .with(Rsi::default())
@@ -85,22 +85,22 @@ impl Indicators {
             .with(Stochf::default())
     }
 
-    /// Adds an indicator. Its outputs go by their own names, for instance `macd_signal`.
+    /// Adds an indicator. Its outputs have their default names, for instance `macd_signal`.
     pub fn with(self, indicator: impl Indicator) -> Self {
         self.push([indicator], Rows::Shared)
     }
 
-    /// Adds an indicator with many combinations of its parameters, all computed for every series at once.
+    /// Adds an indicator with several parameter sets, each of which is computed for every series.
     pub fn grid<I: Indicator>(self, combinations: impl IntoIterator<Item = I>) -> Self {
         self.push(combinations, Rows::Combinations)
     }
 
-    /// Adds an indicator with parameters of their own for each series.
+    /// Adds an indicator with one parameter set per series.
     pub fn each_series<I: Indicator>(self, parameters: impl IntoIterator<Item = I>) -> Self {
         self.push(parameters, Rows::EachSeries)
     }
 
-    /// Names the indicator added last: `name`, or `name_output` if it has several outputs.
+    /// Renames the outputs of the indicator added last: to `name`, or to `name_output` if it has several outputs.
     pub fn named(mut self, name: &str) -> Self {
         if let Some(entry) = self.entries.last_mut() {
             entry.name = Some(name.into());
@@ -108,8 +108,8 @@ impl Indicators {
         self
     }
 
-    /// Stores the outputs of panels in f16: half the memory, three digits. What exceeds 65504 has no meaning. The live form
-    /// keeps to f32.
+    /// Stores the outputs of panels in f16, which halves memory and keeps three significant digits. Values beyond ±65504 are
+    /// not representable. [`Live`] always uses f32.
     pub fn half(mut self) -> Self {
         self.half = true;
         self
@@ -118,11 +118,11 @@ impl Indicators {
     fn push<I: Indicator>(mut self, indicators: impl IntoIterator<Item = I>, rows: Rows) -> Self {
         match indicators.into_iter().map(|indicator| indicator.spec()).collect::<Result<Vec<_>>>() {
             Ok(specs) if specs.is_empty() => {
-                let reason = "no parameters to compute it with; at least one set of them is needed";
+                let reason = "an indicator was added without parameter sets; pass at least one";
                 self.failed = self.failed.or(Some(("indicators".into(), reason.into())));
             }
             Ok(specs) => self.entries.push(Entry { specs, rows, name: None }),
-            // Reported when the panel is made, so that calls can be chained.
+            // Reported when the panel is created, so that calls can be chained.
             Err(Error::Config { key, reason }) => self.failed = self.failed.or(Some((key, reason))),
             Err(error) => self.failed = self.failed.or(Some(("indicators".into(), error.to_string()))),
         }
@@ -138,7 +138,7 @@ impl Indicators {
             return Err(Error::shape("indicators", "at least one", 0));
         }
         if let Some((_, name)) = names.iter().enumerate().find(|(n, name)| names[..*n].contains(name)) {
-            return Err(Error::config(name, "two outputs have this name; tell them apart with `named`"));
+            return Err(Error::config(name, "two outputs have this name; rename one of them with `named`"));
         }
         Ok(names)
     }
@@ -169,26 +169,27 @@ impl Indicators {
         Ok(groups)
     }
 
-    /// 0-based position of the first bar at which every output has a value.
+    /// 0-based index of the first bar at which every output has a value.
     ///
     /// # Errors
-    /// As [`Indicators::panel`] for the parameters.
+    /// [`Error::Config`] and [`Error::Shape`] as [`Indicators::panel`].
     pub fn warm_up(&self) -> Result<u32> {
         self.check()?;
         Ok(self.entries.iter().flat_map(|entry| &entry.specs).map(|spec| spec.complete).max().unwrap_or(0))
     }
 
-    /// Compiles the kernels, allocates outputs for `series` and records what computes them.
+    /// Compiles the kernels, allocates outputs for `series` and prepares the commands that compute them.
     ///
     /// # Errors
-    /// [`Error::Config`] for a parameter out of range or two outputs of one name; [`Error::Data`] if the volume is
-    /// needed and missing; [`Error::Shape`] if there is no indicator or an output exceeds the device's largest binding;
-    /// [`Error::OutOfMemory`], [`Error::Shader`], [`Error::Gpu`], [`Error::DeviceLost`].
+    /// [`Error::Config`] for a parameter out of range or two outputs with the same name; [`Error::Data`] if an indicator
+    /// needs volume and there is none; [`Error::Shape`] if the selection is empty or an output exceeds the device's largest
+    /// binding; [`Error::OutOfMemory`], [`Error::Shader`], [`Error::Gpu`], [`Error::DeviceLost`].
     pub fn panel(&self, series: &Series) -> Result<Panel> {
         self.panel_into(series, &[])
     }
 
-    /// Computes the outputs of `series` and copies them to the host: a panel, its commands and its values in one call.
+    /// Computes the outputs of `series` and reads them back: [`Indicators::panel`], running its commands, and
+    /// [`Panel::read`] in one call.
     ///
     /// # Errors
     /// As [`Indicators::panel`].
@@ -198,12 +199,13 @@ impl Indicators {
         panel.read(&self.gpu)
     }
 
-    /// As [`Indicators::panel`], with buffers of the caller's for some outputs: `STORAGE`, and `COPY_SRC` if they are to
-    /// be read with [`Panel::read`]; 4 bytes (2 with [`Indicators::half`]) for each of combinations x series x
-    /// [`Series::stride`] values.
+    /// As [`Indicators::panel`], but writes some outputs to buffers of the caller.
+    ///
+    /// Such a buffer needs usage `STORAGE`, and `COPY_SRC` for [`Panel::read`]. It holds `[combination][series][stride]`
+    /// values of 4 bytes (2 with [`Indicators::half`]) with the stride of [`Series::stride`]; a larger buffer is allowed.
     ///
     /// # Errors
-    /// As [`Indicators::panel`]; [`Error::Shape`] if a buffer is too small or is for no output.
+    /// As [`Indicators::panel`]; [`Error::Shape`] if a buffer is too small, is given twice or names no output.
     pub fn panel_into(&self, series: &Series, given: &[(&str, &wgpu::Buffer)]) -> Result<Panel> {
         let gpu = &self.gpu;
         let names = self.check()?;
@@ -214,8 +216,8 @@ impl Indicators {
             if given[..n].iter().any(|(other, same)| other == name || same == buffer) {
                 return Err(Error::shape(
                     format!("buffer for `{name}`"),
-                    "one of its own",
-                    "one given twice",
+                    "one buffer per output",
+                    "a name or buffer that is given twice",
                 ));
             }
         }
@@ -299,7 +301,7 @@ impl Indicators {
         }
     }
 
-    /// The live form for so many series: one bar after the other into a state that stays on the device.
+    /// Prepares incremental computation for `series` series: see [`Live`].
     ///
     /// # Errors
     /// As [`Indicators::panel`].
@@ -324,7 +326,7 @@ struct Column {
     buffer: Option<wgpu::Buffer>,
 }
 
-/// Outputs of indicators for one [`Series`], and the commands that compute them.
+/// The outputs of a selection for one [`Series`], and the commands that compute them.
 #[derive(Clone, Debug)]
 pub struct Panel {
     outputs: Vec<Column>,
@@ -335,35 +337,37 @@ pub struct Panel {
 }
 
 impl Panel {
-    /// What computes the outputs, recorded once: one dispatch for all indicators where the device binds enough buffers
-    /// (the six of the trading features: one, or two under WebGPU's least limits). Any number of replays gives the
-    /// same bytes.
+    /// The commands that compute the outputs. Running them again gives the same bytes.
+    ///
+    /// All indicators share one dispatch if the device can bind enough buffers. [`Indicators::classic`] needs one dispatch,
+    /// or two under WebGPU's minimum limits.
     #[must_use]
     pub fn commands(&self) -> Vec<Command> {
         self.commands.clone()
     }
 
-    /// Bytes that were allocated: outputs, and the memory of long windows.
+    /// Number of bytes allocated for outputs and internal buffers.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Names of the outputs, in the order in which they were added.
+    /// Names of the outputs, in the order of addition.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.outputs.iter().map(|column| column.name.as_str())
     }
 
-    /// An output on the device, for other kernels to bind: `[combination][series][stride]` in f32 (f16 with
-    /// [`Indicators::half`]), rows of [`Series::stride`] values, NaN where there is no value; the
-    /// buffer may be longer. Prices are measured from
-    /// the close of their bar.
+    /// The device buffer of an output, for binding to other kernels; `None` for an unknown name.
+    ///
+    /// It holds `[combination][series][stride]` in f32 (f16 with [`Indicators::half`]) with the stride of
+    /// [`Series::stride`], NaN before the first valid bar, and may be longer. An output of [`Unit::Price`] is stored minus
+    /// the close of its bar.
     #[must_use]
     pub fn buffer(&self, name: &str) -> Option<&wgpu::Buffer> {
         self.outputs.iter().find(|column| column.name == name)?.buffer.as_ref()
     }
 
-    /// Copies the outputs to the host. Call it after the commands were submitted; it waits for them.
+    /// Reads the outputs back. Call it after submitting the commands; it waits for them.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::OutOfMemory`], [`Error::Gpu`].
@@ -383,8 +387,8 @@ impl Panel {
     }
 }
 
-/// Outputs on the host, NaN where there is no value. They have the precision of f32 (f16), prices that of their distance
-/// to the close.
+/// Indicator values on the CPU, NaN before an output's first valid bar. They have the precision of f32 (or f16); for prices,
+/// that precision applies to the difference from the close.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Values {
     pub(super) columns: Vec<(String, Unit, Array3<f64>)>,
@@ -405,24 +409,24 @@ impl Values {
         Ok(all)
     }
 
-    /// Names, in the order in which they were added.
+    /// Names of the outputs, in the order of addition.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().map(|(name, ..)| name.as_str())
     }
 
-    /// Whether an output is a price.
+    /// The unit of an output, [`Unit::Price`] for prices; `None` for an unknown name.
     #[must_use]
     pub fn unit(&self, name: &str) -> Option<Unit> {
         self.columns.iter().find(|(own, ..)| own == name).map(|(_, unit, _)| *unit)
     }
 
-    /// An output `[series][bars]`; of several combinations of parameters, that of the first.
+    /// An output, `[series][bars]`, for the first parameter set; `None` for an unknown name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<ArrayView2<'_, f64>> {
         self.grid(name).map(|values| values.index_axis_move(Axis(0), 0))
     }
 
-    /// An output `[combination][series][bars]`.
+    /// An output for all parameter sets, `[combination][series][bars]`; `None` for an unknown name.
     #[must_use]
     pub fn grid(&self, name: &str) -> Option<ArrayView3<'_, f64>> {
         self.columns.iter().find(|(own, ..)| own == name).map(|(.., values)| values.view())

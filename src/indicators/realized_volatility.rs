@@ -1,8 +1,8 @@
 //! Realised volatility: sample standard deviation of the last `period` logarithmic returns, times the square root of
 //! `periods_per_year`.
 //!
-//! Output `realized_volatility` a year, first value at bar `period`; NaN where a close of the window is not positive. Source:
-//! the usual close-to-close estimator (Hull, *Options, Futures, and Other Derivatives*, ch. 15), with the divisor n - 1.
+//! Output `realized_volatility` per year, first value at bar `period`; NaN if a close of the window is not positive. Source:
+//! the close-to-close estimator (Hull, *Options, Futures, and Other Derivatives*, ch. 15) with divisor n - 1.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Value, Window
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/realized_volatility");
 
 /// Realised volatility.
@@ -35,9 +35,10 @@ pub const SHADER: Shader = crate::shaders::shader!("indicators/realized_volatili
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RealizedVolatility {
-    /// Returns of the window, 2 to 100000.
+    /// Number of returns in the window, 2 to 100000.
     pub period: u32,
-    /// Bars a year, above 0 and at most 31536000: 252 for daily, 8760 for hourly bars round the clock; 1 for a volatility per bar.
+    /// Bars per year, above 0 and at most 31536000: 252 for daily bars, 8760 for hourly bars round the clock, 1 for a
+    /// volatility per bar.
     pub periods_per_year: f64,
 }
 

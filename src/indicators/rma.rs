@@ -1,4 +1,4 @@
-//! Running moving average (Wilder's, smoothed): x <- x + (close - x) / period, starting as the mean of the first `period`
+//! Running moving average (Wilder's, smoothed): x <- x + (close - x) / period, seeded with the mean of the first `period`
 //! closes.
 //!
 //! Output `rma`, a price, first value at bar period - 1. Source: Wilder, *New Concepts in Technical Trading Systems* (1978); the
@@ -10,7 +10,7 @@ use super::indicator::{Average, Indicator, Input, Output, Spec, Unit, check};
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/rma");
 
 /// Running moving average (Wilder's, smoothed).

@@ -1,6 +1,6 @@
 //! Rate of change in per cent: 100 (close\[t\] / close\[t - period\] - 1).
 //!
-//! Output `roc`, first value at bar `period`; 0 where the earlier close is 0. Source: `ta-lib` 0.8.
+//! Output `roc`, first value at bar `period`; 0 if the earlier close is 0. Source: `ta-lib` 0.8.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use super::indicator::{Indicator, Input, Output, Spec, Unit, Window, check};
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/roc");
 
 /// Rate of change in per cent.

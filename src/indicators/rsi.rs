@@ -1,12 +1,11 @@
 //! Relative strength index: 100 G / (G + L), in 0 to 100.
 //!
-//! G and L are Wilder's averages of the gains max(d, 0) and losses max(-d, 0) of d = close\[t\] - close\[t-1\]: the
-//! mean of the first `period` ones, then x <- x + (new - x) / period. Where nothing moved since the start (G + L = 0) it
-//! is 50.
+//! G and L are Wilder's averages of the gains max(d, 0) and losses max(-d, 0) of d = close\[t\] - close\[t-1\], seeded with
+//! the mean of the first `period` values and updated by x <- x + (new - x) / period. The RSI is 50 if G + L = 0.
 //!
 //! Output `rsi`, first value at bar `period`. Source: Wilder, *New Concepts in Technical Trading Systems* (1978); seed and
-//! flat prices as `ta-lib` 0.8. After about a thousand bars without any change the averages vanish in f32 and the value
-//! becomes 50.
+//! constant prices as in `ta-lib` 0.8. After about a thousand bars without change, both averages underflow in f32 and the
+//! RSI becomes 50.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +13,7 @@ use super::indicator::{Average, Indicator, Input, Output, Spec, Unit, check};
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/rsi");
 
 /// Relative strength index.

@@ -1,4 +1,4 @@
-//! Candles on the device, as the indicators read them.
+//! Candles on the device in the layout that the indicators read.
 
 use std::sync::Arc;
 
@@ -7,22 +7,22 @@ use ndarray::{Array2, ArrayView2};
 use crate::gpu::{Class, Gpu};
 use crate::{Error, Result};
 
-/// Candles of several instruments, `[series][bars]`.
+/// Candles of several series on the device, `[series][bars]`.
 ///
-/// A bar is four f32, each a difference that was subtracted in f64 and is therefore right to the last digit at any
-/// price level: close less the close before, high less close, close less low, and the close itself. The change of the
-/// first close, and of one after a missing close, is 0. A NaN or infinite price is missing. Rows are filled up with
-/// missing bars to [`Series::stride`]. Nothing in a bar depends on a later one.
+/// A bar consists of four f32: the close minus the previous close, the high minus the close, the close minus the low, and
+/// the close. The differences are computed in f64, so that they have full f32 precision at any price level. The change of
+/// the first close, and of a close after a missing one, is 0. A NaN or infinite price counts as missing. Rows are padded
+/// with missing bars to [`Series::stride`]. No bar depends on a later one.
 #[derive(Clone, Debug)]
 pub struct Series {
     pub(super) candles: Store,
     pub(super) volumes: Option<Store>,
     close: Arc<Array2<f64>>,
-    /// Most closes in a row that are the same.
+    /// Length of the longest run of equal closes.
     still: u32,
 }
 
-/// Where values lie: in a buffer, or in a texture on adapters that read those faster.
+/// Device memory of input values: a buffer, or a texture on adapters that read textures faster.
 #[derive(Clone, Debug)]
 pub(super) enum Store {
     Buffer(wgpu::Buffer),
@@ -30,7 +30,7 @@ pub(super) enum Store {
 }
 
 impl Store {
-    /// Uploads `data`, `channels` (1 or 4) values a bar.
+    /// Uploads `data`, which has `channels` (1 or 4) values per bar.
     fn new(gpu: &Gpu, label: &str, data: &[f32], channels: u32) -> Result<Self> {
         if gpu.class() == Class::Hardware {
             return Ok(Self::Buffer(gpu.upload(label, data)?));
@@ -78,7 +78,7 @@ impl Store {
         }
     }
 
-    /// Texels of a row, 0 for a buffer.
+    /// Width of the texture in texels, 0 for a buffer.
     pub(super) fn width(&self) -> u32 {
         match self {
             Self::Buffer(_) => 0,
@@ -87,16 +87,16 @@ impl Store {
     }
 }
 
-/// Texels of a row of textures: as long as possible, so that any number of bars fits.
+/// Width of textures in texels: the largest power of two that the device supports.
 fn width(gpu: &Gpu) -> u32 {
     1 << gpu.device().limits().max_texture_dimension_2d.max(64).ilog2()
 }
 
 impl Series {
-    /// Uploads candles without volumes, of shape `[series][bars]`, in any unit.
+    /// Uploads candles without volume, `[series][bars]`, in any unit.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the shapes differ, hold no series or no bar, or exceed what the device can bind;
+    /// [`Error::Shape`] if the shapes differ, are empty, or exceed the device's largest binding;
     /// [`Error::OutOfMemory`].
     pub fn upload(
         gpu: &Gpu,
@@ -107,7 +107,7 @@ impl Series {
         Self::new(gpu, high, low, close, None)
     }
 
-    /// Uploads candles with volumes, of shape `[series][bars]`, in any units.
+    /// Uploads candles with volume, `[series][bars]`, in any units.
     ///
     /// # Errors
     /// As [`Series::upload`].
@@ -132,7 +132,7 @@ impl Series {
             [("low prices", Some(&low)), ("close prices", Some(&close)), ("volumes", volume.as_ref())];
         for (what, values) in others {
             if let Some(values) = values.filter(|values| values.dim() != high.dim()) {
-                let expected = format!("{:?} [series, bars] as the high prices", high.shape());
+                let expected = format!("{:?} [series, bars] like the high prices", high.shape());
                 return Err(Error::shape(what, expected, format!("{:?}", values.shape())));
             }
         }
@@ -144,7 +144,8 @@ impl Series {
         let most = most_bars(gpu);
         let stride = Self::row(bars);
         if bars as u64 > most || series.checked_mul(stride).is_none_or(|all| all as u64 > most) {
-            let expected = format!("at most {most} bars of all series together, what this device can bind");
+            let expected =
+                format!("at most {most} bars in all series together, this device's largest binding");
             return Err(Error::shape("prices", expected, format!("{series} series of {bars} bars")));
         }
         let mut candles = vec![[f32::NAN; 4]; series * stride];
@@ -169,13 +170,13 @@ impl Series {
         Ok(Self { candles, volumes, close: Arc::new(close.to_owned()), still })
     }
 
-    /// Closing prices, as given.
+    /// Closing prices in f64, `[series][bars]`.
     #[must_use]
     pub fn close(&self) -> &Array2<f64> {
         &self.close
     }
 
-    /// Whether closes stay the same for so long that quotients of averages are decided by what is left of earlier ones.
+    /// Whether some series has such a long run of equal closes that quotients of averages depend on the bars before it.
     pub(super) fn is_still(&self) -> bool {
         self.still > 64
     }
@@ -186,33 +187,33 @@ impl Series {
         self.close.nrows() as u32
     }
 
-    /// Bars of a series.
+    /// Number of bars of a series.
     #[must_use]
     pub fn bars(&self) -> u32 {
         self.close.ncols() as u32
     }
 
-    /// [`Series::stride`] of so many bars.
+    /// [`Series::stride`] for `bars` bars.
     pub(crate) fn row(bars: usize) -> usize {
         stride(u32::try_from(bars).unwrap_or(u32::MAX).min(u32::MAX / 2)) as usize
     }
 
-    /// Values from one row of an output to the next: the bars, rounded up to a multiple of 4, of long series to an odd
-    /// number of cache lines.
+    /// Distance between two rows of an output, in values: the number of bars, rounded up to a multiple of 4, or to an odd
+    /// number of cache lines for long series.
     #[must_use]
     pub fn stride(&self) -> u32 {
         stride(self.bars())
     }
 }
 
-/// Invocations walk over rows side by side: with a power of two between these all of
-/// their lines would fight for the same few places of the cache.
+/// Invocations process rows in parallel; with a stride that is a power of two, their accesses would map to the same cache
+/// sets.
 fn stride(bars: u32) -> u32 {
     const LINE: u32 = 16;
     if bars < 16 * LINE { bars.next_multiple_of(4) } else { (bars.div_ceil(LINE) | 1) * LINE }
 }
 
-/// Bars that inputs and outputs of one panel may have.
+/// Most bars, over all series, that the inputs and outputs of one panel may have.
 fn most_bars(gpu: &Gpu) -> u64 {
     let limits = gpu.device().limits();
     let bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
@@ -225,14 +226,15 @@ fn most_bars(gpu: &Gpu) -> u64 {
     bars.min(u64::from(u32::MAX / 4))
 }
 
-/// What the device knows of a row of prices (high, low, close) that follows the close `before`. Returns the last close.
+/// Converts a row of prices (high, low, close) that follows the close `before` to the device's layout. Returns the last
+/// close.
 pub(super) fn fill(row: &mut [[f32; 4]], before: f64, prices: impl Iterator<Item = [f64; 3]>) -> f64 {
     let mut before = before;
     for (bar, [high, low, close]) in row.iter_mut().zip(prices) {
-        // Of a close that is not finite there is no change either.
+        // `0.0 * close` is NaN if the close is not finite: then the change is missing too.
         let change = if before.is_finite() { close - before } else { 0.0 * close };
         *bar = [change, high - close, close - low, close].map(|value| finite(value as f32));
-        // A close beyond f32 is as good as missing.
+        // A close beyond the range of f32 counts as missing.
         if bar[3].is_nan() {
             bar[0] = f32::NAN;
         }
@@ -241,7 +243,7 @@ pub(super) fn fill(row: &mut [[f32; 4]], before: f64, prices: impl Iterator<Item
     before
 }
 
-/// What is not finite in f32 is missing.
+/// Maps infinities to NaN, which marks a missing value.
 pub(super) fn finite(value: f32) -> f32 {
     if value.is_finite() { value } else { f32::NAN }
 }
@@ -252,7 +254,7 @@ mod tests {
     use ndarray::array;
 
     #[test]
-    fn differences_are_right_to_the_last_digit_of_f32() {
+    fn differences_have_full_f32_precision() {
         let prices = [[1e6 + 3.0, 1e6 - 1.0, 1e6 + 1.0 / 3.0], [1e6 + 7.2, 1e6, 1e6 + 7.1]];
         let mut row = [[0.0; 4]; 2];
         let last = fill(&mut row, f64::NAN, prices.into_iter());
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_missing_and_the_next_close_starts_anew() {
+    fn non_finite_prices_are_missing_and_the_next_close_has_no_change() {
         let (nan, inf) = (f64::NAN, f64::INFINITY);
         let prices = [[2.0, 1.0, nan], [3.0, 2.0, 2.5], [nan, 2.0, 3.0], [4.0, 3.0, inf], [4.0, 3.0, 3.5]];
         let mut row = [[0.0; 4]; 5];
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_fours_of_bars_and_do_not_lie_a_power_of_two_apart() {
+    fn strides_are_multiples_of_four_and_no_powers_of_two() {
         for (bars, expected) in [(1, 4), (100, 100), (255, 256), (256, 272), (4096, 4112), (100_000, 100_016)]
         {
             assert_eq!(stride(bars), expected);
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_may_lie_in_any_order_in_memory() {
+    fn arrays_may_have_any_memory_layout() {
         let gpu = crate::testing::gpu();
         let bars_first = array![[1.0, 10.0], [2.0, 20.0], [4.0, 40.0]];
         let view = bars_first.t();

@@ -1,8 +1,8 @@
 //! Fast stochastic oscillator: %K = 100 (close - lowest low) / (highest high - lowest low) of the last `k` bars, %D = mean
 //! of the last `d` %K.
 //!
-//! Outputs `stoch_k`, `stoch_d`, 0 to 100, first values at bar k + d - 2. Where all prices of the window are the same %K is
-//! 0. Source: Lane (1984); TA-Lib's STOCHF, flat prices as `ta-lib` 0.8.
+//! Outputs `stoch_k`, `stoch_d`, 0 to 100, first values at bar k + d - 2. %K is 0 if all prices of the window are equal.
+//! Source: Lane (1984); TA-Lib's STOCHF, constant prices as in `ta-lib` 0.8.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Value, Window
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/stochf");
 
 /// Fast stochastic oscillator.
@@ -35,9 +35,9 @@ pub const SHADER: Shader = crate::shaders::shader!("indicators/stochf");
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Stochf {
-    /// Bars of the range, 1 to 100000.
+    /// Window of the price range in bars, 1 to 100000.
     pub k: u32,
-    /// Bars of the mean, 1 to 100000.
+    /// Window of the mean in bars, 1 to 100000.
     pub d: u32,
 }
 

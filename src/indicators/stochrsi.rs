@@ -1,7 +1,7 @@
 //! Stochastic RSI: the fast stochastic of the RSI.
 //!
-//! Outputs `stochrsi_k`, `stochrsi_d`, 0 to 100, first values at bar period + k + d - 2. Where all RSI of the window are the same
-//! %K is 0. Source: Chande and Kroll (1993), TA-Lib's STOCHRSI.
+//! Outputs `stochrsi_k`, `stochrsi_d`, 0 to 100, first values at bar period + k + d - 2. %K is 0 if all RSI values of the
+//! window are equal. Source: Chande and Kroll (1993), TA-Lib's STOCHRSI.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use super::indicator::{Average, Indicator, Input, Need, Output, Spec, Unit, Valu
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/stochrsi");
 
 /// Stochastic RSI.
@@ -36,9 +36,9 @@ pub const SHADER: Shader = crate::shaders::shader!("indicators/stochrsi");
 pub struct Stochrsi {
     /// Wilder period of the RSI in bars, 2 to 100000.
     pub period: u32,
-    /// Bars of the range, 1 to 100000.
+    /// Window of the RSI's range in bars, 1 to 100000.
     pub k: u32,
-    /// Bars of the mean, 1 to 100000.
+    /// Window of the mean in bars, 1 to 100000.
     pub d: u32,
 }
 

@@ -1,7 +1,7 @@
 //! Rolling volume-weighted average price: sum(p volume) / sum(volume) of the typical prices p = (high + low + close) / 3 of the
 //! last `period` bars.
 //!
-//! Output `vwap`, a price, first value at bar period - 1; NaN where nothing was traded.
+//! Output `vwap`, a price, first value at bar period - 1; NaN if the window has no volume.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Window, check
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/vwap");
 
 /// Rolling volume-weighted average price.

@@ -1,6 +1,6 @@
 //! Williams %R: -100 (highest high - close) / (highest high - lowest low) of the last `period` bars.
 //!
-//! Output `willr`, -100 to 0, first value at bar period - 1; 0 where all prices of the window are the same. Source: `ta-lib` 0.8.
+//! Output `willr`, -100 to 0, first value at bar period - 1; 0 if all prices of the window are equal. Source: `ta-lib` 0.8.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Window, check
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/willr");
 
 /// Williams %R.

@@ -8,7 +8,7 @@ use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Value, Window
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/wma");
 
 /// Weighted moving average.

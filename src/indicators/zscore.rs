@@ -1,6 +1,6 @@
 //! Rolling z-score: (close - mean) / population standard deviation of the last `period` closes.
 //!
-//! Output `zscore`, first value at bar period - 1; 0 where all closes of the window are the same.
+//! Output `zscore`, first value at bar period - 1; 0 if all closes of the window are equal.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Window, check
 use crate::Result;
 use crate::gpu::Shader;
 
-/// The shader.
+/// The source of the `step` function.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/zscore");
 
 /// Rolling z-score.
