@@ -1,9 +1,9 @@
-//! The six classic indicators over panels of several shapes, beside the `ta-lib` crate on the same data in the same run;
-//! then every indicator alone. The Python peers are in `benches/peers/`.
+//! Benchmarks the six classic indicators on panels of several shapes against the `ta-lib` crate on the same data in the
+//! same run, then every indicator alone. The Python peers are in `benches/peers/`.
 //!
-//! The device works on candles that are already there and leaves its outputs there, in f32; TA-Lib works in memory, in
-//! f64, into buffers allocated before, on as many threads as the machine has. GPU time comes from timestamps, wall time
-//! includes submission and waiting. The bandwidth fraction counts every input and output byte once.
+//! phalanx computes in f32, with inputs and outputs on the device. TA-Lib computes in f64 on all threads of the machine,
+//! into preallocated memory. GPU time comes from timestamps; wall time includes submission and waiting. The bandwidth
+//! fraction counts every input and output byte once.
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;
@@ -27,7 +27,7 @@ struct Prices {
     volume: Array2<f64>,
 }
 
-/// A random walk about 100 that repeats from run to run.
+/// A random walk around 100 from a fixed seed.
 fn walk(series: usize, bars: usize) -> Prices {
     let mut stream = Stream::new(7, 1);
     let [mut high, mut low, mut close, mut volume] = [0; 4].map(|_| Array2::zeros((series, bars)));
@@ -45,7 +45,7 @@ fn walk(series: usize, bars: usize) -> Prices {
     Prices { high, low, close, volume }
 }
 
-/// The six of one series with TA-Lib's defaults, into `out[output][bar]`.
+/// The six indicators of one series with TA-Lib's defaults, written to `out[output][bar]`.
 fn six(core: &Core, rows: [&[f64]; 3], out: &mut [Vec<f64>]) -> Result<(), ta_lib::RetCode> {
     let [high, low, close] = rows;
     let last = close.len() - 1;
@@ -62,7 +62,7 @@ fn six(core: &Core, rows: [&[f64]; 3], out: &mut [Vec<f64>]) -> Result<(), ta_li
     Ok(())
 }
 
-/// The six of all series on all threads. `out[series][output][bar]`, so that every thread writes its own memory.
+/// The six indicators of all series on all threads. `out` is `[series][output][bar]`, so that threads share no memory.
 fn by_ta_lib(prices: &Prices, out: &mut [Vec<Vec<f64>>]) {
     let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let share = out.len().div_ceil(threads);
@@ -81,7 +81,7 @@ fn by_ta_lib(prices: &Prices, out: &mut [Vec<Vec<f64>>]) {
     });
 }
 
-/// Bytes a second that the device copies, read and written.
+/// Copy bandwidth of the device: bytes read plus bytes written per second.
 fn bandwidth(gpu: &Gpu) -> f64 {
     let bytes = match gpu.class() {
         Class::Hardware => 1u64 << 30,

@@ -1,7 +1,7 @@
-//! The networks' kernels by themselves: GPU time and wall time of the forward and of the backward pass (data gradients, weight
-//! gradients and their reduction) of an actor and a critic, in f32 and f16, with the arithmetic rate and the bytes that
-//! follow, as fractions of what the device reached in the same run: a copy for the bandwidth, its own widest network for the
-//! matrix rate. The peer is `ndarray`'s matrix product on one core of the host.
+//! Benchmarks the network kernels: GPU time and wall time of the forward and the backward pass (data gradients, weight
+//! gradients and their reduction) of an actor and a critic, in f32 and f16. It prints the arithmetic rate, and the memory
+//! traffic as a fraction of the device's copy bandwidth in the same run. The peer is `ndarray`'s matrix product on one CPU
+//! core.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ fn layout(width: u32) -> phalanx::Result<Layout> {
     })
 }
 
-/// Multiplications and additions of the matrix products of one row through both networks, and without the first layers.
+/// Multiplications and additions of one row's matrix products in both networks: in total, and without the first layers.
 fn flops_per_row(layout: &Layout) -> [f64; 2] {
     let all = |skip: usize| -> f64 {
         let layers = layout.roles.iter().flat_map(|role| &role.layer[skip..role.layers as usize]);
@@ -50,8 +50,8 @@ fn passes(gpu: &Gpu, width: u32, rows: u32, precision: Precision) -> phalanx::Re
     let kernel_config = KernelConfig::new(gpu, precision, &layout, quads)?;
     let pass = SyntheticPass::new(gpu, &layout, &kernel_config, quads, rows / (ENVS * AGENTS))?;
     let [all, upper] = flops_per_row(&layout).map(|flops| flops * f64::from(rows));
-    // What has to travel at least: forward, each agent's row for the actor and for the critic, activations written; backward,
-    // activations and gradients once more for either product.
+    // Minimum memory traffic. Forward: each agent's row for the actor and for the critic is read, activations are written.
+    // Backward: activations and gradients are read once more for each of the two products.
     let [observed, acts, grads] = pass.bytes.map(|bytes| bytes as f64);
     Ok([
         Pass { name: "forward", commands: pass.forward, flops: all, bytes: 2.0 * observed + acts },
@@ -64,7 +64,7 @@ fn passes(gpu: &Gpu, width: u32, rows: u32, precision: Precision) -> phalanx::Re
     ])
 }
 
-/// Bytes read and written a second by the device's own copy of a large buffer.
+/// Copy bandwidth of the device: bytes read plus bytes written per second.
 fn bandwidth(gpu: &Gpu) -> phalanx::Result<f64> {
     let bytes = if gpu.class() == Class::Hardware { 1u64 << 30 } else { 64 << 20 };
     let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
@@ -87,8 +87,8 @@ fn best(profiler: &Profiler, commands: &[Command]) -> Duration {
     runs.map(|timing| timing.gpu.unwrap_or(timing.wall)).min().expect("runs")
 }
 
-/// Arithmetic rate of our own large product on the matrix units, the yardstick for f16; `benches/peers/matmul.py` has
-/// PyTorch's on the same device.
+/// Arithmetic rate of phalanx's own large product on the matrix units, the reference for f16. `benches/peers/matmul.py`
+/// measures PyTorch on the same device.
 fn matrix_rates(gpu: &Gpu, profiler: &Profiler) -> phalanx::Result<Vec<(Cooperative, f64)>> {
     let n: u32 = if gpu.class() == Class::Hardware { 4096 } else { 256 };
     let rate = |matrices: Cooperative| {
@@ -104,7 +104,7 @@ fn matrix_rates(gpu: &Gpu, profiler: &Profiler) -> phalanx::Result<Vec<(Cooperat
     Cooperative::proven(gpu)?.into_iter().map(rate).collect()
 }
 
-/// Arithmetic rate of the host's own matrix product on one core.
+/// Arithmetic rate of `ndarray`'s matrix product on one CPU core.
 fn peer() -> f64 {
     let (rows, width) = (4096, 256);
     let a = Array2::from_shape_fn((rows, width), |(i, j)| ((i * 7 + j) % 13) as f32);

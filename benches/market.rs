@@ -1,4 +1,4 @@
-//! The market by itself: features and their scaling, from candles to the device, and the kernel of one bar.
+//! Benchmarks the market: computing and scaling features from candles, and the environment kernel of one bar.
 
 #[path = "common/candles.rs"]
 mod candles;
@@ -22,17 +22,17 @@ fn data(gpu: &Gpu, candles: &Candles) -> phalanx::Result<MarketData> {
     MarketData::new(gpu, candles, &ExtraFeatures::default(), &Scaling::Fit(0..BARS))
 }
 
-/// Bytes that one environment reads and writes in one step which ends no episode.
+/// Bytes that one environment reads and writes in a step that does not end an episode.
 fn bytes_per_env(spec: Spec) -> f64 {
     let Spec { agents, obs_dim, .. } = spec;
-    // All features but the two that the account gives, one open and two closes, base and action; the observation, reward
-    // and mask.
+    // Read: all features but the account's two, one open and two closes, base and action. Written: observation, reward and
+    // mask.
     let per_agent = (obs_dim - 2) + 3 + 1 + 1 + obs_dim + 1 + 1;
-    // The state both ways, and the end of the episode.
+    // The state, read and written, and the done flag.
     4.0 * (f64::from(agents * per_agent + 1) + 2.0 * market::state_words(agents, 1) as f64)
 }
 
-/// A rollout's steps in a row, after a reset: every one of them meets accounts that hold something.
+/// Consecutive steps of a rollout after a reset; the accounts hold positions in every one of them.
 fn steps(gpu: &Gpu, data: &MarketData, envs: u32) -> phalanx::Result<Stage> {
     let bars = data.first_bar()..BARS;
     let environment = Trading::new(data, &TradingSettings::default(), &Episodes::Random(bars))?;
@@ -87,7 +87,7 @@ fn market_data(criterion: &mut Criterion) {
     );
     let mut group = criterion.benchmark_group(format!("market/{INSTRUMENTS} instruments, {BARS} bars"));
     group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(2));
-    // Indicators, the compilation of the kernels and the upload included: what a program waits for.
+    // Includes indicators, kernel compilation and upload, that is, everything a program waits for.
     group.bench_function("data", |bencher| {
         bencher.iter_custom(|count| (0..count).map(|_| prepare()).sum());
     });

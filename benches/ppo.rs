@@ -1,5 +1,5 @@
-//! The PPO kernels by themselves, on a rollout of 32,768 rows; the optimizer's, which see no rows, on the demo's
-//! networks and on wider ones.
+//! Benchmarks the PPO kernels on a rollout of 32,768 rows, and the optimizer's kernels, which do not depend on rows, on the
+//! demo's networks and on wider ones.
 
 #[path = "common/kernels.rs"]
 mod kernels;
@@ -27,7 +27,7 @@ fn bytes(words: u32) -> f64 {
     4.0 * f64::from(words)
 }
 
-/// Every row of the rollout at one step: a step of 8192 environments.
+/// Sampling of all rows in one step, as with 8192 environments.
 fn sampling(gpu: &Gpu) -> phalanx::Result<Stage> {
     let quads = ROWS / AGENTS / 4;
     let parameters = sample::Sample {
@@ -49,11 +49,11 @@ fn sampling(gpu: &Gpu) -> phalanx::Result<Stage> {
     let group = sample::bind(gpu, &kernel, &[&table, &head, &masks, &iteration, &actions, &targets])?;
     let grid = sample::groups(&kernel.variant, AGENTS, quads);
     let commands = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
-    // Logits and mask; action and log-probability.
+    // Read: logits and mask. Written: action and log-probability.
     Ok(Stage { name: "sample", commands, bytes: bytes((ACTIONS + 3) * ROWS) })
 }
 
-/// Advantages, their moments and the losses, on one rollout.
+/// Advantages, their statistics and the losses of one rollout.
 fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
     let lanes = AGENTS * ENVS;
     let ends = (0..STEPS * ENVS).map(|i| u32::from(i % 97 == 96));
@@ -82,7 +82,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
     let group =
         gae::bind(gpu, &kernel, &parameters, [&values, &rewards, &dones_and_masks, &scalars, &targets])?;
     let commands = vec![Command::dispatch(&kernel, &group, gae::groups(&kernel.variant, &parameters))];
-    // Value and reward, ends, the values after the last step; advantage and return.
+    // Read: value, reward, done and the values after the last step. Written: advantage and return.
     let mut stages = vec![Stage { name: "gae", commands, bytes: bytes(4 * ROWS + STEPS * ENVS + lanes) }];
 
     let kernel = advantage_stats::kernel(gpu)?;
@@ -98,8 +98,8 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
     };
     let group = advantage_stats::bind(gpu, &kernel, &parameters, [&targets, &scalars, &dones_and_masks])?;
     let commands = vec![Command::dispatch(&kernel, &group, advantage_stats::GROUPS)];
-    // Advantage and return.
-    stages.push(Stage { name: "moments", commands, bytes: bytes(2 * ROWS) });
+    // Read: advantage and return.
+    stages.push(Stage { name: "advantage_stats", commands, bytes: bytes(2 * ROWS) });
 
     let quads = ROWS / 4;
     let kernel_config = KernelConfig::new(gpu, Precision::F32, &layout(64)?, ENVS / 4)?;
@@ -141,7 +141,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
     };
     let group = loss::bind(gpu, &kernel, &parameters, buffers)?;
     let commands = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
-    // Logits and value, mask, action, three targets, old value; gradients at both heads, statistics.
+    // Read: logits, value, mask, action, three targets, old value. Written: gradients of both heads, statistics.
     let words = (ACTIONS + 1 + 1 + 1 + 3 + 1 + ACTIONS + 1) * ROWS + 8 * grid[0];
     stages.push(Stage { name: "loss", commands, bytes: bytes(words) });
     Ok(stages)
@@ -174,10 +174,10 @@ fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
     let (gradient, first, params) = (gradient?, first?, params?);
     let second = gpu.upload("second moments", &vec![1f32; words as usize])?;
     let iteration = gpu.upload("iteration", &[0u32; 4])?;
-    // A loss scale of 1, and no stop.
+    // A loss scale of 1, and no early stop.
     let scalars: Vec<f32> = (0..16).map(|i| f32::from(u8::from(i == 9))).collect();
     let scalars = gpu.upload("scalars", &scalars)?;
-    // As after one step: AdamW does nothing where `clip` never said that the gradient is usable.
+    // The optimizer state after one step: AdamW skips its update unless `clip` marked the gradient as usable.
     let state = [1.0, 1.0, 1.0, 3e-4, 0.1, 0.001, 1.0, 0.0f32].repeat(table.len());
     let state = gpu.upload("optimizer", &state)?;
 
@@ -199,7 +199,7 @@ fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
     let group = adamw::bind(gpu, &kernel, &parameters, buffers)?;
     let grid = adamw::groups(&kernel.variant, longest, count);
     let commands = vec![Command::dispatch(&kernel, &group, grid)];
-    // Gradient, both moments and parameters; all but the gradient again.
+    // Read: gradient, both moments and parameters. Written: all but the gradient.
     stages.push(Stage { name: "adamw", commands, bytes: bytes(7 * words) });
     Ok(stages)
 }

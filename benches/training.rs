@@ -1,4 +1,4 @@
-//! Whole iterations: environment steps a second and where the time goes.
+//! Benchmarks whole training iterations: environment steps per second and the time of each phase.
 
 #[path = "common/candles.rs"]
 mod candles;
@@ -50,7 +50,7 @@ fn training(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The benchmark of the MAPPO paper with the paper's settings, phase by phase.
+/// The MAPPO paper's simple_spread with the paper's settings, phase by phase.
 fn spread(criterion: &mut Criterion) {
     let gpu = Gpu::open(&GpuOptions::default()).expect("an adapter");
     let mut group = criterion.benchmark_group("training/simple_spread, 25 steps, 10 epochs");
@@ -62,7 +62,7 @@ fn spread(criterion: &mut Criterion) {
     for (num_envs, recurrent) in [(128, false), (1024, false), (8192, false), (128, true), (1024, true)] {
         let config = Config { num_envs, recurrent, iterations: u32::MAX >> 8, ..Config::on_policy_mpe() };
         let mut trainer = Trainer::new(&gpu, &Spread::new(Definition::OnPolicy), &config).expect("a trainer");
-        // What the plan came to: less than asked for where memory is short.
+        // The number that the plan chose, which is smaller than requested if memory is short.
         let envs = trainer.sizes().envs;
         iterate(&mut trainer);
         let whole = (0..2).map(|_| iterate(&mut trainer)).min().expect("runs");

@@ -6,7 +6,7 @@ use ndarray::Array2;
 use phalanx::market::Candles;
 use phalanx::random::Stream;
 
-/// Daily random walks, the same ones every time.
+/// Daily random walks from a fixed seed.
 pub fn candles(instruments: usize, bars: usize) -> phalanx::Result<Candles> {
     let mut stream = Stream::new(1, 1);
     let mut close = Array2::zeros((instruments, bars));

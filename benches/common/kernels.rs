@@ -1,19 +1,19 @@
-//! Times kernels one by one: GPU time beside wall time, and the memory traffic that follows.
+//! Measures single kernels: GPU time, wall time and effective memory bandwidth.
 
 use std::time::Duration;
 
 use criterion::{BenchmarkGroup, measurement::WallTime};
 use phalanx::gpu::{Command, Profiler, Timing};
 
-/// Some dispatches of one kernel.
+/// One or more dispatches of one kernel.
 pub struct Stage {
     pub name: &'static str,
     pub commands: Vec<Command>,
-    /// Bytes that one dispatch reads and writes, every value counted once however often it is read.
+    /// Bytes that one dispatch reads and writes, counting every value once.
     pub bytes: f64,
 }
 
-/// Prints the best of five runs, then lets criterion repeat them. All figures but criterion's are per dispatch.
+/// Prints the best of five runs, then measures with criterion. Printed figures are per dispatch, criterion's per run.
 pub fn measure(group: &mut BenchmarkGroup<'_, WallTime>, profiler: &Profiler, stage: &Stage) {
     let run = || profiler.time(&stage.commands).expect("a run");
     let runs: Vec<Timing> = (0..5).map(|_| run()).collect();

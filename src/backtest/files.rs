@@ -1,4 +1,4 @@
-//! A backtest as files: `metrics.json`, `equity.csv`, `trades.csv`.
+//! Result files of a backtest: `metrics.json`, `equity.csv`, `trades.csv`.
 
 use std::fs;
 use std::path::Path;
@@ -30,18 +30,18 @@ struct Period {
     bars: usize,
 }
 
-/// Writes a backtest into the folder `dir`, which is created if missing:
+/// Writes a backtest to the directory `dir`, which is created if missing:
 ///
-/// * `metrics.json`: strategy, buy-and-hold, period, symbols, costs; what is not defined is `null`;
-/// * `equity.csv`: per bar timestamp, equity, drawdown, both of buy-and-hold, and a column
-///   `position_SYMBOL` per instrument with the level held at that close;
+/// * `metrics.json`: metrics of the strategy and of buy-and-hold, period, symbols, costs; undefined values are `null`;
+/// * `equity.csv`: for every bar the timestamp, equity and drawdown of the strategy and of buy-and-hold, and a column
+///   `position_SYMBOL` per instrument with the target position held at the close;
 /// * `trades.csv`: one line per fill.
 ///
-/// Timestamps are ISO 8601; dates alone if every bar is at midnight. Each file is written to a temporary
-/// name and renamed, so a reader never sees half of one.
+/// Timestamps are ISO 8601, without the time if every bar is at midnight. Each file is written under a temporary
+/// name and renamed, so readers never see a partial file.
 ///
 /// # Errors
-/// [`Error::Io`] with the path that could not be written.
+/// [`Error::Io`] with the path of the directory or file that could not be written.
 pub fn write(backtest: &Backtest, dir: impl AsRef<Path>) -> Result<()> {
     let dir = dir.as_ref();
     fs::create_dir_all(dir).map_err(Error::io(dir))?;

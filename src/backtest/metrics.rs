@@ -1,27 +1,27 @@
-//! Figures of merit of one account.
+//! Performance metrics of one account.
 //!
-//! Conventions are those of `empyrical`, with simple returns a bar, a risk-free rate of zero and an explicit
-//! number of bars per year; the win rate is `quantstats`', the turnover `pyfolio`'s. What is not defined
-//! (a ratio over no deviation, a share of no trades) is `None`.
+//! Definitions follow `empyrical`, with simple returns per bar, a risk-free rate of zero and an explicit
+//! number of bars per year. The win rate follows `quantstats`, the turnover `pyfolio`. Undefined values, such as a
+//! ratio with zero deviation, are `None`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A standard deviation of returns at or below this is rounding: a return is the quotient of two equities
-/// less one, so it carries an error of a few `f64::EPSILON`.
+/// Standard deviations of returns up to this value are rounding errors and count as zero: a return is the quotient of two
+/// equities minus one, with an error of a few `f64::EPSILON`.
 const ROUNDING: f64 = 1e-14;
 
-/// One account's history, bar by bar; the input of [`Metrics::new`].
+/// The history of one account, the input of [`Metrics::new`].
 #[derive(Debug, Clone, Copy)]
 pub struct Account<'a> {
-    /// Value at each close, the starting value first, in account currency, `[bar]`.
+    /// Account value at each close in account currency, starting value first, `[bar]`.
     pub equity: &'a [f64],
-    /// Sum over the instruments of |units| x close at each close, `[bar]`.
+    /// Gross book at each close: the sum of |units| x close over the instruments, in account currency, `[bar]`.
     pub gross_book: &'a [f64],
-    /// Sum over the trades filled within each bar of |units| x fill price, `[bar]`.
+    /// Traded value of each bar: the sum of |units| x fill price over its fills, in account currency, `[bar]`.
     pub traded_value: &'a [f64],
-    /// Share of the instruments with a position at each close, in [0, 1], `[bar]`.
+    /// Fraction of instruments with an open position at each close, in \[0, 1\], `[bar]`.
     pub invested: &'a [f64],
     /// Number of trades.
     pub trades: usize,
@@ -31,32 +31,50 @@ pub struct Account<'a> {
     pub slippage: f64,
 }
 
-/// Figures of merit. With r the simple returns of the N bars after the first, E the equity and P the bars
-/// per year:
+/// Performance metrics. In the formulas, r are the simple returns of the N bars after the first, E is the equity, and P
+/// is the number of bars per year.
+///
+/// ```
+/// use phalanx::backtest::{Account, Metrics};
+///
+/// let (equity, none) = ([100.0, 110.0, 99.0], [0.0; 3]);
+/// let account = Account {
+///     equity: &equity,
+///     gross_book: &none,
+///     traded_value: &none,
+///     invested: &none,
+///     trades: 0,
+///     commission: 0.0,
+///     slippage: 0.0,
+/// };
+/// let metrics = Metrics::new(&account, 252.0)?;
+/// assert!((metrics.max_drawdown + 0.1).abs() < 1e-12);
+/// # Ok::<(), phalanx::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// E_N / E_0 - 1.
     pub total_return: f64,
     /// Compound annual growth rate, (E_N / E_0)^(P/N) - 1. `None` if the account ended below zero.
     pub cagr: Option<f64>,
-    /// std(r, ddof 1) sqrt(P). `None` for a single return.
+    /// Annualised volatility, std(r, ddof 1) sqrt(P). `None` for a single return.
     pub volatility: Option<f64>,
-    /// mean(r) / std(r, ddof 1) sqrt(P). `None` without deviation.
+    /// Sharpe ratio, mean(r) / std(r, ddof 1) sqrt(P). `None` if the deviation is zero.
     pub sharpe: Option<f64>,
-    /// mean(r) / sqrt(sum(min(r, 0)^2) / N) sqrt(P). `None` without a loss.
+    /// Sortino ratio, mean(r) / sqrt(sum(min(r, 0)^2) / N) sqrt(P). `None` without a negative return.
     pub sortino: Option<f64>,
-    /// min(E / running maximum of E) - 1, the starting equity included: 0 or negative.
+    /// Maximum drawdown, min(E / running maximum of E) - 1, starting equity included: 0 or negative.
     pub max_drawdown: f64,
-    /// Most successive bars below an earlier maximum of the equity.
+    /// Length in bars of the longest drawdown: the most consecutive bars below an earlier maximum of the equity.
     pub max_drawdown_bars: usize,
-    /// cagr / |max_drawdown|. `None` without a drawdown.
+    /// Calmar ratio, cagr / |max_drawdown|. `None` without a drawdown.
     pub calmar: Option<f64>,
-    /// Share of gains among the bars that moved, #(r > 0) / #(r != 0). `None` if none moved.
+    /// Fraction of gains among the bars with a nonzero return, #(r > 0) / #(r != 0). `None` if there are none.
     pub win_rate: Option<f64>,
-    /// Mean over the N bars of traded value / mean of the gross books at the last close and at this one, a
-    /// bar without any book counting as 0. `None` if there never was a book.
+    /// Mean over the N bars of the traded value divided by the mean of the gross books at the previous and the current
+    /// close; bars without a book count as 0. `None` if the account never held a position.
     pub turnover: Option<f64>,
-    /// Mean share of the N bars, over the instruments, with a position at the close.
+    /// Mean fraction of instruments with an open position at the close, over the N bars.
     pub exposure: f64,
     /// Number of trades.
     pub trades: usize,
@@ -69,15 +87,16 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Computes all figures.
+    /// Computes all metrics.
     ///
     /// # Errors
-    /// [`Error::Data`] for fewer than two bars or an equity that does not start positive and stay finite,
-    /// [`Error::Shape`] for series of different lengths, [`Error::Config`] for `periods_per_year` not positive.
+    /// [`Error::Data`] for fewer than two bars, a starting equity that is not positive or an equity that is not finite;
+    /// [`Error::Shape`] for series of different lengths; [`Error::Config`] if `periods_per_year` is not positive.
     pub fn new(account: &Account, periods_per_year: f64) -> Result<Self> {
         account.check()?;
         if !(periods_per_year.is_finite() && periods_per_year > 0.0) {
-            let reason = format!("{periods_per_year} is no positive number of bars per year");
+            let reason =
+                format!("{periods_per_year} is not positive; give the number of bars per year, such as 252");
             return Err(Error::config("periods_per_year", reason));
         }
         let returns = returns(account.equity);
@@ -126,20 +145,22 @@ impl Account<'_> {
             ("invested", self.invested.len()),
         ] {
             if got != bars {
-                return Err(Error::shape(what, format!("{bars} bars, as many as equities"), got));
+                return Err(Error::shape(what, format!("{bars} bars, like `equity`"), got));
             }
         }
         if bars < 2 {
             return Err(Error::Data(format!("metrics need at least two bars, got {bars}")));
         }
         match self.equity.iter().enumerate().find(|(i, e)| !e.is_finite() || (*i == 0 && **e <= 0.0)) {
-            Some((bar, equity)) => Err(Error::Data(format!("equity at bar {bar} is {equity}"))),
+            Some((bar, equity)) => Err(Error::Data(format!(
+                "equity at bar {bar} is {equity}; it has to start above 0 and to be finite at every bar"
+            ))),
             None => Ok(()),
         }
     }
 }
 
-/// Distance of each equity from the running maximum, as a fraction: 0 or negative, `[bar]`.
+/// Drawdown at each bar, equity / running maximum - 1: 0 or negative, `[bar]`.
 pub(super) fn drawdown(equity: &[f64]) -> Vec<f64> {
     let mut peak = f64::NEG_INFINITY;
     equity
@@ -151,7 +172,7 @@ pub(super) fn drawdown(equity: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// Simple returns; an account at or below zero is closed and returns 0.
+/// Simple returns; 0 once the equity is zero or negative, because the account is closed then.
 fn returns(equity: &[f64]) -> Vec<f64> {
     equity
         .iter()

@@ -1,4 +1,7 @@
-//! What a policy's decisions would have earned on bars it has not seen: replay, metrics, files.
+//! Backtests of a policy's decisions on bars that it was not trained on: replay, metrics and result files.
+//!
+//! [`Backtest::replay`] applies target positions to candles, [`Metrics`] measures the resulting account, [`write`] saves both.
+//! Everything runs on the CPU in f64.
 
 mod files;
 mod metrics;

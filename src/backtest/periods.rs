@@ -1,19 +1,26 @@
-//! How many bars make a year.
+//! The number of bars per year.
 
 use jiff::civil::{Date, DateTime, Weekday};
 
 const DAY: f64 = 86_400.0;
 const YEAR: f64 = 365.25 * DAY;
 
-/// Bars per year, for the annualised metrics, guessed from the timestamps of the bars (increasing).
+/// Estimates the number of bars per year, for annualised metrics, from increasing timestamps.
 ///
-/// * Spacing (median) above 1.5 days: the year over the spacing, rounded: weekly 52, monthly 12.
-/// * Daily: 252 (the sessions of a stock exchange) if no bar falls on a weekend, else 365.
-/// * Intraday: bars of a median day x days per year. Days per year are 365 if there are Saturdays; 260 if there
-///   are none and a day has at least 20 hours (24/5: hourly foreign exchange is 24 x 260 = 6240); else 252
-///   (hourly stock bars, 7 a day, 1764). The first and the last day may be cut and are left out; with
-///   fewer than one whole day in between, the market is taken to be open day and night (hourly 8760).
-/// * Fewer than two bars show nothing: 252.
+/// * Median spacing above 1.5 days: one year divided by the spacing, rounded. Weekly bars give 52, monthly bars 12.
+/// * Daily bars: 252 (sessions of a stock exchange) if no bar falls on a weekend, else 365.
+/// * Intraday bars: the median number of bars per day times the days per year. There are 365 days if some bar falls on
+///   a Saturday; 260 if none does and a day has at least 20 hours (24/5: hourly foreign exchange gives 24 x 260 = 6240);
+///   else 252 (hourly stock bars, 7 per day, give 1764). The first and the last day may be incomplete and are
+///   ignored; without a complete day in between, the market is assumed to be always open (hourly bars give 8760).
+/// * Fewer than two bars: 252.
+///
+/// ```
+/// use jiff::{ToSpan, civil::date};
+///
+/// let weeks: Vec<_> = (0..10).map(|week| date(2024, 1, 1).at(0, 0, 0, 0) + week.weeks()).collect();
+/// assert_eq!(phalanx::backtest::infer_periods_per_year(&weeks), 52.0);
+/// ```
 pub fn infer_periods_per_year(timestamps: &[DateTime]) -> f64 {
     let mut gaps: Vec<f64> = timestamps
         .iter()
@@ -65,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    /// `count` bars from Monday 2024-01-01, those that `open` admits.
+    /// The first `count` bars from Monday 2024-01-01 on for which `open` is true.
     fn bars(minutes: i64, count: usize, open: impl Fn(&DateTime) -> bool) -> Vec<DateTime> {
         let start = date(2024, 1, 1).at(0, 0, 0, 0);
         (0..).map(|i| start + (i * minutes).minutes()).filter(open).take(count).collect()
@@ -76,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_calendars() {
+    fn common_calendars() {
         let day = 24 * 60;
         assert_eq!(infer_periods_per_year(&bars(day, 400, |t| !weekend(t))), 252.0);
         assert_eq!(infer_periods_per_year(&bars(day, 400, |_| true)), 365.0);
@@ -106,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn too_few_bars_to_see_a_calendar() {
+    fn too_few_bars_for_a_calendar() {
         assert_eq!(infer_periods_per_year(&[]), 252.0);
         assert_eq!(infer_periods_per_year(&bars(60, 1, |_| true)), 252.0);
         assert_eq!(infer_periods_per_year(&bars(60, 5, |_| true)), 8760.0);

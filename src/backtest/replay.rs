@@ -1,4 +1,4 @@
-//! Plays a policy's decisions through the [`Ledger`], beside buy-and-hold of the same bars.
+//! Replays a policy's decisions through the [`Ledger`], together with buy-and-hold on the same bars.
 
 use std::ops::Range;
 
@@ -10,23 +10,23 @@ use crate::env::ledger::{Costs, Ledger, Trade};
 use crate::market::Candles;
 use crate::{Error, Result};
 
-/// The account a backtest starts with.
+/// Settings of a backtest's account.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ReplayOptions {
-    /// Costs of a trade.
+    /// Commission and slippage.
     pub costs: Costs,
     /// Account value at the first close, in account currency.
     pub starting_equity: f64,
-    /// The account is closed for good at or below this fraction of `starting_equity`.
+    /// The account is closed permanently at or below this fraction of `starting_equity`.
     pub bankruptcy_level: f64,
     /// Bars per year, see [`super::infer_periods_per_year`].
     pub periods_per_year: f64,
 }
 
-/// A [`Trade`] with its place in time.
+/// A [`Trade`] with its time and symbol.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DatedTrade {
-    /// Bar within the backtest at whose open the order filled (the decision is one bar older).
+    /// Index within the backtest of the bar at whose open the order filled; the decision was made one bar earlier.
     pub bar: usize,
     /// Timestamp of that bar.
     pub timestamp: DateTime,
@@ -36,45 +36,45 @@ pub struct DatedTrade {
     pub trade: Trade,
 }
 
-/// Outcome of a replay of B bars with N instruments.
+/// Result of a replay of B bars with N instruments.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backtest {
-    /// Instruments, N.
+    /// Symbols of the instruments, `[N]`.
     pub symbols: Vec<String>,
-    /// Bars, B.
+    /// Timestamps of the bars, `[B]`.
     pub timestamps: Vec<DateTime>,
-    /// Account value at each close, the starting equity first, `[bar]`.
+    /// Account value at each close, starting equity first, `[bar]`.
     pub equity: Vec<f64>,
-    /// equity / running maximum - 1, 0 or negative, `[bar]`.
+    /// Drawdown, equity / running maximum - 1: 0 or negative, `[bar]`.
     pub drawdown: Vec<f64>,
     /// Account value of equal-weight buy-and-hold (target +1 from the first decision on) with the same
     /// costs, `[bar]`.
     pub benchmark_equity: Vec<f64>,
-    /// Its drawdown, `[bar]`.
+    /// Drawdown of buy-and-hold, `[bar]`.
     pub benchmark_drawdown: Vec<f64>,
-    /// Target level held at each close, `[bar][instrument]`; the first row is flat.
+    /// Target position held at each close, `[bar][instrument]`; 0 in the first row.
     pub positions: Array2<f64>,
     /// Trades of the strategy in order of time.
     pub trades: Vec<DatedTrade>,
-    /// When the strategy's account was closed for good, if it was.
+    /// Time at which the strategy's account was closed permanently, if it was.
     pub bankrupt_at: Option<DateTime>,
-    /// Figures of the strategy.
+    /// Metrics of the strategy.
     pub metrics: Metrics,
-    /// Figures of buy-and-hold.
+    /// Metrics of buy-and-hold.
     pub benchmark: Metrics,
-    /// Bars per year the metrics were annualised with.
+    /// Number of bars per year used for annualised metrics.
     pub periods_per_year: f64,
-    /// Costs of a trade.
+    /// Commission and slippage.
     pub costs: Costs,
-    /// Account value at the first close.
+    /// Account value at the first close, in account currency.
     pub starting_equity: f64,
 }
 
 impl Backtest {
-    /// Replays `targets` on the bars `bars` of `candles`.
+    /// Replays the target positions `targets` on the bars `bars` of `candles`.
     ///
-    /// Row b of `targets`, `[bars - 1][instrument]`, is decided after the close of the b-th of these bars and
-    /// fills at the open of the next; the last bar has no successor and takes no decision.
+    /// `targets` is `[bars - 1][instrument]`. Row b is decided after the close of the b-th bar and
+    /// fills at the open of the next bar. There is no decision after the last bar.
     ///
     /// # Errors
     /// [`Error::Data`] for a range of fewer than two bars or outside the candles, or a price that is not positive;
@@ -91,9 +91,9 @@ impl Backtest {
             let expected = format!("{} decisions x {count} instruments", bars.len() - 1);
             return Err(Error::shape("targets", expected, format!("{:?}", targets.dim())));
         }
-        let strategy = Run::play(candles, &bars, targets, options)?;
+        let strategy = Run::replay(candles, &bars, targets, options)?;
         let hold = Array2::ones(targets.raw_dim());
-        let benchmark = Run::play(candles, &bars, hold.view(), options)?;
+        let benchmark = Run::replay(candles, &bars, hold.view(), options)?;
         let date = |bar: usize| timestamps.get(bar).copied().unwrap_or_default();
         let symbol = |instrument: usize| candles.symbols.get(instrument).cloned().unwrap_or_default();
         let dated = |&(bar, trade): &(usize, Trade)| DatedTrade {
@@ -121,7 +121,7 @@ impl Backtest {
     }
 }
 
-/// Timestamps of `bars`, after checking that the candles have them.
+/// Timestamps of `bars`; an error if the candles do not have these bars.
 fn window<'a>(candles: &'a Candles, bars: &Range<usize>) -> Result<&'a [DateTime]> {
     let shape = (candles.symbols.len(), candles.timestamps.len());
     for (what, array) in [("open", &candles.open), ("close", &candles.close)] {
@@ -133,13 +133,13 @@ fn window<'a>(candles: &'a Candles, bars: &Range<usize>) -> Result<&'a [DateTime
     match candles.timestamps.get(bars.clone()) {
         Some(timestamps) if timestamps.len() >= 2 => Ok(timestamps),
         _ => Err(Error::Data(format!(
-            "a backtest of bars {}..{} needs at least two bars within the {} of the candles",
+            "cannot backtest bars {}..{}: the range needs at least two bars and has to end at {} or before",
             bars.start, bars.end, shape.1
         ))),
     }
 }
 
-/// One account's way through the bars.
+/// The history of one account.
 struct Run {
     equity: Vec<f64>,
     gross_book: Vec<f64>,
@@ -151,7 +151,7 @@ struct Run {
 }
 
 impl Run {
-    fn play(
+    fn replay(
         candles: &Candles,
         bars: &Range<usize>,
         targets: ArrayView2<f64>,
@@ -204,7 +204,7 @@ impl Run {
     }
 }
 
-/// Adds the date and the symbols' order to a fault the ledger found.
+/// Adds the date and the order of the symbols to an error of the ledger.
 fn at(candles: &Candles, bar: usize, error: Error) -> Error {
     match (error, candles.timestamps.get(bar)) {
         (Error::Data(reason), Some(date)) => {

@@ -35,7 +35,7 @@ fn table(path: &Path) -> (Vec<String>, Vec<Vec<String>>) {
 }
 
 #[test]
-fn what_is_written_reads_back_bit_for_bit() {
+fn files_read_back_bit_for_bit() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("new/run");
     let backtest = backtest(24);
@@ -68,7 +68,7 @@ fn what_is_written_reads_back_bit_for_bit() {
     assert_eq!(json["symbols"][0], "A,A");
     assert_eq!(json["costs"]["commission_bps"], 5.0);
     assert_eq!(json["bankrupt_at"], serde_json::Value::Null);
-    // Compared as text: serde_json writes floats exactly and reads them to within the last bit.
+    // Compared as text, because serde_json writes floats exactly but may read them with an error in the last bit.
     let text = fs::read_to_string(dir.join("metrics.json")).unwrap().replace([' ', '\n'], "");
     for (name, metrics) in [("strategy", &backtest.metrics), ("buy_and_hold", &backtest.benchmark)] {
         let wanted = format!("\"{name}\":{}", serde_json::to_string(metrics).unwrap());
@@ -77,11 +77,11 @@ fn what_is_written_reads_back_bit_for_bit() {
 
     let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|file| file.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["equity.csv", "metrics.json", "trades.csv"], "no temporary file stays");
+    assert_eq!(names, ["equity.csv", "metrics.json", "trades.csv"], "no temporary file is left");
 }
 
 #[test]
-fn hours_are_kept_where_bars_have_them() {
+fn hours_are_written_for_intraday_bars() {
     let folder = tempfile::tempdir().unwrap();
     write(&backtest(1), folder.path()).unwrap();
     let (_, rows) = table(&folder.path().join("equity.csv"));
@@ -89,7 +89,7 @@ fn hours_are_kept_where_bars_have_them() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_named() {
+fn a_directory_that_cannot_be_created_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let error = write(&backtest(24), file.path().join("below")).unwrap_err().to_string();
     assert!(error.contains("below"), "{error}");

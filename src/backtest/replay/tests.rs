@@ -24,7 +24,7 @@ fn candles(open: Array2<f64>, close: Array2<f64>) -> Candles {
 
 #[test]
 fn a_decision_fills_at_the_next_open() {
-    // The first bar lies before the range. KernelConfig: buy, hold, sell.
+    // The first bar lies before the range. Decisions: buy, hold, sell.
     let candles = candles(array![[9.0, 10.0, 12.0, 10.0, 16.0]], array![[9.0, 11.0, 15.0, 18.0, 99.0]]);
     let targets = array![[1.0], [1.0], [0.0]];
     let backtest = Backtest::replay(&candles, 1..5, targets.view(), &options(FREE)).unwrap();
@@ -51,7 +51,7 @@ fn a_decision_fills_at_the_next_open() {
 }
 
 #[test]
-fn always_long_is_buy_and_hold_to_the_last_bit() {
+fn always_long_equals_buy_and_hold_bit_for_bit() {
     let open = array![[10.0, 11.0, 12.0, 11.5], [20.0, 19.0, 22.0, 21.0]];
     let close = array![[10.5, 11.5, 11.0, 12.0], [19.5, 21.0, 21.5, 24.0]];
     let candles = candles(open, close);
@@ -68,7 +68,7 @@ fn always_long_is_buy_and_hold_to_the_last_bit() {
 }
 
 #[test]
-fn nothing_done_costs_nothing_and_has_no_ratios() {
+fn a_flat_strategy_has_no_costs_and_no_ratios() {
     let candles = candles(array![[10.0, 11.0, 12.0]], array![[10.0, 11.0, 12.0]]);
     let targets = Array2::zeros((2, 1));
     let backtest = Backtest::replay(&candles, 0..3, targets.view(), &options(Costs::default())).unwrap();
@@ -88,7 +88,7 @@ fn a_bankrupt_account_stays_closed() {
     assert_eq!((backtest.metrics.trades, backtest.metrics.cagr), (1, None));
 }
 
-/// Prices after a decision must not change anything before its fill.
+/// Later prices must not change earlier results.
 #[test]
 fn the_past_does_not_depend_on_the_future() {
     let open = array![[10.0, 11.0, 12.0, 11.5, 13.0]];
