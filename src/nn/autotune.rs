@@ -1,7 +1,7 @@
-//! Measuring the forms of the kernels on the adapter at hand, and remembering which was best.
+//! Measures kernel configurations on an adapter and remembers the fastest in a file.
 //!
-//! Opt-in: [`KernelConfig::new`] is good without it. The file is JSON, an entry for every adapter, driver and shape of networks;
-//! entries of another version of this library are measured again.
+//! Opt-in: [`KernelConfig::new`] chooses well without measurements. The file is JSON with an entry for every adapter, driver and
+//! shape of networks; entries of another version of this library are measured again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,26 +10,27 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::cooperative::Cooperative;
+use super::kernel_config::KernelConfig;
 use super::layout::Layout;
-use super::precision::{KernelConfig, Precision};
-use super::synthetic_pass::SyntheticPass;
+use super::precision::Precision;
+use super::synthetic_pass::{SyntheticPass, agree};
 use crate::files::write_atomically;
 use crate::gpu::{Class, Gpu, Profiler};
 use crate::{Error, Result};
 
-/// Runs of a pass, of which the fastest counts.
+/// Timed runs of a pass; the fastest counts.
 const RUNS: usize = 5;
 
-/// Quads of rows of a synthetic pass at most: enough to fill a large GPU.
+/// Most quads of rows of a synthetic pass: enough to fill a large GPU.
 const MOST_QUADS: u32 = 1 << 14;
 
-/// What one form came to.
+/// The measurement of one configuration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
-    /// The form.
+    /// The configuration.
     pub kernel_config: KernelConfig,
-    /// Time of the forward and backward pass together, GPU time where the adapter tells it; `None` if the form failed or
-    /// came to other results.
+    /// Time of the forward and backward pass together, GPU time where the adapter reports it; `None` if the configuration
+    /// failed or its results differ from the default's.
     pub time: Option<Duration>,
 }
 
@@ -38,7 +39,7 @@ struct Cache {
     entries: BTreeMap<String, KernelConfig>,
 }
 
-/// The best forms known, kept in a file.
+/// The fastest configurations known, kept in a file.
 #[derive(Debug)]
 pub struct Autotune {
     path: PathBuf,
@@ -49,7 +50,7 @@ impl Autotune {
     /// Reads the file, if there is one.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, [`Error::Data`] if it is none of ours; it is not touched then.
+    /// [`Error::Io`] if it cannot be read; [`Error::Data`] if it is not a file of this type, which is left as it is.
     pub fn open(path: &Path) -> Result<Self> {
         let cache = match std::fs::read(path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
@@ -61,11 +62,11 @@ impl Autotune {
         Ok(Self { path: path.into(), cache })
     }
 
-    /// The best form for these networks with `quads` quads of environments and micro-batches of `slots` slots: from the
-    /// file, or measured now and written there.
+    /// The fastest configuration for these networks with `quads` quads of environments and micro-batches of `slots` slots,
+    /// from the file, or measured now and written to it.
     ///
     /// # Errors
-    /// If the shipped form fails, or the file cannot be written.
+    /// If the default configuration fails, or the file cannot be written.
     pub fn best(
         &mut self,
         gpu: &Gpu,
@@ -76,7 +77,7 @@ impl Autotune {
     ) -> Result<KernelConfig> {
         let key = key(gpu, precision, layout, quads, slots);
         let shipped = KernelConfig::new(gpu, precision, layout, quads)?;
-        // The file is the user's: what is no form of ours for these networks is measured again.
+        // The user may have edited the file: an entry that is not a candidate for these networks is measured again.
         let known = self.cache.entries.get(&key);
         if let Some(known) = known.filter(|known| candidates(gpu, shipped, layout, quads).contains(known)) {
             return Ok(*known);
@@ -84,7 +85,7 @@ impl Autotune {
         let measured = measure(gpu, precision, layout, quads, slots)?;
         let fastest = measured.iter().filter(|one| one.time.is_some()).min_by_key(|one| one.time);
         let best = fastest.map_or(shipped, |one| one.kernel_config);
-        // Another run may have written meanwhile.
+        // Another process may have written in the meantime.
         self.cache = Self::open(&self.path)?.cache;
         self.cache.entries.insert(key, best);
         let text = serde_json::to_vec_pretty(&self.cache)
@@ -110,12 +111,12 @@ fn key(gpu: &Gpu, precision: Precision, layout: &Layout, quads: u32, slots: u32)
     )
 }
 
-/// Forms worth measuring, the shipped one first.
+/// Configurations worth measuring, the default first.
 fn candidates(gpu: &Gpu, shipped: KernelConfig, layout: &Layout, quads: u32) -> Vec<KernelConfig> {
     let mut all = vec![shipped];
     let plain = KernelConfig::plain(gpu.class(), shipped.storage);
     if shipped.storage.precision() == Precision::F16 {
-        // Either shape the adapter lists, on blocks of 64 rows and of 128.
+        // All listed sizes of matrices, on blocks of 64 and of 128 quads of rows.
         for matrices in Cooperative::listed(gpu) {
             let one = KernelConfig::cooperative(gpu.class(), matrices);
             all.extend([one, KernelConfig { workgroup: 2 * one.workgroup, ..one }]);
@@ -127,7 +128,7 @@ fn candidates(gpu: &Gpu, shipped: KernelConfig, layout: &Layout, quads: u32) -> 
             for workgroup in [32, 64, 128, 256] {
                 all.extend([8, 16, 32].map(|columns| KernelConfig { workgroup, columns, ..plain }));
             }
-            // More splits take as much memory as parameters each.
+            // Each split takes as much memory as the parameters.
             let affordable = if layout.params < 1 << 18 { 256 } else { 32 };
             all.extend([16, affordable].map(|splits| KernelConfig { splits, ..plain }));
         }
@@ -145,10 +146,10 @@ fn candidates(gpu: &Gpu, shipped: KernelConfig, layout: &Layout, quads: u32) -> 
     unique
 }
 
-/// Measures every form worth it; the shipped one is the first, and the one the others' results are compared with.
+/// Measures all candidates. The default is the first; the results of the others are compared with its.
 ///
 /// # Errors
-/// If the shipped form fails; of the others that is only noted.
+/// If the default fails; the failure of another candidate is logged.
 pub fn measure(
     gpu: &Gpu,
     precision: Precision,
@@ -171,13 +172,16 @@ pub fn measure(
                 expected = Some(sums);
                 Some(time)
             }
-            (Ok((time, sums)), Some(expected)) if alike(&sums, expected, tolerance) => Some(time),
+            (Ok((time, sums)), Some(expected)) if agree(&sums, expected, tolerance) => Some(time),
             (Ok(_), Some(_)) => {
-                tracing::warn!(?kernel_config, "this form comes to other results on this adapter");
+                tracing::warn!(
+                    ?kernel_config,
+                    "configuration not used: its results differ from the default's on this adapter"
+                );
                 None
             }
             (Err(error), Some(_)) => {
-                tracing::warn!(?kernel_config, %error, "this form does not run on this adapter");
+                tracing::warn!(?kernel_config, %error, "configuration not used: it fails on this adapter");
                 None
             }
         };
@@ -198,7 +202,7 @@ fn attempt(
     if kernel_config.workgroup
         > limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x)
     {
-        return Err(Error::shape("workgroup", "one of the adapter's limits", kernel_config.workgroup));
+        return Err(Error::shape("workgroup", "within the adapter's limits", kernel_config.workgroup));
     }
     let pass = SyntheticPass::new(gpu, layout, kernel_config, quads, slots)?;
     let sums = pass.sums()?;
@@ -214,13 +218,6 @@ fn attempt(
     Ok((time, sums))
 }
 
-/// Whether two sets of sums differ by rounding alone.
-pub(super) fn alike(a: &[f32], b: &[f32], tolerance: f64) -> bool {
-    let scale = b.iter().fold(0f64, |m, x| m.max(f64::from(*x).abs()));
-    let apart = a.iter().zip(b).fold(0f64, |m, (a, b)| m.max((f64::from(*a) - f64::from(*b)).abs()));
-    a.len() == b.len() && scale > 0.0 && apart <= tolerance * scale && a.iter().all(|x| x.is_finite())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn all_forms_agree_and_the_best_is_remembered() {
+    fn all_configurations_agree_and_the_best_is_remembered() {
         let gpu = crate::testing::gpu();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kernels.json");
@@ -242,14 +239,14 @@ mod tests {
             assert!(measured.iter().all(|one| one.time.is_some()), "{measured:?}");
             let best = Autotune::open(&path).unwrap().best(&gpu, precision, &layout(), 4, 3).unwrap();
             assert!(measured.iter().any(|one| one.kernel_config == best));
-            // The second time it comes from the file: another of the forms, written there, is the one that is given.
+            // The second time it comes from the file: another candidate, written there, is returned.
             let other = measured.iter().map(|one| one.kernel_config).find(|one| *one != best).unwrap();
             let mut autotune = Autotune::open(&path).unwrap();
             let key = key(&gpu, precision, &layout(), 4, 3);
             assert_eq!(autotune.cache.entries[&key], best);
             autotune.cache.entries.insert(key.clone(), other);
             assert_eq!(autotune.best(&gpu, precision, &layout(), 4, 3).unwrap(), other);
-            // What is none of the forms is measured again.
+            // An entry that is not a candidate is measured again.
             autotune.cache.entries.insert(key, KernelConfig { columns: 0, ..best });
             let again = autotune.best(&gpu, precision, &layout(), 4, 3).unwrap();
             assert!(measured.iter().any(|one| one.kernel_config == again));
@@ -257,11 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_that_fails_or_errs_is_not_taken() {
-        assert!(alike(&[1.0, 2.0], &[1.00001, 2.0], 1e-4));
-        assert!(!alike(&[1.0, 2.1], &[1.0, 2.0], 1e-4));
-        assert!(!alike(&[1.0, f32::NAN], &[1.0, 2.0], 1e-4));
-        assert!(!alike(&[0.0, 0.0], &[0.0, 0.0], 1e-4), "nothing was computed");
+    fn a_configuration_beyond_the_limits_fails() {
         let gpu = crate::testing::gpu();
         let profiler = Profiler::new(&gpu).unwrap();
         let giant = KernelConfig {
@@ -272,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_none_of_ours_stays() {
+    fn a_file_of_another_type_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kernels.json");
         std::fs::write(&path, "my diary").unwrap();

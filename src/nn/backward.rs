@@ -4,8 +4,8 @@
 //! (x - mean) / d: dx = (dn - mean(dn) - n mean(dn n)) / d, then the activation's derivative. Gradients lie as activations
 //! do, in blocks of rows. Through a GRU they flow back within a chunk of slots, up to where an episode began.
 
+use super::kernel_config::KernelConfig;
 use super::layout::Batch;
-use super::precision::KernelConfig;
 use super::shape::Shape;
 use super::weights::WorkingWeights;
 use crate::Result;

@@ -2,8 +2,10 @@
 //! gain g and the offset o of the LayerNorm before the matrix, so that the other kernels know nothing of them; W'
 //! transposed for the backward pass; rounded to the storage's precision.
 
-use super::layout::{Layout, MAX_LAYERS};
-use super::precision::{KernelConfig, Precision};
+use super::kernel_config::KernelConfig;
+use super::layout::Layout;
+use super::precision::Precision;
+use super::shape::MAX_LAYERS;
 use crate::Result;
 use crate::gpu::{Access, Class, Gpu, Kernel, Shader, Variant};
 

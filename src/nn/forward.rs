@@ -10,8 +10,8 @@
 //! normalised output x and the state h, r = sigmoid(W_r x + b_r + U_r h + c_r), z likewise, n = tanh(W_n x + b_n + r (U_n h +
 //! c_n)), h' = n + z (h - n); the head reads LayerNorm(h').
 
+use super::kernel_config::KernelConfig;
 use super::layout::{Batch, NetworkStack};
-use super::precision::KernelConfig;
 use super::shape::Shape;
 use super::weights::WorkingWeights;
 use crate::Result;

@@ -1,11 +1,8 @@
 //! Where everything of the networks lies: parameters, activations, gradients. Pure arithmetic.
 
-use super::shape::{CriticInput, Shape, Sharing};
+use super::shape::{CriticInput, MAX_LAYERS, Shape, Sharing};
 use crate::gpu::round_up;
 use crate::{Error, Result};
-
-/// Most linear layers of a stack: four hidden, two of a GRU, and the head. `MAX_LAYERS` of `shaders/lib/network.wgsl`.
-pub const MAX_LAYERS: usize = 7;
 
 /// What a role sees, as the shaders number it: the agent's own observation.
 const OWN: u32 = 0;

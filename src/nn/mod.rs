@@ -1,16 +1,27 @@
-//! Kernels of the networks: folding of the weights, forward, backward, weight gradients.
+//! Kernels of the actor and critic networks: weight folding, forward pass, backward pass, weight gradients.
+//!
+//! **Quads.** Kernels take rows (slot, agent, environment) four at a time: a *quad* is one `vec4` with the same feature of four
+//! consecutive environments, which is why the number of environments is a multiple of four.
+//!
+//! **Order of the files.** Each file imports only files named before it:
+//! `shape` (sizes of the networks), `layout` (offsets in the buffers), `precision`, `cooperative`, `kernel_config` (plain data that
+//! decides the shader variants), `fold`, `weights`, `forward`, `backward`, `weight_gradient`, `reduce`, `unfold`, `matmul` (the
+//! kernels), `synthetic_pass` (all of them on synthetic data), `selection` (adapter to configuration), `autotune` (the fastest
+//! configuration by measurement).
 
 pub mod autotune;
 pub mod backward;
 mod cooperative;
 pub mod fold;
 pub mod forward;
+mod kernel_config;
 pub mod layout;
 pub mod matmul;
 mod precision;
 pub mod reduce;
 #[cfg(test)]
 pub(crate) mod reference;
+mod selection;
 mod shape;
 pub mod synthetic_pass;
 #[cfg(test)]
@@ -20,21 +31,22 @@ pub mod weight_gradient;
 mod weights;
 
 pub use cooperative::Cooperative;
+pub use kernel_config::KernelConfig;
+pub(crate) use kernel_config::{MAX_LOOP_ITERATIONS, representative};
 pub use layout::{Batch, Layout, NetworkSlice, Tensor};
-pub use precision::{KernelConfig, Precision, Storage};
-pub(crate) use precision::{MAX_LOOP_ITERATIONS, representative};
-pub use shape::{Activation, CriticInput, Shape, Sharing};
+pub use precision::{Precision, Storage};
+pub use shape::{Activation, CriticInput, MAX_LAYERS, Shape, Sharing};
 pub use weights::WorkingWeights;
 
 use crate::gpu::{Class, Shader, Variant};
 
-/// Every kernel of this family with every variant it is compiled in.
+/// All kernels of this family, each with all its variants.
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let mut all = vec![(reduce::SHADER, reduce::variant(class)), (unfold::SHADER, unfold::variant(class))];
     for kernel_config in representative(class) {
         for activation in Activation::ALL {
-            // Those whose derivative follows from the value, and those whose derivative does not, are one to a GRU.
+            // A GRU's kernels differ only by whether the derivative follows from the activation's value: one activation of each.
             let chunks: &[u32] =
                 if matches!(activation, Activation::Tanh | Activation::Gelu) { &[0, 1] } else { &[0] };
             for chunk in chunks {

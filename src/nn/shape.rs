@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::MAX_LAYERS;
 use crate::{Error, Result};
+
+/// Most linear layers of a network: four hidden ones, two of a GRU, and the head. `MAX_LAYERS` of `shaders/lib/network.wgsl`.
+pub const MAX_LAYERS: usize = 7;
 
 /// Nonlinearity of the hidden layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,10 +1,11 @@
-//! The forward and the backward pass of one micro-batch on numbers of no meaning: for measuring, and for comparing one form
-//! of the kernels with another.
+//! The forward and the backward pass of one micro-batch on synthetic data: for measurements, and for comparing one kernel
+//! configuration with another.
 
 use half::f16;
 
+use super::kernel_config::KernelConfig;
 use super::layout::{Batch, Layout};
-use super::precision::{KernelConfig, Precision};
+use super::precision::Precision;
 use super::weights::WorkingWeights;
 use super::{backward, forward, reduce, weight_gradient};
 use crate::gpu::{Arena, Command, Gpu, Recorder, Recording};
@@ -16,15 +17,15 @@ use crate::{Error, Result};
 pub struct SyntheticPass {
     /// Both stacks forward: one dispatch.
     pub forward: Recording,
-    /// Gradients of the products, gradients of the weights, and the sum of their splits: three dispatches.
+    /// Gradients of the matrix products, gradients of the weights, and the sum of their splits: three dispatches.
     pub backward: Recording,
-    /// Bytes of stored observations, activations and gradients, which a pass reads or writes at least once.
+    /// Bytes of the observations, activations and gradients, each read or written at least once a pass.
     pub bytes: [u64; 3],
     arena: Arena,
     gpu: Gpu,
 }
 
-/// Size of the gradients at the heads; f16 keeps what becomes of it.
+/// Scale of the gradients at the heads, small enough that nothing overflows in f16.
 const GRADIENT: f64 = 0.01;
 
 impl SyntheticPass {
@@ -160,7 +161,7 @@ impl SyntheticPass {
     }
 }
 
-/// The same numbers for every form of the kernels: weights, observations, and gradients at the heads.
+/// Writes weights, observations and gradients at the heads: the same numbers for every configuration.
 fn fill(
     gpu: &Gpu,
     layout: &Layout,
@@ -180,7 +181,7 @@ fn fill(
         }
     }
     gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&params))?;
-    // A period that is no multiple of anything: rows differ.
+    // A prime period, so that rows differ.
     let period: Vec<f64> = (0..10_007).map(|_| stream.normal()).collect();
     let precision = kernel_config.storage.precision();
     let values: Vec<f32> = period.iter().map(|x| *x as f32).cycle().take(seen).collect();
@@ -201,10 +202,34 @@ fn fill(
     gpu.write(arena.get("gradients")?, 0, &stored(&gradients, precision))
 }
 
+/// Whether two results of [`SyntheticPass::sums`] are finite and differ by at most `tolerance` times the largest expected value.
+pub(super) fn agree(found: &[f32], expected: &[f32], tolerance: f64) -> bool {
+    let scale = expected.iter().fold(0f64, |m, x| m.max(f64::from(*x).abs()));
+    let pairs = found.iter().zip(expected);
+    let apart = pairs.fold(0f64, |m, (a, b)| m.max((f64::from(*a) - f64::from(*b)).abs()));
+    found.len() == expected.len()
+        && scale > 0.0
+        && apart <= tolerance * scale
+        && found.iter().all(|x| x.is_finite())
+}
+
 /// Bytes of values as a buffer of this precision holds them.
 pub(crate) fn stored(values: &[f32], precision: Precision) -> Vec<u8> {
     match precision {
         Precision::F32 => bytemuck::cast_slice(values).to_vec(),
         Precision::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::agree;
+
+    #[test]
+    fn only_rounding_agrees() {
+        assert!(agree(&[1.0, 2.0], &[1.00001, 2.0], 1e-4));
+        assert!(!agree(&[1.0, 2.1], &[1.0, 2.0], 1e-4));
+        assert!(!agree(&[1.0, f32::NAN], &[1.0, 2.0], 1e-4));
+        assert!(!agree(&[0.0, 0.0], &[0.0, 0.0], 1e-4), "all zeros: nothing was computed");
     }
 }

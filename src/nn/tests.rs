@@ -27,7 +27,8 @@ fn forms(precision: Precision) -> Vec<KernelConfig> {
         let wider = |matrices: Cooperative| {
             let wider = [32, 64]
                 .map(|subgroup| Cooperative { subgroup: subgroup.max(matrices.subgroup), ..matrices });
-            std::iter::once(matrices).chain(wider.into_iter().filter(move |wide| wide.squares() <= most))
+            std::iter::once(matrices)
+                .chain(wider.into_iter().filter(move |wide| wide.weight_workgroup() <= most))
         };
         let forms = matrices.into_iter().flat_map(wider);
         all.extend(forms.map(|matrices| KernelConfig::cooperative(gpu.class(), matrices)));

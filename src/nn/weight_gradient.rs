@@ -4,8 +4,8 @@
 //! Matrix: `N[i][o]` = sum over rows of `n[i] dz[o]` with the normalised input n. Bias: sum of dz. The rows are cut into
 //! splits; [`super::reduce`] adds the splits.
 
+use super::kernel_config::KernelConfig;
 use super::layout::{Batch, Layout};
-use super::precision::KernelConfig;
 use crate::Result;
 use crate::gpu::{Access, BindGroup, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Variant, in_rows};
 
@@ -62,7 +62,7 @@ pub struct Split {
 /// The variant for these kernel_config. Except with subgroups the workgroup is the shape of the tile.
 #[must_use]
 pub fn variant(kernel_config: &KernelConfig) -> Variant {
-    let [workgroup, _] = kernel_config.squares();
+    let [workgroup, _] = kernel_config.weight_tile();
     Variant { workgroup, ..kernel_config.variant(None).with("GROUPS", GROUPS_IN_A_ROW) }
 }
 
@@ -78,7 +78,7 @@ pub fn splits(kernel_config: &KernelConfig, tiles: u32, quads: u64) -> u32 {
 /// Every tile of every tensor of every network.
 #[must_use]
 pub fn tiles(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Tile> {
-    let [_, width] = kernel_config.squares();
+    let [_, width] = kernel_config.weight_tile();
     let mut tiles = Vec::new();
     for net in &layout.nets {
         let role = &layout.roles[net.role];

@@ -1,8 +1,9 @@
 //! The working weights: what the kernels multiply with, made anew from the master weights after every optimizer step.
 
 use super::fold;
+use super::kernel_config::{KernelConfig, TEXTURE_ROW, texture_rows};
 use super::layout::Layout;
-use super::precision::{KernelConfig, TEXTURE_ROW, texture_rows};
+
 use crate::Result;
 use crate::gpu::{Command, Gpu, Plan, Recording, Resource};
 

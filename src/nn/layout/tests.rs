@@ -53,16 +53,6 @@ fn sizes_out_of_range_name_the_setting() {
     );
 }
 
-/// Depth four and width 1024 are within reach of a software adapter's loops, two inputs at a turn.
-#[test]
-fn four_layers_of_1024_are_not_refused() {
-    let layout =
-        Layout::new(&Shape { obs_dim: 72, hidden: vec![1024; 4], ..shape(Sharing::Shared) }).unwrap();
-    let turns = layout.loop_iterations(32, 2);
-    assert!(turns <= crate::nn::MAX_LOOP_ITERATIONS, "{turns}");
-    assert!(layout.loop_iterations(32, 1) > crate::nn::MAX_LOOP_ITERATIONS);
-}
-
 #[test]
 fn critics_of_a_state_take_its_numbers_and_actors_what_they_saw_before() {
     let state = |state_dim| Shape { critic_input: CriticInput::State, state_dim, ..shape(Sharing::Shared) };

@@ -1,0 +1,206 @@
+//! Chooses the configuration of the networks' kernels from the features and limits of an adapter.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::cooperative::Cooperative;
+use super::kernel_config::{KernelConfig, MAX_LOOP_ITERATIONS, texture_rows};
+use super::layout::Layout;
+use super::precision::{Precision, Storage};
+use super::shape::{Activation, Shape};
+use super::synthetic_pass::{SyntheticPass, agree};
+use crate::gpu::{Class, Gpu};
+use crate::{Error, Result};
+
+impl Storage {
+    /// The storage type for a precision on this adapter.
+    #[must_use]
+    pub fn of(gpu: &Gpu, precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::F16 if gpu.device().features().contains(wgpu::Features::SHADER_F16) => Self::F16,
+            Precision::F16 => Self::Packed,
+        }
+    }
+}
+
+impl KernelConfig {
+    /// The default for this adapter and these networks, with `quads` quads of environments.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for networks whose loops a software adapter would stop early.
+    pub fn new(gpu: &Gpu, precision: Precision, layout: &Layout, quads: u32) -> Result<Self> {
+        let storage = Storage::of(gpu, precision);
+        let rows = texture_rows(layout.working);
+        let subgroup_broadcast = gpu.class() == Class::Software
+            && Self::can_subgroup_broadcast(gpu)
+            && Self::subgroup_broadcast(storage).suits(layout, quads)
+            && rows <= gpu.device().limits().max_texture_dimension_2d;
+        let kernel_config = match Self::on_matrix_units(gpu, storage)?.filter(|d| d.suits(layout, quads)) {
+            Some(cooperative) => cooperative,
+            None if subgroup_broadcast => Self::subgroup_broadcast(storage),
+            None => Self::plain(gpu.class(), storage),
+        };
+        let kernel_config = kernel_config.for_layout(gpu.class(), layout);
+        let step = if kernel_config.unrolled || kernel_config.subgroup_broadcast { 2 } else { 1 };
+        let iterations = layout.loop_iterations(kernel_config.columns, step);
+        if gpu.stops_long_loops() && iterations > MAX_LOOP_ITERATIONS {
+            return Err(Error::config(
+                "hidden",
+                format!(
+                    "software adapters (llvmpipe) stop loops after 65,535 iterations; these networks need {iterations}: \
+                     reduce `hidden`, the number of agents or `chunk_length`"
+                ),
+            ));
+        }
+        Ok(kernel_config)
+    }
+
+    /// Matrix units are used by GPUs in f16; software adapters emulate them and gain nothing.
+    fn on_matrix_units(gpu: &Gpu, storage: Storage) -> Result<Option<Self>> {
+        if gpu.class() != Class::Hardware || storage != Storage::F16 {
+            return Ok(None);
+        }
+        let proven = Cooperative::proven(gpu)?;
+        Ok(proven.first().map(|matrices| Self::cooperative(gpu.class(), *matrices)))
+    }
+
+    /// Whether the adapter runs [`KernelConfig::subgroup_broadcast`].
+    #[must_use]
+    pub fn can_subgroup_broadcast(gpu: &Gpu) -> bool {
+        let needed = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64;
+        let info = gpu.info();
+        gpu.device().features().contains(needed) && info.subgroup_min_size == 8 && info.subgroup_max_size == 8
+    }
+}
+
+impl Cooperative {
+    /// The matrices listed by the adapter that the kernels can use, the largest first.
+    #[must_use]
+    pub fn listed(gpu: &Gpu) -> Vec<Self> {
+        let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+        let subgroup = gpu.info().subgroup_max_size;
+        // A block of 64 quads of rows is a whole number of these subgroups.
+        if !gpu.device().features().contains(needed) || !matches!(subgroup, 8 | 16 | 32 | 64) {
+            return Vec::new();
+        }
+        let listed = |size: u32| {
+            gpu.cooperative_matrices().iter().any(|shape| {
+                [shape.m_size, shape.n_size, shape.k_size] == [size; 3]
+                    && shape.ab_type == wgpu::CooperativeScalarType::F16
+                    && shape.cr_type == wgpu::CooperativeScalarType::F32
+            })
+        };
+        let most = gpu.device().limits().max_compute_invocations_per_workgroup;
+        let sizes = [16, 8].into_iter().filter(|size| listed(*size));
+        sizes
+            .map(|size| Self { size, subgroup })
+            .filter(|matrices| matrices.weight_workgroup() <= most)
+            .collect()
+    }
+
+    /// The matrices of [`Cooperative::listed`] that give small networks the same gradients as the kernels without matrices.
+    /// Tried once per process and adapter, because some drivers list matrices and multiply them wrongly.
+    ///
+    /// # Errors
+    /// If the kernels without matrices fail.
+    pub fn proven(gpu: &Gpu) -> Result<Vec<Self>> {
+        static PROVEN: OnceLock<Mutex<HashMap<String, Vec<Cooperative>>>> = OnceLock::new();
+        let listed = Self::listed(gpu);
+        if listed.is_empty() {
+            return Ok(listed);
+        }
+        let info = gpu.info();
+        let key = format!("{} {:?} {} {}", info.name, info.backend, info.driver, info.driver_info);
+        let known = PROVEN.get_or_init(Mutex::default);
+        if let Some(proven) = known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(proven.clone());
+        }
+        let expected = probe(gpu, &KernelConfig::plain(gpu.class(), Storage::F16))?;
+        let proven: Vec<_> = listed
+            .into_iter()
+            .filter(|matrices| {
+                let found = probe(gpu, &KernelConfig::cooperative(gpu.class(), *matrices));
+                let right = found.as_ref().is_ok_and(|found| agree(found, &expected, 2e-2));
+                if !right {
+                    let error = found.err().map(|error| error.to_string());
+                    tracing::warn!(
+                        ?matrices,
+                        error,
+                        "matrix units not used: the adapter multiplies them wrongly"
+                    );
+                }
+                right
+            })
+            .collect();
+        known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, proven.clone());
+        Ok(proven)
+    }
+}
+
+/// Gradients of small networks whose sizes lie below and above every tile, on several blocks of rows. The activation is tanh:
+/// at the kink of ReLU, rounding alone changes gradients by much.
+fn probe(gpu: &Gpu, kernel_config: &KernelConfig) -> Result<Vec<f32>> {
+    let shape = Shape {
+        agents: 2,
+        obs_dim: 19,
+        actions: 3,
+        hidden: vec![70, 37],
+        activation: Activation::Tanh,
+        ..Shape::default()
+    };
+    SyntheticPass::new(gpu, &Layout::new(&shape)?, kernel_config, 5, 4)?.sums()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listed_matrices_multiply_as_register_tiles_do() {
+        let gpu = crate::testing::gpu();
+        let listed = Cooperative::listed(&gpu);
+        if listed.is_empty() {
+            crate::testing::skip("the adapter has no cooperative matrices");
+        }
+        assert_eq!(Cooperative::proven(&gpu).unwrap(), listed);
+        for matrices in listed {
+            // More than one pass over the columns and over the inputs, and a block that is not full.
+            let shape = Shape {
+                agents: 3,
+                obs_dim: 67,
+                actions: 5,
+                hidden: vec![150, 70],
+                activation: Activation::Tanh,
+                ..Shape::default()
+            };
+            let layout = Layout::new(&shape).unwrap();
+            let [found, expected] = [
+                KernelConfig::cooperative(gpu.class(), matrices),
+                KernelConfig::plain(gpu.class(), Storage::F16),
+            ]
+            .map(|kernel_config| {
+                SyntheticPass::new(&gpu, &layout, &kernel_config, 7, 3).unwrap().sums().unwrap()
+            });
+            assert!(agree(&found, &expected, 5e-3), "{matrices:?}");
+            let mut halved = expected.clone();
+            halved.iter_mut().for_each(|x| *x *= 0.5);
+            assert!(!agree(&found, &halved, 5e-3));
+        }
+    }
+
+    #[test]
+    fn networks_that_llvmpipe_would_stop_early_are_refused_with_a_way_out() {
+        let gpu = crate::testing::gpu();
+        let shape = Shape { obs_dim: 4096, hidden: vec![1024; 4], chunk: 64, ..Shape::default() };
+        let layout = Layout::new(&shape).unwrap();
+        let found = KernelConfig::new(&gpu, Precision::F32, &layout, 8);
+        if !gpu.stops_long_loops() {
+            assert!(found.is_ok());
+            return;
+        }
+        let error = found.unwrap_err().to_string();
+        assert!(error.starts_with("setting `hidden`: software adapters"), "{error}");
+        assert!(error.contains("reduce `hidden`"), "{error}");
+    }
+}
