@@ -3,18 +3,17 @@
     pip install TA-Lib==0.8.2 numba==0.68.1 llvmlite==0.50.0 numpy==2.4.6
     python benches/peers/indicators.py [--threads 2]
 
-Python 3.11. The indicators, with TA-Lib's rules, have 11 outputs: RSI 14 (1), MACD 12 26 9 (3), Bollinger 20
-2 (3), ATR 14 (1), momentum 10 (1) and the fast stochastic 14 3 (2). A figure is the wall time of a run that
-computes all of them for every series, divided by series x bars: nanoseconds per bar. It is the best of
-several runs.
+Python 3.11. The indicators follow TA-Lib's rules and have 11 outputs: RSI 14 (1), MACD 12 26 9 (3), Bollinger 20
+2 (3), ATR 14 (1), momentum 10 (1) and the fast stochastic 14 3 (2). Results are nanoseconds per bar: the wall time
+of a run that computes all outputs for every series, divided by series x bars, best of several runs.
 
-A shape is series x bars. 1 x 500 is one live chart, where the cost of a call counts; 1 x 100000 is one long
-history; 64 x 100000 is a few long ones; 1024 x 4096 is a training panel; 100000 x 100 is a sweep over many
-short windows.
+A shape is series x bars. 1 x 500 is one live chart, dominated by call overhead; 1 x 100000 is one long history;
+64 x 100000 is a few long histories; 1024 x 4096 is a training panel; 100000 x 100 is a sweep over many short
+windows.
 
-Every peer keeps all its outputs until the run is over. Tuned numba writes them into memory allocated before;
-the others allocate them in the run, because that is how they are used. Where the C library is glibc, it is
-told to keep freed memory for the next run: else page faults cost the wheel more than its arithmetic.
+Every peer keeps all its outputs until the run is over. Tuned numba writes them to preallocated memory; the others
+allocate them during the run, as in normal use. glibc is configured to keep freed memory for the next run, because
+otherwise page faults would cost the wheel more time than its arithmetic.
 """
 import argparse
 import ctypes

@@ -1,4 +1,4 @@
-"""PyTorch's rate of a 4096 x 4096 x 4096 product in f16 with f32 sums, for `benches/learning.rs`.
+"""Measures PyTorch's 4096 x 4096 x 4096 product in f16 with f32 accumulation, the peer of `benches/learning.rs`.
 
     pip install torch
     python benches/peers/matmul.py
