@@ -37,13 +37,13 @@ test: cargo
 
 bench: cargo
 	$(CARGO) build --locked --release --example trainer
-	$(CARGO) bench --locked --no-run
+	$(CARGO) bench --locked --features bench --no-run
 	scripts/ensure-vulkan $(TRAINER) doctor
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --features bench
 
 lint: cargo
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features bench -- -D warnings
 
 cargo:
 	@command -v $(CARGO) >/dev/null || { \

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ndarray::Array2;
+use phalanx::bench::{SyntheticPass, matmul};
 use phalanx::gpu::{Class, Command, Gpu, GpuOptions, Profiler, Recorder, Recording};
-use phalanx::nn::matmul;
-use phalanx::nn::synthetic_pass::SyntheticPass;
-use phalanx::nn::{Cooperative, KernelConfig, Layout, Precision, Shape};
+use phalanx::mappo::{Cooperative, KernelConfig, Precision};
+use phalanx::model::{Layout, Shape};
 
 const AGENTS: u32 = 4;
 const OBS_DIM: u32 = 18;

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kernels::{Stage, measure};
+use phalanx::env::Storage;
 use phalanx::env::{Environment, Episodes, RolloutBuffers, Spec, Trading, TradingSettings, market};
 use phalanx::gpu::{Arena, Gpu, GpuOptions, Plan, Profiler, Recorder};
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
-use phalanx::nn::Storage;
 
 const INSTRUMENTS: usize = 4;
 const BARS: usize = 20_000;

@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kernels::{Stage, measure};
+use phalanx::bench::{
+    ActionKind, Batch, NetworkSlice, adamw, advantage_stats, clip, gae, loss, sample, scalars,
+};
 use phalanx::gpu::{Command, Gpu, GpuOptions, Profiler};
-use phalanx::nn::{Batch, KernelConfig, Layout, Precision, Shape};
-use phalanx::ppo::{ActionKind, adamw, advantage_stats, clip, gae, loss, sample, scalars};
+use phalanx::mappo::{KernelConfig, Precision};
+use phalanx::model::{Layout, Shape};
 
 const AGENTS: u32 = 4;
 const OBS_DIM: u32 = 18;
@@ -159,7 +162,7 @@ fn layout(width: u32) -> phalanx::Result<Layout> {
 
 fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
     let layout = layout(width)?;
-    let net = |net: &phalanx::nn::NetworkSlice| clip::NetworkSlice {
+    let net = |net: &NetworkSlice| clip::NetworkSlice {
         first: net.first,
         length: net.length,
         rate: 3e-4,

@@ -9,8 +9,8 @@ use anyhow::Result;
 use clap::Parser;
 use phalanx::env::{CpuEnv, Outcome, Simulator, Spec};
 use phalanx::gpu::{Gpu, GpuOptions};
+use phalanx::mappo::Activation;
 use phalanx::mappo::{Config, Trainer};
-use phalanx::nn::Activation;
 use phalanx::random::Stream;
 
 /// Position and speed of the cart, angle and speed of the pole.

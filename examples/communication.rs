@@ -11,7 +11,7 @@ use clap::{Parser, ValueEnum};
 use phalanx::env::Communication;
 use phalanx::env::communication::Task;
 use phalanx::mappo::Config;
-use phalanx::nn::{Activation, Sharing};
+use phalanx::mappo::{Activation, Sharing};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Name {

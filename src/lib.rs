@@ -24,13 +24,19 @@
 //! }
 //! ```
 //!
-//! From the bottom up: [`gpu`] opens devices and records work; [`indicators`], [`nn`] and [`ppo`] are the families of
-//! kernels; [`market`] and [`model`] turn candles into features and networks into files; [`mod@env`] holds the environments;
-//! [`mappo`] trains and [`policy`] uses what was trained; [`backtest`] measures it.
+//! From the bottom up: [`gpu`] opens devices and records work; [`indicators`] computes technical indicators; [`market`] turns
+//! candles into features; [`model`] reads and writes networks; [`mod@env`] holds the environments; [`mappo`] trains policies,
+//! [`policy`] runs them, and [`backtest`] measures the result.
+//!
+//! The kernels of networks and PPO run without bounds checks and are private to the crate. [`mappo`] re-exports their
+//! settings. The cargo feature `bench` exposes the kernels to the benchmarks of this repository, without any guarantee of
+//! stability or safety.
 
 #![warn(missing_docs)]
 
 pub mod backtest;
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod env;
 mod error;
 pub mod files;
@@ -39,9 +45,9 @@ pub mod indicators;
 pub mod mappo;
 pub mod market;
 pub mod model;
-pub mod nn;
+pub(crate) mod nn;
 pub mod policy;
-pub mod ppo;
+pub(crate) mod ppo;
 pub mod random;
 mod shaders;
 #[cfg(test)]

@@ -4,9 +4,9 @@ mod common;
 
 use phalanx::env::{Episodes, Trading, TradingSettings};
 use phalanx::gpu::{Counts, Gpu, GpuOptions};
+use phalanx::mappo::{Activation, Sharing};
 use phalanx::mappo::{Algorithm, Config, Precision, Trainer};
 use phalanx::market::{ExtraFeatures, MarketData, Scaling};
-use phalanx::nn::{Activation, Sharing};
 use phalanx::random::Stream;
 
 fn gpu() -> Gpu {

@@ -4,7 +4,7 @@ use phalanx::env::spread::Definition;
 use phalanx::env::{CpuEnv, Outcome, Simulator, Spec, Spread};
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::mappo::{ActionMode, Config, EvalConfig, Evaluation, Trainer};
-use phalanx::nn::{Activation, Sharing};
+use phalanx::mappo::{Activation, Sharing};
 use phalanx::random::Stream;
 
 fn eval_config(mode: ActionMode) -> EvalConfig {

@@ -3,13 +3,14 @@
 mod common;
 
 use ndarray::Array2;
+use phalanx::env::Storage;
 use phalanx::env::ledger::Ledger;
 use phalanx::env::{EnvRecording, Environment, Episodes, RolloutBuffers, Trading, TradingSettings};
 use phalanx::gpu::{Gpu, Recorder};
 use phalanx::indicators::{Indicators, Series};
 use phalanx::mappo::Config;
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
-use phalanx::nn::{Layout, Shape, Storage};
+use phalanx::model::{Layout, Shape};
 use phalanx::policy::{ModelMetadata, TrainedPolicy};
 use phalanx::random::Stream;
 

@@ -2,8 +2,8 @@
 
 use phalanx::env::{CpuEnv, Outcome, Simulator, Spec};
 use phalanx::gpu::{Gpu, GpuOptions};
+use phalanx::mappo::Activation;
 use phalanx::mappo::{ActionMode, Config, EvalConfig, Evaluation, Precision, Trainer};
-use phalanx::nn::Activation;
 
 /// Shows one of two signs at first and asks for it some steps later: 1 for the right answer.
 #[derive(Default)]

@@ -4,7 +4,7 @@ use phalanx::env::spread::Definition;
 use phalanx::env::{CpuEnv, Outcome, Simulator, Spec, Spread};
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::mappo::{ActionMode, Config, EvalConfig, Evaluation, Precision, Trainer};
-use phalanx::nn::{Activation, CriticInput};
+use phalanx::mappo::{Activation, CriticInput};
 use phalanx::random::Stream;
 
 const AGENTS: usize = 2;

@@ -14,7 +14,7 @@ use phalanx::env::spread::Definition;
 use phalanx::env::{Communication, CpuEnv, Environment, Outcome, Simulator, Spec, Spread};
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::mappo::{Algorithm, Config, Precision, Snapshots, Trainer};
-use phalanx::nn::{CriticInput, Sharing};
+use phalanx::mappo::{CriticInput, Sharing};
 use phalanx::random::Stream;
 use program::{DEMO, SMALL, Workplace, columns, refused, succeeded};
 

@@ -6,9 +6,9 @@ use std::io::{ErrorKind, Write as _};
 use anyhow::{Context, Result};
 use phalanx::env::{EnvRecording, Environment, RolloutBuffers, Spec, TradingSettings, observation_size};
 use phalanx::gpu::{Budget, Gpu, Plan};
+use phalanx::mappo::Cooperative;
 use phalanx::mappo::{Config, Precision, Sizes};
 use phalanx::market::FEATURES;
-use phalanx::nn::Cooperative;
 
 /// Name, backend and driver in one line.
 pub fn adapter(gpu: &Gpu) -> String {

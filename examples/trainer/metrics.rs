@@ -176,7 +176,7 @@ pub fn curves(path: &Path) -> Result<TrainingCurves> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use phalanx::ppo::write_metrics::Record;
+    use phalanx::mappo::Record;
 
     #[test]
     fn rows_come_back_as_curves_and_missing_returns_as_gaps() {

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use phalanx::env::{Episodes, Trading};
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
+use phalanx::mappo::Autotune;
 use phalanx::mappo::{ActionMode, EvalConfig, Evaluation, Progress as Done, Snapshots, Trainer};
 use phalanx::market::{Candles, Clock, ExtraFeatures, MarketData, Scaling, Splits};
-use phalanx::nn::autotune::Autotune;
 use phalanx::policy::{ModelMetadata, TrainedPolicy};
 
 use crate::TrainArgs;

@@ -11,6 +11,7 @@ pub mod market;
 pub mod spread;
 mod trading;
 
+pub use crate::nn::Storage;
 pub use communication::Communication;
 pub use cpu_env::{CpuEnv, Outcome, Simulator};
 pub use spread::Spread;
@@ -20,7 +21,6 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::gpu::{Class, Gpu, Plan, Recording, Shader, Variant};
-use crate::nn::Storage;
 
 /// Sizes that the trainer needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

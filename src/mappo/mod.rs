@@ -10,7 +10,9 @@ pub mod snapshot;
 mod trainer;
 mod update;
 
-pub use crate::nn::Precision;
+pub use crate::nn::autotune::Autotune;
+pub use crate::nn::{Activation, Cooperative, CriticInput, KernelConfig, Precision, Sharing};
+pub use crate::ppo::write_metrics::Record;
 pub use config::{AdvantageNorm, Algorithm, Config};
 pub use evaluation::{EvalConfig, EvalResult, Evaluation};
 pub use plan::Sizes;

@@ -3,5 +3,6 @@
 mod checkpoint;
 mod init;
 
+pub use crate::nn::{Layout, Shape, Tensor};
 pub use checkpoint::{Checkpoint, FORMAT};
 pub use init::initial_weights;

@@ -31,6 +31,7 @@ pub fn variant(matrices: Cooperative) -> Variant {
 ///
 /// # Errors
 /// [`Error::Shape`] for sizes that are no multiples of eight matrices, and as [`Kernel::new`].
+#[cfg_attr(not(any(test, feature = "bench")), allow(dead_code, reason = "called by tests and benchmarks"))]
 pub fn command(
     gpu: &Gpu,
     matrices: Cooperative,

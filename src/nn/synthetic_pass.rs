@@ -20,6 +20,7 @@ pub struct SyntheticPass {
     /// Gradients of the matrix products, gradients of the weights, and the sum of their splits: three dispatches.
     pub backward: Recording,
     /// Bytes of the observations, activations and gradients, each read or written at least once a pass.
+    #[cfg_attr(not(feature = "bench"), allow(dead_code, reason = "read by benchmarks"))]
     pub bytes: [u64; 3],
     arena: Arena,
     gpu: Gpu,

@@ -54,6 +54,10 @@ impl ActionKind {
 }
 
 /// Indices into the buffer of scalars that the kernels of this family share.
+#[cfg_attr(
+    not(any(test, feature = "bench")),
+    allow(dead_code, reason = "most indices are read by tests and benchmarks")
+)]
 pub mod scalars {
     /// f32s of the buffer before [`AGENTS`].
     pub const LENGTH: u64 = 16;
