@@ -94,7 +94,7 @@ pub struct Config {
     /// AdamW: weight decay.
     pub weight_decay: f64,
     /// Whether networks see observations normalised by their running mean and deviation, feature by feature
-    /// ([`crate::ppo::running_mean_std`]), and critics the environment's own state likewise. Agents that share networks share moments.
+    /// (`ppo::running_mean_std`), and critics the environment's own state likewise. Agents that share networks share moments.
     /// These move after every rollout; what random play shows in a rollout that is then thrown away gives the first. For
     /// environments whose numbers come in units of their own. Where these are few, switch `input_norm` off: it leaves only their
     /// proportions.
@@ -120,8 +120,8 @@ pub struct Config {
     /// remembered there when the rollout was played.
     pub chunk_length: u32,
     /// Whether the real numbers of an action are squashed into (-1, 1) by tanh; for environments with such actions only
-    /// ([`Environment::continuous`]). Probabilities and entropies are those of the squashed numbers ([`crate::ppo::sample`],
-    /// [`crate::ppo::loss`]); the greedy action is the tanh of the mean.
+    /// ([`Environment::continuous`]). Probabilities and entropies are those of the squashed numbers (`ppo::sample`,
+    /// `ppo::loss`); the greedy action is the tanh of the mean.
     pub squash: bool,
     /// One network for all agents or one each.
     pub networks: Sharing,

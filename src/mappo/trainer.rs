@@ -331,7 +331,7 @@ impl Trainer {
     }
 
     /// RunningMeanStd moments of what is seen, for every agent and feature, then for every number of the environment's own state: mean,
-    /// what its f32 could not hold, sum of the squared deviations, and of how many ([`crate::ppo::running_mean_std`]). Empty without
+    /// what its f32 could not hold, sum of the squared deviations, and of how many (`ppo::running_mean_std`). Empty without
     /// [`Config::observation_norm`].
     ///
     /// # Errors
