@@ -35,7 +35,7 @@ pub use kernel_config::KernelConfig;
 pub(crate) use kernel_config::{MAX_LOOP_ITERATIONS, representative};
 pub use layout::{Batch, Layout, NetworkSlice, Tensor};
 pub use precision::{Precision, Storage};
-pub use shape::{Activation, CriticInput, MAX_LAYERS, Shape, Sharing};
+pub use shape::{Activation, CriticInput, Shape, Sharing};
 pub use weights::WorkingWeights;
 
 use crate::gpu::{Class, Shader, Variant};
