@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use phalanx::files::write_atomically;
 use phalanx::gpu::{Gpu, Recorder};
 use phalanx::indicators::{Indicator, Indicators, Input, NAMES, Series, Unit, Values, parse};
-use phalanx::market::{Candles, Clock};
+use phalanx::market::{Candles, TimestampFormat};
 
 use crate::IndicatorsArgs;
 
@@ -21,8 +21,9 @@ pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>
     };
     let panel = chosen(&gpu, &args.indicators, candles.volume.is_some())?.panel(&series)?;
     Recorder::new(&gpu).run(&panel.commands())?;
-    let clock = Clock::of(&candles.timestamps);
-    let timestamps: Vec<String> = candles.timestamps.iter().map(|timestamp| clock.show(*timestamp)).collect();
+    let dates = TimestampFormat::of(&candles.timestamps);
+    let timestamps: Vec<String> =
+        candles.timestamps.iter().map(|timestamp| dates.format(*timestamp)).collect();
     write_csv(&args.out, &candles.symbols, &timestamps, &panel.read(&gpu)?)?;
     println!("{} rows in {}", candles.bars() * candles.instruments(), args.out.display());
     Ok(())

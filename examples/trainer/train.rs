@@ -9,7 +9,7 @@ use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
 use phalanx::mappo::Autotune;
 use phalanx::mappo::{ActionMode, EvalConfig, Evaluation, Progress as Done, Snapshots, Trainer};
-use phalanx::market::{Candles, Clock, ExtraFeatures, MarketData, Scaling, Splits};
+use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, Splits, TimestampFormat};
 use phalanx::policy::{ModelMetadata, TrainedPolicy};
 
 use crate::TrainArgs;
@@ -171,8 +171,8 @@ fn given(args: &TrainArgs) -> Result<Settings> {
 
 fn announce(gpu: &Gpu, candles: &Candles, splits: &Splits, bars: &Range<usize>, trainer: &Trainer) {
     let sizes = trainer.sizes();
-    let clock = Clock::of(&candles.timestamps);
-    let date = |bar: usize| clock.show(candles.timestamps[bar]);
+    let dates = TimestampFormat::of(&candles.timestamps);
+    let date = |bar: usize| dates.format(candles.timestamps[bar]);
     eprintln!("GPU       {}", crate::doctor::adapter(gpu));
     eprintln!(
         "Candles   {} x {} bars; trained on {} to {}, held out from {}",

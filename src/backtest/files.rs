@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Backtest, Metrics};
 use crate::env::ledger::Costs;
 use crate::files::write_atomically;
-use crate::market::Clock;
+use crate::market::TimestampFormat;
 use crate::{Error, Result};
 
 #[derive(Serialize)]
@@ -45,11 +45,11 @@ struct Period {
 pub fn write(backtest: &Backtest, dir: impl AsRef<Path>) -> Result<()> {
     let dir = dir.as_ref();
     fs::create_dir_all(dir).map_err(Error::io(dir))?;
-    let clock = Clock::of(&backtest.timestamps);
+    let dates = TimestampFormat::of(&backtest.timestamps);
     for (name, bytes) in [
-        ("metrics.json", metrics(backtest, clock)),
-        ("equity.csv", equity(backtest, clock)),
-        ("trades.csv", trades(backtest, clock)),
+        ("metrics.json", metrics(backtest, dates)),
+        ("equity.csv", equity(backtest, dates)),
+        ("trades.csv", trades(backtest, dates)),
     ] {
         let path = dir.join(name);
         write_atomically(&path, &bytes.map_err(Error::io(&path))?)?;
@@ -57,18 +57,18 @@ pub fn write(backtest: &Backtest, dir: impl AsRef<Path>) -> Result<()> {
     Ok(())
 }
 
-fn metrics(backtest: &Backtest, clock: Clock) -> std::io::Result<Vec<u8>> {
+fn metrics(backtest: &Backtest, dates: TimestampFormat) -> std::io::Result<Vec<u8>> {
     let summary = Summary {
         period: Period {
-            from: backtest.timestamps.first().map(|t| clock.show(*t)),
-            to: backtest.timestamps.last().map(|t| clock.show(*t)),
+            from: backtest.timestamps.first().map(|t| dates.format(*t)),
+            to: backtest.timestamps.last().map(|t| dates.format(*t)),
             bars: backtest.timestamps.len(),
         },
         symbols: &backtest.symbols,
         costs: backtest.costs,
         starting_equity: backtest.starting_equity,
         periods_per_year: backtest.periods_per_year,
-        bankrupt_at: backtest.bankrupt_at.map(|t| clock.show(t)),
+        bankrupt_at: backtest.bankrupt_at.map(|t| dates.format(t)),
         strategy: &backtest.metrics,
         buy_and_hold: &backtest.benchmark,
     };
@@ -77,7 +77,7 @@ fn metrics(backtest: &Backtest, clock: Clock) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn equity(backtest: &Backtest, clock: Clock) -> std::io::Result<Vec<u8>> {
+fn equity(backtest: &Backtest, dates: TimestampFormat) -> std::io::Result<Vec<u8>> {
     let mut table = csv::Writer::from_writer(Vec::new());
     let fixed = ["timestamp", "equity", "drawdown", "benchmark_equity", "benchmark_drawdown"];
     let positions = backtest.symbols.iter().map(|symbol| format!("position_{symbol}"));
@@ -88,12 +88,12 @@ fn equity(backtest: &Backtest, clock: Clock) -> std::io::Result<Vec<u8>> {
     for (((timestamp, strategy), benchmark), levels) in bars {
         let curves = [strategy.0, strategy.1, benchmark.0, benchmark.1];
         let numbers = curves.into_iter().chain(levels).map(f64::to_string);
-        table.write_record(std::iter::once(clock.show(*timestamp)).chain(numbers))?;
+        table.write_record(std::iter::once(dates.format(*timestamp)).chain(numbers))?;
     }
     table.into_inner().map_err(csv::IntoInnerError::into_error)
 }
 
-fn trades(backtest: &Backtest, clock: Clock) -> std::io::Result<Vec<u8>> {
+fn trades(backtest: &Backtest, dates: TimestampFormat) -> std::io::Result<Vec<u8>> {
     let mut table = csv::Writer::from_writer(Vec::new());
     table.write_record([
         "timestamp",
@@ -110,7 +110,7 @@ fn trades(backtest: &Backtest, clock: Clock) -> std::io::Result<Vec<u8>> {
         let fill = dated.trade;
         let prices = [fill.quantity, fill.open, fill.price, fill.commission, fill.slippage];
         let numbers = prices.into_iter().chain([fill.level_before, fill.level_after]);
-        let start = [clock.show(dated.timestamp), dated.symbol.clone()];
+        let start = [dates.format(dated.timestamp), dated.symbol.clone()];
         table.write_record(start.into_iter().chain(numbers.map(|number| number.to_string())))?;
     }
     table.into_inner().map_err(csv::IntoInnerError::into_error)

@@ -24,7 +24,7 @@ pub use candles::Candles;
 pub use data::{ExtraFeatures, MarketData, Scaling, ScalingStatistics};
 pub use features::FEATURES;
 pub use splits::Splits;
-pub use timestamp::{Clock, parse_timestamp};
+pub use timestamp::{TimestampFormat, parse_timestamp};
 
 use crate::gpu::{Class, Shader, Variant};
 

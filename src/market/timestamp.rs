@@ -48,11 +48,11 @@ pub(super) fn parse(text: &str) -> Result<DateTime, String> {
 
 /// Format of all timestamps in one output file: dates if every bar starts at midnight, else dates with times.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub struct TimestampFormat {
     dates_only: bool,
 }
 
-impl Clock {
+impl TimestampFormat {
     /// The format for `timestamps`.
     #[must_use]
     pub fn of(timestamps: &[DateTime]) -> Self {
@@ -61,7 +61,7 @@ impl Clock {
 
     /// `timestamp` in ISO 8601.
     #[must_use]
-    pub fn show(self, timestamp: DateTime) -> String {
+    pub fn format(self, timestamp: DateTime) -> String {
         if self.dates_only { timestamp.date().to_string() } else { timestamp.to_string() }
     }
 }
