@@ -68,14 +68,14 @@ pub enum Error {
         /// What the composer or compiler said.
         reason: String,
     },
-    /// Sizes of arguments do not fit together.
+    /// The sizes of arguments do not match.
     #[error("{what}: expected {expected}, got {got}")]
     Shape {
         /// Which argument.
         what: String,
-        /// What it has to be.
+        /// The required size.
         expected: String,
-        /// What it was.
+        /// The actual size.
         got: String,
     },
     /// A setting is out of range or contradicts another.
@@ -96,22 +96,22 @@ pub enum Error {
         /// Which settings to lower.
         advice: String,
     },
-    /// A candle file holds something that is no candle.
+    /// A candle file is malformed or holds an invalid bar.
     #[error("{}: {reason}", place(.path, .line, .column))]
     Candles {
         /// The file.
         path: PathBuf,
-        /// 1-based line, where the fault has one.
+        /// 1-based line, if the error belongs to a line.
         line: Option<u64>,
-        /// Column name, where the fault has one.
+        /// Column name, if the error belongs to a column.
         column: Option<String>,
-        /// What is wrong and what would be right.
+        /// The problem and its remedy.
         reason: String,
     },
-    /// The candles are valid by themselves but do not fit what was asked of them.
+    /// Valid data do not fit the request: too few bars, other instruments, values out of range.
     #[error("{0}")]
     Data(String),
-    /// A checkpoint that cannot be used.
+    /// A checkpoint cannot be used.
     #[error("checkpoint {}: {reason}", .path.display())]
     Checkpoint {
         /// The file.
