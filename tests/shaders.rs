@@ -1,13 +1,18 @@
 //! Every kernel in every variant, for every shading language that wgpu hands to a driver.
 
+use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
+use std::path::PathBuf;
+
 use naga::back::{hlsl, msl, spv};
-use naga::valid::{Capabilities, ValidationFlags, Validator};
-use phalanx::gpu::{Class, compose};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use phalanx::gpu::{Class, Constant, Variant, compose};
 use phalanx::indicators::{NAMES, sources};
 
 #[test]
 fn every_variant_composes_validates_and_translates() {
-    let mut count = 0;
+    let mut shipped = BTreeSet::new();
+    let dump = Dump::asked_for();
     for class in [Class::Hardware, Class::Software] {
         let fixed = phalanx::kernels(class).into_iter().map(|(shader, variant)| {
             let name = format!("{} {variant:?}", shader.name);
@@ -40,7 +45,8 @@ fn every_variant_composes_validates_and_translates() {
             let metal = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default());
             let (metal, _) = metal.unwrap_or_else(|error| panic!("{name}: MSL: {error}"));
             assert!(metal.contains("kernel void"), "{name}");
-            count += 1;
+            shipped.insert(describe(&name, class, &variant));
+            dump.write(&name, class, &source, &module, &info);
             if cooperative {
                 // Direct3D has none, naga no way to say it.
                 continue;
@@ -54,7 +60,65 @@ fn every_variant_composes_validates_and_translates() {
             assert!(text.contains("numthreads"), "{name}");
         }
     }
-    assert!(count > 40, "{count} variants");
+    let listed: BTreeSet<String> = include_str!("kernels.txt").lines().map(str::to_string).collect();
+    if std::env::var_os("PHALANX_BLESS").is_some() {
+        let text: String = shipped.iter().map(|line| format!("{line}\n")).collect();
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernels.txt"), text).unwrap();
+    } else if shipped != listed {
+        let new: Vec<_> = shipped.difference(&listed).collect();
+        let gone: Vec<_> = listed.difference(&shipped).collect();
+        panic!(
+            "tests/kernels.txt is not what ships (PHALANX_BLESS=1 rewrites it): new {new:#?}, gone {gone:#?}"
+        );
+    }
+}
+
+/// A line of tests/kernels.txt: kernel, class, workgroup, constants and conditions.
+fn describe(name: &str, class: Class, variant: &Variant) -> String {
+    let kernel = name.split(" Variant").next().unwrap_or(name);
+    let constants: Vec<_> =
+        variant.constants.iter().map(|(name, Constant::U32(value))| format!("{name}={value}")).collect();
+    let parts =
+        [format!("{kernel}, {class:?}, {}", variant.workgroup), constants.join(" "), variant.flags.join(" ")];
+    parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Writes what ships into the folder that `PHALANX_DUMP` names, for the compilers of `make portability`.
+struct Dump(Option<PathBuf>);
+
+impl Dump {
+    fn asked_for() -> Self {
+        let folder = std::env::var_os("PHALANX_DUMP").map(PathBuf::from);
+        if let Some(folder) = &folder {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        Self(folder)
+    }
+
+    /// The WGSL; and HLSL as wgpu hands it to FXC, if it needs no more than shader model 5.1.
+    fn write(&self, name: &str, class: Class, source: &str, module: &naga::Module, info: &ModuleInfo) {
+        let Some(folder) = &self.0 else {
+            return;
+        };
+        let kernel = name.split(" Variant").next().unwrap_or(name).replace(['/', ' '], "_");
+        let mut hasher = std::hash::DefaultHasher::new();
+        source.hash(&mut hasher);
+        let stem = format!("{kernel}-{class:?}-{:016x}", hasher.finish());
+        std::fs::write(folder.join(format!("{stem}.wgsl")), source).unwrap();
+        if ["enable f16;", "subgroup", "u64", "wgpu_cooperative_matrix"]
+            .iter()
+            .any(|word| source.contains(word))
+        {
+            return;
+        }
+        let mut text = String::new();
+        let shader_model = hlsl::ShaderModel::V5_1;
+        let options = hlsl::Options { fake_missing_bindings: true, shader_model, ..Default::default() };
+        hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
+            .write(module, info, None)
+            .unwrap_or_else(|error| panic!("{name}: HLSL 5.1: {error}"));
+        std::fs::write(folder.join(format!("{stem}.hlsl")), text).unwrap();
+    }
 }
 
 #[test]

@@ -2,10 +2,8 @@
 //
 // Every use is a module of its own, completed with N.
 
-struct State {
-    // Oldest first.
-    values: array<f32, N>,
-}
+// An array and not a structure around one, in which FXC assigns to no element.
+alias State = array<f32, N>;
 
 var<private> state: State;
 
@@ -15,24 +13,24 @@ const SHARE: f32 = 1.0 / f32(N);
 // Adds x. All values are measured from a level which has just risen by `change`.
 fn push(x: f32, change: f32) {
     for (var i = 0u; i < N - 1u; i++) {
-        state.values[i] = state.values[i + 1u] - change;
+        state[i] = state[i + 1u] - change;
     }
-    state.values[N - 1u] = x;
+    state[N - 1u] = x;
 }
 
 // The value in place i, in no particular order, but the same for all windows that are pushed to together.
 fn value(i: u32) -> f32 {
-    return state.values[i];
+    return state[i];
 }
 
 fn oldest() -> f32 {
-    return state.values[0];
+    return state[0];
 }
 
 fn sum() -> f32 {
     var sum = 0.0;
     for (var i = 0u; i < N; i++) {
-        sum += state.values[i];
+        sum += state[i];
     }
     return sum;
 }
@@ -42,8 +40,8 @@ fn moments() -> vec2<f32> {
     var sum = 0.0;
     var squares = 0.0;
     for (var i = 0u; i < N; i++) {
-        sum += state.values[i];
-        squares += state.values[i] * state.values[i];
+        sum += state[i];
+        squares += state[i] * state[i];
     }
     let mean = sum * SHARE;
     return vec2<f32>(mean, max(squares * SHARE - mean * mean, 0.0));
@@ -53,23 +51,23 @@ fn moments() -> vec2<f32> {
 fn weighted() -> f32 {
     var sum = 0.0;
     for (var i = 0u; i < N; i++) {
-        sum += f32(i + 1u) * state.values[i];
+        sum += f32(i + 1u) * state[i];
     }
     return sum;
 }
 
 fn highest() -> f32 {
-    var highest = state.values[0];
+    var highest = state[0];
     for (var i = 1u; i < N; i++) {
-        highest = max(highest, state.values[i]);
+        highest = max(highest, state[i]);
     }
     return highest;
 }
 
 fn lowest() -> f32 {
-    var lowest = state.values[0];
+    var lowest = state[0];
     for (var i = 1u; i < N; i++) {
-        lowest = min(lowest, state.values[i]);
+        lowest = min(lowest, state[i]);
     }
     return lowest;
 }
@@ -78,7 +76,7 @@ fn lowest() -> f32 {
 fn spread(center: f32) -> f32 {
     var sum = 0.0;
     for (var i = 0u; i < N; i++) {
-        sum += abs(state.values[i] - center);
+        sum += abs(state[i] - center);
     }
     return sum * SHARE;
 }

@@ -217,8 +217,9 @@ fn cell(at: Place, layer: Layer, first: u32, step: u32) {
 }
 
 // The whole stack for a row.
-fn stack(at: Place) {
-    let role = at.role;
+// `role` comes beside `at`: WGSL takes a structure with fields of the invocation's own as non-uniform in all of them, and
+// barriers need loops of uniform length.
+fn stack(at: Place, role: u32) {
     let row = at.row;
     let acts0 = place(row, batch.acts);
     let grads0 = place(row, batch.grads);
@@ -293,7 +294,8 @@ fn main(
     at.local = local;
     at.subgroup = subgroup;
     at.lane = lane;
-    at.role = batch.first_role + group.y;
+    let role = batch.first_role + group.y;
+    at.role = role;
     // Networks of one per agent come in whole blocks.
     @if(cooperative) let agent = (group.x * TILE % per_slot) / batch.quads;
     @if(!cooperative) let agent = (min(index, count - 1u) % per_slot) / batch.quads;
@@ -302,7 +304,7 @@ fn main(
     @if(!recurrent) {
         at.row = min(index, batch.rows - 1u);
         at.exists = index < batch.rows;
-        stack(at);
+        stack(at, role);
     }
     @if(recurrent) for (var back = 0u; back < batch.length; back++) {
         let t = batch.length - 1u - back;
@@ -311,6 +313,6 @@ fn main(
         at.exists = index < count && row < batch.rows;
         at.goes_on = t + 1u < batch.length && row + per_slot < batch.rows;
         at.signal = (batch.first_slot + at.row / per_slot) * batch.quads + at.row % batch.quads;
-        stack(at);
+        stack(at, role);
     }
 }

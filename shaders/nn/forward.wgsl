@@ -172,19 +172,19 @@ fn turn(x: vec4<f32>, w: u32) {
 
 // All inputs of one tile of columns, one or two a turn; past the inputs the weights are 0.
 @if(!cooperative)
-fn accumulate(source: Source, mean: vec4<f32>, scale: vec4<f32>, w0: u32, stride: u32, lane: u32) {
-    @if(subgroup_broadcast) for (var k = 0u; k < source.inputs; k += 2u) {
+fn accumulate(source: Source, inputs: u32, mean: vec4<f32>, scale: vec4<f32>, w0: u32, stride: u32, lane: u32) {
+    @if(subgroup_broadcast) for (var k = 0u; k < inputs; k += 2u) {
         let w = w0 + k * stride + lane;
         let x = (raw(source, k) - mean) * scale;
         let y = (clamped(source, k + 1u) - mean) * scale;
         add_spread(x, weight(w), y, weight(w + stride));
     }
-    @if(!subgroup_broadcast && unrolled) for (var k = 0u; k < source.inputs; k += 2u) {
+    @if(!subgroup_broadcast && unrolled) for (var k = 0u; k < inputs; k += 2u) {
         let w = w0 + k * stride;
         turn((raw(source, k) - mean) * scale, w);
         turn((clamped(source, k + 1u) - mean) * scale, w + stride);
     }
-    @if(!subgroup_broadcast && !unrolled) for (var k = 0u; k < source.inputs; k++) {
+    @if(!subgroup_broadcast && !unrolled) for (var k = 0u; k < inputs; k++) {
         turn((raw(source, k) - mean) * scale, w0 + k * stride);
     }
 }
@@ -202,14 +202,14 @@ fn linear_block(source: Source, layer: Layer, first: u32, bias: u32, mean: vec4<
     var all = Spread(0.0, vec4<f32>(0.0), vec4<f32>(0.0));
     for (var c = 0u; c < layer.outputs; c += WIDTH) {
         clear();
-        for (var k = 0u; k < source.inputs; k += DEPTH) {
+        for (var k = 0u; k < layer.inputs; k += DEPTH) {
             for (var i = part; i < DEPTH; i += PARTS) {
-                let exists = k + i < source.inputs;
+                let exists = k + i < layer.inputs;
                 stage(q, i, select(vec4<f32>(0.0), (clamped(source, k + i) - mean) * scale, exists));
             }
             workgroupBarrier();
             let w = 4u * (first + layer.weights + k * layer.stride) + c;
-            multiply(subgroup, w, 4u * layer.stride, min(DEPTH, source.inputs - k), layer.outputs - c);
+            multiply(subgroup, w, 4u * layer.stride, min(DEPTH, layer.inputs - k), layer.outputs - c);
             workgroupBarrier();
         }
         for (var j = 0u; j < 4u; j++) {
@@ -245,7 +245,7 @@ fn linear(source: Source, layer: Layer, net: u32, bias: u32, mean: vec4<f32>, sc
                 tile[j + 2u] = vec4<f32>(b.z);
                 tile[j + 3u] = vec4<f32>(b.w);
             }
-            accumulate(source, mean, scale, w0 + c / 4u, layer.stride, lane);
+            accumulate(source, layer.inputs, mean, scale, w0 + c / 4u, layer.stride, lane);
             var sum = vec4<f32>(0.0);
             for (var j = 0u; j < COLUMNS; j++) {
                 if (j < left) {
@@ -269,7 +269,7 @@ fn linear(source: Source, layer: Layer, net: u32, bias: u32, mean: vec4<f32>, sc
             narrow[2] = vec4<f32>(b.z);
             narrow[3] = vec4<f32>(b.w);
             let w1 = w0 + c / 4u;
-            @if(subgroup_broadcast) for (var k = 0u; k < source.inputs; k += 8u) {
+            @if(subgroup_broadcast) for (var k = 0u; k < layer.inputs; k += 8u) {
                 let w = weight(w1 + (k + lane) * layer.stride);
                 turn_narrow(source, k, mean, scale, subgroupBroadcast(w, 0u));
                 turn_narrow(source, k + 1u, mean, scale, subgroupBroadcast(w, 1u));
@@ -280,7 +280,7 @@ fn linear(source: Source, layer: Layer, net: u32, bias: u32, mean: vec4<f32>, sc
                 turn_narrow(source, k + 6u, mean, scale, subgroupBroadcast(w, 6u));
                 turn_narrow(source, k + 7u, mean, scale, subgroupBroadcast(w, 7u));
             }
-            @if(!subgroup_broadcast) for (var k = 0u; k < source.inputs; k++) {
+            @if(!subgroup_broadcast) for (var k = 0u; k < layer.inputs; k++) {
                 turn_narrow(source, k, mean, scale, weight(w1 + k * layer.stride));
             }
             var sum = vec4<f32>(0.0);
@@ -430,8 +430,9 @@ fn states_of(slot: u32) -> u32 {
 }
 
 // The whole stack for a row.
-fn stack(at: Place) {
-    let role = at.role;
+// `role` comes beside `at`: WGSL takes a structure with fields of the invocation's own as non-uniform in all of them, and
+// barriers and subgroup operations need loops of uniform length.
+fn stack(at: Place, role: u32) {
     let row = at.row;
     let sees = roles[role].sees;
     let seen = at.slot * batch.agents + select(at.agent, 0u, sees == ALL);
@@ -511,7 +512,8 @@ fn main(
     at.local = local;
     at.subgroup = subgroup;
     at.lane = lane;
-    at.role = batch.first_role + group.y;
+    let role = batch.first_role + group.y;
+    at.role = role;
     at.agent = (min(index, count - 1u) % per_slot) / batch.quads;
     at.net = roles[at.role].working + at.agent * roles[at.role].working_stride;
     // Networks of one per agent come in whole blocks.
@@ -521,7 +523,7 @@ fn main(
         at.row = min(index, batch.rows - 1u);
         at.exists = index < batch.rows;
         at.slot = batch.first_slot + at.row / per_slot;
-        stack(at);
+        stack(at, role);
     }
     @if(recurrent) for (var t = 0u; t < batch.length; t++) {
         let row = (min(index, count - 1u) / per_slot * batch.length + t) * per_slot + index % per_slot;
@@ -530,7 +532,7 @@ fn main(
         at.exists = index < count && row < batch.rows;
         at.slot = batch.first_slot + at.row / per_slot;
         enter(at, t);
-        stack(at);
+        stack(at, role);
         @if(cooperative) storageBarrier();
     }
 }

@@ -57,8 +57,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             for (var j = 0u; j < 4u; j++) {
                 if (4u * i + j < layer.inputs) {
                     let at = weights + (4u * i + j) * layer.stride + c;
-                    by_gain[j] += dot(params[at], sums[at]);
-                    by_offset[j] += dot(params[at], d);
+                    // An assignment to component j would make FXC unroll every loop around it, which it then refuses.
+                    let component = vec4<u32>(j) == vec4<u32>(0u, 1u, 2u, 3u);
+                    by_gain = select(by_gain, by_gain + dot(params[at], sums[at]), component);
+                    by_offset = select(by_offset, by_offset + dot(params[at], d), component);
                 }
             }
         }

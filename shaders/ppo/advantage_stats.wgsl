@@ -182,8 +182,9 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             let counted = total(lane, vec4<f32>(own(group, start, end, lane), 0.0, 0.0, 0.0)).x;
             let rows = select(counted, all.sums.w, everything);
             if (lane == 0u) {
-                for (var agent = group; agent < p.agents; agent += groups) {
-                    scalars[16u + m * p.agents + agent] = 1.0 / max(rows, 1.0);
+                // Every agent of the group; counted by a uniform number, which FXC wants of a loop around barriers.
+                for (var n = 0u; n < p.agents / groups; n++) {
+                    scalars[16u + m * p.agents + group + n * groups] = 1.0 / max(rows, 1.0);
                 }
             }
         }

@@ -294,7 +294,11 @@ fn glue(specs: &[Spec], uses: &[Use], form: Form) -> String {
         text += "    return u64(bits.x) | (u64(bits.y) << 32u);\n}\n";
     }
     text += "var<private> four: Four;\nfn put(i: u32, values: Values) {\n";
-    (0..outputs).for_each(|o| text += &format!("    four.o{o}[i] = values.o{o};\n"));
+    // An assignment to component i of a structure's vector is refused by FXC.
+    text += "    let component = vec4<u32>(i) == vec4<u32>(0u, 1u, 2u, 3u);\n";
+    (0..outputs).for_each(|o| {
+        text += &format!("    four.o{o} = select(four.o{o}, vec4<f32>(values.o{o}), component);\n");
+    });
     text += "}\nfn store(at: u32) {\n";
     for o in 0..outputs {
         let four = if form.half {
