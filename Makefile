@@ -13,11 +13,12 @@ export NODEVICE_SELECT = 1
 TRAINER     := $(CARGO) run --quiet --locked --release --example trainer --
 TRAINER_DEV := $(CARGO) run --quiet --locked --example trainer --
 
-.PHONY: help demo test bench lint cargo
+.PHONY: help demo test portability bench lint cargo
 
 help:
 	@echo "make demo    train on the demo candles, backtest the result and write its report"
 	@echo "make test    run all tests (on the GPU, or on the CPU through Mesa's llvmpipe)"
+	@echo "make portability  compile every kernel with the compilers of browsers and of DirectX"
 	@echo "make bench   run the kernel benchmarks"
 	@echo "make lint    check formatting and run clippy, warnings being errors"
 	@echo "make help    show this list"
@@ -34,6 +35,9 @@ test: cargo
 	scripts/ensure-vulkan $(TRAINER_DEV) doctor
 	$(CARGO) test --locked
 	$(CARGO) test --locked --example trainer
+
+portability: cargo
+	scripts/portability/run $(CARGO)
 
 bench: cargo
 	$(CARGO) build --locked --release --example trainer

@@ -2,10 +2,13 @@
 //
 // Every use is a module of its own, completed with N.
 
-// An array and not a structure around one, in which FXC assigns to no element.
-alias State = array<f32, N>;
+// The state between two dispatches, which a kernel keeps in a buffer.
+struct State {
+    values: array<f32, N>,
+}
 
-var<private> state: State;
+// Outside of the structure: FXC assigns to no element of an array inside one.
+var<private> values: array<f32, N>;
 
 // Drivers divide slowly.
 const SHARE: f32 = 1.0 / f32(N);
@@ -13,24 +16,24 @@ const SHARE: f32 = 1.0 / f32(N);
 // Adds x. All values are measured from a level which has just risen by `change`.
 fn push(x: f32, change: f32) {
     for (var i = 0u; i < N - 1u; i++) {
-        state[i] = state[i + 1u] - change;
+        values[i] = values[i + 1u] - change;
     }
-    state[N - 1u] = x;
+    values[N - 1u] = x;
 }
 
 // The value in place i, in no particular order, but the same for all windows that are pushed to together.
 fn value(i: u32) -> f32 {
-    return state[i];
+    return values[i];
 }
 
 fn oldest() -> f32 {
-    return state[0];
+    return values[0];
 }
 
 fn sum() -> f32 {
     var sum = 0.0;
     for (var i = 0u; i < N; i++) {
-        sum += state[i];
+        sum += values[i];
     }
     return sum;
 }
@@ -40,8 +43,8 @@ fn moments() -> vec2<f32> {
     var sum = 0.0;
     var squares = 0.0;
     for (var i = 0u; i < N; i++) {
-        sum += state[i];
-        squares += state[i] * state[i];
+        sum += values[i];
+        squares += values[i] * values[i];
     }
     let mean = sum * SHARE;
     return vec2<f32>(mean, max(squares * SHARE - mean * mean, 0.0));
@@ -51,23 +54,23 @@ fn moments() -> vec2<f32> {
 fn weighted() -> f32 {
     var sum = 0.0;
     for (var i = 0u; i < N; i++) {
-        sum += f32(i + 1u) * state[i];
+        sum += f32(i + 1u) * values[i];
     }
     return sum;
 }
 
 fn highest() -> f32 {
-    var highest = state[0];
+    var highest = values[0];
     for (var i = 1u; i < N; i++) {
-        highest = max(highest, state[i]);
+        highest = max(highest, values[i]);
     }
     return highest;
 }
 
 fn lowest() -> f32 {
-    var lowest = state[0];
+    var lowest = values[0];
     for (var i = 1u; i < N; i++) {
-        lowest = min(lowest, state[i]);
+        lowest = min(lowest, values[i]);
     }
     return lowest;
 }
@@ -76,7 +79,7 @@ fn lowest() -> f32 {
 fn spread(center: f32) -> f32 {
     var sum = 0.0;
     for (var i = 0u; i < N; i++) {
-        sum += abs(state[i] - center);
+        sum += abs(values[i] - center);
     }
     return sum * SHARE;
 }

@@ -323,9 +323,20 @@ fn glue(specs: &[Spec], uses: &[Use], form: Form) -> String {
     kept().for_each(|(n, m)| text += &format!("    u{n}_{m}: package::use{n}::{m}::State,\n"));
     text += "}\n@group(0) @binding(5) var<storage, read_write> states: array<Kept>;\n";
     text += "fn restore(lane: u32) {\n    let kept = states[lane];\n";
-    kept().for_each(|(n, m)| text += &format!("    package::use{n}::{m}::state = kept.u{n}_{m};\n"));
+    // Windows in registers have their values outside of the structure that is kept.
+    let place = |n: usize, m: &str| {
+        let in_registers = uses[n].modules.iter().any(|(name, text)| *name == m && text.starts_with(WINDOW));
+        if in_registers { ["values", ".values"] } else { ["state", ""] }
+    };
+    kept().for_each(|(n, m)| {
+        let [own, field] = place(n, m);
+        text += &format!("    package::use{n}::{m}::{own} = kept.u{n}_{m}{field};\n");
+    });
     text += "}\nfn save(lane: u32) {\n    var kept: Kept;\n";
-    kept().for_each(|(n, m)| text += &format!("    kept.u{n}_{m} = package::use{n}::{m}::state;\n"));
+    kept().for_each(|(n, m)| {
+        let [own, field] = place(n, m);
+        text += &format!("    kept.u{n}_{m}{field} = package::use{n}::{m}::{own};\n");
+    });
     text + "    states[lane] = kept;\n}\n"
 }
 
