@@ -1,0 +1,143 @@
+//! Structures that the kernels read: `#[repr(C)]` counterparts of `shaders/lib/network.wgsl`.
+
+use super::super::shape::MAX_LAYERS;
+
+/// Input of the first layer, as the shaders number it: the agent's own observation.
+pub(super) const OWN: u32 = 0;
+/// The observations of all agents, one after the other.
+pub(super) const ALL: u32 = 1;
+/// The environment's own state.
+pub(super) const STATE: u32 = 2;
+
+/// Kinds of layers, as the shaders number them: a linear layer.
+pub(super) const ORDINARY: u32 = 0;
+/// A GRU's matrix of the input: candidate, reset and update gate.
+pub(super) const GATES_OF_INPUT: u32 = 1;
+/// A GRU's matrix of the state: reset gate, update gate, candidate.
+pub(super) const GATES_OF_STATE: u32 = 2;
+/// The head after a GRU.
+pub(super) const AFTER_CELL: u32 = 3;
+
+/// One linear layer with the LayerNorm before it. Counterpart of `Layer` in `shaders/lib/network.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Layer {
+    /// Inputs of the layer.
+    pub inputs: u32,
+    /// Outputs of the layer.
+    pub outputs: u32,
+    /// vec4s between two rows of the weight matrix.
+    pub stride: u32,
+    /// First vec4 of the weights, from the start of the network.
+    pub weights: u32,
+    /// First vec4 of the bias.
+    pub bias: u32,
+    /// First vec4 of the LayerNorm's gain.
+    pub gain: u32,
+    /// First vec4 of the LayerNorm's offset.
+    pub offset: u32,
+    /// 1: there is a LayerNorm.
+    pub norm: u32,
+    /// First vec4 of the transposed weights, from the start of the network's working weights.
+    pub transposed: u32,
+    /// vec4s between two of their rows.
+    pub transposed_stride: u32,
+    /// First row of the inputs in the activation buffer; layer 0 reads the observations.
+    pub input: u32,
+    /// First row of the activation function's arguments; the row of its values where the derivative follows from these.
+    pub product: u32,
+    /// Row of the LayerNorm's mean; the row after it holds 1 / standard deviation.
+    pub moments: u32,
+    /// First row of the gradient with respect to the matrix product, in the gradient buffer.
+    pub grad: u32,
+    /// Outputs with learnt weights; the outputs after them equal their biases, whatever the input.
+    pub learnt: u32,
+    /// 0: linear, 1: a GRU's matrix of the input, 2: a GRU's matrix of the state, 3: the head after a GRU.
+    pub kind: u32,
+    /// First row of the outputs in the activation buffer; the head's outputs go to a buffer of their own.
+    pub output: u32,
+    /// First row of the activation function's arguments for these outputs.
+    pub made_from: u32,
+    /// First row of the gradient buffer for the gradient with respect to the layer below.
+    pub below: u32,
+    /// Fills up to 16 bytes.
+    pub pad: u32,
+}
+
+/// All actor networks, or all critic networks. Counterpart of `NetworkStack` in `shaders/lib/network.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct NetworkStack {
+    /// Linear layers, the head included.
+    pub layers: u32,
+    /// First vec4 of the first network.
+    pub params: u32,
+    /// vec4s from one agent's network to the next; 0 when shared.
+    pub net_stride: u32,
+    /// First vec4 of the first network's working weights.
+    pub working: u32,
+    /// vec4s from one agent's working weights to the next; 0 when shared.
+    pub working_stride: u32,
+    /// Input of the first layer: 0: the agent's own observation, 1: all agents' observations, 2: the environment's own state.
+    pub sees: u32,
+    /// 1: a bias per agent in the first layer.
+    pub agent_bias: u32,
+    /// Number of networks.
+    pub nets: u32,
+    /// The layers; those past `layers` are zero.
+    pub layer: [Layer; MAX_LAYERS],
+}
+
+/// Rows of one dispatch. Counterpart of `Batch` in `shaders/lib/network.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Batch {
+    /// First observation slot.
+    pub first_slot: u32,
+    /// Quads of rows of this dispatch.
+    pub rows: u32,
+    /// Quads of rows the activation buffers have room for.
+    pub stride: u32,
+    /// Agents of an environment.
+    pub agents: u32,
+    /// Environments / 4.
+    pub quads: u32,
+    /// Features of one agent's observation.
+    pub obs_dim: u32,
+    /// 0: from the actors on, 1: critics only.
+    pub first_role: u32,
+    /// Where the logits go in the head buffer, in vec4s.
+    pub head_actor: u32,
+    /// Where the values go in the head buffer, in vec4s.
+    pub head_critic: u32,
+    /// Number of the micro-batch within the iteration.
+    pub index: u32,
+    /// 1: a backward pass follows.
+    pub keep: u32,
+    /// Rows of the activation buffer.
+    pub acts: u32,
+    /// Rows of the gradient buffer.
+    pub grads: u32,
+    /// Number of the minibatch within the rollout.
+    pub minibatch: u32,
+    /// With a GRU: slots that an invocation walks through one after the other.
+    pub length: u32,
+    /// With a GRU: slots between two of which the states stay.
+    pub chunk: u32,
+    /// With a GRU: steps of the rollout.
+    pub steps: u32,
+    /// With a GRU: slots of truncated episodes.
+    pub truncations: u32,
+    /// With a GRU: where it stands in the dones_and_masks which episodes ended before slot 0, in quads.
+    pub endings: u32,
+    /// With a GRU: 1: new states are kept for later dispatches.
+    pub remember: u32,
+    /// In turns: the number of the agent that learns, from 1; 0: all do.
+    pub agent_step: u32,
+    /// In turns: 1: nothing is learnt, the agent's ratios go into the factor of those after it.
+    pub settle: u32,
+    /// First quad of the environments' own states, which follow the observations in their buffer.
+    pub first_state: u32,
+    /// Numbers of an environment's own state; 0 if critics do not see it.
+    pub state_dim: u32,
+}
