@@ -5,7 +5,7 @@ mod device;
 mod offsets;
 mod tensors;
 
-pub use device::{Batch, Layer, NetworkStack};
+pub use device::{Batch, NetworkStack};
 pub use tensors::{Tensor, TensorKind};
 
 use device::{ALL, OWN, STATE};
