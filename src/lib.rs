@@ -54,7 +54,11 @@ mod shaders;
 mod testing;
 
 pub use error::{Error, Result};
+/// The version of ndarray that candles and indicators come in.
+pub use ndarray;
 pub use shaders::shader_with_library;
+/// The version of wgpu that devices of the caller's have to come from.
+pub use wgpu;
 
 /// Every kernel of the library but those of the indicators, with every variant it is compiled in, for the adapters of a
 /// class. Those of the indicators are put together on demand: [`indicators::sources`].

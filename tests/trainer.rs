@@ -356,15 +356,17 @@ fn the_doctor_names_adapter_and_plan() {
     succeeded(&output);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let gpu = phalanx::gpu::Gpu::open(&Default::default()).unwrap();
-    for wanted in [
-        gpu.info().name.as_str(),
-        "Memory plan",
-        "MiB of a budget of",
-        "micro-batches",
-        "nn/forward",
-        "observations",
-    ] {
+    for wanted in
+        [gpu.info().name.as_str(), "Memory plan", "MiB of a budget of", "micro-batches", "subgroups"]
+    {
         assert!(said.contains(wanted), "`{wanted}` is missing in {said}");
+    }
+    assert!(said.lines().count() <= 24 && said.lines().all(|line| line.chars().count() <= 80), "{said}");
+    let output = place.run(&["doctor", "--verbose"]);
+    succeeded(&output);
+    let all = String::from_utf8_lossy(&output.stdout).into_owned();
+    for wanted in ["nn/forward", "observations", "invocations"] {
+        assert!(all.contains(wanted) && !said.contains("nn/forward"), "`{wanted}` is missing in {all}");
     }
     let wanted = ["no GPU adapter matches `nosuch`", gpu.info().name.as_str(), "PHALANX_ADAPTER"];
     refused(&place.run(&["doctor", "--adapter", "nosuch"]), &wanted);

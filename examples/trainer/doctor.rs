@@ -5,10 +5,10 @@ use std::io::{ErrorKind, Write as _};
 
 use anyhow::{Context, Result};
 use phalanx::env::{EnvRecording, Environment, RolloutBuffers, Spec, TradingSettings, observation_size};
-use phalanx::gpu::{Budget, Gpu, Plan};
-use phalanx::mappo::Cooperative;
-use phalanx::mappo::{Config, Precision, Sizes};
+use phalanx::gpu::{Budget, Class, Gpu, Plan};
+use phalanx::mappo::{Config, Cooperative, KernelConfig, Precision, Sizes};
 use phalanx::market::FEATURES;
+use phalanx::wgpu;
 
 /// Name, backend and driver in one line.
 pub fn adapter(gpu: &Gpu) -> String {
@@ -39,21 +39,103 @@ impl Environment for FourInstruments {
     }
 }
 
-pub fn doctor(open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
+pub fn doctor(open: impl Fn() -> phalanx::Result<Gpu>, verbose: bool) -> Result<()> {
     let gpu = open()?;
+    let mut text = summary(&gpu)?;
+    if verbose {
+        text += &details(&gpu)?;
+    } else {
+        writeln!(text, "\nEvery kernel variant, limit and buffer: trainer doctor --verbose")?;
+    }
+    print(&text)
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
+}
+
+/// Optional features, and what each is good for.
+const FEATURES_THAT_MATTER: [(wgpu::Features, &str, &str); 6] = [
+    (wgpu::Features::SHADER_F16, "f16", "precision = \"f16\" without packing numbers in pairs"),
+    (wgpu::Features::SUBGROUP, "subgroups", "invocations exchange what they read"),
+    (wgpu::Features::SHADER_INT64, "64-bit integers", "wider loads on software rasterisers"),
+    (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "matrix units", "products in f16 on them"),
+    (wgpu::Features::PIPELINE_CACHE, "pipeline cache", "kernels stay compiled between runs"),
+    (wgpu::Features::TIMESTAMP_QUERY, "timestamps", "benchmarks tell GPU time"),
+];
+
+/// Everything that decides what training will be like, on one screen of 80 columns and 24 lines.
+fn summary(gpu: &Gpu) -> Result<String> {
+    let mut text = String::new();
+    let budget = Budget::of(gpu, None);
+    let class = match gpu.class() {
+        Class::Hardware => "GPUs",
+        Class::Software => "software rasterisers",
+    };
+    writeln!(text, "Adapter   {:.70}", adapter(gpu))?;
+    writeln!(text, "Kernels   those for {class}")?;
+    writeln!(text, "Memory    plans may take {} (memory_budget_mb changes it)", mib(budget.total))?;
+    writeln!(text, "\nFeatures")?;
+    for (feature, name, use_) in FEATURES_THAT_MATTER {
+        let has = if gpu.device().features().contains(feature) { "yes" } else { "no" };
+        writeln!(text, "  {name:<16} {has:<4} {use_}")?;
+    }
+    writeln!(text, "\nNetworks' kernels")?;
+    for precision in [Precision::F32, Precision::F16] {
+        let (_, _, kernel_config) = planned(gpu, precision, &budget)?;
+        writeln!(text, "  {}  {}", name(precision), describe(&kernel_config))?;
+    }
+    writeln!(text, "\nMemory plan of the default settings, four instruments")?;
+    for precision in [Precision::F32, Precision::F16] {
+        let (plan, sizes, _) = planned(gpu, precision, &budget)?;
+        writeln!(
+            text,
+            "  {}  {} of a budget of {}: {} environments, {} micro-batches",
+            name(precision),
+            mib(plan.bytes()),
+            mib(budget.total),
+            sizes.envs,
+            sizes.micro_batches(),
+        )?;
+    }
+    Ok(text)
+}
+
+fn name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F16 => "f16",
+        _ => "f32",
+    }
+}
+
+/// The kernels of the networks in one line.
+fn describe(kernel_config: &KernelConfig) -> String {
+    let how = match (kernel_config.cooperative, kernel_config.subgroup_broadcast) {
+        (Some(matrices), _) => format!("matrix units, {0} by {0}", matrices.size),
+        (None, true) => "subgroup broadcast, weights in a texture".into(),
+        (None, false) => "register tiles".into(),
+    };
+    let KernelConfig { workgroup, columns, .. } = kernel_config;
+    format!("{how}; {columns} columns, workgroups of {workgroup}")
+}
+
+/// The default training of four instruments: its buffers, sizes and kernels.
+fn planned(gpu: &Gpu, precision: Precision, budget: &Budget) -> Result<(Plan, Sizes, KernelConfig)> {
+    let config = Config { precision, ..Config::default() };
+    let layout = config.layout(&FourInstruments)?;
+    let (sizes, kernel_config) = Sizes::decide(gpu, &config, &FourInstruments, &layout, budget)?;
+    let plan = sizes.plan(&FourInstruments, &layout, &config, &kernel_config);
+    Ok((plan, sizes, kernel_config))
+}
+
+/// All features and limits, every kernel variant, the largest buffers.
+fn details(gpu: &Gpu) -> Result<String> {
     let mut text = String::new();
     let limits = gpu.device().limits();
-    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1048576.0);
-    writeln!(text, "Adapter       {}", adapter(&gpu))?;
-    writeln!(text, "Kind          {:?}, kernels for {:?}", gpu.info().device_type, gpu.class())?;
-    writeln!(text, "Features      {}", gpu.device().features())?;
     let matrices: Vec<_> = gpu.cooperative_matrices().iter().map(|shape| format!("{shape:?}")).collect();
-    writeln!(
-        text,
-        "Matrices      {}",
-        if matrices.is_empty() { "none".into() } else { matrices.join("; ") }
-    )?;
-    writeln!(text, "  of these the kernels use: {:?}", Cooperative::proven(&gpu)?)?;
+    let matrices = if matrices.is_empty() { "none".into() } else { matrices.join("; ") };
+    writeln!(text, "\nAll features  {}", gpu.device().features())?;
+    writeln!(text, "Matrices      {matrices}; the kernels use {:?}", Cooperative::proven(gpu)?)?;
     writeln!(text, "Binding       {}", mib(limits.max_storage_buffer_binding_size))?;
     writeln!(text, "Storage       {} buffers per kernel", limits.max_storage_buffers_per_shader_stage)?;
     writeln!(
@@ -61,8 +143,7 @@ pub fn doctor(open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
         "Workgroup     {} invocations, {} bytes of memory",
         limits.max_compute_invocations_per_workgroup, limits.max_compute_workgroup_storage_size
     )?;
-
-    writeln!(text, "\nKernels")?;
+    writeln!(text, "\nKernel variants")?;
     for (shader, variant) in phalanx::kernels(gpu.class()) {
         let constants: Vec<_> =
             variant.constants.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
@@ -70,35 +151,17 @@ pub fn doctor(open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
         let workgroup = variant.workgroup;
         writeln!(text, "  {:<24} workgroup {workgroup:>3}  {} {flags}", shader.name, constants.join(" "))?;
     }
-
-    let budget = Budget::of(&gpu, None);
+    let budget = Budget::of(gpu, None);
     for precision in [Precision::F32, Precision::F16] {
-        let config = Config { precision, ..Config::default() };
-        let layout = config.layout(&FourInstruments)?;
-        let (sizes, kernel_config) = Sizes::decide(&gpu, &config, &FourInstruments, &layout, &budget)?;
-        let plan = sizes.plan(&FourInstruments, &layout, &config, &kernel_config);
-        writeln!(
-            text,
-            "\nMemory plan in {precision:?} for 4 instruments with default settings: {} of a budget of {}",
-            mib(plan.bytes()),
-            mib(budget.total)
-        )?;
-        writeln!(
-            text,
-            "  {} environments x {} steps, {} micro-batches of {} rows, {} parameters",
-            sizes.envs,
-            sizes.steps,
-            sizes.micro_batches(),
-            sizes.micro_quads() * 4,
-            layout.parameters()
-        )?;
+        let (plan, ..) = planned(gpu, precision, &budget)?;
+        writeln!(text, "\nLargest buffers in {}", name(precision))?;
         let mut entries = plan.entries().to_vec();
         entries.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         for (name, bytes) in entries.iter().take(8) {
             writeln!(text, "  {name:<24} {:>12}", mib(*bytes))?;
         }
     }
-    print(&text)
+    Ok(text)
 }
 
 /// Prints in one go; a reader that has seen enough, like `head`, is no error.

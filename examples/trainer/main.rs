@@ -37,7 +37,11 @@ enum Command {
     /// Write the technical indicators of candles.
     Indicators(IndicatorsArgs),
     /// Say what the GPU is and can do, and how much memory training takes.
-    Doctor,
+    Doctor {
+        /// List every feature, limit, kernel variant and large buffer too.
+        #[arg(long)]
+        verbose: bool,
+    },
 }
 
 #[derive(Args)]
@@ -124,7 +128,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::train(args, open),
         Command::Backtest(args) => backtest::backtest(args, open),
         Command::Indicators(args) => indicators::indicators(args, open),
-        Command::Doctor => doctor::doctor(open),
+        Command::Doctor { verbose } => doctor::doctor(open, *verbose),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
