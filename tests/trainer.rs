@@ -239,7 +239,7 @@ fn candles_that_cannot_be_used_are_named_and_leave_nothing_behind() {
     let cases: [(&str, &[&str]); 5] = [
         ("none.csv", &["none.csv"]),
         (&broken, &[&format!("broken.csv:{line}"), "column `open`", "`zwölf` is not a number"]),
-        (&low, &["low.csv:2", "column `open`", "AAA 2020-01-02", "outside low 8 to high 9"]),
+        (&low, &["low.csv:2", "column `open`", "AAA 2020-01-02", "outside the bar's range, low 8 to high 9"]),
         (&place.write("empty.csv", ""), &["empty.csv", "the file is empty"]),
         (&place.write("few.csv", &Market::new(&["AAA"], 20).csv()), &["have 20 bars, but at least"]),
     ];
