@@ -4,13 +4,13 @@ use crate::nn::layout::TensorKind;
 use crate::nn::{Activation, Layout};
 use crate::random::Stream;
 
-/// Gain of an actor's head: nearly even action probabilities at first.
+/// Gain of an actor's head: initial action probabilities are nearly uniform.
 const ACTOR_HEAD: f64 = 0.01;
 const CRITIC_HEAD: f64 = 1.0;
 
-/// The flat parameter buffer of fresh networks, padding 0. Orthogonal matrices as in Saxe et al. (arXiv 1312.6120) with
-/// the gains of the MAPPO reference: sqrt 2 (ReLU) or 5/3 (tanh), a GRU's gates 1, actor head 0.01, critic head 1. Each tensor has
-/// random numbers of its own, so that one tensor's size does not change another's values.
+/// The flat parameter buffer of new networks; padding is 0. Orthogonal matrices as in Saxe et al. (arXiv 1312.6120) with the
+/// gains of the MAPPO reference: sqrt 2 (ReLU) or 5/3 (tanh), a GRU's gates 1, actor head 0.01, critic head 1. Each tensor has its
+/// own random stream, so that its values do not depend on other tensors' sizes.
 #[must_use]
 pub fn initial_weights(layout: &Layout, activation: Activation, seed: u64) -> Vec<f32> {
     let mut weights = vec![0f32; layout.params as usize * 4];
@@ -38,7 +38,7 @@ pub fn initial_weights(layout: &Layout, activation: Activation, seed: u64) -> Ve
     weights
 }
 
-/// A random `[rows][columns]` matrix whose shorter side is orthonormal: Gram and Schmidt, twice for accuracy.
+/// A random `[rows][columns]` matrix whose shorter side is orthonormal, by Gram-Schmidt, twice for accuracy.
 fn orthogonal(rows: usize, columns: usize, stream: &mut Stream) -> Vec<f64> {
     let (count, length) = (rows.min(columns), rows.max(columns));
     let mut basis: Vec<Vec<f64>> = Vec::with_capacity(count);
@@ -46,12 +46,12 @@ fn orthogonal(rows: usize, columns: usize, stream: &mut Stream) -> Vec<f64> {
         let mut vector: Vec<f64> = (0..length).map(|_| stream.normal()).collect();
         for _ in 0..2 {
             for other in &basis {
-                let along: f64 = vector.iter().zip(other).map(|(a, b)| a * b).sum();
-                vector.iter_mut().zip(other).for_each(|(a, b)| *a -= along * b);
+                let projection: f64 = vector.iter().zip(other).map(|(a, b)| a * b).sum();
+                vector.iter_mut().zip(other).for_each(|(a, b)| *a -= projection * b);
             }
         }
         let norm = vector.iter().map(|a| a * a).sum::<f64>().sqrt();
-        // A draw that lies in the span of the others (probability 0) is drawn again.
+        // Redraws a vector in the span of the others (probability 0).
         if norm > 1e-9 {
             vector.iter_mut().for_each(|a| *a /= norm);
             basis.push(vector);
@@ -117,6 +117,9 @@ mod tests {
         assert_eq!(weights, again);
         assert_ne!(weights, initial_weights(&layout, Activation::Tanh, 4));
         let separate: Vec<_> = layout.tensors.iter().filter(|t| t.name.ends_with("1.weight")).collect();
-        assert_ne!(weights[separate[0].first], weights[separate[1].first], "agents start apart");
+        assert_ne!(
+            weights[separate[0].first], weights[separate[1].first],
+            "agents' networks differ initially"
+        );
     }
 }

@@ -14,13 +14,15 @@ pub mod backward;
 mod cooperative;
 pub mod fold;
 pub mod forward;
+#[cfg(test)]
+mod harness;
 mod kernel_config;
 pub mod layout;
 pub mod matmul;
 mod precision;
 pub mod reduce;
 #[cfg(test)]
-pub(crate) mod reference;
+mod reference;
 mod selection;
 mod shape;
 pub mod synthetic_pass;

@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn listed_matrices_multiply_as_register_tiles_do() {
-        let gpu = crate::testing::gpu();
+        let gpu = crate::testing::gpu().with_class(Class::Hardware);
         let listed = Cooperative::listed(&gpu);
         if listed.is_empty() {
             crate::testing::skip("the adapter has no cooperative matrices");
@@ -191,10 +191,15 @@ mod tests {
 
     #[test]
     fn networks_that_llvmpipe_would_stop_early_are_refused_with_a_way_out() {
-        let gpu = crate::testing::gpu();
+        for gpu in crate::testing::both_classes() {
+            refuse_long_loops(&gpu);
+        }
+    }
+
+    fn refuse_long_loops(gpu: &Gpu) {
         let shape = Shape { obs_dim: 4096, hidden: vec![1024; 4], chunk: 64, ..Shape::default() };
         let layout = Layout::new(&shape).unwrap();
-        let found = KernelConfig::new(&gpu, Precision::F32, &layout, 8);
+        let found = KernelConfig::new(gpu, Precision::F32, &layout, 8);
         if !gpu.stops_long_loops() {
             assert!(found.is_ok());
             return;

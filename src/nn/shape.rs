@@ -1,4 +1,4 @@
-//! What decides the sizes of the networks.
+//! The settings that determine all sizes of the networks.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ pub enum Activation {
     Relu,
     /// tanh(x)
     Tanh,
-    /// x times the normal distribution function of x (the error function's form, not the tanh approximation).
+    /// x times the normal distribution function of x, exact (not the tanh approximation).
     Gelu,
     /// x / (1 + exp(-x))
     Silu,
@@ -26,8 +26,8 @@ impl Activation {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Relu, Self::Tanh, Self::Gelu, Self::Silu];
 
-    /// Gain of the orthogonal initialisation that keeps the variance (`torch.nn.init.calculate_gain`; GELU and SiLU, which it
-    /// does not have, get ReLU's).
+    /// Gain of the orthogonal initialisation (`torch.nn.init.calculate_gain`; GELU and SiLU, which PyTorch does not list, use
+    /// ReLU's).
     #[must_use]
     pub fn gain(self) -> f64 {
         match self {
@@ -47,7 +47,7 @@ impl Activation {
         }
     }
 
-    /// Whether the derivative follows from the value; else the argument is kept as well.
+    /// Whether the derivative follows from the value; otherwise kernels store the argument, too.
     pub(super) fn invertible(self) -> bool {
         matches!(self, Self::Relu | Self::Tanh)
     }
@@ -64,7 +64,7 @@ pub enum Sharing {
     Separate,
 }
 
-/// What the critics see.
+/// Input of the critics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CriticInput {
@@ -73,11 +73,11 @@ pub enum CriticInput {
     Joint,
     /// The agent's own observation: IPPO.
     Own,
-    /// A state of the environment's own, which only critics see, the same for all agents.
+    /// The environment's own state, which only critics read, the same for all agents.
     State,
 }
 
-/// What decides all sizes.
+/// Sizes and structure of the networks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// Agents of an environment.
@@ -86,18 +86,18 @@ pub struct Shape {
     pub obs_dim: u32,
     /// Outputs of an actor, 2 to 32: logits, or means and logarithms of standard deviations.
     pub actions: u32,
-    /// Of these, the last ones that do not depend on what is seen: logarithms of standard deviations.
+    /// Number of the last outputs that do not depend on the observation: logarithms of standard deviations.
     pub constants: u32,
     /// Widths of the hidden layers, one to four.
     pub hidden: Vec<u32>,
     /// Whether agents share networks.
     pub sharing: Sharing,
-    /// Whether a shared network is told which agent it acts for, by a bias of the agent's own in the first layer: the same as
-    /// a one-hot agent number beside the normalised observation.
+    /// Whether a shared network knows which agent it acts for, by a bias per agent in the first layer: equivalent to a one-hot
+    /// agent number beside the normalised observation.
     pub agent_identity: bool,
-    /// What the critics see.
+    /// Input of the critics.
     pub critic_input: CriticInput,
-    /// Numbers of the environment's own state; used with [`CriticInput::State`] alone.
+    /// Features of the environment's own state; used only with [`CriticInput::State`].
     pub state_dim: u32,
     /// Nonlinearity of the hidden layers.
     pub activation: Activation,
@@ -105,8 +105,8 @@ pub struct Shape {
     pub input_norm: bool,
     /// Whether a LayerNorm comes after the activation of every hidden layer, and after the GRU.
     pub hidden_norm: bool,
-    /// With a GRU between the last hidden layer and the head, as wide as that layer: most steps that gradients flow back
-    /// through it. 0: there is none.
+    /// Steps of truncated back-propagation through the GRU between the last hidden layer and the head, which is as wide as that
+    /// layer. 0: no GRU.
     pub chunk: u32,
 }
 
@@ -138,13 +138,13 @@ impl Shape {
         self.chunk > 0
     }
 
-    /// Numbers that a GRU remembers of a row; 0 without one.
+    /// Entries of a GRU's state per row; 0 without a GRU.
     #[must_use]
     pub fn memory(&self) -> u32 {
         if self.recurrent() { self.hidden.last().copied().unwrap_or(0) } else { 0 }
     }
 
-    /// Numbers of the environment's state that are stored for the critics; 0 if they see something else.
+    /// Features of the environment's state stored for the critics; 0 if they do not read it.
     #[must_use]
     pub fn stored_state(&self) -> u32 {
         if self.critic_input == CriticInput::State { self.state_dim } else { 0 }

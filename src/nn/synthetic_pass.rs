@@ -33,7 +33,7 @@ impl SyntheticPass {
     /// Allocates and records everything for `slots` slots of `quads` quads of environments.
     ///
     /// # Errors
-    /// What compilation and allocation report.
+    /// Errors of compilation and allocation.
     pub fn new(
         gpu: &Gpu,
         layout: &Layout,
@@ -153,7 +153,7 @@ impl SyntheticPass {
     /// Runs both passes once and returns the sums of the gradients, in the order of the parameter buffer.
     ///
     /// # Errors
-    /// What the device reports.
+    /// Errors of the device.
     pub fn sums(&self) -> Result<Vec<f32>> {
         let mut recorder = Recorder::new(&self.gpu);
         recorder.run(&self.forward)?;

@@ -1,4 +1,4 @@
-//! The working weights: what the kernels multiply with, made anew from the master weights after every optimizer step.
+//! The working weights that the kernels multiply with, computed from the master weights after every optimizer step.
 
 use super::fold;
 use super::kernel_config::{KernelConfig, TEXTURE_ROW, texture_rows};
@@ -7,7 +7,7 @@ use super::layout::Layout;
 use crate::Result;
 use crate::gpu::{Command, Gpu, Plan, Recording, Resource};
 
-/// A buffer of working weights, or a texture of them, with the work that brings them up to date.
+/// A buffer or a texture of working weights, with the recording that updates it.
 #[derive(Clone, Debug)]
 pub struct WorkingWeights {
     buffer: wgpu::Buffer,
@@ -17,12 +17,12 @@ pub struct WorkingWeights {
 }
 
 impl WorkingWeights {
-    /// The buffer that [`WorkingWeights::new`] wants, as `working weights`.
+    /// Size of the buffer `working weights` that [`WorkingWeights::new`] takes.
     #[must_use]
     pub fn plan(layout: &Layout, kernel_config: &KernelConfig) -> Plan {
         let mut plan = Plan::new();
         if kernel_config.texture() {
-            // Whole rows of the texture, in f32.
+            // The source of the copy to the texture: whole rows in f32.
             plan.words("working weights", texture_vec4s(layout) * 4);
         } else {
             plan.bytes_of(
@@ -33,7 +33,7 @@ impl WorkingWeights {
         plan
     }
 
-    /// What it allocates itself.
+    /// Sizes of the buffers that [`WorkingWeights::new`] allocates itself.
     #[must_use]
     pub fn own_plan(layout: &Layout, kernel_config: &KernelConfig) -> Plan {
         let mut plan = Plan::new();
@@ -44,11 +44,11 @@ impl WorkingWeights {
         plan
     }
 
-    /// Records the way from `params` to `working`, a buffer of [`WorkingWeights::plan`]. They hold nothing before
-    /// [`WorkingWeights::refresh`] has run.
+    /// Records the update of `working`, a buffer of [`WorkingWeights::plan`], from `params`. The working weights are undefined
+    /// until [`WorkingWeights::refresh`] runs.
     ///
     /// # Errors
-    /// What compilation and allocation report.
+    /// Errors of compilation and allocation.
     pub fn new(
         gpu: &Gpu,
         layout: &Layout,
@@ -72,13 +72,13 @@ impl WorkingWeights {
         Ok(Self { buffer: working.clone(), texture, nets, refresh })
     }
 
-    /// Brings the working weights up to date with the master weights: one dispatch, and for a texture one copy.
+    /// Updates the working weights from the master weights: one dispatch, and one copy where they are in a texture.
     #[must_use]
     pub fn refresh(&self) -> &Recording {
         &self.refresh
     }
 
-    /// The networks, as [`fold`] and [`super::unfold`] read them.
+    /// The networks in the format of [`fold`] and [`super::unfold`].
     #[must_use]
     pub fn nets(&self) -> &wgpu::Buffer {
         &self.nets
