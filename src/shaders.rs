@@ -28,6 +28,7 @@ pub static LIBRARY: Library = Library {
         ("lib/observe", include_str!("../shaders/lib/observe.wgsl")),
         ("lib/episode", include_str!("../shaders/lib/episode.wgsl")),
         ("lib/cooperative", include_str!("../shaders/lib/cooperative.wgsl")),
+        ("lib/weight_gradient", include_str!("../shaders/lib/weight_gradient.wgsl")),
         ("lib/bar", include_str!("../shaders/lib/bar.wgsl")),
     ],
     conditions: &[

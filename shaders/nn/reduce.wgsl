@@ -1,4 +1,4 @@
-// Sums the splits of nn/weight_gradient in order and adds them to the accumulated gradient.
+// Sums the splits of nn/weight_gradient_* in order and adds them to the accumulated gradient.
 
 import package::constants::{ROW, WG};
 

@@ -5,9 +5,9 @@
 //!
 //! **Order of the files.** Each file imports only files named before it:
 //! `shape` (sizes of the networks), `layout` (offsets in the buffers), `precision`, `cooperative`, `kernel_config` (plain data that
-//! decides the shader variants), `fold`, `weights`, `forward`, `backward`, `weight_gradient`, `reduce`, `unfold`, `matmul` (the
-//! kernels), `synthetic_pass` (all of them on synthetic data), `selection` (adapter to configuration), `autotune` (the fastest
-//! configuration by measurement).
+//! decides the shader variants), `fold`, `weights`, `forward`, `backward`, `weight_gradient_*` (three kernels), `weight_gradient`
+//! (selects one of them), `reduce`, `unfold`, `matmul` (the kernels), `synthetic_pass` (all of them on synthetic data), `selection`
+//! (adapter to configuration), `autotune` (the fastest configuration by measurement).
 
 pub mod autotune;
 pub mod backward;
@@ -30,6 +30,9 @@ pub mod synthetic_pass;
 mod tests;
 pub mod unfold;
 pub mod weight_gradient;
+mod weight_gradient_cooperative;
+mod weight_gradient_subgroup;
+mod weight_gradient_tiled;
 mod weights;
 
 pub use cooperative::Cooperative;
@@ -60,7 +63,7 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
             all.push((matmul::SHADER, matmul::variant(matrices)));
         }
         if !kernel_config.unrolled {
-            all.push((weight_gradient::SHADER, weight_gradient::variant(&kernel_config)));
+            all.push((weight_gradient::shader(&kernel_config), weight_gradient::variant(&kernel_config)));
             all.push((fold::SHADER, fold::variant(class, &kernel_config)));
         }
     }

@@ -3,25 +3,43 @@
 //!
 //! Matrix: `N[i][o]` = sum over rows of `n[i] dz[o]` with the normalised input n. Bias: sum of dz. The rows are cut into
 //! splits; [`super::reduce`] adds the splits.
+//!
+//! Three kernels with the same bindings compute it: [`super::weight_gradient_tiled`] on GPUs,
+//! [`super::weight_gradient_cooperative`] on matrix units, [`super::weight_gradient_subgroup`] on llvmpipe.
+//! [`shader`] selects one of them; their common part is `shaders/lib/weight_gradient.wgsl`.
 
 use super::kernel_config::KernelConfig;
 use super::layout::{Batch, Layout};
+use super::{weight_gradient_cooperative, weight_gradient_subgroup, weight_gradient_tiled};
 use crate::Result;
 use crate::gpu::{Access, BindGroup, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Variant, in_rows};
 
-/// The kernel's source.
-pub const SHADER: Shader = crate::shaders::shader!("nn/weight_gradient");
+/// The source of the kernel that this configuration takes.
+#[must_use]
+pub fn shader(kernel_config: &KernelConfig) -> Shader {
+    if kernel_config.cooperative.is_some() {
+        weight_gradient_cooperative::SHADER
+    } else if kernel_config.subgroup_broadcast {
+        weight_gradient_subgroup::SHADER
+    } else {
+        weight_gradient_tiled::SHADER
+    }
+}
 
-/// No LayerNorm, or no bias. `NONE` of the shader.
-const NONE: u32 = u32::MAX;
+/// No LayerNorm, or no bias.
+pub(crate) const NONE: u32 = u32::MAX;
+/// [`Tile::kind`] of a tile whose left factor is the role's input.
+pub(crate) const OBSERVED: u32 = 1;
+/// [`Tile::kind`] of a bias alone.
+pub(crate) const BIAS: u32 = 2;
 
-/// One tile of one tensor. Counterpart of `Tile` in the shader.
+/// One tile of one tensor. Counterpart of `Tile` in `shaders/lib/weight_gradient.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Tile {
-    /// 0: matrix, 1: matrix whose input is what the role sees, 2: a bias alone.
+    /// 0: a matrix with activations as input, 1: one whose input is the role's, 2: a bias alone.
     pub kind: u32,
-    /// Row of the activation buffer, or feature of what the role sees, for the left factor.
+    /// First row of the left factor: of the activation buffer, or feature of the role's input.
     pub left: u32,
     /// Row of the gradient buffer.
     pub right: u32,
@@ -33,41 +51,41 @@ pub struct Tile {
     pub stride: u32,
     /// Rows of the result, 1 to 32 (64 with cooperative matrices).
     pub inputs: u32,
-    /// Columns of the result, as many at most.
+    /// Columns of the result, with the same maximum.
     pub outputs: u32,
-    /// First agent whose rows count.
+    /// First agent whose rows are summed.
     pub first_agent: u32,
-    /// Agents whose rows count.
+    /// Agents whose rows are summed.
     pub agents: u32,
-    /// What the role sees, as in [`super::layout::NetworkStack`].
+    /// The role's input, as in [`super::layout::NetworkStack`].
     pub sees: u32,
     /// First vec4 of the bias in the parameter buffer; `u32::MAX` where another tile sums it.
     pub bias: u32,
 }
 
-/// How the rows are shared out. Counterpart of `Split` in the shader.
+/// How the rows are split. Counterpart of `Split` in `shaders/lib/weight_gradient.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Split {
-    /// Shares.
+    /// Number of splits.
     pub count: u32,
     /// vec4s from one split's parameters to the next.
     pub stride: u32,
-    /// Tiles.
+    /// Number of tiles.
     pub tiles: u32,
     /// Fills up to 16 bytes.
     pub pad: u32,
 }
 
-/// The variant for these kernel_config. Except with subgroups the workgroup is the shape of the tile.
+/// The variant for this configuration. Except with subgroups the tile decides the workgroup size.
 #[must_use]
 pub fn variant(kernel_config: &KernelConfig) -> Variant {
     let [workgroup, _] = kernel_config.weight_tile();
     Variant { workgroup, ..kernel_config.variant(None).with("GROUPS", GROUPS_IN_A_ROW) }
 }
 
-/// Shares of `quads` quads of rows for `tiles` tiles: enough workgroups for a GPU even when the networks are small, but
-/// 64 quads a split at least. On two cores the tiles are enough, and only the loop of an invocation has to end in time.
+/// Number of splits of `quads` quads of rows for `tiles` tiles: enough workgroups for a GPU even if the networks are small, but at
+/// least 64 quads a split. A software adapter has enough work in the tiles alone; there splits only keep loops below its limit.
 #[must_use]
 pub fn splits(kernel_config: &KernelConfig, tiles: u32, quads: u64) -> u32 {
     let wanted = 2048u32.div_ceil(tiles.max(1)).min(kernel_config.splits).max(1);
@@ -96,7 +114,7 @@ pub fn tiles(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Tile> {
                 for input in (0..layer.inputs).step_by(width as usize) {
                     let first = if l == 0 { 0 } else { layer.input };
                     tiles.push(Tile {
-                        kind: u32::from(l == 0),
+                        kind: if l == 0 { OBSERVED } else { 0 },
                         sees: role.sees,
                         left: first + input,
                         right,
@@ -110,7 +128,7 @@ pub fn tiles(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Tile> {
                 if own_bias {
                     for agent in 0..layout.shape.agents {
                         tiles.push(Tile {
-                            kind: 2,
+                            kind: BIAS,
                             moments: NONE,
                             right,
                             outputs,
@@ -134,7 +152,7 @@ pub fn tiles(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Tile> {
 pub fn kernel(gpu: &Gpu, kernel_config: &KernelConfig) -> Result<Kernel> {
     use Access::{DynamicUniform, Read, Uniform, Write};
     let access = [DynamicUniform, Uniform, Read, Read, Read, Read, Read, Write];
-    Kernel::trusted(gpu, &SHADER, variant(kernel_config), &access, size_of::<Batch>())
+    Kernel::trusted(gpu, &shader(kernel_config), variant(kernel_config), &access, size_of::<Batch>())
 }
 
 /// Workgroups: tiles in x and y, splits in z.
