@@ -3,33 +3,23 @@
 // gradient (nn/unfold). With a GRU the rows are walked back through the slots of a chunk: da_n = dh' (1 - z) (1 - n^2),
 // da_r = da_n s r (1 - r) with the state's share s of the candidate, da_z = dh' (h - n) z (1 - z), ds = da_n r.
 
-import package::constants::{WG, TILE, COLUMNS, TEXTURE_ROW};
+import package::constants::{WG, TILE, COLUMNS};
 import package::lib::network::{Batch, NetworkStack, Layer, MAX_LAYERS, place};
 @if(recurrent) import package::lib::network::{GATES_OF_STATE, AFTER_CELL};
 import package::lib::quad::{Quad, to_quad, of_quad};
 import package::lib::activation::slope;
 import package::lib::product::{tile, add, add_spread};
-@if(cooperative) import package::lib::cooperative::{weights, clear, stage, multiply, drain, sum_of, DEPTH, WIDTH};
+@if(!cooperative) import package::lib::weights::weight;
+@if(cooperative) import package::lib::cooperative::{clear, stage, multiply, drain, sum_of, DEPTH, WIDTH};
 @if(cooperative) import package::constants::{SIZE, SUBGROUP};
 
 @group(0) @binding(0) var<uniform> batch: Batch;
 @group(0) @binding(1) var<uniform> roles: array<NetworkStack, 2>;
-@if(texture) @group(0) @binding(2) var weights: texture_2d<f32>;
-@if(!texture && !cooperative) @group(0) @binding(2) var<storage, read> weights: array<Quad>;
+// Binding 2: lib/weights or lib/cooperative.
 @group(0) @binding(3) var<storage, read> acts: array<Quad>;
 @group(0) @binding(4) var<storage, read> moments: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> grads: array<Quad>;
 @if(recurrent) @group(0) @binding(6) var<storage, read> dones_and_masks: array<vec4<u32>>;
-
-@if(texture)
-fn weight(i: u32) -> vec4<f32> {
-    return textureLoad(weights, vec2<u32>(i % TEXTURE_ROW, i / TEXTURE_ROW), 0);
-}
-
-@if(!texture && !cooperative)
-fn weight(i: u32) -> vec4<f32> {
-    return of_quad(weights[i]);
-}
 
 // The two sums over a row that LayerNorm's derivative takes: of the gradient of the normalised input, and of it times the
 // normalised input.
