@@ -1,5 +1,7 @@
 //! The WGSL sources below `shaders/`: one macro that embeds them, and the modules and conditions that they share.
 
+pub mod constants;
+
 use crate::gpu::{Library, Shader};
 
 /// The shader `shaders/<name>.wgsl`, which may import the modules of [`LIBRARY`].
@@ -14,9 +16,10 @@ macro_rules! shader {
 }
 pub(crate) use shader;
 
-/// Modules that kernels import as `package::lib::<name>`, and every condition that sources may ask for.
+/// Modules that kernels import as `package::<name>`, and every condition that sources may ask for.
 pub static LIBRARY: Library = Library {
     modules: &[
+        ("scalars", constants::scalars::WGSL),
         ("lib/numeric", include_str!("../shaders/lib/numeric.wgsl")),
         ("lib/random", include_str!("../shaders/lib/random.wgsl")),
         ("lib/network", include_str!("../shaders/lib/network.wgsl")),

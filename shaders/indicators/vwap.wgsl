@@ -13,7 +13,7 @@ fn step(bar: Bar) -> f32 {
     prices::push(select(typical(bar), nan(), missing), bar.change);
     volumes::push(select(bar.volume, nan(), missing), 0.0);
     var traded = 0.0;
-    // Eight at a turn, see lib/ring.wgsl.
+    // Unrolled by eight, see lib/ring.
     for (var i = 0u; i < volumes::N; i += 8u) {
         traded += money(i) + money(i + 1u) + money(i + 2u) + money(i + 3u);
         traded += money(i + 4u) + money(i + 5u) + money(i + 6u) + money(i + 7u);

@@ -4,7 +4,7 @@ fn sigmoid(x: vec4<f32>) -> vec4<f32> {
     return 1.0 / (1.0 + exp(-x));
 }
 
-// Abramowitz and Stegun 7.1.26 for the error function: off by at most 1.5e-7.
+// The normal distribution function, with formula 7.1.26 of Abramowitz and Stegun for the error function (absolute error 1.5e-7).
 fn gauss(x: vec4<f32>) -> vec4<f32> {
     let z = abs(x) * 0.70710678;
     let t = 1.0 / (1.0 + 0.3275911 * z);
@@ -19,15 +19,15 @@ fn activate(x: vec4<f32>) -> vec4<f32> {
     return select(x, vec4<f32>(0.0), x < vec4<f32>(0.0));
 }
 
-// From here on: the derivative, from the value (relu, tanh) or from the argument (gelu, silu).
+// `slope` is the derivative, computed from the function's value (relu, tanh) or from its argument (gelu, silu).
 @if(relu)
 fn slope(y: vec4<f32>) -> vec4<f32> {
     return select(vec4<f32>(0.0), vec4<f32>(1.0), y > vec4<f32>(0.0));
 }
 
 fn hyperbolic(x: vec4<f32>) -> vec4<f32> {
-    // Some drivers return NaN for tanh of large arguments; from 9.02 on the result is 1 in f32 anyway. A NaN that comes in
-    // must come out, which clamp does not promise.
+    // Some drivers return NaN for tanh of large arguments; above 9.02 the result is 1 in f32 anyway. NaN arguments must give NaN, which
+    // clamp does not guarantee.
     let bits = bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu);
     let bounded = tanh(clamp(x, vec4<f32>(-10.0), vec4<f32>(10.0)));
     return select(bounded, x, bits > vec4<u32>(0x7f800000u));

@@ -1,19 +1,19 @@
 // Template: an exponential average that starts as the mean of its first `period` values.
 //
-// Every use is a module of its own, completed with period, weight and `long`, which keeps what rounding takes away.
+// Every use is a module of its own, completed with period, weight and `long`, which enables compensation of rounding errors.
 
 import package::memory::add_exactly;
 
 struct State {
     value: f32,
-    // What the f32 of the value could not hold: with long periods every step is a few last digits, and rounding them
-    // the same way each time would be a bias.
+    // Rounding error of the value: with long periods a step changes only the last digits, and rounding them the same way each time
+    // would bias the average.
     lost: f32,
 }
 
 var<private> state: State;
 
-// The average after x, which is the seen-th value, counted from 1.
+// The average including x, which is value number `seen`, counted from 1.
 fn follow(x: f32, seen: f32) -> f32 {
     let rate = select(weight, 1.0 / seen, seen <= period);
     let change = (x - state.value) * rate;
@@ -27,7 +27,7 @@ fn follow(x: f32, seen: f32) -> f32 {
     return state.value;
 }
 
-// The same for values that are measured from a level which has just risen by `change`.
+// The same for values relative to a level that has just risen by `change`.
 fn follow_from(x: f32, change: f32, seen: f32) -> f32 {
     state.value -= change;
     return follow(x, seen);

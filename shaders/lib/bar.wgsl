@@ -1,4 +1,4 @@
-// What every indicator sees of one bar. A price that is missing is NaN.
+// One bar as indicators read it. A missing price is NaN.
 struct Bar {
     // Close less the close before; 0 at the first close.
     change: f32,
@@ -8,7 +8,7 @@ struct Bar {
     // Close.
     price: f32,
     volume: f32,
-    // Bars without a missing close, a missing price, a missing price or volume, up to and including this one.
+    // Consecutive bars up to this one without a missing close, without a missing price, without a missing price or volume.
     closes: f32,
     candles: f32,
     trades: f32,

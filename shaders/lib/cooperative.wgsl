@@ -1,6 +1,6 @@
-// A tile of a matrix product on the adapter's matrix units: the rows of a block times four matrices of columns. The left
-// factor comes through workgroup memory in f16, DEPTH inputs at a time; a subgroup multiplies two matrices of rows. The f32
-// sums come out the same way, one matrix of columns at a time.
+// A tile of a matrix product with cooperative matrices: the rows of a block times four matrices of columns. The left factor is staged
+// in workgroup memory in f16, DEPTH inputs at a time; a subgroup multiplies two matrices of rows. The f32 sums are copied out through
+// workgroup memory, one matrix of columns at a time.
 
 import package::constants::{TILE, SIZE};
 import package::lib::quad::to_quad;
@@ -15,7 +15,7 @@ import package::lib::quad::to_quad;
 const ROWS: u32 = 4u * TILE;
 const DEPTH: u32 = 32u;
 const WIDTH: u32 = 4u * SIZE;
-// Numbers between two inputs, or two columns: no multiple of the banks of the memory.
+// Elements from one input or column to the next; the padding of 8 avoids bank conflicts.
 const PITCH: u32 = ROWS + 8u;
 
 @group(0) @binding(2) var<storage, read> weights: array<f16>;
@@ -49,7 +49,7 @@ fn clear() {
     s13 = Sum();
 }
 
-// Input k, below DEPTH, of quad q of the block.
+// Stages input k, below DEPTH, of quad q of the block.
 fn stage(q: u32, k: u32, value: vec4<f32>) {
     let at = k * PITCH + 4u * q;
     let rounded = to_quad(value);
@@ -59,8 +59,8 @@ fn stage(q: u32, k: u32, value: vec4<f32>) {
     staged[at + 3u] = rounded.w;
 }
 
-// Adds `inputs` staged inputs times the weights from number `w` on, `stride` numbers from input to input, for the first
-// `columns` columns. Inputs past the last are 0 up to a whole matrix, on either side.
+// Adds `inputs` staged inputs times the weights from element `w` on, `stride` elements from input to input, for the first `columns`
+// columns. Both factors are padded with zeros to whole matrices.
 fn multiply(subgroup: u32, w: u32, stride: u32, inputs: u32, columns: u32) {
     let row = subgroup * 2u * SIZE;
     for (var k = 0u; k < inputs; k += SIZE) {
@@ -88,7 +88,7 @@ fn multiply(subgroup: u32, w: u32, stride: u32, inputs: u32, columns: u32) {
     }
 }
 
-// Hands matrix j of the columns to all invocations.
+// Copies matrix j of the columns to workgroup memory, for all invocations.
 fn drain(subgroup: u32, j: u32) {
     let row = subgroup * 2u * SIZE;
     if (j == 0u) {
@@ -106,7 +106,7 @@ fn drain(subgroup: u32, j: u32) {
     }
 }
 
-// Quad q of column `column` of the matrix that was drained last.
+// Quad q of a column of the matrix that was drained last.
 fn sum_of(q: u32, column: u32) -> vec4<f32> {
     let at = column * PITCH + 4u * q;
     return vec4<f32>(drained[at], drained[at + 1u], drained[at + 2u], drained[at + 3u]);

@@ -1,18 +1,18 @@
-// What an invocation of the walk hands to all modules. Completed with the binding of the rings where there are any.
+// State of an invocation that all modules of an indicator kernel share. Completed with the binding of the ring buffers if there are any.
 
 var<private> lane: u32;
 var<private> lanes: u32;
 
-// 0, which compilers cannot know.
+// 0 at run time, unknown to the compiler.
 var<private> zero: u32;
 
-// x, rounded here and now. Compilers may regroup sums, and then find that the rounding errors of a compensated sum are
-// nothing; they do not see through the exclusive or.
+// x, rounded to f32. Compilers may reassociate sums and would remove the compensation of rounding errors, but not across the
+// exclusive or.
 fn rounded(x: f32) -> f32 {
     return bitcast<f32>(bitcast<u32>(x) ^ zero);
 }
 
-// Adds x to the pair (sum, what its f32 could not hold).
+// Adds x to the pair (sum, rounding error).
 fn add_exactly(pair: vec2<f32>, x: f32) -> vec2<f32> {
     let y = x + pair.y;
     let sum = rounded(pair.x + y);

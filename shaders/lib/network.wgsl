@@ -1,19 +1,18 @@
-// Where the parts of a network lie. The host's counterpart is `nn::layout`; the field order is shared.
+// Offsets of the parts of a network in the buffers. Counterpart of `nn::layout`, with the same order of fields.
 //
-// Rows of a batch are taken four at a time: a quad holds one feature of four environments. Activations and their
-// gradients lie in blocks of TILE quads of rows, feature after feature within a block, so that what a workgroup touches
-// lies together.
+// Rows of a batch are processed four at a time: a quad holds one feature of four environments. Activations and their gradients are
+// stored in blocks of TILE quads of rows, feature by feature within a block, so that the data of a workgroup is contiguous.
 
 import package::constants::TILE;
 
 const MAX_LAYERS: u32 = 7u;
 
-// Kinds of layers: of a GRU the gates that its input makes, those that its state makes, and the head after it.
+// Kinds of layers of a GRU: gates computed from the input, gates computed from the state, the head after the cell. 0: any other layer.
 const GATES_OF_INPUT: u32 = 1u;
 const GATES_OF_STATE: u32 = 2u;
 const AFTER_CELL: u32 = 3u;
 
-// What a role sees: the observations of all agents, or the environment's own state.
+// Input of a role: the observations of all agents, or the environment's own state. 0: the agent's own observation.
 const ALL: u32 = 1u;
 const STATE: u32 = 2u;
 
@@ -33,21 +32,21 @@ struct Layer {
     // The transposed matrix, from the start of the network's working weights, and vec4s between two of its rows.
     transposed: u32,
     transposed_stride: u32,
-    // Row in the activation buffer of what enters (layer 0: nothing, it is the observations), and of what the activation
-    // function made it from, the same row where that can be told from it.
+    // Row of the activation buffer with the input (unused by layer 0, which reads observations), and with the argument of the
+    // activation function that produced it; the same row if the derivative follows from the function's value.
     input: u32,
     product: u32,
     // Row of the LayerNorm's mean; 1/deviation follows.
     moments: u32,
-    // Row in the gradient buffer: with respect to the matrix product.
+    // Row of the gradient buffer for the matrix product.
     grad: u32,
-    // Outputs whose weights are learnt: those after them are their biases, whatever the input.
+    // Outputs with trained weights; those after them consist of their bias alone.
     learnt: u32,
     kind: u32,
-    // Row in the activation buffer of what leaves (the head's goes elsewhere), and of what it is made from.
+    // Row of the activation buffer for the output (the head has a buffer of its own), and for the argument of its activation function.
     output: u32,
     made_from: u32,
-    // Row in the gradient buffer for what enters.
+    // Row of the gradient buffer for the input.
     below: u32,
     pad0: u32,
 }
@@ -60,11 +59,11 @@ struct NetworkStack {
     // The same for the working weights.
     working: u32,
     working_stride: u32,
-    // What enters the first layer: the agent's own observation, or one of the constants above.
+    // Input of the first layer: 0 or one of the constants above.
     sees: u32,
-    // 1: a shared network tells agents apart by a bias of their own in the first layer.
+    // 1: every agent has a bias of its own in the first layer of a shared network.
     agent_bias: u32,
-    // Networks of the role.
+    // Number of networks of the role.
     nets: u32,
     layer: array<Layer, MAX_LAYERS>,
 }
@@ -95,28 +94,28 @@ struct Batch {
     head_critic: u32,
     // Number of the micro-batch within the iteration, for its statistics.
     index: u32,
-    // 1: a backward pass follows, which needs the moments too.
+    // 1: a backward pass follows, which reads the LayerNorm statistics.
     keep: u32,
     // Rows of the activation buffer and of the gradient buffer.
     acts: u32,
     grads: u32,
     // Number of the minibatch within the rollout.
     minibatch: u32,
-    // With a GRU: slots that an invocation walks through, and slots between two of which the states stay.
+    // With a GRU: slots that an invocation processes in order, and distance between slots whose entering states are kept.
     length: u32,
     chunk: u32,
     // With a GRU: steps of the rollout, and slots of truncated episodes.
     steps: u32,
     truncations: u32,
-    // With a GRU: quads of the dones_and_masks before those that say which episodes ended before slot 0.
+    // With a GRU: first quad in dones_and_masks of the flags of episodes that ended before slot 0.
     endings: u32,
     // With a GRU: 1: new states are kept for later dispatches.
     remember: u32,
-    // In turns: the number of the agent that learns, from 1; 0: all do.
+    // HAPPO: number of the agent that is trained, counted from 1; 0: all agents.
     agent_step: u32,
-    // In turns: 1: nothing is learnt, the agent's ratios go into the factor of those after it.
+    // HAPPO: 1: no training; the agent's probability ratios are multiplied into the factor of the agents after it.
     settle: u32,
-    // First quad of the environments' own states, which follow the observations of all slots, and their numbers.
+    // First quad of the environments' own states, which follow the observations of all slots, and the size of a state.
     first_state: u32,
     state_dim: u32,
 }

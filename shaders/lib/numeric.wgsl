@@ -1,6 +1,6 @@
-// Small numerics that f32 needs spelled out.
+// Numerical functions that f32 needs and WGSL lacks.
 
-// Whether x is a number: the bits are tested, since compilers may assume that no NaN occurs.
+// Whether x is neither infinite nor NaN. The bits are tested because compilers may assume that no NaN occurs.
 fn is_finite(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
 }
@@ -32,8 +32,8 @@ fn expm1(x: f32) -> f32 {
     return exp(x) - 1.0;
 }
 
-// Adds x to the pair (sum, what its f32 could not hold). `zero` is 0, which compilers must not know: they regroup sums,
-// and then find that rounding errors are nothing; they do not see through the exclusive or.
+// Adds x to the pair (sum, rounding error) with Kahan's compensation. `zero` is 0 at run time, unknown to the compiler: compilers
+// reassociate sums and would remove the compensation, but not across the exclusive or.
 fn add_compensated(pair: vec2<f32>, x: f32, zero: u32) -> vec2<f32> {
     let y = x + pair.y;
     let sum = bitcast<f32>(bitcast<u32>(pair.x + y) ^ zero);

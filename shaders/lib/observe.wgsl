@@ -1,4 +1,4 @@
-// What an environment writes for the networks to see, however observations are stored. Binding 4 of every environment.
+// Observations that an environment writes, in the storage type of the networks. Binding 4 of every environment.
 
 import package::lib::quad::halves;
 
@@ -11,7 +11,7 @@ fn show(at: u32, value: f32) {
     observations[at] = f16(value);
 }
 
-// Two environments share a word, each of which writes its own half.
+// Two environments share a word; each writes its own half.
 @if(packed)
 fn show(at: u32, value: f32) {
     let shift = at % 2u * 16u;

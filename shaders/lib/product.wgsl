@@ -1,4 +1,4 @@
-// Register tiles of a matrix product: four rows times COLUMNS columns an invocation, or times four where few are left.
+// Register tiles of a matrix product: an invocation holds four rows by COLUMNS columns, or by four at the end of a matrix.
 
 import package::constants::COLUMNS;
 
@@ -20,7 +20,7 @@ fn add_narrow(x: vec4<f32>, w: vec4<f32>) {
     narrow[3] += x * w.w;
 }
 
-// The same for two inputs at once: what a loop adds to lies in memory on a processor that plays a GPU, and is stored once.
+// The same for two inputs at once: llvmpipe keeps the sums of a loop in memory, and this halves the stores.
 @if(subgroup_broadcast)
 fn add_two(j: u32, x: vec4<f32>, w: vec4<f32>, y: vec4<f32>, v: vec4<f32>) {
     tile[4u * j] += x * w.x + y * v.x;
@@ -29,7 +29,7 @@ fn add_two(j: u32, x: vec4<f32>, w: vec4<f32>, y: vec4<f32>, v: vec4<f32>) {
     tile[4u * j + 3u] += x * w.w + y * v.w;
 }
 
-// x times 32 weights, of which each of the eight invocations of the subgroup brings four, and y times 32 others.
+// x times 32 weights, four of which each of the eight invocations of the subgroup loaded, and y times 32 others.
 @if(subgroup_broadcast)
 fn add_spread(x: vec4<f32>, w: vec4<f32>, y: vec4<f32>, v: vec4<f32>) {
     add_two(0u, x, subgroupBroadcast(w, 0u), y, subgroupBroadcast(v, 0u));

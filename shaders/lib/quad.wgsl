@@ -1,5 +1,5 @@
-// How a quad (one number of four rows) is stored: 16 bytes, or 8 in f16. The bytes of all forms of one precision are the
-// same; which form a kernel declares is a matter of speed and of what the adapter can.
+// Storage of a quad (one number of four rows): 16 bytes, or 8 in f16. All types of one precision store the same bytes; speed and the
+// adapter's features decide which type a kernel declares.
 
 @if(native) alias Quad = vec4<f16>;
 @if(packed && !wide_loads) alias Quad = vec2<u32>;
@@ -7,14 +7,14 @@
 @if(!native && !packed && !wide_loads) alias Quad = vec4<f32>;
 @if(!native && !packed && wide_loads) alias Quad = vec2<u64>;
 
-// The nearest f16 of each, ties to even, in the low 16 bits. Too large becomes infinity, which the loss scale has to
-// see; not pack2x16float, which may do anything then, and on some drivers rounds towards zero.
+// The nearest f16 of each component, ties to even, in the low 16 bits. Values beyond the largest f16 become infinity, which the loss
+// scale has to detect. pack2x16float leaves that case undefined and rounds towards zero on some drivers.
 fn halves(v: vec4<f32>) -> vec4<u32> {
     let bits = bitcast<vec4<u32>>(v);
     let size = bits & vec4<u32>(0x7fffffffu);
     let even = (size >> vec4<u32>(13u)) & vec4<u32>(1u);
     let normal = (size + vec4<u32>(0xfffu) + even - vec4<u32>(0x38000000u)) >> vec4<u32>(13u);
-    // Below the smallest normal number: adding 1/2 leaves the rounded multiples of 2^-24 in the low bits.
+    // Subnormal f16: adding 1/2 leaves the rounded multiples of 2^-24 in the low bits.
     let subnormal = bitcast<vec4<u32>>(bitcast<vec4<f32>>(size) + vec4<f32>(0.5)) - vec4<u32>(0x3f000000u);
     var half = select(normal, subnormal, size < vec4<u32>(0x38800000u));
     half = select(half, vec4<u32>(0x7c00u), size >= vec4<u32>(0x477ff000u));
@@ -31,7 +31,7 @@ fn unpack(words: vec2<u32>) -> vec4<f32> {
     return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
 }
 
-// What becomes of numbers beyond the largest f16 is left to the driver, which may keep them finite: of infinity it is not.
+// Drivers may convert values beyond the largest f16 to a finite number, but not infinity.
 @if(native)
 fn to_quad(v: vec4<f32>) -> Quad {
     return vec4<f16>(select(v, v * 1e38, abs(v) >= vec4<f32>(65520.0)));

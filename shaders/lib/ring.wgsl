@@ -1,24 +1,23 @@
-// Template: the last N values, kept in memory, for windows of any length that may differ from lane to lane. The same
-// functions as window.wgsl, at a cost that does not grow with N (but for `spread` and what
-// asks for every `value`).
+// Template: the last N values in a storage buffer, for windows of any length, which may differ between lanes. It has the functions of
+// window.wgsl at a cost independent of N, except `spread` and loops over `value`.
 //
-// A window is the end of one block of N values and the beginning of the next (van Herk 1992; Gil and Werman 1993).
-// Aggregates of the ends are computed backwards when a block is complete, those of the beginning grow with it: sums
-// start anew with every block, so that no rounding outlives two of them.
+// A window consists of the end of one block of N values and the beginning of the next (van Herk 1992; Gil and Werman 1993). Aggregates
+// of all ends are computed backwards when a block is complete, those of the beginning as values arrive. Sums restart with every block,
+// so that rounding errors last for two blocks at most.
 //
-// Every use is a module of its own, completed with N, with CAPACITY (the largest N), OFFSET (of its values in a lane's
-// memory) and with what is needed: SUMS, SQUARES, WEIGHTS, EXTREMES.
+// Every use is a module of its own, completed with N, CAPACITY (the largest N), OFFSET (of its values in a lane's memory) and the
+// aggregates it needs: SUMS, SQUARES, WEIGHTS, EXTREMES.
 
 import package::lib::numeric::is_nan;
 import package::memory::{rings, lane, lanes};
 
 struct State {
-    // Values of the block that is being filled, and whether there is one before it.
+    // Number of values in the block that is being filled; 1 if there is a block before it.
     count: u32,
     before: u32,
-    // The current level, measured from the one that the stored values are measured from.
+    // The current level relative to the level of the stored values.
     level: f32,
-    // Of the block that is being filled.
+    // Aggregates of the block that is being filled.
     sum: f32,
     squares: f32,
     weighted: f32,
@@ -41,7 +40,7 @@ fn at(i: u32) -> u32 {
 // Aggregates of the end of the full block, from its last value on.
 var<private> end: State;
 
-// Takes the value `back` places before the last one into the end.
+// Extends the end by the value `back` places before the last one.
 fn extend(back: u32) {
     if (back >= N) {
         return;
@@ -69,10 +68,10 @@ fn extend(back: u32) {
     }
 }
 
-// Replaces the values by themselves measured from the current level, and aggregates the ends of the full block.
+// Rebases the values of the full block to the current level and computes the aggregates of its ends.
 fn close_block() {
     end = State();
-    // Eight at a turn: software adapters count turns, and end loops without a word when there are too many.
+    // Unrolled by eight: llvmpipe silently stops loops after 65,535 iterations.
     for (var back = 0u; back < N; back += 8u) {
         extend(back);
         extend(back + 1u);
@@ -92,7 +91,7 @@ fn push(x: f32, change: f32) {
         state = State();
         return;
     }
-    // First, so that a new block is measured from its own first level.
+    // Before close_block, so that a new block is relative to its own first level.
     state.level += change;
     if (state.count == N) {
         close_block();
@@ -107,12 +106,12 @@ fn push(x: f32, change: f32) {
     state.weighted += f32(state.count) * value;
 }
 
-// Whether values of the block before are still in the window.
+// Whether the window still contains values of the block before.
 fn ends() -> bool {
     return state.before == 1u && state.count < N;
 }
 
-// The value in place i, in no particular order, but the same for all windows that are pushed to together.
+// Value number i, in an arbitrary order that is the same for all windows that are pushed to together.
 fn value(i: u32) -> f32 {
     return rings[at(i)] - state.level;
 }

@@ -1,8 +1,8 @@
-// Real numbers that tanh squashes into (-1, 1), for four rows at once.
+// Continuous actions squashed into (-1, 1) by tanh, for four rows at once.
 
 import package::lib::activation::hyperbolic;
 
-// tanh, which f32 rounds to 1 from 9.02 on, kept below: the largest f32 under 1. NaN stays NaN.
+// tanh, limited to the largest f32 below 1; f32 rounds it to 1 above 9.02. NaN stays NaN.
 fn squashed(u: vec4<f32>) -> vec4<f32> {
     let a = hyperbolic(u);
     return select(a, sign(a) * 0.99999994, abs(a) >= vec4<f32>(1.0));
@@ -14,7 +14,7 @@ fn log_slope(u: vec4<f32>) -> vec4<f32> {
     return 2.0 * (0.6931471806 - size - log(1.0 + exp(-2.0 * size)));
 }
 
-// Means over a normal distribution are taken at 13 points, STEP deviations apart: WEIGHT exp(-z^2 / 2) adds up to 1.
+// Expectations over a normal distribution use 13 points, STEP deviations apart; the weights WEIGHT exp(-z^2 / 2) add up to 1.
 const STEP = 0.7;
 const PAIRS = 6u;
 const WEIGHT = 0.27926057;
@@ -38,7 +38,7 @@ struct Slopes {
     log_std: vec4<f32>,
 }
 
-// Its derivatives: the means of -2 tanh(u) and of -2 tanh(u) deviation z.
+// Derivatives of mean_log_slope: the expectations of -2 tanh(u) and of -2 tanh(u) deviation z.
 fn slopes_of_mean(mean: vec4<f32>, deviation: vec4<f32>) -> Slopes {
     var slopes = Slopes(WEIGHT * hyperbolic(mean), vec4<f32>(0.0));
     for (var k = 1u; k <= PAIRS; k++) {

@@ -1,4 +1,4 @@
-// Template: the last N values, few enough to stay in registers.
+// Template: the last N values, for windows small enough for registers.
 //
 // Every use is a module of its own, completed with N.
 
@@ -10,10 +10,10 @@ struct State {
 // Outside of the structure: FXC assigns to no element of an array inside one.
 var<private> values: array<f32, N>;
 
-// Drivers divide slowly.
+// A product, because division is slow.
 const SHARE: f32 = 1.0 / f32(N);
 
-// Adds x. All values are measured from a level which has just risen by `change`.
+// Appends x. All values are relative to a level that has just risen by `change`.
 fn push(x: f32, change: f32) {
     for (var i = 0u; i < N - 1u; i++) {
         values[i] = values[i + 1u] - change;
@@ -21,7 +21,7 @@ fn push(x: f32, change: f32) {
     values[N - 1u] = x;
 }
 
-// The value in place i, in no particular order, but the same for all windows that are pushed to together.
+// Value number i, in an arbitrary order that is the same for all windows that are pushed to together.
 fn value(i: u32) -> f32 {
     return values[i];
 }

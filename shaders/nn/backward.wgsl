@@ -1,7 +1,7 @@
-// Gradients with respect to the matrix products of a stack, for four rows an invocation, from the head down to the first
-// layer. The grid is that of nn/forward. What the LayerNorms' gains and offsets need follows later from the weights'
-// gradient (nn/unfold). With a GRU the rows are walked back through the slots of a chunk: da_n = dh' (1 - z) (1 - n^2),
-// da_r = da_n s r (1 - r) with the state's share s of the candidate, da_z = dh' (h - n) z (1 - z), ds = da_n r.
+// Backward pass: gradients with respect to the matrix products of a stack, for four rows an invocation, from the head down to the
+// first layer. The grid is that of nn/forward. Gradients of the LayerNorms' gains and offsets follow from those of the weights
+// (nn/unfold). With a GRU an invocation processes the slots of a chunk in reverse order: da_n = dh' (1 - z) (1 - n^2), da_r = da_n s r
+// (1 - r) with the state's part s of the candidate, da_z = dh' (h - n) z (1 - z), ds = da_n r.
 
 import package::constants::{WG, TILE, COLUMNS};
 import package::lib::network::{Batch, NetworkStack, Layer, MAX_LAYERS, place};
@@ -21,14 +21,14 @@ import package::lib::product::{tile, add, add_spread};
 @group(0) @binding(5) var<storage, read_write> grads: array<Quad>;
 @if(recurrent) @group(0) @binding(6) var<storage, read> dones_and_masks: array<vec4<u32>>;
 
-// The two sums over a row that LayerNorm's derivative takes: of the gradient of the normalised input, and of it times the
-// normalised input.
+// Two sums over a row that the derivative of a LayerNorm needs: of the gradient of the normalised input, and of that gradient times
+// the normalised input.
 struct Sums {
     plain: vec4<f32>,
     normed: vec4<f32>,
 }
 
-// What becomes of the gradient of one normalised input.
+// Destination of the gradients of a layer's normalised inputs.
 struct Below {
     grads: u32,
     input: u32,
@@ -37,11 +37,11 @@ struct Below {
     exists: bool,
     mean: vec4<f32>,
     scale: vec4<f32>,
-    // The layer's kind: what enters a head after a GRU, or the gates of its state, is a state.
+    // The layer's kind: the input of the head after a GRU and of the state's gates is a state, without activation function.
     @if(recurrent) kind: u32,
 }
 
-// Derivative of the function that made an input from `made_from`.
+// Derivative of the activation function that produced an input from `made_from`.
 fn derivative(below: Below, made_from: vec4<f32>) -> vec4<f32> {
     var d = slope(made_from);
     @if(recurrent) {
@@ -58,7 +58,7 @@ fn take(below: Below, k: u32, dn: vec4<f32>, sums: Sums) -> Sums {
         } else {
             let made_from = of_quad(acts[below.product + k * TILE]);
             var handed = vec4<f32>(0.0);
-            // What the cell hands on without the gates.
+            // The part of the state's gradient that bypasses the gates.
             @if(recurrent) {
                 handed = select(handed, of_quad(grads[below.grads + k * TILE]), below.kind == GATES_OF_STATE);
             }
@@ -86,7 +86,7 @@ fn gather(mine: Sums, local: u32) -> Sums {
     return all;
 }
 
-// The gradients of all inputs of a layer, for a whole block. PARTS invocations share a quad of rows.
+// Gradients of all inputs of a layer, for a whole block of rows. PARTS invocations share a quad of rows.
 @if(cooperative)
 fn product_block(layer: Layer, w0: u32, above: u32, below: Below, local: u32, subgroup: u32) -> Sums {
     let q = local % TILE;
@@ -119,8 +119,9 @@ fn product_block(layer: Layer, w0: u32, above: u32, below: Below, local: u32, su
     return gather(sums, local);
 }
 
+// Adds one output's gradient times its weights.
 @if(!subgroup_broadcast && !cooperative)
-fn turn(at: u32, w: u32) {
+fn accumulate_output(at: u32, w: u32) {
     let dz = of_quad(grads[at]);
     for (var j = 0u; j < COLUMNS / 4u; j++) {
         add(j, dz, weight(w + j));
@@ -134,7 +135,7 @@ fn product(layer: Layer, w0: u32, above: u32, below: Below, lane: u32) -> Sums {
         for (var j = 0u; j < COLUMNS; j++) {
             tile[j] = vec4<f32>(0.0);
         }
-        // One or two outputs a turn; past the outputs the weights are 0.
+        // One or two outputs an iteration; weights past the outputs are 0.
         @if(subgroup_broadcast || unrolled) for (var c = 0u; c < layer.outputs; c += 2u) {
             let w = w0 + c * layer.transposed_stride + k / 4u;
             let after = above + min(c + 1u, layer.outputs - 1u) * TILE;
@@ -143,12 +144,12 @@ fn product(layer: Layer, w0: u32, above: u32, below: Below, lane: u32) -> Sums {
                 add_spread(of_quad(grads[above + c * TILE]), weight(w + lane), of_quad(grads[after]), weight(v));
             }
             @if(!subgroup_broadcast) {
-                turn(above + c * TILE, w);
-                turn(after, w + layer.transposed_stride);
+                accumulate_output(above + c * TILE, w);
+                accumulate_output(after, w + layer.transposed_stride);
             }
         }
         @if(!subgroup_broadcast && !unrolled) for (var c = 0u; c < layer.outputs; c++) {
-            turn(above + c * TILE, w0 + c * layer.transposed_stride + k / 4u);
+            accumulate_output(above + c * TILE, w0 + c * layer.transposed_stride + k / 4u);
         }
         for (var j = 0u; j < COLUMNS; j++) {
             if (k + j < layer.inputs) {
@@ -159,13 +160,13 @@ fn product(layer: Layer, w0: u32, above: u32, below: Below, lane: u32) -> Sums {
     return sums;
 }
 
-// One row, and the invocation that has it.
-struct Place {
+// A quad of rows and its invocation.
+struct Row {
     row: u32,
     role: u32,
     net: u32,
     exists: bool,
-    // Whether the next slot goes on from this one's state, and where that stands in the dones_and_masks.
+    // Whether the next slot continues from this one's state, and the index of its flag in dones_and_masks.
     @if(recurrent) goes_on: bool,
     @if(recurrent) signal: u32,
     local: u32,
@@ -173,10 +174,10 @@ struct Place {
     lane: u32,
 }
 
-// From the gradient of the new state to those of the gates, and to what the old state has of it directly. The gradient that
-// comes back from the next slot ends where the episode did.
+// Computes the gradients of the gates, and the direct part of the old state's gradient, from the gradient of the new state. The
+// gradient from the next slot is dropped where an episode ended.
 @if(recurrent)
-fn cell(at: Place, layer: Layer, first: u32, step: u32) {
+fn cell(at: Row, layer: Layer, first: u32, step: u32) {
     let acts0 = place(at.row, batch.acts);
     let grads0 = place(at.row, batch.grads);
     let size = layer.inputs;
@@ -206,14 +207,15 @@ fn cell(at: Place, layer: Layer, first: u32, step: u32) {
     }
 }
 
-// The whole stack for a row.
-// `role` comes beside `at`: WGSL takes a structure with fields of the invocation's own as non-uniform in all of them, and
-// barriers need loops of uniform length.
-fn stack(at: Place, role: u32) {
+// All layers for one quad of rows.
+//
+// `role` is an argument of its own because WGSL treats all fields of a structure as non-uniform if one is, and barriers need loops of
+// uniform length.
+fn stack(at: Row, role: u32) {
     let row = at.row;
     let acts0 = place(row, batch.acts);
     let grads0 = place(row, batch.grads);
-    // Which inputs are left to this invocation when LayerNorm needs them once more.
+    // First input and step of this invocation in the second pass over the inputs of a LayerNorm.
     @if(cooperative) let first = at.local / TILE;
     @if(!cooperative) let first = 0u;
     @if(cooperative) let step = PARTS;
@@ -241,7 +243,7 @@ fn stack(at: Place, role: u32) {
         }
         @if(!cooperative) let sums = product(layer, at.net + layer.transposed, above, below, at.lane);
         @if(cooperative) let sums = product_block(layer, at.net + layer.transposed, above, below, at.local, at.subgroup);
-        // Another invocation of the quad may have brought the input that this one takes up.
+        // This invocation reads inputs that other invocations of the quad wrote.
         @if(cooperative) storageBarrier();
         if (below.norm) {
             let average = sums.plain / f32(layer.inputs);
@@ -258,7 +260,7 @@ fn stack(at: Place, role: u32) {
                 }
             }
         }
-        // The next layer reads what the other invocations of the quad wrote.
+        // The next layer reads the gradients that all invocations of the quad wrote.
         @if(cooperative) storageBarrier();
     }
 }
@@ -280,17 +282,17 @@ fn main(
     @if(!subgroup_broadcast && !cooperative) if (index >= count) {
         return;
     }
-    var at: Place;
+    var at: Row;
     at.local = local;
     at.subgroup = subgroup;
     at.lane = lane;
     let role = batch.first_role + group.y;
     at.role = role;
-    // Networks of one per agent come in whole blocks.
+    // If every agent has its own network, blocks do not straddle agents.
     @if(cooperative) let agent = (group.x * TILE % per_slot) / batch.quads;
     @if(!cooperative) let agent = (min(index, count - 1u) % per_slot) / batch.quads;
     at.net = roles[at.role].working + agent * roles[at.role].working_stride;
-    // A subgroup works together: rows past the end take what they find in the last one, and store nothing.
+    // All invocations of a subgroup or workgroup take part: those past the end repeat the last row and store nothing.
     @if(!recurrent) {
         at.row = min(index, batch.rows - 1u);
         at.exists = index < batch.rows;

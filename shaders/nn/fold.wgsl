@@ -1,6 +1,6 @@
-// The working weights: every matrix with the gain of the LayerNorm before it multiplied in, the bias with its offset
-// carried through the matrix, and the transposed matrix for the backward pass. vec4s of a layer in x and y, layers of
-// networks in z.
+// Computes the working weights: every matrix times the gain of the LayerNorm before it, every bias plus the matrix times the
+// LayerNorm's offset, and the transposed matrices for the backward pass. The grid is vec4s of a layer in x and y, layers of networks
+// in z.
 
 import package::constants::{ROW, WG};
 import package::lib::network::{NetworkStack, Layer, NetworkSlice, MAX_LAYERS};
@@ -17,7 +17,7 @@ fn stored(w: vec4<f32>) -> Quad {
     return to_quad(w);
 }
 
-// The texture holds f32; what it holds is rounded all the same.
+// The texture holds f32; the values are rounded to the storage type all the same.
 @if(texture)
 fn stored(w: vec4<f32>) -> vec4<f32> {
     @if(rounded) return unpack(pack(w));

@@ -1,6 +1,5 @@
-// C = A B on the matrix units, f16 times f16 added up in f32, all row after row. Sizes are multiples of the tile: a
-// subgroup holds four by four matrices, a workgroup two by two subgroups. What the adapter makes of this is the yardstick
-// for the networks' kernels.
+// C = A B with cooperative matrices: f16 factors, f32 sums, row-major. Sizes are multiples of the tile: a subgroup holds four by four
+// matrices, a workgroup two by two subgroups. Its throughput is the reference for the networks' kernels.
 
 import package::constants::{WG, SIZE, SUBGROUP};
 import package::lib::cooperative::{Left, Right, Sum};

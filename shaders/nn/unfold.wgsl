@@ -1,5 +1,5 @@
-// From the gradients of the folded weights to those of the parameters. With N[k][c] the sum over the rows of normalised
-// input k times gradient c, and d[c] that of the gradient alone, the matrix W with gain g and offset o before it has
+// Converts gradients of the folded weights to gradients of the parameters. With N[k][c] the sum over the rows of normalised input k
+// times gradient c, and d[c] the sum of the gradient alone, the matrix W with gain g and offset o before it has
 // dW[k][c] = g[k] N[k][c] + o[k] d[c], dg[k] = sum over c of W[k][c] N[k][c] and do[k] = sum over c of W[k][c] d[c].
 // The grid is that of nn/fold.
 
@@ -42,7 +42,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             g *= params[gains + k / 4u][k % 4u];
             g += params[offsets + k / 4u][k % 4u] * all_biases(bias + i % layer.stride, layer.stride, biases);
         }
-        // Outputs beyond the learnt ones are biases alone.
+        // Outputs past the trained ones consist of their bias alone.
         let columns = vec4<u32>(4u * (i % layer.stride)) + vec4<u32>(0u, 1u, 2u, 3u);
         gradient[weights + i] = select(vec4<f32>(0.0), g, columns < vec4<u32>(layer.learnt));
     }

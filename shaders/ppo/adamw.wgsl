@@ -1,7 +1,8 @@
-// AdamW (Loshchilov and Hutter, arXiv 1711.05101, as in PyTorch) over the flat parameter buffer: parameters in x and
-// y, networks in z. The first invocation of all moves the loss scale on.
+// AdamW (Loshchilov and Hutter, arXiv 1711.05101, as in PyTorch) over the flat parameter buffer: parameters in x and y, networks in z.
+// The first invocation of the dispatch updates the loss scale.
 
 import package::constants::{ROW, WG};
+import package::scalars::{LOSS_SCALE, GOOD_STEPS, STOPPED};
 
 struct NetworkSlice {
     first: u32,
@@ -13,13 +14,13 @@ struct NetworkSlice {
 struct AdamW {
     beta1: f32,
     beta2: f32,
-    // 1 - beta, exact in f32 where beta itself is not.
+    // 1 - beta, computed in f64: 1 minus the f32 of beta would be inexact.
     weight1: f32,
     weight2: f32,
     epsilon: f32,
     decay: f32,
     nets: u32,
-    // The dynamic loss scale: factors after a number of good steps in a row (0: it stays), and after a bad one.
+    // Dynamic loss scale: number of finite steps in a row before it grows (0: it is constant), and the factors of growth and backoff.
     interval: f32,
     growth: f32,
     backoff: f32,
@@ -37,34 +38,34 @@ struct AdamW {
 @group(0) @binding(7) var<storage, read_write> scalars: array<f32>;
 
 // Halved when a gradient was not finite, doubled after many good steps in a row, as torch.amp.GradScaler does.
-fn move_scale() {
+fn update_loss_scale() {
     var good = true;
     for (var net = 0u; net < p.nets; net++) {
         good = good && optimizer[net * 2u + 1u].z != 0.0;
     }
-    var scale = scalars[9];
-    var steps = scalars[10] + 1.0;
+    var scale = scalars[LOSS_SCALE];
+    var steps = scalars[GOOD_STEPS] + 1.0;
     if (!good) {
-        // Never zero: it is divided by.
+        // Above zero, because gradients are divided by it.
         scale = max(scale * p.backoff, 1e-30);
         steps = 0.0;
     } else if (steps >= p.interval) {
-        // Not into infinity.
+        // No growth to infinity.
         scale = select(scale, scale * p.growth, scale * p.growth < 3e38);
         steps = 0.0;
     }
-    scalars[9] = scale;
-    scalars[10] = steps;
+    scalars[LOSS_SCALE] = scale;
+    scalars[GOOD_STEPS] = steps;
 }
 
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    // Nothing moves once the updates on a rollout have stopped (ppo/epoch).
-    if (scalars[12] == 1.0) {
+    // No update after the stop of this rollout's updates (ppo/epoch).
+    if (scalars[STOPPED] == 1.0) {
         return;
     }
     if (all(id == vec3<u32>(0u)) && p.interval > 0.0) {
-        move_scale();
+        update_loss_scale();
     }
     let net = nets[id.z];
     let at = id.y * ROW + id.x;
@@ -73,7 +74,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let state = optimizer[id.z * 2u];
     let bias = optimizer[id.z * 2u + 1u];
-    // Skipped, or not its turn.
+    // The step is skipped, or another agent is trained (HAPPO).
     if (bias.z != 1.0) {
         return;
     }

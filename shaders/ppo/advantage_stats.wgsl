@@ -1,21 +1,22 @@
-// Mean and deviation of the advantages of active agents, mean and mean square of all returns, and how many rows count, over the
-// whole rollout and over every minibatch, by one workgroup in a fixed order.
+// Mean and deviation of the advantages of active agents, mean and mean square of all returns, and the number of active rows, of the
+// whole rollout and of every minibatch. One workgroup, fixed order.
 
 import package::constants::WG;
+import package::scalars::{ADVANTAGE_MEAN, ADVANTAGE_SCALE, RETURN_MEAN, RETURN_SQUARE, EPOCHS, ROW_SHARE, AGENTS};
 
 struct AdvantageStats {
     // f32s of one section of the targets.
     size: u32,
     agents: u32,
     envs: u32,
-    // Where the masks begin, in u32s of the dones_and_masks.
+    // First u32 of the masks in dones_and_masks.
     masks: u32,
-    // 1: every agent has networks of its own, whose losses are means over its own rows.
+    // 1: every agent has networks of its own, and their losses are means over its own rows.
     separate: u32,
-    // The steps are cut into so many, in whole chunks of so many steps.
+    // Number of minibatches of steps, and the steps of a chunk, which minibatches do not cut.
     minibatches: u32,
     chunk: u32,
-    // What advantages are normalised over: 0 the rollout, 1 the minibatch, 2 nothing.
+    // Advantages are normalised over 0: the rollout, 1: the minibatch; 2: not at all.
     over: u32,
 }
 
@@ -37,12 +38,12 @@ fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
     return sum;
 }
 
-// An agent that may do nothing is not active. Past the end the last row is read, and nothing counts: no branches.
+// Whether row i is active: an agent without allowed actions is not. Past the end the last row is read instead of a branch.
 fn counts(i: u32, end: u32) -> bool {
     return (i < end) & (dones_and_masks[p.masks + min(i, p.size - 1u)] != 0u);
 }
 
-// Advantage, return and its square, and whether the row counts.
+// Advantage, return, squared return, and 1 if the row is active.
 fn terms(i: u32, end: u32) -> vec4<f32> {
     let at = min(i, p.size - 1u);
     let r = select(0.0, targets[2u * p.size + at], i < end);
@@ -56,7 +57,7 @@ fn deviation(i: u32, end: u32, mean: f32) -> f32 {
     return select(0.0, d * d, counts(i, end));
 }
 
-// Rows come in groups that have networks together: all agents, or each by itself. Row k of a group.
+// 1 if row k of a group is active. A group consists of the agents that share networks: all of them, or one.
 fn mine(group: u32, k: u32, end: u32) -> f32 {
     if (k >= end) {
         return 0.0;
@@ -66,7 +67,7 @@ fn mine(group: u32, k: u32, end: u32) -> f32 {
     return select(0.0, 1.0, counts((k / width * groups + group) * width + k % width, p.size));
 }
 
-// Of rows `start` to `end` of a group, those of this lane that count.
+// Number of active rows of this lane among rows `start` to `end` of a group.
 fn own(group: u32, start: u32, end: u32, lane: u32) -> f32 {
     var rows = 0.0;
     for (var k = start + lane; k < end; k += 8u * WG) {
@@ -82,18 +83,18 @@ fn own(group: u32, start: u32, end: u32, lane: u32) -> f32 {
     return rows;
 }
 
-struct Found {
-    // Sums of advantages, returns and their squares, and rows.
+struct Stats {
+    // Sums of advantages, returns and squared returns, and the number of active rows.
     sums: vec4<f32>,
     mean: f32,
-    // Sum of the squared deviations from it.
+    // Sum of the squared deviations from the mean.
     squares: f32,
 }
 
-// Of rows `start` to `end`.
-fn moments_of(start: u32, end: u32, lane: u32) -> Found {
+// Statistics of rows `start` to `end`.
+fn stats_of(start: u32, end: u32, lane: u32) -> Stats {
     var sums = vec4<f32>(0.0);
-    // Eight a turn, each spelled out: a processor that plays a GPU ends loops after 65,535 turns.
+    // Unrolled by eight: llvmpipe stops loops after 65,535 iterations.
     for (var i = start + lane; i < end; i += 8u * WG) {
         sums += terms(i, end);
         sums += terms(i + 1u * WG, end);
@@ -117,11 +118,11 @@ fn moments_of(start: u32, end: u32, lane: u32) -> Found {
         squares += deviation(i + 6u * WG, end, mean);
         squares += deviation(i + 7u * WG, end, mean);
     }
-    return Found(all, mean, total(lane, vec4<f32>(squares, 0.0, 0.0, 0.0)).x);
+    return Stats(all, mean, total(lane, vec4<f32>(squares, 0.0, 0.0, 0.0)).x);
 }
 
-// What advantages lose, and what they are multiplied by afterwards.
-fn scaling(found: Found) -> vec2<f32> {
+// Mean that is subtracted from the advantages, and the factor applied afterwards.
+fn scaling(found: Stats) -> vec2<f32> {
     let scale = 1.0 / (sqrt(found.squares / max(found.sums.w, 1.0)) + 1e-5);
     return select(vec2<f32>(found.mean, scale), vec2<f32>(0.0, 1.0), p.over == 2u);
 }
@@ -135,14 +136,14 @@ fn first_step(m: u32, steps: u32) -> u32 {
 fn main(@builtin(local_invocation_index) lane: u32) {
     let steps = p.size / (p.agents * p.envs);
     let row = p.agents * p.envs;
-    // After the rows' shares: what advantages lose, their factor, mean and mean square of the returns.
-    let own_moments = 16u + p.minibatches * p.agents;
-    var all = Found(vec4<f32>(0.0), 0.0, 0.0);
+    // First scalar of the minibatches' own statistics: mean and factor of the advantages, mean and mean square of the returns.
+    let own_stats = AGENTS + p.minibatches * p.agents;
+    var all = Stats(vec4<f32>(0.0), 0.0, 0.0);
     for (var m = 0u; m < p.minibatches; m++) {
         let start = first_step(m, steps) * row;
         let end = first_step(m + 1u, steps) * row;
-        let found = moments_of(start, end, lane);
-        // Joined as Chan, Golub and LeVeque do.
+        let found = stats_of(start, end, lane);
+        // Joined with the formula of Chan, Golub and LeVeque.
         let apart = found.mean - all.mean;
         let count = max(all.sums.w + found.sums.w, 1.0);
         all.squares += found.squares + apart * apart * (all.sums.w * found.sums.w / count);
@@ -150,30 +151,30 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         all.sums += found.sums;
         if (lane == 0u) {
             let scales = scaling(found);
-            scalars[own_moments + 4u * m] = scales.x;
-            scalars[own_moments + 4u * m + 1u] = scales.y;
-            scalars[own_moments + 4u * m + 2u] = found.sums.y / f32(end - start);
-            scalars[own_moments + 4u * m + 3u] = found.sums.z / f32(end - start);
+            scalars[own_stats + 4u * m] = scales.x;
+            scalars[own_stats + 4u * m + 1u] = scales.y;
+            scalars[own_stats + 4u * m + 2u] = found.sums.y / f32(end - start);
+            scalars[own_stats + 4u * m + 3u] = found.sums.z / f32(end - start);
         }
     }
     let acting = max(all.sums.w, 1.0);
     if (lane == 0u) {
         let scales = scaling(all);
-        scalars[5] = scales.x;
-        scalars[6] = scales.y;
-        scalars[7] = all.sums.y / f32(p.size);
-        scalars[8] = all.sums.z / f32(p.size);
-        scalars[14] = 1.0 / acting;
-        // Epochs of this rollout (ppo/epoch).
-        scalars[13] = 0.0;
+        scalars[ADVANTAGE_MEAN] = scales.x;
+        scalars[ADVANTAGE_SCALE] = scales.y;
+        scalars[RETURN_MEAN] = all.sums.y / f32(p.size);
+        scalars[RETURN_SQUARE] = all.sums.z / f32(p.size);
+        scalars[ROW_SHARE] = 1.0 / acting;
+        // No epochs of this rollout so far (ppo/epoch).
+        scalars[EPOCHS] = 0.0;
         for (var m = 0u; m < select(p.minibatches, 0u, p.over == 1u); m++) {
-            scalars[own_moments + 4u * m] = scales.x;
-            scalars[own_moments + 4u * m + 1u] = scales.y;
+            scalars[own_stats + 4u * m] = scales.x;
+            scalars[own_stats + 4u * m + 1u] = scales.y;
         }
     }
     let groups = select(1u, p.agents, p.separate == 1u);
     let per_step = p.size / steps / groups;
-    // One group in one minibatch is everything, and that was counted above.
+    // One group in one minibatch is the whole rollout, which was counted above.
     let everything = groups == 1u && p.minibatches == 1u;
     for (var m = 0u; m < p.minibatches; m++) {
         let start = first_step(m, steps) * per_step;
@@ -182,9 +183,9 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             let counted = total(lane, vec4<f32>(own(group, start, end, lane), 0.0, 0.0, 0.0)).x;
             let rows = select(counted, all.sums.w, everything);
             if (lane == 0u) {
-                // Every agent of the group; counted by a uniform number, which FXC wants of a loop around barriers.
+                // Every agent of the group. The uniform trip count is a demand of FXC on loops around barriers.
                 for (var n = 0u; n < p.agents / groups; n++) {
-                    scalars[16u + m * p.agents + group + n * groups] = 1.0 / max(rows, 1.0);
+                    scalars[AGENTS + m * p.agents + group + n * groups] = 1.0 / max(rows, 1.0);
                 }
             }
         }

@@ -1,8 +1,9 @@
-// The global gradient norm of every network, the loss scale taken out, and what AdamW needs of it: one workgroup a
-// network, fixed order.
+// Global gradient norm of every network without the loss scale, and the factors that AdamW derives from it. One workgroup a network,
+// fixed order.
 
 import package::constants::WG;
 import package::lib::numeric::{expm1, is_finite};
+import package::scalars::{LOSS_SCALE, STOPPED};
 
 struct NetworkSlice {
     // First vec4 and number of vec4s.
@@ -10,7 +11,7 @@ struct NetworkSlice {
     length: u32,
     // Learning rate at iteration 0.
     rate: f32,
-    // Number of the agent it belongs to, from 1; 0: all.
+    // Number of the agent it belongs to, counted from 1; 0: all agents.
     agent: u32,
 }
 
@@ -20,7 +21,7 @@ struct Clip {
     log_beta2: f32,
     // 1 / iterations over which the learning rate falls to zero; 0 keeps it.
     decay: f32,
-    // In turns: the number of the agent that learns; 0: all do.
+    // HAPPO: number of the agent that is trained, counted from 1; 0: all agents.
     agent_step: u32,
     pad0: u32,
     pad1: u32,
@@ -31,8 +32,8 @@ struct Clip {
 @group(0) @binding(1) var<storage, read> nets: array<NetworkSlice>;
 @group(0) @binding(2) var<storage, read> gradient: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> iteration: array<u32>;
-// Two vec4s a network: (steps taken, norm, factor on the scaled gradient, learning rate), (1 - beta1^t, 1 - beta2^t,
-// 0 skipped, 1 applied, 2 not its turn, skipped so far).
+// Two vec4s a network: (steps taken, norm, factor on the scaled gradient, learning rate), (1 - beta1^t, 1 - beta2^t, state of the
+// step, steps skipped so far). State: 0 skipped, 1 applied, 2 another agent is trained.
 @group(0) @binding(4) var<storage, read_write> optimizer: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> scalars: array<f32>;
 
@@ -52,7 +53,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let waits = p.agent_step > 0u && net.agent != p.agent_step;
     let length = select(net.length, 0u, waits);
     var sum = 0.0;
-    // Eight a turn, each spelled out: a processor that plays a GPU ends loops after 65,535 turns.
+    // Unrolled by eight: llvmpipe stops loops after 65,535 iterations.
     for (var i = lane; i < length; i += 8u * WG) {
         sum += square(net, i);
         sum += square(net, i + 1u * WG);
@@ -65,8 +66,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     lanes[lane] = sum;
     workgroupBarrier();
-    // Nothing moves once the updates on a rollout have stopped (ppo/epoch).
-    if (lane != 0u || scalars[12] == 1.0) {
+    // No update after the stop of this rollout's updates (ppo/epoch).
+    if (lane != 0u || scalars[STOPPED] == 1.0) {
         return;
     }
     if (waits) {
@@ -77,11 +78,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var other = 0u; other < WG; other++) {
         squares += lanes[other];
     }
-    let unscale = 1.0 / scalars[9];
+    let unscale = 1.0 / scalars[LOSS_SCALE];
     let norm = sqrt(squares) * unscale;
     let before = optimizer[group.x * 2u];
     let skipped = optimizer[group.x * 2u + 1u].w;
-    // A gradient that is no number would spoil the weights for good: the step is skipped and counted.
+    // A step with a non-finite gradient would destroy the weights: it is skipped and counted.
     let usable = is_finite(norm);
     let steps = before.x + select(0.0, 1.0, usable);
     let factor = select(1.0, min(1.0, p.max_norm / (norm + 1e-6)), p.max_norm > 0.0);

@@ -1,33 +1,35 @@
-// Begins an epoch, or a further minibatch of it: moves the running moments of the returns (ValueNorm) by the batch moments that ppo/advantage_stats left, sets the
-// entropy coefficient, and stops the updates on this rollout once the policy has moved far enough. One workgroup, fixed order.
+// Begins an epoch, or a further minibatch of it: updates the running moments of the returns (ValueNorm) with those of the batch, which
+// ppo/advantage_stats computed, sets the entropy coefficient, and stops the updates on this rollout once the KL divergence exceeds its
+// target. One workgroup, fixed order.
 
 import package::constants::WG;
+import package::scalars::{VALUE_NORM_MEAN, VALUE_NORM_SQUARE, VALUE_NORM_DEBIAS, MEAN, DEVIATION, ADVANTAGE_MEAN, RETURN_MEAN, RETURN_SQUARE, ENTROPY, STOPPED, EPOCHS, ROW_SHARE, AGENTS};
 
 struct Epoch {
-    // 1 - beta, exact in f32 where beta itself is not.
+    // 1 - beta, computed in f64: 1 minus the f32 of beta would be inexact.
     weight: f32,
     floor: f32,
-    // 0: values are left as they are.
+    // 0: values are not normalised.
     enabled: u32,
     // Epoch of this rollout, from 0.
     number: u32,
-    // Places of the statistics of one epoch.
+    // Number of the places of one epoch's statistics.
     places: u32,
-    // KL divergence of the last epoch above which there are no more updates; 0: never.
+    // KL divergence of the last epoch that stops the updates if exceeded; 0: no stop.
     target_kl: f32,
-    // Entropy coefficient of iteration 0, and what it gains every iteration, over so many.
+    // Entropy coefficient of iteration 0, its change per iteration, and the iterations over which it changes.
     entropy: f32,
     entropy_step: f32,
     iterations: u32,
     // 1: a further minibatch of the epoch.
     further: u32,
-    // Where the scalars have the minibatch's own moments; 0: it is the whole rollout.
+    // First scalar of the minibatch's own statistics; 0: the minibatch is the whole rollout.
     moments: u32,
-    // In turns: the number of the agent that learns, from 1; 0: all do.
+    // HAPPO: number of the agent that is trained, counted from 1; 0: all agents.
     agent_step: u32,
     agents: u32,
     minibatches: u32,
-    // First place of the turn's statistics.
+    // HAPPO: first place of the agent step's statistics.
     first_place: u32,
     pad0: u32,
 }
@@ -39,7 +41,7 @@ struct Epoch {
 
 var<workgroup> lanes: array<f32, WG>;
 
-// Of one place of the epoch before this one.
+// KL divergence in one place of the statistics of the epoch before.
 fn divergence(i: u32) -> f32 {
     if (i >= p.places) {
         return 0.0;
@@ -47,41 +49,41 @@ fn divergence(i: u32) -> f32 {
     return statistics[2u * (p.first_place + (p.number - 1u) * p.places + i)].w;
 }
 
-// 1 / rows that count in an epoch.
+// 1 / active rows in an epoch.
 fn share() -> f32 {
     if (p.agent_step == 0u) {
-        return scalars[14];
+        return scalars[ROW_SHARE];
     }
     var rows = 0.0;
     for (var m = 0u; m < p.minibatches; m++) {
-        rows += 1.0 / scalars[16u + m * p.agents + p.agent_step - 1u];
+        rows += 1.0 / scalars[AGENTS + m * p.agents + p.agent_step - 1u];
     }
     return 1.0 / rows;
 }
 
-fn normalise() {
+fn update_value_norm() {
     if (p.enabled == 0u) {
-        scalars[3] = 0.0;
-        scalars[4] = 1.0;
+        scalars[MEAN] = 0.0;
+        scalars[DEVIATION] = 1.0;
         return;
     }
-    let first = scalars[0] + p.weight * (scalars[7] - scalars[0]);
-    let second = scalars[1] + p.weight * (scalars[8] - scalars[1]);
-    let debias = scalars[2] + p.weight * (1.0 - scalars[2]);
-    scalars[0] = first;
-    scalars[1] = second;
-    scalars[2] = debias;
+    let first = scalars[VALUE_NORM_MEAN] + p.weight * (scalars[RETURN_MEAN] - scalars[VALUE_NORM_MEAN]);
+    let second = scalars[VALUE_NORM_SQUARE] + p.weight * (scalars[RETURN_SQUARE] - scalars[VALUE_NORM_SQUARE]);
+    let debias = scalars[VALUE_NORM_DEBIAS] + p.weight * (1.0 - scalars[VALUE_NORM_DEBIAS]);
+    scalars[VALUE_NORM_MEAN] = first;
+    scalars[VALUE_NORM_SQUARE] = second;
+    scalars[VALUE_NORM_DEBIAS] = debias;
     let scale = max(debias, 1e-5);
     let mean = first / scale;
-    scalars[3] = mean;
-    scalars[4] = sqrt(max(second / scale - mean * mean, p.floor));
+    scalars[MEAN] = mean;
+    scalars[DEVIATION] = sqrt(max(second / scale - mean * mean, p.floor));
 }
 
 @compute @workgroup_size(WG)
 fn main(@builtin(local_invocation_index) lane: u32) {
     var sum = 0.0;
     if (p.number > 0u && p.target_kl > 0.0 && p.further == 0u) {
-        // Eight a turn, each spelled out: a processor that plays a GPU ends loops after 65,535 turns.
+        // Unrolled by eight: llvmpipe stops loops after 65,535 iterations.
         for (var i = lane; i < p.places; i += 8u * WG) {
             sum += divergence(i);
             sum += divergence(i + 1u * WG);
@@ -99,24 +101,24 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         return;
     }
     if (p.number == 0u && p.further == 0u) {
-        scalars[12] = 0.0;
+        scalars[STOPPED] = 0.0;
     }
     var all = 0.0;
     for (var other = 0u; other < WG; other++) {
         all += lanes[other];
     }
     if (p.target_kl > 0.0 && all * share() > p.target_kl) {
-        scalars[12] = 1.0;
+        scalars[STOPPED] = 1.0;
     }
-    if (scalars[12] == 1.0) {
+    if (scalars[STOPPED] == 1.0) {
         return;
     }
     if (p.moments > 0u) {
         for (var i = 0u; i < 4u; i++) {
-            scalars[5u + i] = scalars[p.moments + i];
+            scalars[ADVANTAGE_MEAN + i] = scalars[p.moments + i];
         }
     }
-    scalars[13] += 1.0 - f32(p.further);
-    scalars[11] = p.entropy + p.entropy_step * f32(min(iteration[0], p.iterations));
-    normalise();
+    scalars[EPOCHS] += 1.0 - f32(p.further);
+    scalars[ENTROPY] = p.entropy + p.entropy_step * f32(min(iteration[0], p.iterations));
+    update_value_norm();
 }

@@ -1,6 +1,7 @@
-// Generalised advantage estimation: one invocation walks one agent of one environment back through the rollout.
+// Generalised advantage estimation. One invocation processes one agent of one environment, from the last step to the first.
 
 import package::constants::WG;
+import package::scalars::{MEAN, DEVIATION};
 
 struct Gae {
     steps: u32,
@@ -30,8 +31,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let env = lane % p.envs;
     let size = p.steps * lanes;
-    let mean = scalars[3];
-    let deviation = scalars[4];
+    let mean = scalars[MEAN];
+    let deviation = scalars[DEVIATION];
     var next = values[size + lane] * deviation + mean;
     var advantage = 0.0;
     for (var back = 0u; back < p.steps; back++) {
@@ -42,8 +43,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             next = 0.0;
             advantage = 0.0;
         } else if (done >= 2u) {
-            // Truncated: the value of the episode's own last observation, kept in a slot after the rollout's.
-            // Whatever an environment reports, nothing outside the values is read.
+            // Truncated: bootstraps from the value of the episode's last observation, in a slot after those of the rollout. The slot is
+            // clamped, so that no number an environment reports reads outside the values.
             let kept = p.steps + 1u + min(done - 2u, max(p.truncations, 1u) - 1u);
             let slot = select(p.steps, kept, p.truncations > 0u);
             next = values[slot * lanes + lane] * deviation + mean;

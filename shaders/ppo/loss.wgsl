@@ -1,21 +1,22 @@
-// The PPO losses and their gradient at both heads, for four rows an invocation: clipped surrogate, clipped Huber value
-// loss, entropy, together with the statistics that the metrics show. In turns (HAPPO) only one agent's rows count, and its
-// surrogate has the ratios of the agents before it as a factor, which lie behind the statistics.
+// PPO losses and their gradients at both heads, for four rows an invocation: clipped surrogate, clipped Huber value loss, entropy, and
+// the statistics for the metrics. In an agent step of HAPPO only one agent's rows count, and the probability ratios of the agents
+// before it, stored behind the statistics, multiply its surrogate.
 
 import package::constants::{WG, TILE};
 import package::lib::branch::{end_of, choice_of};
 import package::lib::network::{Batch, place};
 import package::lib::quad::{Quad, to_quad};
 @if(squash) import package::lib::squash::{log_slope, mean_log_slope, slopes_of_mean};
+import package::scalars::{MEAN, DEVIATION, ADVANTAGE_MEAN, ADVANTAGE_SCALE, LOSS_SCALE, ENTROPY, STOPPED, AGENTS};
 
 struct Loss {
     // Logits, or real numbers of an action.
     actions: u32,
     // f32 quads of one section of the targets (log-probabilities, advantages, returns).
     section: u32,
-    // Where the masks begin, in vec4s of the dones_and_masks.
+    // First vec4 of the masks in dones_and_masks.
     masks: u32,
-    // Rows of the gradient buffer that take the gradient of the logits and of the value.
+    // First row of the gradient buffer for the logits, and the row for the value.
     grad_actor: u32,
     grad_critic: u32,
     clip: f32,
@@ -24,7 +25,7 @@ struct Loss {
     value: f32,
     // A bit for every logit that begins a choice.
     starts: u32,
-    // In turns: where the factors begin among the statistics, [slot][env].
+    // HAPPO: first vec4 of the factors in the statistics' buffer, [slot][env].
     factors: u32,
     pad0: u32,
 }
@@ -33,7 +34,7 @@ struct Loss {
 @group(0) @binding(1) var<uniform> p: Loss;
 @group(0) @binding(2) var<storage, read> head: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> dones_and_masks: array<vec4<u32>>;
-// Squashed real numbers: what was drawn, before its tanh.
+// For squashed actions the draws before tanh.
 @group(0) @binding(4) var<storage, read> actions: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read> targets: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> values: array<vec4<f32>>;
@@ -78,7 +79,7 @@ struct Chosen {
     entropy: vec4<f32>,
 }
 
-// The action that was taken, under the policy as it is now.
+// Log-probability of the taken action under the present policy, and the policy's entropy.
 @if(!continuous)
 fn evaluate(logits: u32, at: u32, mask: vec4<u32>) -> Chosen {
     var chosen = Chosen(ZERO, ZERO);
@@ -100,7 +101,7 @@ fn evaluate(logits: u32, at: u32, mask: vec4<u32>) -> Chosen {
     return chosen;
 }
 
-// Writes the gradient at the actor's head, from that of the log-probability and minus that of the entropy.
+// Writes the gradient at the actor's head. `slope` is the derivative by the log-probability, `weight` minus that by the entropy.
 @if(!continuous)
 fn descend(logits: u32, at: u32, mask: vec4<u32>, slope: vec4<f32>, weight: vec4<f32>, out: u32) {
     var before = 1u;
@@ -136,7 +137,7 @@ fn taken(at: u32, d: u32) -> vec4<f32> {
     return bitcast<vec4<f32>>(actions[(at / batch.quads * p.actions + d) * batch.quads + at % batch.quads]);
 }
 
-// How many deviations it lies from the mean.
+// Distance of real number d from the mean, in standard deviations.
 @if(continuous)
 fn apart(logits: u32, at: u32, d: u32) -> vec4<f32> {
     return (taken(at, d) - head[logits + d * batch.stride]) * exp(-log_deviation(logits, d));
@@ -156,7 +157,7 @@ fn evaluate(logits: u32, at: u32, mask: vec4<u32>) -> Chosen {
         chosen.log_probability -= 0.5 * z * z + log_std + HALF_LOG_TWO_PI;
         chosen.entropy += log_std + HALF_LOG_TWO_PI_E;
         @if(squash) {
-            // As it was drawn with, so that it leaves the ratio alone.
+            // The same term as in ppo/sample, so that it cancels in the ratio.
             chosen.log_probability -= log_slope(taken(at, d));
             chosen.entropy += mean_log_slope(head[logits + d * batch.stride], exp(log_std));
         }
@@ -195,16 +196,16 @@ fn main(
         let s = batch.stride;
         let at = batch.first_slot * batch.agents * batch.quads + row;
         let out = place(row, batch.grads);
-        // What is stored in few bits is scaled up, so that small gradients do not vanish (ppo/loss_scale).
-        // 1 / rows that count for the agent's networks (ppo/advantage_stats).
+        // 1 / rows that count for the agent's networks (ppo/advantage_stats), times the loss scale, so that small gradients do not
+        // underflow in f16 (ppo/loss_scale).
         let agent = row % (batch.agents * batch.quads) / batch.quads;
-        let share = scalars[16u + batch.minibatch * batch.agents + agent] * scalars[9];
+        let share = scalars[AGENTS + batch.minibatch * batch.agents + agent] * scalars[LOSS_SCALE];
         let mask = dones_and_masks[p.masks + at];
         var active_rows = mask != vec4<u32>(0u);
         @if(agent_steps) {
             active_rows = active_rows & vec4<bool>(agent + 1u == batch.agent_step);
         }
-        let advantage = (targets[p.section + at] - scalars[5]) * scalars[6];
+        let advantage = (targets[p.section + at] - scalars[ADVANTAGE_MEAN]) * scalars[ADVANTAGE_SCALE];
 
         // Policy.
         let logits = batch.head_actor + row;
@@ -225,19 +226,19 @@ fn main(
         let plain = ratio * weighed;
         let bounded = clamp(ratio, vec4<f32>(1.0 - p.clip), vec4<f32>(1.0 + p.clip)) * weighed;
         let slope = select(ZERO, -plain, plain <= bounded) * share;
-        let weight = select(ZERO, vec4<f32>(scalars[11] * share), active_rows);
+        let weight = select(ZERO, vec4<f32>(scalars[ENTROPY] * share), active_rows);
         descend(logits, at, mask, select(ZERO, slope, active_rows), weight, out + p.grad_actor * TILE);
 
         // Value.
         let value = head[batch.head_critic + row];
         let old = values[at];
-        let goal = (targets[2u * p.section + at] - scalars[3]) / scalars[4];
+        let goal = (targets[2u * p.section + at] - scalars[MEAN]) / scalars[DEVIATION];
         let error = goal - value;
         let error_clipped = goal - old - clamp(value - old, vec4<f32>(-p.value_clip), vec4<f32>(p.value_clip));
         let loss = huber(error);
         let loss_clipped = huber(error_clipped);
         let value_slope = -clamp(error, vec4<f32>(-p.huber), vec4<f32>(p.huber)) * (p.value * share);
-        // Inside the clip range both are the same number but for rounding, which must not decide.
+        // Inside the clip range both losses are equal except for rounding, which must not decide.
         let inside = abs(value - old) <= vec4<f32>(p.value_clip);
         let counts = inside | (loss >= loss_clipped);
         grads[out + p.grad_critic * TILE] = to_quad(select(ZERO, value_slope, counts & active_rows));
@@ -253,20 +254,20 @@ fn main(
     sums[lane] = mine;
     clipped[lane] = mine_clipped;
     workgroupBarrier();
-    // Once the updates have stopped there is nothing to tell (ppo/epoch).
-    @if(agent_steps) let tells = batch.settle == 0u;
-    @if(!agent_steps) let tells = true;
-    if (lane == 0u && tells) {
+    // Zeros after the stop of this rollout's updates (ppo/epoch).
+    @if(agent_steps) let writes = batch.settle == 0u;
+    @if(!agent_steps) let writes = true;
+    if (lane == 0u && writes) {
         var sum = ZERO;
         var sum_clipped = ZERO;
         for (var other = 0u; other < WG; other++) {
             sum += sums[other];
             sum_clipped += clipped[other];
         }
-        // As many places as a full micro-batch has workgroups, though the last one may have fewer.
+        // One place for every workgroup of a full micro-batch; the last micro-batch may have fewer workgroups.
         let places = (batch.stride + WG - 1u) / WG;
         let entry = (batch.index * places + group.x) * 2u;
-        let counts = vec4<bool>(scalars[12] != 1.0);
+        let counts = vec4<bool>(scalars[STOPPED] != 1.0);
         statistics[entry] = select(ZERO, sum, counts);
         statistics[entry + 1u] = select(ZERO, sum_clipped, counts);
     }

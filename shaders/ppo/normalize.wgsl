@@ -1,6 +1,5 @@
-// What was seen, by the running moments of it, as networks take it: (x - mean) / deviation within a few deviations. An invocation
-// takes a quad: one number of four environments. The environments' own states follow the observations, as they do where they
-// come from.
+// Normalises observations and states with their running statistics: (x - mean) / deviation, clamped to a few deviations. One invocation
+// takes a quad: one feature of four environments. States follow the observations, in the source and in the result.
 
 import package::constants::{ROW, WG};
 import package::lib::quad::{Quad, to_quad};
@@ -10,7 +9,7 @@ struct Normalize {
     first_slot: u32,
     slots: u32,
     quads: u32,
-    // Numbers of a slot's observations, agent by agent, and of a state.
+    // Features of all agents' observations of a slot, and of a state.
     observed: u32,
     state_dim: u32,
     // First quad of the states.
@@ -21,7 +20,7 @@ struct Normalize {
 
 @group(0) @binding(0) var<uniform> p: Normalize;
 @group(0) @binding(1) var<storage, read> raw: array<vec4<f32>>;
-// By column, observations before states, as ppo/running_mean_std leaves them.
+// One entry a column, observations before states, as ppo/running_mean_std writes them.
 @group(0) @binding(2) var<storage, read> moments: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> normalized: array<Quad>;
 
@@ -40,12 +39,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let at = select(own, seen, column < p.observed) + q;
     let moment = moments[column];
     let deviation = sqrt(moment.z / max(moment.w, 1.0));
-    // What never changes says nothing: zero, not noise blown up.
+    // A column that is constant but for rounding errors becomes zero instead of amplified noise.
     let useful = deviation > 1e-6 * abs(moment.x) && deviation > 1e-20;
     let scale = select(0.0, 1.0 / deviation, useful);
     let x = raw[at];
     let near = clamp((x - moment.x - moment.y) * scale, vec4<f32>(-p.limit), vec4<f32>(p.limit));
-    // What is not finite has to be seen: a clamp would make something of it.
+    // Non-finite values become NaN; the clamp would hide them.
     let fine = vec4<bool>(is_finite(x.x), is_finite(x.y), is_finite(x.z), is_finite(x.w));
     normalized[at] = to_quad(select(vec4<f32>(nan()), near, fine));
 }

@@ -1,7 +1,6 @@
-// RunningMeanStd mean and deviation of what is seen, number by number, over everything seen so far: those of a rollout are joined to
-// those of all before it as Chan, Golub and LeVeque do. A workgroup takes one number of the observations, over the agents
-// that have it in common, or one of the environments' own states, in a fixed order. Agents that may do nothing do not count,
-// nor does what is not finite.
+// Running mean and deviation of every feature of observations and states: the statistics of a rollout are joined to those of all
+// rollouts before it with the formula of Chan, Golub and LeVeque. A workgroup takes one feature of the observations, over the agents
+// that share it, or of the environments' own states, in a fixed order. Inactive agents and non-finite values are left out.
 
 import package::constants::{GROUPS, WG};
 import package::lib::numeric::{add_compensated, is_finite};
@@ -15,7 +14,7 @@ struct RunningMeanStd {
     // First quad of the states, and of the masks.
     first_state: u32,
     masks: u32,
-    // 1: every agent has networks, and moments, of its own.
+    // 1: every agent has networks and statistics of its own.
     separate: u32,
     // 0: see add_compensated.
     zero: u32,
@@ -27,11 +26,11 @@ struct RunningMeanStd {
 @group(0) @binding(0) var<uniform> p: RunningMeanStd;
 @group(0) @binding(1) var<storage, read> raw: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> dones_and_masks: array<vec4<u32>>;
-// By column: mean, what its f32 could not hold, sum of the squared deviations, how many.
+// One entry a column: mean, its rounding error, sum of the squared deviations, count.
 @group(0) @binding(3) var<storage, read_write> moments: array<vec4<f32>>;
 
 struct Column {
-    // Of which agents, and what number of theirs; of a state the number alone.
+    // Agents that share the column, and the feature's number in their observations or in a state.
     first_agent: u32,
     agents: u32,
     number: u32,
@@ -53,11 +52,11 @@ fn total(lane: u32, mine: vec2<f32>) -> vec2<f32> {
 
 struct Quads {
     x: vec4<f32>,
-    // 1 where it counts.
+    // 1 for a value that counts.
     counts: vec4<f32>,
 }
 
-// Quad k of the column's; past the end the last one, which does not count again.
+// Quad k of the column; past the end the last one with a count of 0.
 fn take(column: Column, k: u32, end: u32) -> Quads {
     let i = min(k, end - 1u);
     let q = i % p.quads;
@@ -73,7 +72,7 @@ fn take(column: Column, k: u32, end: u32) -> Quads {
     return Quads(select(vec4<f32>(0.0), x, counts), select(vec4<f32>(0.0), vec4<f32>(1.0), counts));
 }
 
-// Sum of the distances from `centre`, and how many.
+// Sum of the distances from `centre`, and the number of values.
 fn distances(column: Column, k: u32, end: u32, centre: f32) -> vec2<f32> {
     let quads = take(column, k, end);
     return vec2<f32>(dot(quads.x - centre, quads.counts), dot(vec4<f32>(1.0), quads.counts));
@@ -102,16 +101,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first_column = first_agent * p.obs_dim + column.number;
     let before = moments[first_column];
     let end = p.steps * column.agents * p.quads;
-    // From the mean so far, then from that of the rollout: sums of what is far from 0 would lose what they differ in.
+    // Distances from the mean so far, then from that of the rollout: sums of values far from 0 would lose their differences.
     var sums = vec2<f32>(0.0);
-    // Two quads a turn: a processor that plays a GPU ends loops after 65,535 turns.
+    // Unrolled by two: llvmpipe stops loops after 65,535 iterations.
     for (var k = lane; k < end; k += 2u * WG) {
         sums += distances(column, k, end, before.x);
         sums += distances(column, k + WG, end, before.x);
     }
     sums = total(lane, sums);
     let number = sums.y;
-    // As it was rounded: compilers take back what they see added (see add_compensated).
+    // Rounded to f32 behind an exclusive or, so that compilers do not reassociate the sum (see add_compensated).
     let rounded = before.x + sums.x / max(number, 1.0);
     let centre = bitcast<f32>(bitcast<u32>(rounded) ^ p.zero);
     var spread = vec2<f32>(0.0);
@@ -120,13 +119,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         spread += squares(column, k + WG, end, centre);
     }
     spread = total(lane, spread);
-    // How far the mean is from there, which rounding left.
+    // Distance of the exact mean from the rounded centre.
     let off = spread.y / max(number, 1.0);
     let own = max(spread.x - off * spread.y, 0.0);
     let all = before.w + number;
     let apart = centre - before.x - before.y + off;
     let joined = before.z + own + apart * apart * (before.w * (number / max(all, 1.0)));
-    // The first rollout's mean is taken as it is; later steps are far smaller than it.
+    // The first rollout's mean is stored directly; later changes are much smaller and are added with compensation.
     let known = before.w > 0.0;
     let start = select(vec2<f32>(centre, 0.0), before.xy, known);
     let mean = add_compensated(start, select(off, apart * (number / max(all, 1.0)), known), p.zero);

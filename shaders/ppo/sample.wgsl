@@ -1,6 +1,6 @@
-// Draws one action a row from the softmax of its logits, with the logarithm of its probability. Forbidden actions have
-// probability 0. An action of several choices is drawn choice by choice, the first the fastest digit of the action's number.
-// One invocation takes four environments of one agent.
+// Draws one action a row from the softmax of its logits and stores its log-probability. Masked actions have probability 0. An action of
+// several choices is drawn choice by choice; the first choice is the fastest digit of the action's number. One invocation takes four
+// environments of one agent.
 
 import package::constants::WG;
 import package::lib::branch::end_of;
@@ -18,7 +18,7 @@ struct Sample {
     stride: u32,
     // 1: the most probable action, 0: a random one.
     greedy: u32,
-    // Where the masks begin, in vec4s of the dones_and_masks.
+    // First vec4 of the masks in dones_and_masks.
     masks: u32,
     seed_low: u32,
     seed_high: u32,
@@ -71,7 +71,7 @@ fn draw_choices(row: u32, rows: u32) {
         for (var j = first; j < end; j++) {
             total += select(vec4<f32>(0.0), exp(head[j * p.stride + row] - top), allowed(mask, j));
         }
-        // Rows are numbered agent by agent, choice by choice; each (row, step) pair has bits of its own.
+        // Rows are numbered agent by agent, choice by choice; every (row, step) pair has random bits of its own.
         let place = (number * rows + row) * 2u;
         let bits01 = threefry(key, vec2<u32>(now, place));
         let bits23 = threefry(key, vec2<u32>(now, place + 1u));
@@ -90,7 +90,7 @@ fn draw_choices(row: u32, rows: u32) {
                 take = open & may & (z == top);
                 open = open & !take;
             } else {
-                // The last allowed action whose share was not yet passed: rounding of the sum can leave none behind.
+                // The last allowed action is kept until the sum passes the draw: rounding cannot leave a row without an action.
                 take = open & may;
                 open = open & !(take & (draw < sum));
             }
@@ -98,7 +98,7 @@ fn draw_choices(row: u32, rows: u32) {
             logit = select(logit, z, take);
         }
         chosen += choice * before;
-        // Who may do nothing takes the first, and it does not count.
+        // An agent without allowed actions takes action 0, with log-probability 0.
         log_probability += select(logit - top - log(total), vec4<f32>(0.0), total == vec4<f32>(0.0));
         before *= end - first;
         number += 1u;
@@ -108,8 +108,8 @@ fn draw_choices(row: u32, rows: u32) {
     targets[at] = log_probability;
 }
 
-// Real numbers from normal distributions (Box and Muller), one after the other. Squashed: the environment gets their tanh, the
-// loss the numbers themselves, which tanh does not give back near -1 and 1.
+// Draws real numbers from normal distributions (Box and Muller). With squashing the environment gets their tanh; the loss gets the
+// numbers themselves, which cannot be recovered from tanh near -1 and 1.
 @if(continuous)
 fn draw_reals(row: u32, rows: u32) {
     let at = p.step * rows + row;

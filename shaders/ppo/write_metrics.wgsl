@@ -1,20 +1,45 @@
-// Ends an iteration: gathers its statistics into one small record for the host, clears the episode counters and moves
-// the iteration. One workgroup, fixed order.
+// Ends an iteration: reduces its statistics to one record for the CPU, clears the episode counters and increments the iteration. One
+// workgroup, fixed order.
 
 import package::constants::WG;
+import package::scalars::{MEAN, DEVIATION, LOSS_SCALE, EPOCHS, ROW_SHARE};
 
 struct WriteMetrics {
-    // vec4 pairs that ppo/loss left in all epochs.
+    // vec4 pairs that ppo/loss wrote in all epochs.
     statistics: u32,
     // f32s of the rewards.
     rewards: u32,
     envs: u32,
     nets: u32,
     actors: u32,
-    // Agents that learn in turns; else 1.
-    turns: u32,
+    // Agent steps of HAPPO; else 1.
+    agent_steps: u32,
     pad1: u32,
     pad2: u32,
+}
+
+// Counterpart of ppo::write_metrics::Record.
+struct Record {
+    policy_loss: f32,
+    value_loss: f32,
+    entropy: f32,
+    approx_kl: f32,
+    clip_fraction: f32,
+    actor_norm: f32,
+    critic_norm: f32,
+    learning_rate: f32,
+    reward: f32,
+    return_sum: f32,
+    episodes: f32,
+    episode_steps: f32,
+    terminated: f32,
+    skipped: f32,
+    value_mean: f32,
+    value_deviation: f32,
+    loss_scale: f32,
+    epochs: f32,
+    pad0: f32,
+    pad1: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: WriteMetrics;
@@ -22,10 +47,10 @@ struct WriteMetrics {
 @group(0) @binding(2) var<storage, read> rewards: array<f32>;
 @group(0) @binding(3) var<storage, read> optimizer: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> scalars: array<f32>;
-// Four sections of one f32 an environment: sum of episode returns, episodes, steps in them, of these terminated.
+// Four sections of one f32 an environment: sum of episode returns, episodes, steps in them, terminated episodes.
 @group(0) @binding(5) var<storage, read_write> episodes: array<f32>;
 @group(0) @binding(6) var<storage, read_write> iteration: array<u32>;
-@group(0) @binding(7) var<storage, read_write> record: array<f32>;
+@group(0) @binding(7) var<storage, read_write> record: Record;
 
 var<workgroup> lanes: array<vec4<f32>, WG>;
 
@@ -65,7 +90,7 @@ fn reward(i: u32) -> f32 {
 fn main(@builtin(local_invocation_index) lane: u32) {
     var losses = vec4<f32>(0.0);
     var others = vec4<f32>(0.0);
-    // Eight a turn, each spelled out: a processor that plays a GPU ends loops after 65,535 turns.
+    // Unrolled by eight: llvmpipe stops loops after 65,535 iterations.
     for (var i = lane; i < p.statistics; i += 8u * WG) {
         losses += loss(i);
         losses += loss(i + 1u * WG);
@@ -102,9 +127,9 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         episodes[2u * p.envs + e] = 0.0;
         episodes[3u * p.envs + e] = 0.0;
     }
-    // Epochs that moved the weights count; the others left zeros.
-    let epochs = scalars[13] / f32(p.turns);
-    let share = scalars[14] / epochs;
+    // Epochs that updated the weights; the others left zeros.
+    let epochs = scalars[EPOCHS] / f32(p.agent_steps);
+    let share = scalars[ROW_SHARE] / epochs;
     losses = total(lane, losses) * share;
     others = total(lane, others);
     ended = total(lane, ended);
@@ -123,23 +148,23 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         }
         skipped += optimizer[net * 2u + 1u].w;
     }
-    record[0] = losses.x;
-    record[1] = losses.y;
-    record[2] = losses.z;
-    record[3] = losses.w;
-    record[4] = others.x * share;
-    record[5] = actor_norm;
-    record[6] = critic_norm;
-    record[7] = optimizer[0].w;
-    record[8] = others.y / f32(p.rewards);
-    record[9] = ended.x;
-    record[10] = ended.y;
-    record[11] = ended.z;
-    record[12] = ended.w;
-    record[13] = skipped;
-    record[14] = scalars[3];
-    record[15] = scalars[4];
-    record[16] = scalars[9];
-    record[17] = epochs;
+    record.policy_loss = losses.x;
+    record.value_loss = losses.y;
+    record.entropy = losses.z;
+    record.approx_kl = losses.w;
+    record.clip_fraction = others.x * share;
+    record.actor_norm = actor_norm;
+    record.critic_norm = critic_norm;
+    record.learning_rate = optimizer[0].w;
+    record.reward = others.y / f32(p.rewards);
+    record.return_sum = ended.x;
+    record.episodes = ended.y;
+    record.episode_steps = ended.z;
+    record.terminated = ended.w;
+    record.skipped = skipped;
+    record.value_mean = scalars[MEAN];
+    record.value_deviation = scalars[DEVIATION];
+    record.loss_scale = scalars[LOSS_SCALE];
+    record.epochs = epochs;
     iteration[0] += 1u;
 }

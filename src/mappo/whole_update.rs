@@ -146,7 +146,7 @@ fn ready_for(case: &Fixture, envs: usize, steps: usize, config: Config) -> (Trai
     let [m, s, d] = case.value_norm;
     let deviation = (s / d - (m / d).powi(2)).max(1e-2).sqrt();
     if config.value_norm {
-        write("scalars", scalars::VALUE_NORM, bytemuck::cast_slice(&f32s(&[m, s, d, m / d, deviation])));
+        write("scalars", scalars::VALUE_NORM_MEAN, bytemuck::cast_slice(&f32s(&[m, s, d, m / d, deviation])));
     }
     (trainer, recorder)
 }
@@ -245,7 +245,7 @@ fn follow(case: &Fixture) {
         near(&what("critic's norm"), f64::from(optimizer[9]), epoch.critic_norm, 1e-4);
         let moments = floats(&trainer, "scalars");
         for (i, expected) in epoch.value_norm.iter().enumerate() {
-            near(&what("ValueNorm"), f64::from(moments[scalars::VALUE_NORM + i]), *expected, 1e-5);
+            near(&what("ValueNorm"), f64::from(moments[scalars::VALUE_NORM_MEAN + i]), *expected, 1e-5);
         }
         let after = match number {
             0 => &case.params_after_1,
@@ -300,7 +300,7 @@ fn turns_are_those_of_happo() {
             );
             let moments = floats(&trainer, "scalars");
             for (i, expected) in epoch.value_norm.iter().enumerate() {
-                near(&what("ValueNorm"), f64::from(moments[scalars::VALUE_NORM + i]), *expected, 1e-5);
+                near(&what("ValueNorm"), f64::from(moments[scalars::VALUE_NORM_MEAN + i]), *expected, 1e-5);
             }
         }
         recorder.run(&trainer.update.settling[*agent]).unwrap();

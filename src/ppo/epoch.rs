@@ -121,7 +121,7 @@ mod tests {
             Epoch { weight: 0.5, enabled: 1, further: 1, moments, target_kl: 1.0, ..Epoch::default() };
         let got = begin(further, &start, &[9.0; 8], 0);
         assert_eq!(got[scalars::ADVANTAGE_MEAN..=scalars::RETURN_SQUARE], [0.5, 2.0, 4.0, 20.0]);
-        assert_eq!(got[scalars::VALUE_NORM..3], [2.0, 10.0, 0.5]);
+        assert_eq!(got[scalars::VALUE_NORM_MEAN..3], [2.0, 10.0, 0.5]);
         assert_eq!([got[scalars::STOPPED], got[scalars::EPOCHS]], [0.0, 1.0], "the epoch is the same");
         start[scalars::STOPPED] = 1.0;
         assert_eq!(begin(further, &start, &[9.0; 8], 0), start, "nor where it has been stopped");
@@ -172,7 +172,7 @@ mod tests {
             let got = begin(epoch(2, target_kl), &start, &statistics, 0);
             assert_eq!(got[scalars::STOPPED] == 1.0, stopped);
             assert_eq!(got[scalars::EPOCHS], if stopped { 2.0 } else { 3.0 });
-            assert_eq!(got[scalars::VALUE_NORM], if stopped { 0.0 } else { 3.5 }, "moments stay as well");
+            assert_eq!(got[scalars::VALUE_NORM_MEAN], if stopped { 0.0 } else { 3.5 }, "moments stay as well");
         }
         // Once stopped it stays so, and the next rollout starts over.
         let mut stopped = start;

@@ -54,39 +54,11 @@ impl ActionKind {
 }
 
 /// Indices into the buffer of scalars that the kernels of this family share.
-#[cfg_attr(
-    not(any(test, feature = "bench")),
-    allow(dead_code, reason = "most indices are read by tests and benchmarks")
-)]
 pub mod scalars {
+    pub use crate::shaders::constants::scalars::*;
+
     /// f32s of the buffer before [`AGENTS`].
     pub const LENGTH: u64 = 16;
-    /// RunningMeanStd mean of the returns, biased towards 0 (ValueNorm's m, s, d begin here).
-    pub const VALUE_NORM: usize = 0;
-    /// Mean that values are scaled with.
-    pub const MEAN: usize = 3;
-    /// Standard deviation that values are scaled with.
-    pub const DEVIATION: usize = 4;
-    /// Mean of the advantages.
-    pub const ADVANTAGE_MEAN: usize = 5;
-    /// 1 / (standard deviation of the advantages + 1e-5).
-    pub const ADVANTAGE_SCALE: usize = 6;
-    /// Mean of the returns.
-    pub const RETURN_MEAN: usize = 7;
-    /// Mean of the squared returns.
-    pub const RETURN_SQUARE: usize = 8;
-    /// Factor on the gradients at the heads; good steps since it changed follow.
-    pub const LOSS_SCALE: usize = 9;
-    /// Entropy coefficient.
-    pub const ENTROPY: usize = 11;
-    /// 1: no more updates on this rollout.
-    pub const STOPPED: usize = 12;
-    /// Epochs of this rollout that moved the weights.
-    pub const EPOCHS: usize = 13;
-    /// 1 / rows of active agents in the rollout.
-    pub const ROW_SHARE: usize = 14;
-    /// From here on, for every minibatch and agent: 1 / rows that count for its networks.
-    pub const AGENTS: usize = 16;
 
     /// After these, for every minibatch: [`ADVANTAGE_MEAN`], [`ADVANTAGE_SCALE`], [`RETURN_MEAN`] and [`RETURN_SQUARE`] of its own.
     #[must_use]
