@@ -13,11 +13,12 @@ export NODEVICE_SELECT = 1
 TRAINER     := $(CARGO) run --quiet --locked --release --example trainer --
 TRAINER_DEV := $(CARGO) run --quiet --locked --example trainer --
 
-.PHONY: help demo test portability bench lint cargo
+.PHONY: help demo test test-nightly portability bench lint cargo
 
 help:
 	@echo "make demo    train on the demo candles, backtest the result and write its report"
 	@echo "make test    run all tests (on the GPU, or on the CPU through Mesa's llvmpipe)"
+	@echo "make test-nightly  the same with bounds checks in every kernel and more interruptions"
 	@echo "make portability  compile every kernel with the compilers of browsers and of DirectX"
 	@echo "make bench   run the kernel benchmarks"
 	@echo "make lint    check formatting and run clippy, warnings being errors"
@@ -30,11 +31,25 @@ demo: cargo
 	$(TRAINER) backtest --run $(RUN) --data $(DATA)
 	@echo "The report is $(RUN)/report.html; open it in a browser."
 
+# The command line tests run the example `trainer`, and its own tests are a program of their own.
+TESTED = --lib --test suite --example trainer
+
+# The second and third run: the kernels for the other class of adapters, GPUs or software rasterisers.
 test: cargo
-	$(CARGO) test --locked --no-run
+	$(CARGO) build --locked --examples
+	$(CARGO) test --locked --no-run $(TESTED)
 	scripts/ensure-vulkan $(TRAINER_DEV) doctor
-	$(CARGO) test --locked
-	$(CARGO) test --locked --example trainer
+	@skipped=$$(mktemp) && trap 'rm -f "$$skipped"' EXIT && export PHALANX_SKIPPED="$$skipped" && set -x && \
+	$(CARGO) test --locked $(TESTED) && \
+	PHALANX_OTHER_CLASS=1 $(CARGO) test --locked --lib -- ppo:: indicators:: market:: mappo:: && \
+	PHALANX_OTHER_CLASS=1 $(CARGO) test --locked --test suite -- learning:: discipline:: market:: \
+		resume::a_run_with_critics && \
+	$(CARGO) test --locked --doc && \
+	{ set +x; } 2>/dev/null && sort "$$skipped" && echo "Skipped checks: $$(wc -l <"$$skipped")."
+
+# Bounds checks in every kernel, and more kills.
+test-nightly:
+	PHALANX_CHECKED=1 PHALANX_KILLS=20 $(MAKE) test
 
 portability: cargo
 	scripts/portability/run $(CARGO)

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use jiff::civil::DateTime;
 use phalanx::backtest::{Backtest, ReplayOptions, infer_periods_per_year};
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
@@ -25,10 +26,14 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let policy = TrainedPolicy::load(&run.model())?;
     let metadata = policy.metadata();
     let candles = settings.data.load(&args.data)?;
+    let dates = [(&args.from, "--from"), (&args.to, "--to")]
+        .map(|(text, name)| text.as_ref().map(|text| parse_timestamp(text).context(name)).transpose());
+    let [from, to] = dates;
+    let (from, to) = (from?.unwrap_or(metadata.test_from), to?);
     let gpu = open()?;
     let scaling = Scaling::Given(metadata.scaling.clone());
     let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &scaling)?;
-    let bars = bars(args, &candles, &policy, data.first_bar())?;
+    let bars = bars(from, to, &candles, data.first_bar())?;
     if candles.timestamps[bars.start] < metadata.test_from {
         eprintln!(
             "warning: bars before {} were trained on; figures that include them say nothing about the future",
@@ -61,17 +66,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
 }
 
 /// The bars to trade: those held out, unless told otherwise.
-fn bars(
-    args: &BacktestArgs,
-    candles: &Candles,
-    policy: &TrainedPolicy,
-    first: usize,
-) -> Result<Range<usize>> {
-    let date = |text: &Option<String>, name: &'static str| {
-        text.as_ref().map(|text| parse_timestamp(text).context(name)).transpose()
-    };
-    let from = date(&args.from, "--from")?.unwrap_or(policy.metadata().test_from);
-    let to = date(&args.to, "--to")?;
+fn bars(from: DateTime, to: Option<DateTime>, candles: &Candles, first: usize) -> Result<Range<usize>> {
     let start = candles.index_at_or_after(from).max(first);
     let end = match to {
         None => candles.bars(),

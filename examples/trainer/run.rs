@@ -167,9 +167,8 @@ impl Folder {
         self.0.join("report.html")
     }
 
-    /// A folder inside this one to train into, so that a run that is there already stays whole until the new one is.
-    /// Without `force` a run that is there is refused.
-    pub fn stage(&self, force: bool) -> Result<Self> {
+    /// Refuses a folder that holds a run, finished or not, unless `force` is given. Changes nothing that is worth keeping.
+    pub fn vacant(&self, force: bool) -> Result<()> {
         let taken = [self.settings(), self.model(), self.metrics()].into_iter().find(|file| file.exists());
         if let (Some(file), false) = (taken, force) {
             anyhow::bail!(
@@ -179,14 +178,21 @@ impl Folder {
             );
         }
         self.tidy()?;
+        if self.staging().checkpoints().exists() && !force {
+            anyhow::bail!(
+                "{} holds an unfinished run; go on with it with --resume, or start afresh with --force",
+                self.0.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// A folder inside this one to train into, so that a run that is there already stays whole until the new one is.
+    /// Without `force` a run that is there is refused.
+    pub fn stage(&self, force: bool) -> Result<Self> {
+        self.vacant(force)?;
         let staging = self.staging();
         if staging.checkpoints().exists() {
-            if !force {
-                anyhow::bail!(
-                    "{} holds an unfinished run; go on with it with --resume, or start afresh with --force",
-                    self.0.display()
-                );
-            }
             std::fs::remove_dir_all(&staging.0).with_context(|| staging.0.display().to_string())?;
         }
         std::fs::create_dir_all(&staging.0).with_context(|| staging.0.display().to_string())?;

@@ -26,8 +26,11 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     settings.market.validate()?;
     let candles = settings.data.load(&args.data)?;
     let splits = settings.data.split(&candles)?;
-    let gpu = open()?;
     let (trained, evaluated) = settings.evaluation.cut(splits.train.clone())?;
+    if !args.resume {
+        folder.vacant(args.force)?;
+    }
+    let gpu = open()?;
     let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(trained.clone()))?;
     let bars = trained.start.max(data.first_bar())..trained.end;
     let environment = Trading::new(&data, &settings.market, &Episodes::Random(bars.clone()))?;

@@ -22,7 +22,7 @@
 //! Price differences are computed in f64 on the CPU, and sums and averages are taken relative to the current close, so
 //! errors do not depend on the price level. The table shows the largest error against f64 (the `ta-lib` crate, or the
 //! formula for indicators it lacks) over random walks of 700 bars with prices from 1e-4 to 1e6 and volatilities from 1e-5
-//! to 1e-1 per bar. `tests/indicators.rs` asserts 1e-4 of these units (1e-2 for the stochastic RSI).
+//! to 1e-1 per bar. `tests/suite/indicators.rs` asserts 1e-4 of these units (1e-2 for the stochastic RSI).
 //!
 //! | indicator | error |
 //! |---|---|

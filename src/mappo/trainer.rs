@@ -415,7 +415,7 @@ mod tests {
     /// they are from the start, with it their variance is the least one, as in the reference.
     #[test]
     fn values_that_are_not_normalised_count_in_the_first_iteration() {
-        let gpu = crate::testing::gpu();
+        let gpu = crate::testing::unchecked_gpu();
         for (value_norm, deviation) in [(false, 1.0), (true, 1e-3)] {
             let config =
                 Config { value_norm, num_envs: 4, rollout_steps: 2, hidden: vec![4], ..Config::default() };

@@ -26,7 +26,7 @@ impl fmt::Debug for Setup {
 /// configurations are reported as skipped.
 pub(super) fn setups(precision: Precision) -> Vec<Setup> {
     let mut all = Vec::new();
-    for gpu in crate::testing::both_classes() {
+    for gpu in crate::testing::unchecked_both_classes() {
         let mut kernel_configs = representative(gpu.class());
         kernel_configs.retain(|config| config.cooperative.is_none());
         if precision == Precision::F16 && gpu.class() == Class::Hardware {

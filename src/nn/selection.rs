@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn listed_matrices_multiply_as_register_tiles_do() {
-        let gpu = crate::testing::gpu().with_class(Class::Hardware);
+        let gpu = crate::testing::unchecked_gpu().with_class(Class::Hardware);
         let listed = Cooperative::listed(&gpu);
         if listed.is_empty() {
             crate::testing::skip("the adapter has no cooperative matrices");
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn networks_that_llvmpipe_would_stop_early_are_refused_with_a_way_out() {
-        for gpu in crate::testing::both_classes() {
+        for gpu in crate::testing::unchecked_both_classes() {
             refuse_long_loops(&gpu);
         }
     }

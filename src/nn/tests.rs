@@ -139,7 +139,7 @@ fn an_overflow_in_f16_stays_visible() {
 /// Rounding to storage is the same for native and packed f16.
 #[test]
 fn conversion_rounds_to_nearest_even_and_keeps_infinity_and_nan() {
-    let gpu = crate::testing::gpu();
+    let gpu = crate::testing::unchecked_gpu();
     convert(&gpu, Storage::Packed);
     if gpu.device().features().contains(wgpu::Features::SHADER_F16) {
         convert(&gpu, Storage::F16);
@@ -269,7 +269,7 @@ fn two_runs_give_the_same_bits() {
 /// More tiles than workgroups in one dimension of a dispatch (65,535).
 #[test]
 fn tiles_beyond_a_row_of_workgroups_are_reached() {
-    for gpu in crate::testing::both_classes() {
+    for gpu in crate::testing::unchecked_both_classes() {
         sum_many_tiles(&gpu);
     }
 }
@@ -329,7 +329,7 @@ fn layers_of_1024_are_whole() {
     let case = Case::new(shape, 1, 1, 8);
     let layout = case.layout();
     let (logits, values) = case.heads(&case.params);
-    for gpu in crate::testing::both_classes() {
+    for gpu in crate::testing::unchecked_both_classes() {
         let kernel_config = match KernelConfig::new(&gpu, Precision::F32, &layout, 1) {
             Ok(kernel_config) => kernel_config,
             Err(error) => {

@@ -1,16 +1,15 @@
 //! Training must learn what can be learnt, and must not where there is nothing to learn.
 
-mod common;
-
 use ndarray::Array3;
 use phalanx::backtest::{Backtest, ReplayOptions};
 use phalanx::env::ledger::Costs;
 use phalanx::env::{Episodes, Trading, TradingSettings};
-use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::mappo::{Config, Precision, Trainer};
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
 use phalanx::policy::{ModelMetadata, TrainedPolicy};
 use phalanx::random::Stream;
+
+use crate::{common, testing};
 
 const BARS: usize = 900;
 const TRAIN: usize = 700;
@@ -41,7 +40,7 @@ fn share_of_optimum(visible: bool, precision: Precision, seed: u64) -> f64 {
         names: vec!["oracle".into()],
         values: Array3::from_shape_fn((1, 2, BARS), |(_, i, bar)| told(i, bar)),
     };
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = testing::unchecked_gpu();
     let data = MarketData::new(&gpu, &candles, &extra, &Scaling::Fit(0..TRAIN)).unwrap();
     let market =
         TradingSettings { commission_bps: 0.0, slippage_bps: 0.0, episode_length: 64, ..Default::default() };

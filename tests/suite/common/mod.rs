@@ -1,18 +1,14 @@
-//! Markets made up for tests.
+//! Synthetic markets, the references of the indicators, and the trainer program.
 
-#![allow(dead_code, reason = "each test binary uses its own part of it")]
+pub mod oracle;
+pub mod panels;
+pub mod program;
 
 use jiff::ToSpan;
 use jiff::civil::date;
 use ndarray::Array2;
-use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::market::Candles;
 use phalanx::random::Stream;
-
-/// The adapter, bounds checks on.
-pub fn checked_gpu() -> Gpu {
-    Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap()
-}
 
 /// Daily candles of a random walk; `step(instrument, bar)` gives the log return from open to close.
 pub fn candles(instruments: usize, bars: usize, mut step: impl FnMut(usize, usize) -> f64) -> Candles {

@@ -1,15 +1,11 @@
 //! Panels of indicators beside their references.
 
 use ndarray::Array2;
-use phalanx::gpu::{Gpu, GpuOptions, Recorder};
+use phalanx::gpu::{Gpu, Recorder};
 use phalanx::indicators::{Indicators, Series, Values};
 use phalanx::random::Stream;
 
 use super::oracle::{Bars, Case, deviation, expected, typical_size};
-
-pub fn gpu() -> Gpu {
-    Gpu::open(&GpuOptions { checked: true, ..Default::default() }).expect("an adapter")
-}
 
 pub fn upload(gpu: &Gpu, bars: &Bars) -> Series {
     let [high, low, close, volume] = [&bars.high, &bars.low, &bars.close, &bars.volume].map(|x| x.view());

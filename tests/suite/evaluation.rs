@@ -2,10 +2,11 @@
 
 use phalanx::env::spread::Definition;
 use phalanx::env::{CpuEnv, Outcome, Simulator, Spec, Spread};
-use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::mappo::{ActionMode, Config, EvalConfig, Evaluation, Trainer};
 use phalanx::mappo::{Activation, Sharing};
 use phalanx::random::Stream;
+
+use crate::testing::unchecked_gpu;
 
 fn eval_config(mode: ActionMode) -> EvalConfig {
     EvalConfig { envs: 256, episodes: 2, most_steps: 100, mode }
@@ -13,7 +14,7 @@ fn eval_config(mode: ActionMode) -> EvalConfig {
 
 #[test]
 fn a_policy_that_knows_nothing_gets_what_chance_gets() {
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = unchecked_gpu();
     let config = Config { num_envs: 8, rollout_steps: 10, hidden: vec![16], ..Config::on_policy_mpe() };
     // Rollouts of ten steps, episodes of 25: they go on from one rollout to the next.
     for (definition, mean) in [(Definition::OnPolicy, -218.6), (Definition::Mpe2, -26.46)] {
@@ -32,7 +33,7 @@ fn a_policy_that_knows_nothing_gets_what_chance_gets() {
 
 #[test]
 fn training_does_not_notice() {
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = unchecked_gpu();
     let config =
         Config { num_envs: 8, rollout_steps: 10, iterations: 3, hidden: vec![16], ..Config::on_policy_mpe() };
     let spread = Spread::new(Definition::OnPolicy);
@@ -82,7 +83,7 @@ impl Simulator for Uneven {
 
 #[test]
 fn short_episodes_count_no_more_than_long_ones() {
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = unchecked_gpu();
     let config = Config { num_envs: 4, rollout_steps: 6, hidden: vec![8], ..Config::default() };
     let score = |long: u32| {
         let host = CpuEnv::new("uneven", move || Uneven { long, episode: 0, taken: 0 });
@@ -144,7 +145,7 @@ impl Simulator for Clerk {
 
 #[test]
 fn actions_of_two_choices_are_learnt() {
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = unchecked_gpu();
     let config = Config {
         num_envs: 32,
         rollout_steps: 16,
@@ -236,7 +237,7 @@ impl Simulator for Aim {
 
 #[test]
 fn real_numbers_are_learnt() {
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = unchecked_gpu();
     for networks in [Sharing::Shared, Sharing::Separate] {
         let config = Config {
             num_envs: 32,
@@ -273,7 +274,7 @@ fn real_numbers_are_learnt() {
 
 #[test]
 fn squashed_numbers_are_learnt() {
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = unchecked_gpu();
     let config = Config {
         num_envs: 32,
         rollout_steps: 8,

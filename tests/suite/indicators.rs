@@ -1,18 +1,15 @@
 //! The indicators beside TA-Lib and f64 formulas.
 
-mod common {
-    pub mod oracle;
-    pub mod panels;
-}
-
-use common::oracle::{Bars, Case, Periods, cases, deviation, expected};
-use common::panels::{all, allowed, batch, gpu, is_price, upload, walk, worst};
 use half::f16;
 use ndarray::{Array2, ArrayView2, s};
 use phalanx::gpu::{Class, Recorder};
 use phalanx::indicators::{
     Bbands, Cci, Indicators, Macd, Obv, RealizedVolatility, Rsi, Series, Sma, Values, Vwap,
 };
+
+use crate::common::oracle::{Bars, Case, Periods, cases, deviation, expected};
+use crate::common::panels::{all, allowed, batch, is_price, upload, walk, worst};
+use crate::testing::gpu;
 
 #[test]
 fn agree_with_the_references_at_any_level_and_volatility() {

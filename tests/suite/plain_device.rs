@@ -1,13 +1,13 @@
 //! The application's own device, with nothing but WebGPU's guaranteed limits and no optional feature.
 
-mod common;
-
 use phalanx::env::{Episodes, Trading, TradingSettings};
 use phalanx::gpu::{Gpu, Recorder};
 use phalanx::indicators::{Indicators, Series};
 use phalanx::mappo::{Config, Trainer};
 use phalanx::market::{ExtraFeatures, MarketData, Scaling};
 use phalanx::random::Stream;
+
+use crate::common;
 
 fn plain_gpu() -> Gpu {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());

@@ -2,10 +2,11 @@
 
 use phalanx::env::spread::Definition;
 use phalanx::env::{CpuEnv, Outcome, Simulator, Spec, Spread};
-use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::mappo::{ActionMode, Config, EvalConfig, Evaluation, Precision, Trainer};
 use phalanx::mappo::{Activation, CriticInput};
 use phalanx::random::Stream;
+
+use crate::testing::unchecked_gpu;
 
 const AGENTS: usize = 2;
 const LIMIT: u32 = 5;
@@ -89,7 +90,7 @@ fn config(observation_norm: bool, precision: Precision) -> Config {
 
 /// Share of right answers in episodes that were not trained on.
 fn share_of_right_answers(config: &Config) -> f64 {
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = unchecked_gpu();
     let environment = CpuEnv::new("quotes", Quotes::default);
     let mut trainer = Trainer::new(&gpu, &environment, config).unwrap();
     trainer.train(|_| -> phalanx::Result<()> { Ok(()) }).unwrap();
@@ -112,7 +113,7 @@ fn what_is_normalised_can_be_told_apart() {
 
 #[test]
 fn moments_are_known_before_anything_is_learnt_and_move_with_every_rollout() {
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = unchecked_gpu();
     let environment = CpuEnv::new("quotes", Quotes::default);
     let config = config(true, Precision::F16);
     let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
@@ -146,7 +147,7 @@ fn moments_are_known_before_anything_is_learnt_and_move_with_every_rollout() {
 /// On the device ends of episodes are added to what is there.
 #[test]
 fn environments_on_the_device_start_afresh_after_the_units_are_known() {
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = unchecked_gpu();
     let config = Config {
         num_envs: 8,
         rollout_steps: 30,
@@ -169,7 +170,7 @@ fn environments_on_the_device_start_afresh_after_the_units_are_known() {
 
 #[test]
 fn a_policy_that_sees_otherwise_is_not_evaluated() {
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = unchecked_gpu();
     let environment = CpuEnv::new("quotes", Quotes::default);
     let trainer = Trainer::new(&gpu, &environment, &config(true, Precision::F32)).unwrap();
     let eval_config = EvalConfig { envs: 4, episodes: 1, most_steps: 100, mode: ActionMode::Greedy };

@@ -1,10 +1,5 @@
 //! Runs that stop, however they stop, go on to the bytes of those that did not.
 
-// Other tests use the rest of it.
-#[allow(dead_code)]
-#[path = "common/program.rs"]
-mod program;
-
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,11 +7,13 @@ use std::time::Duration;
 use phalanx::env::communication::Task;
 use phalanx::env::spread::Definition;
 use phalanx::env::{Communication, CpuEnv, Environment, Outcome, Simulator, Spec, Spread};
-use phalanx::gpu::{Gpu, GpuOptions};
+use phalanx::gpu::Gpu;
 use phalanx::mappo::{Algorithm, Config, Precision, Snapshots, Trainer};
 use phalanx::mappo::{CriticInput, Sharing};
 use phalanx::random::Stream;
-use program::{DEMO, SMALL, Workplace, columns, refused, succeeded};
+
+use crate::common::program::{DEMO, SMALL, Workplace, columns, refused, succeeded};
+use crate::testing::unchecked_gpu;
 
 fn config(precision: Precision) -> Config {
     Config {
@@ -66,7 +63,7 @@ fn configs() -> Vec<Config> {
 
 #[test]
 fn a_run_that_goes_on_comes_to_the_same_bytes() {
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = unchecked_gpu();
     let spread = Spread::new(Definition::Mpe2);
     configs().iter().for_each(|config| goes_on(&gpu, &spread, config));
     for (task, precision) in [(Task::SpeakerListener, Precision::F16), (Task::Reference, Precision::F32)] {
@@ -79,7 +76,7 @@ fn a_run_that_goes_on_comes_to_the_same_bytes() {
 /// The critics see in slot 0 what was uploaded for the rollout before.
 #[test]
 fn a_run_with_critics_of_a_state_goes_on_to_the_same_bytes() {
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = unchecked_gpu();
     for precision in [Precision::F32, Precision::F16] {
         let observation_norm = precision == Precision::F16;
         let config = Config { critic_input: CriticInput::State, observation_norm, ..config(precision) };
@@ -172,7 +169,7 @@ impl Simulator for Drift {
 
 #[test]
 fn snapshots_that_do_not_fit_are_refused_and_change_nothing() {
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = unchecked_gpu();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("saved");
     let own = config(Precision::F32);
@@ -217,7 +214,7 @@ fn snapshots_that_do_not_fit_are_refused_and_change_nothing() {
 
 #[test]
 fn the_last_few_and_the_best_are_kept() {
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = unchecked_gpu();
     let folder = tempfile::tempdir().unwrap();
     let config = Config { learning_rate_decay: false, ..config(Precision::F32) };
     let mut run = trainer(&gpu, &config);
@@ -258,7 +255,8 @@ fn the_last_few_and_the_best_are_kept() {
     assert_eq!(head(&snapshots.best().unwrap()).score, Some(-9.0));
 }
 
-/// `kill -9` at random moments, from before the first checkpoint to the last files.
+/// `kill -9` at random moments, from before the first checkpoint to the last files: five times, or as often as
+/// `PHALANX_KILLS` says (`make test-nightly`: 20).
 #[test]
 fn a_trainer_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
     let place = Workplace::new();
@@ -274,6 +272,7 @@ fn a_trainer_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
     let resume = ["train", "--data", DEMO, "--out", "parts", "--resume"];
     refused(&place.run(&resume), &["parts", "no unfinished run"]);
 
+    let wanted = std::env::var("PHALANX_KILLS").map_or(5, |kills| kills.parse::<u32>().expect("a number"));
     let mut stream = Stream::new(20, 1);
     let (mut kills, mut runs) = (0, 0);
     let (mut at, mut resumed) = (Vec::new(), Vec::new());
@@ -284,7 +283,7 @@ fn a_trainer_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
         let mut command = place.command(arguments);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         runs += 1;
-        if kills < 20 {
+        if kills < wanted {
             // Short lives, so that there are many: opening the device and compiling takes most of one.
             std::thread::sleep(Duration::from_secs_f64(whole * (0.05 + 0.6 * stream.uniform())));
             if child.try_wait().unwrap().is_none() {
@@ -296,7 +295,7 @@ fn a_trainer_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
         let status = output.status;
         let done = place.path("parts/model.safetensors").exists() && !place.path("parts/unfinished").exists();
         if done {
-            if kills == 20 {
+            if kills == wanted {
                 break;
             }
             // It got through, perhaps in its last moment: from the start again.

@@ -1,9 +1,10 @@
 //! What was seen earlier decides what is right now: agents that remember learn it, others cannot.
 
 use phalanx::env::{CpuEnv, Outcome, Simulator, Spec};
-use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::mappo::Activation;
 use phalanx::mappo::{ActionMode, Config, EvalConfig, Evaluation, Precision, Trainer};
+
+use crate::testing::unchecked_gpu;
 
 /// Shows one of two signs at first and asks for it some steps later: 1 for the right answer.
 #[derive(Default)]
@@ -56,7 +57,7 @@ fn share_of_right_answers(recurrent: bool, precision: Precision) -> f64 {
         precision,
         ..Config::default()
     };
-    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let gpu = unchecked_gpu();
     let environment = CpuEnv::new("recall", Recall::default);
     let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
     trainer.train(|_| -> phalanx::Result<()> { Ok(()) }).unwrap();

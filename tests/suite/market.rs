@@ -1,7 +1,5 @@
 //! The market on the device: its accounting against the f64 ledger, and nothing of the future in what is seen or earned.
 
-mod common;
-
 use ndarray::Array2;
 use phalanx::env::Storage;
 use phalanx::env::ledger::Ledger;
@@ -13,6 +11,8 @@ use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
 use phalanx::model::{Layout, Shape};
 use phalanx::policy::{ModelMetadata, TrainedPolicy};
 use phalanx::random::Stream;
+
+use crate::{common, testing};
 
 const ENVS: u32 = 4;
 
@@ -119,7 +119,7 @@ fn column(prices: &Array2<f64>, bar: usize) -> Vec<f64> {
 
 #[test]
 fn money_is_conserved_and_costs_are_exact_over_random_actions() {
-    let gpu = common::checked_gpu();
+    let gpu = testing::gpu();
     // The last market loses all but a ten-millionth of its price: what is left must still be traded to the cent.
     for (commission, slippage, drift) in [(0.0, 0.0, 0.0), (7.5, 3.0, 0.0), (7.5, 3.0, -0.023)] {
         let mut stream = Stream::new(8, 3);
@@ -183,7 +183,7 @@ fn money_is_conserved_and_costs_are_exact_over_random_actions() {
 
 #[test]
 fn features_are_what_their_names_say() {
-    let gpu = common::checked_gpu();
+    let gpu = testing::gpu();
     // Falls by a factor of a thousand, so that the price level matters.
     let mut stream = Stream::new(14, 3);
     let candles = common::candles(2, 240, |_, _| -0.03 + 0.01 * stream.normal());
@@ -236,7 +236,7 @@ fn features_are_what_their_names_say() {
 
 #[test]
 fn own_and_portfolio_returns_are_mixed_and_drawdown_is_punished() {
-    let gpu = common::checked_gpu();
+    let gpu = testing::gpu();
     let mut stream = Stream::new(9, 3);
     let candles = common::candles(2, 200, |_, _| 0.02 * stream.normal());
     let data = data(&gpu, &candles, 150);
@@ -275,7 +275,7 @@ fn own_and_portfolio_returns_are_mixed_and_drawdown_is_punished() {
 
 #[test]
 fn a_ruined_account_is_terminated_and_starts_afresh() {
-    let gpu = common::checked_gpu();
+    let gpu = testing::gpu();
     // Prices rise by 8 % a bar: a short position loses more than all.
     let candles = common::candles(1, 120, |_, _| 0.08);
     let data = data(&gpu, &candles, 100);
@@ -308,7 +308,7 @@ fn a_ruined_account_is_terminated_and_starts_afresh() {
 
 #[test]
 fn forbidden_shorting_shows_in_the_masks_and_episodes_stay_inside_their_bars() {
-    let gpu = common::checked_gpu();
+    let gpu = testing::gpu();
     let candles = common::candles(2, 150, |_, bar| 0.001 * (bar % 7) as f64);
     let data = data(&gpu, &candles, 100);
     let settings = TradingSettings { shorting: false, episode_length: 5, ..Default::default() };
@@ -358,7 +358,7 @@ fn history(gpu: &Gpu, candles: &Candles, until: usize) -> (Vec<u32>, Vec<u32>) {
 
 #[test]
 fn changing_any_later_candle_changes_nothing_seen_or_earned_before() {
-    let gpu = common::checked_gpu();
+    let gpu = testing::gpu();
     let mut stream = Stream::new(2, 3);
     let original = common::candles(2, 180, |_, _| 0.01 * stream.normal());
     let mut differs_later = 0;
@@ -398,7 +398,7 @@ fn changing_any_later_candle_changes_nothing_seen_or_earned_before() {
 
 #[test]
 fn statistics_come_from_the_training_bars_alone() {
-    let gpu = common::checked_gpu();
+    let gpu = testing::gpu();
     let mut stream = Stream::new(6, 3);
     let original = common::candles(2, 180, |_, _| 0.01 * stream.normal());
     let fitted = data(&gpu, &original, 120);
@@ -423,7 +423,7 @@ fn statistics_come_from_the_training_bars_alone() {
 
 #[test]
 fn a_policy_that_is_ruined_decides_nothing_more() {
-    let gpu = common::checked_gpu();
+    let gpu = testing::gpu();
     let candles = common::candles(1, 120, |_, _| 0.08);
     let data = data(&gpu, &candles, 100);
     let metadata = ModelMetadata {

@@ -1,24 +1,17 @@
 //! Random panels beside TA-Lib and f64 formulas, and TA-Lib's own wheel on real candles.
 
-mod common {
-    pub mod oracle;
-    pub mod panels;
-}
-
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::LazyLock;
 
-use common::oracle::{Bars, Periods, cases, deviation};
-use common::panels::{all, allowed, batch, gpu, is_price, walk, worst};
 use flate2::read::GzDecoder;
 use ndarray::s;
-use phalanx::gpu::Gpu;
 use phalanx::indicators::{Indicators, NAMES, parse};
 use phalanx::market::{Candles, GapPolicy};
 use proptest::prelude::*;
 
-static GPU: LazyLock<Gpu> = LazyLock::new(gpu);
+use crate::common::oracle::{Bars, Periods, cases, deviation};
+use crate::common::panels::{all, allowed, batch, is_price, walk, worst};
+use crate::testing::gpu;
 
 #[derive(Debug)]
 struct Panel {
@@ -61,8 +54,9 @@ proptest! {
     #[test]
     fn random_panels_agree(panel in panel()) {
         let case = cases(Some(panel.periods)).swap_remove(panel.which);
-        let indicators = all(&GPU, std::slice::from_ref(&case));
-        let values = batch(&GPU, &indicators, &panel.bars);
+        let gpu = gpu();
+        let indicators = all(&gpu, std::slice::from_ref(&case));
+        let values = batch(&gpu, &indicators, &panel.bars);
         for (name, worst) in case.outputs.iter().zip(worst(&values, &case, &panel.bars, panel.volatility)) {
             prop_assert!(worst < allowed(&case, name), "{} {name}: {worst:e}", case.name);
         }
@@ -82,9 +76,10 @@ fn the_wheel_has_the_same_values_on_real_candles() {
         close: cut(&candles.close),
         volume: cut(candles.volume.as_ref().unwrap()),
     };
+    let gpu = gpu();
     let indicators =
-        NAMES.iter().fold(Indicators::new(&GPU), |indicators, name| indicators.with(parse(name).unwrap()));
-    let values = batch(&GPU, &indicators, &bars);
+        NAMES.iter().fold(Indicators::new(&gpu), |indicators, name| indicators.with(parse(name).unwrap()));
+    let values = batch(&gpu, &indicators, &bars);
     let at: HashMap<String, usize> =
         candles.timestamps.iter().enumerate().map(|(t, stamp)| (stamp.date().to_string(), t)).collect();
     let file = std::fs::File::open(root.join("tests/fixtures/indicators.csv.gz")).unwrap();

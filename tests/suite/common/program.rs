@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 
 use jiff::ToSpan;
 use jiff::civil::date;
@@ -65,9 +66,31 @@ impl Workplace {
         self.run(&[&start as &[&str], &SMALL, more].concat())
     }
 
+    /// A copy of the run that [`Workplace::train`] makes of the demo's candles; it is trained once a process.
+    pub fn trained(&self, out: &str) {
+        static RUN: LazyLock<Workplace> = LazyLock::new(|| {
+            let place = Workplace::new();
+            succeeded(&place.train(DEMO, "run", &[]));
+            place
+        });
+        copy_folder(&RUN.path("run"), &self.path(out));
+    }
+
     /// A backtest of the run in the folder `run`.
     pub fn backtest(&self, data: &str, run: &str, more: &[&str]) -> Output {
         self.run(&[&["backtest", "--run", run, "--data", data], more].concat())
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy_folder(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).unwrap();
+        }
     }
 }
 
@@ -78,7 +101,7 @@ fn program() -> PathBuf {
     let program = profile.join("examples").join(format!("trainer{}", std::env::consts::EXE_SUFFIX));
     assert!(
         program.exists(),
-        "{} is not built: `cargo test` builds it, `cargo test --test trainer` only after `cargo build --example trainer`",
+        "{} is not built: `cargo test` builds it, `cargo test --test suite` only after `cargo build --example trainer`",
         program.display()
     );
     program

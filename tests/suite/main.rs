@@ -1,0 +1,21 @@
+//! Everything that is tested through the public interface, in one program: its tests share devices and compiled kernels.
+
+use phalanx::gpu;
+
+mod candle_files;
+mod candles;
+mod common;
+mod discipline;
+mod evaluation;
+mod indicators;
+mod indicators_properties;
+mod learning;
+mod market;
+mod memory;
+mod observations;
+mod plain_device;
+mod program;
+mod resume;
+mod shaders;
+#[path = "../../src/testing.rs"]
+mod testing;
