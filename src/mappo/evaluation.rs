@@ -1,34 +1,36 @@
-//! What a policy in training is worth, on environments and seeds of its own: whole episodes, the same at every evaluation.
+//! Evaluation of a policy during training, on environments and seeds of its own: whole episodes, the same at every evaluation.
 
-use super::plan::Sizes;
+use super::buffers::Buffers;
+use super::config::Config;
 use super::rollout::{ActionMode, Rollout};
-use super::{Config, Trainer};
+use super::setup::Setup;
+use super::sizes::Sizes;
+use super::trainer::Trainer;
 use crate::env::Environment;
-use crate::gpu::{Arena, Budget, Command, Gpu, Plan, Recorder};
+use crate::gpu::{Budget, Command, Gpu, Plan, Recorder};
 use crate::nn::KernelConfig;
 use crate::{Error, Result};
 
-/// Apart from the seeds of training, which users count up from 1.
+/// Keeps the seeds apart from those of training, which users count up from 1.
 const SEED: u64 = 0xE7A1_0000_0000_0000;
 
 /// How to evaluate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EvalConfig {
-    /// Environments side by side, rounded up to a multiple of 4.
+    /// Environments in parallel, rounded up to a multiple of 4.
     pub envs: u32,
-    /// Episodes of each environment that count: the first ones, so that short episodes do not count more often than long
-    /// ones.
+    /// Episodes of each environment that count: the first ones, so that short episodes are not counted more often than long ones.
     pub episodes: u32,
-    /// Steps after which an evaluation gives up on episodes that do not end.
+    /// Steps after which an evaluation fails if episodes have not ended.
     pub most_steps: u32,
-    /// Most probable actions, or drawn ones.
+    /// Sampled or greedy actions.
     pub mode: ActionMode,
 }
 
-/// What an evaluation came to.
+/// Returns of the episodes of an evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvalResult {
-    /// Return of every episode, mean over agents, undiscounted: environment by environment.
+    /// Undiscounted return of every episode, mean over agents: environment by environment.
     pub returns: Vec<f64>,
     /// Mean steps of an episode.
     pub length: f64,
@@ -41,7 +43,7 @@ impl EvalResult {
         self.returns.iter().sum::<f64>() / self.returns.len() as f64
     }
 
-    /// Standard error of the mean; NaN of fewer than two episodes.
+    /// Standard error of the mean; NaN for fewer than two episodes.
     #[must_use]
     pub fn error(&self) -> f64 {
         let (n, mean) = (self.returns.len() as f64, self.mean());
@@ -50,20 +52,20 @@ impl EvalResult {
     }
 }
 
-/// Environments, buffers and recordings for evaluating a trainer's policy. Nothing of the trainer's changes.
+/// Environments, buffers and recordings for evaluating a trainer's policy. The trainer is not changed.
 #[derive(Debug)]
 pub struct Evaluation {
     gpu: Gpu,
     eval_config: EvalConfig,
     sizes: Sizes,
     plan: Plan,
-    arena: Arena,
+    buffers: Buffers,
     rollout: Rollout,
     recorder: Recorder,
 }
 
 impl Evaluation {
-    /// Allocates and compiles for policies of `config` in `environment`, which may be another than the one trained in, of the
+    /// Allocates and compiles for policies of `config` in `environment`, which need not be the one trained in but must have the
     /// same sizes.
     ///
     /// # Errors
@@ -78,9 +80,8 @@ impl Evaluation {
         let layout = config.layout(environment)?.acting();
         let sizes = Sizes::acting(&config, environment);
         let kernel_config = KernelConfig::new(gpu, config.precision, &layout, sizes.envs / 4)?;
-        let own = sizes.rollout_plan(&layout, &kernel_config);
         let budget = Budget::of(gpu, config.memory_budget_mb);
-        let mut plan = own.clone();
+        let mut plan = Buffers::plan(&sizes, &layout, &kernel_config);
         plan.extend(&environment.plan(sizes.envs, sizes.steps));
         if !budget.holds(&plan) {
             return Err(Error::Budget {
@@ -89,33 +90,33 @@ impl Evaluation {
                 advice: "evaluate on fewer environments, or raise `memory_budget_mb`".into(),
             });
         }
-        let arena = Arena::allocate(gpu, &own)?;
-        let chosen = (&sizes, &kernel_config);
-        let rollout = Rollout::new(gpu, chosen, &layout, &config, environment, &arena, eval_config.mode)?;
+        let buffers = Buffers::allocate(gpu, &sizes, &layout, &kernel_config)?;
+        let setup = Setup {
+            gpu,
+            config: &config,
+            sizes: &sizes,
+            layout: &layout,
+            kernel_config: &kernel_config,
+            buffers: &buffers,
+        };
+        let rollout = Rollout::new(setup, environment, eval_config.mode)?;
         let recorder = Recorder::new(gpu);
-        Ok(Self { gpu: gpu.clone(), eval_config: *eval_config, sizes, plan, arena, rollout, recorder })
+        Ok(Self { gpu: gpu.clone(), eval_config: *eval_config, sizes, plan, buffers, rollout, recorder })
     }
 
-    /// Its buffers, beside the trainer's.
+    /// Buffers of the evaluation, which are allocated in addition to the trainer's.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// As much of a buffer of the trainer's as its own has room for.
-    fn copy(&mut self, name: &str, trainer: &Trainer) -> Result<()> {
-        let (source, target) = (trainer.arena.get(name)?.clone(), self.arena.get(name)?.clone());
-        let bytes = target.size();
-        self.recorder.encode(&[Command::Copy { source, source_offset: 0, target, target_offset: 0, bytes }])
-    }
-
-    /// Plays the eval_config's episodes with the trainer's policy as it is now.
+    /// Runs the configured episodes with the trainer's current policy.
     ///
     /// # Errors
-    /// [`Error::Data`] if an episode does not end in time, [`Error::Shape`] if the networks are others, and what the device
-    /// reports.
+    /// [`Error::Data`] if an episode does not end within [`EvalConfig::most_steps`], [`Error::Shape`] if the trainer's networks or
+    /// environment have other sizes, and what the device reports.
     pub fn run(&mut self, trainer: &Trainer) -> Result<EvalResult> {
-        let (source, target) = (trainer.arena.get("params")?, self.arena.get("params")?);
+        let (source, target) = (&trainer.buffers.networks.params, &self.buffers.networks.params);
         if source.size() != target.size() {
             return Err(Error::shape("bytes of the parameters", target.size(), source.size()));
         }
@@ -127,10 +128,10 @@ impl Evaluation {
         if own.normalized != theirs.normalized {
             return Err(Error::shape("observations that are normalised", own.normalized, theirs.normalized));
         }
-        self.copy("params", trainer)?;
-        if self.sizes.normalized {
-            // The states' moments, which come last, are the critics' alone.
-            self.copy("observation moments", trainer)?;
+        self.recorder.encode(&[fill(source, target)])?;
+        if let (Some(source), Some(target)) = (&trainer.buffers.normalization, &self.buffers.normalization) {
+            // The statistics of the environments' own states, which come last, are left out: only critics need them.
+            self.recorder.encode(&[fill(&source.observation_stats, &target.observation_stats)])?;
         }
         self.recorder.run(&self.rollout.prepare)?;
         self.recorder.run(&self.rollout.reset)?;
@@ -146,13 +147,13 @@ impl Evaluation {
                     "an episode did not end within the {most} steps of an evaluation"
                 )));
             }
-            // Draws go on where those of the last rollout ended.
-            self.gpu.write(self.arena.get("iteration")?, 0, bytemuck::bytes_of(&rollout))?;
+            // Random numbers continue after those of the last rollout.
+            self.gpu.write(&self.buffers.rollout.iteration, 0, bytemuck::bytes_of(&rollout))?;
             self.recorder.run(&self.rollout.collect)?;
             self.recorder.run(&self.rollout.carry)?;
-            let rewards: Vec<f32> = self.gpu.read(self.arena.get("rewards")?)?;
+            let rewards: Vec<f32> = self.gpu.read(&self.buffers.rollout.rewards)?;
             let ends =
-                self.gpu.read_range(self.arena.get("dones_and_masks")?, 0, (steps * envs * 4) as u64)?;
+                self.gpu.read_range(&self.buffers.rollout.dones_and_masks, 0, (steps * envs * 4) as u64)?;
             let ends: Vec<u32> = bytemuck::pod_collect_to_vec(&ends);
             for step in 0..steps {
                 for env in 0..envs {
@@ -175,5 +176,16 @@ impl Evaluation {
         let episodes: Vec<_> = done.into_iter().flatten().collect();
         let length = episodes.iter().map(|(_, steps)| f64::from(*steps)).sum::<f64>() / episodes.len() as f64;
         Ok(EvalResult { returns: episodes.into_iter().map(|(total, _)| total).collect(), length })
+    }
+}
+
+/// Fills `target` with the beginning of `source`.
+fn fill(source: &wgpu::Buffer, target: &wgpu::Buffer) -> Command {
+    Command::Copy {
+        source: source.clone(),
+        source_offset: 0,
+        target: target.clone(),
+        target_offset: 0,
+        bytes: target.size(),
     }
 }

@@ -1,10 +1,10 @@
-//! Compiles the kernels of a training run side by side before they are bound.
+//! Parallel compilation of the kernels of a training run, before they are bound.
 
-use super::plan::Sizes;
-use super::{Algorithm, Config};
+use super::config::Algorithm;
+use super::setup::Setup;
 use crate::Result;
-use crate::gpu::{Gpu, Job, in_parallel};
-use crate::nn::{KernelConfig, Layout, backward, fold, forward, reduce, unfold, weight_gradient};
+use crate::gpu::{Job, in_parallel};
+use crate::nn::{backward, fold, forward, reduce, unfold, weight_gradient};
 use crate::ppo::{
     adamw, advantage_stats, clip, epoch, gae, loss, normalize, running_mean_std, sample, write_metrics,
 };
@@ -14,19 +14,15 @@ use crate::ppo::{
 ///
 /// # Errors
 /// What compilation reports.
-pub(super) fn compile(
-    gpu: &Gpu,
-    (sizes, kernel_config): (&Sizes, &KernelConfig),
-    layout: &Layout,
-    config: &Config,
-) -> Result<()> {
+pub fn compile(setup: Setup<'_>) -> Result<()> {
+    let Setup { gpu, config, sizes, layout, kernel_config, .. } = setup;
     let shape = &layout.shape;
-    let one_by_one = config.algorithm == Algorithm::Happo;
-    // The largest first: the slowest then begins at once.
+    let happo = config.algorithm == Algorithm::Happo;
+    // The largest first, so that the slowest to compile starts at once.
     let mut jobs: Vec<Job<'_>> = vec![
         Box::new(|| backward::kernel(gpu, shape, kernel_config).map(drop)),
         Box::new(|| forward::kernel(gpu, shape, kernel_config).map(drop)),
-        Box::new(|| loss::kernel(gpu, kernel_config, sizes.kind, one_by_one).map(drop)),
+        Box::new(|| loss::kernel(gpu, kernel_config, sizes.kind, happo).map(drop)),
         Box::new(|| weight_gradient::kernel(gpu, kernel_config).map(drop)),
         Box::new(|| sample::kernel(gpu, sizes.kind).map(drop)),
         Box::new(|| advantage_stats::kernel(gpu).map(drop)),

@@ -1,15 +1,17 @@
-//! Observations normalised by their running moments: every slot right before it is looked at, the moments between rollouts, so
-//! that a rollout is played and learnt from with the same ones.
+//! Observations normalised by their running mean and standard deviation: every slot right before the networks read it. The
+//! statistics move between rollouts, so that acting and learning see the same ones.
 
-use super::plan::Sizes;
+use super::buffers::NormalizationBuffers;
+use super::setup::Setup;
 use crate::Result;
-use crate::gpu::{Arena, Command, Gpu, Recording};
-use crate::nn::{Sharing, Storage};
+use crate::gpu::{Command, Recording};
+use crate::nn::Sharing;
 use crate::ppo::normalize::{self, LIMIT, Normalize};
 use crate::ppo::running_mean_std::{self, RunningMeanStd};
 
-/// For every step its slot; then, for the critics, those after the last step.
-pub(super) fn slots(gpu: &Gpu, sizes: &Sizes, storage: Storage, arena: &Arena) -> Result<Recording> {
+/// Normalises the slot of every step; then, for the critics, the slots after the last step.
+pub fn slots(setup: Setup<'_>, buffers: &NormalizationBuffers) -> Result<Recording> {
+    let Setup { gpu, sizes, kernel_config, .. } = setup;
     let [first_state, quads] = [(sizes.first_state() / 4) as u32, sizes.envs / 4];
     let part = |first_slot, slots| Normalize {
         first_slot,
@@ -26,14 +28,10 @@ pub(super) fn slots(gpu: &Gpu, sizes: &Sizes, storage: Storage, arena: &Arena) -
         parts.push(part(sizes.steps, sizes.slots() - sizes.steps));
     }
     let table = gpu.uniform_table("normalisation", &parts)?;
-    let kernel = normalize::kernel(gpu, storage)?;
-    let buffers = [
-        &table,
-        arena.get("raw observations")?,
-        arena.get("observation moments")?,
-        arena.get("observations")?,
-    ];
-    let group = normalize::bind(gpu, &kernel, buffers)?;
+    let kernel = normalize::kernel(gpu, kernel_config.storage)?;
+    let observations = &setup.buffers.rollout.observations;
+    let bound = [&table, &buffers.raw_observations, &buffers.observation_stats, observations];
+    let group = normalize::bind(gpu, &kernel, bound)?;
     let stride = gpu.uniform_stride::<Normalize>();
     let command = |(index, part)| {
         let grid = normalize::groups(&kernel.variant, part);
@@ -42,8 +40,9 @@ pub(super) fn slots(gpu: &Gpu, sizes: &Sizes, storage: Storage, arena: &Arena) -
     Ok((0..).zip(&parts).map(command).collect())
 }
 
-/// Moves the moments by what was seen in a rollout.
-pub(super) fn moments(gpu: &Gpu, sizes: &Sizes, networks: Sharing, arena: &Arena) -> Result<Command> {
+/// Joins the observations of a rollout to the running statistics.
+pub fn move_stats(setup: Setup<'_>, buffers: &NormalizationBuffers) -> Result<Command> {
+    let Setup { gpu, config, sizes, .. } = setup;
     let parameters = RunningMeanStd {
         steps: sizes.steps,
         agents: sizes.spec.agents,
@@ -51,13 +50,13 @@ pub(super) fn moments(gpu: &Gpu, sizes: &Sizes, networks: Sharing, arena: &Arena
         state_dim: sizes.state_dim,
         quads: sizes.envs / 4,
         first_state: (sizes.first_state() / 4) as u32,
-        masks: sizes.steps * sizes.envs / 4,
-        separate: u32::from(networks == Sharing::Separate),
+        masks: sizes.first_mask() / 4,
+        separate: u32::from(config.networks == Sharing::Separate),
         ..RunningMeanStd::default()
     };
     let kernel = running_mean_std::kernel(gpu)?;
-    let buffers =
-        [arena.get("raw observations")?, arena.get("dones_and_masks")?, arena.get("observation moments")?];
-    let group = running_mean_std::bind(gpu, &kernel, &parameters, buffers)?;
+    let dones_and_masks = &setup.buffers.rollout.dones_and_masks;
+    let bound = [&buffers.raw_observations, dones_and_masks, &buffers.observation_stats];
+    let group = running_mean_std::bind(gpu, &kernel, &parameters, bound)?;
     Ok(Command::dispatch(&kernel, &group, running_mean_std::groups(&parameters)))
 }

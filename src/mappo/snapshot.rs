@@ -80,50 +80,55 @@ impl Trainer {
         }
     }
 
-    fn parts(&self) -> Result<Vec<Part>> {
+    fn parts(&self) -> Vec<Part> {
         let sizes = &self.sizes;
-        let rows = u64::from(sizes.rows_of_slot());
-        let (seen, storage) = sizes.seen(self.kernel_config.storage);
+        let storage = sizes.observed_storage(self.kernel_config.storage);
         let stored = storage.precision().bytes();
         let observations = if storage.precision() == Precision::F16 { Dtype::F16 } else { Dtype::F32 };
-        let whole = |name: &str, dtype| -> Result<Part> {
-            let buffer = self.arena.get(name)?.clone();
-            Ok(Part { name: name.into(), dtype, bytes: buffer.size(), buffer, offset: 0 })
+        let observed = self.buffers.observed();
+        let (own, update) = (&self.buffers.rollout, &self.update_buffers);
+        let whole = |name: &str, buffer: &wgpu::Buffer, dtype| Part {
+            name: name.into(),
+            dtype,
+            bytes: buffer.size(),
+            buffer: buffer.clone(),
+            offset: 0,
         };
-        let mut parts = ["params", "first moments", "second moments", "optimizer", "scalars"]
-            .map(|name| whole(name, Dtype::F32))
-            .into_iter()
-            .collect::<Result<Vec<_>>>()?;
-        parts.push(Part { name: "clock".into(), ..whole("iteration", Dtype::U32)? });
-        parts.push(whole("episodes", Dtype::F32)?);
-        // What is seen first in the next rollout: slot 0.
-        parts.push(Part { bytes: sizes.observed() * stored, ..whole(seen, observations)? });
+        let mut parts = vec![
+            whole("params", &self.buffers.networks.params, Dtype::F32),
+            whole("first moments", &update.first_moments, Dtype::F32),
+            whole("second moments", &update.second_moments, Dtype::F32),
+            whole("optimizer", &update.optimizer, Dtype::F32),
+            whole("scalars", &own.scalars, Dtype::F32),
+            whole("clock", &own.iteration, Dtype::U32),
+            whole("episodes", &own.episodes, Dtype::F32),
+        ];
+        // Slot 0 of the next rollout.
+        let name = if sizes.normalized { "raw observations" } else { "observations" };
+        parts.push(Part { bytes: sizes.observed() * stored, ..whole(name, observed, observations) });
         if sizes.state_dim > 0 {
             parts.push(Part {
-                name: "states of the environments".into(),
                 offset: sizes.first_state() * stored,
                 bytes: sizes.states() * stored,
-                ..whole(seen, observations)?
+                ..whole("states of the environments", observed, observations)
             });
         }
-        if sizes.normalized {
-            parts.push(whole("observation moments", Dtype::F32)?);
+        if let Some(normalization) = &self.buffers.normalization {
+            parts.push(whole("observation moments", &normalization.observation_stats, Dtype::F32));
         }
         parts.push(Part {
-            name: "masks".into(),
-            offset: u64::from(sizes.steps * sizes.envs) * 4,
-            bytes: rows * 4,
-            ..whole("dones_and_masks", Dtype::U32)?
+            offset: u64::from(sizes.first_mask()) * 4,
+            bytes: u64::from(sizes.rows_of_slot()) * 4,
+            ..whole("masks", &own.dones_and_masks, Dtype::U32)
         });
-        if sizes.chunk > 0 {
+        if let Some(recurrent) = &self.buffers.recurrent {
             let bytes = sizes.memory_bytes(&self.layout);
             let offset = u64::from(Memory::place(0, sizes.chunk)) * bytes;
-            parts.push(Part { offset, bytes, ..whole("recurrent states", Dtype::F32)? });
+            parts.push(Part { offset, bytes, ..whole("recurrent states", &recurrent.states, Dtype::F32) });
             parts.push(Part {
-                name: "endings".into(),
                 offset: sizes.endings() * 4,
                 bytes: u64::from(sizes.envs) * 4,
-                ..whole("dones_and_masks", Dtype::U32)?
+                ..whole("endings", &own.dones_and_masks, Dtype::U32)
             });
         }
         for (number, state) in self.rollout.state.iter().enumerate() {
@@ -137,7 +142,7 @@ impl Trainer {
                 });
             }
         }
-        Ok(parts)
+        parts
     }
 
     /// State that lies on the host, and its name.
@@ -157,16 +162,16 @@ impl Trainer {
     /// Writes everything under a temporary name, flushes it and renames. Between iterations only.
     ///
     /// # Errors
-    /// [`Error::Shape`] while iterations are under way, [`Error::Io`], [`Error::DeviceLost`].
+    /// [`Error::Shape`] while iterations are in flight, [`Error::Io`], [`Error::DeviceLost`].
     pub fn save(&self, path: &Path, score: Option<f64>) -> Result<()> {
         if self.submitted != self.collected {
-            return Err(Error::shape("iterations under way", 0, self.submitted - self.collected));
+            return Err(Error::shape("iterations in flight", 0, self.submitted - self.collected));
         }
         let failed = |reason: String| Error::Checkpoint { path: path.into(), reason };
         let metadata =
             serde_json::to_string(&self.metadata(score)).map_err(|error| failed(error.to_string()))?;
         let mut data: Vec<(String, Dtype, Vec<u8>)> = Vec::new();
-        for part in self.parts()? {
+        for part in self.parts() {
             let bytes = self.gpu.read_range(&part.buffer, part.offset, part.bytes)?;
             data.push((part.name, part.dtype, bytes));
         }
@@ -198,13 +203,13 @@ impl Trainer {
     pub fn resume(&mut self, path: &Path) -> Result<SnapshotMetadata> {
         let failed = |reason: String| Error::Checkpoint { path: path.into(), reason };
         if self.submitted != self.collected {
-            return Err(Error::shape("iterations under way", 0, self.submitted - self.collected));
+            return Err(Error::shape("iterations in flight", 0, self.submitted - self.collected));
         }
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         let (metadata, file) = open(&bytes).map_err(&failed)?;
         let own = self.metadata(None);
         differs(&metadata, &own).map_or(Ok(()), |reason| Err(failed(reason)))?;
-        let parts = self.parts()?;
+        let parts = self.parts();
         for part in &parts {
             let view = file.tensor(&part.name).map_err(|_| failed(format!("`{}` is missing", part.name)))?;
             if view.dtype() != part.dtype || view.data().len() as u64 != part.bytes {

@@ -1,66 +1,26 @@
-//! The loop: rollout, values, advantages, updates, record; one readback an iteration, one iteration behind.
+//! The training loop: rollout, values, advantages, updates, metrics. One readback an iteration, one iteration behind.
 
 use std::time::{Duration, Instant};
 
-use super::plan::Sizes;
+use super::buffers::{Buffers, UpdateBuffers};
+use super::config::Config;
+use super::kernels;
+use super::progress::{Phase, Phases, Progress};
 use super::rollout::{ActionMode, Rollout};
+use super::setup::Setup;
+use super::sizes::Sizes;
 use super::update::Update;
-use super::{Config, kernels};
 use crate::env::Environment;
 use crate::gpu::{Arena, Budget, Counts, Gpu, Plan, Readback, Recorder};
 use crate::model::initial_weights;
 use crate::nn::autotune::Autotune;
 use crate::nn::{KernelConfig, Layout, Precision};
-use crate::ppo::loss_scale;
 use crate::ppo::write_metrics::Record;
+use crate::ppo::{loss_scale, scalars};
 use crate::{Error, Result};
 
-/// Iterations that may be under way before the host waits for the oldest.
+/// Iterations that may be in flight before the host waits for the oldest.
 const IN_FLIGHT: usize = 2;
-
-/// What an iteration came to.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Iterations done, from 1.
-    pub iteration: u32,
-    /// Environment steps done in all, over all environments.
-    pub env_steps: u64,
-    /// Environment steps a second since training began.
-    pub steps_per_second: f64,
-    /// Losses, norms and episodes.
-    pub record: Record,
-}
-
-impl Progress {
-    /// Mean return of the episodes that ended in this iteration; `None` if none did.
-    #[must_use]
-    pub fn mean_return(&self) -> Option<f64> {
-        let Record { return_sum, episodes, .. } = self.record;
-        (episodes > 0.0).then(|| f64::from(return_sum) / f64::from(episodes))
-    }
-
-    /// Mean steps of the episodes that ended in this iteration; `None` if none did.
-    #[must_use]
-    pub fn mean_length(&self) -> Option<f64> {
-        let Record { episode_steps, episodes, .. } = self.record;
-        (episodes > 0.0).then(|| f64::from(episode_steps) / f64::from(episodes))
-    }
-}
-
-/// Wall time of the phases of an iteration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Phases {
-    /// Acting and stepping the environments.
-    pub rollout: Duration,
-    /// The critics' values of the rollout, and the advantages.
-    pub values: Duration,
-    /// All epochs.
-    pub update: Duration,
-    /// The record, and what is carried into the next rollout.
-    pub record: Duration,
-    /// Of all this, encoding and submitting on the host.
-    pub host: Duration,
-}
 
 /// Trains the agents of an environment.
 #[derive(Debug)]
@@ -71,22 +31,23 @@ pub struct Trainer {
     pub(super) kernel_config: KernelConfig,
     pub(super) layout: Layout,
     plan: Plan,
-    pub(super) arena: Arena,
+    pub(super) buffers: Buffers,
+    pub(super) update_buffers: UpdateBuffers,
     pub(super) rollout: Rollout,
     update: Update,
     pub(super) recorder: Recorder,
     readback: Readback,
     pub(super) submitted: u32,
     pub(super) collected: u32,
-    /// Iterations of the run that were done before this process took it over.
-    before: u32,
+    /// Iterations that were done when this process resumed the run.
+    resumed_at: u32,
     pub(super) identity: String,
     started: Option<Instant>,
 }
 
 impl Trainer {
-    /// Plans, allocates, compiles and initialises everything. Nothing is allocated later. With [`Config::observation_norm`] it
-    /// plays a rollout at random, which shows the units of what is seen, and starts the environments afresh.
+    /// Plans, allocates, compiles and initialises everything; nothing is allocated later. With [`Config::observation_norm`] it
+    /// also runs a rollout of random actions, which gives the first statistics of the observations, and resets the environments.
     ///
     /// # Errors
     /// [`Error::Config`] for settings out of range, [`Error::Budget`] if nothing fits, and what the device, or a simulator in that
@@ -95,8 +56,8 @@ impl Trainer {
         Self::build(gpu, environment, config, None)
     }
 
-    /// The same with the forms of the kernels that measured best on this adapter, now or before. Another form sums in
-    /// another order: results repeat to the last bit with the same file of measurements only.
+    /// The same with the kernel configuration that was fastest on this adapter, measured now or before. Configurations differ in
+    /// the order of their sums: results repeat to the last bit only with the same file of measurements.
     ///
     /// # Errors
     /// As [`Trainer::new`] and [`Autotune::best`].
@@ -127,7 +88,7 @@ impl Trainer {
             } else {
                 tracing::warn!(
                     ?best,
-                    "the fastest form needs more memory than there is; the shipped one stays"
+                    "the fastest kernel configuration does not fit into the memory budget: the default is used"
                 );
             }
         }
@@ -135,41 +96,38 @@ impl Trainer {
             tracing::warn!(
                 envs = sizes.envs,
                 micro_slots = sizes.micro_slots,
-                "the plan was shrunk to fit the memory"
+                "the plan was shrunk to fit into memory"
             );
         }
-        let mut own = sizes.rollout_plan(&layout, &kernel_config);
-        own.extend(&sizes.update_plan(&layout, config, &kernel_config));
-        let arena = Arena::allocate(gpu, &own)?;
-        let chosen = (&sizes, &kernel_config);
-        kernels::compile(gpu, chosen, &layout, config)?;
-        let rollout = Rollout::new(gpu, chosen, &layout, config, environment, &arena, ActionMode::Sampled)?;
-        let update = Update::new(gpu, chosen, &layout, config, &arena, &rollout)?;
-        let weights = initial_weights(&layout, config.activation, config.seed);
-        gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&weights))?;
-        // The kernel that keeps this up to date runs only after the first advantages.
-        let deviation = if config.value_norm { config.value_norm_floor.sqrt() as f32 } else { 1.0 };
-        let at = crate::ppo::scalars::DEVIATION as u64 * 4;
-        gpu.write(arena.get("scalars")?, at, bytemuck::bytes_of(&deviation))?;
-        let scale = match config.precision {
-            Precision::F32 => 1.0,
-            Precision::F16 => loss_scale::INITIAL,
+        let arena = Arena::allocate(gpu, &sizes.own_plan(&layout, config, &kernel_config))?;
+        let buffers = Buffers::new(&arena, &sizes)?;
+        let update_buffers = UpdateBuffers::new(&arena, &sizes, config)?;
+        let setup = Setup {
+            gpu,
+            config,
+            sizes: &sizes,
+            layout: &layout,
+            kernel_config: &kernel_config,
+            buffers: &buffers,
         };
-        loss_scale::start(gpu, arena.get("scalars")?, scale)?;
+        kernels::compile(setup)?;
+        let rollout = Rollout::new(setup, environment, ActionMode::Sampled)?;
+        let update = Update::new(setup, &update_buffers, &rollout)?;
+        start_training(setup)?;
         let mut recorder = Recorder::new(gpu);
         recorder.run(&rollout.prepare)?;
         recorder.run(&rollout.reset)?;
         if sizes.normalized {
-            // Random play, which is thrown away, shows what the units are.
+            // A rollout of random actions gives the first statistics of the observations, and is thrown away.
             recorder.run(&rollout.collect)?;
             recorder.run(&rollout.carry)?;
             recorder.run(&rollout.reset)?;
-            let episodes = arena.get("episodes")?;
+            let episodes = &buffers.rollout.episodes;
             gpu.write(episodes, 0, &vec![0; episodes.size() as usize])?;
         }
         // Kept now: a run may be killed and never drop its device.
         gpu.save_kernels()?;
-        let readback = Readback::new(gpu, arena.get("record")?.size(), IN_FLIGHT)?;
+        let readback = Readback::new(gpu, update_buffers.record.size(), IN_FLIGHT)?;
         Ok(Self {
             gpu: gpu.clone(),
             plan: sizes.plan(environment, &layout, config, &kernel_config),
@@ -177,14 +135,15 @@ impl Trainer {
             sizes,
             kernel_config,
             layout,
-            arena,
+            buffers,
+            update_buffers,
             rollout,
             update,
             recorder,
             readback,
             submitted: 0,
             collected: 0,
-            before: 0,
+            resumed_at: 0,
             identity: environment.identity(),
             started: None,
         })
@@ -193,30 +152,46 @@ impl Trainer {
     /// Sends one iteration to the device without waiting for it.
     ///
     /// # Errors
-    /// [`Error::Shape`] if too many are under way, and what the device reports.
+    /// [`Error::Shape`] if too many iterations are in flight, and what the device reports.
     pub fn submit(&mut self) -> Result<()> {
         if !self.readback.has_room() {
             return Err(Error::shape(
-                "iterations under way",
+                "iterations in flight",
                 format!("at most {IN_FLIGHT}"),
                 self.readback.pending() + 1,
             ));
         }
         self.started.get_or_insert_with(Instant::now);
-        self.recorder.run(&self.rollout.collect)?;
-        self.recorder.encode(&self.rollout.values)?;
-        self.recorder.encode(&self.update.advantages)?;
-        for epoch in self.update.order(self.submitted) {
-            self.recorder.run(epoch)?;
+        self.run_phases(|_, _| Ok(()))
+    }
+
+    /// Encodes and submits the phases of one iteration, and calls `after` at the end of each.
+    fn run_phases(&mut self, mut after: impl FnMut(&mut Recorder, Phase) -> Result<()>) -> Result<()> {
+        let Self { rollout, update, recorder, readback, .. } = self;
+        let phases = [
+            (Phase::Rollout, vec![&rollout.collect]),
+            (Phase::Values, vec![&rollout.values, &update.advantages]),
+            (Phase::Update, update.in_order(self.submitted).collect()),
+            (Phase::Record, vec![&update.write_metrics, &rollout.carry]),
+        ];
+        for (phase, recordings) in phases {
+            for recording in recordings {
+                recorder.encode(recording)?;
+                if matches!(phase, Phase::Rollout | Phase::Update) {
+                    // The device works on this while the host encodes the next.
+                    recorder.submit()?;
+                }
+            }
+            if phase == Phase::Record {
+                recorder.submit_with_readback(&self.update_buffers.record, readback)?;
+            }
+            after(recorder, phase)?;
         }
-        self.recorder.encode(&self.update.write_metrics)?;
-        self.recorder.encode(&self.rollout.carry)?;
-        self.recorder.submit_with_readback(self.arena.get("record")?, &mut self.readback)?;
         self.submitted += 1;
         Ok(())
     }
 
-    /// The oldest iteration under way, waiting for it; `None` if there is none.
+    /// Waits for the oldest iteration in flight; `None` if there is none.
     ///
     /// # Errors
     /// [`Error::DeviceLost`].
@@ -231,50 +206,40 @@ impl Trainer {
         Ok(Some(Progress {
             iteration: self.collected,
             env_steps,
-            steps_per_second: (u64::from(self.collected - self.before) * per_iteration) as f64
+            steps_per_second: (u64::from(self.collected - self.resumed_at) * per_iteration) as f64
                 / seconds.max(1e-9),
             record: records.first().copied().unwrap_or_default(),
         }))
     }
 
-    /// One iteration, for measuring: the device is waited for after every phase, which training does not do.
+    /// Runs one iteration and measures its phases. It waits for the device after every phase, which training does not.
     ///
     /// # Errors
     /// As [`Trainer::submit`] and [`Trainer::collect`].
     pub fn profile(&mut self) -> Result<Phases> {
         if self.submitted != self.collected {
-            return Err(Error::shape("iterations under way", 0, self.submitted - self.collected));
+            return Err(Error::shape("iterations in flight", 0, self.submitted - self.collected));
         }
+        let gpu = self.gpu.clone();
         let mut phases = Phases::default();
+        let mut host = Duration::ZERO;
         let mut last = Instant::now();
-        let mut lap = |gpu: &Gpu, phase: &mut Duration, submitted: &mut Duration| -> Result<()> {
-            *submitted += last.elapsed();
+        self.run_phases(|recorder, phase| {
+            if phase == Phase::Values {
+                // Training submits this together with the first epoch.
+                recorder.submit()?;
+            }
+            host += last.elapsed();
             gpu.wait()?;
-            *phase = last.elapsed();
+            *phases.of(phase) = last.elapsed();
             last = Instant::now();
             Ok(())
-        };
-        self.recorder.run(&self.rollout.collect)?;
-        lap(&self.gpu, &mut phases.rollout, &mut phases.host)?;
-        self.recorder.encode(&self.rollout.values)?;
-        self.recorder.run(&self.update.advantages)?;
-        lap(&self.gpu, &mut phases.values, &mut phases.host)?;
-        for epoch in self.update.order(self.submitted) {
-            self.recorder.run(epoch)?;
-        }
-        lap(&self.gpu, &mut phases.update, &mut phases.host)?;
-        self.recorder.encode(&self.update.write_metrics)?;
-        self.recorder.encode(&self.rollout.carry)?;
-        self.recorder.submit_with_readback(self.arena.get("record")?, &mut self.readback)?;
-        self.submitted += 1;
+        })?;
         self.collect()?;
-        let mut record = Duration::ZERO;
-        lap(&self.gpu, &mut record, &mut phases.host)?;
-        phases.record = record;
-        Ok(phases)
+        Ok(Phases { host, ..phases })
     }
 
-    /// Trains the configured number of iterations, with the next always under way while `report` looks at the last.
+    /// Trains the configured number of iterations; the next one is always in flight while `report` looks at the last.
     ///
     /// # Errors
     /// What `report` returns, and what the device reports.
@@ -285,7 +250,7 @@ impl Trainer {
         self.train_until(self.config.iterations, report)
     }
 
-    /// The same up to iteration `last` of the run, after which nothing is under way.
+    /// The same up to iteration `last` of the run, after which no iteration is in flight.
     ///
     /// # Errors
     /// As [`Trainer::train`].
@@ -316,7 +281,7 @@ impl Trainer {
     }
 
     pub(super) fn set_iteration(&mut self, iteration: u32) {
-        (self.submitted, self.collected, self.before) = (iteration, iteration, iteration);
+        (self.submitted, self.collected, self.resumed_at) = (iteration, iteration, iteration);
         self.started = None;
     }
 
@@ -325,39 +290,39 @@ impl Trainer {
     /// # Errors
     /// [`Error::DeviceLost`].
     pub fn weights(&self) -> Result<Vec<f32>> {
-        let mut weights = self.gpu.read(self.arena.get("params")?)?;
+        let mut weights = self.gpu.read(&self.buffers.networks.params)?;
         weights.truncate(self.layout.params as usize * 4);
         Ok(weights)
     }
 
-    /// RunningMeanStd moments of what is seen, for every agent and feature, then for every number of the environment's own state: mean,
-    /// what its f32 could not hold, sum of the squared deviations, and of how many (`ppo::running_mean_std`). Empty without
-    /// [`Config::observation_norm`].
+    /// Running statistics of the observations, for every agent and feature, then for every number of the environment's own state:
+    /// mean, the rounding error of that mean, sum of the squared deviations, and count (`ppo::running_mean_std`). Empty
+    /// without [`Config::observation_norm`].
     ///
     /// # Errors
     /// [`Error::DeviceLost`].
     pub fn observation_moments(&self) -> Result<Vec<[f32; 4]>> {
-        if !self.sizes.normalized {
+        let Some(normalization) = &self.buffers.normalization else {
             return Ok(Vec::new());
-        }
-        let mut moments = self.gpu.read(self.arena.get("observation moments")?)?;
-        moments.truncate(self.sizes.columns() as usize);
-        Ok(moments)
+        };
+        let mut stats = self.gpu.read(&normalization.observation_stats)?;
+        stats.truncate(self.sizes.columns() as usize);
+        Ok(stats)
     }
 
-    /// Where everything lies in it.
+    /// Layout of the parameter buffer ([`Trainer::weights`]).
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// The sizes that the plan came to.
+    /// The sizes of the run, after fitting them into memory.
     #[must_use]
     pub fn sizes(&self) -> &Sizes {
         &self.sizes
     }
 
-    /// The forms of the networks' kernels.
+    /// The configuration of the networks' kernels.
     #[must_use]
     pub fn kernel_config(&self) -> &KernelConfig {
         &self.kernel_config
@@ -369,30 +334,45 @@ impl Trainer {
         &self.plan
     }
 
-    /// What was sent to the device so far.
+    /// Dispatches, passes, submits and readbacks so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.recorder.counts()
     }
 }
 
-#[cfg(test)]
-#[path = "parity.rs"]
-mod parity;
+/// Writes what a training begins with: weights, the scale of the values, and the loss scale.
+fn start_training(setup: Setup<'_>) -> Result<()> {
+    let Setup { gpu, config, layout, buffers, .. } = setup;
+    let weights = initial_weights(layout, config.activation, config.seed);
+    gpu.write(&buffers.networks.params, 0, bytemuck::cast_slice(&weights))?;
+    // The kernel that keeps this up to date runs only after the first advantages.
+    let deviation = if config.value_norm { config.value_norm_floor.sqrt() as f32 } else { 1.0 };
+    let of_scalars = &buffers.rollout.scalars;
+    gpu.write(of_scalars, scalars::DEVIATION as u64 * 4, bytemuck::bytes_of(&deviation))?;
+    let scale = match config.precision {
+        Precision::F32 => 1.0,
+        Precision::F16 => loss_scale::INITIAL,
+    };
+    loss_scale::start(gpu, of_scalars, scale)
+}
 
 #[cfg(test)]
-#[path = "critic_state.rs"]
-mod critic_state;
+#[path = "parity_tests.rs"]
+mod parity_tests;
 
 #[cfg(test)]
-#[path = "whole_update.rs"]
-mod whole_update;
+#[path = "critic_state_tests.rs"]
+mod critic_state_tests;
+
+#[cfg(test)]
+#[path = "whole_update_tests.rs"]
+mod whole_update_tests;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::env::{EnvRecording, RolloutBuffers, Spec};
-    use crate::ppo::scalars;
 
     struct Still;
 
@@ -420,7 +400,7 @@ mod tests {
             let config =
                 Config { value_norm, num_envs: 4, rollout_steps: 2, hidden: vec![4], ..Config::default() };
             let trainer = Trainer::new(&gpu, &Still, &config).unwrap();
-            let got: Vec<f32> = gpu.read(trainer.arena.get("scalars").unwrap()).unwrap();
+            let got: Vec<f32> = gpu.read(&trainer.buffers.rollout.scalars).unwrap();
             assert_eq!(
                 [got[scalars::MEAN], got[scalars::DEVIATION]],
                 [0.0, deviation],

@@ -6,8 +6,8 @@ use ndarray::Array2;
 
 use super::TrainedPolicy;
 use crate::env::{Episodes, Trading};
-use crate::gpu::{Arena, Gpu, Recorder};
-use crate::mappo::{ActionMode, Config, Rollout, Sizes};
+use crate::gpu::{Gpu, Recorder};
+use crate::mappo::{ActionMode, Buffers, Config, Rollout, Setup, Sizes};
 use crate::market::MarketData;
 use crate::nn::KernelConfig;
 use crate::{Error, Result};
@@ -37,15 +37,22 @@ impl TrainedPolicy {
             Config { num_envs: 4, rollout_steps: STEPS.min(decisions as u32), ..metadata.config.clone() };
         let sizes = Sizes::acting(&config, &environment);
         let layout = self.layout.acting();
-        let forms = KernelConfig::new(gpu, config.precision, &layout, sizes.envs / 4)?;
-        let arena = Arena::allocate(gpu, &sizes.rollout_plan(&layout, &forms))?;
-        gpu.write(arena.get("params")?, 0, bytemuck::cast_slice(&self.checkpoint.weights))?;
-        if sizes.normalized {
+        let kernel_config = KernelConfig::new(gpu, config.precision, &layout, sizes.envs / 4)?;
+        let buffers = Buffers::allocate(gpu, &sizes, &layout, &kernel_config)?;
+        gpu.write(&buffers.networks.params, 0, bytemuck::cast_slice(&self.checkpoint.weights))?;
+        if let Some(normalization) = &buffers.normalization {
             let moments = bytemuck::cast_slice(&metadata.observation_moments);
-            gpu.write(arena.get("observation moments")?, 0, moments)?;
+            gpu.write(&normalization.observation_stats, 0, moments)?;
         }
-        let chosen = (&sizes, &forms);
-        let rollout = Rollout::new(gpu, chosen, &layout, &config, &environment, &arena, ActionMode::Greedy)?;
+        let setup = Setup {
+            gpu,
+            config: &config,
+            sizes: &sizes,
+            layout: &layout,
+            kernel_config: &kernel_config,
+            buffers: &buffers,
+        };
+        let rollout = Rollout::new(setup, &environment, ActionMode::Greedy)?;
         let mut recorder = Recorder::new(gpu);
         recorder.run(&rollout.prepare)?;
         recorder.run(&rollout.reset)?;
@@ -56,8 +63,8 @@ impl TrainedPolicy {
         while first < decisions && !ruined {
             recorder.run(&rollout.collect)?;
             recorder.run(&rollout.carry)?;
-            let actions: Vec<u32> = gpu.read(arena.get("actions")?)?;
-            let ends: Vec<u32> = gpu.read(arena.get("dones_and_masks")?)?;
+            let actions: Vec<u32> = gpu.read(&buffers.rollout.actions)?;
+            let ends: Vec<u32> = gpu.read(&buffers.rollout.dones_and_masks)?;
             let steps = (sizes.steps as usize).min(decisions - first);
             for step in 0..steps {
                 if ruined {

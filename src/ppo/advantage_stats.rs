@@ -5,7 +5,7 @@
 //! pass. One workgroup, fixed order.
 
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
+use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
 pub const SHADER: Shader = crate::shaders::shader!("ppo/advantage_stats");
@@ -42,6 +42,16 @@ pub struct AdvantageStats {
     pub chunk: u32,
     /// What advantages are normalised over: 0 the rollout, 1 the minibatch, 2 nothing.
     pub over: u32,
+}
+
+/// Most iterations of the loops of one invocation, for adapters that limit them. `groups` are the sets of rows that share
+/// networks: 1, or one per agent.
+#[must_use]
+pub fn loop_iterations(class: Class, rows: u64, groups: u64, minibatches: u64) -> u64 {
+    let lanes = u64::from(Variant::reducing(class).workgroup);
+    // Sums, then squared deviations, then the rows that count, eight rows in an iteration; a reduction over all invocations
+    // follows each: two per minibatch, one per minibatch and group.
+    3 * rows.div_ceil(8 * lanes) + (2 + groups) * minibatches * (lanes + 1)
 }
 
 /// Binds targets, scalars and dones_and_masks.

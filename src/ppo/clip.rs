@@ -13,6 +13,12 @@ pub const SHADER: Shader = crate::shaders::shader!("ppo/clip");
 /// f32s of optimizer state per network.
 pub const STATE: u64 = 8;
 
+/// f32s of the optimizer state of `nets` networks.
+#[must_use]
+pub fn state_words(nets: usize) -> u64 {
+    nets as u64 * STATE
+}
+
 /// One network. Counterpart of `NetworkSlice` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]

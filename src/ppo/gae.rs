@@ -52,6 +52,12 @@ pub fn groups(variant: &Variant, parameters: &Gae) -> [u32; 3] {
     [variant.groups(parameters.agents * parameters.envs), 1, 1]
 }
 
+/// f32s of the targets of `rows` rows: log-probabilities, which [`super::sample`] writes, advantages and returns.
+#[must_use]
+pub fn target_words(rows: u64) -> u64 {
+    3 * rows
+}
+
 /// Binds values, rewards, dones_and_masks, scalars and targets.
 ///
 /// # Errors

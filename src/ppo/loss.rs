@@ -26,6 +26,9 @@ use crate::nn::{Batch, KernelConfig};
 /// The kernel's source.
 pub const SHADER: Shader = crate::shaders::shader!("ppo/loss");
 
+/// f32s of partial sums that a workgroup writes: two vec4s.
+pub const STATISTICS: u64 = 8;
+
 /// Counterpart of `Loss` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -84,7 +87,20 @@ pub fn groups(variant: &Variant, rows: u32) -> [u32; 3] {
     [variant.groups(rows), 1, 1]
 }
 
-/// What the kernel reads and writes.
+/// Workgroups for `quads` quads of rows, each of which writes [`STATISTICS`] f32s of partial sums.
+#[must_use]
+pub fn partial_sums(kernel_config: &KernelConfig, quads: u64) -> u64 {
+    quads.div_ceil(u64::from(variant(kernel_config).workgroup))
+}
+
+/// f32s of the statistics of `dispatches` micro-batches of up to `quads` quads of rows, with `factors` factors of HAPPO after
+/// them.
+#[must_use]
+pub fn statistics_words(kernel_config: &KernelConfig, quads: u64, dispatches: u64, factors: u64) -> u64 {
+    partial_sums(kernel_config, quads) * dispatches * STATISTICS + factors
+}
+
+/// Buffers that the kernel reads and writes.
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<'a> {
     /// Table of [`Batch`].

@@ -46,6 +46,18 @@ impl ActionKind {
         self != Self::Choices
     }
 
+    /// Outputs of an actor for `actions` actions: logits, or means and logarithms of standard deviations.
+    #[must_use]
+    pub fn outputs(self, actions: u32) -> u32 {
+        if self.continuous() { 2 * actions } else { actions }
+    }
+
+    /// Words of an action as it is stored: the number of a discrete action, or the numbers of a continuous one.
+    #[must_use]
+    pub fn words(self, actions: u32) -> u32 {
+        if self.continuous() { actions } else { 1 }
+    }
+
     /// Sets the conditions of the shaders.
     #[must_use]
     pub fn apply(self, variant: Variant) -> Variant {
@@ -59,6 +71,12 @@ pub mod scalars {
 
     /// f32s of the buffer before [`AGENTS`].
     pub const LENGTH: u64 = 16;
+
+    /// f32s of the whole buffer.
+    #[must_use]
+    pub fn words(minibatches: u32, agents: u32) -> u64 {
+        u64::from(minibatch(minibatches, agents, minibatches))
+    }
 
     /// After these, for every minibatch: [`ADVANTAGE_MEAN`], [`ADVANTAGE_SCALE`], [`RETURN_MEAN`] and [`RETURN_SQUARE`] of its own.
     #[must_use]

@@ -60,6 +60,20 @@ pub fn groups(parameters: &RunningMeanStd) -> [u32; 3] {
     [x, y, 1]
 }
 
+/// f32s of the statistics of `columns` columns.
+#[must_use]
+pub fn words(columns: u32) -> u64 {
+    4 * u64::from(columns)
+}
+
+/// Most iterations of the loops of one invocation, for adapters that limit them, for `rows` rows of all agents.
+#[must_use]
+pub fn loop_iterations(class: Class, rows: u64, agents: u64) -> u64 {
+    let lanes = u64::from(variant(class).workgroup);
+    // Two passes over the quads of rows, two quads in an iteration, and a reduction after each; then a write per agent.
+    rows.div_ceil(4 * lanes) + 2 * lanes + agents
+}
+
 /// Binds what was seen, dones_and_masks and moments.
 ///
 /// # Errors

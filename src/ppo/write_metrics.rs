@@ -1,7 +1,7 @@
 //! Ends an iteration: one small record for the host, episode counters cleared, the iteration moved on.
 
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
+use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
 pub const SHADER: Shader = crate::shaders::shader!("ppo/write_metrics");
@@ -85,6 +85,14 @@ pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
     let access = [Uniform, Read, Read, Read, Read, Write, Write, Write];
     Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &access, 0)
+}
+
+/// Most iterations of the loops of one invocation, for adapters that limit them. `statistics` are pairs of vec4s.
+#[must_use]
+pub fn loop_iterations(class: Class, statistics: u64, rewards: u64, envs: u64) -> u64 {
+    let lanes = u64::from(Variant::reducing(class).workgroup);
+    // Eight pairs or rewards in an iteration, one environment.
+    (statistics + rewards).div_ceil(8 * lanes) + envs.div_ceil(lanes)
 }
 
 /// Binds statistics, rewards, optimizer state, scalars, episode counters, iteration and record.

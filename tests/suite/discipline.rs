@@ -157,7 +157,7 @@ fn two_iterations_may_be_under_way_and_no_third() {
     trainer.submit().unwrap();
     let before = trainer.counts();
     let error = trainer.submit().unwrap_err().to_string();
-    assert!(error.contains("iterations under way") && error.contains("at most 2"), "{error}");
+    assert!(error.contains("iterations in flight") && error.contains("at most 2"), "{error}");
     assert_eq!(trainer.counts(), before, "the refused one left no trace");
     for iteration in [1, 2] {
         let progress = trainer.collect().unwrap().unwrap();

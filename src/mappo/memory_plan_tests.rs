@@ -1,8 +1,8 @@
 use super::*;
-use crate::env::{EnvRecording, RolloutBuffers};
-use crate::nn::{Precision, Shape, Storage};
+use crate::env::{EnvRecording, RolloutBuffers, Spec};
+use crate::nn::{CriticInput, Precision, Shape, Storage};
 
-/// With so many numbers of a state of its own.
+/// An environment without rules, whose own state has this many numbers.
 struct Empty(u32);
 
 impl Environment for Empty {
@@ -141,15 +141,10 @@ fn rollouts_that_no_launch_or_loop_reaches_shrink() {
     let sizes = Sizes::fit(&config, &EMPTY, &small, &soft, &budget).unwrap();
     assert_eq!(sizes.envs, 65_536);
     assert!(sizes.micro_quads().div_ceil(soft.workgroup) <= 65_535, "{sizes:?}");
-    // Two million rows are more than loops of 65,535 turns take eight at a time by eight lanes.
+    // Two million rows, eight in an iteration of eight invocations, are more than loops of 65,535 iterations reach.
     budget.short_loops = true;
     let sizes = Sizes::fit(&config, &EMPTY, &small, &soft, &budget).unwrap();
     assert!(sizes.envs < 65_536 && 2 * sizes.rows() / 64 < 65_535, "{sizes:?}");
-}
-
-#[test]
-fn choices_begin_where_the_last_ended() {
-    assert_eq!([starts(&[5]), starts(&[5, 10]), starts(&[2; 16])], [1, 0b10_0001, 0x5555_5555]);
 }
 
 #[test]
@@ -161,7 +156,7 @@ fn states_of_the_environments_follow_the_observations() {
         let layout = config.layout(&environment).unwrap();
         let sizes = Sizes::configured(&config, &environment);
         let half = KernelConfig::plain(Class::Hardware, Storage::Packed);
-        let plan = sizes.rollout_plan(&layout, &half);
+        let plan = Buffers::plan(&sizes, &layout, &half);
         let bytes =
             |wanted: &str| plan.entries().iter().find(|(name, _)| *name == wanted).map(|(_, bytes)| *bytes);
         let states = bytes("carried states of the environments");

@@ -80,17 +80,18 @@ fn errors(config: &Config) -> ([f32; 2], usize) {
     // The critics as they are now.
     trainer.recorder.run(&trainer.rollout.collect).unwrap();
     trainer.recorder.run(&trainer.rollout.values).unwrap();
-    let bytes: Vec<u8> = gpu.read(trainer.arena.get("observations").unwrap()).unwrap();
+    let bytes: Vec<u8> = gpu.read(&trainer.buffers.rollout.observations).unwrap();
     let seen: Vec<f32> = match config.precision {
         Precision::F32 => bytemuck::pod_collect_to_vec(&bytes),
         Precision::F16 => {
             bytemuck::pod_collect_to_vec::<u8, f16>(&bytes).into_iter().map(f16::to_f32).collect()
         }
     };
-    let floats = |name: &str| -> Vec<f32> { gpu.read(trainer.arena.get(name).unwrap()).unwrap() };
-    let (values, scalars) = (floats("values"), floats("scalars"));
-    let ends: Vec<u32> = gpu.read(trainer.arena.get("dones_and_masks").unwrap()).unwrap();
-    let rewards = floats("rewards");
+    let own = &trainer.buffers.rollout;
+    let floats = |buffer: &wgpu::Buffer| -> Vec<f32> { gpu.read(buffer).unwrap() };
+    let (values, scalars) = (floats(&own.values), floats(&own.scalars));
+    let ends: Vec<u32> = gpu.read(&trainer.buffers.rollout.dones_and_masks).unwrap();
+    let rewards = floats(&own.rewards);
     let mut worst = [0f32; 2];
     let mut truncated = 0;
     for env in 0..ENVS {

@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use super::parity::{AGENTS, ENVS, OBS_DIM, Still, Tensors, floats, near, put_weights, tensor_error};
+use super::parity_tests::{AGENTS, ENVS, OBS_DIM, Still, Tensors, floats, near, put_weights, tensor_error};
 use super::{Config, Trainer};
 use crate::gpu::Recorder;
 use crate::mappo::Algorithm;
@@ -121,8 +121,8 @@ fn ready_for(case: &Fixture, envs: usize, steps: usize, config: Config) -> (Trai
     let trainer = Trainer::new(&gpu, &still, &config).unwrap();
     let mut recorder = Recorder::new(&gpu);
     let f32s = |of: &[f64]| of.iter().map(|x| *x as f32).collect::<Vec<_>>();
-    let write = |name: &str, at: usize, bytes: &[u8]| {
-        gpu.write(trainer.arena.get(name).unwrap(), at as u64 * 4, bytes).unwrap();
+    let write = |buffer: &wgpu::Buffer, at: usize, bytes: &[u8]| {
+        gpu.write(buffer, at as u64 * 4, bytes).unwrap();
     };
     put_weights(&trainer, &case.params);
     // The fixture has features before agents.
@@ -133,33 +133,41 @@ fn ready_for(case: &Fixture, envs: usize, steps: usize, config: Config) -> (Trai
             case.observations[((slot * OBS_DIM + feature) * AGENTS + agent) * envs + env] as f32
         })
         .collect();
-    write("observations", 0, bytemuck::cast_slice(&observations));
-    write("dones_and_masks", 0, bytemuck::cast_slice(&case.dones));
-    write("dones_and_masks", steps * envs, bytemuck::cast_slice(&case.masks));
+    write(&trainer.buffers.rollout.observations, 0, bytemuck::cast_slice(&observations));
+    write(&trainer.buffers.rollout.dones_and_masks, 0, bytemuck::cast_slice(&case.dones));
+    write(&trainer.buffers.rollout.dones_and_masks, steps * envs, bytemuck::cast_slice(&case.masks));
     recorder.run(&trainer.rollout.prepare).unwrap();
     if config.recurrent {
         remember(case, &trainer, &mut recorder);
     }
-    write("actions", 0, bytemuck::cast_slice(&case.actions));
-    write("rewards", 0, bytemuck::cast_slice(&f32s(&case.rewards)));
-    write("targets", 0, bytemuck::cast_slice(&f32s(&case.old_log_probabilities)));
+    write(&trainer.buffers.rollout.actions, 0, bytemuck::cast_slice(&case.actions));
+    write(&trainer.buffers.rollout.rewards, 0, bytemuck::cast_slice(&f32s(&case.rewards)));
+    write(&trainer.buffers.rollout.targets, 0, bytemuck::cast_slice(&f32s(&case.old_log_probabilities)));
     let [m, s, d] = case.value_norm;
     let deviation = (s / d - (m / d).powi(2)).max(1e-2).sqrt();
     if config.value_norm {
-        write("scalars", scalars::VALUE_NORM_MEAN, bytemuck::cast_slice(&f32s(&[m, s, d, m / d, deviation])));
+        write(
+            &trainer.buffers.rollout.scalars,
+            scalars::VALUE_NORM_MEAN,
+            bytemuck::cast_slice(&f32s(&[m, s, d, m / d, deviation])),
+        );
     }
     (trainer, recorder)
 }
 
 /// Lets the actors walk through the rollout, for what they remember where chunks begin.
 fn remember(case: &Fixture, trainer: &Trainer, recorder: &mut Recorder) {
-    let write = |name: &str, at: u64, bytes: &[u8]| {
-        trainer.gpu.write(trainer.arena.get(name).unwrap(), at, bytes).unwrap();
+    let write = |buffer: &wgpu::Buffer, at: u64, bytes: &[u8]| {
+        trainer.gpu.write(buffer, at, bytes).unwrap();
     };
-    write("dones_and_masks", trainer.sizes.endings() * 4, &[0; ENVS * 4]);
+    write(&trainer.buffers.rollout.dones_and_masks, trainer.sizes.endings() * 4, &[0; ENVS * 4]);
     let place = trainer.sizes.memory_bytes(&trainer.layout);
     let first = case.on_device(&case.states);
-    write("recurrent states", u64::from(Memory::place(0, CHUNK)) * place, bytemuck::cast_slice(&first));
+    write(
+        &trainer.buffers.recurrent.as_ref().unwrap().states,
+        u64::from(Memory::place(0, CHUNK)) * place,
+        bytemuck::cast_slice(&first),
+    );
     recorder.run(&trainer.rollout.collect).unwrap();
 }
 
@@ -168,7 +176,7 @@ fn compare_states(case: &Fixture, trainer: &Trainer, role: usize) {
     if case.states.is_empty() {
         return;
     }
-    let states = floats(trainer, "recurrent states");
+    let states = floats(trainer, |t| &t.buffers.recurrent.as_ref().unwrap().states);
     let place = case.states.len();
     for (number, expected) in case.chunk_states.chunks_exact(place).enumerate() {
         let at = Memory::place((number as u32 + 1) * CHUNK, CHUNK) as usize * place;
@@ -202,7 +210,7 @@ fn follow(case: &Fixture) {
     compare_states(case, &trainer, 0);
     // The values are the critic's own: nothing of the rollout is given that the trainer computes itself.
     recorder.run(&trainer.rollout.values).unwrap();
-    let values = floats(&trainer, "values");
+    let values = floats(&trainer, |t| &t.buffers.rollout.values);
     for (i, expected) in case.old_values.iter().enumerate() {
         // After the rollout come last observations of truncated episodes; other environments have none.
         let truncated = (0..steps).any(|step| case.dones[step * ENVS + i % ENVS] == 2);
@@ -212,8 +220,8 @@ fn follow(case: &Fixture) {
     }
     compare_states(case, &trainer, 1);
     recorder.run(&trainer.update.advantages).unwrap();
-    let targets = floats(&trainer, "targets");
-    let moments = floats(&trainer, "scalars");
+    let targets = floats(&trainer, |t| &t.buffers.rollout.targets);
+    let moments = floats(&trainer, |t| &t.buffers.rollout.scalars);
     let [mean, scale] = [moments[scalars::ADVANTAGE_MEAN], moments[scalars::ADVANTAGE_SCALE]].map(f64::from);
     for i in 0..rows {
         near("return", f64::from(targets[2 * rows + i]), case.returns[i], 1e-5);
@@ -225,14 +233,14 @@ fn follow(case: &Fixture) {
         recorder.run(commands).unwrap();
         let what = |of: &str| format!("epoch {number}: {of}");
         // Each epoch has its own places.
-        let statistics = floats(&trainer, "statistics");
+        let statistics = floats(&trainer, |t| &t.update_buffers.statistics);
         let places = statistics.len() / 10 / 8;
         let sum = |i: usize| {
             let own = statistics[number * places * 8..(number + 1) * places * 8].chunks_exact(8);
             own.map(|place| f64::from(place[i])).sum::<f64>() / rows as f64
         };
         if number == 0 && !case.gradients.is_empty() {
-            let worst = tensor_error(&trainer, "gradient", &case.gradients);
+            let worst = tensor_error(&trainer, |t| &t.update_buffers.gradient, &case.gradients);
             assert!(worst < 1e-4, "gradients: {worst:.1e}");
         }
         near(&what("policy loss"), sum(0), epoch.policy, 1e-4);
@@ -240,10 +248,10 @@ fn follow(case: &Fixture) {
         near(&what("entropy"), sum(2), epoch.entropy, 1e-4);
         near(&what("KL"), sum(3), epoch.kl, 1e-4);
         near(&what("clip fraction"), sum(4), epoch.clip_fraction, 1e-6);
-        let optimizer = floats(&trainer, "optimizer");
+        let optimizer = floats(&trainer, |t| &t.update_buffers.optimizer);
         near(&what("actor's norm"), f64::from(optimizer[1]), epoch.actor_norm, 1e-4);
         near(&what("critic's norm"), f64::from(optimizer[9]), epoch.critic_norm, 1e-4);
-        let moments = floats(&trainer, "scalars");
+        let moments = floats(&trainer, |t| &t.buffers.rollout.scalars);
         for (i, expected) in epoch.value_norm.iter().enumerate() {
             near(&what("ValueNorm"), f64::from(moments[scalars::VALUE_NORM_MEAN + i]), *expected, 1e-5);
         }
@@ -252,7 +260,7 @@ fn follow(case: &Fixture) {
             9 => &case.params_after_10,
             _ => continue,
         };
-        let worst = tensor_error(&trainer, "params", after);
+        let worst = tensor_error(&trainer, |t| &t.buffers.networks.params, after);
         println!("{}: weights within {worst:.1e}", what("all"));
         assert!(worst < 1e-4, "{}: {worst:.1e}", what("weights"));
     }
@@ -279,7 +287,7 @@ fn turns_are_those_of_happo() {
             let index = agent * each + number;
             recorder.run(&trainer.update.epochs[index]).unwrap();
             let what = |of: &str| format!("agent {agent}, epoch {number}: {of}");
-            let statistics = floats(&trainer, "statistics");
+            let statistics = floats(&trainer, |t| &t.update_buffers.statistics);
             let places = (statistics.len() - factors) / 8 / each / AGENTS;
             let sum = |i: usize| {
                 let own = statistics[index * places * 8..(index + 1) * places * 8].chunks_exact(8);
@@ -290,7 +298,7 @@ fn turns_are_those_of_happo() {
             near(&what("entropy"), sum(2), epoch.entropy, 1e-4);
             near(&what("KL"), sum(3), epoch.kl, 1e-4);
             near(&what("clip fraction"), sum(4), epoch.clip_fraction, 1e-6);
-            let optimizer = floats(&trainer, "optimizer");
+            let optimizer = floats(&trainer, |t| &t.update_buffers.optimizer);
             near(&what("actor's norm"), f64::from(optimizer[agent * 8 + 1]), epoch.actor_norm, 1e-4);
             near(
                 &what("critic's norm"),
@@ -298,20 +306,20 @@ fn turns_are_those_of_happo() {
                 epoch.critic_norm,
                 1e-4,
             );
-            let moments = floats(&trainer, "scalars");
+            let moments = floats(&trainer, |t| &t.buffers.rollout.scalars);
             for (i, expected) in epoch.value_norm.iter().enumerate() {
                 near(&what("ValueNorm"), f64::from(moments[scalars::VALUE_NORM_MEAN + i]), *expected, 1e-5);
             }
         }
-        recorder.run(&trainer.update.settling[*agent]).unwrap();
-        let statistics = floats(&trainer, "statistics");
+        recorder.run(&trainer.update.factor_updates[*agent]).unwrap();
+        let statistics = floats(&trainer, |t| &t.update_buffers.statistics);
         for (got, expected) in
             statistics[statistics.len() - factors..].iter().zip(case.factors[place].iter().flatten())
         {
             near("factor", f64::from(*got), *expected, 1e-4);
         }
         // Those who have yet to learn are as they were.
-        let params = floats(&trainer, "params");
+        let params = floats(&trainer, |t| &t.buffers.networks.params);
         for tensor in &trainer.layout.tensors {
             let waits =
                 case.order[place + 1..].iter().any(|other| tensor.name.contains(&format!("agent{other}.")));
@@ -319,12 +327,12 @@ fn turns_are_those_of_happo() {
             assert!(same || !waits, "{} has moved", tensor.name);
         }
     }
-    let worst = tensor_error(&trainer, "params", &case.params_after);
+    let worst = tensor_error(&trainer, |t| &t.buffers.networks.params, &case.params_after);
     println!("weights within {worst:.1e}");
     assert!(worst < 1e-4, "weights: {worst:.1e}");
     recorder.run(&trainer.update.write_metrics).unwrap();
     let record: Vec<crate::ppo::write_metrics::Record> =
-        trainer.gpu.read(trainer.arena.get("record").unwrap()).unwrap();
+        trainer.gpu.read(&trainer.update_buffers.record).unwrap();
     let mean =
         case.agent_steps.iter().flatten().map(|epoch| epoch.value).sum::<f64>() / (each * AGENTS) as f64;
     near("mean value loss", f64::from(record[0].value_loss), mean, 1e-4);
@@ -367,7 +375,7 @@ fn who_is_not_active_is_not_learnt_from() {
         });
         recorder.run(&trainer.update.write_metrics).unwrap();
         let record: Vec<crate::ppo::write_metrics::Record> =
-            trainer.gpu.read(trainer.arena.get("record").unwrap()).unwrap();
+            trainer.gpu.read(&trainer.update_buffers.record).unwrap();
         let record = record[0];
         let means =
             [record.policy_loss, record.value_loss, record.entropy, record.approx_kl, record.clip_fraction];
@@ -397,12 +405,19 @@ fn a_limit_on_the_divergence_ends_the_epochs() {
         });
         recorder.run(&trainer.update.write_metrics).unwrap();
         let record: Vec<crate::ppo::write_metrics::Record> =
-            trainer.gpu.read(trainer.arena.get("record").unwrap()).unwrap();
-        let state = ["params", "first moments", "second moments", "optimizer", "scalars"];
+            trainer.gpu.read(&trainer.update_buffers.record).unwrap();
+        let (own, update) = (&trainer.buffers, &trainer.update_buffers);
+        let state = [
+            &own.networks.params,
+            &update.first_moments,
+            &update.second_moments,
+            &update.optimizer,
+            &own.rollout.scalars,
+        ];
         let mut bits: Vec<u32> =
-            state.iter().flat_map(|name| floats(&trainer, name)).map(f32::to_bits).collect();
+            state.iter().flat_map(|buffer| trainer.gpu.read(buffer).unwrap()).map(f32::to_bits).collect();
         // The flag itself is another one.
-        let flag = bits.len() - floats(&trainer, "scalars").len() + scalars::STOPPED;
+        let flag = bits.len() - floats(&trainer, |t| &t.buffers.rollout.scalars).len() + scalars::STOPPED;
         bits[flag] = 0;
         (record[0], bits)
     };

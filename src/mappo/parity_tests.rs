@@ -133,8 +133,8 @@ impl Run {
         let trainer = Trainer::new(&gpu, &Still::default(), &settings(config)).unwrap();
         let mut recorder = Recorder::new(&gpu);
         let f32s = |of: &[f64]| of.iter().map(|x| *x as f32).collect::<Vec<_>>();
-        let write = |name: &str, at: u64, bytes: &[u8]| {
-            gpu.write(trainer.arena.get(name).unwrap(), at, bytes).unwrap();
+        let write = |buffer: &wgpu::Buffer, at: u64, bytes: &[u8]| {
+            gpu.write(buffer, at, bytes).unwrap();
         };
         put_weights(&trainer, &case.params);
         // The fixture has features before agents.
@@ -145,48 +145,66 @@ impl Run {
                 case.observations[((slot * OBS_DIM + feature) * AGENTS + agent) * ENVS + env] as f32
             })
             .collect();
-        write("observations", 0, &crate::nn::synthetic_pass::stored(&observations, precision));
+        write(
+            &trainer.buffers.rollout.observations,
+            0,
+            &crate::nn::synthetic_pass::stored(&observations, precision),
+        );
         let ends = u64::from(trainer.sizes().steps) * ENVS as u64;
-        write("dones_and_masks", ends * 4, bytemuck::cast_slice(&case.masks));
-        write("actions", 0, bytemuck::cast_slice(&case.actions));
+        write(&trainer.buffers.rollout.dones_and_masks, ends * 4, bytemuck::cast_slice(&case.masks));
+        write(&trainer.buffers.rollout.actions, 0, bytemuck::cast_slice(&case.actions));
         let targets = [&case.old_log_probabilities, &case.advantages, &case.returns].map(|x| f32s(x));
-        write("targets", 0, bytemuck::cast_slice(&targets.concat()));
-        write("values", 0, bytemuck::cast_slice(&f32s(&case.old_values)));
+        write(&trainer.buffers.rollout.targets, 0, bytemuck::cast_slice(&targets.concat()));
+        write(&trainer.buffers.rollout.values, 0, bytemuck::cast_slice(&f32s(&case.old_values)));
         // The advantages are taken as they are.
         let moments = [0f32, 1.0];
-        write("scalars", scalars::ADVANTAGE_MEAN as u64 * 4, bytemuck::cast_slice(&moments));
+        write(
+            &trainer.buffers.rollout.scalars,
+            scalars::ADVANTAGE_MEAN as u64 * 4,
+            bytemuck::cast_slice(&moments),
+        );
         let share = 1.0 / trainer.sizes().rows() as f32;
-        write("scalars", scalars::ROW_SHARE as u64 * 4, bytemuck::bytes_of(&share));
-        write("scalars", scalars::AGENTS as u64 * 4, bytemuck::cast_slice(&[share; AGENTS]));
+        write(&trainer.buffers.rollout.scalars, scalars::ROW_SHARE as u64 * 4, bytemuck::bytes_of(&share));
+        write(
+            &trainer.buffers.rollout.scalars,
+            scalars::AGENTS as u64 * 4,
+            bytemuck::cast_slice(&[share; AGENTS]),
+        );
         recorder.run(&trainer.rollout.prepare).unwrap();
         Self { trainer, recorder }
     }
 
-    fn floats(&self, name: &str) -> Vec<f32> {
-        floats(&self.trainer, name)
+    fn floats(&self, buffer: impl Fn(&Trainer) -> &wgpu::Buffer) -> Vec<f32> {
+        floats(&self.trainer, buffer)
     }
 
     fn update(&mut self) -> Seen {
         self.recorder.run(&self.trainer.update.epochs[0]).unwrap();
-        let statistics = self.floats("statistics");
+        let statistics = self.floats(|t| &t.update_buffers.statistics);
         let sums = |i: usize| {
             let groups = statistics.chunks_exact(8).map(|group| f64::from(group[i]));
             groups.sum::<f64>() / ROWS as f64
         };
-        let optimizer = self.floats("optimizer");
+        let optimizer = self.floats(|t| &t.update_buffers.optimizer);
         let norms = [f64::from(optimizer[1]), f64::from(optimizer[9])];
         Seen { policy: sums(0), value: sums(1), entropy: sums(2), norms }
     }
 
-    fn compare(&self, what: &str, buffer: &str, expected: &Tensors, tolerance: f64) {
+    fn compare(
+        &self,
+        what: &str,
+        buffer: impl Fn(&Trainer) -> &wgpu::Buffer,
+        expected: &Tensors,
+        tolerance: f64,
+    ) {
         let error = tensor_error(&self.trainer, buffer, expected);
         assert!(error < tolerance, "{what}: {error:.1e}");
     }
 }
 
 /// Contents of a buffer of the trainer's.
-pub(super) fn floats(trainer: &Trainer, name: &str) -> Vec<f32> {
-    trainer.gpu.read(trainer.arena.get(name).unwrap()).unwrap()
+pub(super) fn floats(trainer: &Trainer, buffer: impl Fn(&Trainer) -> &wgpu::Buffer) -> Vec<f32> {
+    trainer.gpu.read(buffer(trainer)).unwrap()
 }
 
 /// Gives the trainer the fixture's weights.
@@ -200,11 +218,15 @@ pub(super) fn put_weights(trainer: &Trainer, params: &Tensors) {
             weights[tensor.first + i / columns * tensor.stride + i % columns] = *value as f32;
         }
     }
-    trainer.gpu.write(trainer.arena.get("params").unwrap(), 0, bytemuck::cast_slice(&weights)).unwrap();
+    trainer.gpu.write(&trainer.buffers.networks.params, 0, bytemuck::cast_slice(&weights)).unwrap();
 }
 
 /// Largest difference of any element, tensor by tensor, relative to the tensor's largest.
-pub(super) fn tensor_error(trainer: &Trainer, buffer: &str, expected: &Tensors) -> f64 {
+pub(super) fn tensor_error(
+    trainer: &Trainer,
+    buffer: impl Fn(&Trainer) -> &wgpu::Buffer,
+    expected: &Tensors,
+) -> f64 {
     let got = floats(trainer, buffer);
     let mut worst = 0f64;
     for tensor in &trainer.layout.tensors {
@@ -242,7 +264,7 @@ fn ten_updates_are_those_of_pytorch() {
                 near(&what("critic's norm"), seen.norms[1], step.critic_norm.unwrap(), 1e-4);
                 if number == 0 {
                     if accumulation == 1 {
-                        let heads = run.floats("heads");
+                        let heads = run.floats(|t| &t.buffers.networks.heads);
                         let stride = heads.len() / (ACTIONS + 1);
                         let rows = |i: usize| heads[i * stride..i * stride + ROWS].to_vec();
                         let logits = (0..ACTIONS).flat_map(rows).zip(&case.logits);
@@ -251,11 +273,16 @@ fn ten_updates_are_those_of_pytorch() {
                             .chain(values)
                             .for_each(|(got, expected)| near(&what("head"), f64::from(got), *expected, 1e-5));
                     }
-                    run.compare(&what("gradient"), "gradient", &case.gradients, 1e-5);
-                    run.compare(&what("weights"), "params", &case.params_after_1, 1e-5);
+                    run.compare(&what("gradient"), |t| &t.update_buffers.gradient, &case.gradients, 1e-5);
+                    run.compare(&what("weights"), |t| &t.buffers.networks.params, &case.params_after_1, 1e-5);
                 }
             }
-            run.compare(&format!("{name}: weights"), "params", &case.params_after_10, 1e-4);
+            run.compare(
+                &format!("{name}: weights"),
+                |t| &t.buffers.networks.params,
+                &case.params_after_10,
+                1e-4,
+            );
         }
     }
 }
@@ -280,9 +307,18 @@ fn ten_updates_in_f16_follow_those_of_autocast() {
             near(&what("entropy"), seen.entropy, step.entropy, 5e-3);
             near(&what("actor's norm"), seen.norms[0], step.actor_norm.unwrap(), 2e-2);
             near(&what("critic's norm"), seen.norms[1], step.critic_norm.unwrap(), 2e-2);
-            assert_eq!(run.floats("scalars")[scalars::LOSS_SCALE], 65_536.0, "no step overflowed");
+            assert_eq!(
+                run.floats(|t| &t.buffers.rollout.scalars)[scalars::LOSS_SCALE],
+                65_536.0,
+                "no step overflowed"
+            );
         }
-        run.compare(&format!("{name}: weights"), "params", &case.amp_params_after_10, 2e-2);
+        run.compare(
+            &format!("{name}: weights"),
+            |t| &t.buffers.networks.params,
+            &case.amp_params_after_10,
+            2e-2,
+        );
     }
     assert_eq!(compared, 2, "tanh and GELU");
 }
@@ -293,12 +329,12 @@ fn ten_updates_in_f16_are_those_in_f32_within_rounding() {
     for case in cases() {
         let change = |precision| -> (f32, Vec<f64>) {
             let mut run = Run::new(&case, precision, 1);
-            let before = run.floats("params");
+            let before = run.floats(|t| &t.buffers.networks.params);
             for _ in 0..10 {
                 run.update();
             }
-            let scale = run.floats("scalars")[scalars::LOSS_SCALE];
-            let after = run.floats("params");
+            let scale = run.floats(|t| &t.buffers.rollout.scalars)[scalars::LOSS_SCALE];
+            let after = run.floats(|t| &t.buffers.networks.params);
             let change = after.iter().zip(&before).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect();
             (scale, change)
         };
@@ -341,7 +377,7 @@ fn micro_batches_add_up_to_the_whole_batch() {
             let mut run = Run::new(&case, precision, accumulation);
             run.update();
             let slots = run.trainer.sizes().steps;
-            (run.trainer.sizes().micro_batches(), slots, run.floats("gradient"))
+            (run.trainer.sizes().micro_batches(), slots, run.floats(|t| &t.update_buffers.gradient))
         };
         let (_, slots, whole) = gradient(1);
         assert_eq!(slots, 16);
@@ -377,18 +413,20 @@ fn minibatches_are_parts_of_the_rollout_with_a_step_each() {
         run.recorder.run(&run.trainer.update.advantages).unwrap();
         let targets = [&case.old_log_probabilities, &case.advantages, &case.returns];
         let targets: Vec<f32> = targets.iter().flat_map(|of| of.iter().map(|x| *x as f32)).collect();
-        let arena = &run.trainer.arena;
-        run.trainer.gpu.write(arena.get("targets").unwrap(), 0, bytemuck::cast_slice(&targets)).unwrap();
+        run.trainer
+            .gpu
+            .write(&run.trainer.buffers.rollout.targets, 0, bytemuck::cast_slice(&targets))
+            .unwrap();
         // The gradient of each epoch's last minibatch: each has the last word once.
         let epochs: Vec<_> = run.trainer.update.epochs.iter().collect();
         let gradients: Vec<Vec<f32>> = epochs
             .into_iter()
             .map(|epoch| {
                 run.recorder.run(epoch).unwrap();
-                floats(&run.trainer, "gradient")
+                floats(&run.trainer, |t| &t.update_buffers.gradient)
             })
             .collect();
-        (gradients, floats(&run.trainer, "optimizer")[0], run.trainer.sizes)
+        (gradients, floats(&run.trainer, |t| &t.update_buffers.optimizer)[0], run.trainer.sizes)
     };
     let (whole, steps, _) = run(1, 0.0, 1);
     assert_eq!(steps, 1.0);

@@ -1,0 +1,260 @@
+//! Buffers of a run as typed fields, with the plan of their sizes. The names in the plan are the buffers' labels.
+
+use super::Config;
+use super::sizes::Sizes;
+use crate::Result;
+use crate::gpu::{Arena, Gpu, Plan};
+use crate::nn::forward::Memory;
+use crate::nn::{KernelConfig, Layout, WorkingWeights, weight_gradient};
+use crate::ppo::{ActionKind, clip, gae, loss, running_mean_std, scalars, write_metrics};
+
+/// Buffers of a policy that acts in an environment.
+#[derive(Clone, Debug)]
+pub struct Buffers {
+    pub networks: NetworkBuffers,
+    pub rollout: TransitionBuffers,
+    /// With normalised observations.
+    pub normalization: Option<NormalizationBuffers>,
+    /// With a GRU.
+    pub recurrent: Option<RecurrentBuffers>,
+}
+
+/// Weights, and intermediate results of a micro-batch.
+#[derive(Clone, Debug)]
+pub struct NetworkBuffers {
+    /// Master weights, f32.
+    pub params: wgpu::Buffer,
+    pub working_weights: wgpu::Buffer,
+    pub activations: wgpu::Buffer,
+    pub layer_norm_stats: wgpu::Buffer,
+    pub heads: wgpu::Buffer,
+}
+
+/// Transitions of a rollout and what is derived from them. The `carried` buffers are on the way from a rollout's last slot to the
+/// next one's first: a buffer cannot be copied onto itself.
+#[derive(Clone, Debug)]
+pub struct TransitionBuffers {
+    /// Observations as networks read them, then the environments' own states.
+    pub observations: wgpu::Buffer,
+    pub carried_observations: wgpu::Buffer,
+    /// If critics see the environments' own states.
+    pub carried_states: Option<wgpu::Buffer>,
+    pub carried_masks: wgpu::Buffer,
+    pub actions: wgpu::Buffer,
+    /// Of squashed actions: the numbers before tanh.
+    pub draws: Option<wgpu::Buffer>,
+    pub rewards: wgpu::Buffer,
+    /// Log-probabilities, advantages, returns.
+    pub targets: wgpu::Buffer,
+    pub dones_and_masks: wgpu::Buffer,
+    pub values: wgpu::Buffer,
+    /// Sums over the episodes that ended.
+    pub episodes: wgpu::Buffer,
+    pub iteration: wgpu::Buffer,
+    /// See [`scalars`].
+    pub scalars: wgpu::Buffer,
+}
+
+/// Observations before they are normalised, and their running statistics.
+#[derive(Clone, Debug)]
+pub struct NormalizationBuffers {
+    pub raw_observations: wgpu::Buffer,
+    pub observation_stats: wgpu::Buffer,
+}
+
+/// GRU states, and the ends of the step before the rollout.
+#[derive(Clone, Debug)]
+pub struct RecurrentBuffers {
+    pub states: wgpu::Buffer,
+    pub carried_states: wgpu::Buffer,
+    pub carried_endings: wgpu::Buffer,
+    /// A 1 for every environment: a reset ends all episodes.
+    pub all_ended: wgpu::Buffer,
+}
+
+/// Buffers of the updates.
+#[derive(Clone, Debug)]
+pub struct UpdateBuffers {
+    pub activation_gradients: wgpu::Buffer,
+    pub partial_gradients: wgpu::Buffer,
+    /// Sum over the micro-batches, in the layout of the working weights.
+    pub folded_gradient: wgpu::Buffer,
+    pub gradient: wgpu::Buffer,
+    pub first_moments: wgpu::Buffer,
+    pub second_moments: wgpu::Buffer,
+    /// See [`clip`].
+    pub optimizer: wgpu::Buffer,
+    /// Partial sums of the losses, then HAPPO's factors.
+    pub statistics: wgpu::Buffer,
+    /// With HAPPO: the factors of the first agent, all 1.
+    pub first_factors: Option<wgpu::Buffer>,
+    pub record: wgpu::Buffer,
+}
+
+impl Buffers {
+    /// Sizes of all of them.
+    pub fn plan(sizes: &Sizes, layout: &Layout, kernel_config: &KernelConfig) -> Plan {
+        let [slots, envs] = [sizes.slots(), sizes.envs].map(u64::from);
+        let [slot, rows, quads] = sizes.wide();
+        let room = kernel_config.room(quads);
+        let stored = kernel_config.storage.precision().bytes();
+        let mut plan = Plan::new();
+        plan.words("params", u64::from(layout.params) * 4);
+        plan.extend(&WorkingWeights::plan(layout, kernel_config));
+        let observations = sizes.first_state() + slots * sizes.states();
+        plan.bytes_of("observations", observations * stored);
+        if sizes.normalized {
+            plan.words("raw observations", observations);
+            plan.words("observation moments", running_mean_std::words(sizes.columns()));
+        }
+        let carried = sizes.observed_storage(kernel_config.storage).precision().bytes();
+        plan.bytes_of("carried observations", sizes.observed() * carried);
+        if sizes.state_dim > 0 {
+            plan.bytes_of("carried states of the environments", sizes.states() * carried);
+        }
+        plan.words("carried masks", slot);
+        let action_words = rows * u64::from(sizes.kind.words(sizes.spec.actions));
+        plan.words("actions", action_words);
+        if sizes.kind == ActionKind::Squashed {
+            plan.words("draws", action_words);
+        }
+        plan.words("rewards", rows);
+        plan.words("targets", gae::target_words(rows));
+        // With a GRU the last row holds the ends of the step before the rollout.
+        let endings = if sizes.chunk > 0 { envs } else { 0 };
+        plan.words("dones_and_masks", sizes.endings() + endings);
+        if sizes.chunk > 0 {
+            let places = Memory::places(sizes.steps, sizes.chunk, sizes.truncations);
+            let state = 2 * u64::from(layout.shape.memory()) * slot;
+            plan.words("recurrent states", u64::from(places) * state);
+            plan.words("carried states", state);
+            plan.words("carried endings", envs);
+            plan.words("all ended", envs);
+        }
+        plan.words("values", slots * slot);
+        plan.words("episodes", envs * 4);
+        plan.words("iteration", 4);
+        plan.words("scalars", scalars::words(sizes.minibatches, sizes.spec.agents));
+        plan.bytes_of("activations", u64::from(layout.act_rows) * room * 4 * stored);
+        plan.words("LayerNorm statistics", u64::from(layout.moment_rows) * room * 4);
+        plan.words("heads", u64::from(sizes.outputs() + 1) * room * 4);
+        plan
+    }
+
+    /// The buffers of [`Buffers::plan`] in `arena`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the arena was allocated from another plan.
+    pub fn new(arena: &Arena, sizes: &Sizes) -> Result<Self> {
+        let get = |name| arena.get(name).cloned();
+        let get_if = |wanted: bool, name| wanted.then(|| get(name)).transpose();
+        Ok(Self {
+            networks: NetworkBuffers {
+                params: get("params")?,
+                working_weights: get("working weights")?,
+                activations: get("activations")?,
+                layer_norm_stats: get("LayerNorm statistics")?,
+                heads: get("heads")?,
+            },
+            rollout: TransitionBuffers {
+                observations: get("observations")?,
+                carried_observations: get("carried observations")?,
+                carried_states: get_if(sizes.state_dim > 0, "carried states of the environments")?,
+                carried_masks: get("carried masks")?,
+                actions: get("actions")?,
+                draws: get_if(sizes.kind == ActionKind::Squashed, "draws")?,
+                rewards: get("rewards")?,
+                targets: get("targets")?,
+                dones_and_masks: get("dones_and_masks")?,
+                values: get("values")?,
+                episodes: get("episodes")?,
+                iteration: get("iteration")?,
+                scalars: get("scalars")?,
+            },
+            normalization: match sizes.normalized {
+                true => Some(NormalizationBuffers {
+                    raw_observations: get("raw observations")?,
+                    observation_stats: get("observation moments")?,
+                }),
+                false => None,
+            },
+            recurrent: match sizes.chunk {
+                0 => None,
+                _ => Some(RecurrentBuffers {
+                    states: get("recurrent states")?,
+                    carried_states: get("carried states")?,
+                    carried_endings: get("carried endings")?,
+                    all_ended: get("all ended")?,
+                }),
+            },
+        })
+    }
+
+    /// Allocates them for a policy that acts and does not learn.
+    ///
+    /// # Errors
+    /// As [`Arena::allocate`].
+    pub fn allocate(gpu: &Gpu, sizes: &Sizes, layout: &Layout, kernel_config: &KernelConfig) -> Result<Self> {
+        Self::new(&Arena::allocate(gpu, &Self::plan(sizes, layout, kernel_config))?, sizes)
+    }
+
+    /// Observations as environments write them: raw ones if they are normalised afterwards.
+    pub fn observed(&self) -> &wgpu::Buffer {
+        self.normalization.as_ref().map_or(&self.rollout.observations, |buffers| &buffers.raw_observations)
+    }
+
+    /// GRU states as the networks' kernels bind them.
+    pub fn memory(&self) -> Option<Memory<'_>> {
+        let dones_and_masks = &self.rollout.dones_and_masks;
+        self.recurrent.as_ref().map(|buffers| Memory { states: &buffers.states, dones_and_masks })
+    }
+}
+
+impl UpdateBuffers {
+    /// Sizes of all of them.
+    pub fn plan(sizes: &Sizes, layout: &Layout, config: &Config, kernel_config: &KernelConfig) -> Plan {
+        let params = u64::from(layout.params) * 4;
+        let [_, _, quads] = sizes.wide();
+        let stored = kernel_config.storage.precision().bytes();
+        let tiles = weight_gradient::tiles(layout, kernel_config).len() as u32;
+        let splits = weight_gradient::splits(kernel_config, tiles, quads);
+        let mut plan = Plan::new();
+        plan.bytes_of(
+            "activation gradients",
+            u64::from(layout.grad_rows) * kernel_config.room(quads) * 4 * stored,
+        );
+        plan.words("partial gradients", params * u64::from(splits));
+        plan.words("folded gradient", params);
+        plan.words("gradient", params);
+        plan.words("first moments", params);
+        plan.words("second moments", params);
+        plan.words("optimizer", clip::state_words(layout.nets.len()));
+        let (updates, factors) = (sizes.updates(config), sizes.factors(config));
+        plan.words("statistics", loss::statistics_words(kernel_config, quads, updates, factors));
+        if factors > 0 {
+            plan.words("first factors", factors);
+        }
+        plan.words("record", write_metrics::RECORD);
+        plan
+    }
+
+    /// The buffers of [`UpdateBuffers::plan`] in `arena`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the arena was allocated from another plan.
+    pub fn new(arena: &Arena, sizes: &Sizes, config: &Config) -> Result<Self> {
+        let get = |name| arena.get(name).cloned();
+        Ok(Self {
+            activation_gradients: get("activation gradients")?,
+            partial_gradients: get("partial gradients")?,
+            folded_gradient: get("folded gradient")?,
+            gradient: get("gradient")?,
+            first_moments: get("first moments")?,
+            second_moments: get("second moments")?,
+            optimizer: get("optimizer")?,
+            statistics: get("statistics")?,
+            first_factors: (sizes.factors(config) > 0).then(|| get("first factors")).transpose()?,
+            record: get("record")?,
+        })
+    }
+}

@@ -1,0 +1,219 @@
+//! Sizes of a run and the arithmetic on them. The buffers that follow from them are planned in [`super::buffers`], and fitted to
+//! the device in [`super::memory_plan`].
+
+use std::ops::Range;
+
+use super::config::{Algorithm, Config};
+use crate::env::{Environment, Spec};
+use crate::gpu::round_up;
+use crate::nn::{CriticInput, KernelConfig, Layout, Storage};
+use crate::ppo::{ActionKind, loss};
+
+/// Sizes that everything else follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// The environment's sizes.
+    pub spec: Spec,
+    /// A bit for every logit that begins a choice ([`Environment::choices`]).
+    pub starts: u32,
+    /// Discrete, continuous or squashed actions ([`Environment::continuous`], [`Config::squash`]).
+    pub kind: ActionKind,
+    /// Numbers of the environment's own state that are stored for the critics; 0 if critics see observations.
+    pub state_dim: u32,
+    /// E, environments in parallel, a multiple of 4.
+    pub envs: u32,
+    /// T, steps of a rollout.
+    pub steps: u32,
+    /// K, most truncations of one environment in a rollout.
+    pub truncations: u32,
+    /// Steps of truncated back-propagation through time; 0 without a GRU.
+    pub chunk: u32,
+    /// M, minibatches of an epoch.
+    pub minibatches: u32,
+    /// Observation slots of a micro-batch; a minibatch has one or more micro-batches.
+    pub micro_slots: u32,
+    /// Whether critics value the rollout; not if a policy only acts.
+    pub valued: bool,
+    /// Whether observations are normalised by running statistics ([`Config::observation_norm`]).
+    pub normalized: bool,
+}
+
+impl Sizes {
+    /// Sizes as configured, whether or not they fit into memory.
+    #[must_use]
+    pub fn configured(config: &Config, environment: &dyn Environment) -> Self {
+        let steps = config.rollout_steps;
+        Self {
+            spec: environment.spec(),
+            starts: starts(&environment.choices()),
+            kind: ActionKind::new(environment.continuous(), config.squash),
+            state_dim: if config.critic_input == CriticInput::State { environment.state_dim() } else { 0 },
+            envs: round_up(config.num_envs.max(1), 4),
+            steps,
+            truncations: environment.truncations(steps),
+            chunk: config.chunk(),
+            minibatches: config.minibatches.clamp(1, steps.div_ceil(config.chunk().max(1))),
+            micro_slots: 0,
+            valued: true,
+            normalized: config.observation_norm,
+        }
+        .with_micro_batches(config)
+    }
+
+    /// Sizes of a policy that only acts: micro-batches of one slot, and GRU states kept at the start and the end of the rollout only.
+    #[must_use]
+    pub fn acting(config: &Config, environment: &dyn Environment) -> Self {
+        let sizes = Self::configured(config, environment);
+        let chunk = if sizes.chunk > 0 { sizes.steps } else { 0 };
+        Self { chunk, micro_slots: 1, valued: false, state_dim: 0, ..sizes }
+    }
+
+    /// Observation slots: one before each step, one after the last, and those of truncated episodes.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.steps + 1 + self.truncations
+    }
+
+    /// Outputs of an actor: logits, or means and logarithms of standard deviations.
+    #[must_use]
+    pub fn outputs(&self) -> u32 {
+        self.kind.outputs(self.spec.actions)
+    }
+
+    /// Rows of one observation slot.
+    #[must_use]
+    pub fn rows_of_slot(&self) -> u32 {
+        self.spec.agents * self.envs
+    }
+
+    /// Rows of a rollout.
+    #[must_use]
+    pub fn rows(&self) -> u32 {
+        self.rows_of_slot() * self.steps
+    }
+
+    /// Quads of rows of a micro-batch.
+    #[must_use]
+    pub fn micro_quads(&self) -> u32 {
+        self.rows_of_slot() / 4 * self.micro_slots
+    }
+
+    /// Quads of rows that the buffers of a micro-batch have room for.
+    #[must_use]
+    pub fn room(&self, kernel_config: &KernelConfig) -> u32 {
+        kernel_config.room(u64::from(self.micro_quads())) as u32
+    }
+
+    /// Micro-batches of one epoch.
+    #[must_use]
+    pub fn micro_batches(&self) -> u32 {
+        (0..self.minibatches)
+            .map(|m| self.minibatch(m).len().div_ceil(self.micro_slots as usize) as u32)
+            .sum()
+    }
+
+    /// Steps of minibatch `m`.
+    #[must_use]
+    pub fn minibatch(&self, m: u32) -> Range<u32> {
+        let chunk = self.chunk.max(1);
+        let chunks = self.steps.div_ceil(chunk);
+        let start = |m: u32| (m * chunks / self.minibatches * chunk).min(self.steps);
+        start(m)..start(m + 1)
+    }
+
+    /// `slots`, rounded up to whole sequences of truncated back-propagation through time.
+    pub(super) fn whole_chunks(&self, slots: u32) -> u32 {
+        slots.next_multiple_of(self.chunk.max(1))
+    }
+
+    /// The same sizes with as many micro-batches a minibatch as configured.
+    pub(super) fn with_micro_batches(self, config: &Config) -> Self {
+        let largest = (0..self.minibatches).map(|m| self.minibatch(m).len() as u32).max().unwrap_or(1);
+        Self { micro_slots: self.whole_chunks(largest.div_ceil(config.accumulation.max(1))), ..self }
+    }
+
+    /// Rows of a slot, rows of a rollout, and quads of a micro-batch in 64 bits, for plans that turn out not to fit.
+    pub(super) fn wide(&self) -> [u64; 3] {
+        let slot = u64::from(self.spec.agents) * u64::from(self.envs);
+        [slot, slot * u64::from(self.steps), slot / 4 * u64::from(self.micro_slots)]
+    }
+
+    /// Words of `dones_and_masks` before the masks.
+    pub(super) fn first_mask(&self) -> u32 {
+        self.steps * self.envs
+    }
+
+    /// Words of `dones_and_masks` before the ends of the step before slot 0.
+    pub(super) fn endings(&self) -> u64 {
+        u64::from(self.steps) * u64::from(self.envs) + u64::from(self.slots()) * self.wide()[0]
+    }
+
+    /// Bytes of the GRU states that enter a slot.
+    pub(super) fn memory_bytes(&self, layout: &Layout) -> u64 {
+        8 * u64::from(layout.shape.memory()) * self.wide()[0]
+    }
+
+    /// Numbers of the observations of a slot.
+    pub(super) fn observed(&self) -> u64 {
+        self.wide()[0] * u64::from(self.spec.obs_dim)
+    }
+
+    /// Numbers of the environments' own states of a slot.
+    pub(super) fn states(&self) -> u64 {
+        u64::from(self.envs) * u64::from(self.state_dim)
+    }
+
+    /// Columns with running statistics of their own: the features of every agent, then the numbers of a state.
+    pub(super) fn columns(&self) -> u32 {
+        self.spec.agents * self.spec.obs_dim + self.state_dim
+    }
+
+    /// Storage of observations as environments write them; `storage` is that of the networks.
+    pub(super) fn observed_storage(&self, storage: Storage) -> Storage {
+        if self.normalized { Storage::F32 } else { storage }
+    }
+
+    /// Numbers of the observations of all slots; the environments' own states come after them.
+    pub(super) fn first_state(&self) -> u64 {
+        u64::from(self.slots()) * self.observed()
+    }
+
+    /// Micro-batches of all epochs of an iteration.
+    pub(super) fn updates(&self, config: &Config) -> u64 {
+        let agent_steps = config.agent_steps(self.spec.agents);
+        u64::from(self.micro_batches()) * u64::from(config.epochs) * u64::from(agent_steps)
+    }
+
+    /// Workgroups of the loss in one epoch, each with partial sums of its own.
+    pub(super) fn partial_sums(&self, kernel_config: &KernelConfig) -> u32 {
+        loss::partial_sums(kernel_config, u64::from(self.micro_quads())) as u32 * self.micro_batches()
+    }
+
+    /// HAPPO's factors, one per step and environment; 0 if all agents learn at once.
+    pub(super) fn factors(&self, config: &Config) -> u64 {
+        match config.algorithm {
+            Algorithm::Mappo => 0,
+            Algorithm::Happo => u64::from(self.steps) * u64::from(self.envs),
+        }
+    }
+}
+
+/// A bit for every logit that begins a choice.
+fn starts(choices: &[u32]) -> u32 {
+    let mut first = 0u32;
+    choices.iter().fold(0, |mask, size| {
+        let bit = 1u32.checked_shl(first).unwrap_or(0);
+        first = first.saturating_add(*size);
+        mask | bit
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_begin_where_the_last_ended() {
+        assert_eq!([starts(&[5]), starts(&[5, 10]), starts(&[2; 16])], [1, 0b10_0001, 0x5555_5555]);
+    }
+}

@@ -1,0 +1,99 @@
+//! Advantages of a rollout, and the statistics that each minibatch begins with.
+
+use super::schedule::{Schedule, minibatch_at};
+use crate::Result;
+use crate::gpu::{Command, Recording};
+use crate::mappo::buffers::UpdateBuffers;
+use crate::mappo::setup::Setup;
+use crate::nn::Sharing;
+use crate::ppo::{advantage_stats, epoch, gae, loss, scalars};
+
+/// Generalised advantage estimation and its statistics; with HAPPO, factors of 1 for the first agent.
+pub fn estimate(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
+    let Setup { gpu, config, sizes, kernel_config, buffers, .. } = setup;
+    let rollout = &buffers.rollout;
+    let (targets, scalars, dones_and_masks) = (&rollout.targets, &rollout.scalars, &rollout.dones_and_masks);
+    let parameters = gae::Gae {
+        steps: sizes.steps,
+        agents: sizes.spec.agents,
+        envs: sizes.envs,
+        gamma: config.gamma as f32,
+        lambda: config.gae_lambda as f32,
+        truncations: sizes.truncations,
+        reward_scale: config.reward_scale as f32,
+        pad: 0,
+    };
+    let kernel = gae::kernel(gpu)?;
+    let bound = [&rollout.values, &rollout.rewards, dones_and_masks, scalars, targets];
+    let group = gae::bind(gpu, &kernel, &parameters, bound)?;
+    let mut commands = vec![Command::dispatch(&kernel, &group, gae::groups(&kernel.variant, &parameters))];
+    let parameters = advantage_stats::AdvantageStats {
+        size: sizes.rows(),
+        agents: sizes.spec.agents,
+        envs: sizes.envs,
+        masks: sizes.first_mask(),
+        separate: u32::from(config.networks == Sharing::Separate),
+        minibatches: sizes.minibatches,
+        chunk: sizes.chunk.max(1),
+        over: config.advantage_norm as u32,
+    };
+    let kernel = advantage_stats::kernel(gpu)?;
+    let group = advantage_stats::bind(gpu, &kernel, &parameters, [targets, scalars, dones_and_masks])?;
+    commands.push(Command::dispatch(&kernel, &group, advantage_stats::GROUPS));
+    if let Some(ones) = &update.first_factors {
+        gpu.write(ones, 0, bytemuck::cast_slice(&vec![1f32; (ones.size() / 4) as usize]))?;
+        let epochs = config.epochs * config.agent_steps(sizes.spec.agents);
+        commands.push(Command::Copy {
+            source: ones.clone(),
+            source_offset: 0,
+            target: update.statistics.clone(),
+            target_offset: u64::from(sizes.partial_sums(kernel_config) * epochs) * loss::STATISTICS * 4,
+            bytes: ones.size(),
+        });
+    }
+    Ok(commands)
+}
+
+/// The beginning of every minibatch of every epoch of every agent step: ValueNorm, the entropy coefficient, and whether the KL
+/// divergence ends the epochs.
+pub fn beginnings(setup: Setup<'_>, update: &UpdateBuffers, schedule: &Schedule) -> Result<Recording> {
+    let Setup { gpu, config, sizes, kernel_config, buffers, .. } = setup;
+    let kernel = epoch::kernel(gpu)?;
+    let places = sizes.partial_sums(kernel_config);
+    let end = config.entropy_end.unwrap_or(config.entropy);
+    let agent_steps = schedule.agent_steps();
+    let all: Vec<_> = agent_steps
+        .clone()
+        .flat_map(|agent_step| (0..config.epochs).map(move |number| (agent_step, number)))
+        .flat_map(|(agent_step, number)| (0..sizes.minibatches).map(move |place| (agent_step, number, place)))
+        .map(|(agent_step, number, place)| epoch::Epoch {
+            // All agent steps together move ValueNorm as far as one update of all agents.
+            weight: ((1.0 - config.value_norm_beta) / f64::from(agent_steps.end)) as f32,
+            floor: config.value_norm_floor as f32,
+            enabled: u32::from(config.value_norm),
+            number,
+            places,
+            target_kl: config.target_kl as f32,
+            entropy: config.entropy as f32,
+            entropy_step: ((end - config.entropy) / f64::from(config.iterations)) as f32,
+            iterations: config.iterations,
+            further: u32::from(place > 0),
+            moments: match sizes.minibatches {
+                1 => 0,
+                all => scalars::minibatch(all, sizes.spec.agents, minibatch_at(sizes, number, place)),
+            },
+            agent_step: schedule.agent(agent_step),
+            agents: sizes.spec.agents,
+            minibatches: sizes.minibatches,
+            first_place: agent_step * config.epochs * places,
+            pad: 0,
+        })
+        .collect();
+    let table = gpu.uniform_table("epochs", &all)?;
+    let rollout = &buffers.rollout;
+    let bound = [&table, &rollout.scalars, &update.statistics, &rollout.iteration];
+    let group = epoch::bind(gpu, &kernel, bound)?;
+    let stride = gpu.uniform_stride::<epoch::Epoch>();
+    let at = |index| Command::dispatch_at(&kernel, &group, index, stride, epoch::GROUPS);
+    Ok((0..all.len() as u32).map(at).collect())
+}

@@ -1,0 +1,164 @@
+//! The gradient of a micro-batch: forward pass, losses, backward pass, gradients of the weights, and their sum.
+
+use crate::Result;
+use crate::gpu::{BindGroup, Command, Kernel};
+use crate::mappo::buffers::UpdateBuffers;
+use crate::mappo::config::Algorithm;
+use crate::mappo::rollout::Rollout;
+use crate::mappo::setup::Setup;
+use crate::nn::{Batch, KernelConfig, backward, forward, reduce, weight_gradient};
+use crate::ppo::loss;
+
+/// The compiled kernels with their buffers, the same for all micro-batches.
+pub struct GradientKernels {
+    forward: (Kernel, BindGroup),
+    loss: (Kernel, BindGroup),
+    backward: (Kernel, BindGroup),
+    weights: (Kernel, BindGroup),
+    /// Begins the sum of a minibatch.
+    first: (Kernel, BindGroup),
+    /// Adds to it.
+    further: (Kernel, BindGroup),
+    stride: u32,
+    tiles: u32,
+    splits: u32,
+    params: u32,
+    kernel_config: KernelConfig,
+}
+
+impl GradientKernels {
+    /// `table` holds the [`Batch`] of every micro-batch.
+    pub fn new(
+        setup: Setup<'_>,
+        update: &UpdateBuffers,
+        rollout: &Rollout,
+        table: &wgpu::Buffer,
+    ) -> Result<Self> {
+        let Setup { gpu, sizes, layout, kernel_config, buffers, .. } = setup;
+        let networks = &buffers.networks;
+        let observations = &buffers.rollout.observations;
+        let (acts, moments) = (&networks.activations, &networks.layer_norm_stats);
+        let (grads, memory) = (&update.activation_gradients, buffers.memory());
+        let (roles, weights) = (&rollout.roles, &rollout.weights);
+        let forward_kernel = rollout.forward.clone();
+        let bound = forward::Buffers {
+            batches: table,
+            roles,
+            weights,
+            observations,
+            acts,
+            head: &networks.heads,
+            moments,
+            memory,
+        };
+        let forward_group = forward::bind(gpu, &forward_kernel, bound)?;
+        let backward_kernel = backward::kernel(gpu, &layout.shape, kernel_config)?;
+        let dones_and_masks = memory.map(|memory| memory.dones_and_masks);
+        let bound =
+            backward::Buffers { batches: table, roles, weights, acts, moments, grads, dones_and_masks };
+        let backward_group = backward::bind(gpu, &backward_kernel, bound)?;
+
+        let tiles = weight_gradient::tiles(layout, kernel_config);
+        let splits =
+            weight_gradient::splits(kernel_config, tiles.len() as u32, u64::from(sizes.micro_quads()));
+        let split = weight_gradient::Split {
+            count: splits,
+            stride: layout.params,
+            tiles: tiles.len() as u32,
+            pad: 0,
+        };
+        let weights_kernel = weight_gradient::kernel(gpu, kernel_config)?;
+        let bound = weight_gradient::Buffers {
+            batches: table,
+            split: &gpu.uniform("split", &split)?,
+            tiles: &gpu.upload("tiles", &tiles)?,
+            observations,
+            acts,
+            moments,
+            grads,
+            partials: &update.partial_gradients,
+        };
+        let weights_group = weight_gradient::bind(gpu, &weights_kernel, bound)?;
+        let reduce_kernel = reduce::kernel(gpu)?;
+        let reduced = |first| {
+            let parameters = reduce::Reduce { length: layout.params, splits, first, pad: 0 };
+            let (partials, sums) = (&update.partial_gradients, &update.folded_gradient);
+            reduce::bind(gpu, &reduce_kernel, &parameters, partials, sums)
+        };
+        Ok(Self {
+            forward: (forward_kernel, forward_group),
+            loss: losses(setup, update, table)?,
+            backward: (backward_kernel, backward_group),
+            weights: (weights_kernel, weights_group),
+            first: (reduce_kernel.clone(), reduced(1)?),
+            further: (reduce_kernel.clone(), reduced(0)?),
+            stride: gpu.uniform_stride::<Batch>(),
+            tiles: tiles.len() as u32,
+            splits,
+            params: layout.params,
+            kernel_config: *kernel_config,
+        })
+    }
+
+    /// Adds the gradient of micro-batch `index` to the sum, or begins the sum with it.
+    pub fn gradient(&self, index: u32, batch: &Batch, first: bool) -> [Command; 5] {
+        let [forward, loss] = self.losses(index, batch);
+        let (reduce_kernel, reduce_group) = if first { &self.first } else { &self.further };
+        let reduced = reduce::groups(&reduce_kernel.variant, self.params);
+        [
+            forward,
+            loss,
+            self.at(&self.backward, index, forward::groups(&self.kernel_config, batch, 2)),
+            self.at(&self.weights, index, weight_gradient::groups(self.tiles, self.splits)),
+            Command::dispatch(reduce_kernel, reduce_group, reduced),
+        ]
+    }
+
+    /// The forward pass and the losses of micro-batch `index` alone. With HAPPO and [`Batch::settle`] they multiply the ratios of
+    /// the agent that has learned into the factors of the agents after it.
+    pub fn losses(&self, index: u32, batch: &Batch) -> [Command; 2] {
+        [
+            self.at(&self.forward, index, forward::groups(&self.kernel_config, batch, 2)),
+            self.at(&self.loss, index, loss::groups(&self.loss.0.variant, batch.rows)),
+        ]
+    }
+
+    fn at(&self, (kernel, group): &(Kernel, BindGroup), index: u32, grid: [u32; 3]) -> Command {
+        Command::dispatch_at(kernel, group, index, self.stride, grid)
+    }
+}
+
+fn losses(setup: Setup<'_>, update: &UpdateBuffers, table: &wgpu::Buffer) -> Result<(Kernel, BindGroup)> {
+    let Setup { gpu, config, sizes, layout, kernel_config, buffers } = setup;
+    let agent_steps = config.agent_steps(sizes.spec.agents);
+    let parameters = loss::Loss {
+        actions: sizes.spec.actions,
+        section: sizes.rows() / 4,
+        masks: sizes.first_mask() / 4,
+        grad_actor: layout.head_gradient(0),
+        grad_critic: layout.head_gradient(1),
+        clip: config.clip as f32,
+        value_clip: config.value_clip as f32,
+        huber: config.huber_delta as f32,
+        value: config.value_coefficient as f32,
+        starts: sizes.starts,
+        // Two vec4s of partial sums each come before them.
+        factors: 2 * sizes.partial_sums(kernel_config) * config.epochs * agent_steps,
+        pad: 0,
+    };
+    let kernel = loss::kernel(gpu, kernel_config, sizes.kind, config.algorithm == Algorithm::Happo)?;
+    let rollout = &buffers.rollout;
+    let bound = loss::Buffers {
+        batches: table,
+        head: &buffers.networks.heads,
+        dones_and_masks: &rollout.dones_and_masks,
+        actions: rollout.draws.as_ref().unwrap_or(&rollout.actions),
+        targets: &rollout.targets,
+        values: &rollout.values,
+        scalars: &rollout.scalars,
+        grads: &update.activation_gradients,
+        statistics: &update.statistics,
+    };
+    let group = loss::bind(gpu, &kernel, &parameters, bound)?;
+    Ok((kernel, group))
+}

@@ -1,0 +1,35 @@
+//! The end of an iteration: its metrics for the host.
+
+use crate::Result;
+use crate::gpu::{Command, Recording};
+use crate::mappo::buffers::UpdateBuffers;
+use crate::mappo::setup::Setup;
+use crate::ppo::write_metrics;
+
+/// Writes the record, clears the episode counters and counts the iteration.
+pub fn write(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
+    let Setup { gpu, config, sizes, layout, kernel_config, buffers } = setup;
+    let agent_steps = config.agent_steps(sizes.spec.agents);
+    let parameters = write_metrics::WriteMetrics {
+        statistics: sizes.partial_sums(kernel_config) * config.epochs * agent_steps,
+        rewards: sizes.rows(),
+        envs: sizes.envs,
+        nets: layout.nets.len() as u32,
+        actors: layout.nets.iter().filter(|net| net.role == 0).count() as u32,
+        agent_steps,
+        pad: [0; 2],
+    };
+    let kernel = write_metrics::kernel(gpu)?;
+    let rollout = &buffers.rollout;
+    let bound = [
+        &update.statistics,
+        &rollout.rewards,
+        &update.optimizer,
+        &rollout.scalars,
+        &rollout.episodes,
+        &rollout.iteration,
+        &update.record,
+    ];
+    let group = write_metrics::bind(gpu, &kernel, &parameters, bound)?;
+    Ok(vec![Command::dispatch(&kernel, &group, write_metrics::GROUPS)])
+}

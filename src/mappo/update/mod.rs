@@ -1,0 +1,89 @@
+//! Advantages, gradients and optimizer steps on one rollout, recorded once.
+
+mod advantages;
+mod gradient;
+mod metrics;
+mod optimizer;
+mod schedule;
+
+use super::buffers::UpdateBuffers;
+use super::rollout::Rollout;
+use super::setup::Setup;
+use crate::Result;
+use crate::gpu::Recording;
+use gradient::GradientKernels;
+use schedule::{Schedule, agent_order};
+
+/// The recordings of one iteration after its rollout.
+#[derive(Debug)]
+pub struct Update {
+    /// Advantages and their statistics.
+    pub advantages: Recording,
+    /// One recording per epoch: at most 10 dispatches for a minibatch of one micro-batch, 5 for each further micro-batch. With
+    /// HAPPO first the epochs of agent 0, then those of agent 1 and so on.
+    pub epochs: Vec<Recording>,
+    /// With HAPPO, for every agent: multiplies the ratios of the agent that has learned into the factors of those after it.
+    pub factor_updates: Vec<Recording>,
+    /// Seed of the order of agents.
+    seed: u64,
+    /// The metrics for the host; counts the iteration.
+    pub write_metrics: Recording,
+}
+
+impl Update {
+    /// Records everything on the buffers of `setup` and `buffers`.
+    ///
+    /// # Errors
+    /// What compilation and allocation report.
+    pub fn new(setup: Setup<'_>, buffers: &UpdateBuffers, rollout: &Rollout) -> Result<Self> {
+        let schedule = Schedule::new(setup.config, setup.sizes);
+        let batches = schedule.batches(setup);
+        let table = setup.gpu.uniform_table("micro-batches", &batches)?;
+        let kernels = GradientKernels::new(setup, buffers, rollout, &table)?;
+        let mut beginnings = advantages::beginnings(setup, buffers, &schedule)?.into_iter();
+        let (mut epochs, mut factor_updates) = (Vec::new(), Vec::new());
+        for agent_step in schedule.agent_steps() {
+            let step = optimizer::step(setup, buffers, rollout, schedule.agent(agent_step))?;
+            for epoch in schedule.epochs(agent_step) {
+                let mut commands = Recording::new();
+                for (index, micro_batch) in epoch {
+                    if micro_batch.first {
+                        commands.extend(beginnings.next());
+                    }
+                    commands.extend(kernels.gradient(index, &batches[index as usize], micro_batch.first));
+                    if micro_batch.last {
+                        commands.extend(step.iter().cloned());
+                    }
+                }
+                epochs.push(commands);
+            }
+            let factors = schedule.factor_update(agent_step);
+            if !factors.is_empty() {
+                let losses = factors
+                    .into_iter()
+                    .flat_map(|(index, _)| kernels.losses(index, &batches[index as usize]));
+                factor_updates.push(losses.collect());
+            }
+        }
+        Ok(Self {
+            advantages: advantages::estimate(setup, buffers)?,
+            epochs,
+            factor_updates,
+            seed: setup.config.seed,
+            write_metrics: metrics::write(setup, buffers)?,
+        })
+    }
+
+    /// The epochs of an iteration in the order in which they run, with the factor updates between agents. No agent comes after
+    /// the last one, whose factor update is left out.
+    pub fn in_order(&self, iteration: u32) -> impl Iterator<Item = &Recording> {
+        let agent_steps = self.factor_updates.len().max(1);
+        let each = self.epochs.len() / agent_steps;
+        agent_order(agent_steps, self.seed, iteration).into_iter().enumerate().flat_map(
+            move |(place, agent)| {
+                let factor_update = self.factor_updates.get(agent).filter(|_| place + 1 < agent_steps);
+                self.epochs[agent * each..(agent + 1) * each].iter().chain(factor_update)
+            },
+        )
+    }
+}

@@ -1,0 +1,139 @@
+//! The order of the updates on a rollout: agents, epochs, minibatches, and the micro-batches that each is split into.
+
+use std::ops::Range;
+
+use crate::mappo::config::{Algorithm, Config};
+use crate::mappo::setup::Setup;
+use crate::mappo::sizes::Sizes;
+use crate::nn::Batch;
+use crate::random::Stream;
+
+/// All agents in a random order of the iteration's own (Fisher-Yates shuffle).
+pub fn agent_order(agents: usize, seed: u64, iteration: u32) -> Vec<usize> {
+    // A key apart from the initial weights', which is the seed itself.
+    let mut stream = Stream::new(seed ^ 0x7A6B_0000_0000_0000, iteration);
+    let mut order: Vec<usize> = (0..agents).collect();
+    for last in (1..order.len()).rev() {
+        order.swap(last, (stream.uniform() * (last + 1) as f64) as usize);
+    }
+    order
+}
+
+/// The minibatch at a place in an epoch. Each epoch begins with another one, so that none is always the last.
+pub fn minibatch_at(sizes: &Sizes, epoch: u32, place: u32) -> u32 {
+    (place + epoch) % sizes.minibatches
+}
+
+/// Slots of one forward and backward pass; its gradient is added to that of its minibatch.
+pub struct MicroBatch {
+    minibatch: u32,
+    slots: Range<u32>,
+    /// Whether it is the first of its minibatch.
+    pub first: bool,
+    /// Whether it is the last of its minibatch.
+    pub last: bool,
+}
+
+/// The micro-batches of an epoch in their order.
+fn micro_batches(sizes: &Sizes, epoch: u32) -> Vec<MicroBatch> {
+    let order = (0..sizes.minibatches).map(|place| minibatch_at(sizes, epoch, place));
+    order
+        .flat_map(|minibatch| {
+            let own = sizes.minibatch(minibatch);
+            own.clone().step_by(sizes.micro_slots as usize).map(move |start| {
+                let end = own.end.min(start + sizes.micro_slots);
+                MicroBatch { minibatch, slots: start..end, first: start == own.start, last: end == own.end }
+            })
+        })
+        .collect()
+}
+
+/// The micro-batches of an iteration. Each has an index, which is that of its parameters in the table of batches: first come the
+/// epochs of all agent steps, then, with HAPPO, the factor updates.
+pub struct Schedule {
+    happo: bool,
+    agent_steps: u32,
+    /// Per agent step.
+    epochs: Vec<Vec<MicroBatch>>,
+    per_epoch: u32,
+}
+
+impl Schedule {
+    pub fn new(config: &Config, sizes: &Sizes) -> Self {
+        Self {
+            happo: config.algorithm == Algorithm::Happo,
+            agent_steps: config.agent_steps(sizes.spec.agents),
+            epochs: (0..config.epochs).map(|epoch| micro_batches(sizes, epoch)).collect(),
+            per_epoch: sizes.micro_batches(),
+        }
+    }
+
+    /// Agent steps of an iteration: one without HAPPO.
+    pub fn agent_steps(&self) -> std::ops::Range<u32> {
+        0..self.agent_steps
+    }
+
+    /// The agent that learns in an agent step, as kernels number it: from 1; 0: all agents.
+    pub fn agent(&self, agent_step: u32) -> u32 {
+        if self.happo { agent_step + 1 } else { 0 }
+    }
+
+    /// The micro-batches of every epoch of an agent step, with their indices.
+    pub fn epochs(&self, agent_step: u32) -> impl Iterator<Item = Vec<(u32, &MicroBatch)>> {
+        let first = agent_step * self.epochs.len() as u32;
+        (first..).zip(&self.epochs).map(|(epoch, all)| (epoch * self.per_epoch..).zip(all).collect())
+    }
+
+    /// The micro-batches, with their indices, in which HAPPO's factors are updated after an agent step; none without HAPPO.
+    pub fn factor_update(&self, agent_step: u32) -> Vec<(u32, &MicroBatch)> {
+        let first = (self.agent_steps * self.epochs.len() as u32 + agent_step) * self.per_epoch;
+        if self.happo { (first..).zip(&self.epochs[0]).collect() } else { Vec::new() }
+    }
+
+    /// Parameters of all micro-batches, by index.
+    pub fn batches(&self, setup: Setup<'_>) -> Vec<Batch> {
+        let Setup { sizes, kernel_config, .. } = setup;
+        let per_slot = sizes.rows_of_slot() / 4;
+        let shared =
+            Batch { head_critic: sizes.outputs() * sizes.room(kernel_config), keep: 1, ..setup.batch() };
+        let batch = |agent_step, settle, (index, micro_batch): (u32, &MicroBatch)| Batch {
+            first_slot: micro_batch.slots.start,
+            rows: per_slot * micro_batch.slots.len() as u32,
+            index,
+            minibatch: micro_batch.minibatch,
+            agent_step: self.agent(agent_step),
+            settle,
+            ..shared
+        };
+        let learning = self
+            .agent_steps()
+            .flat_map(|step| self.epochs(step).flatten().map(move |numbered| (step, 0, numbered)));
+        let factors = self
+            .agent_steps()
+            .flat_map(|step| self.factor_update(step).into_iter().map(move |numbered| (step, 1, numbered)));
+        learning.chain(factors).map(|(step, settle, numbered)| batch(step, settle, numbered)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_agent_learns_once_and_the_order_changes() {
+        let orders: Vec<_> = (0..600).map(|iteration| agent_order(3, 7, iteration)).collect();
+        let mut counts = std::collections::BTreeMap::new();
+        for order in &orders {
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2]);
+            *counts.entry(order.clone()).or_insert(0u32) += 1;
+        }
+        // Six orders, about a hundred times each; the standard deviation of a count is 9.
+        assert_eq!(counts.len(), 6);
+        assert!(counts.values().all(|count| count.abs_diff(100) < 40), "{counts:?}");
+        assert!(orders == (0..600).map(|iteration| agent_order(3, 7, iteration)).collect::<Vec<_>>());
+        assert!(orders[0..8] != (0..8).map(|iteration| agent_order(3, 8, iteration)).collect::<Vec<_>>()[..]);
+        assert_eq!(agent_order(1, 7, 3), [0]);
+    }
+}
