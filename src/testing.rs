@@ -70,11 +70,6 @@ pub fn both_classes() -> [Gpu; 2] {
     [Class::Software, Class::Hardware].map(|class| gpu().with_class(class))
 }
 
-/// [`unchecked_gpu`] in both classes.
-pub fn unchecked_both_classes() -> [Gpu; 2] {
-    [Class::Software, Class::Hardware].map(|class| unchecked_gpu().with_class(class))
-}
-
 /// Says that a check needs what the adapter lacks, and appends a line to the file that `PHALANX_SKIPPED` names:
 /// `make test` counts them.
 pub fn skip(reason: &str) {

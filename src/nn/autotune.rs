@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn all_configurations_agree_and_the_best_is_remembered() {
-        let [software, hardware] = crate::testing::unchecked_both_classes();
+        let [software, hardware] = crate::nn::harness::both_classes();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kernels.json");
         // Compiling takes most of the time: one precision is enough for the second class.

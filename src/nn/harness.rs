@@ -9,6 +9,12 @@ use super::*;
 use crate::gpu::{Arena, Command, Gpu, Recorder};
 use crate::nn::synthetic_pass::stored;
 
+/// The shared device with the kernels of software rasterisers, and with those of GPUs, as users run them: checks would
+/// make networks compile three times as long.
+pub(crate) fn both_classes() -> [crate::gpu::Gpu; 2] {
+    [Class::Software, Class::Hardware].map(|class| crate::testing::unchecked_gpu().with_class(class))
+}
+
 /// A kernel configuration, and the test device with the class of kernels that the configuration belongs to.
 #[derive(Clone)]
 pub(super) struct Setup {
@@ -26,7 +32,7 @@ impl fmt::Debug for Setup {
 /// configurations are reported as skipped.
 pub(super) fn setups(precision: Precision) -> Vec<Setup> {
     let mut all = Vec::new();
-    for gpu in crate::testing::unchecked_both_classes() {
+    for gpu in both_classes() {
         let mut kernel_configs = representative(gpu.class());
         kernel_configs.retain(|config| config.cooperative.is_none());
         if precision == Precision::F16 && gpu.class() == Class::Hardware {

@@ -269,7 +269,7 @@ fn two_runs_give_the_same_bits() {
 /// More tiles than workgroups in one dimension of a dispatch (65,535).
 #[test]
 fn tiles_beyond_a_row_of_workgroups_are_reached() {
-    for gpu in crate::testing::unchecked_both_classes() {
+    for gpu in crate::nn::harness::both_classes() {
         sum_many_tiles(&gpu);
     }
 }
@@ -329,7 +329,7 @@ fn layers_of_1024_are_whole() {
     let case = Case::new(shape, 1, 1, 8);
     let layout = case.layout();
     let (logits, values) = case.heads(&case.params);
-    for gpu in crate::testing::unchecked_both_classes() {
+    for gpu in crate::nn::harness::both_classes() {
         let kernel_config = match KernelConfig::new(&gpu, Precision::F32, &layout, 1) {
             Ok(kernel_config) => kernel_config,
             Err(error) => {

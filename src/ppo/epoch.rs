@@ -172,7 +172,11 @@ mod tests {
             let got = begin(epoch(2, target_kl), &start, &statistics, 0);
             assert_eq!(got[scalars::STOPPED] == 1.0, stopped);
             assert_eq!(got[scalars::EPOCHS], if stopped { 2.0 } else { 3.0 });
-            assert_eq!(got[scalars::VALUE_NORM_MEAN], if stopped { 0.0 } else { 3.5 }, "moments stay as well");
+            assert_eq!(
+                got[scalars::VALUE_NORM_MEAN],
+                if stopped { 0.0 } else { 3.5 },
+                "moments stay as well"
+            );
         }
         // Once stopped it stays so, and the next rollout starts over.
         let mut stopped = start;

@@ -69,9 +69,6 @@ impl ActionKind {
 pub mod scalars {
     pub use crate::shaders::constants::scalars::*;
 
-    /// f32s of the buffer before [`AGENTS`].
-    pub const LENGTH: u64 = 16;
-
     /// f32s of the whole buffer.
     #[must_use]
     pub fn words(minibatches: u32, agents: u32) -> u64 {
