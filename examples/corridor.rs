@@ -4,7 +4,9 @@
 //! `cargo run --release --example corridor`, with `-- --half` in 16 bits.
 
 use phalanx::Result;
-use phalanx::env::{EnvRecording, Environment, RolloutBuffers, Spec, State};
+use phalanx::env::{
+    DeviceState, EnvRecording, Environment, MAX_EPISODES, RolloutBuffers, Spec, State, StateFields,
+};
 use phalanx::gpu::{Access, Command, Gpu, GpuOptions, Kernel, Plan, STATE, Shader, TABLE_ENTRY, Variant};
 use phalanx::mappo::{Config, Precision, Trainer};
 use phalanx::shader_with_library;
@@ -136,7 +138,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     state[field(RETURN, env)] = bitcast<u32>(total);
     state[field(TAKEN, env)] = taken;
     // Terminated when both are there, truncated when time is up.
-    let end = settle(moment(env), taken, total, state[field(CUT, env)], there, taken >= LENGTH);
+    // Clamped to the slots that there are.
+    let cut = min(state[field(CUT, env)], (p.steps - 1u) / LENGTH);
+    let end = settle(moment(env), taken, total, cut, there, taken >= LENGTH);
     state[field(CUT, env)] = end.cut;
     if (end.truncated) {
         // What this episode saw last, to be given a value.
@@ -165,6 +169,18 @@ struct Parameters {
 }
 
 struct Corridor;
+
+/// Refuses a saved state that the kernel could not have written, field by field in the order of the shader.
+fn validate(words: &[u32], envs: usize, truncations: u32) -> Result<(), String> {
+    let fields = StateFields::new(words, FIELDS as usize, envs)?;
+    for field in 0..4 {
+        fields.counts(["place", "place", "goal", "goal"][field], field, 0..=15)?;
+    }
+    fields.counts("step of the episode", 4, 0..=LENGTH - 1)?;
+    fields.counts("episode", 5, 1..=MAX_EPISODES)?;
+    fields.counts("truncated episodes", 6, 0..=truncations)?;
+    fields.finite("return", 7)
+}
 
 impl Environment for Corridor {
     fn spec(&self) -> Spec {
@@ -211,11 +227,14 @@ impl Environment for Corridor {
         ];
         let group = kernel.bind(gpu, &buffers)?;
         let grid = [kernel.variant.groups(rollout.envs), 1, 1];
+        let (envs, truncations) = (rollout.envs as usize, self.truncations(rollout.steps));
         let at = |index| vec![Command::dispatch_at(&kernel, &group, index, stride, grid)];
         Ok(EnvRecording {
             reset: at(rollout.steps),
             steps: (0..rollout.steps).map(at).collect(),
-            state: vec![State::Device(state)],
+            state: vec![State::Device(DeviceState::new(state, move |words| {
+                validate(words, envs, truncations)
+            }))],
         })
     }
 }

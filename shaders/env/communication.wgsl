@@ -10,15 +10,15 @@ struct Communication {
     step: u32,
     steps: u32,
     envs: u32,
-    // 1: start all episodes afresh, write slot 0, do nothing else.
+    // 1: only start new episodes in all environments and write slot 0.
     reset: u32,
     // Steps of an episode.
     length: u32,
     // 1: both speak and both move, 0: agent 0 speaks and agent 1 moves.
     reference: u32,
-    // Messages there are.
+    // Size of the vocabulary.
     words: u32,
-    // Numbers of one agent's observation.
+    // Size of one agent's observation.
     features: u32,
     seed_low: u32,
     seed_high: u32,
@@ -29,7 +29,7 @@ struct Communication {
 @group(0) @binding(0) var<uniform> p: Communication;
 @group(0) @binding(1) var<storage, read> actions: array<u32>;
 @group(0) @binding(2) var<storage, read_write> rewards: array<f32>;
-// Words, reals as their bits: a counter kept as a real would be a denormal, which drivers may flush to 0.
+// u32, with reals as their bits: a small counter stored in an f32 would be a denormal, which drivers may flush to 0.
 @group(0) @binding(3) var<storage, read_write> state: array<u32>;
 // Binding 4: lib/observe; 5 and 6: lib/episode.
 
@@ -40,7 +40,7 @@ const WAYS: u32 = 5u;
 const TIME_STEP: f32 = 0.1;
 const DAMPING: f32 = 0.25;
 const GAIN: f32 = 5.0;
-// Share of an agent's own reward, where each has one.
+// Weight of an agent's own reward in simple_reference.
 const LOCAL: f32 = 0.5;
 
 // Fields of the state, `[field][env]`. Pairs: position and velocity of every agent, position of every landmark.
@@ -49,11 +49,11 @@ const VELOCITY: u32 = 4u;
 const LANDMARK: u32 = 8u;
 // The landmark that an agent knows of, and that the other is to go to.
 const GOAL: u32 = 14u;
-// What an agent said last, counted from 1; 0: nothing yet.
+// Last message of an agent, from 1; 0: none yet.
 const SAID: u32 = 16u;
 const TAKEN: u32 = 18u;
 const EPISODE: u32 = 19u;
-// Episodes truncated in this rollout, kept for lib/episode.
+// Episodes truncated in this rollout, for lib/episode.
 const CUT: u32 = 20u;
 const RETURN: u32 = 21u;
 
@@ -89,7 +89,7 @@ fn landmark(number: u32, env: u32) -> vec2<f32> {
     return pair(LANDMARK + 2u * number, env);
 }
 
-// What it is read from may come out of a file, and it becomes an index.
+// Clamped, since it is an index and may come from a file.
 fn goal(agent: u32, env: u32) -> u32 {
     return min(word(GOAL + agent, env), LANDMARKS - 1u);
 }
@@ -119,7 +119,7 @@ fn begin(env: u32) {
     set_word(RETURN, env, 0u);
 }
 
-// Agent 0 speaks and stays where it is, if they are not both of one kind.
+// Whether the agent is the speaker of simple_speaker_listener, which does not move.
 fn speaks_only(agent: u32) -> bool {
     return p.reference == 0u && agent == 0u;
 }
@@ -130,7 +130,7 @@ fn tell(at: u32, value: vec2<f32>) -> u32 {
     return at + 2u * p.envs;
 }
 
-// One of the numbers from 0 to `sizes` - 1, as many values: `on` in its place, `off` elsewhere.
+// Writes `sizes` values: `on` at index `number`, `off` elsewhere.
 fn mark(at: u32, number: u32, sizes: u32, off: f32, on: f32) -> u32 {
     for (var i = 0u; i < sizes; i++) {
         show(at + i * p.envs, select(off, on, i == number));
@@ -138,7 +138,7 @@ fn mark(at: u32, number: u32, sizes: u32, off: f32, on: f32) -> u32 {
     return at + sizes * p.envs;
 }
 
-// The colour of the landmark that the agent knows of.
+// Writes the colour of the landmark that the agent knows of.
 fn colour(at: u32, agent: u32, env: u32) -> u32 {
     let dark = select(0.15, 0.25, p.reference == 1u);
     return mark(at, goal(agent, env), LANDMARKS, dark, dark + 0.5);
@@ -149,7 +149,7 @@ fn observe(env: u32, slot: u32) {
         var at = (slot * AGENTS + a) * p.features * p.envs + env;
         if (speaks_only(a)) {
             at = colour(at, a, env);
-            // All agents see equally many numbers.
+            // Observations of all agents have the same size.
             for (var f = LANDMARKS; f < p.features; f++) {
                 show(at, 0.0);
                 at += p.envs;
@@ -163,12 +163,12 @@ fn observe(env: u32, slot: u32) {
         if (p.reference == 1u) {
             at = colour(at, a, env);
         }
-        // Before anything is said: 0 - 1, which is no number of a message.
+        // Without a message 0 - 1, which equals no index.
         mark(at, word(SAID + 1u - a, env) - 1u, p.words, 0.0, 1.0);
     }
 }
 
-// Both choices in full, or as many messages as there are for the speaker and the ways for the listener.
+// simple_reference allows all moves and messages; the speaker has only messages, the listener only moves.
 fn allow(env: u32, slot: u32) {
     for (var a = 0u; a < AGENTS; a++) {
         var choices = select(WAYS, p.words, speaks_only(a));
@@ -188,7 +188,7 @@ fn push(way: u32) -> vec2<f32> {
 fn advance(env: u32) {
     for (var a = 0u; a < AGENTS; a++) {
         let action = actions[(p.step * AGENTS + a) * p.envs + env];
-        // Of two choices, where to go is the faster digit.
+        // An action of simple_reference is way + WAYS * message.
         var way = action % WAYS;
         var said = action / WAYS + 1u;
         if (p.reference == 0u) {
@@ -196,14 +196,14 @@ fn advance(env: u32) {
             said = select(0u, action + 1u, speaks_only(a));
         }
         let before = pair(VELOCITY + 2u * a, env);
-        // Nobody bumps into anybody; the old velocity moves the position.
+        // There are no collisions; the old velocity moves the position.
         set_pair(POSITION + 2u * a, env, position(a, env) + before * TIME_STEP);
         set_pair(VELOCITY + 2u * a, env, before * (1.0 - DAMPING) + push(way) * TIME_STEP);
         set_word(SAID + a, env, said);
     }
 }
 
-// From the other agent to the landmark that this one knows of.
+// Vector from the other agent to the landmark that this one knows of.
 fn missing(agent: u32, env: u32) -> vec2<f32> {
     return landmark(goal(agent, env), env) - position(1u - agent, env);
 }
@@ -240,7 +240,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let taken = word(TAKEN, env) + 1u;
     set_word(RETURN, env, bitcast<u32>(total));
     set_word(TAKEN, env, taken);
-    let end = settle(moment(env), taken, total, word(CUT, env), false, taken >= p.length);
+    // Clamped to the slots of truncated episodes.
+    let cut = min(word(CUT, env), (p.steps - 1u) / p.length);
+    let end = settle(moment(env), taken, total, cut, false, taken >= p.length);
     set_word(CUT, env, end.cut);
     if (end.truncated) {
         observe(env, end.slot);

@@ -1,4 +1,4 @@
-// One bar for all environments: orders decided after bar t fill at the open of t+1, the account is marked at its close.
+// Advances all environments by one bar: orders decided after bar t fill at the open of t+1, the account is marked at its close.
 // One invocation owns one environment: one account, N instruments. The accounting is that of env::ledger.
 
 import package::constants::WG;
@@ -14,13 +14,13 @@ struct Market {
     agents: u32,
     features: u32,
     actions: u32,
-    // 1: start all episodes afresh, write slot 0, do nothing else.
+    // 1: only start new episodes in all environments and write slot 0.
     reset: u32,
     // Episodes start at first + floor(u * starts) and last `length` steps.
     first: u32,
     starts: u32,
     length: u32,
-    // Where prices begin in the data, f32s: [bar][instrument][gap, move, open, close]. Gap: open less the close before;
+    // Index of the first price in the data: [bar][instrument][gap, move, open, close]. Gap: open less the close before;
     // move: close less open.
     prices: u32,
     seed_low: u32,
@@ -46,7 +46,7 @@ struct Market {
 @group(0) @binding(0) var<uniform> p: Market;
 @group(0) @binding(1) var<storage, read> actions: array<u32>;
 @group(0) @binding(2) var<storage, read_write> rewards: array<f32>;
-// Words, reals as their bits: a counter kept as a real would be a denormal, which drivers may flush to 0.
+// u32, with reals as their bits: a small counter stored in an f32 would be a denormal, which drivers may flush to 0.
 @group(0) @binding(3) var<storage, read_write> state: array<u32>;
 // Binding 4: lib/observe; 5 and 6: lib/episode.
 @group(0) @binding(7) var<storage, read> data: array<f32>;
@@ -60,7 +60,7 @@ const RETURN: u32 = 3u;
 const BAR: u32 = 4u;
 const TAKEN: u32 = 5u;
 const EPISODE: u32 = 6u;
-// Episodes truncated in this rollout, kept for lib/episode.
+// Episodes truncated in this rollout, for lib/episode.
 const CUT: u32 = 7u;
 const QUANTITY: u32 = 8u;
 
@@ -114,8 +114,8 @@ fn begin(env: u32) {
     }
 }
 
-// What agent a sees at the close of the current bar: the features of that bar, the level it holds, and the weight of its
-// position in its share of the account.
+// Writes the observation of every agent at the close of the current bar: the features of that bar, the level that it holds,
+// and the weight of its position in its share of the account.
 fn observe(env: u32, slot: u32) {
     let bar = count(BAR, env);
     let width = p.features + 2u;
@@ -151,12 +151,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         allow(env, 0u);
         return;
     }
-    let bar = count(BAR, env);
+    // Clamped to the bars of episodes, since it indexes the data.
+    let bar = clamp(count(BAR, env), p.first, p.first + p.starts + p.length - 2u);
     let next = bar + 1u;
     let before = field(EQUITY, env);
     let number = f32(p.agents);
 
-    // Everything is added up as changes, not as account values: prices enter as differences.
+    // Sums are over changes of the account, not over account values, so that prices enter as differences.
     var gaps = 0.0;
     for (var a = 0u; a < p.agents; a++) {
         gaps += field(QUANTITY + a, env) * price_of(next, a, GAP);
@@ -165,7 +166,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     var change = gaps;
     for (var a = 0u; a < p.agents; a++) {
         let held = field(QUANTITY + a, env);
-        let choice = actions[(p.step * p.agents + a) * p.envs + env];
+        let choice = min(actions[(p.step * p.agents + a) * p.envs + env], p.actions - 1u);
         let level = p.levels[choice / 4u][choice % 4u];
         var quantity = held;
         var cost = 0.0;
@@ -209,7 +210,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     set_count(TAKEN, env, taken);
 
     let bankrupt = equity <= p.bankruptcy;
-    let end = settle(moment(env), taken, total, count(CUT, env), bankrupt, taken >= p.length);
+    // Clamped to the slots of truncated episodes.
+    let cut = min(count(CUT, env), (p.steps - 1u) / p.length);
+    let end = settle(moment(env), taken, total, cut, bankrupt, taken >= p.length);
     set_count(CUT, env, end.cut);
     if (end.truncated) {
         observe(env, end.slot);

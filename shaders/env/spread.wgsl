@@ -1,5 +1,5 @@
-// Cooperative navigation: N agents are to cover N landmarks without bumping into each other (MPE's simple_spread). One
-// invocation owns one environment.
+// Cooperative navigation: N agents cover N landmarks without colliding (MPE's simple_spread). One invocation owns
+// one environment.
 
 import package::constants::WG;
 import package::lib::episode::{Moment, permit, settle};
@@ -11,7 +11,7 @@ struct Spread {
     steps: u32,
     envs: u32,
     agents: u32,
-    // 1: start all episodes afresh, write slot 0, do nothing else.
+    // 1: only start new episodes in all environments and write slot 0.
     reset: u32,
     // Steps of an episode.
     length: u32,
@@ -27,7 +27,7 @@ struct Spread {
 @group(0) @binding(0) var<uniform> p: Spread;
 @group(0) @binding(1) var<storage, read> actions: array<u32>;
 @group(0) @binding(2) var<storage, read_write> rewards: array<f32>;
-// Words, reals as their bits: a counter kept as a real would be a denormal, which drivers may flush to 0.
+// u32, with reals as their bits: a small counter stored in an f32 would be a denormal, which drivers may flush to 0.
 @group(0) @binding(3) var<storage, read_write> state: array<u32>;
 // Binding 4: lib/observe; 5 and 6: lib/episode.
 
@@ -72,10 +72,10 @@ fn landmark(number: u32, env: u32) -> vec2<f32> {
 
 const TAKEN: u32 = 0u;
 const EPISODE: u32 = 1u;
-// Episodes truncated in this rollout, kept for lib/episode.
+// Episodes truncated in this rollout, for lib/episode.
 const CUT: u32 = 2u;
 const RETURN: u32 = 3u;
-// How far every agent moves in this step.
+// Displacement of every agent in this step.
 const MOVED: u32 = 4u;
 
 fn counter(which: u32) -> u32 {
@@ -109,9 +109,9 @@ fn begin(env: u32) {
     set_field(counter(RETURN), env, 0.0);
 }
 
-// Velocity, position, landmarks and other agents as seen from here, and what the others say, which is nothing.
+// Writes the observation of every agent; landmarks and other agents are relative to it.
 fn observe(env: u32, slot: u32) {
-    // Velocity, position, landmarks; position and speech of the others.
+    // Velocity, position, landmarks, positions of the others, and their messages, which are zeros.
     let width = 4u + 2u * p.agents + 4u * (p.agents - 1u);
     for (var a = 0u; a < p.agents; a++) {
         let here = position(a, env);
@@ -145,7 +145,7 @@ fn tell(at: u32, value: vec2<f32>) -> u32 {
     return at + 2u * p.envs;
 }
 
-// The force that an action is.
+// Force of an action.
 fn push(action: u32) -> vec2<f32> {
     let way = select(1.0, -1.0, (action % 2u == 1u) != (p.paper == 1u));
     let along_x = action == 1u || action == 2u;
@@ -153,7 +153,7 @@ fn push(action: u32) -> vec2<f32> {
     return GAIN * way * vec2<f32>(select(0.0, 1.0, along_x), select(0.0, 1.0, along_y));
 }
 
-// How hard b pushes a: a smooth wall at the distance of two radii.
+// Force of b on a: a smooth wall at the distance of two radii.
 fn contact(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
     let apart = a - b;
     let distance = length(apart);
@@ -167,7 +167,7 @@ fn contact(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
 }
 
 fn advance(env: u32) {
-    // All forces follow from where the agents were before.
+    // All forces follow from the positions before the step.
     for (var a = 0u; a < p.agents; a++) {
         var force = push(actions[(p.step * p.agents + a) * p.envs + env]);
         for (var other = 0u; other < p.agents; other++) {
@@ -177,7 +177,7 @@ fn advance(env: u32) {
         }
         let before = pair(4u * a + 2u, env);
         let after = before * (1.0 - DAMPING) + force * TIME_STEP;
-        // Position moves with the new velocity in the paper's code, with the old one in MPE2; kept aside until all have moved.
+        // The paper's code moves with the new velocity, MPE2 with the old one. Stored until all forces are known.
         set_pair(4u * a + 2u, env, after);
         let moved = select(before, after, p.paper == 1u) * TIME_STEP;
         set_pair(counter(MOVED) + 2u * a, env, moved);
@@ -212,7 +212,7 @@ fn reward(env: u32) -> f32 {
     if (p.paper == 0u) {
         return 0.5 * covered - 0.5 * bumps / number;
     }
-    // Everyone gets the sum of all rewards, and everyone bumps into itself.
+    // Every agent gets the sum of all rewards, and counts as in collision with itself.
     let joint = number * (covered - 1.0) - bumps;
     for (var a = 0u; a < p.agents; a++) {
         rewards[(p.step * p.agents + a) * p.envs + env] = joint;
@@ -239,7 +239,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     set_field(counter(RETURN), env, total);
     set_count(TAKEN, env, taken);
     let late = taken >= p.length;
-    let end = settle(moment(env), taken, total, count(CUT, env), late && p.paper == 1u, late && p.paper == 0u);
+    // Clamped to the slots of truncated episodes.
+    let cut = min(count(CUT, env), (p.steps - 1u) / p.length);
+    let end = settle(moment(env), taken, total, cut, late && p.paper == 1u, late && p.paper == 0u);
     set_count(CUT, env, end.cut);
     if (end.truncated) {
         observe(env, end.slot);

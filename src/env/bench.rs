@@ -19,8 +19,7 @@ pub(super) struct Bench {
 
 impl Bench {
     /// Reset already.
-    pub(super) fn new(environment: &dyn Environment, envs: usize, steps: u32, seed: u64) -> Self {
-        let gpu = crate::testing::gpu();
+    pub(super) fn new(gpu: &Gpu, environment: &dyn Environment, envs: usize, steps: u32, seed: u64) -> Self {
         let (spec, length) = (environment.spec(), steps as usize);
         let slots = length + 1 + environment.truncations(steps) as usize;
         let rows = envs * spec.agents as usize;
@@ -43,10 +42,20 @@ impl Bench {
             dones_and_masks: &dones_and_masks,
             episodes: &episodes,
         };
-        let recorded = environment.record(&gpu, &rollout).unwrap();
-        let mut recorder = Recorder::new(&gpu);
+        let recorded = environment.record(gpu, &rollout).unwrap();
+        let mut recorder = Recorder::new(gpu);
         recorder.run(&recorded.reset).unwrap();
-        Self { gpu, envs, recorded, actions, rewards, observations, episodes, dones_and_masks, recorder }
+        Self {
+            gpu: gpu.clone(),
+            envs,
+            recorded,
+            actions,
+            rewards,
+            observations,
+            episodes,
+            dones_and_masks,
+            recorder,
+        }
     }
 
     /// `[step][agent][env]`
@@ -70,7 +79,7 @@ impl Bench {
 
     pub(super) fn state(&self) -> &wgpu::Buffer {
         let State::Device(state) = &self.recorded.state[0] else { panic!("on the device") };
-        state
+        state.buffer()
     }
 
     /// Mean return of the episodes that ended, one in each environment, its standard error, and the deviation of returns.

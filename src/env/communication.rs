@@ -9,7 +9,9 @@
 //! Shapes: state u32 `[field][env]`, reals as their bits; all else as in [`super::RolloutBuffers`].
 
 use crate::Result;
-use crate::env::{EnvRecording, Environment, RolloutBuffers, Spec, State};
+use crate::env::{
+    DeviceState, EnvRecording, Environment, MAX_EPISODES, RolloutBuffers, Spec, State, StateFields,
+};
 use crate::gpu::{self, Access, Class, Command, Gpu, Kernel, Plan, Shader, TABLE_ENTRY, Variant};
 use crate::nn::Storage;
 
@@ -21,6 +23,12 @@ pub const LENGTH: u32 = 25;
 
 /// Words of the state of one environment: a pair for every position and velocity, two goals, two messages, four counters.
 const FIELDS: u64 = 22;
+
+/// Landmarks, one of which is the goal.
+const LANDMARKS: u32 = 3;
+
+/// Bound on coordinates and velocities: an agent that is pushed one way for a whole episode does not reach it.
+const REACH: f32 = 100.0;
 
 /// Stay, -x, +x, -y, +y.
 const WAYS: u32 = 5;
@@ -86,6 +94,26 @@ impl Communication {
             Task::SpeakerListener => 3,
             Task::Reference => 10,
         }
+    }
+
+    /// Whether a saved state is one that the kernel could have written. Agents cannot leave [`REACH`] within an episode.
+    fn validate(&self, words: &[u32], envs: usize, truncations: u32) -> Result<(), String> {
+        let fields = StateFields::new(words, FIELDS as usize, envs)?;
+        for field in 0..8 {
+            let name = ["position", "velocity"][field / 4];
+            fields.reals(&format!("{name} of agent {}", field / 2 % 2), field, -REACH..=REACH)?;
+        }
+        for field in 8..14 {
+            fields.reals(&format!("position of landmark {}", field / 2 - 4), field, -1.0..=1.0)?;
+        }
+        for agent in 0..2 {
+            fields.counts(&format!("goal of agent {agent}"), 14 + agent, 0..=LANDMARKS - 1)?;
+            fields.counts(&format!("message of agent {agent}"), 16 + agent, 0..=self.words())?;
+        }
+        fields.counts("step of the episode", 18, 0..=LENGTH - 1)?;
+        fields.counts("episode", 19, 1..=MAX_EPISODES)?;
+        fields.counts("truncated episodes", 20, 0..=truncations)?;
+        fields.finite("return", 21)
     }
 
     fn parameters(&self, rollout: &RolloutBuffers<'_>, step: u32, reset: bool) -> Parameters {
@@ -161,11 +189,15 @@ impl Environment for Communication {
         ];
         let group = kernel.bind(gpu, &buffers)?;
         let grid = [kernel.variant.groups(rollout.envs), 1, 1];
+        let (environment, envs) = (*self, rollout.envs as usize);
+        let truncations = self.truncations(rollout.steps);
         let at = |index| vec![Command::dispatch_at(&kernel, &group, index, stride, grid)];
         Ok(EnvRecording {
             reset: at(rollout.steps),
             steps: (0..rollout.steps).map(at).collect(),
-            state: vec![State::Device(state)],
+            state: vec![State::Device(DeviceState::new(state, move |words| {
+                environment.validate(words, envs, truncations)
+            }))],
         })
     }
 }

@@ -3,14 +3,15 @@
 use super::*;
 use crate::env::bench::Bench;
 use crate::random::Stream;
+use crate::testing::both_classes;
 
 const AGENTS: usize = 2;
 const STEPS: usize = LENGTH as usize;
 const TASKS: [Task; 2] = [Task::SpeakerListener, Task::Reference];
 
 /// A rollout of one episode.
-fn bench(task: Task, envs: usize, seed: u64) -> Bench {
-    Bench::new(&Communication::new(task), envs, LENGTH, seed)
+fn bench(gpu: &Gpu, task: Task, envs: usize, seed: u64) -> Bench {
+    Bench::new(gpu, &Communication::new(task), envs, LENGTH, seed)
 }
 
 #[derive(serde::Deserialize)]
@@ -55,9 +56,9 @@ fn golden(task: Task) -> Golden {
 }
 
 /// Starts every environment as the fixture says and gives it the fixture's actions.
-fn play(task: Task, episodes: &[Episode]) -> Bench {
+fn play(gpu: &Gpu, task: Task, episodes: &[Episode]) -> Bench {
     let envs = episodes.len();
-    let mut bench = bench(task, envs, 7);
+    let mut bench = bench(gpu, task, envs, 7);
     let mut state = bench.words(bench.state());
     let mut actions = vec![0u32; STEPS * AGENTS * envs];
     for (env, episode) in episodes.iter().enumerate() {
@@ -77,10 +78,10 @@ fn play(task: Task, episodes: &[Episode]) -> Bench {
     bench
 }
 
-fn is_mpe2s(task: Task) {
+fn is_mpe2s(gpu: &Gpu, task: Task) {
     let episodes = golden(task).episodes;
     assert_eq!(episodes.len(), 300);
-    let bench = play(task, &episodes);
+    let bench = play(gpu, task, &episodes);
     let (rewards, seen) = (bench.read(&bench.rewards), bench.read(&bench.observations));
     let features = Communication::new(task).spec().obs_dim as usize;
     let reward = |step: usize, agent: usize, env: usize| {
@@ -128,12 +129,16 @@ fn is_mpe2s(task: Task) {
 
 #[test]
 fn speaker_and_listener_are_those_of_mpe2() {
-    is_mpe2s(Task::SpeakerListener);
+    for gpu in &both_classes() {
+        is_mpe2s(gpu, Task::SpeakerListener);
+    }
 }
 
 #[test]
 fn reference_is_that_of_mpe2() {
-    is_mpe2s(Task::Reference);
+    for gpu in &both_classes() {
+        is_mpe2s(gpu, Task::Reference);
+    }
 }
 
 /// Actions of random players: as many as an agent may choose from.
@@ -148,40 +153,44 @@ fn random_actions(task: Task, envs: usize) -> Vec<u32> {
 
 #[test]
 fn random_players_get_mpe2s_returns_and_are_truncated() {
-    for task in TASKS {
-        let mut bench = bench(task, 2048, 7);
-        bench.act(&random_actions(task, bench.envs));
-        bench.run();
-        let [mean, error, deviation] = bench.returns();
-        let known = golden(task).random;
-        println!("{task:?}: {mean:.2} +- {error:.2} for {:.2}, deviation {deviation:.2}", known.mean);
-        let error = error.hypot(known.deviation / known.episodes.sqrt());
-        assert!((mean - known.mean).abs() < 3.0 * error, "{task:?}: {mean} for {}", known.mean);
-        assert!((deviation / known.deviation - 1.0).abs() < 0.1, "{task:?}: {deviation}");
-        let dones_and_masks = bench.words(&bench.dones_and_masks);
-        let (before, last) = dones_and_masks[..STEPS * bench.envs].split_at((STEPS - 1) * bench.envs);
-        assert!(before.iter().all(|end| *end == 0) && last.iter().all(|end| *end == 2), "{task:?}");
-        let episodes = bench.read(&bench.episodes);
-        let [steps, terminated] = [2, 3].map(|row| &episodes[row * bench.envs..][..bench.envs]);
-        assert!(
-            steps.iter().all(|steps| *steps == LENGTH as f32) && terminated.iter().all(|one| *one == 0.0)
-        );
+    for gpu in &both_classes() {
+        for task in TASKS {
+            let mut bench = bench(gpu, task, 2048, 7);
+            bench.act(&random_actions(task, bench.envs));
+            bench.run();
+            let [mean, error, deviation] = bench.returns();
+            let known = golden(task).random;
+            println!("{task:?}: {mean:.2} +- {error:.2} for {:.2}, deviation {deviation:.2}", known.mean);
+            let error = error.hypot(known.deviation / known.episodes.sqrt());
+            assert!((mean - known.mean).abs() < 3.0 * error, "{task:?}: {mean} for {}", known.mean);
+            assert!((deviation / known.deviation - 1.0).abs() < 0.1, "{task:?}: {deviation}");
+            let dones_and_masks = bench.words(&bench.dones_and_masks);
+            let (before, last) = dones_and_masks[..STEPS * bench.envs].split_at((STEPS - 1) * bench.envs);
+            assert!(before.iter().all(|end| *end == 0) && last.iter().all(|end| *end == 2), "{task:?}");
+            let episodes = bench.read(&bench.episodes);
+            let [steps, terminated] = [2, 3].map(|row| &episodes[row * bench.envs..][..bench.envs]);
+            assert!(
+                steps.iter().all(|steps| *steps == LENGTH as f32) && terminated.iter().all(|one| *one == 0.0)
+            );
+        }
     }
 }
 
 #[test]
 fn the_speaker_may_say_three_things() {
-    for (task, expected) in
-        [(Task::SpeakerListener, [0b111, 0b1_1111]), (Task::Reference, [(1 << 15) - 1; 2])]
-    {
-        let mut bench = bench(task, 8, 7);
-        bench.act(&random_actions(task, bench.envs));
-        bench.run();
-        let dones_and_masks = bench.words(&bench.dones_and_masks);
-        let masks = &dones_and_masks[STEPS * bench.envs..];
-        assert_eq!(masks.len(), (STEPS + 1) * AGENTS * bench.envs);
-        for (i, mask) in masks.iter().enumerate() {
-            assert_eq!(*mask, expected[i / bench.envs % AGENTS], "{task:?}, {i}");
+    for gpu in &both_classes() {
+        for (task, expected) in
+            [(Task::SpeakerListener, [0b111, 0b1_1111]), (Task::Reference, [(1 << 15) - 1; 2])]
+        {
+            let mut bench = bench(gpu, task, 8, 7);
+            bench.act(&random_actions(task, bench.envs));
+            bench.run();
+            let dones_and_masks = bench.words(&bench.dones_and_masks);
+            let masks = &dones_and_masks[STEPS * bench.envs..];
+            assert_eq!(masks.len(), (STEPS + 1) * AGENTS * bench.envs);
+            for (i, mask) in masks.iter().enumerate() {
+                assert_eq!(*mask, expected[i / bench.envs % AGENTS], "{task:?}, {i}");
+            }
         }
     }
 }
@@ -190,52 +199,56 @@ fn the_speaker_may_say_three_things() {
 /// has been said.
 #[test]
 fn episodes_start_with_mpe2s_distributions() {
-    for task in TASKS {
-        let envs = 4096;
-        let mut bench = bench(task, envs, 7);
-        let mut states = vec![bench.words(bench.state())];
-        bench.act(&random_actions(task, envs));
-        bench.run();
-        states.push(bench.words(bench.state()));
-        assert_ne!(states[0], states[1]);
-        let seen = bench.read(&bench.observations);
-        for (state, slot) in states.iter().zip([0, STEPS]) {
-            let field = |field: usize| &state[field * envs..][..envs];
-            for place in (0..4).chain(8..14).map(field) {
-                let places = || place.iter().map(|bits| f64::from(f32::from_bits(*bits)));
-                assert!(places().all(|place| (-1.0..1.0).contains(&place)));
-                let [mean, square] =
-                    [places().sum::<f64>(), places().map(|x| x * x).sum()].map(|x| x / envs as f64);
-                // Four standard errors: those of a uniform number and of its square.
-                assert!(mean.abs() < 4.0 * (1.0 / 3.0 / envs as f64).sqrt(), "{mean}");
-                assert!((square - 1.0 / 3.0).abs() < 4.0 * (4.0 / 45.0 / envs as f64).sqrt(), "{square}");
-            }
-            let mut counts = [0f64; 9];
-            field(14).iter().zip(field(15)).for_each(|(a, b)| counts[(3 * a + b) as usize] += 1.0);
-            let expected = envs as f64 / 9.0;
-            let chi: f64 = counts.iter().map(|count| (count - expected).powi(2) / expected).sum();
-            assert!(chi < 26.1, "{chi}: once in a thousand");
-            assert!((4..8).chain(16..18).all(|i| field(i).iter().all(|word| *word == 0)));
-            let features = Communication::new(task).spec().obs_dim as usize;
-            let real = |index: usize, env: usize| f32::from_bits(field(index)[env]);
-            for env in 0..envs {
-                let view = |agent: usize| -> Vec<f32> {
-                    (0..features)
-                        .map(|f| seen[((slot * AGENTS + agent) * features + f) * envs + env])
-                        .collect()
-                };
-                // Of one task the second agent listens, of the other both do.
-                let place = |axis: usize| real(2 + axis, env);
-                let mut expected = vec![0.0, 0.0];
-                expected.extend((0..6).map(|i| real(8 + i, env) - place(i % 2)));
-                assert_eq!(view(1)[..8], expected, "{task:?}, {env}");
-                let (goal, dark) =
-                    (field(14)[env] as usize, if task == Task::Reference { 0.25 } else { 0.15 });
-                let mut colour = [dark; 3];
-                colour[goal] += 0.5f32;
-                let at = if task == Task::Reference { 8 } else { 0 };
-                assert_eq!(view(0)[at..at + 3], colour, "{task:?}, {env}");
-                assert!(view(0)[at + 3..].iter().chain(&view(1)[features - 3..]).all(|said| *said == 0.0));
+    for gpu in &both_classes() {
+        for task in TASKS {
+            let envs = 4096;
+            let mut bench = bench(gpu, task, envs, 7);
+            let mut states = vec![bench.words(bench.state())];
+            bench.act(&random_actions(task, envs));
+            bench.run();
+            states.push(bench.words(bench.state()));
+            assert_ne!(states[0], states[1]);
+            let seen = bench.read(&bench.observations);
+            for (state, slot) in states.iter().zip([0, STEPS]) {
+                let field = |field: usize| &state[field * envs..][..envs];
+                for place in (0..4).chain(8..14).map(field) {
+                    let places = || place.iter().map(|bits| f64::from(f32::from_bits(*bits)));
+                    assert!(places().all(|place| (-1.0..1.0).contains(&place)));
+                    let [mean, square] =
+                        [places().sum::<f64>(), places().map(|x| x * x).sum()].map(|x| x / envs as f64);
+                    // Four standard errors: those of a uniform number and of its square.
+                    assert!(mean.abs() < 4.0 * (1.0 / 3.0 / envs as f64).sqrt(), "{mean}");
+                    assert!((square - 1.0 / 3.0).abs() < 4.0 * (4.0 / 45.0 / envs as f64).sqrt(), "{square}");
+                }
+                let mut counts = [0f64; 9];
+                field(14).iter().zip(field(15)).for_each(|(a, b)| counts[(3 * a + b) as usize] += 1.0);
+                let expected = envs as f64 / 9.0;
+                let chi: f64 = counts.iter().map(|count| (count - expected).powi(2) / expected).sum();
+                assert!(chi < 26.1, "{chi}: once in a thousand");
+                assert!((4..8).chain(16..18).all(|i| field(i).iter().all(|word| *word == 0)));
+                let features = Communication::new(task).spec().obs_dim as usize;
+                let real = |index: usize, env: usize| f32::from_bits(field(index)[env]);
+                for env in 0..envs {
+                    let view = |agent: usize| -> Vec<f32> {
+                        (0..features)
+                            .map(|f| seen[((slot * AGENTS + agent) * features + f) * envs + env])
+                            .collect()
+                    };
+                    // Of one task the second agent listens, of the other both do.
+                    let place = |axis: usize| real(2 + axis, env);
+                    let mut expected = vec![0.0, 0.0];
+                    expected.extend((0..6).map(|i| real(8 + i, env) - place(i % 2)));
+                    assert_eq!(view(1)[..8], expected, "{task:?}, {env}");
+                    let (goal, dark) =
+                        (field(14)[env] as usize, if task == Task::Reference { 0.25 } else { 0.15 });
+                    let mut colour = [dark; 3];
+                    colour[goal] += 0.5f32;
+                    let at = if task == Task::Reference { 8 } else { 0 };
+                    assert_eq!(view(0)[at..at + 3], colour, "{task:?}, {env}");
+                    assert!(
+                        view(0)[at + 3..].iter().chain(&view(1)[features - 3..]).all(|said| *said == 0.0)
+                    );
+                }
             }
         }
     }
@@ -243,43 +256,52 @@ fn episodes_start_with_mpe2s_distributions() {
 
 #[test]
 fn a_seed_repeats_and_others_differ() {
-    for task in TASKS {
-        let [first, again, other] = [7, 7, 8].map(|seed| {
-            let mut bench = bench(task, 64, seed);
-            bench.act(&random_actions(task, bench.envs));
-            bench.run();
-            let buffers =
-                [&bench.rewards, &bench.observations, &bench.dones_and_masks, &bench.episodes, bench.state()];
-            buffers.map(|buffer| bench.words(buffer))
-        });
-        assert!(first == again && first[1] != other[1], "{task:?}");
+    for gpu in &both_classes() {
+        for task in TASKS {
+            let [first, again, other] = [7, 7, 8].map(|seed| {
+                let mut bench = bench(gpu, task, 64, seed);
+                bench.act(&random_actions(task, bench.envs));
+                bench.run();
+                let buffers = [
+                    &bench.rewards,
+                    &bench.observations,
+                    &bench.dones_and_masks,
+                    &bench.episodes,
+                    bench.state(),
+                ];
+                buffers.map(|buffer| bench.words(buffer))
+            });
+            assert!(first == again && first[1] != other[1], "{task:?}");
+        }
     }
 }
 
 /// Sizes that do not fit episodes: two ends in one rollout, each with its slot, and one more begun.
 #[test]
 fn every_truncated_episode_has_a_slot() {
-    for task in TASKS {
-        let (envs, steps) = (5, 60);
-        let environment = Communication::new(task);
-        assert_eq!([1, 25, 26, 60].map(|steps| environment.truncations(steps)), [1, 1, 2, 3]);
-        let mut bench = Bench::new(&environment, envs, steps as u32, 7);
-        bench.run();
-        let dones_and_masks = bench.words(&bench.dones_and_masks);
-        for step in 0..steps {
-            let expected = [0, 2, 3][if step % STEPS == STEPS - 1 { step / STEPS + 1 } else { 0 }];
-            assert!(
-                dones_and_masks[step * envs..][..envs].iter().all(|end| *end == expected),
-                "{task:?}, step {step}"
-            );
-        }
-        // Nobody has moved, so that the last observation differs from the one before it in nothing, after an end in much.
-        let seen = bench.read(&bench.observations);
-        let size = AGENTS * environment.spec().obs_dim as usize * envs;
-        let slot = |slot: usize| &seen[slot * size..][..size];
-        for (cut, step) in [(0, 24), (1, 49)] {
-            assert_eq!(slot(step), slot(steps + 1 + cut), "{task:?}");
-            assert_ne!(slot(step), slot(step + 1), "{task:?}");
+    for gpu in &both_classes() {
+        for task in TASKS {
+            let (envs, steps) = (5, 60);
+            let environment = Communication::new(task);
+            assert_eq!([1, 25, 26, 60].map(|steps| environment.truncations(steps)), [1, 1, 2, 3]);
+            let mut bench = Bench::new(gpu, &environment, envs, steps as u32, 7);
+            bench.run();
+            let dones_and_masks = bench.words(&bench.dones_and_masks);
+            for step in 0..steps {
+                let expected = [0, 2, 3][if step % STEPS == STEPS - 1 { step / STEPS + 1 } else { 0 }];
+                assert!(
+                    dones_and_masks[step * envs..][..envs].iter().all(|end| *end == expected),
+                    "{task:?}, step {step}"
+                );
+            }
+            // Nobody has moved, so that the last observation differs from the one before it in nothing, after an end in much.
+            let seen = bench.read(&bench.observations);
+            let size = AGENTS * environment.spec().obs_dim as usize * envs;
+            let slot = |slot: usize| &seen[slot * size..][..size];
+            for (cut, step) in [(0, 24), (1, 49)] {
+                assert_eq!(slot(step), slot(steps + 1 + cut), "{task:?}");
+                assert_ne!(slot(step), slot(step + 1), "{task:?}");
+            }
         }
     }
 }

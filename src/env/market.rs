@@ -7,6 +7,7 @@
 //!
 //! Shapes: data f32 `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open, close]`; state `[field][env]`; all else as in [`super::RolloutBuffers`].
 
+use super::{MAX_EPISODES, StateFields};
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Plan, Shader, TABLE_ENTRY, Variant};
 use crate::nn::Storage;
@@ -84,6 +85,48 @@ pub fn plan(agents: u32, envs: u32, steps: u32) -> Plan {
     plan
 }
 
+/// Whether a saved state is one that the kernel could have written under these rules.
+///
+/// # Errors
+/// The environment and the field at fault.
+pub(super) fn validate(rules: &Parameters, words: &[u32]) -> Result<(), String> {
+    let (agents, envs) = (rules.agents as usize, rules.envs as usize);
+    let fields = StateFields::new(words, FIELDS as usize + 2 * agents, envs)?;
+    // Bankrupt accounts are closed: a new episode has begun before anything is saved.
+    fields.reals("equity", 0, rules.bankruptcy.max(f32::MIN_POSITIVE)..=f32::MAX)?;
+    fields.finite("remainder of the equity", 1)?;
+    fields.reals("peak of the equity", 2, 1.0..=f32::MAX)?;
+    fields.finite("return", 3)?;
+    let last = rules.first + rules.starts + rules.length - 2;
+    fields.counts("bar", 4, rules.first..=last)?;
+    fields.counts("step of the episode", 5, 0..=rules.length - 1)?;
+    fields.counts("episode", 6, 1..=MAX_EPISODES)?;
+    fields.counts("truncated episodes", 7, 0..=rules.steps.div_ceil(rules.length))?;
+    let levels = &rules.levels[..rules.actions as usize];
+    for agent in 0..agents {
+        fields.finite(&format!("quantity of instrument {agent}"), 8 + agent)?;
+        let level = 8 + agents + agent;
+        for env in 0..envs {
+            let found = fields.real(level, env);
+            if found != 0.0 && !levels.contains(&found) {
+                return Err(format!(
+                    "environment {env}: level of instrument {agent} is {found}, expected 0 or one of {levels:?}"
+                ));
+            }
+        }
+    }
+    let starts = rules.first..rules.first + rules.starts;
+    for env in 0..envs {
+        let (bar, step) = (fields.word(4, env), fields.word(5, env));
+        if !bar.checked_sub(step).is_some_and(|start| starts.contains(&start)) {
+            return Err(format!(
+                "environment {env}: bar {bar} cannot be reached in step {step} of an episode"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// The decisions for this class of adapters and this storage of the observations.
 #[must_use]
 pub fn variant(class: Class, storage: Storage) -> Variant {
@@ -113,3 +156,7 @@ pub fn groups(variant: &Variant, envs: u32) -> [u32; 3] {
 pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: [&wgpu::Buffer; 8]) -> Result<BindGroup> {
     kernel.bind(gpu, &buffers)
 }
+
+#[cfg(test)]
+#[path = "market_tests.rs"]
+mod tests;

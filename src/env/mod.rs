@@ -9,15 +9,15 @@ pub mod cpu_env;
 pub mod ledger;
 pub mod market;
 pub mod spread;
+mod state;
 mod trading;
 
 pub use crate::nn::Storage;
 pub use communication::Communication;
 pub use cpu_env::{CpuEnv, Outcome, Simulator};
 pub use spread::Spread;
+pub use state::{DeviceState, HostState, MAX_EPISODES, State, StateFields};
 pub use trading::{Episodes, Trading, TradingSettings, observation_size};
-
-use std::sync::Arc;
 
 use crate::Result;
 use crate::gpu::{Class, Gpu, Plan, Recording, Shader, Variant};
@@ -80,30 +80,6 @@ pub struct EnvRecording {
     pub steps: Vec<Recording>,
     /// What it is between rollouts: a checkpoint saves it.
     pub state: Vec<State>,
-}
-
-/// A part of an environment's state.
-#[derive(Clone, Debug)]
-pub enum State {
-    /// On the device, with the usage [`crate::gpu::STATE`].
-    Device(wgpu::Buffer),
-    /// On the host.
-    Host(Arc<dyn HostState>),
-}
-
-/// State on the host that can be saved.
-pub trait HostState: Send + Sync + std::fmt::Debug {
-    /// All that [`HostState::load`] needs.
-    ///
-    /// # Errors
-    /// [`crate::Error::Data`] if it cannot be saved.
-    fn save(&self) -> Result<Vec<u8>>;
-
-    /// Goes on from what was saved. If it cannot, nothing has changed.
-    ///
-    /// # Errors
-    /// [`crate::Error::Data`] that says what is wrong with the bytes.
-    fn load(&self, bytes: &[u8]) -> Result<()>;
 }
 
 /// Something that agents can be trained in.

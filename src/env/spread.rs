@@ -10,7 +10,9 @@
 //! Shapes: state f32 `[field][env]`; all else as in [`super::RolloutBuffers`].
 
 use crate::Result;
-use crate::env::{EnvRecording, Environment, RolloutBuffers, Spec, State};
+use crate::env::{
+    DeviceState, EnvRecording, Environment, MAX_EPISODES, RolloutBuffers, Spec, State, StateFields,
+};
 use crate::gpu::{Access, Class, Command, Gpu, Kernel, Plan, Shader, TABLE_ENTRY, Variant};
 use crate::nn::Storage;
 use crate::{Error, gpu};
@@ -20,6 +22,9 @@ pub const SHADER: Shader = crate::shaders::shader!("env/spread");
 
 /// Steps of an episode.
 pub const LENGTH: u32 = 25;
+
+/// Bound on coordinates and velocities: 63 agents that push with all their force for a whole episode do not reach it.
+const REACH: f32 = 1e4;
 
 /// Whose rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +91,27 @@ impl Spread {
         u64::from(self.agents) * 8 + 4
     }
 
+    /// Whether a saved state is one that the kernel could have written. Positions cannot leave [`REACH`] within an episode.
+    fn validate(&self, words: &[u32], envs: usize, truncations: u32) -> Result<(), String> {
+        let agents = self.agents as usize;
+        let fields = StateFields::new(words, self.fields() as usize, envs)?;
+        for field in 0..4 * agents {
+            let name = ["position", "velocity"][field / 2 % 2];
+            fields.reals(&format!("{name} of agent {}", field / 4), field, -REACH..=REACH)?;
+        }
+        for field in 4 * agents..6 * agents {
+            let name = format!("position of landmark {}", field / 2 - 2 * agents);
+            fields.reals(&name, field, -1.0..=1.0)?;
+        }
+        let counters = 6 * agents;
+        fields.counts("step of the episode", counters, 0..=LENGTH - 1)?;
+        fields.counts("episode", counters + 1, 1..=MAX_EPISODES)?;
+        fields.counts("truncated episodes", counters + 2, 0..=truncations)?;
+        fields.finite("return", counters + 3)?;
+        (counters + 4..counters + 4 + 2 * agents)
+            .try_for_each(|field| fields.reals("last movement", field, -REACH..=REACH))
+    }
+
     fn parameters(&self, rollout: &RolloutBuffers<'_>, step: u32, reset: bool) -> Parameters {
         Parameters {
             step,
@@ -149,11 +175,15 @@ impl Environment for Spread {
         ];
         let group = kernel.bind(gpu, &buffers)?;
         let grid = [kernel.variant.groups(rollout.envs), 1, 1];
+        let (environment, envs) = (*self, rollout.envs as usize);
+        let truncations = self.truncations(rollout.steps);
         let at = |index| vec![Command::dispatch_at(&kernel, &group, index, stride, grid)];
         Ok(EnvRecording {
             reset: at(rollout.steps),
             steps: (0..rollout.steps).map(at).collect(),
-            state: vec![State::Device(state)],
+            state: vec![State::Device(DeviceState::new(state, move |words| {
+                environment.validate(words, envs, truncations)
+            }))],
         })
     }
 }

@@ -3,12 +3,13 @@
 use super::*;
 use crate::env::bench::Bench;
 use crate::random::Stream;
+use crate::testing::both_classes;
 
 const AGENTS: usize = 3;
 
 /// A rollout of one episode.
-fn bench(definition: Definition, envs: usize) -> Bench {
-    Bench::new(&Spread::new(definition), envs, LENGTH, 7)
+fn bench(gpu: &Gpu, definition: Definition, envs: usize) -> Bench {
+    Bench::new(gpu, &Spread::new(definition), envs, LENGTH, 7)
 }
 
 #[derive(serde::Deserialize)]
@@ -34,8 +35,8 @@ struct Fixture {
 }
 
 /// Starts every environment as the fixture says and gives it the fixture's actions.
-fn play(definition: Definition, episodes: &[Episode]) -> Bench {
-    let mut bench = bench(definition, episodes.len());
+fn play(gpu: &Gpu, definition: Definition, episodes: &[Episode]) -> Bench {
+    let mut bench = bench(gpu, definition, episodes.len());
     let envs = episodes.len();
     let mut fields: Vec<f32> = bench.read(bench.state());
     let mut actions = vec![0u32; LENGTH as usize * AGENTS * envs];
@@ -60,105 +61,112 @@ fn play(definition: Definition, episodes: &[Episode]) -> Bench {
 
 #[test]
 fn episodes_are_those_of_mpe2_and_of_the_papers_code() {
-    let text = include_str!("../../tests/fixtures/spread.json");
-    let fixture: Fixture = serde_json::from_str(text).unwrap();
-    assert_eq!((fixture.steps.len(), fixture.on_policy.len()), (500, 20));
-    let bench = play(Definition::Mpe2, &fixture.steps);
-    let (envs, rewards, seen) = (bench.envs, bench.read(&bench.rewards), bench.read(&bench.observations));
-    let reward =
-        |step: usize, agent: usize, env: usize| f64::from(rewards[(step * AGENTS + agent) * envs + env]);
-    let mut worst = 0f64;
-    let mut compare = |what: &str, got: f64, expected: f64| {
-        let error = (got - expected).abs();
-        assert!(error < 1e-4, "{what}: {got} for {expected}");
-        worst = worst.max(error);
-    };
-    for (env, episode) in fixture.steps.iter().enumerate() {
-        for agent in 0..AGENTS {
-            let total = (0..LENGTH as usize).map(|step| reward(step, agent, env)).sum();
-            compare(&format!("episode {env}, agent {agent}"), total, episode.total[agent]);
-        }
-        for (step, expected) in episode.rewards.iter().flatten().enumerate() {
-            for (agent, expected) in expected.iter().enumerate() {
-                compare(&format!("episode {env}, step {step}"), reward(step, agent, env), *expected);
-            }
-        }
-        // The last observation is in the slot of truncated episodes.
-        for (agent, expected) in episode.observations.iter().flatten().enumerate() {
-            for (feature, expected) in expected.iter().enumerate() {
-                let at = (((LENGTH as usize + 1) * AGENTS + agent) * 18 + feature) * envs + env;
-                compare(&format!("episode {env}, feature {feature}"), f64::from(seen[at]), *expected);
-            }
-        }
-    }
-    let bench = play(Definition::OnPolicy, &fixture.steps[..20]);
-    let rewards = bench.read(&bench.rewards);
-    for (env, ours) in fixture.on_policy.iter().enumerate() {
-        for (step, expected) in ours.rewards.iter().enumerate() {
+    for gpu in &both_classes() {
+        let text = include_str!("../../tests/fixtures/spread.json");
+        let fixture: Fixture = serde_json::from_str(text).unwrap();
+        assert_eq!((fixture.steps.len(), fixture.on_policy.len()), (500, 20));
+        let bench = play(gpu, Definition::Mpe2, &fixture.steps);
+        let (envs, rewards, seen) = (bench.envs, bench.read(&bench.rewards), bench.read(&bench.observations));
+        let reward =
+            |step: usize, agent: usize, env: usize| f64::from(rewards[(step * AGENTS + agent) * envs + env]);
+        let mut worst = 0f64;
+        let mut compare = |what: &str, got: f64, expected: f64| {
+            let error = (got - expected).abs();
+            assert!(error < 1e-4, "{what}: {got} for {expected}");
+            worst = worst.max(error);
+        };
+        for (env, episode) in fixture.steps.iter().enumerate() {
             for agent in 0..AGENTS {
-                let got = f64::from(rewards[(step * AGENTS + agent) * bench.envs + env]);
-                compare(&format!("on-policy, episode {env}, step {step}"), got, *expected);
+                let total = (0..LENGTH as usize).map(|step| reward(step, agent, env)).sum();
+                compare(&format!("episode {env}, agent {agent}"), total, episode.total[agent]);
+            }
+            for (step, expected) in episode.rewards.iter().flatten().enumerate() {
+                for (agent, expected) in expected.iter().enumerate() {
+                    compare(&format!("episode {env}, step {step}"), reward(step, agent, env), *expected);
+                }
+            }
+            // The last observation is in the slot of truncated episodes.
+            for (agent, expected) in episode.observations.iter().flatten().enumerate() {
+                for (feature, expected) in expected.iter().enumerate() {
+                    let at = (((LENGTH as usize + 1) * AGENTS + agent) * 18 + feature) * envs + env;
+                    compare(&format!("episode {env}, feature {feature}"), f64::from(seen[at]), *expected);
+                }
             }
         }
+        let bench = play(gpu, Definition::OnPolicy, &fixture.steps[..20]);
+        let rewards = bench.read(&bench.rewards);
+        for (env, ours) in fixture.on_policy.iter().enumerate() {
+            for (step, expected) in ours.rewards.iter().enumerate() {
+                for agent in 0..AGENTS {
+                    let got = f64::from(rewards[(step * AGENTS + agent) * bench.envs + env]);
+                    compare(&format!("on-policy, episode {env}, step {step}"), got, *expected);
+                }
+            }
+        }
+        println!("at most {worst:.1e} apart");
     }
-    println!("at most {worst:.1e} apart");
 }
 
 #[test]
 fn random_players_get_the_known_returns() {
-    for (definition, mean, deviation) in
-        [(Definition::OnPolicy, -218.6, 43.3), (Definition::Mpe2, -26.46, 7.89)]
-    {
-        let mut bench = bench(definition, 2048);
-        let mut stream = Stream::new(5, 1);
-        let actions: Vec<u32> =
-            (0..LENGTH as usize * AGENTS * bench.envs).map(|_| (stream.uniform() * 5.0) as u32).collect();
-        bench.act(&actions);
-        bench.run();
-        let [found, error, spread] = bench.returns();
-        println!("{definition:?}: {found:.2} +- {error:.2}, deviation {spread:.2}");
-        assert!((found - mean).abs() < 3.0 * error, "{definition:?}: {found} for {mean}");
-        assert!((spread / deviation - 1.0).abs() < 0.1, "{definition:?}: {spread} for {deviation}");
-        let ends: Vec<u32> = bench.gpu.read(&bench.dones_and_masks).unwrap();
-        let last = (LENGTH as usize - 1) * bench.envs;
-        assert!(ends[..last].iter().all(|end| *end == 0));
-        let end = if definition == Definition::OnPolicy { 1 } else { 2 };
-        assert!(ends[last..last + bench.envs].iter().all(|found| *found == end));
+    for gpu in &both_classes() {
+        for (definition, mean, deviation) in
+            [(Definition::OnPolicy, -218.6, 43.3), (Definition::Mpe2, -26.46, 7.89)]
+        {
+            let mut bench = bench(gpu, definition, 2048);
+            let mut stream = Stream::new(5, 1);
+            let actions: Vec<u32> =
+                (0..LENGTH as usize * AGENTS * bench.envs).map(|_| (stream.uniform() * 5.0) as u32).collect();
+            bench.act(&actions);
+            bench.run();
+            let [found, error, spread] = bench.returns();
+            println!("{definition:?}: {found:.2} +- {error:.2}, deviation {spread:.2}");
+            assert!((found - mean).abs() < 3.0 * error, "{definition:?}: {found} for {mean}");
+            assert!((spread / deviation - 1.0).abs() < 0.1, "{definition:?}: {spread} for {deviation}");
+            let ends: Vec<u32> = bench.gpu.read(&bench.dones_and_masks).unwrap();
+            let last = (LENGTH as usize - 1) * bench.envs;
+            assert!(ends[..last].iter().all(|end| *end == 0));
+            let end = if definition == Definition::OnPolicy { 1 } else { 2 };
+            assert!(ends[last..last + bench.envs].iter().all(|found| *found == end));
+        }
     }
 }
 
 /// Each agent goes to its own landmark, along the axis on which it is further away.
 #[test]
 fn greedy_players_get_the_known_returns() {
-    for (definition, mean) in [(Definition::OnPolicy, -118.5), (Definition::Mpe2, -8.81)] {
-        let mut bench = bench(definition, 512);
-        let mut assigned: Vec<[usize; AGENTS]> = Vec::new();
-        let envs = bench.envs;
-        for step in 0..LENGTH as usize {
-            let seen = bench.read(&bench.observations);
-            let at =
-                |a: usize, f: usize, env: usize| f64::from(seen[((step * AGENTS + a) * 18 + f) * envs + env]);
-            if step == 0 {
-                assigned = (0..envs)
-                    .map(|env| assignment(|a, l| at(a, 4 + 2 * l, env).hypot(at(a, 5 + 2 * l, env))))
-                    .collect();
-            }
-            let mut actions = vec![0u32; AGENTS * envs];
-            for a in 0..AGENTS {
-                for env in 0..envs {
-                    let l = assigned[env][a];
-                    let way = [0, 1].map(|axis| at(a, 4 + 2 * l + axis, env));
-                    let speed = [0, 1].map(|axis| at(a, axis, env));
-                    actions[a * envs + env] = steer(definition, way, speed);
+    for gpu in &both_classes() {
+        for (definition, mean) in [(Definition::OnPolicy, -118.5), (Definition::Mpe2, -8.81)] {
+            let mut bench = bench(gpu, definition, 512);
+            let mut assigned: Vec<[usize; AGENTS]> = Vec::new();
+            let envs = bench.envs;
+            for step in 0..LENGTH as usize {
+                let seen = bench.read(&bench.observations);
+                let at = |a: usize, f: usize, env: usize| {
+                    f64::from(seen[((step * AGENTS + a) * 18 + f) * envs + env])
+                };
+                if step == 0 {
+                    assigned = (0..envs)
+                        .map(|env| assignment(|a, l| at(a, 4 + 2 * l, env).hypot(at(a, 5 + 2 * l, env))))
+                        .collect();
                 }
+                let mut actions = vec![0u32; AGENTS * envs];
+                for a in 0..AGENTS {
+                    for env in 0..envs {
+                        let l = assigned[env][a];
+                        let way = [0, 1].map(|axis| at(a, 4 + 2 * l + axis, env));
+                        let speed = [0, 1].map(|axis| at(a, axis, env));
+                        actions[a * envs + env] = steer(definition, way, speed);
+                    }
+                }
+                let offset = (step * AGENTS * envs * 4) as u64;
+                bench.gpu.write(&bench.actions, offset, bytemuck::cast_slice(&actions)).unwrap();
+                bench.recorder.run(&bench.recorded.steps[step]).unwrap();
             }
-            let offset = (step * AGENTS * envs * 4) as u64;
-            bench.gpu.write(&bench.actions, offset, bytemuck::cast_slice(&actions)).unwrap();
-            bench.recorder.run(&bench.recorded.steps[step]).unwrap();
+            let [found, error, _] = bench.returns();
+            println!("{definition:?}, greedy: {found:.2} +- {error:.2}");
+            assert!((found - mean).abs() < 3.0 * error, "{definition:?}: {found} for {mean}");
         }
-        let [found, error, _] = bench.returns();
-        println!("{definition:?}, greedy: {found:.2} +- {error:.2}");
-        assert!((found - mean).abs() < 3.0 * error, "{definition:?}: {found} for {mean}");
     }
 }
 

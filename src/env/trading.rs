@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::Costs;
 use super::market::{self, Parameters};
-use super::{EnvRecording, Environment, RolloutBuffers, Spec, State};
+use super::{DeviceState, EnvRecording, Environment, RolloutBuffers, Spec, State};
 use crate::gpu::{Command, Gpu, Plan};
 use crate::market::MarketData;
 use crate::{Error, Result};
@@ -108,9 +108,9 @@ pub enum Episodes {
 pub struct Trading {
     data: MarketData,
     settings: TradingSettings,
-    first: u32,
-    starts: u32,
-    length: u32,
+    pub(super) first: u32,
+    pub(super) starts: u32,
+    pub(super) length: u32,
 }
 
 impl Trading {
@@ -214,6 +214,7 @@ impl Environment for Trading {
         let kernel = market::kernel(gpu, rollout.storage)?;
         let words = market::state_words(self.spec().agents, rollout.envs);
         let state = gpu.buffer("market state", words * 4, crate::gpu::STATE)?;
+        let rules = self.parameters(rollout, 0, false);
         let mut table: Vec<_> =
             (0..rollout.steps).map(|step| self.parameters(rollout, step, false)).collect();
         table.push(self.parameters(rollout, 0, true));
@@ -235,7 +236,7 @@ impl Environment for Trading {
         Ok(EnvRecording {
             reset: at(rollout.steps),
             steps: (0..rollout.steps).map(at).collect(),
-            state: vec![State::Device(state)],
+            state: vec![State::Device(DeviceState::new(state, move |words| market::validate(&rules, words)))],
         })
     }
 }

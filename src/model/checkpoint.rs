@@ -1,129 +1,112 @@
-//! Weights on disk: safetensors with a JSON head.
+//! Model files: weights by name in safetensors, with metadata in JSON.
 
-use std::collections::HashMap;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::Dtype;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::files::write_atomically;
+use super::envelope::{self, NamedTensor, failed};
 use crate::nn::Layout;
 use crate::{Error, Result};
 
 /// Version of the format, raised when an old reader could not read a new file.
 pub const FORMAT: u32 = 1;
 
-/// Key of the JSON head. Everything is under one key because the order of several would differ from run to run.
-const HEAD: &str = "phalanx";
+/// Key of the metadata in the header of the file.
+const KEY: &str = "phalanx";
 
-/// Trained weights with what is needed to use them.
+/// Trained weights with the metadata that using them takes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Checkpoint<H> {
-    /// What describes the model: sizes, settings, scaling of the observations.
-    pub metadata: H,
+pub struct Checkpoint<M> {
+    /// Describes the model: sizes, settings, scaling of the observations.
+    pub metadata: M,
     /// The flat parameter buffer of the layout, padding included.
     pub weights: Vec<f32>,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Envelope<H> {
+struct Envelope<M> {
     format: u32,
-    head: H,
+    // The name in files of format 1.
+    #[serde(rename = "head")]
+    metadata: M,
 }
 
-impl<H: Serialize> Checkpoint<H> {
+impl<M: Serialize> Checkpoint<M> {
     /// Writes the tensors by name, without padding, in f32.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::Checkpoint`] if the weights do not fit the layout.
+    /// [`Error::Io`], or [`Error::Checkpoint`] if there are too few weights for the layout.
     pub fn save(&self, path: &Path, layout: &Layout) -> Result<()> {
-        let failed = |reason: String| Error::Checkpoint { path: path.into(), reason };
-        if self.weights.len() < layout.params as usize * 4 {
-            return Err(failed(format!(
-                "{} weights for a layout of {}",
-                self.weights.len(),
-                layout.params * 4
-            )));
+        let expected = layout.params as usize * 4;
+        if self.weights.len() < expected {
+            let found = self.weights.len();
+            return Err(failed(path, format!("{found} weights, expected {expected} for this layout")));
         }
-        let mut data = Vec::new();
-        for tensor in &layout.tensors {
-            let mut bytes = Vec::with_capacity(tensor.shape[0] * tensor.shape[1] * 4);
-            for row in 0..tensor.shape[0] {
-                let start = tensor.first + row * tensor.stride;
-                bytes.extend(
-                    self.weights[start..start + tensor.shape[1]].iter().flat_map(|w| w.to_le_bytes()),
-                );
-            }
-            data.push((tensor, bytes));
-        }
-        let views: Vec<_> = data
+        let tensors: Vec<_> = layout
+            .tensors
             .iter()
-            .map(|(tensor, bytes)| {
-                let view = TensorView::new(Dtype::F32, tensor.shape.to_vec(), bytes);
-                view.map(|view| (tensor.name.clone(), view)).map_err(|error| failed(error.to_string()))
+            .map(|tensor| {
+                let [rows, columns] = tensor.shape;
+                let bytes = (0..rows).flat_map(|row| {
+                    let first = tensor.first + row * tensor.stride;
+                    self.weights[first..first + columns].iter().flat_map(|weight| weight.to_le_bytes())
+                });
+                NamedTensor {
+                    name: tensor.name.clone(),
+                    dtype: Dtype::F32,
+                    shape: tensor.shape.to_vec(),
+                    bytes: bytes.collect(),
+                }
             })
-            .collect::<Result<_>>()?;
-        let head = serde_json::to_string(&Envelope { format: FORMAT, head: &self.metadata })
-            .map_err(|error| failed(error.to_string()))?;
-        let metadata = Some(HashMap::from([(HEAD.to_string(), head)]));
-        let bytes = safetensors::serialize(views, metadata).map_err(|error| failed(error.to_string()))?;
-        write_atomically(path, &bytes)
+            .collect();
+        let text = serde_json::to_string(&Envelope { format: FORMAT, metadata: &self.metadata })
+            .map_err(|error| failed(path, error.to_string()))?;
+        envelope::write(path, KEY, text, &tensors)
     }
 }
 
-impl<H: DeserializeOwned> Checkpoint<H> {
-    /// Reads a file and lays its tensors out; `layout` is called with the head.
+impl<M: DeserializeOwned> Checkpoint<M> {
+    /// Reads a file and arranges its tensors as `layout` says, which is called with the metadata. Memory for weights is
+    /// allocated only once the file is known to hold every tensor of the layout: metadata alone cannot ask for it.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read; [`Error::Checkpoint`] if it is no safetensors file, was not written by this
-    /// library, has another format version, or its tensors are not those of the layout.
-    pub fn load(path: &Path, layout: impl FnOnce(&H) -> Result<Layout>) -> Result<(Self, Layout)> {
-        let failed = |reason: String| Error::Checkpoint { path: path.into(), reason };
+    /// [`Error::Io`] if the file cannot be read; [`Error::Checkpoint`] if it is not a model of this format, if the
+    /// metadata describe no layout, or if a tensor is missing, has another shape or a value that is not finite.
+    pub fn load(path: &Path, layout: impl FnOnce(&M) -> Result<Layout>) -> Result<(Self, Layout)> {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let damaged =
-            |error: safetensors::SafeTensorError| failed(format!("no whole safetensors file ({error})"));
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
-        let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
-        let head = metadata.metadata().as_ref().and_then(|metadata| metadata.get(HEAD));
-        let head = head.ok_or_else(|| failed("it was not written by phalanx: its head is missing".into()))?;
-        #[derive(serde::Deserialize)]
-        struct Version {
-            format: u32,
+        Self::parse(&bytes, layout).map_err(|reason| failed(path, reason))
+    }
+
+    fn parse(bytes: &[u8], layout: impl FnOnce(&M) -> Result<Layout>) -> Result<(Self, Layout), String> {
+        let (text, file) = envelope::read(bytes, KEY, "model file of phalanx")?;
+        envelope::check_format(&text, FORMAT)?;
+        let Envelope::<M> { metadata, .. } = envelope::parse(&text)?;
+        let layout = layout(&metadata).map_err(|error| error.to_string())?;
+        for tensor in &layout.tensors {
+            let name = &tensor.name;
+            let view = file.tensor(name).map_err(|_| format!("tensor `{name}` is missing"))?;
+            if view.shape() != tensor.shape || view.dtype() != Dtype::F32 {
+                let (found, expected) = (view.shape(), tensor.shape);
+                let dtype = view.dtype();
+                return Err(format!("tensor `{name}` is {dtype:?} {found:?}, expected F32 {expected:?}"));
+            }
+            envelope::all_finite(Dtype::F32, view.data())
+                .map_err(|reason| format!("tensor `{name}`: {reason}"))?;
         }
-        let unreadable = |error: serde_json::Error| failed(format!("its head cannot be read ({error})"));
-        let Version { format } = serde_json::from_str(head).map_err(unreadable)?;
-        if format != FORMAT {
-            return Err(failed(format!(
-                "it has format {format}; this version of phalanx reads format {FORMAT}"
-            )));
-        }
-        let Envelope::<H> { head, .. } = serde_json::from_str(head).map_err(unreadable)?;
-        let layout = layout(&head)?;
         let mut weights = vec![0f32; layout.params as usize * 4];
         for tensor in &layout.tensors {
-            let view = file
-                .tensor(&tensor.name)
-                .map_err(|_| failed(format!("tensor `{}` is missing", tensor.name)))?;
-            if view.shape() != tensor.shape || view.dtype() != Dtype::F32 {
-                let (got, expected) = (view.shape(), tensor.shape);
-                return Err(failed(format!(
-                    "tensor `{}` is {got:?}, expected {expected:?} in f32",
-                    tensor.name
-                )));
-            }
+            let view = file.tensor(&tensor.name).map_err(|error| error.to_string())?;
             for (row, bytes) in view.data().chunks_exact(tensor.shape[1] * 4).enumerate() {
-                let start = tensor.first + row * tensor.stride;
-                let row = &mut weights[start..start + tensor.shape[1]];
+                let first = tensor.first + row * tensor.stride;
+                let row = &mut weights[first..first + tensor.shape[1]];
                 for (weight, bytes) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
                     *weight = f32::from_le_bytes(*bytes);
                 }
             }
         }
-        if weights.iter().any(|weight| !weight.is_finite()) {
-            return Err(failed("it holds weights that are not finite numbers".into()));
-        }
-        Ok((Self { metadata: head, weights }, layout))
+        Ok((Self { metadata, weights }, layout))
     }
 }
 
@@ -146,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_and_head_survive_and_bytes_repeat() {
+    fn weights_and_metadata_survive_and_bytes_repeat() {
         let folder = tempfile::tempdir().unwrap();
         let layout = layout(Sharing::Separate);
         let weights = initial_weights(&layout, Activation::Relu, 9);
@@ -174,7 +157,7 @@ mod tests {
         Checkpoint { metadata: 1u32, weights: weights.clone() }.save(&path, &shared).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
-        assert!(load().contains("no whole safetensors file"), "{}", load());
+        assert!(load().contains("not a safetensors file, or truncated"), "{}", load());
         let text = String::from_utf8_lossy(&bytes).replace("\\\"format\\\":1", "\\\"format\\\":9");
         assert!(text.contains(":9"));
         let changed: Vec<u8> = {
@@ -190,10 +173,12 @@ mod tests {
         Checkpoint { metadata: 1u32, weights: other }.save(&path, &separate).unwrap();
         assert!(load().contains("tensor `actor.0.norm.weight` is missing"), "{}", load());
         std::fs::write(&path, b"not a model").unwrap();
-        assert!(load().contains("no whole safetensors file"), "{}", load());
+        assert!(load().contains("not a safetensors file, or truncated"), "{}", load());
         let mut broken = weights;
         broken[0] = f32::NAN;
         Checkpoint { metadata: 1u32, weights: broken }.save(&path, &shared).unwrap();
-        assert!(load().contains("not finite"), "{}", load());
+        let error = load();
+        assert!(error.contains("tensor `actor.0.norm.weight`: number 0 is NaN"), "{error}");
+        assert!(error.contains("model.safetensors"), "{error}");
     }
 }

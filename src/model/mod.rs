@@ -1,6 +1,7 @@
 //! The actor-critic: initial weights and checkpoints.
 
 mod checkpoint;
+pub(crate) mod envelope;
 mod init;
 
 pub use crate::nn::{Layout, Shape, Tensor};

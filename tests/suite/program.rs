@@ -326,7 +326,10 @@ fn a_backtest_says_what_it_cannot_do() {
     let bytes = std::fs::read(&model).unwrap();
     for length in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
         std::fs::write(&model, &bytes[..length]).unwrap();
-        refused(&place.backtest(DEMO, "run", &[]), &["model.safetensors", "no whole safetensors file"]);
+        refused(
+            &place.backtest(DEMO, "run", &[]),
+            &["model.safetensors", "not a safetensors file, or truncated"],
+        );
     }
 }
 

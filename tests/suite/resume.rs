@@ -187,22 +187,22 @@ fn snapshots_that_do_not_fit_are_refused_and_change_nothing() {
         assert_eq!(std::fs::read(&damaged).unwrap(), bytes, "nothing is written");
     };
     for length in [0, 9, bytes.len() / 2, bytes.len() - 1] {
-        refused(&bytes[..length], &mut other, "no whole safetensors file");
+        refused(&bytes[..length], &mut other, "not a safetensors file, or truncated");
     }
     // A bit of the weights, and a digit of the head.
     let mut altered = bytes.clone();
     *altered.last_mut().unwrap() ^= 4;
-    refused(&altered, &mut other, "it was altered");
+    refused(&altered, &mut other, "checksum mismatch: the file was modified or is corrupt");
     let at = bytes.windows(11).position(|w| w == b"iteration\\\\").unwrap();
     let digit = at + bytes[at..].iter().position(u8::is_ascii_digit).unwrap();
     let mut altered = bytes.clone();
     altered[digit] ^= 2;
-    refused(&altered, &mut other, "it was altered");
-    refused(b"my diary", &mut other, "no whole safetensors file");
+    refused(&altered, &mut other, "checksum mismatch: the file was modified or is corrupt");
+    refused(b"my diary", &mut other, "not a safetensors file, or truncated");
     for (config, wanted) in [
-        (Config { gamma: 0.9, ..own.clone() }, "`gamma` is 0.99 there, 0.9 here"),
-        (Config { iterations: 7, ..own.clone() }, "`iterations` is 6 there, 7 here"),
-        (config(Precision::F16), "`precision` is \"f32\" there, \"f16\" here"),
+        (Config { gamma: 0.9, ..own.clone() }, "`gamma` is 0.99 in the file, 0.9 here"),
+        (Config { iterations: 7, ..own.clone() }, "`iterations` is 6 in the file, 7 here"),
+        (config(Precision::F16), "`precision` is \"f32\" in the file, \"f16\" here"),
     ] {
         refused(&bytes, &mut trainer(&gpu, &config), wanted);
     }

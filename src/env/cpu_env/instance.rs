@@ -3,9 +3,12 @@
 use half::f16;
 
 use super::{Outcome, Simulator};
-use crate::env::Spec;
+use crate::env::{MAX_EPISODES, Spec};
 use crate::nn::Precision;
 use crate::random::threefry;
+
+/// Steps of an episode that a saved copy may have taken; the counter has room for as many again.
+const MAX_STEPS: u32 = 1 << 31;
 
 /// One copy and what it last said.
 pub(super) struct EnvInstance {
@@ -94,7 +97,7 @@ impl EnvInstance {
         self.allow(spec.actions);
     }
 
-    /// What of the last step no network could make anything of.
+    /// Reports the first non-finite value of the last step, with its episode and step.
     pub(super) fn fault(&self, precision: Precision) -> Option<String> {
         let at = |what: &str, index: usize, value: f32| {
             let (episode, step) = self.moment;
@@ -127,12 +130,21 @@ impl EnvInstance {
         Some(())
     }
 
-    /// Goes on from the first of the bytes, which go.
+    /// Restores what [`Self::save`] wrote and splits it off `bytes`.
     pub(super) fn load(&mut self, bytes: &mut &[u8]) -> Result<(), String> {
-        let short = || String::from("its saved state ends too early");
+        let short = || String::from("the saved state ends too early");
         self.episode = u32::from_le_bytes(take(bytes).ok_or_else(short)?);
         self.taken = u32::from_le_bytes(take(bytes).ok_or_else(short)?);
         self.total = f64::from_le_bytes(take(bytes).ok_or_else(short)?);
+        if !(1..=MAX_EPISODES).contains(&self.episode) {
+            return Err(format!("episode is {}, expected 1 to {MAX_EPISODES}", self.episode));
+        }
+        if self.taken > MAX_STEPS {
+            return Err(format!("step of the episode is {}, expected 0 to {MAX_STEPS}", self.taken));
+        }
+        if !self.total.is_finite() {
+            return Err(format!("return is {}, expected a finite number", self.total));
+        }
         let length = u64::from_le_bytes(take(bytes).ok_or_else(short)?);
         let (own, rest) = usize::try_from(length)
             .ok()
@@ -143,7 +155,7 @@ impl EnvInstance {
     }
 }
 
-/// The first N bytes, which go.
+/// Splits off the first N bytes.
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (first, rest) = bytes.split_first_chunk()?;
     *bytes = rest;

@@ -137,7 +137,10 @@ impl Pool {
     fn step(&self, recorder: &mut Recorder, moving: &mut Moving, step: usize) -> Result<()> {
         recorder.submit_with_readback(&self.down, &mut moving.readback)?;
         let gpu = recorder.gpu().clone();
-        let actions: Vec<u32> = moving.readback.take(&gpu)?.unwrap_or_default();
+        let actions: Vec<u32> = moving.readback.take(&gpu)?.ok_or_else(|| Error::Gpu {
+            action: "reading the actions of a step".into(),
+            reason: "no readback was under way".into(),
+        })?;
         let (envs, agents) = (self.envs, self.spec.agents as usize);
         let (seed, spec, words) = (self.seed, self.spec, actions.len() / envs);
         moving.lanes.par_iter_mut().enumerate().for_each(|(env, lane)| {
@@ -247,7 +250,7 @@ impl HostState for Pool {
         Ok(bytes)
     }
 
-    fn load(&self, mut bytes: &[u8]) -> Result<()> {
+    fn load<'a>(&'a self, mut bytes: &[u8]) -> Result<Box<dyn FnOnce() + 'a>> {
         let mut lanes = Vec::new();
         for env in 0..self.envs {
             let mut lane = EnvInstance::new((self.make)(), &self.spec, self.state_dim);
@@ -255,12 +258,16 @@ impl HostState for Pool {
             lanes.push(lane);
         }
         if !bytes.is_empty() {
-            return Err(Error::Data("the saved state is of more environments".into()));
+            let (envs, rest) = (self.envs, bytes.len());
+            return Err(Error::Data(format!(
+                "{rest} bytes follow the last of {envs} environments: the state was saved by more of them"
+            )));
         }
-        let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
-        moving.lanes = lanes;
-        moving.ended.fill(0.0);
-        moving.cut.fill(0);
-        Ok(())
+        Ok(Box::new(move || {
+            let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+            moving.lanes = lanes;
+            moving.ended.fill(0.0);
+            moving.cut.fill(0);
+        }))
     }
 }

@@ -272,7 +272,8 @@ fn a_saved_environment_goes_on_where_it_was() {
         assert!(parts.state().load(&saved[..length]).is_err());
     }
     assert!(parts.state().load(&[saved.clone(), vec![0]].concat()).is_err());
-    parts.state().load(&saved).unwrap();
+    let restore = parts.state().load(&saved).unwrap();
+    restore();
     parts.roll(&random_actions(2)).unwrap();
     let last = |bench: &Bench| -> Vec<u32> {
         let buffers = [0, 2, 3, 4].map(|i| bench.gpu.read::<u32>(&bench.buffers[i]).unwrap());

@@ -1,0 +1,102 @@
+//! The file of a snapshot: tensors, metadata, and a checksum of both.
+
+use std::path::Path;
+
+use safetensors::tensor::SafeTensors;
+use serde::{Deserialize, Serialize};
+
+use crate::mappo::Config;
+use crate::model::envelope::{self, NamedTensor, failed};
+use crate::nn::KernelConfig;
+use crate::{Error, Result};
+
+/// Version of the format, raised when an old reader could not read a new file.
+pub const FORMAT: u32 = 2;
+
+/// Key of the metadata in the header of the file.
+const KEY: &str = "phalanx training";
+
+/// Describes a snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotMetadata {
+    /// Version of the format.
+    pub format: u32,
+    /// Version of phalanx that wrote it.
+    pub version: String,
+    /// GPU and driver; another one sums in another order.
+    pub adapter: String,
+    /// Settings of the run.
+    pub config: Config,
+    /// Identity of the environment ([`crate::env::Environment::identity`]).
+    pub environment: String,
+    /// Environments in parallel, as planned.
+    pub envs: u32,
+    /// Steps of a micro-batch, as planned.
+    pub micro_slots: u32,
+    /// Configuration of the networks' kernels.
+    #[serde(rename = "decisions")]
+    pub kernel_config: KernelConfig,
+    /// Iterations done.
+    pub iteration: u32,
+    /// Score of the evaluation at this point; larger is better.
+    pub score: Option<f64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    metadata: String,
+    /// Of the metadata and all tensors. It detects damage, not forgery.
+    crc32: u32,
+}
+
+/// Writes a snapshot.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Checkpoint`].
+pub(super) fn write(path: &Path, metadata: &SnapshotMetadata, tensors: &[NamedTensor]) -> Result<()> {
+    let unwritable = |error: serde_json::Error| failed(path, error.to_string());
+    let metadata = serde_json::to_string(metadata).map_err(unwritable)?;
+    let named = tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.bytes.as_slice()));
+    let crc32 = checksum(&metadata, named.collect());
+    let text = serde_json::to_string(&Envelope { metadata, crc32 }).map_err(unwritable)?;
+    envelope::write(path, KEY, text, tensors)
+}
+
+/// The metadata and tensors of a snapshot whose format and checksum are right. Their values may still be anything.
+///
+/// # Errors
+/// The fault of the file.
+pub(super) fn read(bytes: &[u8]) -> Result<(SnapshotMetadata, SafeTensors<'_>), String> {
+    let (text, file) = envelope::read(bytes, KEY, "snapshot of a training run")?;
+    let Envelope { metadata, crc32 } = envelope::parse(&text)?;
+    envelope::check_format(&metadata, FORMAT)?;
+    let tensors = file.tensors();
+    let named = tensors.iter().map(|(name, view)| (name.as_str(), view.data()));
+    if checksum(&metadata, named.collect()) != crc32 {
+        return Err("checksum mismatch: the file was modified or is corrupt".into());
+    }
+    Ok((envelope::parse(&metadata)?, file))
+}
+
+/// Reads the metadata of a snapshot and verifies the checksum of the whole file.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Checkpoint`].
+pub fn read_metadata(path: &Path) -> Result<SnapshotMetadata> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let (metadata, _) = read(&bytes).map_err(|reason| failed(path, reason))?;
+    Ok(metadata)
+}
+
+/// CRC-32 of the metadata and of the names and bytes of the tensors in the order of their names; their order in the file is
+/// left to safetensors.
+fn checksum<'a>(metadata: &str, mut tensors: Vec<(&'a str, &'a [u8])>) -> u32 {
+    tensors.sort_by_key(|(name, _)| *name);
+    let mut crc = flate2::Crc::new();
+    crc.update(metadata.as_bytes());
+    for (name, bytes) in tensors {
+        crc.update(name.as_bytes());
+        crc.update(bytes);
+    }
+    crc.sum()
+}

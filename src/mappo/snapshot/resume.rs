@@ -1,0 +1,171 @@
+//! Saving a trainer and resuming it.
+
+use std::path::Path;
+
+use safetensors::tensor::Dtype;
+
+use super::format::{self, FORMAT, SnapshotMetadata};
+use super::parts::MAX_ITERATIONS;
+use crate::mappo::Trainer;
+use crate::model::envelope::{NamedTensor, failed};
+use crate::{Error, Result};
+
+impl Trainer {
+    fn snapshot_metadata(&self, score: Option<f64>) -> SnapshotMetadata {
+        let info = self.gpu.info();
+        SnapshotMetadata {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            adapter: format!("{} {:?} {} {}", info.name, info.backend, info.driver, info.driver_info),
+            config: self.config.clone(),
+            environment: self.identity.clone(),
+            envs: self.sizes.envs,
+            micro_slots: self.sizes.micro_slots,
+            kernel_config: self.kernel_config,
+            iteration: self.submitted,
+            score,
+        }
+    }
+
+    /// Iterations done.
+    #[must_use]
+    pub fn iteration(&self) -> u32 {
+        self.collected
+    }
+
+    /// Writes a snapshot; the file is either complete or absent. Only between iterations.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] while iterations are under way; [`Error::Data`] if the environment cannot be saved; [`Error::Io`],
+    /// [`Error::DeviceLost`].
+    pub fn save(&self, path: &Path, score: Option<f64>) -> Result<()> {
+        self.between_iterations()?;
+        let mut tensors = Vec::new();
+        for part in self.parts(self.submitted) {
+            let bytes = self.gpu.read_range(&part.buffer, part.offset, part.bytes)?;
+            let shape = vec![bytes.len() * 8 / part.dtype.bitsize()];
+            tensors.push(NamedTensor { name: part.name, dtype: part.dtype, shape, bytes });
+        }
+        for (name, state) in self.host_states() {
+            let bytes = state.save()?;
+            tensors.push(NamedTensor { name, dtype: Dtype::U8, shape: vec![bytes.len()], bytes });
+        }
+        format::write(path, &self.snapshot_metadata(score), &tensors)
+    }
+
+    /// Replaces the state of this trainer by that of a snapshot. Every value is validated before the first one is written: if
+    /// the file is refused, nothing has changed.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] while iterations are under way; [`Error::Io`]; [`Error::Checkpoint`] if the file is damaged, belongs to
+    /// other settings, another environment or another plan, or has a value that training could not have written.
+    pub fn resume(&mut self, path: &Path) -> Result<SnapshotMetadata> {
+        self.between_iterations()?;
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let metadata = self.restore(&bytes).map_err(|error| match error {
+            Refused::File(reason) => failed(path, reason),
+            Refused::Device(error) => error,
+        })?;
+        self.recorder.run(&self.rollout.prepare)?;
+        self.set_iteration(metadata.iteration);
+        Ok(metadata)
+    }
+
+    fn restore(&self, bytes: &[u8]) -> Result<SnapshotMetadata, Refused> {
+        let (metadata, file) = format::read(bytes)?;
+        let own = self.snapshot_metadata(None);
+        same_run(&metadata, &own)?;
+        let parts = self.parts(metadata.iteration);
+        let mut checked = Vec::new();
+        for part in &parts {
+            let name = &part.name;
+            let view = file.tensor(name).map_err(|_| format!("`{name}` is missing"))?;
+            if view.dtype() != part.dtype || view.data().len() as u64 != part.bytes {
+                let (dtype, found) = (view.dtype(), view.data().len());
+                return Err(Refused::File(format!(
+                    "`{name}` has {found} bytes of {dtype:?}, expected {} of {:?}",
+                    part.bytes, part.dtype
+                )));
+            }
+            (part.check)(view.data()).map_err(|reason| format!("`{name}`: {reason}"))?;
+            checked.push((part, view));
+        }
+        let mut restores = Vec::new();
+        for (name, state) in self.host_states() {
+            let view = file.tensor(&name).map_err(|_| format!("`{name}` is missing"))?;
+            restores.push(state.load(view.data()).map_err(|error| format!("`{name}`: {error}"))?);
+        }
+        if metadata.adapter != own.adapter
+            || metadata.kernel_config != own.kernel_config
+            || metadata.micro_slots != own.micro_slots
+        {
+            tracing::warn!(
+                saved = %metadata.adapter, here = %own.adapter,
+                "the snapshot is from another adapter or other kernels: results will differ in the last bits"
+            );
+        }
+        for (part, view) in checked {
+            self.gpu.write(&part.buffer, part.offset, view.data())?;
+        }
+        restores.into_iter().for_each(|restore| restore());
+        Ok(metadata)
+    }
+
+    fn between_iterations(&self) -> Result<()> {
+        match self.submitted - self.collected {
+            0 => Ok(()),
+            pending => Err(Error::shape("iterations under way", 0, pending)),
+        }
+    }
+}
+
+/// A snapshot that was not restored: because of the file, or because of the device.
+enum Refused {
+    File(String),
+    Device(Error),
+}
+
+impl From<String> for Refused {
+    fn from(reason: String) -> Self {
+        Self::File(reason)
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Device(error)
+    }
+}
+
+/// Checks that a snapshot belongs to this run.
+fn same_run(saved: &SnapshotMetadata, here: &SnapshotMetadata) -> Result<(), String> {
+    if saved.environment != here.environment {
+        return Err(format!(
+            "it is from another environment: `{}` in the file, `{}` here",
+            saved.environment, here.environment
+        ));
+    }
+    let (Ok(serde_json::Value::Object(file)), Ok(serde_json::Value::Object(own))) =
+        (serde_json::to_value(&saved.config), serde_json::to_value(&here.config))
+    else {
+        return Err("its settings cannot be compared".into());
+    };
+    // A run may be given more iterations, unless a schedule depends on the last one.
+    let scheduled = here.config.learning_rate_decay || here.config.entropy_end.is_some();
+    for (key, value) in own.iter().filter(|(key, _)| scheduled || *key != "iterations") {
+        if file.get(key) != Some(value) {
+            let found = file.get(key).map_or("nothing".into(), ToString::to_string);
+            return Err(format!("it is from other settings: `{key}` is {found} in the file, {value} here"));
+        }
+    }
+    if saved.envs != here.envs {
+        let (found, planned) = (saved.envs, here.envs);
+        return Err(format!(
+            "it has {found} environments, and the plan has {planned}: set `num_envs` or `memory_budget_mb`"
+        ));
+    }
+    if saved.iteration > MAX_ITERATIONS {
+        return Err(format!("iteration is {}, expected 0 to {MAX_ITERATIONS}", saved.iteration));
+    }
+    Ok(())
+}

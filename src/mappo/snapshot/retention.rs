@@ -1,0 +1,98 @@
+//! Which snapshots of a run are kept.
+
+use std::path::{Path, PathBuf};
+
+use super::format::read_metadata;
+use crate::files::TEMPORARY;
+use crate::mappo::Trainer;
+use crate::{Error, Result};
+
+/// A folder of snapshots: the latest few, and the best.
+#[derive(Clone, Debug)]
+pub struct Snapshots {
+    folder: PathBuf,
+    keep: usize,
+}
+
+const BEST: &str = "best.safetensors";
+
+impl Snapshots {
+    /// Keeps the latest `keep` (at least one) in `folder`, which is created. Temporary files that a crash left behind are
+    /// removed.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn open(folder: &Path, keep: usize) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+            let path = entry.map_err(Error::io(folder))?.path();
+            if path.extension().is_some_and(|ending| ending == TEMPORARY) {
+                std::fs::remove_file(&path).map_err(Error::io(&path))?;
+            }
+        }
+        Ok(Self { folder: folder.into(), keep: keep.max(1) })
+    }
+
+    /// Saves where training stands; as the best, too, if `score` is above that of the best so far.
+    ///
+    /// # Errors
+    /// As [`Trainer::save`].
+    pub fn save(&self, trainer: &Trainer, score: Option<f64>) -> Result<()> {
+        trainer
+            .save(&self.folder.join(format!("iteration-{:09}.safetensors", trainer.iteration())), score)?;
+        if let Some(score) = score {
+            let best = self.folder.join(BEST);
+            let before = match best.exists().then(|| read_metadata(&best)) {
+                Some(Ok(metadata)) => metadata.score,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "the best snapshot so far cannot be read and will be replaced");
+                    None
+                }
+                None => None,
+            };
+            if before.is_none_or(|before| score > before) {
+                trainer.save(&best, Some(score))?;
+            }
+        }
+        let mut all = self.all()?;
+        all.truncate(all.len().saturating_sub(self.keep));
+        all.iter().try_for_each(|path| std::fs::remove_file(path).map_err(Error::io(path)))
+    }
+
+    /// The newest snapshot that is intact. A warning is logged for every newer one that is not.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Checkpoint`] if there are snapshots and none is intact.
+    pub fn latest(&self) -> Result<Option<PathBuf>> {
+        let mut fault = None;
+        for path in self.all()?.into_iter().rev() {
+            match read_metadata(&path) {
+                Ok(_) => return Ok(Some(path)),
+                Err(error) => {
+                    tracing::warn!(%error, "trying an older snapshot");
+                    fault.get_or_insert(error);
+                }
+            }
+        }
+        fault.map_or(Ok(None), Err)
+    }
+
+    /// The snapshot with the highest score.
+    #[must_use]
+    pub fn best(&self) -> Option<PathBuf> {
+        Some(self.folder.join(BEST)).filter(|path| path.exists())
+    }
+
+    /// Oldest first.
+    fn all(&self) -> Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(&self.folder).map_err(Error::io(&self.folder))?;
+        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+        let mut paths = paths.collect::<std::io::Result<Vec<_>>>().map_err(Error::io(&self.folder))?;
+        paths.retain(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with("iteration-") && name.ends_with(".safetensors")
+        });
+        paths.sort();
+        Ok(paths)
+    }
+}
