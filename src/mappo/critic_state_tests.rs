@@ -1,4 +1,4 @@
-//! Critics that see an environment's own state, which says what no observation does.
+//! Critics that see an environment's own state, which contains what the observations do not show.
 
 use half::f16;
 
@@ -12,12 +12,12 @@ const AGENTS: usize = 2;
 const NUMBERS: usize = 3;
 const ENVS: usize = 16;
 const STEPS: usize = 12;
-/// No divisor of the rollout's steps.
+/// Steps of an episode; not a divisor of the rollout's steps.
 const LIMIT: u32 = 5;
 const GAMMA: f32 = 0.5;
 
-/// A coin is tossed for every episode and not shown: its sides are worth 1 and -1 a step, whatever the agents do. Episodes are
-/// all truncated, so what comes is 1 / (1 - gamma) of that, at every step.
+/// A hidden coin per episode: its sides give a reward of 1 or -1 per step, whatever the agents do. All episodes are truncated, so the
+/// value at every step is the reward / (1 - gamma).
 #[derive(Default)]
 struct Coin {
     side: f32,
@@ -71,13 +71,13 @@ fn config(critic_input: CriticInput) -> Config {
     }
 }
 
-/// The largest errors of the critics, in slots 0 to T and in those of truncated episodes, and how many there are of these.
+/// The largest errors of the critics, in slots 0 to T and in those of truncated episodes, and the number of truncated episodes.
 fn errors(config: &Config) -> ([f32; 2], usize) {
     let gpu = crate::testing::unchecked_gpu();
     let coin = CpuEnv::new("coin", Coin::default);
     let mut trainer = Trainer::new(&gpu, &coin, config).unwrap();
     trainer.train(|_| -> Result<()> { Ok(()) }).unwrap();
-    // The critics as they are now.
+    // Values of the critics after the last update.
     trainer.recorder.run(&trainer.rollout.collect).unwrap();
     trainer.recorder.run(&trainer.rollout.values).unwrap();
     let bytes: Vec<u8> = gpu.read(&trainer.buffers.rollout.observations).unwrap();
@@ -95,7 +95,7 @@ fn errors(config: &Config) -> ([f32; 2], usize) {
     let mut worst = [0f32; 2];
     let mut truncated = 0;
     for env in 0..ENVS {
-        // Slots in which something stands, with the coin of the step before; slot 0, which is carried, with that of its own.
+        // Slots in use, with the coin of the step before; slot 0, which is carried over, with its own coin.
         let mut slots = vec![(0, rewards[env])];
         for step in 0..STEPS {
             let coin = rewards[step * AGENTS * ENVS + env];
@@ -119,7 +119,7 @@ fn errors(config: &Config) -> ([f32; 2], usize) {
             }
         }
     }
-    // Actors and environments do without critics.
+    // An evaluation runs without critics.
     let eval_config = EvalConfig { envs: 4, episodes: 2, most_steps: 100, mode: ActionMode::Sampled };
     let score = Evaluation::new(&gpu, &coin, config, &eval_config).unwrap().run(&trainer).unwrap();
     assert!(score.returns.iter().all(|sum| sum.abs() == LIMIT as f64), "{score:?}");
@@ -143,7 +143,7 @@ fn critics_learn_from_a_state_what_observations_do_not_say() {
     }
 }
 
-/// Nobody can tell the sides apart by the observations: what is expected is between them.
+/// Observations do not show the side: the predicted value lies between the two.
 #[test]
 fn critics_of_observations_do_not_see_it() {
     for critic_input in [CriticInput::Joint, CriticInput::Own] {

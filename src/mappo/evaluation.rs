@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// Keeps the seeds apart from those of training, which users count up from 1.
 const SEED: u64 = 0xE7A1_0000_0000_0000;
 
-/// How to evaluate.
+/// Settings of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EvalConfig {
     /// Environments in parallel, rounded up to a multiple of 4.

@@ -1,26 +1,19 @@
-//! The whole update beside PyTorch's numbers (`tests/fixtures/learning.py`): forward, losses, gradients, clipping and AdamW, as
-//! the trainer records them.
-
-use std::collections::HashMap;
+//! The update compared with PyTorch (`tests/fixtures/learning.py`): forward pass, losses, gradients, clipping and AdamW, as the
+//! trainer records them.
 
 use serde::Deserialize;
 
+use super::testing::{
+    ACTIONS, AGENTS, ENVS, OBS_DIM, Still, Tensors, floats, near, put_weights, tensor_error,
+};
 use super::{Config, Trainer};
-use crate::Result;
-use crate::env::{EnvRecording, Environment, RolloutBuffers, Spec};
-use crate::gpu::{Gpu, Plan, Recorder};
+use crate::gpu::Recorder;
 use crate::mappo::AdvantageNorm;
 use crate::nn::{Activation, Precision};
 use crate::ppo::scalars;
 
-pub(super) const AGENTS: usize = 3;
-pub(super) const OBS_DIM: usize = 5;
-const ACTIONS: usize = 4;
-pub(super) const ENVS: usize = 4;
 const SLOTS: usize = 2;
 const ROWS: usize = SLOTS * AGENTS * ENVS;
-
-pub(super) type Tensors = HashMap<String, Vec<f64>>;
 
 #[derive(Deserialize)]
 struct Step {
@@ -66,34 +59,13 @@ fn cases() -> Vec<Case> {
     serde_json::from_str::<Fixture>(text).unwrap().networks
 }
 
-/// Sizes, and nothing that moves.
-#[derive(Default)]
-pub(super) struct Still {
-    pub truncations: u32,
-}
-
-impl Environment for Still {
-    fn spec(&self) -> Spec {
-        Spec { agents: AGENTS as u32, obs_dim: OBS_DIM as u32, actions: ACTIONS as u32 }
-    }
-    fn truncations(&self, _: u32) -> u32 {
-        self.truncations
-    }
-    fn plan(&self, _: u32, _: u32) -> Plan {
-        Plan::new()
-    }
-    fn record(&self, _: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
-        Ok(EnvRecording { reset: vec![], steps: vec![vec![]; rollout.steps as usize], state: vec![] })
-    }
-}
-
-/// A trainer that has seen the case's rollout.
+/// A trainer whose buffers hold the rollout of a case.
 struct Run {
     trainer: Trainer,
     recorder: Recorder,
 }
 
-/// What one update reported.
+/// Losses and gradient norms of one update.
 struct Seen {
     policy: f64,
     value: f64,
@@ -156,7 +128,7 @@ impl Run {
         let targets = [&case.old_log_probabilities, &case.advantages, &case.returns].map(|x| f32s(x));
         write(&trainer.buffers.rollout.targets, 0, bytemuck::cast_slice(&targets.concat()));
         write(&trainer.buffers.rollout.values, 0, bytemuck::cast_slice(&f32s(&case.old_values)));
-        // The advantages are taken as they are.
+        // Advantages that are not normalised: mean 0, scale 1.
         let moments = [0f32, 1.0];
         write(
             &trainer.buffers.rollout.scalars,
@@ -202,55 +174,10 @@ impl Run {
     }
 }
 
-/// Contents of a buffer of the trainer's.
-pub(super) fn floats(trainer: &Trainer, buffer: impl Fn(&Trainer) -> &wgpu::Buffer) -> Vec<f32> {
-    trainer.gpu.read(buffer(trainer)).unwrap()
-}
-
-/// Gives the trainer the fixture's weights.
-pub(super) fn put_weights(trainer: &Trainer, params: &Tensors) {
-    let mut weights = vec![0f32; trainer.layout.params as usize * 4];
-    for tensor in &trainer.layout.tensors {
-        let values = &params[&tensor.name];
-        let [rows, columns] = tensor.shape;
-        assert_eq!(values.len(), rows * columns, "{}", tensor.name);
-        for (i, value) in values.iter().enumerate() {
-            weights[tensor.first + i / columns * tensor.stride + i % columns] = *value as f32;
-        }
-    }
-    trainer.gpu.write(&trainer.buffers.networks.params, 0, bytemuck::cast_slice(&weights)).unwrap();
-}
-
-/// Largest difference of any element, tensor by tensor, relative to the tensor's largest.
-pub(super) fn tensor_error(
-    trainer: &Trainer,
-    buffer: impl Fn(&Trainer) -> &wgpu::Buffer,
-    expected: &Tensors,
-) -> f64 {
-    let got = floats(trainer, buffer);
-    let mut worst = 0f64;
-    for tensor in &trainer.layout.tensors {
-        let values = &expected[&tensor.name];
-        let scale = values.iter().fold(1e-3f64, |m, x| m.max(x.abs()));
-        for (i, value) in values.iter().enumerate() {
-            let at = tensor.first + i / tensor.shape[1] * tensor.stride + i % tensor.shape[1];
-            let error = (f64::from(got[at]) - value).abs() / scale;
-            // Not max, which NaN would pass.
-            worst = if error <= worst { worst } else { error };
-        }
-    }
-    worst
-}
-
-pub(super) fn near(what: &str, got: f64, expected: f64, tolerance: f64) {
-    let error = (got - expected).abs() / expected.abs().max(0.1);
-    assert!(error < tolerance, "{what}: {got} for {expected} ({error:.1e})");
-}
-
 #[test]
 fn ten_updates_are_those_of_pytorch() {
     for case in cases() {
-        // In one piece, and as the sum of two micro-batches.
+        // In one micro-batch, and as the sum of two.
         for accumulation in [1, 2] {
             let name = format!("{:?}, {accumulation} micro-batches", case.activation);
             let mut run = Run::new(&case, Precision::F32, accumulation);
@@ -287,8 +214,8 @@ fn ten_updates_are_those_of_pytorch() {
     }
 }
 
-/// Rounding differs from PyTorch's in its places (there the products are rounded, here what is stored), not in its size.
-/// ReLU's and SiLU's overflows in the fixture come from gradients of weights, which here are never f16.
+/// PyTorch rounds products, phalanx rounds stored values: results differ, and the errors have the same size. The overflows of ReLU
+/// and SiLU in the fixture come from gradients of weights, which are never f16 here.
 #[test]
 fn ten_updates_in_f16_follow_those_of_autocast() {
     let mut compared = 0;
@@ -323,7 +250,7 @@ fn ten_updates_in_f16_follow_those_of_autocast() {
     assert_eq!(compared, 2, "tanh and GELU");
 }
 
-/// Single weights may part where ReLU's kink or Adam's first steps decide by a sign; the change as a whole does not.
+/// Single weights may differ, because the kink of ReLU and the first steps of Adam depend on a sign; the change as a whole does not.
 #[test]
 fn ten_updates_in_f16_are_those_in_f32_within_rounding() {
     for case in cases() {
@@ -354,7 +281,7 @@ fn ten_updates_in_f16_are_those_in_f32_within_rounding() {
     }
 }
 
-/// The case's rollout several times over, with other advantages each time.
+/// The rollout of the case repeated `times` times, with other advantages each time.
 fn longer(case: &Case, times: usize) -> Case {
     let mut long = cases().remove(1);
     let again = |of: &[f64]| of.repeat(times);
@@ -367,8 +294,8 @@ fn longer(case: &Case, times: usize) -> Case {
     long
 }
 
-/// k micro-batches give the gradient of the whole batch up to rounding: sums of sums are not the sums in one go to the last
-/// bit, unless k is 1. The same k gives the same bits.
+/// k micro-batches give the gradient of the whole batch up to rounding, since the order of the sums differs. The same k gives the same
+/// bits.
 #[test]
 fn micro_batches_add_up_to_the_whole_batch() {
     let case = longer(&cases().remove(1), 8);
@@ -394,7 +321,7 @@ fn micro_batches_add_up_to_the_whole_batch() {
     }
 }
 
-/// With weights that do not move, the gradients of the minibatches, by their share of the steps, are that of the rollout.
+/// With constant weights, the gradients of the minibatches, weighted by their share of the steps, add up to that of the rollout.
 #[test]
 fn minibatches_are_parts_of_the_rollout_with_a_step_each() {
     let case = longer(&cases().remove(1), 8);
@@ -409,7 +336,7 @@ fn minibatches_are_parts_of_the_rollout_with_a_step_each() {
             ..config
         };
         let mut run = Run::with(&case, Precision::F32, accumulation, settings);
-        // What counts in each minibatch comes from the advantages' kernel.
+        // The advantage kernels count the active rows of each minibatch.
         run.recorder.run(&run.trainer.update.advantages).unwrap();
         let targets = [&case.old_log_probabilities, &case.advantages, &case.returns];
         let targets: Vec<f32> = targets.iter().flat_map(|of| of.iter().map(|x| *x as f32)).collect();
@@ -417,7 +344,7 @@ fn minibatches_are_parts_of_the_rollout_with_a_step_each() {
             .gpu
             .write(&run.trainer.buffers.rollout.targets, 0, bytemuck::cast_slice(&targets))
             .unwrap();
-        // The gradient of each epoch's last minibatch: each has the last word once.
+        // The gradient of the last minibatch of each epoch: each minibatch is the last one once.
         let epochs: Vec<_> = run.trainer.update.epochs.iter().collect();
         let gradients: Vec<Vec<f32>> = epochs
             .into_iter()
@@ -430,7 +357,7 @@ fn minibatches_are_parts_of_the_rollout_with_a_step_each() {
     };
     let (whole, steps, _) = run(1, 0.0, 1);
     assert_eq!(steps, 1.0);
-    // Sixteen steps in 4 even parts, and in 5, 5 and 6; in one piece, and in micro-batches.
+    // Sixteen steps in 4 equal minibatches, and in 5, 5 and 6; with one micro-batch each, and with several.
     for (minibatches, accumulation, micro) in [(4, 1, 4), (3, 1, 3), (3, 2, 6), (4, 4, 16)] {
         let (parts, steps, sizes) = run(minibatches, 0.0, accumulation);
         assert_eq!(sizes.micro_batches(), micro);
@@ -446,6 +373,6 @@ fn minibatches_are_parts_of_the_rollout_with_a_step_each() {
         assert!(apart <= 2e-6 * scale, "{minibatches} minibatches: {apart} of {scale}");
         assert!(parts[0] != parts[1], "minibatches are not all the same");
     }
-    // Where weights move, the second minibatch meets other weights.
+    // With a learning rate the second minibatch sees other weights.
     assert!(run(4, 1e-3, 1).0[0] != run(4, 0.0, 1).0[0]);
 }

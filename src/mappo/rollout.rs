@@ -12,7 +12,7 @@ use crate::nn::{Batch, WorkingWeights, forward};
 use crate::ppo::sample;
 use crate::{Error, Result};
 
-/// How actions are chosen.
+/// Sampled or greedy actions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActionMode {
     /// Sampled from the policy's distribution.

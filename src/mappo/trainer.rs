@@ -358,6 +358,10 @@ fn start_training(setup: Setup<'_>) -> Result<()> {
 }
 
 #[cfg(test)]
+#[path = "testing.rs"]
+mod testing;
+
+#[cfg(test)]
 #[path = "parity_tests.rs"]
 mod parity_tests;
 
@@ -391,8 +395,8 @@ mod tests {
         }
     }
 
-    /// The first advantages are computed before any update of the moments: without normalisation values count as
-    /// they are from the start, with it their variance is the least one, as in the reference.
+    /// The first advantages are computed before ValueNorm moves: without it values are not scaled, with it they are scaled by the
+    /// smallest variance, as in the reference.
     #[test]
     fn values_that_are_not_normalised_count_in_the_first_iteration() {
         let gpu = crate::testing::unchecked_gpu();

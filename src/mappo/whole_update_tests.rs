@@ -1,10 +1,10 @@
-//! A whole iteration after its rollout beside `tests/fixtures/r_mappo.py`, which follows marlbenchmark/on-policy: denormalised
+//! An iteration after its rollout compared with `tests/fixtures/r_mappo.py`, which follows marlbenchmark/on-policy: denormalised
 //! values, GAE, normalised advantages, then ten epochs with ValueNorm, losses, clipping and Adam; and the same with a GRU
 //! (`r_mappo_recurrent.py`).
 
 use serde::Deserialize;
 
-use super::parity_tests::{AGENTS, ENVS, OBS_DIM, Still, Tensors, floats, near, put_weights, tensor_error};
+use super::testing::{AGENTS, ENVS, OBS_DIM, Still, Tensors, floats, near, put_weights, tensor_error};
 use super::{Config, Trainer};
 use crate::gpu::Recorder;
 use crate::mappo::Algorithm;
@@ -45,27 +45,27 @@ struct Fixture {
     value_norm: [f64; 3],
     #[serde(default)]
     epochs: Vec<Epoch>,
-    /// Agents in the order of their turns; none when all learn at once.
+    /// HAPPO: the order of the agents.
     #[serde(default)]
     order: Vec<usize>,
     #[serde(default, rename = "turns")]
     agent_steps: Vec<Vec<Epoch>>,
-    /// After every turn, `[slot][env]`.
+    /// HAPPO: the factors after every agent step, `[slot][env]`.
     #[serde(default)]
     factors: Vec<Vec<Vec<f64>>>,
     #[serde(default)]
     params_after: Tensors,
     #[serde(default)]
     gradients: Tensors,
-    /// `[role][agent][entry][env]`, before slot 0; none without a GRU.
+    /// GRU states before slot 0, `[role][agent][entry][env]`; empty without a GRU.
     #[serde(default)]
     states: Vec<f64>,
-    /// After the chunks but the last: `[chunk][role][agent][entry][env]`.
+    /// GRU states after every sequence except the last, `[sequence][role][agent][entry][env]`.
     #[serde(default)]
     chunk_states: Vec<f64>,
 }
 
-/// Steps of a chunk of the recurrent fixture.
+/// Steps of truncated back-propagation through time in the recurrent fixture.
 const CHUNK: u32 = 3;
 
 impl Fixture {
@@ -77,7 +77,7 @@ impl Fixture {
         self.steps() * AGENTS * ENVS
     }
 
-    /// States as the device has them: `[role][entry][agent][env]`.
+    /// States in the layout of the device: `[role][entry][agent][env]`.
     fn on_device(&self, states: &[f64]) -> Vec<f32> {
         let size = *self.hidden.last().unwrap() as usize;
         (0..states.len())
@@ -108,7 +108,7 @@ fn config(case: &Fixture, target_kl: f64) -> Config {
     }
 }
 
-/// A trainer that has seen the fixture's rollout.
+/// A trainer whose buffers hold the rollout of the fixture.
 fn ready(case: &Fixture, target_kl: f64) -> (Trainer, Recorder) {
     ready_for(case, ENVS, case.steps(), config(case, target_kl))
 }
@@ -155,7 +155,7 @@ fn ready_for(case: &Fixture, envs: usize, steps: usize, config: Config) -> (Trai
     (trainer, recorder)
 }
 
-/// Lets the actors walk through the rollout, for what they remember where chunks begin.
+/// Runs the actors over the rollout, which stores the GRU states that each sequence starts from.
 fn remember(case: &Fixture, trainer: &Trainer, recorder: &mut Recorder) {
     let write = |buffer: &wgpu::Buffer, at: u64, bytes: &[u8]| {
         trainer.gpu.write(buffer, at, bytes).unwrap();
@@ -171,7 +171,7 @@ fn remember(case: &Fixture, trainer: &Trainer, recorder: &mut Recorder) {
     recorder.run(&trainer.rollout.collect).unwrap();
 }
 
-/// What the actors (0) or critics (1) remember where the later chunks begin.
+/// Compares the GRU states of the actors (0) or critics (1) that the second and later sequences start from.
 fn compare_states(case: &Fixture, trainer: &Trainer, role: usize) {
     if case.states.is_empty() {
         return;
@@ -194,8 +194,8 @@ fn ten_epochs_are_those_of_the_reference() {
     follow(&fixture());
 }
 
-/// States of actors and critics from step to step, an episode that ends between two chunks, one that is truncated and valued with
-/// what was remembered of it, and gradients through the chunks.
+/// GRU states from step to step, an episode that ends between two sequences, a truncated one whose value needs its GRU state, and
+/// gradients through time.
 #[test]
 fn ten_epochs_with_a_gru_are_those_of_the_reference() {
     let case: Fixture =
@@ -208,11 +208,11 @@ fn follow(case: &Fixture) {
     let (steps, rows) = (case.steps(), case.rows());
     let (trainer, mut recorder) = ready(case, 0.0);
     compare_states(case, &trainer, 0);
-    // The values are the critic's own: nothing of the rollout is given that the trainer computes itself.
+    // The trainer computes the values itself, with its critics.
     recorder.run(&trainer.rollout.values).unwrap();
     let values = floats(&trainer, |t| &t.buffers.rollout.values);
     for (i, expected) in case.old_values.iter().enumerate() {
-        // After the rollout come last observations of truncated episodes; other environments have none.
+        // The last observations of truncated episodes come after the rollout; other environments have none.
         let truncated = (0..steps).any(|step| case.dones[step * ENVS + i % ENVS] == 2);
         if i < (steps + 1) * AGENTS * ENVS || truncated {
             near("value", f64::from(values[i]), *expected, 1e-5);
@@ -232,7 +232,7 @@ fn follow(case: &Fixture) {
     for (number, (epoch, commands)) in case.epochs.iter().zip(&trainer.update.epochs).enumerate() {
         recorder.run(commands).unwrap();
         let what = |of: &str| format!("epoch {number}: {of}");
-        // Each epoch has its own places.
+        // Each epoch has partial sums of its own.
         let statistics = floats(&trainer, |t| &t.update_buffers.statistics);
         let places = statistics.len() / 10 / 8;
         let sum = |i: usize| {
@@ -266,9 +266,9 @@ fn follow(case: &Fixture) {
     }
 }
 
-/// Agents one after the other (`happo.py`): each from what those before it have changed, and nobody else's weights move.
+/// HAPPO (`happo.py`): each agent learns with the factor of the agents before it, and no other weights move.
 #[test]
-fn turns_are_those_of_happo() {
+fn agent_steps_are_those_of_happo() {
     let case: Fixture = serde_json::from_str(include_str!("../../tests/fixtures/happo.json")).unwrap();
     let each = case.agent_steps[0].len();
     let settings = Config {
@@ -318,7 +318,7 @@ fn turns_are_those_of_happo() {
         {
             near("factor", f64::from(*got), *expected, 1e-4);
         }
-        // Those who have yet to learn are as they were.
+        // The weights of agents that have not learned yet are unchanged.
         let params = floats(&trainer, |t| &t.buffers.networks.params);
         for tensor in &trainer.layout.tensors {
             let waits =
@@ -339,10 +339,10 @@ fn turns_are_those_of_happo() {
     assert_eq!(record[0].epochs, each as f32);
 }
 
-/// Every environment a second time, where nobody may act and advantages and values are others: nothing changes but the running
-/// moments of the returns, to which all returns belong.
+/// Adds a copy of every environment, with inactive agents and other advantages and values. Only the running statistics of the returns
+/// change, which include all returns.
 #[test]
-fn who_is_not_active_is_not_learnt_from() {
+fn inactive_agents_are_not_learned_from() {
     let case = fixture();
     let steps = case.steps();
     let mut twice = fixture();
@@ -392,7 +392,7 @@ fn who_is_not_active_is_not_learnt_from() {
     }
 }
 
-/// The policy moves further with every epoch: above the limit the rest leave everything as it is.
+/// The policy moves further with every epoch; once the divergence exceeds the limit the remaining epochs change nothing.
 #[test]
 fn a_limit_on_the_divergence_ends_the_epochs() {
     let case = fixture();
@@ -416,7 +416,7 @@ fn a_limit_on_the_divergence_ends_the_epochs() {
         ];
         let mut bits: Vec<u32> =
             state.iter().flat_map(|buffer| trainer.gpu.read(buffer).unwrap()).map(f32::to_bits).collect();
-        // The flag itself is another one.
+        // The flag that ends the epochs differs.
         let flag = bits.len() - floats(&trainer, |t| &t.buffers.rollout.scalars).len() + scalars::STOPPED;
         bits[flag] = 0;
         (record[0], bits)

@@ -22,7 +22,7 @@ pub struct AdamW {
     pub weight1: f32,
     /// 1 - beta2.
     pub weight2: f32,
-    /// Added to the root.
+    /// Epsilon, added to the root of the second moment.
     pub epsilon: f32,
     /// Weight decay.
     pub decay: f32,
@@ -30,16 +30,16 @@ pub struct AdamW {
     pub nets: u32,
     /// Good steps in a row before the loss scale grows; 0: it stays.
     pub interval: f32,
-    /// By this factor.
+    /// Factor on the loss scale when it grows.
     pub growth: f32,
-    /// The loss scale's factor after a step whose gradient was not finite.
+    /// Factor on the loss scale after a step whose gradient was not finite.
     pub backoff: f32,
     /// Fills up to 16 bytes.
     pub pad: [u32; 2],
 }
 
 impl AdamW {
-    /// From decays in f64, so that 1 - beta is exact.
+    /// Takes the decays in f64, so that 1 - beta is rounded only once.
     #[must_use]
     pub fn new(beta1: f64, beta2: f64, epsilon: f64, decay: f64) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl AdamW {
         }
     }
 
-    /// The same, moving the loss scale of `nets` networks as well.
+    /// The same step, which also moves the loss scale of `nets` networks.
     #[must_use]
     pub fn with_loss_scale(self, scale: &LossScale, nets: u32) -> Self {
         let LossScale { growth, backoff, interval } = *scale;

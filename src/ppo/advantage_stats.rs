@@ -1,8 +1,9 @@
-//! AdvantageStats over the whole rollout: mean and population deviation of the advantages of active agents, mean and mean square of
-//! all returns, and 1 / rows that count: of all agents, and of each agent's networks in each minibatch. An agent whose mask is 0 is not active.
+//! Statistics of a rollout and of each of its minibatches: mean and population standard deviation of the advantages of active
+//! agents, mean and mean square of all returns, and the reciprocal of the number of active rows, for all agents and for the networks
+//! of each agent. An agent is active unless its action mask is 0.
 //!
-//! Advantages enter the loss as (A - mean) / (deviation + 1e-5). The deviation is computed about the mean in a second
-//! pass. One workgroup, fixed order.
+//! Advantages enter the loss as (A - mean) / (deviation + 1e-5). A second pass computes the deviation about the mean. One workgroup
+//! sums in a fixed order.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
@@ -32,15 +33,15 @@ pub struct AdvantageStats {
     pub agents: u32,
     /// Environments.
     pub envs: u32,
-    /// Where the masks begin, in u32s of the dones_and_masks.
+    /// First u32 of the masks in `dones_and_masks`.
     pub masks: u32,
-    /// 1: every agent has networks of its own.
+    /// 1: separate networks for every agent.
     pub separate: u32,
-    /// The chunks are shared out to so many: minibatch m of M begins with chunk m C / M of C.
+    /// M, minibatches. The rollout has C sequences of `chunk` steps; minibatch m begins with sequence m C / M.
     pub minibatches: u32,
-    /// Steps of a chunk, at least 1.
+    /// Steps of truncated back-propagation through time; 1 without a GRU.
     pub chunk: u32,
-    /// What advantages are normalised over: 0 the rollout, 1 the minibatch, 2 nothing.
+    /// Rows over which advantages are normalised: 0 the rollout, 1 the minibatch, 2 none.
     pub over: u32,
 }
 
@@ -54,17 +55,17 @@ pub fn loop_iterations(class: Class, rows: u64, groups: u64, minibatches: u64) -
     3 * rows.div_ceil(8 * lanes) + (2 + groups) * minibatches * (lanes + 1)
 }
 
-/// Binds targets, scalars and dones_and_masks.
+/// Binds targets, scalars and `dones_and_masks`.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
 pub fn bind(
     gpu: &Gpu,
     kernel: &Kernel,
-    moments: &AdvantageStats,
+    parameters: &AdvantageStats,
     [targets, scalars, dones_and_masks]: [&wgpu::Buffer; 3],
 ) -> Result<BindGroup> {
-    let uniform = gpu.uniform("moments", moments)?;
+    let uniform = gpu.uniform("advantage stats", parameters)?;
     kernel.bind(gpu, &[&uniform, targets, scalars, dones_and_masks])
 }
 
@@ -74,7 +75,7 @@ mod tests {
     use super::super::scalars;
     use super::*;
 
-    /// Steps, agents, environments, centre of the advantages, whether some agents rest.
+    /// Steps, agents, environments, mean of the advantages, whether some agents are not active.
     const CASES: [(usize, usize, usize, f64, bool); 5] = [
         (1, 1, 1, 0.0, false),
         (17, 59, 1, 0.0, false),
@@ -84,13 +85,13 @@ mod tests {
     ];
 
     #[test]
-    fn moments_agree_with_f64_also_far_from_zero_and_where_agents_rest() {
+    fn statistics_agree_with_f64_also_far_from_zero_and_with_inactive_agents() {
         let gpu = gpu();
         let kernel = kernel(&gpu).unwrap();
         for (steps, agents, envs, centre, rest) in CASES {
             let size = steps * agents * envs;
             let active = |i: usize| !rest || !(i * 7 + i / 13).is_multiple_of(5);
-            // Whatever stands where nobody acts.
+            // NaN in rows of inactive agents, which must not count.
             let advantage =
                 |i: usize| if active(i) { centre + ((i * 37) % 101) as f64 / 50.0 - 1.0 } else { f64::NAN };
             let a: Vec<f32> = (0..size).map(|i| advantage(i) as f32).collect();
@@ -101,7 +102,7 @@ mod tests {
             let rows: Vec<usize> = (0..size).filter(|i| active(*i)).collect();
             let count = rows.len() as f64;
             let tolerance = if centre == 0.0 { 2e-6 } else { 1e-4 };
-            // Of the steps of a minibatch, or of all.
+            // Statistics of a range of steps.
             let moments = |steps: &std::ops::Range<usize>| -> [f64; 4] {
                 let all = steps.start * agents * envs..steps.end * agents * envs;
                 let own: Vec<f64> =
@@ -139,12 +140,12 @@ mod tests {
                 let group = bind(&gpu, &kernel, &parameters, [&targets, &scalars, &dones_and_masks]).unwrap();
                 run(&gpu, &kernel, &group, GROUPS);
                 let got: Vec<f32> = gpu.read(&scalars).unwrap();
-                // What advantages are made of it; returns are as they are.
+                // Without normalisation advantages keep mean 0 and scale 1; returns are not affected.
                 let as_wanted = |[mean, scale, first, second]: [f64; 4]| match over {
                     2 => [0.0, 1.0, first, second],
                     _ => [mean, scale, first, second],
                 };
-                close("moments", &got[5..9], &as_wanted(whole), tolerance);
+                close("statistics", &got[5..9], &as_wanted(whole), tolerance);
                 close("share", &got[scalars::ROW_SHARE..], &[1.0 / count], 1e-6);
                 for m in 0..minibatches {
                     let chunks = steps.div_ceil(chunk);
@@ -156,7 +157,7 @@ mod tests {
                         _ => as_wanted([whole[0], whole[1], first, second]),
                     };
                     let at = scalars::minibatch(minibatches_, agents_, m as u32) as usize;
-                    close("a minibatch's moments", &got[at..], &expected, tolerance.max(1e-5));
+                    close("a minibatch's statistics", &got[at..], &expected, tolerance.max(1e-5));
                     let inside = |i: &&usize| own.contains(&(*i / envs / agents));
                     for agent in 0..agents {
                         let counts = |i: &&usize| inside(i) && (separate == 0 || *i / envs % agents == agent);

@@ -1,8 +1,8 @@
 //! Global gradient norm of every network, the factor that clips it (`torch.nn.utils.clip_grad_norm_`: min(1, max_norm /
 //! (norm + 1e-6))), the learning rate with linear decay, and the bias corrections that [`super::adamw`] needs.
 //!
-//! The loss scale is taken out here. A gradient that is not finite skips the step of its network: weights, moments and
-//! step count stay, and the skip is counted.
+//! The kernel divides the loss scale out of the gradient. A gradient that is not finite skips the step of its network: weights,
+//! moments and step count stay as they are, and the skip is counted.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
@@ -29,7 +29,7 @@ pub struct NetworkSlice {
     pub length: u32,
     /// Learning rate at iteration 0.
     pub rate: f32,
-    /// Number of the agent it belongs to, from 1; 0: all.
+    /// The agent it belongs to, from 1; 0: shared by all agents.
     pub agent: u32,
 }
 
@@ -43,9 +43,9 @@ pub struct Clip {
     pub log_beta1: f32,
     /// ln(beta2)
     pub log_beta2: f32,
-    /// 1 / iterations until the learning rate is zero; 0 keeps it.
+    /// 1 / iterations until the learning rate is 0; 0: the learning rate stays.
     pub decay: f32,
-    /// In turns: the number of the agent that learns; 0: all do.
+    /// HAPPO: the agent that learns, from 1; 0: all agents.
     pub agent_step: u32,
     /// Fills up to 16 bytes.
     pub pad: [u32; 3],
@@ -136,7 +136,7 @@ mod tests {
         let scaled: Vec<f32> = gradient.iter().map(|g| g * 4096.0).collect();
         let (plain, scaled) = (state(&gradient, 3.0, 2), scaled_state(&scaled, 3.0, 2, 4096.0));
         for (i, (plain, scaled)) in plain.iter().zip(&scaled).enumerate() {
-            // The factor of either network takes the scale out; nothing else knows of it.
+            // Only the factor of either network contains the scale.
             let factor = if i % 8 == 2 { 4096.0 } else { 1.0 };
             assert_eq!(*plain, scaled * factor, "{i}");
         }

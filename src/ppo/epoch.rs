@@ -1,10 +1,10 @@
-//! Begins an epoch, or a further minibatch of it: running moments of the returns, with which the critic's output is scaled (ValueNorm of the MAPPO paper,
-//! arXiv 2103.01955), the entropy coefficient, and the end of the updates on a rollout that has been learnt from enough.
+//! Begins a minibatch of an epoch: moves the running statistics of the returns that scale the critic's output (ValueNorm of the
+//! MAPPO paper, arXiv 2103.01955), sets the entropy coefficient, and ends the updates on a rollout when the policy has moved too far.
 //!
 //! `m <- b m + (1-b) E[x]; s <- b s + (1-b) E[x^2]; d <- b d + (1-b)`; mean = m / max(d, 1e-5);
-//! var = max(s / max(d, 1e-5) - mean^2, floor). The batch moments, which are those of the minibatch where there are several, come from [`super::advantage_stats`]. The entropy coefficient moves
-//! linearly with the iterations. The k3 estimate of the KL divergence is that of the epoch before, over all its rows: above
-//! the limit neither weights nor moments move any more until the next rollout.
+//! var = max(s / max(d, 1e-5) - mean^2, floor). E[x] and E[x^2] are means over the minibatch, from [`super::advantage_stats`]. The
+//! entropy coefficient moves linearly with the iterations. The KL divergence is the k3 estimate over all rows of the epoch before:
+//! once it exceeds the limit, neither weights nor statistics move until the next rollout.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
@@ -12,7 +12,7 @@ use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
 /// The kernel's source.
 pub const SHADER: Shader = crate::shaders::shader!("ppo/epoch");
 
-/// Workgroups: one does everything.
+/// Workgroups: one.
 pub const GROUPS: [u32; 3] = [1, 1, 1];
 
 /// Counterpart of `Epoch` in the shader.
@@ -21,33 +21,33 @@ pub const GROUPS: [u32; 3] = [1, 1, 1];
 pub struct Epoch {
     /// 1 - b.
     pub weight: f32,
-    /// Least variance.
+    /// Smallest variance.
     pub floor: f32,
-    /// 0: mean 0 and deviation 1 for good.
+    /// 0: the mean stays 0 and the deviation 1.
     pub enabled: u32,
     /// Epoch of the rollout, from 0.
     pub number: u32,
-    /// Places of [`super::loss`]'s statistics in one epoch.
+    /// Workgroups of [`super::loss`] in one epoch, each of which leaves partial sums in a place of its own.
     pub places: u32,
-    /// KL divergence above which a rollout is done with; 0: never.
+    /// KL divergence above which the updates on a rollout end; 0: never.
     pub target_kl: f32,
     /// Entropy coefficient of the first iteration.
     pub entropy: f32,
-    /// What it gains every iteration.
+    /// Change of the entropy coefficient per iteration.
     pub entropy_step: f32,
-    /// Over so many iterations.
+    /// Iterations over which the entropy coefficient changes.
     pub iterations: u32,
-    /// 1: a further minibatch of the epoch.
+    /// 0: the first minibatch of the epoch; 1: a later one.
     pub further: u32,
-    /// Where the scalars have the minibatch's own moments ([`super::scalars::minibatch`]); 0: what stands there is the rollout's.
+    /// Index of the minibatch's statistics in the scalars ([`super::scalars::minibatch`]); 0: those of the rollout are used.
     pub moments: u32,
-    /// In turns: the number of the agent that learns, from 1; 0: all do.
+    /// HAPPO: the agent that learns, from 1; 0: all agents.
     pub agent_step: u32,
     /// Agents.
     pub agents: u32,
     /// Minibatches of an epoch.
     pub minibatches: u32,
-    /// First place of the turn's statistics.
+    /// First place of the partial sums of the agent step.
     pub first_place: u32,
     /// Fills up to 16 bytes.
     pub pad: u32,
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_policy_that_has_moved_far_enough_stays_until_the_next_rollout() {
-        // 21 places of two vec4s in three epochs; the divergence is the fourth number. Mean over 42 rows: 0.25.
+        // 21 places of two vec4s in each of three epochs; the divergence is the fourth number. Mean over 42 rows: 0.25.
         let places = 21u32;
         let mut statistics = vec![f32::NAN; places as usize * 8 * 3];
         for place in places..2 * places {
@@ -167,7 +167,7 @@ mod tests {
             target_kl,
             ..Epoch::default()
         };
-        // Epoch 2 looks at epoch 1.
+        // Epoch 2 tests the divergence of epoch 1.
         for (target_kl, stopped) in [(0.0, false), (0.26, false), (0.24, true)] {
             let got = begin(epoch(2, target_kl), &start, &statistics, 0);
             assert_eq!(got[scalars::STOPPED] == 1.0, stopped);
@@ -175,17 +175,17 @@ mod tests {
             assert_eq!(
                 got[scalars::VALUE_NORM_MEAN],
                 if stopped { 0.0 } else { 3.5 },
-                "moments stay as well"
+                "statistics stay as well"
             );
         }
-        // Once stopped it stays so, and the next rollout starts over.
+        // A stop lasts until the next rollout.
         let mut stopped = start;
         stopped[scalars::STOPPED] = 1.0;
         let quiet = vec![0f32; statistics.len()];
         assert_eq!(begin(epoch(2, 0.24), &stopped, &quiet, 0)[scalars::STOPPED], 1.0);
         let fresh = begin(epoch(0, 0.24), &stopped, &statistics, 0);
         assert_eq!([fresh[scalars::STOPPED], fresh[scalars::EPOCHS]], [0.0, 3.0]);
-        // In turns the rows are those of one agent, and its places come after those of the agents before it.
+        // With HAPPO the rows are those of one agent, and its places come after those of the agents before it.
         let agent_step =
             Epoch { agent_step: 2, agents: 2, minibatches: 1, first_place: places, ..epoch(1, 0.24) };
         let mut by_agent = vec![0f32; 18];

@@ -2,11 +2,11 @@
 //!
 //! d_t = r_t + g V_{t+1} m_{t+1} - V_t; A_t = d_t + g l m_{t+1} A_{t+1}; R_t = A_t + V_t. After a terminal step nothing is
 //! bootstrapped; a truncated step bootstraps from the value of the episode's own last observation and ends the
-//! recursion. Values come normalised and are scaled back first.
+//! recursion. Values are stored normalised and are scaled back first.
 //!
 //! Shapes: values `[slot][agent][env]` with slots 0..=T for the rollout, then those of truncated episodes; rewards and
-//! results `[t][agent][env]`; dones_and_masks `[t][env]`: 0 goes on, 1 terminated, 2 + k truncated with its last observation in slot
-//! T + 1 + k.
+//! results `[t][agent][env]`; `dones_and_masks` `[t][env]`: 0 the episode goes on, 1 terminated, 2 + k truncated with its last
+//! observation in slot T + 1 + k.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
@@ -26,7 +26,7 @@ pub struct Gae {
     pub envs: u32,
     /// Discount per step.
     pub gamma: f32,
-    /// Weight of longer estimates.
+    /// Lambda, the weight of longer estimates.
     pub lambda: f32,
     /// K, slots of truncated episodes.
     pub truncations: u32,
@@ -58,7 +58,7 @@ pub fn target_words(rows: u64) -> u64 {
     3 * rows
 }
 
-/// Binds values, rewards, dones_and_masks, scalars and targets.
+/// Binds values, rewards, `dones_and_masks`, scalars and targets.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
@@ -106,7 +106,7 @@ mod tests {
         let mut scalars = vec![f32::NAN; 12];
         scalars[3] = mean;
         scalars[4] = deviation;
-        // A power of two, so that scaled rewards are the same numbers again.
+        // Divided by a power of two, so that `reward_scale` gives back the same numbers exactly.
         let rewards = rewards.map(|reward| reward / 4.0);
         let parameters = Gae {
             steps: 6,
@@ -147,7 +147,7 @@ mod tests {
         close("A", &advantages, &[0.1513657, -0.791743, -0.206, 2.9692769, 1.8918415, 0.843], 1e-6);
     }
 
-    /// An environment that truncates though it said it would not is bootstrapped from the slot after the rollout.
+    /// A truncation beyond the planned number bootstraps from the slot after the rollout.
     #[test]
     fn an_unplanned_truncation_reads_nothing_outside() {
         let (unplanned, _) = planned(0, 2, f32::NAN, 1, 1.0, 0.0);

@@ -1,16 +1,16 @@
 //! The dynamic loss scale of mixed precision, with the semantics of `torch.amp.GradScaler`: a step whose gradient is not
 //! finite is skipped by the network concerned and multiplies the scale by 0.5; 2000 good steps in a row multiply it by 2.
-//! Scale and count live in the buffer of scalars; [`super::clip`] takes the scale out of the gradients, [`super::adamw`]
-//! moves it. The host sees it in the record of an iteration, never in between.
+//! Scale and count are kept in the buffer of scalars; [`super::clip`] divides the scale out of the gradients, [`super::adamw`]
+//! moves it. The host reads it once per iteration, with the other metrics.
 
 use super::scalars;
 use crate::Result;
 use crate::gpu::Gpu;
 
-/// Scale at the start of a training in f16: 2^16.
+/// Initial scale in f16: 2^16.
 pub const INITIAL: f32 = 65_536.0;
 
-/// How the scale moves.
+/// Growth and backoff of the scale.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LossScale {
     /// Factor after `interval` good steps.
@@ -29,7 +29,7 @@ impl LossScale {
     pub const CONSTANT: Self = Self { growth: 1.0, backoff: 1.0, interval: 0 };
 }
 
-/// Writes the scale that a training begins with into the buffer of scalars.
+/// Writes the initial scale into the buffer of scalars.
 ///
 /// # Errors
 /// As [`Gpu::write`].
@@ -48,7 +48,7 @@ mod tests {
         of.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
     }
 
-    /// Overflow on purpose, beside `torch.amp.GradScaler` with two optimizers.
+    /// Gradients that overflow on purpose, compared with `torch.amp.GradScaler` and two optimizers.
     #[test]
     fn scale_skips_and_weights_are_those_of_grad_scaler() {
         let fixture = include_str!("../../tests/fixtures/learning.json");

@@ -15,22 +15,22 @@ pub mod write_metrics;
 use crate::gpu::{Class, Shader, Variant};
 use crate::nn::Storage;
 
-/// What an action is.
+/// Kind of actions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActionKind {
-    /// One of several choices, or of each of several sets of choices.
+    /// Discrete: one of several choices, or one of each of several sets (multi-discrete).
     Choices,
-    /// Real numbers from normal distributions.
+    /// Continuous: numbers from normal distributions.
     Reals,
-    /// The tanh of such numbers.
+    /// Continuous and squashed: the tanh of such numbers.
     Squashed,
 }
 
 impl ActionKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::Choices, Self::Reals, Self::Squashed];
 
-    /// Real numbers or choices; choices are never squashed.
+    /// The kind for an environment's actions; discrete ones are never squashed.
     #[must_use]
     pub fn new(continuous: bool, squash: bool) -> Self {
         match (continuous, squash) {
@@ -40,7 +40,7 @@ impl ActionKind {
         }
     }
 
-    /// Whether an action consists of real numbers.
+    /// Whether actions are continuous.
     #[must_use]
     pub fn continuous(self) -> bool {
         self != Self::Choices
@@ -75,7 +75,8 @@ pub mod scalars {
         u64::from(minibatch(minibatches, agents, minibatches))
     }
 
-    /// After these, for every minibatch: [`ADVANTAGE_MEAN`], [`ADVANTAGE_SCALE`], [`RETURN_MEAN`] and [`RETURN_SQUARE`] of its own.
+    /// Index of the statistics of a minibatch, which follow: its [`ADVANTAGE_MEAN`], [`ADVANTAGE_SCALE`], [`RETURN_MEAN`] and
+    /// [`RETURN_SQUARE`].
     #[must_use]
     pub fn minibatch(minibatches: u32, agents: u32, minibatch: u32) -> u32 {
         AGENTS as u32 + minibatches * agents + 4 * minibatch
@@ -113,7 +114,7 @@ pub(crate) mod harness {
         crate::testing::gpu()
     }
 
-    /// Scalars with a loss scale, all else 0.
+    /// Scalars that are 0 except for the loss scale.
     pub fn scaled(scale: f32) -> [f32; 16] {
         let mut scalars = [0f32; 16];
         scalars[super::scalars::LOSS_SCALE] = scale;

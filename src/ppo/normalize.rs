@@ -1,8 +1,8 @@
-//! What was seen, normalised by its running moments ([`super::running_mean_std`]): (x - mean) / deviation, at most
-//! [`LIMIT`] from 0.
+//! Observations normalised by their running statistics ([`super::running_mean_std`]): (x - mean) / deviation, clamped to +/-
+//! [`LIMIT`].
 //!
-//! Shapes: f32 `[slot][agent][feature][env]` and then the environments' own states `[slot][number][env]` to the same in the
-//! storage that networks read.
+//! Shapes: f32 `[slot][agent][feature][env]`, followed by the environments' own states `[slot][number][env]`; the result has the same
+//! shape in the storage of the networks.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
@@ -11,7 +11,7 @@ use crate::nn::Storage;
 /// The kernel's source.
 pub const SHADER: Shader = crate::shaders::shader!("ppo/normalize");
 
-/// Deviations beyond which nothing is told apart.
+/// Largest absolute value of a normalised observation.
 pub const LIMIT: f32 = 10.0;
 
 /// Counterpart of `Normalize` in the shader.
@@ -24,9 +24,9 @@ pub struct Normalize {
     pub slots: u32,
     /// Environments / 4.
     pub quads: u32,
-    /// Numbers of all agents' observations.
+    /// Features of all agents together.
     pub observed: u32,
-    /// Numbers of a state.
+    /// Numbers of the environment's own state.
     pub state_dim: u32,
     /// First quad of the states.
     pub first_state: u32,
@@ -36,7 +36,7 @@ pub struct Normalize {
     pub pad: u32,
 }
 
-/// The kernel_config for this class of adapters and this storage.
+/// The variant for this class of adapters and this storage.
 #[must_use]
 pub fn variant(class: crate::gpu::Class, storage: Storage) -> Variant {
     storage.apply(Variant::wide(class))
@@ -60,7 +60,7 @@ pub fn groups(variant: &Variant, parameters: &Normalize) -> [u32; 3] {
     [x, y, 1]
 }
 
-/// Binds a table of parameters, what was seen, its moments, and where the result goes.
+/// Binds a table of parameters, raw observations, their running statistics, and the result.
 ///
 /// # Errors
 /// As [`Kernel::bind`].

@@ -1,9 +1,9 @@
-//! RunningMeanStd mean and deviation of what is seen, number by number: those of a rollout joined to those of all before it (Chan,
-//! Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
+//! Running mean and standard deviation of observations, column by column: the statistics of a rollout are joined to those of all
+//! rollouts before (Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
 //!
-//! Agents that share networks share moments; rows of agents that may do nothing do not count, nor does what is not finite. Shapes:
-//! what was seen as in [`super::normalize`], slots 0 to T - 1 of it; moments `[column][4]`, a column for every agent and feature,
-//! then for every number of a state: mean, what its f32 could not hold, sum of the squared deviations, how many.
+//! Agents that share networks share statistics. Rows of inactive agents do not count, nor do values that are not finite. Shapes:
+//! observations as in [`super::normalize`], slots 0 to T - 1; statistics `[column][4]`, a column for every agent and feature, then one
+//! for every number of the environment's own state: mean, the rounding error of that mean, sum of the squared deviations, count.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Class, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Variant, in_rows};
@@ -21,17 +21,17 @@ pub struct RunningMeanStd {
     pub agents: u32,
     /// Features of an agent.
     pub obs_dim: u32,
-    /// Numbers of a state.
+    /// Numbers of the environment's own state.
     pub state_dim: u32,
     /// Environments / 4.
     pub quads: u32,
     /// First quad of the states.
     pub first_state: u32,
-    /// First quad of the masks in the dones_and_masks.
+    /// First quad of the masks in `dones_and_masks`.
     pub masks: u32,
-    /// 1: every agent has moments of its own.
+    /// 1: separate statistics for every agent.
     pub separate: u32,
-    /// 0, which compilers must not know.
+    /// Always 0. A value that compilers do not know keeps them from simplifying compensated sums.
     pub zero: u32,
     /// Fills up to 16 bytes.
     pub pad: [u32; 3],
@@ -46,13 +46,13 @@ pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     Kernel::trusted(gpu, &SHADER, variant(gpu.class()), &[Uniform, Read, Read, Write], 0)
 }
 
-/// The kernel_config for this class of adapters.
+/// The variant for this class of adapters.
 #[must_use]
 pub fn variant(class: Class) -> Variant {
     Variant::reducing(class).with("GROUPS", GROUPS_IN_A_ROW)
 }
 
-/// Workgroups: one per feature, of separate agents each, and number of a state.
+/// Workgroups: one per feature, or per agent and feature if agents are separate, and one per number of a state.
 #[must_use]
 pub fn groups(parameters: &RunningMeanStd) -> [u32; 3] {
     let agents = if parameters.separate == 1 { parameters.agents } else { 1 };
@@ -74,7 +74,7 @@ pub fn loop_iterations(class: Class, rows: u64, agents: u64) -> u64 {
     rows.div_ceil(4 * lanes) + 2 * lanes + agents
 }
 
-/// Binds what was seen, dones_and_masks and moments.
+/// Binds raw observations, `dones_and_masks` and statistics.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
@@ -84,7 +84,7 @@ pub fn bind(
     parameters: &RunningMeanStd,
     [raw, dones_and_masks, moments]: [&wgpu::Buffer; 3],
 ) -> Result<BindGroup> {
-    let uniform = gpu.uniform("running moments", parameters)?;
+    let uniform = gpu.uniform("running mean std", parameters)?;
     kernel.bind(gpu, &[&uniform, raw, dones_and_masks, moments])
 }
 
@@ -109,7 +109,7 @@ mod tests {
     }
 
     impl Case {
-        /// Columns in units that have nothing to do with each other, one of which never changes; some agents rest.
+        /// Columns of unrelated units, one of which never changes; some agents are not active.
         fn new(sizes: [usize; 5], separate: bool, rollout: usize) -> Self {
             let [agents, features, numbers, envs, steps] = sizes;
             let slots = steps + 2;
@@ -132,7 +132,7 @@ mod tests {
                     raw.extend((0..envs).map(|env| value(number + 1, slot * envs + env)));
                 }
             }
-            // What is broken, in a row that counts.
+            // Values that are not finite, in active rows.
             raw[1] = f32::NAN;
             raw[(steps - 1) * agents * features * envs + 2] = f32::INFINITY;
             let rests = |row: usize| agents > 1 && (row * 5 + row / 7).is_multiple_of(4);
@@ -150,7 +150,7 @@ mod tests {
             self.sizes[0] * self.sizes[1] + self.sizes[2]
         }
 
-        /// Where a column's number of a slot and environment lies.
+        /// Index of the value of a column, slot and environment.
         fn at(&self, column: usize, slot: usize, env: usize) -> usize {
             let [agents, features, numbers, envs, _] = self.sizes;
             match column.checked_sub(agents * features) {
@@ -159,7 +159,7 @@ mod tests {
             }
         }
 
-        /// What counts for a column.
+        /// The values of a column that count.
         fn seen(&self, column: usize) -> Vec<f64> {
             let [agents, features, _, envs, steps] = self.sizes;
             let observed = agents * features;
@@ -201,7 +201,7 @@ mod tests {
             Recorder::new(gpu).run(&commands).unwrap();
         }
 
-        /// All slots but the first, normalised.
+        /// All slots except the first, normalised.
         fn normalized(&self, gpu: &Gpu, moments: &wgpu::Buffer, storage: Storage) -> Vec<f32> {
             let [agents, obs_dim, state_dim, envs, steps] = self.sizes.map(|size| size as u32);
             let parameters = normalize::Normalize {
@@ -270,7 +270,7 @@ mod tests {
             for sizes in SIZES {
                 let case = Case::new(sizes, true, 0);
                 let columns = case.columns();
-                // Mean and deviation of another time, so that some numbers are beyond the limit; and of what never changed.
+                // Statistics of earlier rollouts, so that some numbers exceed the limit; and those of a column that never changed.
                 let moment = |column: usize| -> [f64; 2] {
                     [[100.0, 0.25], [2.5e-7, 5e-7], [4e6, 666_667.0], [7.0, 1e-9]][column % 4]
                 };
@@ -305,7 +305,7 @@ mod tests {
         }
     }
 
-    /// A number too large for its square, and rollouts in which nobody acts, leave the moments as they were.
+    /// Numbers whose square overflows, and rollouts without active agents, leave the statistics unchanged.
     #[test]
     fn moments_survive_what_cannot_be_summed() {
         let gpu = gpu();
@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(gpu.read::<f32>(&moments).unwrap(), before);
     }
 
-    /// What never changes has no deviation, also if the first to see it does not act and sums would round.
+    /// A constant column has deviation 0, even if the first agent is not active and sums would round.
     #[test]
     fn a_constant_stays_one_however_often_it_is_seen() {
         let gpu = gpu();
@@ -341,12 +341,12 @@ mod tests {
         }
     }
 
-    /// After many rollouts a step of the mean is too small for its f32, and still counts.
+    /// After many rollouts a step of the mean is below the resolution of f32, and still counts.
     #[test]
     fn the_mean_follows_steps_that_an_f32_of_it_cannot_take() {
         let gpu = gpu();
         let mut case = Case::new([1, 1, 0, 4, 1], false, 0);
-        // 40,000 seen a million times: one step is 1e-4 of a deviation of 10, and an f32 there knows multiples of 0.004.
+        // A mean of 40,000 after a million values: one step is 1e-4 of a deviation of 10, while f32s there are 0.004 apart.
         let moments = gpu.upload("moments", &[[40_000.0f32, 0.0, 1e8, 1e6]]).unwrap();
         case.raw.fill(40_200.0);
         for _ in 0..50 {

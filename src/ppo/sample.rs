@@ -1,19 +1,19 @@
-//! Draws actions: from the softmax of the logits, or real numbers from normal distributions.
+//! Samples actions, and computes their log-probabilities.
 //!
-//! p_j = exp(z_j) / sum exp(z) over the allowed actions; the action is the first one whose cumulated probability exceeds
-//! a uniform number, or the most probable one. An action of several choices (multi-discrete) has the logits of all of them one
-//! after the other and is the number whose digits they are, the first the fastest; its probability is their product. Randomness is counter-based: key = seed, counter = (step of the training,
-//! row), so a run can be repeated and resumed.
+//! Discrete actions: p_j = exp(z_j) / sum exp(z) over the allowed actions. The action is the first one whose cumulative probability
+//! exceeds a uniform random number, or the most probable one. A multi-discrete action has the logits of its choices one after the
+//! other; it is stored as one number whose digits are the choices, the first choice the fastest, and its probability is the product of
+//! theirs. Random numbers are counter-based: key = seed, counter = (step of the training, row), so a run can be repeated and resumed.
 //!
-//! Real numbers: a = mean + exp(log_std) z with z by Box and Muller, log p = - sum of z^2 / 2 + log_std + ln(2 pi) / 2.
+//! Continuous actions: a = mean + exp(log_std) z, z by the Box-Muller transform, log p = - sum of z^2 / 2 + log_std + ln(2 pi) / 2.
 //!
-//! Squashed real numbers: u as above, a = tanh(u) in (-1, 1), log p(a) = log p(u) - sum of ln(1 - tanh(u)^2) (Haarnoja et al.,
-//! arXiv 1801.01290, appendix C), with ln(1 - tanh(u)^2) = 2 (ln 2 - |u| - ln(1 + exp(-2 |u|))), which holds however large u is.
-//! Both are stored: the environment reads a, the loss u. In f32 the inverse of tanh would give u back within 2e-5 up to |u| = 4,
+//! Squashed actions: u as above, a = tanh(u) in (-1, 1), log p(a) = log p(u) - sum of ln(1 - tanh(u)^2) (Haarnoja et al., arXiv
+//! 1801.01290, appendix C), with ln(1 - tanh(u)^2) = 2 (ln 2 - |u| - ln(1 + exp(-2 |u|))), which is stable for every u. Both numbers are
+//! stored: the environment reads a, the loss reads u. In f32 the inverse of tanh would reproduce u within 2e-5 up to |u| = 4, within
 //! 9e-3 up to 7, and not at all from 9 on.
 //!
-//! Shapes: logits `[action][agent][env]`, masks (one bit per action) `[slot][agent][env]`, actions and log-probabilities
-//! `[t][agent][env]`, real numbers and what they were before tanh `[t][agent][number][env]`.
+//! Shapes: logits `[action][agent][env]`, masks (one bit per action) `[slot][agent][env]`, discrete actions and log-probabilities
+//! `[t][agent][env]`, continuous actions and their numbers before tanh `[t][agent][number][env]`.
 
 use super::ActionKind;
 use crate::Result;
@@ -38,7 +38,7 @@ pub struct Sample {
     pub actions: u32,
     /// vec4s from one logit of a row to the next.
     pub stride: u32,
-    /// 1: the most probable action.
+    /// 1: take the most probable action.
     pub greedy: u32,
     /// First vec4 of the masks.
     pub masks: u32,
@@ -75,7 +75,8 @@ pub fn groups(variant: &Variant, agents: u32, quads: u32) -> [u32; 3] {
     [variant.groups(agents * quads), 1, 1]
 }
 
-/// Binds the table of parameters, logits, dones_and_masks, iteration, actions, targets and, of squashed numbers, what is drawn before tanh.
+/// Binds the table of parameters, logits, `dones_and_masks`, iteration, actions, targets and, for squashed actions, the numbers before
+/// tanh.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
@@ -169,7 +170,7 @@ mod tests {
         }
     }
 
-    /// A choice of two, one of three of which the last is forbidden, and one of two.
+    /// A choice of two, a choice of three whose last is masked, and a choice of two.
     #[test]
     fn choices_are_drawn_each_by_itself() {
         let logits = [0.4f32, -0.3, 0.9, 0.1, 5.0, 0.0, 1.0];
@@ -186,7 +187,7 @@ mod tests {
                 assert_eq!(found, 0.0, "forbidden");
                 continue;
             }
-            // Independent: the product of the three.
+            // The choices are independent: the probability is the product of the three.
             let p = softmax(&logits[..2], digits[0])
                 * softmax(&logits[2..4], digits[1])
                 * softmax(&logits[5..], digits[2]);
@@ -199,7 +200,7 @@ mod tests {
         assert!(best.actions.iter().all(|a| *a == 6));
     }
 
-    /// Actions, log-probabilities, and what was drawn before tanh, of one step.
+    /// Actions, log-probabilities, and numbers before tanh, of one step.
     fn draw_reals(
         kind: ActionKind,
         [agents, numbers]: [u32; 2],
@@ -245,7 +246,7 @@ mod tests {
         -0.5 * z * z - log_std - 0.5 * std::f64::consts::TAU.ln()
     }
 
-    /// By the book, from cosh: ln(1 - tanh(u)^2) = - 2 ln cosh(u).
+    /// Reference, with cosh: ln(1 - tanh(u)^2) = - 2 ln cosh(u).
     fn log_slope(u: f64) -> f64 {
         -2.0 * u.cosh().ln()
     }
@@ -294,7 +295,7 @@ mod tests {
                 assert!(off < 4.0, "number {number}, {moment}: {off} standard errors");
             }
         }
-        // The mean of 1 / p over what falls into a box is the area of the box.
+        // The mean of 1 / p over the samples in a box is the area of the box.
         for [low, high] in [[-0.8, 0.8], [0.2, 0.9], [-0.9, -0.3]] {
             let inverse = |row: usize| {
                 let inside =
@@ -318,10 +319,10 @@ mod tests {
     fn real_numbers_are_normal_with_the_means_and_deviations_of_the_head() {
         let (quads, agents, numbers) = (1000u32, 3u32, 2u32);
         let rows = (quads * agents * 4) as usize;
-        // Of every number the means, then the logarithms of the deviations; they differ from agent to agent.
+        // The means of all numbers, then the logarithms of their standard deviations; they differ between agents.
         let of = |output: usize, agent: usize| [0.5f32, -2.0, -0.7, 0.3][output] + agent as f32 * 0.1;
         let head: Vec<f32> = (0..4 * rows).map(|i| of(i / rows, i % rows / (quads as usize * 4))).collect();
-        // The last agent may do nothing.
+        // The last agent is not active.
         let masks: Vec<u32> = (0..rows).map(|row| u32::from(row < 2 * rows / 3)).collect();
         let draw = |greedy: bool, iteration: u32| {
             let [drawn, said, _] =

@@ -1,4 +1,4 @@
-//! Ends an iteration: one small record for the host, episode counters cleared, the iteration moved on.
+//! Ends an iteration: writes the metrics for the host as one [`Record`], clears the episode counters and counts the iteration.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
@@ -6,7 +6,7 @@ use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
 /// The kernel's source.
 pub const SHADER: Shader = crate::shaders::shader!("ppo/write_metrics");
 
-/// Workgroups: one gathers everything.
+/// Workgroups: one.
 pub const GROUPS: [u32; 3] = [1, 1, 1];
 
 /// f32s of a [`Record`].
@@ -16,7 +16,7 @@ pub const RECORD: u64 = 20;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct WriteMetrics {
-    /// vec4 pairs that [`super::loss`] left in all epochs.
+    /// Pairs of vec4s that [`super::loss`] wrote in all epochs.
     pub statistics: u32,
     /// f32s of the rewards.
     pub rewards: u32,
@@ -24,28 +24,28 @@ pub struct WriteMetrics {
     pub envs: u32,
     /// Networks.
     pub nets: u32,
-    /// Of these, actors.
+    /// Actors among the networks.
     pub actors: u32,
-    /// Agents that learn in turns; else 1.
+    /// HAPPO: agents; else 1.
     pub agent_steps: u32,
     /// Fills up to 16 bytes.
     pub pad: [u32; 2],
 }
 
-/// What comes back to the host, once an iteration. Means are over the rows of active agents and those epochs of the iteration that moved the
-/// weights.
+/// Metrics of an iteration, read back once. Means are over the rows of active agents, and over the epochs of the iteration that moved
+/// the weights.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Record {
-    /// Clipped surrogate, entropy not included.
+    /// Clipped surrogate loss, without the entropy term.
     pub policy_loss: f32,
     /// Clipped Huber loss of the normalised values.
     pub value_loss: f32,
-    /// Nats.
+    /// Entropy of the policy, in nats.
     pub entropy: f32,
-    /// k3 estimate against the policy of the rollout.
+    /// KL divergence from the policy of the rollout (k3 estimate).
     pub approx_kl: f32,
-    /// Share of rows outside the clip range.
+    /// Fraction of rows outside the clip range.
     pub clip_fraction: f32,
     /// Largest gradient norm of the actors at the last update, before clipping.
     pub actor_norm: f32,
@@ -59,19 +59,19 @@ pub struct Record {
     pub return_sum: f32,
     /// Episodes that ended.
     pub episodes: f32,
-    /// Steps in them.
+    /// Steps of these episodes.
     pub episode_steps: f32,
-    /// Of the episodes, those terminated rather than truncated.
+    /// Episodes that terminated, as opposed to truncated ones.
     pub terminated: f32,
     /// Optimizer steps skipped so far because a gradient was not finite.
     pub skipped: f32,
-    /// Mean that values are scaled with.
+    /// Mean of the returns that values are normalised by.
     pub value_mean: f32,
-    /// Deviation that values are scaled with.
+    /// Standard deviation of the returns that values are normalised by.
     pub value_deviation: f32,
-    /// Factor on the gradients at the heads after the last update; 1 in f32.
+    /// Loss scale after the last update; 1 in f32.
     pub loss_scale: f32,
-    /// Epochs that moved the weights: fewer than configured where the KL divergence stopped them.
+    /// Epochs that moved the weights: fewer than configured if `target_kl` ended them.
     pub epochs: f32,
     /// Fills up to 16 bytes.
     pub pad: [f32; 2],
