@@ -114,7 +114,7 @@ struct Batch {
     // HAPPO: number of the agent that is trained, counted from 1; 0: all agents.
     agent_step: u32,
     // HAPPO: 1: no training; the agent's probability ratios are multiplied into the factor of the agents after it.
-    settle: u32,
+    update_factors: u32,
     // First quad of the environments' own states, which follow the observations of all slots, and the size of a state.
     first_state: u32,
     state_dim: u32,

@@ -219,7 +219,7 @@ fn main(
             let factor_at = p.factors + slot * batch.quads + row % batch.quads;
             let factor = statistics[factor_at];
             weighed *= factor;
-            if (batch.settle == 1u && agent + 1u == batch.agent_step) {
+            if (batch.update_factors == 1u && agent + 1u == batch.agent_step) {
                 statistics[factor_at] = factor * select(ONE, ratio, active_rows);
             }
         }
@@ -255,7 +255,7 @@ fn main(
     clipped[lane] = mine_clipped;
     workgroupBarrier();
     // Zeros after the stop of this rollout's updates (ppo/epoch).
-    @if(agent_steps) let writes = batch.settle == 0u;
+    @if(agent_steps) let writes = batch.update_factors == 0u;
     @if(!agent_steps) let writes = true;
     if (lane == 0u && writes) {
         var sum = ZERO;

@@ -114,7 +114,7 @@ impl GradientKernels {
         ]
     }
 
-    /// The forward pass and the losses of micro-batch `index` alone. With HAPPO and [`Batch::settle`] they multiply the ratios of
+    /// The forward pass and the losses of micro-batch `index` alone. With HAPPO and [`Batch::update_factors`] they multiply the ratios of
     /// the agent that has learned into the factors of the agents after it.
     pub fn losses(&self, index: u32, batch: &Batch) -> [Command; 2] {
         [

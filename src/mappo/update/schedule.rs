@@ -96,13 +96,13 @@ impl Schedule {
         let per_slot = sizes.rows_of_slot() / 4;
         let shared =
             Batch { head_critic: sizes.outputs() * sizes.room(kernel_config), keep: 1, ..setup.batch() };
-        let batch = |agent_step, settle, (index, micro_batch): (u32, &MicroBatch)| Batch {
+        let batch = |agent_step, update_factors, (index, micro_batch): (u32, &MicroBatch)| Batch {
             first_slot: micro_batch.slots.start,
             rows: per_slot * micro_batch.slots.len() as u32,
             index,
             minibatch: micro_batch.minibatch,
             agent_step: self.agent(agent_step),
-            settle,
+            update_factors,
             ..shared
         };
         let learning = self
@@ -111,7 +111,10 @@ impl Schedule {
         let factors = self
             .agent_steps()
             .flat_map(|step| self.factor_update(step).into_iter().map(move |numbered| (step, 1, numbered)));
-        learning.chain(factors).map(|(step, settle, numbered)| batch(step, settle, numbered)).collect()
+        learning
+            .chain(factors)
+            .map(|(step, update_factors, numbered)| batch(step, update_factors, numbered))
+            .collect()
     }
 }
 

@@ -132,10 +132,10 @@ pub struct Batch {
     pub endings: u32,
     /// With a GRU: 1: new states are kept for later dispatches.
     pub remember: u32,
-    /// In turns: the number of the agent that learns, from 1; 0: all do.
+    /// HAPPO: the agent that learns, from 1; 0: all agents.
     pub agent_step: u32,
-    /// In turns: 1: nothing is learnt, the agent's ratios go into the factor of those after it.
-    pub settle: u32,
+    /// HAPPO: 1: multiply the ratios of this agent into the factors of the agents after it, and learn nothing.
+    pub update_factors: u32,
     /// First quad of the environments' own states, which follow the observations in their buffer.
     pub first_state: u32,
     /// Numbers of an environment's own state; 0 if critics do not see it.
