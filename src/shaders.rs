@@ -20,6 +20,9 @@ pub(crate) use shader;
 pub static LIBRARY: Library = Library {
     modules: &[
         ("scalars", constants::scalars::WGSL),
+        ("network", constants::network::WGSL),
+        ("weight_tile", constants::weight_tile::WGSL),
+        ("sections", constants::sections::WGSL),
         ("lib/numeric", include_str!("../shaders/lib/numeric.wgsl")),
         ("lib/random", include_str!("../shaders/lib/random.wgsl")),
         ("lib/network", include_str!("../shaders/lib/network.wgsl")),

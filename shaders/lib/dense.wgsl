@@ -6,7 +6,7 @@ import package::lib::activation::activate;
 import package::lib::forward::{batch, acts, Inputs, input, clamped_input};
 import package::lib::layer_norm::{Stats, no_stats, stats_of_one, join, PARTS};
 import package::lib::network::Layer;
-@if(recurrent) import package::lib::network::{GATES_OF_INPUT, GATES_OF_STATE};
+@if(recurrent) import package::network::{GATES_OF_INPUT, GATES_OF_STATE};
 import package::lib::product::{tile, narrow, add, add_narrow, add_spread};
 import package::lib::quad::{to_quad, of_quad};
 @if(!cooperative) import package::lib::weights::weight;

@@ -4,17 +4,7 @@
 // stored in blocks of TILE quads of rows, feature by feature within a block, so that the data of a workgroup is contiguous.
 
 import package::constants::TILE;
-
-const MAX_LAYERS: u32 = 7u;
-
-// Kinds of layers of a GRU: gates computed from the input, gates computed from the state, the head after the cell. 0: any other layer.
-const GATES_OF_INPUT: u32 = 1u;
-const GATES_OF_STATE: u32 = 2u;
-const AFTER_CELL: u32 = 3u;
-
-// Input of a role: the observations of all agents, or the environment's own state. 0: the agent's own observation.
-const ALL: u32 = 1u;
-const STATE: u32 = 2u;
+import package::network::MAX_LAYERS;
 
 struct Layer {
     inputs: u32,
@@ -42,6 +32,7 @@ struct Layer {
     grad: u32,
     // Outputs with trained weights; those after them consist of their bias alone.
     learnt: u32,
+    // ORDINARY or a kind of a GRU, of package::network.
     kind: u32,
     // Row of the activation buffer for the output (the head has a buffer of its own), and for the argument of its activation function.
     output: u32,
@@ -59,7 +50,7 @@ struct NetworkStack {
     // The same for the working weights.
     working: u32,
     working_stride: u32,
-    // Input of the first layer: 0 or one of the constants above.
+    // Input of the first layer: OWN, ALL or STATE of package::network.
     sees: u32,
     // 1: every agent has a bias of its own in the first layer of a shared network.
     agent_bias: u32,

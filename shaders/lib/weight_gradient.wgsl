@@ -5,8 +5,10 @@
 // which it adds up in a fixed order, so that every run gives the same bits.
 
 import package::constants::TILE;
-import package::lib::network::{Batch, ALL, STATE, place};
+import package::lib::network::{Batch, place};
+import package::network::{ALL, STATE};
 import package::lib::quad::{Quad, of_quad};
+import package::weight_tile::{OBSERVED, NONE};
 
 struct Tile {
     // OBSERVED: the left factor is the role's input; BIAS: a bias alone; else activations.
@@ -39,10 +41,6 @@ struct Split {
     tiles: u32,
     pad: u32,
 }
-
-const OBSERVED: u32 = 1u;
-const BIAS: u32 = 2u;
-const NONE: u32 = 0xffffffffu;
 
 @group(0) @binding(0) var<uniform> batch: Batch;
 @group(0) @binding(1) var<uniform> split: Split;

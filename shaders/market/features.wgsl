@@ -1,6 +1,9 @@
 // Stationary features computed from candles and indicators. One invocation per bar and instrument.
 
 import package::constants::{ROW, WG};
+import package::sections::{
+    GAP, PRICE, VOLUME, MOVE_1, MOVE_5, MOVE_20, RANGE, ABOVE_LOW, RSI, MACD, MACD_HIST, BB_UPPER, BB_MIDDLE, BB_LOWER, ATR, MOM, STOCH_K, STOCH_D, SECTIONS, FEATURES
+};
 
 struct Features {
     bars: u32,
@@ -12,35 +15,9 @@ struct Features {
 }
 
 @group(0) @binding(0) var<uniform> p: Features;
-// [section][instrument][bar]: sections in the order of the constants below, then the caller's features.
+// [section][instrument][bar]: sections in the order of package::sections, then the caller's features.
 @group(0) @binding(1) var<storage, read> sources: array<f32>;
 @group(0) @binding(2) var<storage, read_write> data: array<f32>;
-
-// Open minus the previous close.
-const GAP: u32 = 0u;
-// Close.
-const PRICE: u32 = 1u;
-const VOLUME: u32 = 2u;
-// Close minus the close 1, 5 and 20 bars earlier; high minus low; close minus low.
-const MOVE_1: u32 = 3u;
-const MOVE_5: u32 = 4u;
-const MOVE_20: u32 = 5u;
-const RANGE: u32 = 6u;
-const ABOVE_LOW: u32 = 7u;
-const RSI: u32 = 8u;
-const MACD: u32 = 9u;
-const MACD_HIST: u32 = 10u;
-// Bollinger bands minus the close.
-const BB_UPPER: u32 = 11u;
-const BB_MIDDLE: u32 = 12u;
-const BB_LOWER: u32 = 13u;
-const ATR: u32 = 14u;
-const MOM: u32 = 15u;
-const STOCH_K: u32 = 16u;
-const STOCH_D: u32 = 17u;
-const SECTIONS: u32 = 18u;
-// Number of built-in features.
-const OWN: u32 = 16u;
 
 fn source(section: u32, instrument: u32, bar: u32) -> f32 {
     return sources[(section * p.instruments + instrument) * p.stride + bar];
@@ -64,7 +41,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (bar >= p.bars) {
         return;
     }
-    let at = (bar * p.instruments + i) * (OWN + p.extra);
+    let at = (bar * p.instruments + i) * (FEATURES + p.extra);
     let price = source(PRICE, i, bar);
     let range = source(RANGE, i, bar);
     var gap = 0.0;
@@ -97,6 +74,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     data[at + 14u] = source(STOCH_D, i, bar) / 100.0 - 0.5;
     data[at + 15u] = select(0.0, source(VOLUME, i, bar) / volume - 1.0, volume > 0.0);
     for (var e = 0u; e < p.extra; e++) {
-        data[at + OWN + e] = source(SECTIONS + e, i, bar);
+        data[at + FEATURES + e] = source(SECTIONS + e, i, bar);
     }
 }

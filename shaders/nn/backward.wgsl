@@ -4,8 +4,8 @@
 // (1 - r) with the state's part s of the candidate, da_z = dh' (h - n) z (1 - z), ds = da_n r.
 
 import package::constants::{WG, TILE, COLUMNS};
-import package::lib::network::{Batch, NetworkStack, Layer, MAX_LAYERS, place};
-@if(recurrent) import package::lib::network::{GATES_OF_STATE, AFTER_CELL};
+import package::lib::network::{Batch, NetworkStack, Layer, place};
+@if(recurrent) import package::network::{GATES_OF_STATE, AFTER_CELL};
 import package::lib::quad::{Quad, to_quad, of_quad};
 import package::lib::activation::slope;
 import package::lib::product::{tile, add, add_spread};

@@ -3,7 +3,8 @@
 // in z.
 
 import package::constants::{ROW, WG};
-import package::lib::network::{NetworkStack, Layer, NetworkSlice, MAX_LAYERS};
+import package::lib::network::{NetworkStack, Layer, NetworkSlice};
+import package::network::MAX_LAYERS;
 import package::lib::quad::{Quad, to_quad, pack, unpack};
 
 @group(0) @binding(0) var<uniform> roles: array<NetworkStack, 2>;

@@ -11,9 +11,10 @@ import package::constants::{WG, TILE};
 import package::lib::dense::{Target, dense, dense_block};
 import package::lib::forward::{batch, roles, Row, Inputs};
 @if(recurrent) import package::lib::gru::{load_state, gru_cell};
-@if(recurrent) import package::lib::network::GATES_OF_STATE;
+@if(recurrent) import package::network::GATES_OF_STATE;
 import package::lib::layer_norm::{input_stats, input_stats_part, gather};
-import package::lib::network::{ALL, STATE, place};
+import package::lib::network::place;
+import package::network::{ALL, STATE};
 @if(cooperative) import package::constants::SUBGROUP;
 
 @group(0) @binding(6) var<storage, read_write> moments: array<vec4<f32>>;

@@ -4,7 +4,8 @@
 // The grid is that of nn/fold.
 
 import package::constants::{ROW, WG};
-import package::lib::network::{NetworkStack, Layer, NetworkSlice, MAX_LAYERS};
+import package::lib::network::{NetworkStack, Layer, NetworkSlice};
+import package::network::MAX_LAYERS;
 
 @group(0) @binding(0) var<uniform> roles: array<NetworkStack, 2>;
 @group(0) @binding(1) var<storage, read> nets: array<NetworkSlice>;

@@ -4,7 +4,8 @@
 import package::constants::{GROUPS, WG, SIZE, SUBGROUP};
 import package::lib::cooperative::{Left, Right, Sum};
 import package::lib::quad::to_quad;
-import package::lib::weight_gradient::{BIAS, NONE, split, tiles, range_of, locate, input, gradient, store, store_bias};
+import package::lib::weight_gradient::{split, tiles, range_of, locate, input, gradient, store, store_bias};
+import package::weight_tile::{BIAS, NONE};
 
 const SPAN: u32 = 64u;
 const QUADS: u32 = 8u;

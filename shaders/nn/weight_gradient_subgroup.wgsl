@@ -2,7 +2,8 @@
 // tile; it loads four inputs and broadcasts them to the other seven.
 
 import package::constants::{GROUPS, WG};
-import package::lib::weight_gradient::{Tile, Row, BIAS, split, tiles, range_of, locate, input, gradient, store, store_bias};
+import package::lib::weight_gradient::{Tile, Row, split, tiles, range_of, locate, input, gradient, store, store_bias};
+import package::weight_tile::BIAS;
 
 // Gradients of four outputs: a row vector times this matrix sums over the four rows.
 fn gradients(tile: Tile, at: Row, first: u32) -> mat4x4<f32> {

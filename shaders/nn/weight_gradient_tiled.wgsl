@@ -2,7 +2,8 @@
 // invocations stage the next DEPTH quads of rows in workgroup memory together.
 
 import package::constants::{GROUPS, WG};
-import package::lib::weight_gradient::{BIAS, split, tiles, range_of, locate, input, gradient, store, store_bias};
+import package::lib::weight_gradient::{split, tiles, range_of, locate, input, gradient, store, store_bias};
+import package::weight_tile::BIAS;
 
 const DEPTH: u32 = 8u;
 var<workgroup> lefts: array<vec4<f32>, DEPTH * 32u>;

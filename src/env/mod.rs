@@ -6,6 +6,8 @@
 mod bench;
 pub mod communication;
 pub mod cpu_env;
+#[cfg(test)]
+mod layout_tests;
 pub mod ledger;
 pub mod market;
 pub mod spread;

@@ -49,17 +49,17 @@ pub struct Spread {
 /// Counterpart of `Spread` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-struct Parameters {
-    step: u32,
-    steps: u32,
-    envs: u32,
-    agents: u32,
-    reset: u32,
-    length: u32,
-    paper: u32,
-    seed_low: u32,
-    seed_high: u32,
-    pad: [u32; 3],
+pub(super) struct Parameters {
+    pub(super) step: u32,
+    pub(super) steps: u32,
+    pub(super) envs: u32,
+    pub(super) agents: u32,
+    pub(super) reset: u32,
+    pub(super) length: u32,
+    pub(super) paper: u32,
+    pub(super) seed_low: u32,
+    pub(super) seed_high: u32,
+    pub(super) pad: [u32; 3],
 }
 
 /// The decisions for this class of adapters and this storage of the observations.

@@ -53,6 +53,8 @@ mod grid;
 mod group;
 mod indicator;
 pub mod keltner;
+#[cfg(test)]
+mod layout_tests;
 mod live;
 pub mod log_return;
 pub mod macd;

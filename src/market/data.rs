@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
-use super::features::{self, FEATURES, LOOK_BACK, SECTIONS};
+use super::features::{self, FEATURES, LOOK_BACK, sections};
 use super::{Candles, scale};
 use crate::gpu::{Class, Command, Gpu, Recorder};
 use crate::indicators::{Indicators, Series};
@@ -20,8 +20,18 @@ const MOST_BARS_IN_SOFTWARE: usize = 160_000;
 const LIMIT: f32 = 5.0;
 
 /// Indicator outputs that the features use, in the order of the shader's sections.
-const INDICATORS: [&str; 10] =
-    ["rsi", "macd", "macd_hist", "bb_upper", "bb_middle", "bb_lower", "atr", "mom", "stoch_k", "stoch_d"];
+const INDICATORS: [(usize, &str); 10] = [
+    (sections::RSI, "rsi"),
+    (sections::MACD, "macd"),
+    (sections::MACD_HIST, "macd_hist"),
+    (sections::BB_UPPER, "bb_upper"),
+    (sections::BB_MIDDLE, "bb_middle"),
+    (sections::BB_LOWER, "bb_lower"),
+    (sections::ATR, "atr"),
+    (sections::MOM, "mom"),
+    (sections::STOCH_K, "stoch_k"),
+    (sections::STOCH_D, "stoch_d"),
+];
 
 /// Prices per bar and instrument: gap, move, open, close.
 const PRICES: usize = 4;
@@ -96,7 +106,7 @@ impl MarketData {
             FEATURES.iter().map(|name| (*name).to_string()).chain(extra.names.iter().cloned()).collect();
         let columns = instruments * names.len();
         let words = bars * columns + bars * instruments * PRICES;
-        let sections = (SECTIONS + extra.names.len()) * instruments * Series::row(bars);
+        let sections = (sections::SECTIONS + extra.names.len()) * instruments * Series::row(bars);
         fits(gpu, words.max(sections) as u64 * 4)?;
 
         let series = Series::upload(gpu, candles.high.view(), candles.low.view(), candles.close.view())?;
@@ -131,7 +141,8 @@ impl MarketData {
             end: train.end as u32,
             fit: u32::from(given.is_none()),
             limit: LIMIT,
-            pad: [0; 2],
+            zero: 0,
+            pad: 0,
         };
         let kernel = scale::kernel(gpu)?;
         let group = scale::bind(gpu, &kernel, &scale_parameters, &statistics, &buffer)?;
@@ -299,21 +310,24 @@ fn gather(
 ) -> Result<wgpu::Buffer> {
     let stride = series.stride() as usize;
     let bytes = (candles.instruments() * stride) as u64 * 4;
-    let sources =
-        gpu.buffer("feature sources", (SECTIONS + extra.names.len()) as u64 * bytes, crate::gpu::STATE)?;
+    let sources = gpu.buffer(
+        "feature sources",
+        (sections::SECTIONS + extra.names.len()) as u64 * bytes,
+        crate::gpu::STATE,
+    )?;
     let close = &candles.close;
     let moved = |i: usize, bar: usize, by: usize| match bar.checked_sub(by) {
         Some(before) => close[[i, bar]] - close[[i, before]],
         None => 0.0,
     };
     let own = |section: usize, i: usize, bar: usize| match section {
-        0 => gap(candles, i, bar),
-        1 => close[[i, bar]],
-        2 => candles.volume.as_ref().map_or(0.0, |volume| volume[[i, bar]]),
-        3 => moved(i, bar, 1),
-        4 => moved(i, bar, 5),
-        5 => moved(i, bar, 20),
-        6 => candles.high[[i, bar]] - candles.low[[i, bar]],
+        sections::GAP => gap(candles, i, bar),
+        sections::PRICE => close[[i, bar]],
+        sections::VOLUME => candles.volume.as_ref().map_or(0.0, |volume| volume[[i, bar]]),
+        sections::MOVE_1 => moved(i, bar, 1),
+        sections::MOVE_5 => moved(i, bar, 5),
+        sections::MOVE_20 => moved(i, bar, 20),
+        sections::RANGE => candles.high[[i, bar]] - candles.low[[i, bar]],
         _ => close[[i, bar]] - candles.low[[i, bar]],
     };
     let write = |section: usize, value: &dyn Fn(usize, usize) -> f64| {
@@ -323,15 +337,15 @@ fn gather(
         }
         gpu.write(&sources, section as u64 * bytes, bytemuck::cast_slice(&values))
     };
-    for section in 0..SECTIONS - INDICATORS.len() {
+    for section in 0..sections::SECTIONS - INDICATORS.len() {
         write(section, &|i, bar| own(section, i, bar))?;
     }
     for (feature, values) in extra.values.outer_iter().enumerate() {
-        write(SECTIONS + feature, &|i, bar| values[[i, bar]])?;
+        write(sections::SECTIONS + feature, &|i, bar| values[[i, bar]])?;
     }
     let panel = indicators.panel(series)?;
     recorder.encode(&panel.commands())?;
-    for (section, name) in (SECTIONS - INDICATORS.len()..).zip(INDICATORS) {
+    for (section, name) in INDICATORS {
         let source =
             panel.buffer(name).ok_or_else(|| Error::shape("indicators", name, "none of that name"))?;
         recorder.encode(&[Command::Copy {

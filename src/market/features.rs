@@ -6,12 +6,14 @@
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
+/// Sections of the sources: eight computed on the CPU, ten indicator outputs, then the caller's features.
+pub use crate::shaders::constants::sections;
 
 /// The kernel's source.
 pub const SHADER: Shader = crate::shaders::shader!("market/features");
 
 /// Names of the built-in features, in order.
-pub const FEATURES: [&str; 16] = [
+pub const FEATURES: [&str; sections::FEATURES] = [
     "return_1",
     "return_5",
     "return_20",
@@ -29,9 +31,6 @@ pub const FEATURES: [&str; 16] = [
     "stoch_d",
     "volume",
 ];
-
-/// Sections before the caller's features: eight computed on the CPU, ten indicator outputs.
-pub const SECTIONS: usize = 18;
 
 /// Longest look-back, in bars, of a feature that does not come from an indicator.
 pub const LOOK_BACK: usize = 20;

@@ -13,6 +13,8 @@ mod columns;
 mod csv;
 mod data;
 mod features;
+#[cfg(test)]
+mod layout_tests;
 mod lines;
 mod rules;
 mod scale;

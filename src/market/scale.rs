@@ -25,8 +25,10 @@ pub struct Parameters {
     pub fit: u32,
     /// Largest absolute value of a scaled feature.
     pub limit: f32,
+    /// 0; the shader explains why it is not a constant.
+    pub zero: u32,
     /// Padding to a multiple of 16 bytes.
-    pub pad: [u32; 2],
+    pub pad: u32,
 }
 
 /// Compiles the kernel.
@@ -96,7 +98,8 @@ mod tests {
             end: 61,
             fit: 1,
             limit: 3.0,
-            pad: [0; 2],
+            zero: 0,
+            pad: 0,
         };
         let (scaled, statistics) = scale(&data, 3, fit, &[f32::NAN; 6]);
         for c in [0, 2] {

@@ -5,6 +5,8 @@ mod device;
 mod offsets;
 mod tensors;
 
+#[cfg(test)]
+pub(super) use device::Layer;
 pub use device::{Batch, NetworkStack};
 pub use tensors::{Tensor, TensorKind};
 

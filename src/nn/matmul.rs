@@ -10,12 +10,13 @@ use crate::{Error, Result};
 /// The kernel's source.
 pub const SHADER: Shader = crate::shaders::shader!("nn/matmul");
 
+/// Counterpart of `Sizes` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
-struct Sizes {
-    columns: u32,
-    inputs: u32,
-    pad: [u32; 2],
+pub(super) struct Sizes {
+    pub(super) columns: u32,
+    pub(super) inputs: u32,
+    pub(super) pad: [u32; 2],
 }
 
 /// The variant for these matrices: four subgroups.

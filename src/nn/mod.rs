@@ -18,6 +18,8 @@ pub mod forward;
 mod harness;
 mod kernel_config;
 pub mod layout;
+#[cfg(test)]
+mod layout_tests;
 pub mod matmul;
 mod precision;
 pub mod reduce;

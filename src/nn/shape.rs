@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Most linear layers of a network: four hidden ones, two of a GRU, and the head. `MAX_LAYERS` of `shaders/lib/network.wgsl`.
-pub const MAX_LAYERS: usize = 7;
+/// Most linear layers of a network: four hidden ones, two of a GRU, and the head.
+pub const MAX_LAYERS: usize = crate::shaders::constants::network::MAX_LAYERS as usize;
 
 /// Nonlinearity of the hidden layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -13,6 +13,7 @@ use super::layout::{Batch, Layout};
 use super::{weight_gradient_cooperative, weight_gradient_subgroup, weight_gradient_tiled};
 use crate::Result;
 use crate::gpu::{Access, BindGroup, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Variant, in_rows};
+use crate::shaders::constants::weight_tile::{BIAS, NONE, OBSERVED};
 
 /// The source of the kernel that this configuration takes.
 #[must_use]
@@ -25,13 +26,6 @@ pub fn shader(kernel_config: &KernelConfig) -> Shader {
         weight_gradient_tiled::SHADER
     }
 }
-
-/// No LayerNorm, or no bias.
-pub(crate) const NONE: u32 = u32::MAX;
-/// [`Tile::kind`] of a tile whose left factor is the role's input.
-pub(crate) const OBSERVED: u32 = 1;
-/// [`Tile::kind`] of a bias alone.
-pub(crate) const BIAS: u32 = 2;
 
 /// One tile of one tensor. Counterpart of `Tile` in `shaders/lib/weight_gradient.wgsl`.
 #[repr(C)]

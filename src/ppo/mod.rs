@@ -5,6 +5,8 @@ pub mod advantage_stats;
 pub mod clip;
 pub mod epoch;
 pub mod gae;
+#[cfg(test)]
+mod layout_tests;
 pub mod loss;
 pub mod loss_scale;
 pub mod normalize;

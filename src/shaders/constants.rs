@@ -56,3 +56,83 @@ constants! {
         AGENTS = 16,
     }
 }
+
+constants! {
+    /// Numbers of the networks' layouts.
+    network: u32 {
+        /// Most linear layers of a network: four hidden ones, two of a GRU, and the head.
+        MAX_LAYERS = 7,
+        /// Input of the first layer: the agent's own observation.
+        OWN = 0,
+        /// Input of the first layer: the observations of all agents, one after the other.
+        ALL = 1,
+        /// Input of the first layer: the environment's own state.
+        STATE = 2,
+        /// Kind of a layer: a linear layer.
+        ORDINARY = 0,
+        /// Kind of a layer: a GRU's matrix of the input, with candidate, reset and update gate.
+        GATES_OF_INPUT = 1,
+        /// Kind of a layer: a GRU's matrix of the state, with reset gate, update gate, candidate.
+        GATES_OF_STATE = 2,
+        /// Kind of a layer: the head after a GRU.
+        AFTER_CELL = 3,
+    }
+}
+
+constants! {
+    /// Tiles of the weight gradients.
+    weight_tile: u32 {
+        /// Kind of a tile: the left factor is the role's input, not activations.
+        OBSERVED = 1,
+        /// Kind of a tile: a bias alone.
+        BIAS = 2,
+        /// No LayerNorm, or no bias.
+        NONE = 0xffffffff,
+    }
+}
+
+constants! {
+    /// Sections of the sources of the market's features.
+    sections: usize {
+        /// Open minus the previous close.
+        GAP = 0,
+        /// Close.
+        PRICE = 1,
+        /// Volume.
+        VOLUME = 2,
+        /// Close minus the previous close.
+        MOVE_1 = 3,
+        /// Close minus the close 5 bars earlier.
+        MOVE_5 = 4,
+        /// Close minus the close 20 bars earlier.
+        MOVE_20 = 5,
+        /// High minus low.
+        RANGE = 6,
+        /// Close minus low.
+        ABOVE_LOW = 7,
+        /// Relative strength index.
+        RSI = 8,
+        /// MACD line.
+        MACD = 9,
+        /// MACD histogram.
+        MACD_HIST = 10,
+        /// Upper Bollinger band minus the close.
+        BB_UPPER = 11,
+        /// Middle Bollinger band minus the close.
+        BB_MIDDLE = 12,
+        /// Lower Bollinger band minus the close.
+        BB_LOWER = 13,
+        /// Average true range.
+        ATR = 14,
+        /// Momentum.
+        MOM = 15,
+        /// Stochastic oscillator, %K.
+        STOCH_K = 16,
+        /// Stochastic oscillator, %D.
+        STOCH_D = 17,
+        /// Number of sections before the caller's.
+        SECTIONS = 18,
+        /// Number of built-in features.
+        FEATURES = 16,
+    }
+}

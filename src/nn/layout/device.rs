@@ -1,22 +1,9 @@
 //! Structures that the kernels read: `#[repr(C)]` counterparts of `shaders/lib/network.wgsl`.
 
 use super::super::shape::MAX_LAYERS;
-
-/// Input of the first layer, as the shaders number it: the agent's own observation.
-pub(super) const OWN: u32 = 0;
-/// The observations of all agents, one after the other.
-pub(super) const ALL: u32 = 1;
-/// The environment's own state.
-pub(super) const STATE: u32 = 2;
-
-/// Kinds of layers, as the shaders number them: a linear layer.
-pub(super) const ORDINARY: u32 = 0;
-/// A GRU's matrix of the input: candidate, reset and update gate.
-pub(super) const GATES_OF_INPUT: u32 = 1;
-/// A GRU's matrix of the state: reset gate, update gate, candidate.
-pub(super) const GATES_OF_STATE: u32 = 2;
-/// The head after a GRU.
-pub(super) const AFTER_CELL: u32 = 3;
+pub(super) use crate::shaders::constants::network::{
+    AFTER_CELL, ALL, GATES_OF_INPUT, GATES_OF_STATE, ORDINARY, OWN, STATE,
+};
 
 /// One linear layer with the LayerNorm before it. Counterpart of `Layer` in `shaders/lib/network.wgsl`.
 #[repr(C)]

@@ -1,0 +1,15 @@
+//! Layouts of the structures that Rust writes and kernels read.
+
+crate::testing::same_layout! {
+    communication::Parameters {
+        step, steps, envs, reset, length, reference, words, features, seed_low, seed_high, pad,
+    } = "Communication" in "env/communication";
+    market::Parameters {
+        step, steps, envs, agents, features, actions, reset, first, starts, length, prices,
+        seed_low, seed_high, commission, slippage, bankruptcy, own_weight, reward_scale,
+        drawdown_penalty, mask, zero, pad, levels,
+    } = "Market" in "env/market";
+    spread::Parameters {
+        step, steps, envs, agents, reset, length, paper, seed_low, seed_high, pad,
+    } = "Spread" in "env/spread";
+}

@@ -1,0 +1,24 @@
+//! Layouts of the structures that Rust writes and kernels read.
+
+crate::testing::same_layout! {
+    fold::NetworkSlice { params, working, role, biases } = "NetworkSlice" in "nn/fold";
+    layout::Layer {
+        inputs, outputs, stride, weights, bias, gain, offset, norm, transposed, transposed_stride,
+        input, product, moments, grad, learnt, kind, output, made_from, below, pad,
+    } = "Layer" in "nn/forward";
+    layout::NetworkStack {
+        layers, params, net_stride, working, working_stride, sees, agent_bias, nets, layer,
+    } = "NetworkStack" in "nn/forward";
+    layout::Batch {
+        first_slot, rows, stride, agents, quads, obs_dim, first_role, head_actor, head_critic,
+        index, keep, acts, grads, minibatch, length, chunk, steps, truncations, endings, remember,
+        agent_step, settle, first_state, state_dim,
+    } = "Batch" in "nn/forward";
+    matmul::Sizes { columns, inputs, pad } = "Sizes" in "nn/matmul";
+    reduce::Reduce { length, splits, first, pad } = "Reduce" in "nn/reduce";
+    weight_gradient::Tile {
+        kind, left, right, moments, output, stride, inputs, outputs, first_agent, agents, sees,
+        bias,
+    } = "Tile" in "nn/weight_gradient_tiled";
+    weight_gradient::Split { count, stride, tiles, pad } = "Split" in "nn/weight_gradient_tiled";
+}

@@ -1,0 +1,40 @@
+//! Layouts of the structures that Rust writes and kernels read.
+
+crate::testing::same_layout! {
+    adamw::AdamW {
+        beta1, beta2, weight1, weight2, epsilon, decay, nets, interval, growth, backoff, pad,
+    } = "AdamW" in "ppo/adamw";
+    advantage_stats::AdvantageStats {
+        size, agents, envs, masks, separate, minibatches, chunk, over,
+    } = "AdvantageStats" in "ppo/advantage_stats";
+    clip::NetworkSlice { first, length, rate, agent } = "NetworkSlice" in "ppo/clip";
+    clip::NetworkSlice { first, length, rate, agent } = "NetworkSlice" in "ppo/adamw";
+    clip::Clip { max_norm, log_beta1, log_beta2, decay, agent_step, pad } = "Clip" in "ppo/clip";
+    epoch::Epoch {
+        weight, floor, enabled, number, places, target_kl, entropy, entropy_step, iterations,
+        further, moments, agent_step, agents, minibatches, first_place, pad,
+    } = "Epoch" in "ppo/epoch";
+    gae::Gae { steps, agents, envs, gamma, lambda, truncations, reward_scale, pad } = "Gae" in "ppo/gae";
+    loss::Loss {
+        actions, section, masks, grad_actor, grad_critic, clip, value_clip, huber, value, starts,
+        factors, pad,
+    } = "Loss" in "ppo/loss";
+    normalize::Normalize {
+        first_slot, slots, quads, observed, state_dim, first_state, limit, pad,
+    } = "Normalize" in "ppo/normalize";
+    running_mean_std::RunningMeanStd {
+        steps, agents, obs_dim, state_dim, quads, first_state, masks, separate, zero, pad,
+    } = "RunningMeanStd" in "ppo/running_mean_std";
+    sample::Sample {
+        step, steps, agents, quads, actions, stride, greedy, masks, seed_low, seed_high, starts,
+        pad,
+    } = "Sample" in "ppo/sample";
+    write_metrics::WriteMetrics {
+        statistics, rewards, envs, nets, actors, agent_steps, pad,
+    } = "WriteMetrics" in "ppo/write_metrics";
+    write_metrics::Record {
+        policy_loss, value_loss, entropy, approx_kl, clip_fraction, actor_norm, critic_norm,
+        learning_rate, reward, return_sum, episodes, episode_steps, terminated, skipped, value_mean,
+        value_deviation, loss_scale, epochs, pad,
+    } = "Record" in "ppo/write_metrics";
+}
