@@ -15,7 +15,7 @@ fn application_device() -> Option<(wgpu::Device, wgpu::Queue)> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapter =
         pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).ok()?;
-    // phalanx gets by with eight storage buffers a kernel and no optional feature; larger limits allow larger plans.
+    // phalanx needs WebGPU's default limits and no optional feature. Larger limits allow larger batches.
     let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
     pollster::block_on(adapter.request_device(&descriptor)).ok()
 }

@@ -9,63 +9,63 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No adapter matches the request.
+    /// No adapter answers, or none matches the request.
     #[error("no GPU adapter {wanted}; found: {found}. {hint}")]
     NoAdapter {
-        /// What was asked for.
+        /// The request.
         wanted: String,
-        /// The adapters that did answer.
+        /// The adapters that answered.
         found: String,
-        /// What to install or set.
+        /// The remedy.
         hint: String,
     },
-    /// The adapter refused to hand out a device.
+    /// The adapter refused to create a device.
     #[error("could not create a device on `{adapter}`: {reason}")]
     NoDevice {
         /// Adapter name.
         adapter: String,
-        /// What the driver said.
+        /// The message of the driver.
         reason: String,
     },
-    /// The device's limits are below what the kernels need.
+    /// A limit of the device is lower than the kernels need.
     #[error(
         "the device's `{limit}` is {has}, and the kernels need {need}: request the device with at least that, or take another adapter"
     )]
     Limit {
         /// The limit, as wgpu names it.
         limit: &'static str,
-        /// What the kernels need.
+        /// The value that the kernels need.
         need: u64,
-        /// What the device has.
+        /// The value of the device.
         has: u64,
     },
-    /// The device went away (driver reset, removed, destroyed).
+    /// The device was lost: reset by the driver, removed or destroyed.
     #[error("the GPU device was lost ({reason})")]
     DeviceLost {
-        /// What the driver said.
+        /// The message of the driver.
         reason: String,
     },
-    /// The device has no room for what was asked.
+    /// An allocation failed.
     #[error("out of GPU memory while {action}")]
     OutOfMemory {
-        /// What was being done.
+        /// The operation.
         action: String,
     },
-    /// The device or driver rejected an operation: a defect of this library, worth reporting, unless the kernel is the
+    /// The device or the driver rejected an operation. This is a bug in phalanx, please report it, unless the kernel is the
     /// caller's own.
     #[error("GPU error while {action}: {reason}")]
     Gpu {
-        /// What was being done.
+        /// The operation.
         action: String,
-        /// What wgpu said.
+        /// The message of wgpu.
         reason: String,
     },
-    /// A shader could not be composed or compiled: a defect of this library, worth reporting, unless it is the caller's own.
+    /// A shader does not compose or compile. This is a bug in phalanx, please report it, unless the shader is the caller's own.
     #[error("shader `{shader}`: {reason}")]
     Shader {
         /// Path of the shader below `shaders/`, without ending.
         shader: String,
-        /// What the composer or compiler said.
+        /// The message of the composer or of the compiler.
         reason: String,
     },
     /// The sizes of arguments do not match.

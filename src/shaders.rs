@@ -76,3 +76,92 @@ pub static LIBRARY: Library = Library {
 pub const fn shader_with_library(name: &'static str, source: &'static str) -> Shader {
     Shader { name, source, library: &LIBRARY }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::path::Path;
+
+    use super::*;
+    use crate::gpu::{Class, NEEDS, compose};
+
+    /// Names in the `@if(...)` of a source. Conditions combine them with `!`, `&&`, `||` and parentheses.
+    fn conditions(source: &str) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for (start, _) in source.match_indices("@if(") {
+            let mut depth = 0;
+            let end = source[start..].find(|c| {
+                depth += i32::from(c == '(') - i32::from(c == ')');
+                c == ')' && depth == 0
+            });
+            let inside = &source[start + 4..start + end.unwrap()];
+            let words = inside.split(|c: char| !c.is_alphanumeric() && c != '_');
+            found.extend(words.filter(|word| !word.is_empty()).map(str::to_string));
+        }
+        found
+    }
+
+    fn sources(folder: &Path, into: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, into);
+            } else if path.extension().is_some_and(|ending| ending == "wgsl") {
+                into.push(std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn the_library_declares_the_conditions_that_shaders_use_and_no_others() {
+        let mut all = Vec::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders"), &mut all);
+        let used: BTreeSet<_> = all.iter().flat_map(|source| conditions(source)).collect();
+        let declared: BTreeSet<_> = LIBRARY.conditions.iter().map(|name| (*name).to_string()).collect();
+        assert_eq!(used, declared);
+    }
+
+    #[test]
+    fn the_limits_asked_of_a_device_are_those_that_kernels_need() {
+        let mut most: BTreeMap<&str, u64> = BTreeMap::new();
+        for class in [Class::Hardware, Class::Software] {
+            let fixed = crate::kernels(class)
+                .into_iter()
+                .map(|(shader, variant)| (shader.name.to_string(), compose(&shader, &variant).unwrap()));
+            let composed = crate::indicators::sources(class).unwrap();
+            for (name, source) in fixed.chain(composed.into_iter().map(|(name, one)| (name, one.text))) {
+                let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{name}: {e}"));
+                let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+                for (_, variable) in module.global_variables.iter() {
+                    let bytes = u64::from(module.types[variable.ty].inner.size(module.to_ctx()));
+                    let (limit, value) = match variable.space {
+                        naga::AddressSpace::Storage { .. } => ("max_storage_buffers_per_shader_stage", 1),
+                        naga::AddressSpace::Uniform => {
+                            let largest = most.entry("max_uniform_buffer_binding_size").or_default();
+                            *largest = bytes.max(*largest);
+                            ("max_uniform_buffers_per_shader_stage", 1)
+                        }
+                        naga::AddressSpace::Handle => ("max_sampled_textures_per_shader_stage", 1),
+                        naga::AddressSpace::WorkGroup => {
+                            ("max_compute_workgroup_storage_size", bytes.next_multiple_of(16))
+                        }
+                        _ => continue,
+                    };
+                    *counts.entry(limit).or_default() += value;
+                }
+                let invocations = u64::from(module.entry_points[0].workgroup_size[0]);
+                counts.insert("max_compute_invocations_per_workgroup", invocations);
+                counts.insert("max_compute_workgroup_size_x", invocations);
+                for (limit, value) in counts {
+                    let largest = most.entry(limit).or_default();
+                    *largest = value.max(*largest);
+                }
+            }
+        }
+        println!("{most:#?}");
+        for (limit, needed) in most {
+            let asked = NEEDS.iter().find(|(name, ..)| *name == limit).map(|(_, need, _)| *need);
+            assert_eq!(asked, Some(needed), "{limit}");
+        }
+    }
+}

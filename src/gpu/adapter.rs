@@ -1,4 +1,4 @@
-//! Choosing an adapter, and what a device on it has to offer.
+//! Choosing an adapter, and the limits that the kernels need.
 
 use super::Class;
 use crate::{Error, Result};
@@ -6,20 +6,20 @@ use crate::{Error, Result};
 /// How to open a device.
 #[derive(Clone, Debug, Default)]
 pub struct GpuOptions {
-    /// Part of an adapter's name (`"llvmpipe"`, `"RTX"`) or a backend (`"vulkan"`, `"metal"`, `"dx12"`), in any
-    /// case. `None` reads the environment variable `PHALANX_ADAPTER`; when that is unset too, the first adapter
-    /// in the order discrete, integrated, virtual, software is taken.
+    /// Part of an adapter's name (`"llvmpipe"`, `"RTX"`) or a backend (`"vulkan"`, `"metal"`, `"dx12"`), in any case. `None` reads
+    /// the environment variable `PHALANX_ADAPTER`. If that is unset, the first adapter in the order discrete, integrated, virtual,
+    /// software is chosen.
     pub adapter: Option<String>,
-    /// Compile kernels with bounds checks. Slower; for tests and for hunting defects.
+    /// Compile all kernels with bounds checks, which makes them slower. For tests and for finding defects.
     pub checked: bool,
-    /// Kernels of GPUs or of software rasterisers, whatever the adapter is. `None` reads the environment variable
-    /// `PHALANX_CLASS` (`hardware` or `software`); when that is unset too, the adapter decides.
+    /// Use the kernels of GPUs or of software rasterisers, whatever the adapter is. `None` reads the environment variable
+    /// `PHALANX_CLASS` (`hardware` or `software`). If that is unset, the type of the adapter decides.
     pub class: Option<Class>,
-    /// Enable features that wgpu calls experimental where the adapter has them: cooperative matrices. Off by default,
-    /// because a driver's defect in them may be undefined behaviour.
+    /// Enable cooperative matrices where the adapter has them. Off by default, because wgpu marks them experimental: a defect in
+    /// it or in the driver may be undefined behaviour.
     pub experimental: bool,
-    /// Folder in which compiled pipelines are kept between processes, where the driver can
-    /// ([`wgpu::Features::PIPELINE_CACHE`]). `None` keeps nothing on disk.
+    /// Folder for compiled pipelines, which later processes load. Needs [`wgpu::Features::PIPELINE_CACHE`]; ignored without it. The
+    /// folder must be this crate's own. `None` keeps nothing on disk.
     pub cache_dir: Option<std::path::PathBuf>,
 }
 
@@ -30,7 +30,7 @@ pub(super) const WANTED: wgpu::Features = wgpu::Features::SHADER_F16
     .union(wgpu::Features::TIMESTAMP_QUERY)
     .union(wgpu::Features::PIPELINE_CACHE);
 
-/// The instance that adapters are asked of.
+/// The wgpu instance that enumerates adapters.
 pub(super) fn instance() -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = wgpu::Backends::VULKAN
@@ -38,12 +38,12 @@ pub(super) fn instance() -> wgpu::Instance {
         | wgpu::Backends::DX12
         | wgpu::Backends::BROWSER_WEBGPU;
     descriptor.flags = wgpu::InstanceFlags::empty().with_env();
-    // Past this share of the driver's own budget an allocation is an error we can report, not a lost device.
+    // Above this percentage of the driver's budget an allocation fails with an error instead of losing the device.
     descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
     wgpu::Instance::new(descriptor)
 }
 
-/// The adapter that `options` ask for.
+/// The adapter that `options` select.
 ///
 /// # Errors
 /// [`Error::NoAdapter`] when none answers or none matches.
@@ -69,8 +69,8 @@ pub(super) async fn choose(options: &GpuOptions) -> Result<wgpu::Adapter> {
     }
 }
 
-/// Shapes of the cooperative matrices of the adapter that `device` was made on: wgpu tells them of adapters only, so the
-/// adapters are searched for the device's own.
+/// Shapes of the cooperative matrices of the adapter that `device` was created on. wgpu lists them for adapters only, so this looks
+/// for the device's adapter among all adapters.
 pub(super) async fn cooperative_matrices(device: &wgpu::Device) -> Vec<wgpu::CooperativeMatrixProperties> {
     if !device.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
         return Vec::new();
@@ -85,7 +85,7 @@ pub(super) async fn cooperative_matrices(device: &wgpu::Device) -> Vec<wgpu::Coo
     found.map(wgpu::Adapter::cooperative_matrix_properties).unwrap_or_default()
 }
 
-/// The class of kernels that `options`, the environment or the adapter ask for, in this order.
+/// The class of kernels: from `options`, else from the environment, else from the adapter.
 ///
 /// # Errors
 /// [`Error::Config`] if `PHALANX_CLASS` is neither `hardware` nor `software`.
@@ -99,33 +99,38 @@ pub(super) fn class(options: &GpuOptions, info: &wgpu::AdapterInfo) -> Result<Cl
     }
 }
 
-/// Refuses devices with less than the kernels need: WebGPU's own minimum.
+/// Name of a limit, the value that the kernels need, and the value of a device.
+pub(crate) type Need = (&'static str, u64, fn(&wgpu::Limits) -> u64);
+
+/// Every limit that kernels of this crate depend on. A test compares the values with the kernels'. Sizes of buffers are not among
+/// them: plans ask the device for those.
+pub(crate) const NEEDS: [Need; 9] = [
+    ("max_storage_buffers_per_shader_stage", 8, |limits| limits.max_storage_buffers_per_shader_stage.into()),
+    ("max_uniform_buffers_per_shader_stage", 1, |limits| limits.max_uniform_buffers_per_shader_stage.into()),
+    ("max_sampled_textures_per_shader_stage", 1, |limits| {
+        limits.max_sampled_textures_per_shader_stage.into()
+    }),
+    ("max_dynamic_uniform_buffers_per_pipeline_layout", 1, |limits| {
+        limits.max_dynamic_uniform_buffers_per_pipeline_layout.into()
+    }),
+    ("max_uniform_buffer_binding_size", 16_384, |limits| limits.max_uniform_buffer_binding_size),
+    ("max_compute_invocations_per_workgroup", 256, |limits| {
+        limits.max_compute_invocations_per_workgroup.into()
+    }),
+    ("max_compute_workgroup_size_x", 256, |limits| limits.max_compute_workgroup_size_x.into()),
+    ("max_compute_workgroup_storage_size", 16_384, |limits| limits.max_compute_workgroup_storage_size.into()),
+    ("max_compute_workgroups_per_dimension", super::GROUPS_IN_A_ROW as u64, |limits| {
+        limits.max_compute_workgroups_per_dimension.into()
+    }),
+];
+
+/// Refuses devices that offer less than the kernels need.
 ///
 /// # Errors
-/// [`Error::Limit`] that names the limit, the need and what the device has.
+/// [`Error::Limit`], which names the limit, the need and the device's value.
 pub(super) fn check_limits(limits: &wgpu::Limits) -> Result<()> {
-    let needs = [
-        ("max_storage_buffers_per_shader_stage", 8, limits.max_storage_buffers_per_shader_stage),
-        ("max_uniform_buffers_per_shader_stage", 2, limits.max_uniform_buffers_per_shader_stage),
-        (
-            "max_dynamic_uniform_buffers_per_pipeline_layout",
-            1,
-            limits.max_dynamic_uniform_buffers_per_pipeline_layout,
-        ),
-        (
-            "max_uniform_buffer_binding_size",
-            16_384,
-            limits.max_uniform_buffer_binding_size.min(u64::from(u32::MAX)) as u32,
-        ),
-        ("max_compute_invocations_per_workgroup", 256, limits.max_compute_invocations_per_workgroup),
-        ("max_compute_workgroup_size_x", 256, limits.max_compute_workgroup_size_x),
-        ("max_compute_workgroup_storage_size", 16_384, limits.max_compute_workgroup_storage_size),
-        ("max_compute_workgroups_per_dimension", 65_535, limits.max_compute_workgroups_per_dimension),
-    ];
-    match needs.into_iter().find(|(_, need, has)| has < need) {
-        None => Ok(()),
-        Some((limit, need, has)) => Err(Error::Limit { limit, need: need.into(), has: has.into() }),
-    }
+    let short = NEEDS.into_iter().find(|(_, need, of)| of(limits) < *need);
+    short.map_or(Ok(()), |(limit, need, of)| Err(Error::Limit { limit, need, has: of(limits) }))
 }
 
 fn preference(kind: wgpu::DeviceType) -> u32 {

@@ -1,14 +1,15 @@
-//! Sizes before buffers: a plan is pure arithmetic, an arena is the plan come true.
+//! Plans of buffers, which are pure arithmetic, and arenas, which allocate them.
 
 use std::collections::HashMap;
 
 use super::Gpu;
 use crate::{Error, Result};
 
-/// Bytes from one entry of a parameter table to the next: what the strictest adapters ask for.
+/// Bytes from one entry of a parameter table to the next. It is the largest `minUniformBufferOffsetAlignment` of WebGPU, so every
+/// device accepts it.
 pub const TABLE_ENTRY: u64 = 256;
 
-/// Named buffer sizes. Known, and tested, before anything is allocated.
+/// Named buffer sizes, known before anything is allocated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     entries: Vec<(&'static str, u64)>,
@@ -42,20 +43,20 @@ impl Plan {
         &self.entries
     }
 
-    /// Bytes of all buffers.
+    /// Bytes of all buffers together.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.entries.iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// The largest buffer, which has to fit into one binding.
+    /// Bytes of the largest buffer, which has to fit into one binding.
     #[must_use]
     pub fn largest(&self) -> u64 {
         self.entries.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0)
     }
 }
 
-/// The buffers of a plan, allocated once and filled with zeros.
+/// The buffers of a plan, allocated once and zero-initialised.
 #[derive(Clone, Debug)]
 pub struct Arena {
     buffers: HashMap<&'static str, wgpu::Buffer>,
@@ -66,14 +67,14 @@ impl Arena {
     /// Allocates every buffer of the plan.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], or [`Error::Gpu`] where one exceeds the device's limits.
+    /// [`Error::Shape`] if two buffers have one name, [`Error::OutOfMemory`], [`Error::Gpu`] if a buffer exceeds the device's limits.
     pub fn allocate(gpu: &Gpu, plan: &Plan) -> Result<Self> {
         let entries = plan.entries();
         let mut names = std::collections::HashSet::new();
         if let Some((twice, _)) = entries.iter().find(|(name, _)| !names.insert(*name)) {
-            return Err(Error::shape(format!("plan entry `{twice}`"), "one of that name", "two"));
+            return Err(Error::shape(format!("buffers named `{twice}` in a plan"), 1, 2));
         }
-        // One error scope for all: each costs a round trip.
+        // One guard for all buffers, because each guard costs a round trip.
         let action = format!("allocating {} buffers of {} bytes in all", entries.len(), plan.bytes());
         let buffers = gpu.guard(&action, || {
             entries
@@ -89,7 +90,9 @@ impl Arena {
     /// # Errors
     /// [`Error::Shape`] if the plan has none.
     pub fn get(&self, name: &str) -> Result<&wgpu::Buffer> {
-        self.buffers.get(name).ok_or_else(|| Error::shape("buffer", "one of the plan", name))
+        self.buffers
+            .get(name)
+            .ok_or_else(|| Error::shape("buffer name", "a name in the plan", format!("`{name}`")))
     }
 
     /// Bytes allocated.

@@ -1,24 +1,24 @@
-//! How much of the card a plan may use.
+//! The GPU memory that a plan may use.
 
 use super::{Gpu, Plan};
 
 const MIB: u64 = 1 << 20;
 
-/// Bytes a plan may use in all, and in one binding.
+/// Limits of a plan on one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Bytes of all buffers together.
     pub total: u64,
     /// Bytes of the largest buffer.
     pub binding: u64,
-    /// Whether the adapter stops loops after 65,535 iterations, as Mesa's llvmpipe does.
+    /// Whether the adapter may stop loops after 65,535 iterations, as Mesa's llvmpipe does: see [`Gpu::stops_long_loops`].
     pub short_loops: bool,
 }
 
 impl Budget {
-    /// The budget for this device. No portable query for free memory exists, so without `mebibytes` it is what the
-    /// smallest card of its kind can spare: 3 GiB of a 4 GiB discrete card, 2 GiB where memory is shared with the
-    /// system, 1 GiB for a software device.
+    /// The budget of a device: `mebibytes`, or a default. WebGPU has no query for free memory, so the default is what the smallest
+    /// common device of its kind can spare: 3 GiB of a discrete card of 4 GiB, 2 GiB on an integrated GPU, 1 GiB on a software
+    /// rasteriser.
     #[must_use]
     pub fn of(gpu: &Gpu, mebibytes: Option<u64>) -> Self {
         let default = match gpu.info().device_type {
@@ -30,7 +30,7 @@ impl Budget {
         Self {
             total: mebibytes.unwrap_or(default).saturating_mul(MIB),
             short_loops: gpu.stops_long_loops(),
-            // Kernels count in 32 bits.
+            // Kernels index with 32 bits.
             binding: limits
                 .max_storage_buffer_binding_size
                 .min(limits.max_buffer_size)
@@ -38,7 +38,7 @@ impl Budget {
         }
     }
 
-    /// Whether a plan stays within it.
+    /// Whether a plan fits: all buffers together, and the largest one alone.
     #[must_use]
     pub fn holds(&self, plan: &Plan) -> bool {
         plan.bytes() <= self.total && plan.largest() <= self.binding

@@ -1,13 +1,14 @@
-//! A device: opened here or given by the caller, its errors turned into ours.
+//! A device, opened here or given by the caller. Turns wgpu's errors into [`Error`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::guard::Unsettled;
 use super::kernel_cache::KernelCache;
 use super::{Class, GpuOptions, adapter};
 use crate::{Error, Result};
 
-/// A device with its queue and its compiled kernels. Cheap to clone; all clones are the same device.
+/// A handle on a device, its queue and its compiled kernels. Clones are cheap and share the device.
 ///
 /// Functions that wait for the device come in two forms: `name_async` awaits it, `name` blocks until it is done.
 #[derive(Clone)]
@@ -24,11 +25,13 @@ struct Shared {
     info: wgpu::AdapterInfo,
     cooperative_matrices: Vec<wgpu::CooperativeMatrixProperties>,
     lost: Arc<Mutex<Option<String>>>,
+    /// Errors of guards that could not wait for the device.
+    unsettled: Unsettled,
     kernels: KernelCache,
 }
 
 impl Gpu {
-    /// Opens the adapter that `options` ask for, with its own limits and the optional features it has.
+    /// Opens the adapter that `options` select, with all of its limits and the optional features that the kernels use.
     ///
     /// # Errors
     /// [`Error::NoAdapter`] when none answers or none matches, [`Error::NoDevice`] when the driver refuses,
@@ -50,8 +53,8 @@ impl Gpu {
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
         if options.experimental {
             wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
-            // SAFETY: the caller accepts a driver's defects; the only experimental feature asked for is the cooperative
-            // matrix, which kernels use in the shapes that the adapter lists only.
+            // SAFETY: the caller accepts the risk of a defective driver. The only experimental feature requested is
+            // cooperative matrices, which kernels use only in shapes that the adapter lists.
             experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
         }
         let descriptor = wgpu::DeviceDescriptor {
@@ -79,18 +82,26 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// Whether the adapter that `options` ask for lists cooperative matrices, which [`GpuOptions::experimental`] enables.
+    /// Whether the adapter that `options` select lists cooperative matrices, which [`GpuOptions::experimental`] enables. Opens
+    /// no device.
     ///
     /// # Errors
     /// [`Error::NoAdapter`].
     pub fn lists_cooperative_matrices(options: &GpuOptions) -> Result<bool> {
-        let adapter = pollster::block_on(adapter::choose(options))?;
+        pollster::block_on(Self::lists_cooperative_matrices_async(options))
+    }
+
+    /// [`Gpu::lists_cooperative_matrices`] for callers that await the device.
+    ///
+    /// # Errors
+    /// As [`Gpu::lists_cooperative_matrices`].
+    pub async fn lists_cooperative_matrices_async(options: &GpuOptions) -> Result<bool> {
+        let adapter = adapter::choose(options).await?;
         Ok(!adapter.cooperative_matrix_properties().is_empty())
     }
 
-    /// Works on the caller's own device and queue, beside the caller's other GPU work. Nothing is installed on the
-    /// device: no callback, no error handler. Features and limits are what the caller requested; cooperative matrices are
-    /// used if the device was requested with them.
+    /// Uses the caller's own device and queue, beside the caller's other GPU work. Installs nothing on the device: no callback
+    /// and no error handler. Uses the features and limits that the caller requested, cooperative matrices included.
     ///
     /// # Errors
     /// [`Error::Limit`] if the device was requested with lower limits than the kernels need, [`Error::Config`] for an unknown
@@ -122,7 +133,15 @@ impl Gpu {
     ) -> Result<Self> {
         let kernels = KernelCache::new(&device, &info, options.cache_dir.as_deref());
         let lost = Arc::new(Mutex::new(None));
-        let shared = Shared { device, queue, info, cooperative_matrices, lost, kernels };
+        let shared = Shared {
+            device,
+            queue,
+            info,
+            cooperative_matrices,
+            lost,
+            unsettled: Unsettled::default(),
+            kernels,
+        };
         Ok(Self {
             shared: Arc::new(shared),
             class,
@@ -131,13 +150,13 @@ impl Gpu {
         })
     }
 
-    /// The same device with the kernels of another class, and its own count of buffers.
+    /// Another handle on the same device: kernels are those of `class`, the kernel cache is shared, buffers are counted anew.
     #[must_use]
     pub fn with_class(&self, class: Class) -> Self {
         Self { class, buffers_created: Arc::default(), ..self.clone() }
     }
 
-    /// The same device with kernels compiled with bounds checks, or without.
+    /// Another handle on the same device, whose kernels are compiled with bounds checks or without.
     #[must_use]
     pub fn with_checks(&self, checked: bool) -> Self {
         Self { checked, ..self.clone() }
@@ -167,35 +186,42 @@ impl Gpu {
         self.checked
     }
 
-    /// Shapes of the cooperative matrices that may be used; none unless the device was opened with
-    /// [`GpuOptions::experimental`], or requested with them by the caller.
+    /// The shapes of cooperative matrices that kernels may use. Empty unless the device was opened with
+    /// [`GpuOptions::experimental`] or the caller requested it with them.
     #[must_use]
     pub fn cooperative_matrices(&self) -> &[wgpu::CooperativeMatrixProperties] {
         &self.shared.cooperative_matrices
     }
 
-    /// Whether kernels are those of GPUs or those of software rasterisers.
+    /// The class of adapters that the kernels are written for.
     #[must_use]
     pub fn class(&self) -> Class {
         self.class
     }
 
-    /// Whether the adapter stops loops after 65,535 iterations, as Mesa's llvmpipe does, whatever the class of the kernels.
+    /// Whether the adapter may stop loops after 65,535 iterations, as Mesa's llvmpipe does. Follows the adapter, not the class
+    /// of the kernels.
     #[must_use]
     pub fn stops_long_loops(&self) -> bool {
         self.shared.info.device_type == wgpu::DeviceType::Cpu
     }
 
-    /// Buffers created so far through this handle and its clones. Constant while training, after the first iteration.
+    /// Buffers created so far through this handle and its clones. The count stays constant while a trainer trains.
     #[must_use]
     pub fn buffers_created(&self) -> u64 {
         self.buffers_created.load(Ordering::Relaxed)
     }
 
-    /// Kernels that this crate compiled on the device so far; a kernel is compiled once.
+    /// Kernels that this crate compiled on the device so far. Each distinct kernel is compiled once.
     #[must_use]
     pub fn kernels_compiled(&self) -> u64 {
         self.shared.kernels.compiled()
+    }
+
+    /// Requests for kernels that were answered with a kernel compiled earlier.
+    #[must_use]
+    pub fn kernels_reused(&self) -> u64 {
+        self.shared.kernels.reused()
     }
 
     /// Writes the pipelines compiled so far to [`GpuOptions::cache_dir`], if there is one and the driver can.
@@ -210,65 +236,18 @@ impl Gpu {
         &self.shared.kernels
     }
 
+    pub(super) fn unsettled(&self) -> &Unsettled {
+        &self.shared.unsettled
+    }
+
     pub(super) fn count_buffer(&self) {
         self.buffers_created.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Runs `work` and returns the first error that the device reported meanwhile.
+    /// Checks that the device was not found lost so far.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::DeviceLost`] or [`Error::Gpu`].
-    pub fn guard<T>(&self, action: &str, work: impl FnOnce() -> T) -> Result<T> {
-        pollster::block_on(self.guard_async(action, work))
-    }
-
-    /// [`Gpu::guard`] for callers that await the device.
-    ///
-    /// # Errors
-    /// As [`Gpu::guard`].
-    pub async fn guard_async<T>(&self, action: &str, work: impl FnOnce() -> T) -> Result<T> {
-        let device = self.device();
-        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let value = work();
-        // Popped in the order of a stack before any is awaited: scopes belong to the thread.
-        let popped = (validation.pop(), memory.pop(), internal.pop());
-        let errors = [popped.0.await, popped.1.await, popped.2.await];
-        let error = errors.into_iter().flatten().next();
-        if error.is_some() {
-            // A lost device is announced only while polling, and everything on it then fails in its own way.
-            let _ = device.poll(wgpu::PollType::Poll);
-        }
-        self.alive()?;
-        match error {
-            None => Ok(value),
-            Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { action: action.into() }),
-            Some(_) if self.is_gone().await => {
-                Err(self.note_loss("it was destroyed, or its driver was reset"))
-            }
-            Some(error) => Err(Error::Gpu { action: action.into(), reason: error.to_string() }),
-        }
-    }
-
-    /// Whether not even a small buffer can be used: a device of the caller's has no callback of ours that would tell of its
-    /// loss, and wgpu reports the loss itself to no error scope.
-    async fn is_gone(&self) -> bool {
-        let scope = self.device().push_error_scope(wgpu::ErrorFilter::Validation);
-        let probe = self.device().create_buffer(&wgpu::BufferDescriptor {
-            label: Some("probe"),
-            size: 16,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        probe.map_async(wgpu::MapMode::Read, .., |_| {});
-        let gone = scope.pop().await.is_some();
-        probe.destroy();
-        gone
-    }
-
-    /// # Errors
-    /// [`Error::DeviceLost`] if the device was found lost since it was opened.
+    /// [`Error::DeviceLost`].
     pub fn alive(&self) -> Result<()> {
         match self.shared.lost.lock() {
             Ok(reason) => match reason.as_ref() {
@@ -279,8 +258,8 @@ impl Gpu {
         }
     }
 
-    /// Remembers that the device is lost, for devices of the caller's, which have no callback of ours.
-    fn note_loss(&self, reason: &str) -> Error {
+    /// Records the loss of a device given by the caller, which has no callback of ours.
+    pub(super) fn note_loss(&self, reason: &str) -> Error {
         if let Ok(mut slot) = self.shared.lost.lock() {
             slot.get_or_insert(reason.to_string());
         }
@@ -295,7 +274,7 @@ impl Gpu {
         self.poll(wgpu::PollType::wait_indefinitely())
     }
 
-    /// Waits until the device has done `submission`; in a browser, which waits by itself, it returns at once.
+    /// Waits until the device has done `submission`. Returns at once in a browser, where awaiting a mapping waits.
     pub(super) fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
         self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None })
     }

@@ -1,4 +1,4 @@
-//! A compiled kernel and what is bound to it.
+//! Compiled kernels and the resources bound to them.
 
 use std::sync::Arc;
 
@@ -6,27 +6,27 @@ use super::kernel_cache::{Compiled, Key};
 use super::{Gpu, Shader, Variant, compose};
 use crate::{Error, Result};
 
-/// How a kernel uses one binding. The order of a kernel's bindings is their `@binding` number in `@group(0)`.
+/// Type of one binding. The position in a kernel's list is the `@binding` number in `@group(0)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
     /// A uniform buffer.
     Uniform,
     /// A uniform buffer bound with a dynamic offset, for parameters that change from one dispatch to the next.
     DynamicUniform,
-    /// A storage buffer that is only read.
+    /// A read-only storage buffer.
     Read,
-    /// A storage buffer that is written.
+    /// A storage buffer that is read and written.
     Write,
-    /// A two-dimensional texture of f32 that is read without a sampler.
+    /// A two-dimensional texture of f32, loaded without a sampler.
     Texture,
 }
 
-/// What is bound: a buffer, or a texture.
+/// A resource to bind.
 #[derive(Clone, Copy, Debug)]
 pub enum Resource<'a> {
-    /// A whole buffer; of an [`Access::DynamicUniform`], one entry.
+    /// A whole buffer. For an [`Access::DynamicUniform`], one entry of the parameter table at a time.
     Buffer(&'a wgpu::Buffer),
-    /// For [`Access::Texture`].
+    /// A texture, for an [`Access::Texture`].
     Texture(&'a wgpu::TextureView),
 }
 
@@ -36,12 +36,12 @@ impl<'a> From<&'a wgpu::Buffer> for Resource<'a> {
     }
 }
 
-/// A compute pipeline with the decisions it was compiled for.
+/// A compute pipeline and the variant it was compiled for.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     /// Path of the shader below `shaders/`.
     pub name: &'static str,
-    /// The decisions.
+    /// Constants and conditions of the shader.
     pub variant: Variant,
     pub(super) pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
@@ -49,16 +49,17 @@ pub struct Kernel {
     table: Option<u64>,
 }
 
-/// Buffers bound to a kernel.
+/// Resources bound to a kernel.
 #[derive(Clone, Debug)]
 pub struct BindGroup(pub(super) Arc<wgpu::BindGroup>);
 
 impl Kernel {
-    /// Composes and compiles `shader` (entry point `main`), with checks: it reads and writes nothing outside its buffers.
-    /// `table` is the size in bytes of the parameters behind an [`Access::DynamicUniform`] binding, which is binding 0; zero without one.
+    /// Composes and compiles `shader` (entry point `main`) with bounds checks, unless the device's kernel cache has it. `table` is
+    /// the size in bytes of one entry of the parameter table behind an [`Access::DynamicUniform`], which is binding 0; zero without
+    /// one.
     ///
     /// # Errors
-    /// [`Error::Shader`], [`Error::Gpu`].
+    /// [`Error::Shader`] if the shader does not compose or compile, [`Error::DeviceLost`].
     pub fn new(
         gpu: &Gpu,
         shader: &Shader,
@@ -69,8 +70,8 @@ impl Kernel {
         Self::composed(gpu, shader, variant, access, table, true)
     }
 
-    /// The same for this library's own kernels, whose bounds follow from the plan: without checks, unless the device was
-    /// opened with them.
+    /// As [`Kernel::new`], for this crate's own kernels, whose bounds follow from the plan: without bounds checks, unless the handle
+    /// asks for them.
     pub(crate) fn trusted(
         gpu: &Gpu,
         shader: &Shader,
@@ -96,10 +97,10 @@ impl Kernel {
         Ok(Self { table, ..Self::compile(gpu, shader.name, source, variant, &access, checked)? })
     }
 
-    /// Compiles WGSL of this library's (entry point `main`) with accesses at the given `@binding` numbers.
+    /// Compiles WGSL that this crate generated (entry point `main`), with accesses at the given `@binding` numbers.
     ///
     /// # Errors
-    /// [`Error::Shader`], [`Error::Gpu`].
+    /// As [`Kernel::new`].
     pub(crate) fn from_source(
         gpu: &Gpu,
         name: &'static str,
@@ -127,7 +128,7 @@ impl Kernel {
     /// Binds buffers in the order of the kernel's accesses.
     ///
     /// # Errors
-    /// [`Error::Shape`] if their number is wrong, [`Error::Gpu`] if one cannot be bound that way.
+    /// [`Error::Shape`] if their number is wrong, [`Error::Gpu`] if the usage or size of one does not fit its binding.
     pub fn bind(&self, gpu: &Gpu, buffers: &[&wgpu::Buffer]) -> Result<BindGroup> {
         let resources: Vec<_> = buffers.iter().map(|buffer| Resource::from(*buffer)).collect();
         self.bind_all(gpu, &resources)
@@ -170,7 +171,7 @@ impl Kernel {
     /// Binds resources at the given `@binding` numbers.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if one is missing or cannot be bound that way.
+    /// [`Error::Gpu`] if one is missing, or its usage or size does not fit its binding.
     pub(crate) fn bind_at(
         &self,
         gpu: &Gpu,
@@ -212,8 +213,8 @@ fn compile(gpu: &Gpu, name: &str, key: &Key, cache: Option<&wgpu::PipelineCache>
         let module = if key.checked {
             device.create_shader_module(description)
         } else {
-            // SAFETY: every kernel of this library indexes only what its plan allocated and its loops are bounded by sizes of
-            // that plan; the tests run the same kernels with the checks on.
+            // SAFETY: only kernels of this crate are compiled without checks. They index within the buffers that their plan
+            // allocated, and their loops are bounded by sizes of that plan. The tests run the same kernels with checks on.
             unsafe {
                 device.create_shader_module_trusted(description, wgpu::ShaderRuntimeChecks::unchecked())
             }

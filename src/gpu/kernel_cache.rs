@@ -1,4 +1,5 @@
-//! Compiled kernels of a device: each is compiled once, however many trainers, evaluations and policies use it.
+//! The compiled kernels of a device. Trainers, evaluations and policies on one device share them, so that each is compiled
+//! once.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ pub(super) struct Compiled {
     pub(super) layout: wgpu::BindGroupLayout,
 }
 
-/// All that a compiled kernel depends on.
+/// Everything that a compiled kernel depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     /// WGSL after composition.
@@ -33,6 +34,7 @@ type Slot = Arc<Mutex<Option<Compiled>>>;
 pub(super) struct KernelCache {
     slots: Mutex<HashMap<Key, Slot>>,
     compiled: AtomicU64,
+    reused: AtomicU64,
     disk: Option<Disk>,
 }
 
@@ -42,18 +44,19 @@ struct Disk {
     saved: AtomicU64,
 }
 
-/// What a file begins with: a magic number, then CRC-32 of the rest.
+/// The first bytes of a file. The CRC-32 of the rest follows.
 const MAGIC: [u8; 8] = *b"phalanxP";
 
 impl KernelCache {
-    /// An empty cache; with a folder, and a driver that can, pipelines of earlier processes are read from it.
+    /// An empty cache. With a folder, and a device with [`wgpu::Features::PIPELINE_CACHE`], the driver starts from the pipelines
+    /// of earlier processes.
     pub(super) fn new(device: &wgpu::Device, info: &wgpu::AdapterInfo, folder: Option<&Path>) -> Self {
         let disk = folder.and_then(|folder| Disk::open(device, info, folder));
-        Self { slots: Mutex::default(), compiled: AtomicU64::new(0), disk }
+        Self { slots: Mutex::default(), compiled: AtomicU64::new(0), reused: AtomicU64::new(0), disk }
     }
 
-    /// The kernel of `key`, from the cache or from `compile`. Two threads that ask for the same kernel compile it once; for
-    /// different kernels they do not wait for each other. An error is not kept.
+    /// The kernel of `key`, from the cache or from `compile`. Threads that request the same kernel compile it once; threads that
+    /// request different kernels do not wait for each other. Errors are not cached.
     pub(super) fn get(
         &self,
         key: Key,
@@ -65,6 +68,7 @@ impl KernelCache {
         };
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(compiled) = slot.as_ref() {
+            self.reused.fetch_add(1, Ordering::Relaxed);
             return Ok(compiled.clone());
         }
         let compiled = compile(&key, self.disk.as_ref().map(|disk| &disk.cache))?;
@@ -76,7 +80,11 @@ impl KernelCache {
         self.compiled.load(Ordering::Relaxed)
     }
 
-    /// Writes the driver's data to the disk if kernels were compiled since the last time.
+    pub(super) fn reused(&self) -> u64 {
+        self.reused.load(Ordering::Relaxed)
+    }
+
+    /// Writes the driver's data to disk if kernels were compiled since the last call.
     pub(super) fn save(&self) -> Result<()> {
         let (Some(disk), compiled) = (&self.disk, self.compiled()) else {
             return Ok(());
@@ -101,19 +109,28 @@ impl Disk {
         }
         let name = wgpu::util::pipeline_cache_key(info)?;
         if let Err(error) = std::fs::create_dir_all(folder) {
-            tracing::warn!(folder = %folder.display(), %error, "compiled kernels are not kept: the folder cannot be made");
+            tracing::warn!(folder = %folder.display(), %error, "compiled kernels are not kept on disk: could not create the folder");
             return None;
         }
         let path = folder.join(name);
-        let data = std::fs::read(&path).ok().and_then(|bytes| match payload(&bytes) {
-            Some(data) => Some(data.to_vec()),
-            None => {
-                tracing::warn!(path = %path.display(), "the file of compiled kernels is damaged and is not used");
+        let data = match std::fs::read(&path) {
+            Ok(bytes) => match payload(&bytes) {
+                Some(data) => Some(data.to_vec()),
+                None => {
+                    tracing::warn!(path = %path.display(), "the file of compiled kernels is corrupt: kernels are compiled anew");
+                    None
+                }
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "could not read the compiled kernels: they are compiled anew");
                 None
             }
-        });
-        // SAFETY: the data come from `get_data` of such a cache: the file has our magic number and its checksum is right, and
-        // the driver compares vendor, device and driver version, which wgpu checks too, and starts empty where they differ.
+        };
+        // SAFETY: the data must come from `get_data` of such a cache. The file lies in a folder that the caller names as this
+        // crate's own, begins with our magic number, and its checksum rules out truncated and damaged data. wgpu compares
+        // vendor, device, driver version and its own format in the data's header, and with `fallback` starts empty where they
+        // differ.
         let cache = unsafe {
             device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
                 label: Some("phalanx"),
@@ -125,7 +142,7 @@ impl Disk {
     }
 }
 
-/// The driver's data in a file of ours, if it is whole.
+/// The driver's data in the bytes of a file, if the magic number and the checksum are right.
 fn payload(bytes: &[u8]) -> Option<&[u8]> {
     let rest = bytes.strip_prefix(&MAGIC)?;
     let (checksum, data) = rest.split_first_chunk::<4>()?;
@@ -135,20 +152,24 @@ fn payload(bytes: &[u8]) -> Option<&[u8]> {
 impl Drop for KernelCache {
     fn drop(&mut self) {
         if let Err(error) = self.save() {
-            tracing::warn!(%error, "compiled kernels could not be kept");
+            tracing::warn!(%error, "could not write the compiled kernels to disk");
         }
     }
 }
 
-/// A piece of work for [`in_parallel`].
+/// One job of [`in_parallel`].
 pub type Job<'a> = Box<dyn Fn() -> Result<()> + Send + Sync + 'a>;
 
-/// Runs jobs on as many threads as the machine has cores, to compile kernels side by side before they are needed.
+/// Runs jobs on as many threads as the machine has cores, to compile kernels in parallel before they are needed.
 ///
 /// # Errors
-/// The first job's error, in their order.
+/// The error of the first job that failed, in the order of `jobs`.
 pub fn in_parallel(jobs: &[Job<'_>]) -> Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
+    if threads <= 1 {
+        // A browser has no threads to spawn.
+        return jobs.iter().try_for_each(|job| job());
+    }
     let next = AtomicUsize::new(0);
     let failed: Mutex<Vec<(usize, Error)>> = Mutex::default();
     std::thread::scope(|scope| {
@@ -193,9 +214,12 @@ mod tests {
             })
             .collect();
         in_parallel(&jobs).unwrap();
-        assert_eq!(gpu.kernels_compiled(), 3);
+        assert_eq!((gpu.kernels_compiled(), gpu.kernels_reused()), (3, 9));
         one(&gpu.clone(), 2).unwrap();
-        assert_eq!(gpu.kernels_compiled(), 3);
+        assert_eq!((gpu.kernels_compiled(), gpu.kernels_reused()), (3, 10));
+        let hardware = gpu.with_class(crate::gpu::Class::Hardware);
+        one(&hardware, 2).unwrap();
+        assert_eq!(gpu.kernels_compiled(), 3, "handles of another class share the cache");
         Kernel::trusted(&gpu, &ONE, Variant::new(2), &[Access::Write], 0).unwrap();
         assert_eq!(gpu.kernels_compiled(), 4, "without checks it is another kernel");
     }

@@ -1,19 +1,27 @@
-//! The device and everything between it and a kernel: sizes, buffers, pipelines, recordings.
+//! Devices, buffers, kernels and recorded work, on `wgpu`.
+//!
+//! Functions that wait for the device come in two forms: `name_async` awaits it, `name` blocks until it is done. Browsers cannot
+//! block: there, use the async forms. Functions that only create something have one form; a browser reports their errors from
+//! the next call that awaits the device.
 
 mod adapter;
 mod arena;
 mod budget;
 mod device;
+mod guard;
 mod kernel;
 mod kernel_cache;
 mod profiler;
 mod recorder;
 mod shader;
 mod signal;
+pub(crate) mod time;
 mod transfer;
 mod variant;
 
 pub use adapter::GpuOptions;
+#[cfg(test)]
+pub(crate) use adapter::NEEDS;
 pub use arena::{Arena, Plan, TABLE_ENTRY};
 pub use budget::Budget;
 pub use device::Gpu;
@@ -24,7 +32,7 @@ pub use recorder::{Command, Counts, HostWork, Readback, Recorder, Recording};
 pub use shader::{Library, Shader, compose, compose_with};
 pub use variant::{Class, Constant, GROUPS_IN_A_ROW, Variant, in_rows};
 
-/// Usage of buffers that kernels work on and that are read, filled or saved as well.
+/// Usage of storage buffers that can also be the source and the target of copies.
 pub const STATE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 

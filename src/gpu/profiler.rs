@@ -1,21 +1,22 @@
 //! GPU time by timestamps beside wall time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::recorder::encode;
+use super::time::Instant;
 use super::{Command, Gpu};
 use crate::{Error, Result};
 
-/// How long a recording took.
+/// Duration of a recording.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// Between the first and the last dispatch on the device; `None` without `TIMESTAMP_QUERY`.
     pub gpu: Option<Duration>,
-    /// From submission until the host saw the end.
+    /// From encoding until the host sees that the device is done.
     pub wall: Duration,
 }
 
-/// Measures recordings of dispatches.
+/// Measures how long dispatches take.
 #[derive(Debug)]
 pub struct Profiler {
     gpu: Gpu,
@@ -30,6 +31,8 @@ struct Queries {
 }
 
 impl Profiler {
+    /// A profiler for one device.
+    ///
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn new(gpu: &Gpu) -> Result<Self> {
@@ -54,16 +57,24 @@ impl Profiler {
         Ok(Self { gpu: gpu.clone(), queries })
     }
 
-    /// Runs dispatches in one pass, waits for them and says how long they took.
+    /// Runs dispatches in one compute pass, waits for them and returns their duration.
     ///
     /// # Errors
     /// [`Error::Shape`] if a command is no dispatch, and as [`super::Recorder::submit`].
     pub fn time(&self, commands: &[Command]) -> Result<Timing> {
+        pollster::block_on(self.time_async(commands))
+    }
+
+    /// [`Profiler::time`] for callers that await the device.
+    ///
+    /// # Errors
+    /// As [`Profiler::time`].
+    pub async fn time_async(&self, commands: &[Command]) -> Result<Timing> {
         if commands.iter().any(|command| !matches!(command, Command::Dispatch { .. })) {
             return Err(Error::shape("commands to time", "dispatches", "a copy"));
         }
         let start = Instant::now();
-        let submission = self.gpu.guard("timing", || {
+        let submitted = self.gpu.guard_async("timing", || {
             let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
             let writes = self.queries.as_ref().map(|queries| wgpu::ComputePassTimestampWrites {
                 query_set: &queries.set,
@@ -81,17 +92,20 @@ impl Profiler {
                 encoder.copy_buffer_to_buffer(&queries.resolved, 0, &queries.staging, 0, 16);
             }
             self.gpu.queue().submit([encoder.finish()])
-        })?;
+        });
+        let submission = submitted.await?;
         let gpu = match &self.queries {
             None => {
                 self.gpu.wait()?;
                 None
             }
             Some(queries) => {
-                let bytes = pollster::block_on(self.gpu.map_async(&queries.staging, submission))?;
+                let bytes = self.gpu.map_async(&queries.staging, submission).await?;
                 let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes);
-                let span =
-                    ticks.get(1).zip(ticks.first()).map_or(0, |(end, start)| end.saturating_sub(*start));
+                let &[start, end] = ticks.as_slice() else {
+                    return Err(Error::shape("timestamps read back", 2, ticks.len()));
+                };
+                let span = end.saturating_sub(start);
                 let nanoseconds = span as f64 * f64::from(self.gpu.queue().get_timestamp_period());
                 Some(Duration::from_nanos(nanoseconds as u64))
             }

@@ -1,4 +1,4 @@
-//! Work as plain data, and its replay into few passes and few submits.
+//! Recorded work as plain data, and its encoding into few compute passes and few submissions.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ pub enum Command {
     Dispatch {
         /// The kernel.
         kernel: Kernel,
-        /// Its buffers.
+        /// Its resources.
         group: BindGroup,
         /// Byte offset into its parameter table, for kernels with [`super::Access::DynamicUniform`].
         offset: Option<u32>,
@@ -21,34 +21,35 @@ pub enum Command {
     },
     /// Copy bytes between two buffers.
     Copy {
-        /// From here.
+        /// Source buffer.
         source: wgpu::Buffer,
-        /// At this byte.
+        /// First byte in the source.
         source_offset: u64,
-        /// To here.
+        /// Target buffer.
         target: wgpu::Buffer,
-        /// At this byte.
+        /// First byte in the target.
         target_offset: u64,
-        /// So many bytes, a multiple of 4.
+        /// Number of bytes, a multiple of 4.
         bytes: u64,
     },
-    /// Copy a buffer, row after row, over a whole texture of `vec4<f32>`.
+    /// Copy a buffer, row by row, into a whole texture of `vec4<f32>`.
     Fill {
-        /// From its start.
+        /// Source buffer, from its first byte.
         source: wgpu::Buffer,
-        /// Over all of it; a row has a multiple of 256 bytes.
+        /// Target texture. A row has a multiple of 256 bytes.
         target: wgpu::Texture,
     },
-    /// Work of the processor between two submissions.
+    /// Work on the host, between two submissions.
     Host(Arc<dyn HostWork>),
 }
 
-/// Work of the processor in the middle of a recording.
+/// Work on the host in the middle of a recording, for instance a step of simulators on the CPU.
 pub trait HostWork: Send + Sync + std::fmt::Debug {
-    /// Does it. What was played before is part of the next submission, which it may make itself to read results back.
+    /// Does the work. Commands encoded before it are not submitted yet: it may submit them itself, for instance to read results
+    /// back.
     ///
     /// # Errors
-    /// Anything, which ends the replay.
+    /// Any error. It ends the encoding.
     fn run(&self, recorder: &mut Recorder) -> Result<()>;
 }
 
@@ -72,10 +73,10 @@ impl Command {
     }
 }
 
-/// Commands in order. Recorded once, replayed every iteration.
+/// Commands in order, recorded once and encoded every iteration.
 pub type Recording = Vec<Command>;
 
-/// What was sent to the device.
+/// Counts of the work sent to the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Kernel launches.
@@ -84,11 +85,11 @@ pub struct Counts {
     pub passes: u64,
     /// Queue submissions.
     pub submits: u64,
-    /// Copies back to the host.
+    /// Results copied back to the host.
     pub readbacks: u64,
 }
 
-/// Buffers of the host that results are copied to, used in turn.
+/// A ring of mappable buffers that results are copied to.
 #[derive(Debug)]
 pub struct Readback {
     ring: Vec<wgpu::Buffer>,
@@ -97,7 +98,7 @@ pub struct Readback {
 }
 
 impl Readback {
-    /// `depth` buffers of `bytes` bytes.
+    /// A ring of `depth` buffers of `bytes` bytes each.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -107,19 +108,19 @@ impl Readback {
         Ok(Self { ring, pending: Default::default(), next: 0 })
     }
 
-    /// Results under way.
+    /// Results requested and not yet taken.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    /// Whether another result can be requested before one is taken.
+    /// Whether another result can be requested before the oldest one is taken.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.pending.len() < self.ring.len()
     }
 
-    /// The oldest result, waiting for it if need be; `None` if none was requested.
+    /// Waits for the oldest result and returns it, or `None` if none was requested.
     ///
     /// # Errors
     /// [`Error::DeviceLost`].
@@ -140,7 +141,7 @@ impl Readback {
     }
 }
 
-/// Replays recordings onto the device and counts what it sends.
+/// Encodes recordings, submits them and counts the work.
 #[derive(Debug)]
 pub struct Recorder {
     gpu: Gpu,
@@ -149,23 +150,23 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder with all counts at zero.
+    /// A recorder with counts of zero.
     #[must_use]
     pub fn new(gpu: &Gpu) -> Self {
         Self { gpu: gpu.clone(), encoder: None, counts: Counts::default() }
     }
 
-    /// What was sent so far.
+    /// Counts of the work encoded and submitted so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Appends commands to the submission in preparation. Dispatches in a row share one compute pass; wgpu orders
-    /// those that touch the same buffers.
+    /// Appends commands to the next submission. Consecutive dispatches share one compute pass, in which wgpu inserts the barriers
+    /// between those that use the same buffers.
     ///
     /// # Errors
-    /// What [`Command::Host`] reports; without it none.
+    /// The error of a [`Command::Host`]. Other commands report their errors when they are submitted.
     pub fn encode(&mut self, commands: &[Command]) -> Result<()> {
         let mut rest = commands;
         while let Some(first) = rest.first() {
@@ -221,7 +222,7 @@ impl Recorder {
         &self.gpu
     }
 
-    /// Submits what was encoded.
+    /// Submits the encoded commands.
     ///
     /// # Errors
     /// [`Error::Gpu`], [`Error::DeviceLost`], [`Error::OutOfMemory`].
@@ -231,14 +232,14 @@ impl Recorder {
         self.gpu.guard("submitting", || self.gpu.queue().submit(encoder.map(wgpu::CommandEncoder::finish)))
     }
 
-    /// Submits what was encoded, followed by a copy of `source` into the ring.
+    /// Submits the encoded commands, followed by a copy of `source` into the ring.
     ///
     /// # Errors
     /// [`Error::Shape`] if the ring is full or too small, and as [`Recorder::submit`].
     pub fn submit_with_readback(&mut self, source: &wgpu::Buffer, readback: &mut Readback) -> Result<()> {
         if !readback.has_room() {
             return Err(Error::shape(
-                "readbacks under way",
+                "readbacks not yet taken",
                 format!("below {}", readback.ring.len()),
                 readback.pending(),
             ));
@@ -259,7 +260,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Encodes and submits in one go.
+    /// Encodes and submits commands.
     ///
     /// # Errors
     /// As [`Recorder::submit`].

@@ -10,12 +10,12 @@ use wesl::{CompileOptions, Feature, ModulePath, VirtualResolver, Wesl};
 use super::variant::Variant;
 use crate::{Error, Result};
 
-/// Modules that shaders share, and the conditions that they and the shaders may ask for.
-#[derive(Debug, PartialEq, Eq)]
+/// Modules that shaders import, and the conditions that modules and shaders may use.
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Library {
     /// Paths below `shaders/` without ending, and sources: `lib/random` is imported as `package::lib::random`.
     pub modules: &'static [(&'static str, &'static str)],
-    /// Every condition of an `@if(...)`; another one is an error.
+    /// The conditions that `@if(...)` may name. Any other condition is an error.
     pub conditions: &'static [&'static str],
 }
 
@@ -29,7 +29,7 @@ pub struct Shader {
     pub name: &'static str,
     /// The source, WGSL with WESL imports and `@if`.
     pub source: &'static str,
-    /// Modules that it may import.
+    /// The modules that it may import and the conditions that it may use.
     pub library: &'static Library,
 }
 
@@ -45,26 +45,26 @@ fn module_path(name: &str) -> ModulePath {
     ModulePath::new(PathOrigin::Absolute, name.split('/').map(str::to_string).collect())
 }
 
-/// Plain WGSL for `shader` under the decisions of `variant`.
+/// Composes `shader` to plain WGSL with the constants and conditions of `variant`.
 ///
 /// # Errors
-/// [`Error::Shader`] that names an import or a condition that does not resolve.
+/// [`Error::Shader`], which names an import or a condition that does not resolve.
 pub fn compose(shader: &Shader, variant: &Variant) -> Result<String> {
     compose_with(shader, &[], variant)
 }
 
-/// Source of the shader, further modules, variant.
-type Request = (&'static str, Vec<(String, String)>, Variant);
+/// Everything that a composition depends on: the shader's source and library, further modules, the variant.
+type Request = (&'static str, &'static Library, Vec<(String, String)>, Variant);
 
-/// The same with further modules: paths without ending, and sources.
+/// As [`compose`], with further modules that the shader may import: paths without ending, and sources.
 ///
 /// # Errors
-/// [`Error::Shader`] that names an import or a condition that does not resolve.
+/// [`Error::Shader`], which names an import or a condition that does not resolve.
 pub fn compose_with(shader: &Shader, modules: &[(String, String)], variant: &Variant) -> Result<String> {
-    // Composing takes as long as translating: what was composed once in this process is kept.
+    // Composing takes as long as translating WGSL, so compositions are kept for the life of the process.
     static COMPOSED: OnceLock<Mutex<HashMap<Request, String>>> = OnceLock::new();
     let composed = COMPOSED.get_or_init(Mutex::default);
-    let request = (shader.source, modules.to_vec(), variant.clone());
+    let request = (shader.source, shader.library, modules.to_vec(), variant.clone());
     if let Some(text) = composed.lock().unwrap_or_else(PoisonError::into_inner).get(&request) {
         return Ok(text.clone());
     }
@@ -94,20 +94,20 @@ fn compose_anew(shader: &Shader, modules: &[(String, String)], variant: &Variant
         ..CompileOptions::default()
     });
     compiler.set_mangler(wesl::ManglerKind::Escape);
-    // A condition that nobody declared is a misspelt one.
+    // A condition that the library does not declare is misspelt.
     compiler.set_missing_feature_behavior(Feature::Error);
     for condition in shader.library.conditions {
         compiler.set_feature(condition, variant.flags.contains(condition));
     }
     if let Some(unknown) = variant.flags.iter().find(|flag| !shader.library.conditions.contains(flag)) {
         return Err(failed(format!(
-            "the variant sets the condition `{unknown}`, which no source may ask for"
+            "the variant sets the condition `{unknown}`, which the shader's library does not declare"
         )));
     }
     let composed = compiler.compile(&module_path(shader.name)).map_err(|error| failed(error.to_string()))?;
-    // Directives have to come first, and wesl has no conditions on them.
-    // naga takes every function argument for one that differs between invocations; those that the matrices depend on are the
-    // same for a subgroup.
+    // Directives have to come first, and wesl cannot make them conditional.
+    // naga's uniformity analysis treats every function argument as non-uniform; the arguments that the cooperative matrices
+    // depend on are uniform in a subgroup.
     let cooperative = "enable wgpu_cooperative_matrix;\ndiagnostic(off, derivative_uniformity);\n";
     let directives = [("native", "enable f16;\n"), ("cooperative", cooperative)];
     let directives =
@@ -140,10 +140,25 @@ mod tests {
                 Variant::new(1),
                 "two",
             ),
+            (
+                "import package::constants::TYLE;\nconst A = TYLE;\n@compute @workgroup_size(1) fn main() { var x = A; }",
+                Variant::new(1).with("TILE", 4),
+                "TYLE",
+            ),
             ("const A = 1;", Variant::new(1).when("wyde", true), "wyde"),
         ] {
             let error = composed(source, &variant).unwrap_err().to_string();
             assert!(error.contains("test/shader") && error.contains(wanted), "{error}");
         }
+    }
+
+    #[test]
+    fn one_source_with_two_libraries_is_two_shaders() {
+        static OTHER: Library = Library { modules: &[("lib/one", "const SIZE: u32 = 7u;")], conditions: &[] };
+        let source =
+            "import package::lib::one::SIZE;\n@compute @workgroup_size(1) fn main() { var x = SIZE; }";
+        let first = composed(source, &Variant::new(1)).unwrap();
+        let other = Shader { name: "test/shader", source, library: &OTHER };
+        assert_ne!(first, compose(&other, &Variant::new(1)).unwrap());
     }
 }

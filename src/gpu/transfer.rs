@@ -1,4 +1,4 @@
-//! Buffers and textures: creating, filling and reading them.
+//! Creating, filling and reading buffers and textures.
 
 use super::device::Gpu;
 use super::signal::Signal;
@@ -8,13 +8,13 @@ impl Gpu {
     /// Creates a buffer of `bytes` bytes (rounded up to 16).
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] where the device has no room, [`Error::Gpu`] above the device's largest buffer.
+    /// [`Error::OutOfMemory`], [`Error::Gpu`] if the device's largest buffer is smaller.
     pub fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         let action = format!("allocating {} bytes for `{label}`", padded(bytes));
         self.guard(&action, || self.unguarded_buffer(label, bytes, usage))
     }
 
-    /// The same inside a [`Gpu::guard`] of the caller's, which sees its errors.
+    /// As [`Gpu::buffer`], for callers with a guard of their own.
     pub(super) fn unguarded_buffer(
         &self,
         label: &str,
@@ -30,10 +30,10 @@ impl Gpu {
         })
     }
 
-    /// Creates a texture that kernels read without a sampler.
+    /// Creates a two-dimensional texture that kernels load without a sampler.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] where the device has no room, [`Error::Gpu`] above the device's largest texture.
+    /// [`Error::OutOfMemory`], [`Error::Gpu`] if the device's largest texture is smaller.
     pub fn texture(
         &self,
         label: &str,
@@ -73,8 +73,7 @@ impl Gpu {
         self.filled(label, bytemuck::bytes_of(value), usage)
     }
 
-    /// Creates one uniform buffer with every value at a multiple of [`Gpu::uniform_stride`], to be bound with a
-    /// dynamic offset.
+    /// Creates a uniform buffer with every value at a multiple of [`Gpu::uniform_stride`], to be bound with a dynamic offset.
     ///
     /// # Errors
     /// As [`Gpu::buffer`].
@@ -102,7 +101,8 @@ impl Gpu {
         })
     }
 
-    /// Copies bytes from the host into a buffer, padded with zeros to a multiple of 4. For set-up, not for the training loop.
+    /// Copies bytes from the host into a buffer, padded with zeros to a multiple of 4. Costs a round trip: for set-up, not for the
+    /// training loop.
     ///
     /// # Errors
     /// [`Error::Gpu`] if they do not fit, [`Error::DeviceLost`].
@@ -120,7 +120,7 @@ impl Gpu {
         }
     }
 
-    /// Reads a whole buffer back and waits for it. For tests, checkpoints and results, not for the training loop.
+    /// Reads a whole buffer back. Waits for the device: for checkpoints and results, not for the training loop.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::OutOfMemory`].
@@ -137,10 +137,10 @@ impl Gpu {
         Ok(bytemuck::pod_collect_to_vec(&bytes[..bytes.len() / size_of::<T>() * size_of::<T>()]))
     }
 
-    /// A part of a buffer, from byte `offset` on; both numbers multiples of 4.
+    /// Reads `bytes` bytes of a buffer from byte `offset` on. Both are multiples of 4.
     ///
     /// # Errors
-    /// As [`Gpu::read`], and [`Error::Gpu`] for a range outside the buffer.
+    /// As [`Gpu::read`], and [`Error::Gpu`] if the range lies outside the buffer.
     pub fn read_range(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         pollster::block_on(self.read_range_async(buffer, offset, bytes))
     }

@@ -1,8 +1,8 @@
-//! The decisions that turn one shader source into the kernel for one adapter.
+//! Variants of a shader: workgroup size, constants and conditions for one adapter.
 
 use std::fmt::Write;
 
-/// The kind of adapter that kernels are written for.
+/// The class of adapters that a kernel is written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
     /// A GPU: wide workgroups.
@@ -12,7 +12,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// The class of an adapter.
+    /// The class of an adapter of the given type.
     #[must_use]
     pub fn of(kind: wgpu::DeviceType) -> Self {
         match kind {
@@ -38,42 +38,42 @@ impl std::str::FromStr for Class {
     }
 }
 
-/// Workgroups that every device takes in one direction (WebGPU's least `maxComputeWorkgroupsPerDimension`).
+/// Workgroups per dimension that every device accepts (the default of WebGPU's `maxComputeWorkgroupsPerDimension`).
 pub const GROUPS_IN_A_ROW: u32 = 65_535;
 
-/// Workgroups in x and y for `groups` workgroups.
+/// Splits `groups` workgroups over x and y, for counts that one dimension does not accept.
 #[must_use]
 pub fn in_rows(groups: u32) -> [u32; 2] {
     [groups.min(GROUPS_IN_A_ROW), groups.div_ceil(GROUPS_IN_A_ROW)]
 }
 
-/// A constant of a variant.
+/// Value of a shader constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Constant {
     /// WGSL `u32`.
     U32(u32),
 }
 
-/// Every decision about one kernel. It alone feeds the shader's constants and the workgroup count.
+/// Workgroup size, constants and conditions of one kernel. They alone decide the shader's text and the workgroup count.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Variant {
-    /// Invocations of a workgroup, in x. The shader's constant `WG`.
+    /// Invocations of a workgroup, all in x: the shader's constant `WG`.
     pub workgroup: u32,
     /// Further constants of `package::constants`.
     pub constants: Vec<(&'static str, Constant)>,
-    /// Conditions of `@if(...)`; those not named are off.
+    /// Conditions of `@if(...)` that are on. All others are off.
     pub flags: Vec<&'static str>,
 }
 
 impl Variant {
-    /// A variant with nothing but its workgroup size.
+    /// A variant with a workgroup size only.
     #[must_use]
     pub fn new(workgroup: u32) -> Self {
         Self { workgroup, constants: Vec::new(), flags: Vec::new() }
     }
 
-    /// The usual width for kernels whose invocations are independent: 64 on a GPU, 8 in software (the width of an
-    /// AVX2 register).
+    /// The workgroup size for kernels with independent invocations: 64 on GPUs, 8 on software rasterisers (the width of an AVX2
+    /// register).
     #[must_use]
     pub fn independent(class: Class) -> Self {
         Self::new(match class {
@@ -82,7 +82,7 @@ impl Variant {
         })
     }
 
-    /// The usual width for kernels in which one workgroup reduces a whole range.
+    /// The workgroup size for kernels in which one workgroup reduces a range: 256 on GPUs, 8 on software rasterisers.
     #[must_use]
     pub fn reducing(class: Class) -> Self {
         Self::new(match class {
@@ -91,8 +91,8 @@ impl Variant {
         })
     }
 
-    /// As [`Variant::independent`] for kernels that may need more workgroups than fit into one direction: the shader's
-    /// constant `ROW` is the number of invocations of one row of workgroups, its index `id.y * ROW + id.x`.
+    /// As [`Variant::independent`], for kernels that may need more workgroups than one dimension accepts. The shader's constant
+    /// `ROW` is the number of invocations of one row of workgroups; an invocation's index is `id.y * ROW + id.x`.
     #[must_use]
     pub fn wide(class: Class) -> Self {
         let variant = Self::independent(class);
@@ -107,7 +107,7 @@ impl Variant {
         self
     }
 
-    /// Switches an `@if` on.
+    /// Switches the condition `flag` of `@if(...)` on if `on`.
     #[must_use]
     pub fn when(mut self, flag: &'static str, on: bool) -> Self {
         if on {

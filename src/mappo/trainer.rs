@@ -1,6 +1,6 @@
 //! The training loop: rollout, values, advantages, updates, metrics. One readback an iteration, one iteration behind.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::buffers::{Buffers, UpdateBuffers};
 use super::config::Config;
@@ -11,6 +11,7 @@ use super::setup::Setup;
 use super::sizes::Sizes;
 use super::update::Update;
 use crate::env::Environment;
+use crate::gpu::time::Instant;
 use crate::gpu::{Arena, Budget, Counts, Gpu, Plan, Readback, Recorder};
 use crate::model::initial_weights;
 use crate::nn::autotune::Autotune;
@@ -208,7 +209,10 @@ impl Trainer {
             env_steps,
             steps_per_second: (u64::from(self.collected - self.resumed_at) * per_iteration) as f64
                 / seconds.max(1e-9),
-            record: records.first().copied().unwrap_or_default(),
+            record: records
+                .first()
+                .copied()
+                .ok_or_else(|| Error::shape("records of an iteration", 1, records.len()))?,
         }))
     }
 
