@@ -16,9 +16,6 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::market::GapPolicy;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Trains multi-agent PPO trading agents on any GPU.
 #[derive(Parser)]
@@ -39,9 +36,9 @@ enum Command {
     Backtest(BacktestArgs),
     /// Write the technical indicators of candles.
     Indicators(IndicatorsArgs),
-    /// Show the GPU, its features, the kernels chosen for it and the memory that training takes.
+    /// Say what the GPU is and can do, and how much memory training takes.
     Doctor {
-        /// Also list every feature, limit, kernel variant and large buffer.
+        /// List every feature, limit, kernel variant and large buffer too.
         #[arg(long)]
         verbose: bool,
     },
@@ -116,13 +113,9 @@ struct IndicatorsArgs {
 
 fn main() -> ExitCode {
     quiet_mesa();
-    let filter = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
-    let filter = filter.unwrap_or_else(|| {
-        let quiet = [("wgpu_hal", LevelFilter::OFF), ("wgpu_core", LevelFilter::ERROR)];
-        Targets::new().with_default(LevelFilter::WARN).with_targets(quiet)
-    });
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time();
-    tracing_subscriber::registry().with(log.with_filter(filter)).init();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,wgpu_hal=off,wgpu_core=error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
     let cli = Cli::parse();
     let open = || {
         let options = GpuOptions { adapter: cli.adapter.clone(), ..GpuOptions::default() };
