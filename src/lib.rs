@@ -42,6 +42,8 @@ mod error;
 pub mod files;
 pub mod gpu;
 pub mod indicators;
+#[cfg(test)]
+mod layout_testing;
 pub mod mappo;
 pub mod market;
 pub mod model;

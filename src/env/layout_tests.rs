@@ -1,6 +1,6 @@
 //! Layouts of the structures that Rust writes and kernels read.
 
-crate::testing::same_layout! {
+crate::layout_testing::same_layout! {
     communication::Parameters {
         step, steps, envs, reset, length, reference, words, features, seed_low, seed_high, pad,
     } = "Communication" in "env/communication";

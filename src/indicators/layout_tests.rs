@@ -1,6 +1,6 @@
 //! Layouts of the structures that Rust writes and kernels read.
 
-crate::testing::same_layout! {
+crate::layout_testing::same_layout! {
     group::Walk {
         rows, series, stride, bars, begin, chunks, length, halo, by_series, entry, resume, width,
         zero, four, pad,

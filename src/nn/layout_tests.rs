@@ -1,6 +1,6 @@
 //! Layouts of the structures that Rust writes and kernels read.
 
-crate::testing::same_layout! {
+crate::layout_testing::same_layout! {
     fold::NetworkSlice { params, working, role, biases } = "NetworkSlice" in "nn/fold";
     layout::Layer {
         inputs, outputs, stride, weights, bias, gain, offset, norm, transposed, transposed_stride,
@@ -12,7 +12,7 @@ crate::testing::same_layout! {
     layout::Batch {
         first_slot, rows, stride, agents, quads, obs_dim, first_role, head_actor, head_critic,
         index, keep, acts, grads, minibatch, length, chunk, steps, truncations, endings, remember,
-        agent_step, settle, first_state, state_dim,
+        agent_step, update_factors, first_state, state_dim,
     } = "Batch" in "nn/forward";
     matmul::Sizes { columns, inputs, pad } = "Sizes" in "nn/matmul";
     reduce::Reduce { length, splits, first, pad } = "Reduce" in "nn/reduce";

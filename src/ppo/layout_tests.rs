@@ -1,6 +1,6 @@
 //! Layouts of the structures that Rust writes and kernels read.
 
-crate::testing::same_layout! {
+crate::layout_testing::same_layout! {
     adamw::AdamW {
         beta1, beta2, weight1, weight2, epsilon, decay, nets, interval, growth, backoff, pad,
     } = "AdamW" in "ppo/adamw";

@@ -188,7 +188,6 @@ fn values_out_of_range_are_named() {
         ("episodes", 2, real(1.0), "number 2 is 1, expected 0 between iterations"),
         ("observation moments", 2, real(-1.0), "squared deviations of column 0"),
         ("observation moments", 3, real(f32::INFINITY), "count of column 0"),
-        ("masks", 5, 1 << 5, "mask of agent 1 in environment 1 is 0b100000"),
         ("endings", 3, 9, "environment 3: end is 9, expected 0 to 2"),
         ("environment 0", 0, real(1e9), "environment 0: position of agent 0"),
         // Three agents: counters follow 18 fields.
