@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_asked_of_a_device_are_those_that_kernels_need() {
+    fn kernels_need_no_more_than_the_limits_asked_of_a_device() {
         let mut most: BTreeMap<&str, u64> = BTreeMap::new();
         for class in [Class::Hardware, Class::Software] {
             let fixed = crate::kernels(class)
@@ -158,10 +158,9 @@ mod tests {
                 }
             }
         }
-        println!("{most:#?}");
         for (limit, needed) in most {
             let asked = NEEDS.iter().find(|(name, ..)| *name == limit).map(|(_, need, _)| *need);
-            assert_eq!(asked, Some(needed), "{limit}");
+            assert!(asked.is_some_and(|asked| needed <= asked), "{limit}: {needed} needed, {asked:?} asked");
         }
     }
 }

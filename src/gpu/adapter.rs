@@ -102,12 +102,12 @@ pub(super) fn class(options: &GpuOptions, info: &wgpu::AdapterInfo) -> Result<Cl
 /// Name of a limit, the value that the kernels need, and the value of a device.
 pub(crate) type Need = (&'static str, u64, fn(&wgpu::Limits) -> u64);
 
-/// Every limit that kernels of this crate depend on. A test compares the values with the kernels'. Sizes of buffers are not among
-/// them: plans ask the device for those.
+/// Every limit that kernels of this crate depend on. A test checks that no kernel needs more. Sizes of buffers are not among them:
+/// plans ask the device for those.
 pub(crate) const NEEDS: [Need; 9] = [
     ("max_storage_buffers_per_shader_stage", 8, |limits| limits.max_storage_buffers_per_shader_stage.into()),
-    ("max_uniform_buffers_per_shader_stage", 1, |limits| limits.max_uniform_buffers_per_shader_stage.into()),
-    ("max_sampled_textures_per_shader_stage", 1, |limits| {
+    ("max_uniform_buffers_per_shader_stage", 2, |limits| limits.max_uniform_buffers_per_shader_stage.into()),
+    ("max_sampled_textures_per_shader_stage", 2, |limits| {
         limits.max_sampled_textures_per_shader_stage.into()
     }),
     ("max_dynamic_uniform_buffers_per_pipeline_layout", 1, |limits| {
