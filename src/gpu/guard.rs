@@ -73,7 +73,9 @@ impl Gpu {
         // Scopes belong to the thread and form a stack: all are popped here, before any is awaited.
         let (validation, memory, internal) = (validation.pop(), memory.pop(), internal.pop());
         let error = async move {
-            let errors = [validation.await, memory.await, internal.await];
+            // Full memory first: using a buffer that could not be allocated is an error of validation too.
+            let (validation, memory, internal) = (validation.await, memory.await, internal.await);
+            let errors = [memory, validation, internal];
             errors.into_iter().flatten().next()
         };
         (value, Box::pin(error))
@@ -98,7 +100,9 @@ impl Gpu {
     /// Whether not even a small buffer can be mapped. A device given by the caller has no callback of ours that would announce
     /// its loss, and wgpu does not report the loss to error scopes.
     async fn is_gone(&self) -> bool {
-        let scope = self.device().push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = self.device().push_error_scope(wgpu::ErrorFilter::Internal);
+        let memory = self.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = self.device().push_error_scope(wgpu::ErrorFilter::Validation);
         let probe = self.device().create_buffer(&wgpu::BufferDescriptor {
             label: Some("probe"),
             size: 16,
@@ -106,9 +110,12 @@ impl Gpu {
             mapped_at_creation: false,
         });
         probe.map_async(wgpu::MapMode::Read, .., |_| {});
-        let gone = scope.pop().await.is_some();
+        let (validation, memory, internal) = (validation.pop(), memory.pop(), internal.pop());
+        let invalid = validation.await.is_some();
+        // A device whose memory is full is still there.
+        let full = memory.await.is_some() | internal.await.is_some();
         probe.destroy();
-        gone
+        invalid && !full
     }
 }
 

@@ -89,7 +89,7 @@ impl KernelCache {
         let (Some(disk), compiled) = (&self.disk, self.compiled()) else {
             return Ok(());
         };
-        if disk.saved.swap(compiled, Ordering::Relaxed) == compiled {
+        if disk.saved.load(Ordering::Relaxed) == compiled {
             return Ok(());
         }
         let Some(data) = disk.cache.get_data() else {
@@ -98,7 +98,9 @@ impl KernelCache {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(crc32fast::hash(&data).to_le_bytes());
         bytes.extend(data);
-        write_atomically(&disk.path, &bytes)
+        write_atomically(&disk.path, &bytes)?;
+        disk.saved.store(compiled, Ordering::Relaxed);
+        Ok(())
     }
 }
 

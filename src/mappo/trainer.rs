@@ -127,7 +127,9 @@ impl Trainer {
             gpu.write(episodes, 0, &vec![0; episodes.size() as usize])?;
         }
         // Kept now: a run may be killed and never drop its device.
-        gpu.save_kernels()?;
+        if let Err(error) = gpu.save_kernels() {
+            tracing::warn!(%error, "compiled kernels are not kept on disk");
+        }
         let readback = Readback::new(gpu, update_buffers.record.size(), IN_FLIGHT)?;
         Ok(Self {
             gpu: gpu.clone(),

@@ -270,6 +270,7 @@ fn follow(case: &Fixture) {
 #[test]
 fn agent_steps_are_those_of_happo() {
     let case: Fixture = serde_json::from_str(include_str!("../../tests/fixtures/happo.json")).unwrap();
+    assert_eq!([case.order.len(), case.agent_steps.len(), case.factors.len()], [AGENTS; 3]);
     let each = case.agent_steps[0].len();
     let settings = Config {
         algorithm: Algorithm::Happo,

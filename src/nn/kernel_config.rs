@@ -42,6 +42,7 @@ pub struct KernelConfig {
     /// Columns of a register tile.
     pub columns: u32,
     /// Most splits of the rows for the gradients of the weights (split-K).
+    #[serde(rename = "shares")]
     pub splits: u32,
     /// The cooperative matrices that multiply, if any; `storage` is [`Storage::F16`] then.
     #[serde(default)]

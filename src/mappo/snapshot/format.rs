@@ -44,6 +44,7 @@ pub struct SnapshotMetadata {
 
 #[derive(Serialize, Deserialize)]
 struct Envelope {
+    #[serde(rename = "head")]
     metadata: String,
     /// Of the metadata and all tensors. It detects damage, not forgery.
     crc32: u32,
@@ -99,4 +100,19 @@ fn checksum<'a>(metadata: &str, mut tensors: Vec<(&'a str, &'a [u8])>) -> u32 {
         crc.update(bytes);
     }
     crc.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The metadata of a snapshot as format 2 was first written, with the envelope's keys.
+    #[test]
+    fn keys_of_format_2_stay() {
+        let text = include_str!("../../../tests/fixtures/snapshot_metadata.json");
+        let metadata: SnapshotMetadata = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&metadata).unwrap(), text);
+        let envelope = Envelope { metadata: "text".into(), crc32: 7 };
+        assert_eq!(serde_json::to_string(&envelope).unwrap(), r#"{"head":"text","crc32":7}"#);
+    }
 }

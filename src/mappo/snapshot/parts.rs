@@ -48,6 +48,8 @@ impl Trainer {
             offset: 0,
             check,
         };
+        // Nothing is indexed by these: networks read observations, and of a mask the bits of the actions that exist.
+        let anything = || -> Check { Box::new(|_| Ok(())) };
         let finite = |dtype| -> Check { Box::new(move |bytes| all_finite(dtype, bytes)) };
         let (nets, precision) = (self.layout.nets.len(), self.config.precision);
         let second: Check = Box::new(|bytes| not_negative(&reals(bytes)?));
@@ -68,25 +70,23 @@ impl Trainer {
         let name = if sizes.normalized { "raw observations" } else { "observations" };
         parts.push(Part {
             bytes: sizes.observed() * stored,
-            ..whole(name, observed, observations, finite(observations))
+            ..whole(name, observed, observations, anything())
         });
         if sizes.state_dim > 0 {
             parts.push(Part {
                 offset: sizes.first_state() * stored,
                 bytes: sizes.states() * stored,
-                ..whole("states of the environments", observed, observations, finite(observations))
+                ..whole("states of the environments", observed, observations, anything())
             });
         }
         if let Some(normalization) = &self.buffers.normalization {
             let check: Check = Box::new(|bytes| observation_moments(&reals(bytes)?));
             parts.push(whole("observation moments", &normalization.observation_stats, Dtype::F32, check));
         }
-        // Any mask is valid: kernels read the bits of the actions that exist.
-        let masks: Check = Box::new(|_| Ok(()));
         parts.push(Part {
             offset: u64::from(sizes.first_mask()) * 4,
             bytes: u64::from(sizes.rows_of_slot()) * 4,
-            ..whole("masks", &own.dones_and_masks, Dtype::U32, masks)
+            ..whole("masks", &own.dones_and_masks, Dtype::U32, anything())
         });
         if let Some(recurrent) = &self.buffers.recurrent {
             let bytes = sizes.memory_bytes(&self.layout);
@@ -169,8 +169,11 @@ fn not_negative(values: &[f32]) -> Result<(), String> {
 fn optimizer(values: &[f32], nets: usize) -> Result<(), String> {
     for (net, state) in values.chunks_exact(clip::STATE as usize).take(nets).enumerate() {
         counted(&format!("step count of network {net}"), state[0], MAX_STEPS)?;
-        within(&format!("first bias correction of network {net}"), state[4], 0.0, 1.0)?;
-        within(&format!("second bias correction of network {net}"), state[5], 0.0, 1.0)?;
+        // Before the first step they are not read, and NaN where a decay rate is 0.
+        if state[0] > 0.0 {
+            within(&format!("first bias correction of network {net}"), state[4], 0.0, 1.0)?;
+            within(&format!("second bias correction of network {net}"), state[5], 0.0, 1.0)?;
+        }
         counted(&format!("step flag of network {net}"), state[6], 2.0)?;
         counted(&format!("skipped steps of network {net}"), state[7], MAX_STEPS)?;
     }
