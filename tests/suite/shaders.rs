@@ -124,7 +124,11 @@ impl Dump {
 #[test]
 fn every_shader_file_belongs_to_a_kernel() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let names: Vec<_> = phalanx::kernels(Class::Hardware).iter().map(|(shader, _)| shader.name).collect();
+    let names: BTreeSet<_> = [Class::Hardware, Class::Software]
+        .into_iter()
+        .flat_map(phalanx::kernels)
+        .map(|(shader, _)| shader.name)
+        .collect();
     for family in std::fs::read_dir(root.join("shaders")).unwrap() {
         let family = family.unwrap().file_name().into_string().unwrap();
         if family == "lib" {
@@ -137,7 +141,7 @@ fn every_shader_file_belongs_to_a_kernel() {
             let listed = if indicator {
                 NAMES.contains(&file.trim_end_matches(".wgsl"))
             } else {
-                names.contains(&name.as_str()) || name == "indicators/panel"
+                names.contains(name.as_str()) || name == "indicators/panel"
             };
             assert!(listed, "{name} is not listed in phalanx::kernels");
             assert!(root.join("src").join(format!("{name}.rs")).exists(), "{name} has no room of its own");
