@@ -128,7 +128,9 @@ mod tests {
             let fixed = crate::kernels(class)
                 .into_iter()
                 .map(|(shader, variant)| (shader.name.to_string(), compose(&shader, &variant).unwrap()));
-            let composed = crate::indicators::sources(class).unwrap();
+            // Panels of all indicators at once are composed to be validated; groups of them are built within a device's limits.
+            let mut composed = crate::indicators::sources(class).unwrap();
+            composed.retain(|(name, _)| !name.starts_with("indicators/panel"));
             for (name, source) in fixed.chain(composed.into_iter().map(|(name, one)| (name, one.text))) {
                 let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{name}: {e}"));
                 let mut counts: BTreeMap<&str, u64> = BTreeMap::new();

@@ -144,7 +144,9 @@ fn every_part_is_validated_and_a_refused_snapshot_changes_nothing() {
             let error = trainer.resume(&path("forged")).unwrap_err().to_string();
             assert!(error.contains("forged") && error.contains(&format!("`{part}`")), "{part}: {error}");
         };
-        for tensor in &saved.tensors {
+        // Nothing is indexed by these: any value may be saved.
+        let free = ["masks", "observations", "raw observations", "states of the environments"];
+        for tensor in saved.tensors.iter().filter(|tensor| !free.contains(&tensor.name.as_str())) {
             // Recomputed before they are read: the norms of the optimizer and the scalars of a rollout, which come last.
             let recomputed = ["optimizer", "scalars"].contains(&tensor.name.as_str());
             let host = tensor.dtype == Dtype::U8;
