@@ -261,7 +261,7 @@ fn the_last_few_and_the_best_are_kept() {
 fn a_trainer_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
     let place = Workplace::new();
     let long =
-        ["--set", "mappo.iterations=80", "--set", "checkpoints.every=3", "--set", "checkpoints.keep=2"];
+        ["--set", "mappo.iterations=400", "--set", "checkpoints.every=3", "--set", "checkpoints.keep=2"];
     let start = |out: &'static str| {
         let train = ["train", "--data", DEMO, "--out", out];
         [&train as &[&str], &SMALL, &long].concat()
@@ -284,8 +284,8 @@ fn a_trainer_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         runs += 1;
         if kills < wanted {
-            // Short lives, so that there are many: opening the device and compiling takes most of one.
-            std::thread::sleep(Duration::from_secs_f64(whole * (0.05 + 0.6 * stream.uniform())));
+            // Late enough that checkpoints were written: opening the device and compiling takes the first part of a life.
+            std::thread::sleep(Duration::from_secs_f64(whole * (0.3 + 0.6 * stream.uniform())));
             if child.try_wait().unwrap().is_none() {
                 child.kill().unwrap();
                 kills += 1;
@@ -321,7 +321,7 @@ fn a_trainer_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
         let bits = |values: Vec<f64>| values.into_iter().map(f64::to_bits).collect::<Vec<_>>();
         assert_eq!(bits(of("whole")), bits(of("parts")), "{column}");
     }
-    assert_eq!(columns(&place.path("parts/metrics.csv"), "iteration").len(), 80);
+    assert_eq!(columns(&place.path("parts/metrics.csv"), "iteration").len(), 400);
     assert!(!place.path("parts/unfinished").exists());
 }
 
