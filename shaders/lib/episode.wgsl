@@ -1,4 +1,4 @@
-// What an environment says of its episodes, laid out as in env::RolloutBuffers: which actions are allowed, and how each ends.
+// Action masks and ends of episodes that an environment reports, laid out as in env::RolloutBuffers.
 // Bindings 5 and 6 of every environment.
 
 @group(0) @binding(5) var<storage, read_write> dones_and_masks: array<u32>;

@@ -50,7 +50,7 @@ impl DeviceState {
     /// Checks the words of a saved buffer.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// A message that says what is wrong with them.
     pub fn validate(&self, words: &[u32]) -> Result<(), String> {
         let expected = self.buffer.size() / 4;
         if words.len() as u64 != expected {

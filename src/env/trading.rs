@@ -197,9 +197,9 @@ impl Environment for Trading {
         // What is never traded here may be other candles.
         let traded = data.checksum((first + starts + length) as usize);
         let text = serde_json::to_string(&(data.scaling(), settings, first, starts, length, traded));
-        let mut crc = flate2::Crc::new();
+        let mut crc = crc32fast::Hasher::new();
         crc.update(text.unwrap_or_default().as_bytes());
-        format!("market of {} instruments, {:08x}", data.instruments(), crc.sum())
+        format!("market of {} instruments, {:08x}", data.instruments(), crc.finalize())
     }
 
     fn truncations(&self, steps: u32) -> u32 {

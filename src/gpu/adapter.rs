@@ -3,7 +3,7 @@
 use super::Class;
 use crate::{Error, Result};
 
-/// How to open a device.
+/// Options for opening a device.
 #[derive(Clone, Debug, Default)]
 pub struct GpuOptions {
     /// Part of an adapter's name (`"llvmpipe"`, `"RTX"`) or a backend (`"vulkan"`, `"metal"`, `"dx12"`), in any case. `None` reads

@@ -13,7 +13,7 @@ use crate::ppo::{
 /// from. The environment compiles its own.
 ///
 /// # Errors
-/// What compilation reports.
+/// [`crate::Error::Shader`] for a kernel that does not compile.
 pub fn compile(setup: Setup<'_>) -> Result<()> {
     let Setup { gpu, config, sizes, layout, kernel_config, .. } = setup;
     let shape = &layout.shape;

@@ -45,7 +45,7 @@ impl Rollout {
     /// Records everything on the buffers of `setup`.
     ///
     /// # Errors
-    /// What compilation and allocation report, and [`Error::Shape`] if the environment records another number of steps.
+    /// Errors of compilation and allocation, and [`Error::Shape`] if the environment records another number of steps.
     pub fn new(setup: Setup<'_>, environment: &dyn Environment, mode: ActionMode) -> Result<Self> {
         let Setup { gpu, config, sizes, layout, kernel_config, buffers } = setup;
         let own = &buffers.rollout;

@@ -150,7 +150,7 @@ impl MarketData {
         recorder.run(&[Command::dispatch(&kernel, &group, grid)])?;
 
         let mut prices = Vec::with_capacity(bars * instruments * PRICES);
-        let mut crc = flate2::Crc::new();
+        let mut crc = crc32fast::Hasher::new();
         crc.update(candles.symbols.join(" ").as_bytes());
         let mut checksums = Vec::with_capacity(bars);
         for bar in 0..bars {
@@ -165,7 +165,7 @@ impl MarketData {
                 }
                 prices.extend([gap(candles, i, bar), close - open, open, close].map(|price| price as f32));
             }
-            checksums.push(crc.sum());
+            checksums.push(crc.clone().finalize());
         }
         gpu.write(&buffer, (bars * columns) as u64 * 4, bytemuck::cast_slice(&prices))?;
         let checksums = checksums.into();

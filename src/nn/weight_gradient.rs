@@ -57,7 +57,7 @@ pub struct Tile {
     pub bias: u32,
 }
 
-/// How the rows are split. Counterpart of `Split` in `shaders/lib/weight_gradient.wgsl`.
+/// The splits of the rows. Counterpart of `Split` in `shaders/lib/weight_gradient.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Split {

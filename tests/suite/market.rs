@@ -340,7 +340,7 @@ fn forbidden_shorting_shows_in_the_masks_and_episodes_stay_inside_their_bars() {
                 (0..23).map(|step| if step % 5 == 4 { 2 + step / 5 } else { 0 }).collect();
             assert_eq!(ends, expected);
         }
-        // What is seen belongs to a bar inside the range: the first feature, unscaled, is that bar's return.
+        // Observations belong to a bar inside the range: the first feature, unscaled, is that bar's return.
         let seen = stage.floats(&stage.observations);
         let features: Vec<f32> = gpu.read(data.buffer()).unwrap();
         let known: Vec<f32> = (first..first + 12).map(|bar| features[bar * 2 * data.features()]).collect();

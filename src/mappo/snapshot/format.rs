@@ -93,13 +93,13 @@ pub fn read_metadata(path: &Path) -> Result<SnapshotMetadata> {
 /// left to safetensors.
 fn checksum<'a>(metadata: &str, mut tensors: Vec<(&'a str, &'a [u8])>) -> u32 {
     tensors.sort_by_key(|(name, _)| *name);
-    let mut crc = flate2::Crc::new();
+    let mut crc = crc32fast::Hasher::new();
     crc.update(metadata.as_bytes());
     for (name, bytes) in tensors {
         crc.update(name.as_bytes());
         crc.update(bytes);
     }
-    crc.sum()
+    crc.finalize()
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ impl Update {
     /// Records everything on the buffers of `setup` and `buffers`.
     ///
     /// # Errors
-    /// What compilation and allocation report.
+    /// Errors of compilation and allocation.
     pub fn new(setup: Setup<'_>, buffers: &UpdateBuffers, rollout: &Rollout) -> Result<Self> {
         let schedule = Schedule::new(setup.config, setup.sizes);
         let batches = schedule.batches(setup);

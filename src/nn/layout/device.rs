@@ -93,9 +93,9 @@ pub struct Batch {
     pub obs_dim: u32,
     /// 0: from the actors on, 1: critics only.
     pub first_role: u32,
-    /// Where the logits go in the head buffer, in vec4s.
+    /// First vec4 of the logits in the head buffer.
     pub head_actor: u32,
-    /// Where the values go in the head buffer, in vec4s.
+    /// First vec4 of the values in the head buffer.
     pub head_critic: u32,
     /// Number of the micro-batch within the iteration.
     pub index: u32,
