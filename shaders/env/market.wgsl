@@ -1,5 +1,5 @@
-// Advances all environments by one bar: orders decided after bar t fill at the open of t+1, the account is marked at its close.
-// One invocation owns one environment: one account, N instruments. The accounting is that of env::ledger.
+// Advances all environments by one bar: orders decided after bar t fill at the open of t+1, and the account is marked to market
+// at the close of t+1. One invocation owns one environment: one account, N instruments. The accounting equals env::ledger's.
 
 import package::constants::WG;
 import package::lib::episode::{Moment, permit, settle};
@@ -14,14 +14,14 @@ struct Market {
     agents: u32,
     features: u32,
     actions: u32,
-    // 1: only start new episodes in all environments and write slot 0.
+    // 1: start a new episode in every environment, write slot 0, and do nothing else.
     reset: u32,
     // Episodes start at first + floor(u * starts) and last `length` steps.
     first: u32,
     starts: u32,
     length: u32,
-    // Index of the first price in the data: [bar][instrument][gap, move, open, close]. Gap: open less the close before;
-    // move: close less open.
+    // Index of the first price in the data: [bar][instrument][gap, move, open, close]. Gap: open minus previous close;
+    // move: close minus open.
     prices: u32,
     seed_low: u32,
     seed_high: u32,
@@ -32,27 +32,27 @@ struct Market {
     own_weight: f32,
     reward_scale: f32,
     drawdown_penalty: f32,
-    // Allowed actions, a bit each.
+    // Allowed actions, one bit each.
     mask: u32,
     // 0: see add_compensated.
     zero: u32,
     pad0: u32,
     pad1: u32,
     pad2: u32,
-    // Target level of each action, four a vec4.
+    // Target level of each action, four per vec4.
     levels: array<vec4<f32>, 8>,
 }
 
 @group(0) @binding(0) var<uniform> p: Market;
 @group(0) @binding(1) var<storage, read> actions: array<u32>;
 @group(0) @binding(2) var<storage, read_write> rewards: array<f32>;
-// u32, with reals as their bits: a small counter stored in an f32 would be a denormal, which drivers may flush to 0.
+// u32, with floats stored as bits: a small counter stored in an f32 would be a denormal, which drivers may flush to 0.
 @group(0) @binding(3) var<storage, read_write> state: array<u32>;
 // Binding 4: lib/observe; 5 and 6: lib/episode.
 @group(0) @binding(7) var<storage, read> data: array<f32>;
 
-// Fields of the state, `[field][env]`. Equity is in units of the starting equity and kept as a sum with its rounding
-// error, so that thousands of bars neither create nor lose money.
+// Fields of the state, `[field][env]`. Equity is in units of the starting equity and is a compensated sum: thousands of bars
+// neither create nor lose money.
 const EQUITY: u32 = 0u;
 const EQUITY_REST: u32 = 1u;
 const PEAK: u32 = 2u;
@@ -114,7 +114,7 @@ fn begin(env: u32) {
     }
 }
 
-// Writes the observation of every agent at the close of the current bar: the features of that bar, the level that it holds,
+// Writes the observation of every agent at the close of the current bar: the features of that bar, the agent's target level,
 // and the weight of its position in its share of the account.
 fn observe(env: u32, slot: u32) {
     let bar = count(BAR, env);
@@ -151,13 +151,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         allow(env, 0u);
         return;
     }
-    // Clamped to the bars of episodes, since it indexes the data.
+    // Clamped to the bars of episodes, because it is an index.
     let bar = clamp(count(BAR, env), p.first, p.first + p.starts + p.length - 2u);
     let next = bar + 1u;
     let before = field(EQUITY, env);
     let number = f32(p.agents);
 
-    // Sums are over changes of the account, not over account values, so that prices enter as differences.
+    // Sums changes of the account, not account values: prices enter as differences, which keeps f32 precise.
     var gaps = 0.0;
     for (var a = 0u; a < p.agents; a++) {
         gaps += field(QUANTITY + a, env) * price_of(next, a, GAP);
@@ -182,7 +182,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let gap = held * price_of(next, a, GAP);
         let earned = quantity * price_of(next, a, MOVE) - cost;
         change += earned;
-        // The agent's own return; the portfolio's is mixed in below, once it is known.
+        // The agent's own return; the portfolio's is mixed in below.
         let own = log1p(max(number * (gap + earned) / before, 1e-6 - 1.0));
         rewards[(p.step * p.agents + a) * p.envs + env] = own;
     }
@@ -210,7 +210,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     set_count(TAKEN, env, taken);
 
     let bankrupt = equity <= p.bankruptcy;
-    // Clamped to the slots of truncated episodes.
+    // Clamped to the number of slots for truncated episodes.
     let cut = min(count(CUT, env), (p.steps - 1u) / p.length);
     let end = settle(moment(env), taken, total, cut, bankrupt, taken >= p.length);
     set_count(CUT, env, end.cut);

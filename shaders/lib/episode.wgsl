@@ -1,5 +1,4 @@
-// Action masks and ends of episodes that an environment reports, laid out as in env::RolloutBuffers.
-// Bindings 5 and 6 of every environment.
+// Reports action masks and episode ends, laid out as in env::RolloutBuffers. Uses bindings 5 and 6 of every environment.
 
 @group(0) @binding(5) var<storage, read_write> dones_and_masks: array<u32>;
 @group(0) @binding(6) var<storage, read_write> episodes: array<f32>;
@@ -12,30 +11,30 @@ struct Moment {
     steps: u32,
 }
 
-// What a step leaves to the environment to do.
+// Result of `settle`, on which the environment has to act.
 struct End {
-    // To be handed in with the next step.
+    // Number of truncations so far, to be passed to the next step's `settle`.
     cut: u32,
-    // If so, what the episode saw last is to be shown in `slot`, before the next one begins.
+    // The environment must write the final observation to `slot`, before it starts the next episode.
     truncated: bool,
     slot: u32,
-    // If so, the next episode is to begin.
+    // The environment must start the next episode.
     over: bool,
 }
 
-// Which actions an agent may take in a slot, a bit each; `row` is slot * agents + agent.
+// Writes an agent's action mask, one bit per allowed action; `row` is slot * agents + agent.
 fn permit(now: Moment, row: u32, mask: u32) {
     dones_and_masks[(now.steps + row) * now.envs + now.env] = mask;
 }
 
-// After every step: how it left the episode, which has taken `taken` steps and returned `total` (mean over agents). `cut` is
-// what the step before gave back, whichever rollout that was in.
+// Reports the outcome of a step in an episode of `taken` steps so far and return `total` (mean over agents). `cut` is `End.cut` of
+// the previous step, also across rollouts.
 fn settle(now: Moment, taken: u32, total: f32, cut: u32, terminated: bool, truncated: bool) -> End {
     var end: End;
     end.over = terminated || truncated;
-    // What is both has come to an end of its own: no future, whose value would be asked of a last observation.
+    // Termination takes precedence: a terminal state has no value to bootstrap from the final observation.
     end.truncated = truncated && !terminated;
-    // Slots after the rollout's are handed out anew in every rollout.
+    // Every rollout starts again with its first truncation slot.
     let before = select(cut, 0u, now.step == 0u);
     end.slot = now.steps + 1u + before;
     end.cut = before + u32(end.truncated);

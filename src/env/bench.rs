@@ -1,10 +1,10 @@
-//! An environment with the buffers of one rollout, for tests of its rules.
+//! Test fixture: an environment recorded on the buffers of one rollout.
 
 use super::{EnvRecording, Environment, RolloutBuffers, State};
 use crate::gpu::{Gpu, Recorder, STATE};
 use crate::nn::Storage;
 
-/// See above; observations are f32.
+/// An environment and its rollout buffers; observations are f32.
 pub(super) struct Bench {
     pub(super) gpu: Gpu,
     pub(super) envs: usize,
@@ -18,7 +18,7 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    /// Reset already.
+    /// Records the environment and runs its reset.
     pub(super) fn new(gpu: &Gpu, environment: &dyn Environment, envs: usize, steps: u32, seed: u64) -> Self {
         let (spec, length) = (environment.spec(), steps as usize);
         let slots = length + 1 + environment.truncations(steps) as usize;
@@ -58,7 +58,7 @@ impl Bench {
         }
     }
 
-    /// `[step][agent][env]`
+    /// Uploads the actions of the rollout, `[step][agent][env]`.
     pub(super) fn act(&self, actions: &[u32]) {
         self.gpu.write(&self.actions, 0, bytemuck::cast_slice(actions)).unwrap();
     }
@@ -78,15 +78,16 @@ impl Bench {
     }
 
     pub(super) fn state(&self) -> &wgpu::Buffer {
-        let State::Device(state) = &self.recorded.state[0] else { panic!("on the device") };
+        let State::Device(state) = &self.recorded.state[0] else { panic!("expected device state") };
         state.buffer()
     }
 
-    /// Mean return of the episodes that ended, one in each environment, its standard error, and the deviation of returns.
+    /// Mean episode return, its standard error, and the standard deviation of the returns; every environment has to have
+    /// finished exactly one episode.
     pub(super) fn returns(&self) -> [f64; 3] {
         let episodes = self.read(&self.episodes);
         let ended: f32 = episodes[self.envs..2 * self.envs].iter().sum();
-        assert_eq!(ended as usize, self.envs, "every environment ends one episode");
+        assert_eq!(ended as usize, self.envs, "every environment finishes one episode");
         let returns: Vec<f64> = episodes[..self.envs].iter().map(|r| f64::from(*r)).collect();
         let n = self.envs as f64;
         let mean = returns.iter().sum::<f64>() / n;

@@ -1,12 +1,12 @@
-//! MPE's `simple_speaker_listener` and `simple_reference`, by the rules of mpe2 1.1.1: two agents that have to tell each other
-//! which of three landmarks to go to.
+//! MPE's `simple_speaker_listener` and `simple_reference` under the rules of mpe2 1.1.1: two agents communicate which of three
+//! landmarks is the goal.
 //!
-//! An agent (mass 1) is pushed with force 5 along an axis; the position moves with the old velocity, in steps of 0.1, then the
-//! velocity is damped by a quarter; nobody collides. What is said in a step is seen after it, as one-hot, without noise; before
-//! the first step it is zeros. Coordinates start uniform in [-1, 1), goals are uniform. Episodes are truncated after 25 steps.
-//! See [`Task`] for what differs.
+//! An action pushes an agent (mass 1) with force 5 along one axis. Each step of 0.1 moves the position by the old velocity, then
+//! damps the velocity by a quarter. There are no collisions. A message is one-hot and noise-free, and is observed after the step
+//! in which it is sent; before the first step it is all zeros. Initial coordinates are uniform in [-1, 1), goals are uniform.
+//! Episodes are truncated after 25 steps. [`Task`] lists the differences between the two environments.
 //!
-//! Shapes: state u32 `[field][env]`, reals as their bits; all else as in [`super::RolloutBuffers`].
+//! Shapes: state u32 `[field][env]`, floats stored as bits; all other buffers as in [`super::RolloutBuffers`].
 
 use crate::Result;
 use crate::env::{
@@ -21,44 +21,47 @@ pub const SHADER: Shader = crate::shaders::shader!("env/communication");
 /// Steps of an episode.
 pub const LENGTH: u32 = 25;
 
-/// Words of the state of one environment: a pair for every position and velocity, two goals, two messages, four counters.
+/// State words of one environment: an (x, y) pair for every position and velocity, two goals, two messages, four counters.
 const FIELDS: u64 = 22;
 
-/// Landmarks, one of which is the goal.
+/// Number of landmarks, one of which is the goal.
 const LANDMARKS: u32 = 3;
 
-/// Bound on coordinates and velocities: an agent that is pushed one way for a whole episode does not reach it.
+/// Upper bound on coordinates and velocities that no agent can reach within an episode.
 const REACH: f32 = 100.0;
 
-/// Stay, -x, +x, -y, +y.
-const WAYS: u32 = 5;
+/// Movement actions: stay, -x, +x, -y, +y.
+const MOVES: u32 = 5;
 
-/// Who speaks and who moves.
+/// Which of the two MPE environments to simulate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Task {
-    /// `simple_speaker_listener_v4`. Agent 0 sees the colour of the goal (0.65 at its number, 0.15 elsewhere) and says one of 3
-    /// things, agent 1 sees its velocity, the landmarks relative to it, and what was said (11 numbers), and moves. Both get minus
-    /// the squared distance of agent 1 from the goal.
+    /// `simple_speaker_listener_v4`. Agent 0, the speaker, observes the colour of the goal (0.65 at the goal's index, 0.15
+    /// elsewhere) and sends one of 3 messages. Agent 1, the listener, observes its velocity, the relative positions of the
+    /// landmarks and the message (11 features), and moves. Both agents receive the negative squared distance between the listener
+    /// and the goal.
     ///
-    /// Agents here are of one size: the speaker's 3 numbers are followed by 8 zeros, and of its 5 actions the mask allows the
-    /// first 3.
+    /// All agents share one observation and action size here: the speaker's 3 features are padded with 8 zeros, and the action
+    /// mask allows the first 3 of its 5 actions.
     #[default]
     SpeakerListener,
-    /// `simple_reference_v3`. Both move and say one of 10 things, and each knows the other's goal: velocity, landmarks, colour of
-    /// that goal (0.75, 0.25), what the other says (21 numbers). An agent's own reward is minus the distance of the *other* from
-    /// the goal that the agent knows of; it gets half of that and half of the mean of both (`local_ratio` 0.5).
+    /// `simple_reference_v3`. Both agents move and send one of 10 messages, and each knows the other's goal. An agent observes its
+    /// velocity, the landmarks, the colour of the other's goal (0.75 at its index, 0.25 elsewhere) and the other's message (21
+    /// features). Its local reward is the negative distance between the *other* agent and that goal; its reward is half local and
+    /// half the mean of both local rewards (`local_ratio` 0.5).
     ///
-    /// An action is two choices, of 5 ways and 10 messages. Its number, way + 5 message, is the one of mpe2's `Discrete(50)`.
+    /// An action combines one of 5 moves and one of 10 messages; its index, `move + 5 * message`, equals that of mpe2's
+    /// `Discrete(50)`.
     Reference,
 }
 
-/// The environment.
+/// MPE's communication environments on the device.
 #[derive(Clone, Copy, Debug)]
 pub struct Communication {
     task: Task,
 }
 
-/// Counterpart of `Communication` in the shader.
+/// Mirrors `Communication` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub(super) struct Parameters {
@@ -75,20 +78,20 @@ pub(super) struct Parameters {
     pub(super) pad: [u32; 2],
 }
 
-/// The decisions for this class of adapters and this storage of the observations.
+/// The kernel configuration for an adapter class and the observations' storage.
 #[must_use]
 pub fn variant(class: Class, storage: Storage) -> Variant {
     storage.apply(Variant::independent(class))
 }
 
 impl Communication {
-    /// As in mpe2, with its defaults.
+    /// The environment with mpe2's default settings.
     #[must_use]
     pub fn new(task: Task) -> Self {
         Self { task }
     }
 
-    /// Messages there are.
+    /// Number of messages.
     fn words(&self) -> u32 {
         match self.task {
             Task::SpeakerListener => 3,
@@ -96,7 +99,7 @@ impl Communication {
         }
     }
 
-    /// Whether a saved state is one that the kernel could have written. Agents cannot leave [`REACH`] within an episode.
+    /// Rejects a saved state that the kernel could not have written. Agents stay within [`REACH`] for a whole episode.
     fn validate(&self, words: &[u32], envs: usize, truncations: u32) -> Result<(), String> {
         let fields = StateFields::new(words, FIELDS as usize, envs)?;
         for field in 0..8 {
@@ -127,7 +130,7 @@ impl Communication {
             words: self.words(),
             features: self.spec().obs_dim,
             seed_low: rollout.seed as u32,
-            // A key of its own: initial weights draw from the seed itself.
+            // A separate random stream: initial weights use the plain seed.
             seed_high: (rollout.seed >> 32) as u32 ^ 0x5EED_0E17,
             pad: [0; 2],
         }
@@ -137,15 +140,15 @@ impl Communication {
 impl Environment for Communication {
     fn spec(&self) -> Spec {
         match self.task {
-            Task::SpeakerListener => Spec { agents: 2, obs_dim: 8 + self.words(), actions: WAYS },
-            Task::Reference => Spec { agents: 2, obs_dim: 11 + self.words(), actions: WAYS + self.words() },
+            Task::SpeakerListener => Spec { agents: 2, obs_dim: 8 + self.words(), actions: MOVES },
+            Task::Reference => Spec { agents: 2, obs_dim: 11 + self.words(), actions: MOVES + self.words() },
         }
     }
 
     fn choices(&self) -> Vec<u32> {
         match self.task {
-            Task::SpeakerListener => vec![WAYS],
-            Task::Reference => vec![WAYS, self.words()],
+            Task::SpeakerListener => vec![MOVES],
+            Task::Reference => vec![MOVES, self.words()],
         }
     }
 

@@ -1,4 +1,4 @@
-//! Both tasks against mpe2 (`tests/fixtures/communication.py`), how episodes start and end, and what may be said.
+//! Both tasks against mpe2 (`tests/fixtures/communication.py`), the start and end of episodes, and action masks.
 
 use super::*;
 use crate::env::bench::Bench;
@@ -26,7 +26,7 @@ struct Episode {
     /// Agents' positions, landmarks.
     start: Vec<f32>,
     goals: [u32; AGENTS],
-    /// For every step and agent a digit, or two: where to go, what to say.
+    /// One or two digits per step and agent: the move, the message.
     actions: String,
     total: [f64; AGENTS],
     digest: [f64; AGENTS],
@@ -55,8 +55,8 @@ fn golden(task: Task) -> Golden {
     }
 }
 
-/// Starts every environment as the fixture says and gives it the fixture's actions.
-fn play(gpu: &Gpu, task: Task, episodes: &[Episode]) -> Bench {
+/// Runs every environment from the fixture's initial state with the fixture's actions.
+fn replay(gpu: &Gpu, task: Task, episodes: &[Episode]) -> Bench {
     let envs = episodes.len();
     let mut bench = bench(gpu, task, envs, 7);
     let mut state = bench.words(bench.state());
@@ -69,7 +69,7 @@ fn play(gpu: &Gpu, task: Task, episodes: &[Episode]) -> Bench {
         let digits: Vec<u32> = episode.actions.chars().map(|digit| digit.to_digit(10).unwrap()).collect();
         for (row, choices) in digits.chunks(Communication::new(task).choices().len()).enumerate() {
             // The first choice is the fastest digit.
-            actions[row * envs + env] = choices[0] + choices.get(1).map_or(0, |word| WAYS * word);
+            actions[row * envs + env] = choices[0] + choices.get(1).map_or(0, |message| MOVES * message);
         }
     }
     bench.gpu.write(bench.state(), 0, bytemuck::cast_slice(&state)).unwrap();
@@ -78,17 +78,17 @@ fn play(gpu: &Gpu, task: Task, episodes: &[Episode]) -> Bench {
     bench
 }
 
-fn is_mpe2s(gpu: &Gpu, task: Task) {
+fn assert_matches_mpe2(gpu: &Gpu, task: Task) {
     let episodes = golden(task).episodes;
     assert_eq!(episodes.len(), 300);
-    let bench = play(gpu, task, &episodes);
+    let bench = replay(gpu, task, &episodes);
     let (rewards, seen) = (bench.read(&bench.rewards), bench.read(&bench.observations));
     let features = Communication::new(task).spec().obs_dim as usize;
     let reward = |step: usize, agent: usize, env: usize| {
         f64::from(rewards[(step * AGENTS + agent) * bench.envs + env])
     };
     let observation = |step: usize, agent: usize, feature: usize, env: usize| {
-        // After the last step, in the slot of truncated episodes.
+        // The final observation is in the slot of the truncated episode.
         let slot = if step + 1 == STEPS { STEPS + 1 } else { step + 1 };
         f64::from(seen[((slot * AGENTS + agent) * features + feature) * bench.envs + env])
     };
@@ -115,7 +115,7 @@ fn is_mpe2s(gpu: &Gpu, task: Task) {
         }
         for (step, expected) in episode.observations.iter().flatten().enumerate() {
             for (agent, expected) in expected.iter().enumerate() {
-                // mpe2's speaker sees fewer: zeros follow.
+                // The speaker's shorter observation is padded with zeros.
                 for feature in 0..features {
                     let expected = expected.get(feature).copied().unwrap_or(0.0);
                     let what = format!("step {step}, agent {agent}, feature {feature}");
@@ -124,24 +124,24 @@ fn is_mpe2s(gpu: &Gpu, task: Task) {
             }
         }
     }
-    println!("{task:?}: at most {worst:.1e} apart");
+    println!("{task:?}: largest error {worst:.1e}");
 }
 
 #[test]
-fn speaker_and_listener_are_those_of_mpe2() {
+fn speaker_listener_matches_mpe2() {
     for gpu in &both_classes() {
-        is_mpe2s(gpu, Task::SpeakerListener);
+        assert_matches_mpe2(gpu, Task::SpeakerListener);
     }
 }
 
 #[test]
-fn reference_is_that_of_mpe2() {
+fn reference_matches_mpe2() {
     for gpu in &both_classes() {
-        is_mpe2s(gpu, Task::Reference);
+        assert_matches_mpe2(gpu, Task::Reference);
     }
 }
 
-/// Actions of random players: as many as an agent may choose from.
+/// Uniformly random allowed actions.
 fn random_actions(task: Task, envs: usize) -> Vec<u32> {
     let mut stream = Stream::new(5, 1);
     let sizes = match task {
@@ -152,7 +152,7 @@ fn random_actions(task: Task, envs: usize) -> Vec<u32> {
 }
 
 #[test]
-fn random_players_get_mpe2s_returns_and_are_truncated() {
+fn random_policies_match_mpe2s_returns_and_are_truncated() {
     for gpu in &both_classes() {
         for task in TASKS {
             let mut bench = bench(gpu, task, 2048, 7);
@@ -177,7 +177,7 @@ fn random_players_get_mpe2s_returns_and_are_truncated() {
 }
 
 #[test]
-fn the_speaker_may_say_three_things() {
+fn action_masks_allow_three_messages_to_the_speaker() {
     for gpu in &both_classes() {
         for (task, expected) in
             [(Task::SpeakerListener, [0b111, 0b1_1111]), (Task::Reference, [(1 << 15) - 1; 2])]
@@ -195,8 +195,7 @@ fn the_speaker_may_say_three_things() {
     }
 }
 
-/// What is seen before the first step and after an end: landmarks anywhere, all goals equally often, nothing moves, nothing
-/// has been said.
+/// Initial observations, of the first episode and after an episode end: uniform landmarks and goals, zero velocities, no messages.
 #[test]
 fn episodes_start_with_mpe2s_distributions() {
     for gpu in &both_classes() {
@@ -234,7 +233,7 @@ fn episodes_start_with_mpe2s_distributions() {
                             .map(|f| seen[((slot * AGENTS + agent) * features + f) * envs + env])
                             .collect()
                     };
-                    // Of one task the second agent listens, of the other both do.
+                    // Agent 1 observes the landmarks in both tasks.
                     let place = |axis: usize| real(2 + axis, env);
                     let mut expected = vec![0.0, 0.0];
                     expected.extend((0..6).map(|i| real(8 + i, env) - place(i % 2)));
@@ -255,7 +254,7 @@ fn episodes_start_with_mpe2s_distributions() {
 }
 
 #[test]
-fn a_seed_repeats_and_others_differ() {
+fn the_seed_determines_the_rollout() {
     for gpu in &both_classes() {
         for task in TASKS {
             let [first, again, other] = [7, 7, 8].map(|seed| {
@@ -276,7 +275,7 @@ fn a_seed_repeats_and_others_differ() {
     }
 }
 
-/// Sizes that do not fit episodes: two ends in one rollout, each with its slot, and one more begun.
+/// A rollout of 60 steps has two episode ends of 25 steps each, with one slot each, and a third episode that continues.
 #[test]
 fn every_truncated_episode_has_a_slot() {
     for gpu in &both_classes() {
@@ -294,7 +293,7 @@ fn every_truncated_episode_has_a_slot() {
                     "{task:?}, step {step}"
                 );
             }
-            // Nobody has moved, so that the last observation differs from the one before it in nothing, after an end in much.
+            // Agents stand still, so the final observation equals the one before it, but differs from that of the next episode.
             let seen = bench.read(&bench.observations);
             let size = AGENTS * environment.spec().obs_dim as usize * envs;
             let slot = |slot: usize| &seen[slot * size..][..size];

@@ -1,7 +1,7 @@
-//! Environments in ordinary Rust: the user's own simulator, many copies of it stepped side by side on the processor's threads.
+//! Environments in plain Rust: many copies of a user-defined simulator, stepped in parallel on CPU threads.
 //!
-//! The networks stay on the device. Every step the actions come down, the simulators move, and observations, rewards and ends
-//! go up: one exchange a step. How to write one: `docs/environments.md`.
+//! The networks stay on the device. Every step downloads the actions, steps the simulators, and uploads observations, rewards and
+//! episode ends: one round trip per step. `docs/environments.md` is a guide to writing one.
 
 mod instance;
 mod pool;
@@ -12,83 +12,84 @@ use super::{EnvRecording, Environment, RolloutBuffers, Spec};
 use crate::Result;
 use crate::gpu::{Gpu, Plan};
 
-/// How a step left the episode.
+/// State of the episode after a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
-    /// It goes on.
+    /// The episode continues.
     #[default]
     Continues,
-    /// It has come to an end of its own: nothing is to be gained any more.
+    /// The episode reached a terminal state; no reward can follow.
     Terminated,
-    /// It was cut off, at a time limit for instance; it could have gone on.
+    /// The episode was cut off, for instance by a time limit; the value of its final observation is bootstrapped.
     Truncated,
 }
 
-/// One copy of an environment. Copies share nothing and are stepped on different threads.
+/// One copy of an environment. Copies are independent and are stepped on different threads.
 pub trait Simulator: Send {
-    /// Agents, features and actions; the same at all times and for all copies.
+    /// Numbers of agents, features and actions; constant, and the same for all copies.
     fn spec(&self) -> Spec;
 
-    /// Whether actions are real numbers, `spec().actions` of them an agent ([`Environment::continuous`]); no, if left alone.
+    /// Whether actions are continuous, `spec().actions` real numbers per agent ([`Environment::continuous`]). Defaults to `false`.
     fn continuous(&self) -> bool {
         false
     }
 
-    /// Sizes of the choices that an action consists of ([`Environment::choices`]); one choice, if left alone.
+    /// Sizes of the choices of a multi-discrete action ([`Environment::choices`]). Defaults to a single choice.
     fn choices(&self) -> Vec<u32> {
         vec![self.spec().actions]
     }
 
-    /// The fewest steps after which an episode may be truncated; `None`: none ever is. Room for last observations is planned
-    /// by it.
+    /// The smallest number of steps after which an episode may be truncated, which bounds the memory for final observations.
+    /// `None`, the default, means that episodes are never truncated.
     fn time_limit(&self) -> Option<u32> {
         None
     }
 
-    /// Numbers of a state that [`Simulator::state`] writes for the critics ([`Environment::state_dim`]); none, if left alone.
+    /// Size of the global state that [`Simulator::state`] writes for the critic ([`Environment::state_dim`]). Defaults to 0: none.
     fn state_dim(&self) -> u32 {
         0
     }
 
-    /// Begins an episode with the random numbers that follow from `seed`, and writes what is seen first,
-    /// `[agent][feature]`, which comes filled with 0.
-    fn reset(&mut self, seed: u64, seen: &mut [f32]);
+    /// Starts an episode, with all randomness derived from `seed`, and writes the initial observations `[agent][feature]`;
+    /// `observations` is zeroed beforehand.
+    fn reset(&mut self, seed: u64, observations: &mut [f32]);
 
-    /// Moves one step with an action for every agent; of real numbers with all of every agent's, `[agent][number]`, as bits
-    /// (`f32::from_bits`), squashed ones after their tanh. Writes what is seen then, `[agent][feature]`, and every agent's
-    /// reward; both come filled with 0. After an end, `seen` is the last of the episode; [`Simulator::reset`] follows.
-    fn step(&mut self, actions: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome;
+    /// Advances by one step and writes the observations `[agent][feature]` and the reward of every agent; both slices are zeroed
+    /// beforehand. `actions` holds one discrete action per agent, or continuous ones `[agent][number]` as bits
+    /// (`f32::from_bits`), after the tanh if `squash` is on. When the episode ends, `observations` are its final ones;
+    /// [`Simulator::reset`] is called next.
+    fn step(&mut self, actions: &[u32], observations: &mut [f32], rewards: &mut [f32]) -> Outcome;
 
-    /// Which actions every agent may take next, a bit each; all, if left alone. An agent that may take none is not active: it is
-    /// given action 0, and what it sees and does is not learnt from.
+    /// Writes the mask of allowed next actions of every agent, one bit per action. Defaults to all. An agent without an allowed
+    /// action is inactive: it takes action 0 and its samples are excluded from the losses.
     fn allowed(&self, masks: &mut [u32]) {
         let _ = masks;
     }
 
-    /// Writes the state as it is, [`Simulator::state_dim`] numbers, which come filled with 0. Asked for after every reset and
-    /// every step, also the last of an episode, if critics see it; agents never do.
+    /// Writes the global state, [`Simulator::state_dim`] numbers; `state` is zeroed beforehand. Called after every reset and every
+    /// step, including the last of an episode, if the critic uses the state; the actors never do.
     fn state(&self, state: &mut [f32]) {
         let _ = state;
     }
 
-    /// All that [`Simulator::load`] needs to go on from here; `None` if training cannot be saved.
+    /// Serialises everything that [`Simulator::load`] needs to resume; `None`, the default, if checkpoints are not supported.
     fn save(&self) -> Option<Vec<u8>> {
         None
     }
 
-    /// Goes on from what [`Simulator::save`] returned.
+    /// Restores the state that [`Simulator::save`] serialised.
     ///
     /// # Errors
-    /// What is wrong with the bytes.
+    /// A message if the bytes are invalid.
     fn load(&mut self, bytes: &[u8]) -> Result<(), String> {
         let _ = bytes;
-        Err("this environment cannot be saved".into())
+        Err("this environment cannot be loaded: implement `Simulator::load`".into())
     }
 }
 
 type Make = Arc<dyn Fn() -> Box<dyn Simulator> + Send + Sync>;
 
-/// Copies of a [`Simulator`] as an environment to train in.
+/// Parallel copies of a [`Simulator`] as an environment to train in.
 #[derive(Clone)]
 pub struct CpuEnv {
     make: Make,
@@ -107,7 +108,7 @@ impl std::fmt::Debug for CpuEnv {
 }
 
 impl CpuEnv {
-    /// An environment whose copies `make` makes. The name tells it from others in checkpoints.
+    /// Creates an environment whose copies are made by `make`. Checkpoints store `name` and are resumed only under the same name.
     pub fn new<S: Simulator + 'static>(name: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
         let one = make();
         let (spec, choices, limit) = (one.spec(), one.choices(), one.time_limit());
@@ -119,7 +120,7 @@ impl CpuEnv {
 }
 
 impl CpuEnv {
-    /// Words of all agents' actions.
+    /// 32-bit words of the actions of all agents of one environment.
     fn words(&self) -> u32 {
         self.spec.agents * if self.continuous { self.spec.actions } else { 1 }
     }
@@ -153,8 +154,8 @@ impl Environment for CpuEnv {
     fn plan(&self, envs: u32, _: u32) -> Plan {
         let mut plan = Plan::new();
         let actions = u64::from(envs) * u64::from(self.words());
-        plan.words("actions for the host", actions);
-        plan.words("actions on their way to the host", actions);
+        plan.words("actions for the CPU", actions);
+        plan.words("readback of actions for the CPU", actions);
         plan
     }
 

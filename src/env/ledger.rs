@@ -1,4 +1,4 @@
-//! The market's accounting in plain `f64`, written for reading: what the GPU kernel is tested against.
+//! Reference implementation of the market's accounting in plain `f64`; the GPU kernel is tested against it.
 //!
 //! One account holds N instruments. A decision is made after the close of bar t, fills at the open of
 //! bar t+1 and is marked at the close of t+1:
@@ -20,16 +20,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Smallest ratio of equities a log return is taken of: a loss beyond it counts as `ln(1e-6)`.
+/// Lower bound on the equity ratio of a log return: a larger loss counts as `ln(1e-6)`.
 pub const MIN_RATIO: f64 = 1e-6;
 
-/// What a trade costs, in basis points (1e-4) of the traded value.
+/// Trading costs in basis points (1e-4) of the traded value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Costs {
-    /// Fee on the value at the fill price.
+    /// Commission on the value at the fill price.
     pub commission_bps: f64,
-    /// Distance of the fill price from the open, always against the trader.
+    /// Slippage: distance between the fill price and the open, always against the trader.
     pub slippage_bps: f64,
 }
 
@@ -50,7 +50,10 @@ impl Costs {
         self.slippage_bps * 1e-4
     }
 
-    /// `Err` unless both are in `[0, 10000)` basis points (from 10000 on a sale would pay nothing).
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::Config`] unless both are in `[0, 10000)` basis points; at 10000 a sale would pay nothing.
     pub fn validate(&self) -> Result<()> {
         for (key, value) in [("commission_bps", self.commission_bps), ("slippage_bps", self.slippage_bps)] {
             if !(0.0..10_000.0).contains(&value) {
@@ -61,14 +64,14 @@ impl Costs {
     }
 }
 
-/// One order that was filled.
+/// A filled order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Trade {
     /// Index of the instrument.
     pub instrument: usize,
     /// Units bought (positive) or sold (negative).
     pub quantity: f64,
-    /// Open of the bar the order filled at.
+    /// Open of the bar at which the order filled.
     pub open: f64,
     /// Fill price: the open, moved against the trader by the slippage.
     pub price: f64,
@@ -76,27 +79,27 @@ pub struct Trade {
     pub commission: f64,
     /// Cost of the slippage, in account currency.
     pub slippage: f64,
-    /// Target level held before.
+    /// Target level before the fill.
     pub level_before: f64,
-    /// Target level held from this fill on.
+    /// Target level after the fill.
     pub level_after: f64,
 }
 
-/// What one bar did to the account.
+/// Change of the account over one bar.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// `ln(E'/E)`, the ratio at least [`MIN_RATIO`]; 0 once bankrupt.
+    /// `ln(E'/E)`, with the ratio clamped to at least [`MIN_RATIO`]; 0 once bankrupt.
     pub log_return: f64,
-    /// Per instrument `ln(1 + N (pnl_i - cost_i) / E)`, the argument at least [`MIN_RATIO`]: what the
-    /// instrument would have returned on its N-th of the account.
+    /// Per instrument `ln(1 + N (pnl_i - cost_i) / E)`, with the argument clamped to at least [`MIN_RATIO`]: the
+    /// instrument's return on its N-th of the account.
     pub own_log_return: Vec<f64>,
-    /// Orders filled at this bar's open, by instrument.
+    /// Orders filled at this bar's open, ordered by instrument.
     pub trades: Vec<Trade>,
-    /// Whether the account is closed, now or since earlier.
+    /// Whether the account is closed, by this bar or an earlier one.
     pub bankrupt: bool,
 }
 
-/// N instruments on one account.
+/// One account that holds N instruments.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ledger {
     costs: Costs,
@@ -108,7 +111,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A flat account. It is closed for good once equity falls to `bankruptcy_level * starting_equity`.
+    /// Opens an account without positions. It closes for good once equity falls to `bankruptcy_level * starting_equity`.
     ///
     /// # Errors
     /// [`Error::Config`] if there is no instrument, `starting_equity` is not positive,
@@ -124,10 +127,13 @@ impl Ledger {
             return Err(Error::config("instruments", "an account needs at least one instrument"));
         }
         if !(starting_equity.is_finite() && starting_equity > 0.0) {
-            return Err(Error::config("starting_equity", format!("{starting_equity} is no positive amount")));
+            return Err(Error::config(
+                "starting_equity",
+                format!("{starting_equity} is not a positive amount"),
+            ));
         }
         if !(0.0..1.0).contains(&bankruptcy_level) {
-            let reason = format!("{bankruptcy_level} is not in [0, 1), a fraction of the starting equity");
+            let reason = format!("{bankruptcy_level} is not a fraction of the starting equity in [0, 1)");
             return Err(Error::config("bankruptcy_level", reason));
         }
         Ok(Self {
@@ -140,7 +146,7 @@ impl Ledger {
         })
     }
 
-    /// Account value at the last close, in account currency. Negative if the last bar lost more than all.
+    /// Account value at the last close, in account currency. Negative if losses exceed the account.
     pub fn equity(&self) -> f64 {
         self.equity
     }
@@ -150,7 +156,7 @@ impl Ledger {
         &self.quantity
     }
 
-    /// Target level held, per instrument.
+    /// Current target level, per instrument.
     pub fn level(&self) -> &[f64] {
         &self.level
     }
@@ -160,9 +166,9 @@ impl Ledger {
         self.bankrupt
     }
 
-    /// Plays one bar: `targets` decided at `close`, filled at `open_next`, marked at `close_next`. All
+    /// Advances by one bar: `targets` are decided at `close`, filled at `open_next` and marked to market at `close_next`. All
     /// slices are per instrument; targets are levels (1 = an N-th of the equity long, -1 short).
-    /// A bankrupt account does not move. On an error the account is unchanged.
+    /// A bankrupt account no longer changes. On an error the account is unchanged.
     ///
     /// # Errors
     /// [`Error::Shape`] for a slice of the wrong length, [`Error::Data`] for a price that is not positive
@@ -254,7 +260,7 @@ impl Ledger {
 }
 
 fn fill(costs: Costs, instrument: usize, quantity: f64, open: f64, levels: (f64, f64)) -> Trade {
-    // `signum` of zero is one in Rust; an order of nothing must not move the price.
+    // `signum` of 0.0 is 1.0 in Rust; an empty order must not move the price.
     let side = if quantity == 0.0 { 0.0 } else { quantity.signum() };
     let price = open * (1.0 + side * costs.slippage_rate());
     Trade {

@@ -1,11 +1,12 @@
-//! One bar of the market for all environments: the device's counterpart of [`super::ledger`].
+//! Advances the market by one bar in all environments: the device implementation of [`super::ledger`].
 //!
-//! A decision made after the close of bar t fills at the open of t+1 with commission and slippage and is marked at the
-//! close of t+1. Reward of agent i: scale (w own_i + (1 - w) portfolio - penalty max(0, deeper)), where own_i = ln(1 + N
-//! (pnl_i - cost_i) / E), portfolio = ln(E' / E) and deeper is the growth of the drawdown. An account at or below the
-//! bankruptcy level is terminated; an episode of full length is truncated.
+//! A decision made after the close of bar t fills at the open of t+1 with commission and slippage and is marked to market at the
+//! close of t+1. The reward of agent i is scale (w own_i + (1 - w) portfolio - penalty max(0, deeper)), where own_i = ln(1 + N
+//! (pnl_i - cost_i) / E), portfolio = ln(E' / E) and deeper is the increase in drawdown. An episode terminates when equity is at
+//! or below the bankruptcy level, and is truncated at full length.
 //!
-//! Shapes: data f32 `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open, close]`; state `[field][env]`; all else as in [`super::RolloutBuffers`].
+//! Shapes: data f32 `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open, close]`; state
+//! `[field][env]`; all other buffers as in [`super::RolloutBuffers`].
 
 use super::{MAX_EPISODES, StateFields};
 use crate::Result;
@@ -15,68 +16,68 @@ use crate::nn::Storage;
 /// The kernel's source.
 pub const SHADER: Shader = crate::shaders::shader!("env/market");
 
-/// Fields of the state besides quantity and level of every instrument.
+/// State fields of an environment, without the quantity and the level of each instrument.
 const FIELDS: u32 = 8;
 
-/// Counterpart of `Market` in the shader.
+/// Mirrors `Market` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Parameters {
     /// Step within the rollout.
     pub step: u32,
-    /// Steps of a rollout.
+    /// Steps per rollout.
     pub steps: u32,
-    /// Environments.
+    /// Number of environments.
     pub envs: u32,
-    /// Instruments, each an agent.
+    /// Number of instruments; each is an agent.
     pub agents: u32,
-    /// Features of a bar.
+    /// Features per bar and instrument.
     pub features: u32,
-    /// Actions.
+    /// Number of actions.
     pub actions: u32,
-    /// 1 starts afresh.
+    /// 1: start a new episode in every environment and do nothing else.
     pub reset: u32,
-    /// First bar an episode can start at.
+    /// First bar at which an episode can start.
     pub first: u32,
-    /// Bars it can start at.
+    /// Number of bars at which an episode can start.
     pub starts: u32,
-    /// Steps of an episode.
+    /// Steps per episode.
     pub length: u32,
-    /// Where prices begin in the data.
+    /// Index of the first price in the data.
     pub prices: u32,
-    /// Seed, low half.
+    /// Low 32 bits of the seed.
     pub seed_low: u32,
-    /// Seed, high half.
+    /// High 32 bits of the seed.
     pub seed_high: u32,
-    /// Fraction of the value at the fill price.
+    /// Commission as a fraction of the value at the fill price.
     pub commission: f32,
-    /// Fraction of the open.
+    /// Slippage as a fraction of the open.
     pub slippage: f32,
-    /// Fraction of the starting equity.
+    /// Equity at which an account is closed, as a fraction of the starting equity.
     pub bankruptcy: f32,
     /// Weight of the agent's own return in its reward.
     pub own_weight: f32,
-    /// Factor on the reward.
+    /// Multiplier of the reward.
     pub reward_scale: f32,
-    /// Penalty on the growth of the drawdown.
+    /// Penalty per unit of drawdown increase.
     pub drawdown_penalty: f32,
-    /// Allowed actions, a bit each.
+    /// Allowed actions, one bit each.
     pub mask: u32,
-    /// 0, which compilers must not know.
+    /// Always 0, but unknown to the compiler, which therefore cannot simplify the compensated sum.
     pub zero: u32,
-    /// Fills up to 16 bytes.
+    /// Padding to 16 bytes.
     pub pad: [u32; 3],
     /// Target level of each action.
     pub levels: [f32; 32],
 }
 
-/// f32s of the state.
+/// Number of 32-bit words of the state.
 #[must_use]
 pub fn state_words(agents: u32, envs: u32) -> u64 {
     u64::from(FIELDS + 2 * agents) * u64::from(envs)
 }
 
-/// State, and a table of parameters with an entry per step and one to start afresh.
+/// Memory plan: the state, and a parameter table with one entry per step and one for the reset.
 #[must_use]
 pub fn plan(agents: u32, envs: u32, steps: u32) -> Plan {
     let mut plan = Plan::new();
@@ -85,14 +86,14 @@ pub fn plan(agents: u32, envs: u32, steps: u32) -> Plan {
     plan
 }
 
-/// Whether a saved state is one that the kernel could have written under these rules.
+/// Rejects a saved state that the kernel could not have written under these rules.
 ///
 /// # Errors
 /// The environment and the field at fault.
 pub(super) fn validate(rules: &Parameters, words: &[u32]) -> Result<(), String> {
     let (agents, envs) = (rules.agents as usize, rules.envs as usize);
     let fields = StateFields::new(words, FIELDS as usize + 2 * agents, envs)?;
-    // Bankrupt accounts are closed: a new episode has begun before anything is saved.
+    // A bankrupt account starts a new episode in the same step, so none is ever saved.
     fields.reals("equity", 0, rules.bankruptcy.max(f32::MIN_POSITIVE)..=f32::MAX)?;
     fields.finite("remainder of the equity", 1)?;
     fields.reals("peak of the equity", 2, 1.0..=f32::MAX)?;
@@ -127,7 +128,7 @@ pub(super) fn validate(rules: &Parameters, words: &[u32]) -> Result<(), String> 
     Ok(())
 }
 
-/// The decisions for this class of adapters and this storage of the observations.
+/// The kernel configuration for an adapter class and the observations' storage.
 #[must_use]
 pub fn variant(class: Class, storage: Storage) -> Variant {
     storage.apply(Variant::independent(class))
@@ -149,7 +150,7 @@ pub fn groups(variant: &Variant, envs: u32) -> [u32; 3] {
     [variant.groups(envs), 1, 1]
 }
 
-/// Binds the table of parameters, actions, rewards, state, observations, dones_and_masks, episodes and data.
+/// Binds the parameter table, actions, rewards, state, observations, `dones_and_masks`, episodes and data, in this order.
 ///
 /// # Errors
 /// As [`Kernel::bind`].

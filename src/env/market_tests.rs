@@ -1,4 +1,4 @@
-//! Saved states of the market: which are refused, and that the kernel keeps to its data whatever the state is.
+//! Invalid saved states are rejected, and the kernel stays within its buffers for any state.
 
 use jiff::ToSpan;
 use jiff::civil::date;
@@ -17,7 +17,7 @@ const STEPS: usize = 6;
 const LENGTH: u32 = 4;
 const AGENTS: usize = 2;
 
-/// Episodes of four steps that start at one of six bars, and end before the last of the data.
+/// Episodes of four steps that start at one of six bars and end before the data does.
 fn environment(gpu: &Gpu) -> Trading {
     let bars = 140;
     let mut stream = Stream::new(3, 4);
@@ -39,12 +39,12 @@ fn environment(gpu: &Gpu) -> Trading {
 }
 
 fn saved(bench: &Bench) -> &DeviceState {
-    let State::Device(state) = &bench.recorded.state[0] else { panic!("on the device") };
+    let State::Device(state) = &bench.recorded.state[0] else { panic!("expected device state") };
     state
 }
 
 #[test]
-fn states_that_the_kernel_cannot_have_written_are_refused() {
+fn states_that_the_kernel_cannot_have_written_are_rejected() {
     let gpu = crate::testing::gpu();
     let mut bench = Bench::new(&gpu, &environment(&gpu), ENVS, STEPS as u32, 7);
     bench.run();
@@ -82,7 +82,7 @@ fn states_that_the_kernel_cannot_have_written_are_refused() {
             }
         }
     }
-    // Each number is possible, but not the two of them.
+    // Each value is valid, but not their combination.
     let mut forged = words.clone();
     let first = (0..ENVS).map(|env| words[4 * ENVS + env] - words[5 * ENVS + env]).min().unwrap();
     forged[4 * ENVS] = bar.min(first);
@@ -95,7 +95,8 @@ fn states_that_the_kernel_cannot_have_written_are_refused() {
     assert!(validate(&super::Parameters::default(), &words).is_err());
 }
 
-/// Rewards, observations, ends and state after a rollout from this state with these actions.
+/// Rewards, observations, ends and state after a rollout with one constant action. `change` may overwrite a field of the state, in
+/// all environments, before each step.
 fn outcome(
     gpu: &Gpu,
     market: &Trading,
@@ -115,9 +116,9 @@ fn outcome(
     buffers.map(|buffer| bench.words(buffer))
 }
 
-/// A wrong index would read another bar or another level, or write to a slot that does not exist.
+/// An unclamped index would read another bar or level, or write to a slot that does not exist.
 #[test]
-fn the_kernel_clamps_what_it_indexes_with() {
+fn the_kernel_clamps_its_indices() {
     for gpu in &both_classes() {
         let market = environment(gpu);
         let at_start = |field: usize, value: u32| move |step: usize| (step == 0).then_some((field, value));

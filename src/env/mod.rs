@@ -1,6 +1,6 @@
-//! Environments that step in parallel on the device.
+//! Vectorised environments: many copies step in parallel, on the device or on CPU threads.
 //!
-//! The trainer knows nothing of markets: it sees agents, features, actions, rewards and ends of episodes.
+//! The trainer is independent of markets: it only handles agents, features, actions, rewards and episode ends.
 
 #[cfg(test)]
 mod bench;
@@ -24,112 +24,114 @@ pub use trading::{Episodes, Trading, TradingSettings, observation_size};
 use crate::Result;
 use crate::gpu::{Class, Gpu, Plan, Recording, Shader, Variant};
 
-/// Sizes that the trainer needs to know.
+/// Sizes of an environment that the trainer needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spec {
-    /// Agents of one environment.
+    /// Agents per environment.
     pub agents: u32,
-    /// Features of one agent's observation.
+    /// Features per observation of an agent.
     pub obs_dim: u32,
-    /// Discrete actions of one agent, 2 to 32; of several choices, all of theirs together ([`Environment::choices`]).
+    /// Discrete actions per agent, 2 to 32; for multi-discrete actions the sum over all choices ([`Environment::choices`]).
     pub actions: u32,
 }
 
-/// The trainer's buffers that an environment reads and writes, and the sizes of this rollout.
+/// The trainer's buffers that an environment reads and writes, and the sizes of the rollout.
 ///
-/// E environments (a multiple of 4), N agents, T steps, K truncations at most; `env` is always the fastest index:
-/// * `observations` in `storage` `[slot][agent][feature][env]`: slot t is what is seen before step t, slot T what is seen after the
-///   last, slot T+1+k the last observation of the k-th episode that was truncated in this rollout. From number `first_state` on
-///   follow, if `state_dim` is not 0, the environment's own states `[slot][number][env]`, the same slots of them;
-/// * `actions` u32 `[t][agent][env]` (real numbers: [`Environment::continuous`]), `rewards` f32 `[t][agent][env]`;
-/// * `dones_and_masks` u32: ends `[t][env]` (0 goes on, 1 terminated, 2+k truncated), then action masks `[slot][agent][env]`, one bit
-///   per allowed action, slots 0 to T (0: the agent is not active, takes action 0, and counts in no loss);
-/// * `episodes` f32 `[4][env]`, added to when an episode ends: its return (mean over agents), 1, its steps, 1 if terminated.
+/// E environments (a multiple of 4), N agents, T steps, at most K truncations per environment; `env` is always the fastest index:
+/// * `observations` in `storage` `[slot][agent][feature][env]`: slot t is observed before step t, slot T after the last step, and
+///   slot T+1+k is the final observation of the k-th episode truncated in this rollout. If `state_dim` is not 0, the global states
+///   `[slot][number][env]` follow from element `first_state` on, with the same slots;
+/// * `actions` u32 `[t][agent][env]` (continuous ones: [`Environment::continuous`]), `rewards` f32 `[t][agent][env]`;
+/// * `dones_and_masks` u32: episode ends `[t][env]` (0 continues, 1 terminated, 2+k truncated), then action masks
+///   `[slot][agent][env]` for slots 0 to T, one bit per allowed action (0: the agent is inactive, takes action 0 and contributes to
+///   no loss);
+/// * `episodes` f32 `[4][env]`, accumulated at every episode end: return (mean over agents), 1, steps, 1 if terminated.
 ///
-/// Kernels write observations through `package::lib::observe`, dones_and_masks and episodes through `package::lib::episode`.
+/// Kernels write observations through `package::lib::observe`, `dones_and_masks` and `episodes` through `package::lib::episode`.
 #[derive(Clone, Copy, Debug)]
 pub struct RolloutBuffers<'a> {
-    /// E.
+    /// Number of environments, E.
     pub envs: u32,
-    /// T.
+    /// Steps per rollout, T.
     pub steps: u32,
-    /// Seed of the environment's own random numbers.
+    /// Seed of the environment's random numbers.
     pub seed: u64,
-    /// How observations are stored: f32, f16, or two f16 in a u32, the first environment in the low half.
+    /// Element type of observations: f32, f16, or two f16 in a u32 with the lower environment in the low 16 bits.
     pub storage: Storage,
-    /// Numbers of the environment's own state to write ([`Environment::state_dim`]); 0: no critic sees it, and it has no room.
+    /// Size of the global state to write ([`Environment::state_dim`]); 0 if the critic does not use it, then no space is
+    /// reserved for it.
     pub state_dim: u32,
-    /// Where the states begin in `observations`, in numbers.
+    /// Offset of the global states in `observations`, in elements.
     pub first_state: u32,
-    /// See above.
+    /// Observations, and global states.
     pub observations: &'a wgpu::Buffer,
-    /// See above.
+    /// Actions of every step.
     pub actions: &'a wgpu::Buffer,
-    /// See above.
+    /// Rewards of every step.
     pub rewards: &'a wgpu::Buffer,
-    /// See above.
+    /// Episode ends and action masks.
     pub dones_and_masks: &'a wgpu::Buffer,
-    /// See above.
+    /// Totals of the episodes that ended.
     pub episodes: &'a wgpu::Buffer,
 }
 
-/// An environment's work for one rollout, as plain data.
+/// The recorded commands of an environment for one rollout, and its state.
 #[derive(Clone, Debug)]
 pub struct EnvRecording {
-    /// Starts all environments afresh and writes slot 0.
+    /// Starts a new episode in every environment and writes slot 0.
     pub reset: Recording,
-    /// Step t: reads the actions of t; writes rewards and dones_and_masks of t and slot t+1.
+    /// Step t reads the actions of t and writes the rewards and `dones_and_masks` of t and the observations of slot t+1.
     pub steps: Vec<Recording>,
-    /// What it is between rollouts: a checkpoint saves it.
+    /// State between rollouts, saved in checkpoints.
     pub state: Vec<State>,
 }
 
-/// Something that agents can be trained in.
+/// An environment that agents are trained in.
 pub trait Environment {
-    /// Its sizes.
+    /// Numbers of agents, features and actions.
     fn spec(&self) -> Spec;
 
-    /// Whether actions are real numbers, [`Spec::actions`] of them an agent (1 to 16), from normal distributions whose
-    /// deviations do not depend on what is seen. They have no bounds, unless the setting `squash` is on: then an
-    /// environment gets their tanh, each strictly within (-1, 1). They lie in [`RolloutBuffers::actions`] as bits of f32,
-    /// `[t][agent][number][env]`.
+    /// Whether actions are continuous: [`Spec::actions`] real numbers per agent (1 to 16) from normal distributions with
+    /// state-independent standard deviations. They are unbounded unless the setting `squash` is on; then the environment receives
+    /// their tanh, strictly within (-1, 1). [`RolloutBuffers::actions`] holds them as f32 bits, `[t][agent][number][env]`.
+    /// Defaults to `false`.
     fn continuous(&self) -> bool {
         false
     }
 
-    /// Sizes of the choices that an action consists of (multi-discrete), one after the other in logits and masks; their sum is
-    /// [`Spec::actions`]. The action is the number whose digits they are, the first the fastest: of sizes 5 and 10, action 37 is
-    /// choice 2 of the first and 7 of the second. One choice, if left alone.
+    /// Sizes of the choices of a multi-discrete action, concatenated in logits and masks; they sum to [`Spec::actions`].
+    /// An action encodes its choices in mixed radix, the first choice fastest: with sizes 5 and 10, action 37 is option 2 of the
+    /// first choice and option 7 of the second. Defaults to a single choice.
     fn choices(&self) -> Vec<u32> {
         vec![self.spec().actions]
     }
 
-    /// Numbers of a state of its own, which only critics see, the same for all agents: with the setting `critic_input = "state"`
-    /// it takes the place of all agents' observations. It lies beside them ([`RolloutBuffers`]). 0, if left alone: it has none.
+    /// Size of the global state, which is shared by all agents and visible to the critic only: with the setting
+    /// `critic_input = "state"` it replaces the agents' joint observation. It is stored beside the observations
+    /// ([`RolloutBuffers`]). Defaults to 0: no global state.
     fn state_dim(&self) -> u32 {
         0
     }
 
-    /// What tells it from others of the same sizes, its rules and data: a checkpoint of one is not for another.
+    /// Identifies rules and data, beyond the sizes: a checkpoint is resumed only in an environment with the same identity.
     fn identity(&self) -> String {
         String::new()
     }
 
-    /// Most episodes that one environment truncates within `steps` steps.
+    /// Upper bound on the episodes that one environment truncates within `steps` steps.
     fn truncations(&self, steps: u32) -> u32;
 
-    /// Its own buffers for `envs` parallel environments and rollouts of `steps` steps, what is already on the device not
-    /// counted.
+    /// Memory plan for `envs` parallel environments and rollouts of `steps` steps, without buffers that are already allocated.
     fn plan(&self, envs: u32, steps: u32) -> Plan;
 
-    /// Allocates its state and records its work on the trainer's buffers.
+    /// Allocates the state and records the commands on the trainer's buffers.
     ///
     /// # Errors
-    /// What allocation and compilation report.
+    /// Errors of allocation and kernel compilation.
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording>;
 }
 
-/// Every kernel of this family with every variant it is compiled in.
+/// Every kernel of this family, in every variant that is compiled for an adapter class.
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let storages = [Storage::F32, Storage::F16, Storage::Packed];

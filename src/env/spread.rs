@@ -1,13 +1,12 @@
-//! MPE's `simple_spread`, the cooperative benchmark of the MAPPO paper: N agents are to cover N landmarks without bumping
-//! into each other.
+//! MPE's `simple_spread`, the cooperative benchmark of the MAPPO paper: N agents cover N landmarks and avoid collisions.
 //!
-//! An agent (mass 1, radius 0.15) is pushed with force 5 along an axis; velocity is damped by a quarter each step of 0.1;
-//! agents nearer than two radii push each other away with 100 k ln(1 + exp((0.3 - d) / k)), k = 1e-3. Observation (18 numbers
-//! for three agents): own velocity, own position, landmarks and other agents relative to it, and two zeros for what each of the
-//! others says. Actions: stay, and four directions. An episode has 25 steps. The two [`Definition`]s in use differ; each is
-//! tested against the code that it is from.
+//! An action pushes an agent (mass 1, radius 0.15) with force 5 along one axis, or not at all. Velocity is damped by a quarter
+//! each step of 0.1. Agents closer than two radii repel each other with force 100 k ln(1 + exp((0.3 - d) / k)), k = 1e-3.
+//! An observation (18 features for three agents) holds the agent's velocity and position, the relative positions of the landmarks
+//! and of the other agents, and two zeros per other agent, its unused communication channel. An episode lasts 25 steps. Two
+//! [`Definition`]s are in use; each is tested against its original code.
 //!
-//! Shapes: state f32 `[field][env]`; all else as in [`super::RolloutBuffers`].
+//! Shapes: state f32 `[field][env]`; all other buffers as in [`super::RolloutBuffers`].
 
 use crate::Result;
 use crate::env::{
@@ -23,30 +22,31 @@ pub const SHADER: Shader = crate::shaders::shader!("env/spread");
 /// Steps of an episode.
 pub const LENGTH: u32 = 25;
 
-/// Bound on coordinates and velocities: 63 agents that push with all their force for a whole episode do not reach it.
+/// Upper bound on coordinates and velocities that no agent can reach within an episode, even pushed by 63 others.
 const REACH: f32 = 1e4;
 
-/// Whose rules.
+/// Which implementation's rules to follow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Definition {
-    /// The code of the MAPPO paper (marlbenchmark/on-policy): every agent's reward is the sum over agents of minus the distance
-    /// of every landmark to its nearest agent and minus the collisions, of which everyone has one with itself. Landmarks lie
-    /// within 0.8. Position moves with the new velocity. Episodes end in a terminal state. Actions: +x, -x, +y, -y.
+    /// The MAPPO paper's code (marlbenchmark/on-policy). Every agent receives the sum over all agents of the negative distances
+    /// from each landmark to its nearest agent, minus the collision count, in which every agent collides once with itself.
+    /// Landmarks lie within 0.8. The new velocity moves the position. Episodes terminate. Actions: stay, +x, -x, +y, -y.
     #[default]
     OnPolicy,
-    /// MPE2 (PettingZoo) `simple_spread_v3`: half of minus the distances, and half of minus the agent's own collisions with
-    /// others. Landmarks lie within 1. Position moves with the old velocity. Episodes are truncated. Actions: -x, +x, -y, +y.
+    /// MPE2 (PettingZoo) `simple_spread_v3`. The reward is half the negative distances plus half the negative number of the
+    /// agent's own collisions with others. Landmarks lie within 1. The old velocity moves the position. Episodes are truncated.
+    /// Actions: stay, -x, +x, -y, +y.
     Mpe2,
 }
 
-/// The environment.
+/// MPE's `simple_spread` on the device.
 #[derive(Clone, Copy, Debug)]
 pub struct Spread {
     definition: Definition,
     agents: u32,
 }
 
-/// Counterpart of `Spread` in the shader.
+/// Mirrors `Spread` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub(super) struct Parameters {
@@ -62,23 +62,23 @@ pub(super) struct Parameters {
     pub(super) pad: [u32; 3],
 }
 
-/// The decisions for this class of adapters and this storage of the observations.
+/// The kernel configuration for an adapter class and the observations' storage.
 #[must_use]
 pub fn variant(class: Class, storage: Storage) -> Variant {
     storage.apply(Variant::independent(class))
 }
 
 impl Spread {
-    /// Three agents, as in the paper.
+    /// The environment with three agents, as in the paper.
     #[must_use]
     pub fn new(definition: Definition) -> Self {
         Self { definition, agents: 3 }
     }
 
-    /// As many agents as landmarks.
+    /// Sets the number of agents, which is also the number of landmarks.
     ///
     /// # Errors
-    /// [`Error::Config`] unless there are 2 to 64.
+    /// [`Error::Config`] unless `agents` is 2 to 64.
     pub fn with_agents(self, agents: u32) -> Result<Self> {
         if !(2..=64).contains(&agents) {
             return Err(Error::config("agents", format!("{agents} is out of range: from 2 to 64")));
@@ -86,12 +86,13 @@ impl Spread {
         Ok(Self { agents, ..self })
     }
 
-    /// Words of the state of one environment: two pairs an agent, one a landmark, four counters, one pair an agent in motion.
+    /// State words of one environment: two (x, y) pairs per agent, one per landmark, four counters, and one displacement per
+    /// agent.
     fn fields(&self) -> u64 {
         u64::from(self.agents) * 8 + 4
     }
 
-    /// Whether a saved state is one that the kernel could have written. Positions cannot leave [`REACH`] within an episode.
+    /// Rejects a saved state that the kernel could not have written. Agents stay within [`REACH`] for a whole episode.
     fn validate(&self, words: &[u32], envs: usize, truncations: u32) -> Result<(), String> {
         let agents = self.agents as usize;
         let fields = StateFields::new(words, self.fields() as usize, envs)?;
@@ -109,7 +110,7 @@ impl Spread {
         fields.counts("truncated episodes", counters + 2, 0..=truncations)?;
         fields.finite("return", counters + 3)?;
         (counters + 4..counters + 4 + 2 * agents)
-            .try_for_each(|field| fields.reals("last movement", field, -REACH..=REACH))
+            .try_for_each(|field| fields.reals("last displacement", field, -REACH..=REACH))
     }
 
     fn parameters(&self, rollout: &RolloutBuffers<'_>, step: u32, reset: bool) -> Parameters {
@@ -122,7 +123,7 @@ impl Spread {
             length: LENGTH,
             paper: u32::from(self.definition == Definition::OnPolicy),
             seed_low: rollout.seed as u32,
-            // A key of its own: initial weights draw from the seed itself.
+            // A separate random stream: initial weights use the plain seed.
             seed_high: (rollout.seed >> 32) as u32 ^ 0x5EED_0E17,
             pad: [0; 3],
         }

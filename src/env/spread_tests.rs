@@ -1,4 +1,4 @@
-//! Both definitions against the code they are from (`tests/fixtures/spread.py`), and the returns of two plain players.
+//! Both definitions against their original code (`tests/fixtures/spread.py`), and the returns of two scripted policies.
 
 use super::*;
 use crate::env::bench::Bench;
@@ -16,7 +16,7 @@ fn bench(gpu: &Gpu, definition: Definition, envs: usize) -> Bench {
 struct Episode {
     /// Agents' positions, velocities, landmarks.
     start: Vec<f64>,
-    /// A digit for every step and agent.
+    /// One digit per step and agent.
     actions: String,
     total: Vec<f64>,
     rewards: Option<Vec<Vec<f64>>>,
@@ -24,18 +24,18 @@ struct Episode {
 }
 
 #[derive(serde::Deserialize)]
-struct Ours {
+struct OnPolicyEpisode {
     rewards: Vec<f64>,
 }
 
 #[derive(serde::Deserialize)]
 struct Fixture {
     steps: Vec<Episode>,
-    on_policy: Vec<Ours>,
+    on_policy: Vec<OnPolicyEpisode>,
 }
 
-/// Starts every environment as the fixture says and gives it the fixture's actions.
-fn play(gpu: &Gpu, definition: Definition, episodes: &[Episode]) -> Bench {
+/// Runs every environment from the fixture's initial state with the fixture's actions.
+fn replay(gpu: &Gpu, definition: Definition, episodes: &[Episode]) -> Bench {
     let mut bench = bench(gpu, definition, episodes.len());
     let envs = episodes.len();
     let mut fields: Vec<f32> = bench.read(bench.state());
@@ -60,12 +60,12 @@ fn play(gpu: &Gpu, definition: Definition, episodes: &[Episode]) -> Bench {
 }
 
 #[test]
-fn episodes_are_those_of_mpe2_and_of_the_papers_code() {
+fn episodes_match_mpe2_and_the_papers_code() {
     for gpu in &both_classes() {
         let text = include_str!("../../tests/fixtures/spread.json");
         let fixture: Fixture = serde_json::from_str(text).unwrap();
         assert_eq!((fixture.steps.len(), fixture.on_policy.len()), (500, 20));
-        let bench = play(gpu, Definition::Mpe2, &fixture.steps);
+        let bench = replay(gpu, Definition::Mpe2, &fixture.steps);
         let (envs, rewards, seen) = (bench.envs, bench.read(&bench.rewards), bench.read(&bench.observations));
         let reward =
             |step: usize, agent: usize, env: usize| f64::from(rewards[(step * AGENTS + agent) * envs + env]);
@@ -85,7 +85,7 @@ fn episodes_are_those_of_mpe2_and_of_the_papers_code() {
                     compare(&format!("episode {env}, step {step}"), reward(step, agent, env), *expected);
                 }
             }
-            // The last observation is in the slot of truncated episodes.
+            // The final observation is in the slot of the truncated episode.
             for (agent, expected) in episode.observations.iter().flatten().enumerate() {
                 for (feature, expected) in expected.iter().enumerate() {
                     let at = (((LENGTH as usize + 1) * AGENTS + agent) * 18 + feature) * envs + env;
@@ -93,22 +93,22 @@ fn episodes_are_those_of_mpe2_and_of_the_papers_code() {
                 }
             }
         }
-        let bench = play(gpu, Definition::OnPolicy, &fixture.steps[..20]);
+        let bench = replay(gpu, Definition::OnPolicy, &fixture.steps[..20]);
         let rewards = bench.read(&bench.rewards);
-        for (env, ours) in fixture.on_policy.iter().enumerate() {
-            for (step, expected) in ours.rewards.iter().enumerate() {
+        for (env, episode) in fixture.on_policy.iter().enumerate() {
+            for (step, expected) in episode.rewards.iter().enumerate() {
                 for agent in 0..AGENTS {
                     let got = f64::from(rewards[(step * AGENTS + agent) * bench.envs + env]);
                     compare(&format!("on-policy, episode {env}, step {step}"), got, *expected);
                 }
             }
         }
-        println!("at most {worst:.1e} apart");
+        println!("largest error {worst:.1e}");
     }
 }
 
 #[test]
-fn random_players_get_the_known_returns() {
+fn random_policies_get_the_known_returns() {
     for gpu in &both_classes() {
         for (definition, mean, deviation) in
             [(Definition::OnPolicy, -218.6, 43.3), (Definition::Mpe2, -26.46, 7.89)]
@@ -119,10 +119,13 @@ fn random_players_get_the_known_returns() {
                 (0..LENGTH as usize * AGENTS * bench.envs).map(|_| (stream.uniform() * 5.0) as u32).collect();
             bench.act(&actions);
             bench.run();
-            let [found, error, spread] = bench.returns();
-            println!("{definition:?}: {found:.2} +- {error:.2}, deviation {spread:.2}");
+            let [found, error, found_deviation] = bench.returns();
+            println!("{definition:?}: {found:.2} +- {error:.2}, deviation {found_deviation:.2}");
             assert!((found - mean).abs() < 3.0 * error, "{definition:?}: {found} for {mean}");
-            assert!((spread / deviation - 1.0).abs() < 0.1, "{definition:?}: {spread} for {deviation}");
+            assert!(
+                (found_deviation / deviation - 1.0).abs() < 0.1,
+                "{definition:?}: {found_deviation} for {deviation}"
+            );
             let ends: Vec<u32> = bench.gpu.read(&bench.dones_and_masks).unwrap();
             let last = (LENGTH as usize - 1) * bench.envs;
             assert!(ends[..last].iter().all(|end| *end == 0));
@@ -132,9 +135,9 @@ fn random_players_get_the_known_returns() {
     }
 }
 
-/// Each agent goes to its own landmark, along the axis on which it is further away.
+/// Each agent steers greedily to its own landmark.
 #[test]
-fn greedy_players_get_the_known_returns() {
+fn greedy_policies_get_the_known_returns() {
     for gpu in &both_classes() {
         for (definition, mean) in [(Definition::OnPolicy, -118.5), (Definition::Mpe2, -8.81)] {
             let mut bench = bench(gpu, definition, 512);
@@ -154,9 +157,9 @@ fn greedy_players_get_the_known_returns() {
                 for a in 0..AGENTS {
                     for env in 0..envs {
                         let l = assigned[env][a];
-                        let way = [0, 1].map(|axis| at(a, 4 + 2 * l + axis, env));
-                        let speed = [0, 1].map(|axis| at(a, axis, env));
-                        actions[a * envs + env] = steer(definition, way, speed);
+                        let offset = [0, 1].map(|axis| at(a, 4 + 2 * l + axis, env));
+                        let velocity = [0, 1].map(|axis| at(a, axis, env));
+                        actions[a * envs + env] = steer(definition, offset, velocity);
                     }
                 }
                 let offset = (step * AGENTS * envs * 4) as u64;
@@ -170,25 +173,25 @@ fn greedy_players_get_the_known_returns() {
     }
 }
 
-/// The assignment of agents to landmarks with the shortest ways in all.
+/// The assignment of agents to landmarks with the smallest total distance.
 fn assignment(distance: impl Fn(usize, usize) -> f64) -> [usize; AGENTS] {
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     let length = |order: &[usize; AGENTS]| (0..AGENTS).map(|a| distance(a, order[a])).sum::<f64>();
     orders.into_iter().min_by(|a, b| length(a).total_cmp(&length(b))).unwrap()
 }
 
-/// The push that leaves least distance once the agent has come to rest.
-fn steer(definition: Definition, way: [f64; 2], speed: [f64; 2]) -> u32 {
+/// The action that minimises the remaining distance once the agent has come to rest.
+fn steer(definition: Definition, offset: [f64; 2], velocity: [f64; 2]) -> u32 {
     let signs = if definition == Definition::OnPolicy { [1.0, -1.0] } else { [-1.0, 1.0] };
     let left = |action: u32| {
         let mut push = [0.0; 2];
         if action > 0 {
             push[(action as usize - 1) / 2] = 0.5 * signs[(action as usize - 1) % 2];
         }
-        // In the paper's code the new velocity counts at once.
-        let at_once = if definition == Definition::OnPolicy { 0.0 } else { 0.1 };
-        let rest =
-            [0, 1].map(|axis| way[axis] - at_once * speed[axis] - 0.4 * (0.75 * speed[axis] + push[axis]));
+        // MPE2 first moves with the old velocity for one step.
+        let delay = if definition == Definition::OnPolicy { 0.0 } else { 0.1 };
+        let rest = [0, 1]
+            .map(|axis| offset[axis] - delay * velocity[axis] - 0.4 * (0.75 * velocity[axis] + push[axis]));
         rest[0].hypot(rest[1])
     };
     (0..5).min_by(|a, b| left(*a).total_cmp(&left(*b))).unwrap()

@@ -1,29 +1,28 @@
-//! The state of an environment between rollouts, as a snapshot saves it.
+//! The state of an environment between rollouts, as saved in snapshots.
 //!
-//! A snapshot is a file, and a file may hold anything: its numbers are validated by the environment that they belong to
-//! before one of them reaches the device.
+//! Snapshot files are untrusted: the environment validates every value before it is written to the device.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::Result;
 
-/// Episodes that a saved environment may have begun, per environment. No run comes near it, and counters have room for as
-/// many again.
+/// Largest number of episodes per environment that a saved state may contain: half the range of the counter, so that it cannot
+/// overflow after a resume.
 pub const MAX_EPISODES: u32 = 1 << 31;
 
 /// A part of an environment's state.
 #[derive(Clone, Debug)]
 pub enum State {
-    /// In a buffer on the device.
+    /// State in a device buffer.
     Device(DeviceState),
-    /// In the memory of the CPU.
+    /// State in CPU memory.
     Host(Arc<dyn HostState>),
 }
 
 type Validate = Arc<dyn Fn(&[u32]) -> Result<(), String> + Send + Sync>;
 
-/// State in a buffer on the device, with the check that saved words have to pass before they are written to it.
+/// State in a device buffer, with the check that saved words must pass before they are written to it.
 #[derive(Clone)]
 pub struct DeviceState {
     buffer: wgpu::Buffer,
@@ -31,9 +30,9 @@ pub struct DeviceState {
 }
 
 impl DeviceState {
-    /// `buffer` has the usage [`crate::gpu::STATE`]. `validate` is given the words of a saved buffer, as many as `buffer` holds,
-    /// and returns what is wrong with them. It has to refuse every value that the kernels could not have written,
-    /// above all those that they index with; [`StateFields`] helps.
+    /// Wraps a buffer with the usage [`crate::gpu::STATE`]. `validate` receives the words of a saved buffer, as many as `buffer`
+    /// holds, and returns an error message if they are invalid. It must reject every value that the kernels could not have
+    /// written, in particular values used as indices; [`StateFields`] has checks for common cases.
     pub fn new(
         buffer: wgpu::Buffer,
         validate: impl Fn(&[u32]) -> Result<(), String> + Send + Sync + 'static,
@@ -50,7 +49,7 @@ impl DeviceState {
     /// Checks the words of a saved buffer.
     ///
     /// # Errors
-    /// A message that says what is wrong with them.
+    /// A message that names the invalid value.
     pub fn validate(&self, words: &[u32]) -> Result<(), String> {
         let expected = self.buffer.size() / 4;
         if words.len() as u64 != expected {
@@ -66,22 +65,22 @@ impl std::fmt::Debug for DeviceState {
     }
 }
 
-/// State in the memory of the CPU that can be saved.
+/// State in CPU memory that can be saved.
 pub trait HostState: Send + Sync + std::fmt::Debug {
-    /// Everything that [`HostState::load`] needs.
+    /// Serialises the state for [`HostState::load`].
     ///
     /// # Errors
-    /// [`crate::Error::Data`] if it cannot be saved.
+    /// [`crate::Error::Data`] if the environment does not support saving.
     fn save(&self) -> Result<Vec<u8>>;
 
-    /// Validates what [`HostState::save`] returned and changes nothing yet; the function that it returns restores the state.
+    /// Validates bytes written by [`HostState::save`] without changing the state, and returns a function that restores it.
     ///
     /// # Errors
-    /// [`crate::Error::Data`] that says what is wrong with the bytes.
+    /// [`crate::Error::Data`] if the bytes are invalid.
     fn load<'a>(&'a self, bytes: &[u8]) -> Result<Box<dyn FnOnce() + 'a>>;
 }
 
-/// Saved words of a state laid out as `[field][env]`, with checks that name the environment and the field at fault.
+/// Checks of saved state words, laid out as `[field][env]`; errors name the environment and the field.
 #[derive(Clone, Copy, Debug)]
 pub struct StateFields<'a> {
     words: &'a [u32],
@@ -89,8 +88,10 @@ pub struct StateFields<'a> {
 }
 
 impl<'a> StateFields<'a> {
+    /// Views `words` as `fields` fields of `envs` environments.
+    ///
     /// # Errors
-    /// If the words are not those of `fields` fields of `envs` environments; the padding at the end of a buffer may follow.
+    /// If the number of words differs from `fields * envs`; up to three words of buffer padding may follow.
     pub fn new(words: &'a [u32], fields: usize, envs: usize) -> Result<Self, String> {
         let expected = fields.saturating_mul(envs);
         if words.len() < expected || words.len() - expected >= 4 {
@@ -105,25 +106,25 @@ impl<'a> StateFields<'a> {
         self.words[field * self.envs + env]
     }
 
-    /// The same as the bits of an f32.
+    /// Word `field` of environment `env` as an f32.
     #[must_use]
     pub fn real(&self, field: usize, env: usize) -> f32 {
         f32::from_bits(self.word(field, env))
     }
 
-    /// Integers within `range` in all environments.
+    /// Checks that the integers of a field lie within `range` in all environments.
     ///
     /// # Errors
-    /// The first that is not.
+    /// A message with the first value outside.
     pub fn counts(&self, name: &str, field: usize, range: RangeInclusive<u32>) -> Result<(), String> {
         let faulty = (0..self.envs).find(|env| !range.contains(&self.word(field, *env)));
         faulty.map_or(Ok(()), |env| Err(self.outside(name, env, self.word(field, env), &range)))
     }
 
-    /// Finite reals within `range` in all environments.
+    /// Checks that the floats of a field are finite and within `range` in all environments.
     ///
     /// # Errors
-    /// The first that is not; a NaN never is.
+    /// A message with the first value that is not.
     pub fn reals(&self, name: &str, field: usize, range: RangeInclusive<f32>) -> Result<(), String> {
         let faulty = (0..self.envs).find(|env| {
             let value = self.real(field, *env);
@@ -132,10 +133,10 @@ impl<'a> StateFields<'a> {
         faulty.map_or(Ok(()), |env| Err(self.outside(name, env, self.real(field, env), &range)))
     }
 
-    /// Finite reals in all environments.
+    /// Checks that the floats of a field are finite in all environments.
     ///
     /// # Errors
-    /// The first that is not.
+    /// A message with the first value that is not.
     pub fn finite(&self, name: &str, field: usize) -> Result<(), String> {
         let faulty = (0..self.envs).find(|env| !self.real(field, *env).is_finite());
         faulty.map_or(Ok(()), |env| {

@@ -1,4 +1,4 @@
-//! N instruments as N agents on one portfolio, E markets side by side.
+//! The market environment: N instruments are N agents that trade one portfolio, in E parallel environments.
 
 use std::ops::Range;
 
@@ -11,27 +11,27 @@ use crate::gpu::{Command, Gpu, Plan};
 use crate::market::MarketData;
 use crate::{Error, Result};
 
-/// The rules of the market.
+/// Settings of the market environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TradingSettings {
-    /// Fee in basis points of the value at the fill price.
+    /// Commission in basis points of the value at the fill price.
     pub commission_bps: f64,
-    /// Distance of the fill price from the open in basis points, always against the trader.
+    /// Slippage in basis points: distance between the fill price and the open, always against the trader.
     pub slippage_bps: f64,
     /// Target positions that an agent chooses from: 1 is long with its share (an N-th) of the equity, -1 short, 0 flat.
     pub positions: Vec<f64>,
-    /// Whether negative positions may be chosen.
+    /// Whether negative positions are allowed.
     pub shorting: bool,
-    /// Steps of a training episode.
+    /// Steps per training episode.
     pub episode_length: u32,
-    /// An account is closed at this fraction of its starting equity.
+    /// Fraction of the starting equity at which an account is closed.
     pub bankruptcy_level: f64,
-    /// Weight of the agent's own log return in its reward; the rest is the portfolio's.
+    /// Weight of the agent's own log return in its reward; the portfolio's log return has the remaining weight.
     pub own_reward_weight: f64,
-    /// Factor on the reward.
+    /// Multiplier of the reward.
     pub reward_scale: f64,
-    /// Penalty on the growth of the portfolio's drawdown, in units of log return.
+    /// Penalty on increases of the portfolio's drawdown, in units of log return.
     pub drawdown_penalty: f64,
 }
 
@@ -58,6 +58,8 @@ impl TradingSettings {
         Costs { commission_bps: self.commission_bps, slippage_bps: self.slippage_bps }
     }
 
+    /// Checks the ranges of all settings.
+    ///
     /// # Errors
     /// [`Error::Config`] that names the setting and its range.
     pub fn validate(&self) -> Result<()> {
@@ -71,7 +73,7 @@ impl TradingSettings {
         range("positions", self.positions.len() as f64, 2.0, 32.0)?;
         self.positions.iter().try_for_each(|level| range("positions", *level, -10.0, 10.0))?;
         if self.mask().count_ones() < 1 {
-            return Err(Error::config("shorting", "off, while every one of `positions` is negative"));
+            return Err(Error::config("shorting", "off, but every value of `positions` is negative"));
         }
         range("episode_length", f64::from(self.episode_length), 1.0, 1e6)?;
         range("bankruptcy_level", self.bankruptcy_level, 0.0, 0.999)?;
@@ -80,7 +82,7 @@ impl TradingSettings {
         range("drawdown_penalty", self.drawdown_penalty, 0.0, 1e3)
     }
 
-    /// One bit per action that may be chosen.
+    /// Action mask, one bit per allowed action.
     #[must_use]
     pub fn mask(&self) -> u32 {
         let allowed = self.positions.iter().take(32).map(|level| u32::from(self.shorting || *level >= 0.0));
@@ -88,18 +90,18 @@ impl TradingSettings {
     }
 }
 
-/// Numbers an agent sees: the features of its instrument, the level it holds, the weight of its position.
+/// Observation size of an agent: the features of its instrument, its target level, and the weight of its position.
 #[must_use]
 pub fn observation_size(features: usize) -> u32 {
     features as u32 + 2
 }
 
-/// Where episodes start and how long they last.
+/// Start and length of episodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Episodes {
-    /// Episodes of [`TradingSettings::episode_length`] steps that start at random bars and stay inside these bars.
+    /// Episodes of [`TradingSettings::episode_length`] steps that start at random bars and stay within this range.
     Random(Range<usize>),
-    /// One episode over all of these bars: the first decision after the first bar, the last fill at the last.
+    /// One episode over the whole range: the first decision follows the first bar, the last order fills at the last bar.
     Whole(Range<usize>),
 }
 
@@ -114,17 +116,17 @@ pub struct Trading {
 }
 
 impl Trading {
-    /// A market over `data` under `settings`.
+    /// Creates a market environment over `data` with `settings`.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings out of range; [`Error::Data`] if the bars do not lie inside the data, begin before
-    /// every feature has a value, or are too few for an episode.
+    /// [`Error::Config`] for settings out of range, or episodes longer than the range of bars; [`Error::Data`] if the range lies
+    /// outside the data, starts before every feature has a value, or has fewer than two bars.
     pub fn new(data: &MarketData, settings: &TradingSettings, episodes: &Episodes) -> Result<Self> {
         settings.validate()?;
         let (Episodes::Random(bars) | Episodes::Whole(bars)) = episodes;
         if bars.start < data.first_bar() || bars.end > data.bars() || bars.len() < 2 {
             return Err(Error::Data(format!(
-                "bars {} to {} cannot be traded: features exist from bar {} on, there are {} bars, and two are needed",
+                "bars {} to {} cannot be traded: features start at bar {}, the data has {} bars, and a range needs at least two",
                 bars.start,
                 bars.end,
                 data.first_bar(),
@@ -138,7 +140,7 @@ impl Trading {
         let Some(starts) = bars.len().checked_sub(length).filter(|starts| *starts > 0) else {
             return Err(Error::config(
                 "episode_length",
-                format!("{length} steps do not fit into the {} bars of the training split", bars.len()),
+                format!("{length} steps do not fit in the {} bars of the training split", bars.len()),
             ));
         };
         Ok(Self {
@@ -167,7 +169,7 @@ impl Trading {
             length: self.length,
             prices: self.data.prices_at(),
             seed_low: rollout.seed as u32,
-            // A key of its own: initial weights draw from the seed itself.
+            // A separate random stream: initial weights use the plain seed.
             seed_high: (rollout.seed >> 32) as u32 ^ 0x5EED_0E17,
             commission: settings.costs().commission_rate() as f32,
             slippage: settings.costs().slippage_rate() as f32,
@@ -194,7 +196,7 @@ impl Environment for Trading {
 
     fn identity(&self) -> String {
         let Self { data, settings, first, starts, length } = self;
-        // What is never traded here may be other candles.
+        // Candles after the last tradable bar may differ.
         let traded = data.checksum((first + starts + length) as usize);
         let text = serde_json::to_string(&(data.scaling(), settings, first, starts, length, traded));
         let mut crc = crc32fast::Hasher::new();

@@ -1,4 +1,4 @@
-//! One copy of a simulator, through its episodes.
+//! One copy of a simulator and its episode bookkeeping.
 
 use half::f16;
 
@@ -7,18 +7,19 @@ use crate::env::{MAX_EPISODES, Spec};
 use crate::nn::Precision;
 use crate::random::threefry;
 
-/// Steps of an episode that a saved copy may have taken; the counter has room for as many again.
+/// Largest step count of an episode in a saved state: half the range of the counter, so that it cannot overflow after a resume.
 const MAX_STEPS: u32 = 1 << 31;
 
-/// One copy and what it last said.
+/// One copy of a simulator with the results of its last step.
 pub(super) struct EnvInstance {
     pub(super) simulator: Box<dyn Simulator>,
-    pub(super) seen: Vec<f32>,
-    /// The last observation of an episode that ended in this step.
-    pub(super) last: Vec<f32>,
-    /// What critics see, and the last of an episode that ended in this step; empty if they see something else.
+    pub(super) observations: Vec<f32>,
+    /// Final observations of an episode that ended in this step.
+    pub(super) final_observations: Vec<f32>,
+    /// Global state for the critic; empty if the critic does not use it.
     pub(super) state: Vec<f32>,
-    pub(super) last_state: Vec<f32>,
+    /// Final global state of an episode that ended in this step.
+    pub(super) final_state: Vec<f32>,
     pub(super) rewards: Vec<f32>,
     pub(super) masks: Vec<u32>,
     pub(super) outcome: Outcome,
@@ -27,7 +28,7 @@ pub(super) struct EnvInstance {
     pub(super) total: f64,
     /// Return and steps of the episode that ended in this step.
     pub(super) finished: Option<(f64, u32)>,
-    /// Episode and step that all this is of, each from 1.
+    /// Episode and step of these results, both counted from 1.
     moment: (u32, u32),
 }
 
@@ -36,10 +37,10 @@ impl EnvInstance {
         let numbers = (spec.agents * spec.obs_dim) as usize;
         Self {
             simulator,
-            seen: vec![0.0; numbers],
-            last: vec![0.0; numbers],
+            observations: vec![0.0; numbers],
+            final_observations: vec![0.0; numbers],
             state: vec![0.0; state_dim as usize],
-            last_state: vec![0.0; state_dim as usize],
+            final_state: vec![0.0; state_dim as usize],
             rewards: vec![0.0; spec.agents as usize],
             masks: vec![0; spec.agents as usize],
             outcome: Outcome::Continues,
@@ -51,26 +52,28 @@ impl EnvInstance {
         }
     }
 
+    /// Starts the next episode.
     pub(super) fn begin(&mut self, seed: u64, env: usize) {
-        // A key of its own: initial weights draw from the seed itself.
+        // A separate random stream: initial weights use the plain seed.
         let key = [seed as u32, (seed >> 32) as u32 ^ 0x5EED_0E17];
         let [high, low] = threefry(key, [self.episode, env as u32]);
-        self.seen.fill(0.0);
-        self.simulator.reset(u64::from(high) << 32 | u64::from(low), &mut self.seen);
-        self.look();
+        self.observations.fill(0.0);
+        self.simulator.reset(u64::from(high) << 32 | u64::from(low), &mut self.observations);
+        self.update_state();
         self.episode += 1;
         (self.taken, self.total) = (0, 0.0);
     }
 
-    /// Asks for the state, if somebody sees it.
-    fn look(&mut self) {
+    /// Queries the global state if the critic uses it.
+    fn update_state(&mut self) {
         if !self.state.is_empty() {
             self.state.fill(0.0);
             self.simulator.state(&mut self.state);
         }
     }
 
-    pub(super) fn allow(&mut self, actions: u32) {
+    /// Updates the action masks.
+    pub(super) fn update_masks(&mut self, actions: u32) {
         let all = u32::MAX >> (32 - actions.clamp(1, 32));
         self.masks.fill(all);
         self.simulator.allowed(&mut self.masks);
@@ -78,11 +81,11 @@ impl EnvInstance {
     }
 
     pub(super) fn step(&mut self, actions: &[u32], seed: u64, env: usize, spec: &Spec) {
-        // What a simulator leaves out is 0, and not what was there before: that no checkpoint has.
-        self.seen.fill(0.0);
+        // Zeroed, since old values that a simulator does not overwrite would be lost in a checkpoint.
+        self.observations.fill(0.0);
         self.rewards.fill(0.0);
-        self.outcome = self.simulator.step(actions, &mut self.seen, &mut self.rewards);
-        self.look();
+        self.outcome = self.simulator.step(actions, &mut self.observations, &mut self.rewards);
+        self.update_state();
         let agents = self.rewards.len() as f64;
         self.total += self.rewards.iter().map(|reward| f64::from(*reward)).sum::<f64>() / agents;
         self.taken += 1;
@@ -90,11 +93,11 @@ impl EnvInstance {
         self.finished = None;
         if self.outcome != Outcome::Continues {
             self.finished = Some((self.total, self.taken));
-            self.last.copy_from_slice(&self.seen);
-            self.last_state.copy_from_slice(&self.state);
+            self.final_observations.copy_from_slice(&self.observations);
+            self.final_state.copy_from_slice(&self.state);
             self.begin(seed, env);
         }
-        self.allow(spec.actions);
+        self.update_masks(spec.actions);
     }
 
     /// Reports the first non-finite value of the last step, with its episode and step.
@@ -103,23 +106,23 @@ impl EnvInstance {
             let (episode, step) = self.moment;
             format!("{what} {index} is {value} (episode {episode}, step {step})")
         };
-        // As it will be stored.
+        // Finite after conversion to the storage type.
         let storable = |value: f32| match precision {
             Precision::F32 => value.is_finite(),
             Precision::F16 => f16::from_f32(value).is_finite(),
         };
-        let find = |what: &str, values: &[f32], good: &dyn Fn(f32) -> bool| {
-            let found = values.iter().position(|value| !good(*value));
+        let find = |what: &str, values: &[f32], valid: &dyn Fn(f32) -> bool| {
+            let found = values.iter().position(|value| !valid(*value));
             found.map(|index| at(what, index, values[index]))
         };
-        find("observation", &self.seen, &storable)
-            .or_else(|| find("last observation", &self.last, &storable))
-            .or_else(|| find("number of the state", &self.state, &storable))
-            .or_else(|| find("number of the last state", &self.last_state, &storable))
+        find("observation", &self.observations, &storable)
+            .or_else(|| find("final observation", &self.final_observations, &storable))
+            .or_else(|| find("global state", &self.state, &storable))
+            .or_else(|| find("final global state", &self.final_state, &storable))
             .or_else(|| find("reward of agent", &self.rewards, &|value| value.is_finite()))
     }
 
-    /// Adds what [`Self::load`] needs to the bytes; `None` if its simulator cannot be saved.
+    /// Appends the serialised state to `bytes`; `None` if the simulator does not support saving.
     pub(super) fn save(&self, bytes: &mut Vec<u8>) -> Option<()> {
         let saved = self.simulator.save()?;
         bytes.extend(self.episode.to_le_bytes());
@@ -130,9 +133,9 @@ impl EnvInstance {
         Some(())
     }
 
-    /// Restores what [`Self::save`] wrote and splits it off `bytes`.
+    /// Restores the state from the front of `bytes`, as written by [`Self::save`], and splits it off.
     pub(super) fn load(&mut self, bytes: &mut &[u8]) -> Result<(), String> {
-        let short = || String::from("the saved state ends too early");
+        let short = || String::from("the saved state is truncated");
         self.episode = u32::from_le_bytes(take(bytes).ok_or_else(short)?);
         self.taken = u32::from_le_bytes(take(bytes).ok_or_else(short)?);
         self.total = f64::from_le_bytes(take(bytes).ok_or_else(short)?);
@@ -146,12 +149,12 @@ impl EnvInstance {
             return Err(format!("return is {}, expected a finite number", self.total));
         }
         let length = u64::from_le_bytes(take(bytes).ok_or_else(short)?);
-        let (own, rest) = usize::try_from(length)
+        let (simulator, rest) = usize::try_from(length)
             .ok()
             .and_then(|length| bytes.split_at_checked(length))
             .ok_or_else(short)?;
         *bytes = rest;
-        self.simulator.load(own)
+        self.simulator.load(simulator)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the adapter brings to the device against the same simulators stepped by hand.
+//! Rollouts of a [`CpuEnv`] on the device against the same simulators stepped by hand.
 
 use half::f16;
 
@@ -14,7 +14,7 @@ const FEATURES: usize = 3;
 const NUMBERS: usize = 5;
 const LIMIT: u32 = 4;
 
-/// Remembers its seed and how far it is; ends by itself in the second step of every third episode.
+/// Stores its seed and step count; terminates in the second step if the seed is a multiple of three.
 #[derive(Default)]
 struct Counter {
     seed: u64,
@@ -24,8 +24,8 @@ struct Counter {
 }
 
 impl Counter {
-    fn show(&self, seen: &mut [f32]) {
-        for (number, value) in seen.iter_mut().enumerate() {
+    fn observe(&self, observations: &mut [f32]) {
+        for (number, value) in observations.iter_mut().enumerate() {
             // Exact in f16.
             *value = (self.seed % 8) as f32 + number as f32 * 0.125 + self.taken as f32 * 8.0;
         }
@@ -45,7 +45,7 @@ impl Simulator for Counter {
         NUMBERS as u32
     }
 
-    /// The last number is left as it comes.
+    /// Leaves the last number at its default.
     fn state(&self, state: &mut [f32]) {
         for (number, value) in state[..NUMBERS - 1].iter_mut().enumerate() {
             *value = (self.seed % 16) as f32 * 4.0 - number as f32 - self.taken as f32 * 0.25;
@@ -55,14 +55,14 @@ impl Simulator for Counter {
         }
     }
 
-    fn reset(&mut self, seed: u64, seen: &mut [f32]) {
+    fn reset(&mut self, seed: u64, observations: &mut [f32]) {
         (self.seed, self.taken) = (seed, 0);
-        self.show(seen);
+        self.observe(observations);
     }
 
-    fn step(&mut self, actions: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome {
+    fn step(&mut self, actions: &[u32], observations: &mut [f32], rewards: &mut [f32]) -> Outcome {
         self.taken += 1;
-        self.show(seen);
+        self.observe(observations);
         for (agent, action) in actions.iter().enumerate() {
             rewards[agent] = *action as f32 - agent as f32 * 0.5;
         }
@@ -105,14 +105,14 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(host: &CpuEnv, storage: Storage) -> Self {
-        Self::with_state(host, storage, NUMBERS)
+    fn new(cpu_env: &CpuEnv, storage: Storage) -> Self {
+        Self::with_state(cpu_env, storage, NUMBERS)
     }
 
-    /// With room for states, or with none.
-    fn with_state(host: &CpuEnv, storage: Storage, state_dim: usize) -> Self {
+    /// With a global state of this size, or without one (0).
+    fn with_state(cpu_env: &CpuEnv, storage: Storage, state_dim: usize) -> Self {
         let gpu = crate::testing::gpu();
-        let slots = STEPS + 1 + host.truncations(STEPS as u32) as usize;
+        let slots = STEPS + 1 + cpu_env.truncations(STEPS as u32) as usize;
         let rows = AGENTS * ENVS;
         let stored = storage.precision().bytes();
         let words = [
@@ -138,13 +138,13 @@ impl Bench {
             dones_and_masks,
             episodes,
         };
-        let recorded = host.record(&gpu, &rollout).unwrap();
+        let recorded = cpu_env.record(&gpu, &rollout).unwrap();
         let recorder = Recorder::new(&gpu);
         Self { recorded, buffers: buffers.clone(), recorder, gpu, slots, state_dim }
     }
 
-    /// Observations and states as f32.
-    fn seen(&self, storage: Storage) -> Vec<f32> {
+    /// Observations and global states as f32.
+    fn observations(&self, storage: Storage) -> Vec<f32> {
         match storage {
             Storage::F32 => self.gpu.read(&self.buffers[0]).unwrap(),
             _ => {
@@ -160,7 +160,7 @@ impl Bench {
     }
 
     fn state(&self) -> &Arc<dyn HostState> {
-        let State::Host(state) = &self.recorded.state[0] else { panic!("on the host") };
+        let State::Host(state) = &self.recorded.state[0] else { panic!("expected CPU state") };
         state
     }
 }
@@ -171,29 +171,29 @@ fn random_actions(seed: u64) -> Vec<u32> {
 }
 
 #[test]
-fn rollouts_are_those_of_simulators_stepped_by_hand() {
-    let host = CpuEnv::new("counter", Counter::default);
+fn rollouts_match_simulators_stepped_by_hand() {
+    let cpu_env = CpuEnv::new("counter", Counter::default);
     let all = [(Storage::F32, NUMBERS), (Storage::Packed, NUMBERS), (Storage::F32, 0)];
     for (storage, state_dim) in all {
-        let mut bench = Bench::with_state(&host, storage, state_dim);
+        let mut bench = Bench::with_state(&cpu_env, storage, state_dim);
         bench.recorder.run(&bench.recorded.reset).unwrap();
         let mut by_hand: Vec<EnvInstance> =
-            (0..ENVS).map(|_| EnvInstance::new(Box::new(Counter::default()), &host.spec, 0)).collect();
-        for (env, lane) in by_hand.iter_mut().enumerate() {
-            lane.begin(11, env);
+            (0..ENVS).map(|_| EnvInstance::new(Box::new(Counter::default()), &cpu_env.spec, 0)).collect();
+        for (env, instance) in by_hand.iter_mut().enumerate() {
+            instance.begin(11, env);
         }
         let (mut terminated, mut truncated) = (0, 0);
         for rollout in 0..3 {
             let actions = random_actions(rollout);
             bench.roll(&actions).unwrap();
             let [_, _, rewards, dones_and_masks, episodes] = &bench.buffers;
-            let seen = bench.seen(storage);
+            let seen = bench.observations(storage);
             let first_state = bench.slots * AGENTS * FEATURES * ENVS;
             assert_eq!(seen.len(), first_state + bench.slots * state_dim * ENVS);
             let rewards: Vec<f32> = bench.gpu.read(rewards).unwrap();
             let dones_and_masks: Vec<u32> = bench.gpu.read(dones_and_masks).unwrap();
             let ended: Vec<f32> = bench.gpu.read(episodes).unwrap();
-            for (env, lane) in by_hand.iter_mut().enumerate() {
+            for (env, instance) in by_hand.iter_mut().enumerate() {
                 let slot = |slot: usize| -> Vec<f32> {
                     (0..AGENTS * FEATURES)
                         .map(|i| seen[(slot * AGENTS * FEATURES + i) * ENVS + env])
@@ -202,9 +202,9 @@ fn rollouts_are_those_of_simulators_stepped_by_hand() {
                 let shown = |slot: usize| -> Vec<f32> {
                     (0..state_dim).map(|i| seen[first_state + (slot * state_dim + i) * ENVS + env]).collect()
                 };
-                let now = |lane: &EnvInstance| -> Vec<f32> {
+                let now = |instance: &EnvInstance| -> Vec<f32> {
                     let mut state = vec![0.0; NUMBERS];
-                    lane.simulator.state(&mut state);
+                    instance.simulator.state(&mut state);
                     state[..state_dim].to_vec()
                 };
                 let mut sums = [0f32; 4];
@@ -213,9 +213,9 @@ fn rollouts_are_those_of_simulators_stepped_by_hand() {
                     let own: Vec<u32> =
                         (0..AGENTS).map(|a| actions[(step * AGENTS + a) * ENVS + env]).collect();
                     let mut last = vec![0.0; AGENTS * FEATURES];
-                    let outcome = lane.simulator.step(&own, &mut last, &mut lane.rewards);
-                    lane.taken += 1;
-                    lane.total += f64::from(lane.rewards.iter().sum::<f32>()) / AGENTS as f64;
+                    let outcome = instance.simulator.step(&own, &mut last, &mut instance.rewards);
+                    instance.taken += 1;
+                    instance.total += f64::from(instance.rewards.iter().sum::<f32>()) / AGENTS as f64;
                     let end = match outcome {
                         Outcome::Continues => 0,
                         Outcome::Terminated => 1,
@@ -224,29 +224,33 @@ fn rollouts_are_those_of_simulators_stepped_by_hand() {
                             assert_eq!(
                                 slot(STEPS + cut),
                                 last,
-                                "the last observation of a truncated episode"
+                                "the final observation of a truncated episode"
                             );
-                            assert_eq!(shown(STEPS + cut), now(lane), "and its last state");
+                            assert_eq!(
+                                shown(STEPS + cut),
+                                now(instance),
+                                "the final state of a truncated episode"
+                            );
                             1 + cut as u32
                         }
                     };
                     assert_eq!(dones_and_masks[step * ENVS + env], end, "environment {env}, step {step}");
                     if outcome == Outcome::Continues {
-                        lane.seen = last;
+                        instance.observations = last;
                     } else {
                         let ends = f32::from(u8::from(outcome == Outcome::Terminated));
-                        let own = [lane.total as f32, 1.0, lane.taken as f32, ends];
+                        let own = [instance.total as f32, 1.0, instance.taken as f32, ends];
                         sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
                         terminated += usize::from(outcome == Outcome::Terminated);
                         truncated += usize::from(outcome == Outcome::Truncated);
-                        lane.begin(11, env);
+                        instance.begin(11, env);
                     }
-                    assert_eq!(slot(step + 1), lane.seen, "environment {env}, step {step}");
-                    assert_eq!(shown(step + 1), now(lane), "environment {env}, step {step}");
+                    assert_eq!(slot(step + 1), instance.observations, "environment {env}, step {step}");
+                    assert_eq!(shown(step + 1), now(instance), "environment {env}, step {step}");
                     let mut masks = [0b111; AGENTS];
-                    lane.simulator.allowed(&mut masks);
+                    instance.simulator.allowed(&mut masks);
                     for agent in 0..AGENTS {
-                        assert_eq!(rewards[(step * AGENTS + agent) * ENVS + env], lane.rewards[agent]);
+                        assert_eq!(rewards[(step * AGENTS + agent) * ENVS + env], instance.rewards[agent]);
                         let at = STEPS * ENVS + ((step + 1) * AGENTS + agent) * ENVS + env;
                         assert_eq!(dones_and_masks[at], masks[agent]);
                     }
@@ -260,14 +264,14 @@ fn rollouts_are_those_of_simulators_stepped_by_hand() {
 }
 
 #[test]
-fn a_saved_environment_goes_on_where_it_was() {
-    let host = CpuEnv::new("counter", Counter::default);
-    let mut whole = Bench::new(&host, Storage::F32);
+fn a_restored_environment_continues_identically() {
+    let cpu_env = CpuEnv::new("counter", Counter::default);
+    let mut whole = Bench::new(&cpu_env, Storage::F32);
     whole.recorder.run(&whole.recorded.reset).unwrap();
     whole.roll(&random_actions(1)).unwrap();
     let saved = whole.state().save().unwrap();
     whole.roll(&random_actions(2)).unwrap();
-    let mut parts = Bench::new(&host, Storage::F32);
+    let mut parts = Bench::new(&cpu_env, Storage::F32);
     for length in [0, 7, saved.len() / 2, saved.len() - 1] {
         assert!(parts.state().load(&saved[..length]).is_err());
     }
@@ -277,7 +281,7 @@ fn a_saved_environment_goes_on_where_it_was() {
     parts.roll(&random_actions(2)).unwrap();
     let last = |bench: &Bench| -> Vec<u32> {
         let buffers = [0, 2, 3, 4].map(|i| bench.gpu.read::<u32>(&bench.buffers[i]).unwrap());
-        // Slot 0 and its masks are not of this rollout.
+        // Slot 0 and its masks belong to the rollout before.
         let first_state = bench.slots * AGENTS * FEATURES * ENVS;
         let mut observations = buffers[0][AGENTS * FEATURES * ENVS..].to_vec();
         let first = first_state - AGENTS * FEATURES * ENVS;
@@ -290,14 +294,14 @@ fn a_saved_environment_goes_on_where_it_was() {
 }
 
 #[test]
-fn numbers_that_are_none_are_named() {
-    let host = CpuEnv::new("faulty", || Counter { faulty: true, ..Counter::default() });
-    let mut bench = Bench::new(&host, Storage::F32);
+fn non_finite_numbers_are_named() {
+    let cpu_env = CpuEnv::new("faulty", || Counter { faulty: true, ..Counter::default() });
+    let mut bench = Bench::new(&cpu_env, Storage::F32);
     bench.recorder.run(&bench.recorded.reset).unwrap();
     let error = bench.roll(&random_actions(1)).unwrap_err().to_string();
     assert!(error.contains("environment 0: reward of agent 1 is NaN (episode 1, step 2)"), "{error}");
-    let host = CpuEnv::new("blind", || Counter { blind: true, ..Counter::default() });
-    let mut bench = Bench::new(&host, Storage::F32);
+    let cpu_env = CpuEnv::new("blind", || Counter { blind: true, ..Counter::default() });
+    let mut bench = Bench::new(&cpu_env, Storage::F32);
     let error = bench.recorder.run(&bench.recorded.reset).unwrap_err().to_string();
-    assert!(error.contains("environment 0: number of the state 2 is inf"), "{error}");
+    assert!(error.contains("environment 0: global state 2 is inf"), "{error}");
 }

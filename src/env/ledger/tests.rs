@@ -22,7 +22,7 @@ fn close_to(got: f64, want: f64, tolerance: f64) {
 
 #[test]
 fn one_long_trade_by_hand() {
-    // Equity 1000, target 1, open 50: 20 units. Slippage 10 bps -> fill 50.05, cost 20*0.05 = 1.
+    // Equity 1000, target 1, open 50 give 20 units. Slippage 10 bps -> fill 50.05, cost 20*0.05 = 1.
     // Commission 20 bps of 20*50.05 = 2.002. Close 55: +100. Equity 1000 - 3.002 + 100.
     let costs = Costs { commission_bps: 20.0, slippage_bps: 10.0 };
     let mut ledger = Ledger::new(1, 1000.0, 0.1, costs).unwrap();
@@ -37,7 +37,7 @@ fn one_long_trade_by_hand() {
     close_to(step.log_return, 1.096_998_f64.ln(), 1e-13);
     close_to(step.own_log_return[0], step.log_return, 1e-13);
 
-    // The same target again: the gap of +2 and the bar's -1 reach 20 units, no trade, no cost.
+    // An unchanged target: the 20 units earn the gap of +2 and the bar's -1, without a trade or costs.
     let step = ledger.step(&[1.0], &[55.0], &[57.0], &[56.0]).unwrap();
     assert!(step.trades.is_empty());
     close_to(ledger.equity(), 1116.998, 1e-14);
@@ -53,7 +53,7 @@ fn a_short_earns_when_the_price_falls_and_sells_below_the_open() {
     close_to(ledger.equity(), 1000.0 - 5.0 + 100.0, 1e-14);
     close_to(step.own_log_return[0], (1.0_f64 + 2.0 * 95.0 / 1000.0).ln(), 1e-13);
     assert_eq!(step.own_log_return[1], 0.0);
-    // Turning to long buys twice: back the 50 borrowed and the new position, above the open.
+    // Reversing to long buys back the 50 borrowed units and the new position, above the open.
     let step = ledger.step(&[1.0, 0.0], &[8.0, 3.0], &[9.0, 3.0], &[9.0, 3.0]).unwrap();
     let stake = (1095.0 - 50.0) / 2.0;
     close_to(step.trades[0].quantity, 50.0 + stake / 9.0, 1e-14);
@@ -93,10 +93,10 @@ fn a_bankrupt_account_is_closed_for_good() {
 }
 
 #[test]
-fn a_short_can_lose_more_than_all_and_the_log_return_stays_finite() {
+fn a_short_can_lose_more_than_the_account_and_the_log_return_stays_finite() {
     let mut ledger = Ledger::new(1, 100.0, 0.1, FREE).unwrap();
     ledger.step(&[-1.0], &[10.0], &[10.0], &[10.0]).unwrap();
-    // The gap alone takes twice the account; nothing can be sized with a negative equity.
+    // The gap alone loses twice the account; the new position is sized with zero equity.
     let step = ledger.step(&[1.0], &[10.0], &[30.0], &[30.0]).unwrap();
     close_to(step.trades[0].quantity, 10.0, 1e-15);
     assert_eq!(step.log_return, MIN_RATIO.ln());
@@ -105,8 +105,7 @@ fn a_short_can_lose_more_than_all_and_the_log_return_stays_finite() {
     assert!(step.bankrupt);
 }
 
-/// A second bookkeeping that shares no formula with the ledger's marking: money leaves and enters a cash
-/// account at fill prices, and the account is worth cash plus units at the close.
+/// Independent accounting: trades move cash at fill prices, and the account is worth cash plus units at the close.
 #[test]
 fn a_cash_account_agrees_over_random_actions_and_prices() {
     const LEVELS: [f64; 5] = [-1.0, -0.5, 0.0, 0.5, 1.0];
@@ -118,7 +117,7 @@ fn a_cash_account_agrees_over_random_actions_and_prices() {
         let costs = Costs { commission_bps: 30.0 * random.next(), slippage_bps: 30.0 * random.next() };
         let mut ledger = Ledger::new(count, 1e4, 0.1, costs).unwrap();
         let mut close: Vec<f64> = (0..count).map(|_| 1.0 + 500.0 * random.next()).collect();
-        // Cash carries the rounding of the largest amounts it ever was a difference of.
+        // The rounding error of cash is relative to the largest amounts that were added to it.
         let (mut cash, mut units, mut scale) = (1e4_f64, vec![0.0; count], 1e4_f64);
         for _ in 0..300 {
             let targets: Vec<f64> = ledger
@@ -156,7 +155,7 @@ fn a_cash_account_agrees_over_random_actions_and_prices() {
             close = next;
         }
     }
-    assert!((5..55).contains(&bankruptcies), "both ends have to be seen: {bankruptcies}");
+    assert!((5..55).contains(&bankruptcies), "bankrupt and solvent runs are both needed: {bankruptcies}");
 }
 
 #[test]

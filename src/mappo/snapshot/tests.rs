@@ -210,7 +210,7 @@ fn values_out_of_range_are_named() {
         ("environment 0", 0, 0, "environment 0: episode is 0, expected 1 to"),
         ("environment 0", 7 + 1, u32::MAX, "environment 1: step of the episode is 4294967295"),
         ("environment 0", 3, 0x7FF0_0000, "environment 0: return is inf"),
-        ("environment 0", 5, u32::MAX, "environment 0: the saved state ends too early"),
+        ("environment 0", 5, u32::MAX, "environment 0: the saved state is truncated"),
         ("environment 0", 3 * 7 + 6, 6, "environment 3: step is 6, expected 0 to 5"),
     ];
     check(&gpu, host.as_ref(), &host_config, &cases, &path("host"));
