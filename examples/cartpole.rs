@@ -1,5 +1,4 @@
-//! A simulator in ordinary Rust, trained on: the pole on a cart of Barto, Sutton and Anderson (1983), as in Gymnasium's
-//! `CartPole-v1`.
+//! Trains on a simulator in plain Rust: the cart-pole of Barto, Sutton and Anderson (1983), as in Gymnasium's `CartPole-v1`.
 //!
 //! `cargo run --release --example cartpole -- --seed 1`
 
@@ -13,7 +12,7 @@ use phalanx::mappo::Activation;
 use phalanx::mappo::{Config, Trainer};
 use phalanx::random::Stream;
 
-/// Position and speed of the cart, angle and speed of the pole.
+/// Position and velocity of the cart, angle and angular velocity of the pole.
 #[derive(Default)]
 struct CartPole {
     state: [f64; 4],
@@ -23,8 +22,8 @@ struct CartPole {
 const LIMIT: u32 = 500;
 
 impl CartPole {
-    fn show(&self, seen: &mut [f32]) {
-        seen.iter_mut().zip(self.state).for_each(|(seen, value)| *seen = value as f32);
+    fn observe(&self, observations: &mut [f32]) {
+        observations.iter_mut().zip(self.state).for_each(|(feature, value)| *feature = value as f32);
     }
 }
 
@@ -37,34 +36,34 @@ impl Simulator for CartPole {
         Some(LIMIT)
     }
 
-    fn reset(&mut self, seed: u64, seen: &mut [f32]) {
+    fn reset(&mut self, seed: u64, observations: &mut [f32]) {
         let mut stream = Stream::new(seed, 0);
         self.state = std::array::from_fn(|_| 0.1 * stream.uniform() - 0.05);
         self.taken = 0;
-        self.show(seen);
+        self.observe(observations);
     }
 
-    fn step(&mut self, actions: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome {
+    fn step(&mut self, actions: &[u32], observations: &mut [f32], rewards: &mut [f32]) -> Outcome {
         const GRAVITY: f64 = 9.8;
         const CART: f64 = 1.0;
         const POLE: f64 = 0.1;
         const HALF_LENGTH: f64 = 0.5;
         const TIME_STEP: f64 = 0.02;
-        let [x, speed, angle, turn] = self.state;
+        let [x, velocity, angle, angular_velocity] = self.state;
         let force = if actions[0] == 1 { 10.0 } else { -10.0 };
         let (sin, cos) = angle.sin_cos();
-        let pushed = (force + POLE * HALF_LENGTH * turn * turn * sin) / (CART + POLE);
-        let turning =
-            (GRAVITY * sin - cos * pushed) / (HALF_LENGTH * (4.0 / 3.0 - POLE * cos * cos / (CART + POLE)));
-        let moving = pushed - POLE * HALF_LENGTH * turning * cos / (CART + POLE);
+        let push = (force + POLE * HALF_LENGTH * angular_velocity * angular_velocity * sin) / (CART + POLE);
+        let angular_acceleration =
+            (GRAVITY * sin - cos * push) / (HALF_LENGTH * (4.0 / 3.0 - POLE * cos * cos / (CART + POLE)));
+        let acceleration = push - POLE * HALF_LENGTH * angular_acceleration * cos / (CART + POLE);
         self.state = [
-            x + TIME_STEP * speed,
-            speed + TIME_STEP * moving,
-            angle + TIME_STEP * turn,
-            turn + TIME_STEP * turning,
+            x + TIME_STEP * velocity,
+            velocity + TIME_STEP * acceleration,
+            angle + TIME_STEP * angular_velocity,
+            angular_velocity + TIME_STEP * angular_acceleration,
         ];
         self.taken += 1;
-        self.show(seen);
+        self.observe(observations);
         rewards[0] = 1.0;
         if self.state[0].abs() > 2.4 || self.state[2].abs() > 12f64.to_radians() {
             Outcome::Terminated
@@ -83,18 +82,18 @@ impl Simulator for CartPole {
     fn load(&mut self, bytes: &[u8]) -> Result<(), String> {
         let (numbers, taken) = bytes.as_chunks::<8>();
         let numbers: Vec<f64> = numbers.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
-        self.state = numbers.try_into().map_err(|_| "a cart has four numbers")?;
-        self.taken = u32::from_le_bytes(taken.try_into().map_err(|_| "steps are missing")?);
+        self.state = numbers.try_into().map_err(|_| "expected four numbers")?;
+        self.taken = u32::from_le_bytes(taken.try_into().map_err(|_| "the number of steps is missing")?);
         Ok(())
     }
 }
 
-/// Trains a cart to keep its pole up.
+/// Trains an agent to balance a pole on a cart.
 #[derive(Debug, Parser)]
 struct Options {
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Environment steps in all.
+    /// Total environment steps.
     #[arg(long, default_value_t = 500_000)]
     steps: u64,
 }
@@ -110,7 +109,7 @@ fn main() -> Result<()> {
         critic_learning_rate: 1e-3,
         weight_decay: 0.0,
         activation: Activation::Tanh,
-        // What is seen has four units of its own, which LayerNorm over them would mix.
+        // The four features have different units, which a LayerNorm would mix.
         input_norm: false,
         ..Config::default()
     };
@@ -119,7 +118,7 @@ fn main() -> Result<()> {
     let gpu = Gpu::open(&GpuOptions::default())?;
     let environment = CpuEnv::new("CartPole", CartPole::default);
     let mut trainer = Trainer::new(&gpu, &environment, &config)?;
-    // Returns of the last hundred episodes, as the means of the iterations that they ended in.
+    // Number of episodes and sum of returns of the last iterations, which cover at least a hundred episodes.
     let mut last: VecDeque<(f64, f64)> = VecDeque::new();
     trainer.train(|progress| -> Result<()> {
         let record = progress.record;
@@ -133,7 +132,7 @@ fn main() -> Result<()> {
         let mean = last.iter().map(|(_, sum)| sum).sum::<f64>() / count(&last);
         if progress.iteration % 10 == 0 || progress.iteration == config.iterations {
             println!(
-                "{:>7} steps, {:>6.0} a second: mean return of the last {:.0} episodes {mean:.1}",
+                "{:>7} steps, {:>6.0} steps/s: mean return of the last {:.0} episodes {mean:.1}",
                 progress.env_steps,
                 progress.steps_per_second,
                 count(&last)

@@ -1,5 +1,5 @@
-//! Agents that have to talk: MPE's simple_speaker_listener and simple_reference, with the settings of the MAPPO paper's code for
-//! the former, a network for each agent among them (for simple_reference that code shares one: `--shared`).
+//! Agents that have to communicate: MPE's simple_speaker_listener and simple_reference, with the MAPPO paper's settings for the
+//! former, which include separate networks per agent (for simple_reference the paper's code shares them: `--shared`).
 //!
 //! `cargo run --release --example communication -- --task reference --shared --steps 3000000 --out curve.csv`
 
@@ -15,22 +15,22 @@ use phalanx::mappo::{Activation, Sharing};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Name {
-    /// One speaks and one moves.
+    /// One agent speaks, the other moves.
     SpeakerListener,
-    /// Both speak and both move.
+    /// Both agents speak and move.
     Reference,
 }
 
-/// Trains two agents to tell each other where to go, and shows the mean return of their episodes (mean over agents).
+/// Trains two agents to communicate their goals, and prints the mean episode return (mean over agents).
 #[derive(Debug, Parser)]
 struct Options {
-    /// Who speaks and who moves.
+    /// Environment to train in.
     #[arg(long, value_enum, default_value_t = Name::SpeakerListener)]
     task: Name,
-    /// One network for both agents.
+    /// Share one network between the agents.
     #[arg(long)]
     shared: bool,
-    /// Actors and critics with a GRU.
+    /// Add a GRU to actors and critics.
     #[arg(long)]
     recurrent: bool,
     #[command(flatten)]

@@ -1,7 +1,7 @@
-//! An environment of one's own on the device, kernel and all: two agents in a corridor of 16 cells, each with a goal that it has
-//! to stand on at the same time as the other. Walked through in `docs/environments.md`.
+//! A custom environment on the device, including its kernel: two agents in a corridor of 16 cells must stand on their goals at the
+//! same time. `docs/environments.md` explains it step by step.
 //!
-//! `cargo run --release --example corridor`, with `-- --half` in 16 bits.
+//! `cargo run --release --example corridor`; add `-- --half` for f16.
 
 use phalanx::Result;
 use phalanx::env::{
@@ -14,9 +14,9 @@ use phalanx::shader_with_library;
 /// Steps after which an episode is truncated.
 const LENGTH: u32 = 32;
 const AGENTS: u32 = 2;
-/// Own place, the way to the other agent, the way to the own goal.
+/// Own position, offset to the other agent, offset to the own goal.
 const FEATURES: u32 = 3;
-/// Words of the state of one environment.
+/// State words per environment.
 const FIELDS: u64 = 8;
 
 const SOURCE: &str = r"
@@ -28,12 +28,12 @@ import package::lib::observe::show;
 import package::lib::random::{threefry, unit};
 
 struct Corridor {
-    // First, as a vec2 begins at a multiple of 8 bytes.
+    // The vec2 comes first, because it is aligned to 8 bytes.
     seed: vec2<u32>,
     step: u32,
     steps: u32,
     envs: u32,
-    // 1: start all episodes afresh, write slot 0, do nothing else.
+    // 1: start a new episode in every environment, write slot 0, and do nothing else.
     reset: u32,
 }
 
@@ -46,12 +46,12 @@ struct Corridor {
 const CELLS: u32 = 16u;
 const BONUS: f32 = 1.0;
 
-// Fields of the state, `[field][env]`; places and goals have one field an agent.
-const PLACE: u32 = 0u;
+// Fields of the state, `[field][env]`; positions and goals have one field per agent.
+const POSITION: u32 = 0u;
 const GOAL: u32 = 2u;
 const TAKEN: u32 = 4u;
 const EPISODE: u32 = 5u;
-// Episodes truncated in this rollout, kept for lib/episode.
+// Number of episodes truncated in this rollout, for lib/episode.
 const CUT: u32 = 6u;
 // Bits of an f32.
 const RETURN: u32 = 7u;
@@ -60,20 +60,20 @@ fn moment(env: u32) -> Moment {
     return Moment(env, p.envs, p.step, p.steps);
 }
 
-fn field(which: u32, env: u32) -> u32 {
-    return which * p.envs + env;
+fn field(index: u32, env: u32) -> u32 {
+    return index * p.envs + env;
 }
 
-fn number(which: u32, env: u32) -> f32 {
-    return f32(state[field(which, env)]);
+fn number(index: u32, env: u32) -> f32 {
+    return f32(state[field(index, env)]);
 }
 
 fn begin(env: u32) {
     let draw = 2u * state[field(EPISODE, env)];
-    let places = threefry(p.seed, vec2<u32>(draw, env));
+    let positions = threefry(p.seed, vec2<u32>(draw, env));
     let goals = threefry(p.seed, vec2<u32>(draw + 1u, env));
-    state[field(PLACE, env)] = cell(places.x);
-    state[field(PLACE + 1u, env)] = cell(places.y);
+    state[field(POSITION, env)] = cell(positions.x);
+    state[field(POSITION + 1u, env)] = cell(positions.y);
     state[field(GOAL, env)] = cell(goals.x);
     state[field(GOAL + 1u, env)] = cell(goals.y);
     state[field(EPISODE, env)] += 1u;
@@ -86,22 +86,22 @@ fn cell(bits: u32) -> u32 {
     return u32(unit(bits) * f32(CELLS));
 }
 
-// What both see, each from where it stands, in about [-1, 1].
+// Writes the observations of both agents, in about [-1, 1].
 fn observe(env: u32, slot: u32) {
     let last = f32(CELLS - 1u);
     for (var a = 0u; a < AGENTS; a++) {
-        let here = number(PLACE + a, env);
+        let here = number(POSITION + a, env);
         let at = (slot * AGENTS + a) * FEATURES * p.envs + env;
         show(at, 2.0 * here / last - 1.0);
-        show(at + p.envs, (number(PLACE + 1u - a, env) - here) / last);
+        show(at + p.envs, (number(POSITION + 1u - a, env) - here) / last);
         show(at + 2u * p.envs, (number(GOAL + a, env) - here) / last);
     }
 }
 
-// Left is bit 0, stay bit 1, right bit 2: nobody walks through the walls.
+// Left is bit 0, stay bit 1, right bit 2; the walls block left and right.
 fn allow(env: u32, slot: u32) {
     for (var a = 0u; a < AGENTS; a++) {
-        let here = state[field(PLACE + a, env)];
+        let here = state[field(POSITION + a, env)];
         let left = select(0u, 1u, here > 0u);
         let right = select(0u, 4u, here < CELLS - 1u);
         permit(moment(env), slot * AGENTS + a, left | 2u | right);
@@ -123,13 +123,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     var distance = 0.0;
     for (var a = 0u; a < AGENTS; a++) {
-        // The masks leave no action that leads out of the corridor.
+        // The masks forbid every action that would leave the corridor.
         let action = actions[(p.step * AGENTS + a) * p.envs + env];
-        state[field(PLACE + a, env)] += action - 1u;
-        distance += abs(number(PLACE + a, env) - number(GOAL + a, env));
+        state[field(POSITION + a, env)] += action - 1u;
+        distance += abs(number(POSITION + a, env) - number(GOAL + a, env));
     }
-    let there = distance == 0.0;
-    let reward = select(-distance / f32(CELLS), BONUS, there);
+    let arrived = distance == 0.0;
+    let reward = select(-distance / f32(CELLS), BONUS, arrived);
     for (var a = 0u; a < AGENTS; a++) {
         rewards[(p.step * AGENTS + a) * p.envs + env] = reward;
     }
@@ -137,19 +137,18 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let taken = state[field(TAKEN, env)] + 1u;
     state[field(RETURN, env)] = bitcast<u32>(total);
     state[field(TAKEN, env)] = taken;
-    // Terminated when both are there, truncated when time is up.
-    // Clamped to the slots that there are.
+    // Terminated when both have arrived, truncated at the time limit. `cut` is clamped to the number of slots.
     let cut = min(state[field(CUT, env)], (p.steps - 1u) / LENGTH);
-    let end = settle(moment(env), taken, total, cut, there, taken >= LENGTH);
+    let end = settle(moment(env), taken, total, cut, arrived, taken >= LENGTH);
     state[field(CUT, env)] = end.cut;
     if (end.truncated) {
-        // What this episode saw last, to be given a value.
+        // The final observation, whose value is bootstrapped.
         observe(env, end.slot);
     }
     if (end.over) {
         begin(env);
     }
-    // After an end that is the next episode.
+    // After an end, these belong to the next episode.
     observe(env, p.step + 1u);
     allow(env, p.step + 1u);
 }
@@ -157,7 +156,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 
 const SHADER: Shader = shader_with_library("corridor", SOURCE);
 
-/// Counterpart of `Corridor` in the shader.
+/// Mirrors `Corridor` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct Parameters {
@@ -170,11 +169,11 @@ struct Parameters {
 
 struct Corridor;
 
-/// Refuses a saved state that the kernel could not have written, field by field in the order of the shader.
+/// Rejects a saved state that the kernel could not have written; fields in the order of the shader.
 fn validate(words: &[u32], envs: usize, truncations: u32) -> Result<(), String> {
     let fields = StateFields::new(words, FIELDS as usize, envs)?;
     for field in 0..4 {
-        fields.counts(["place", "place", "goal", "goal"][field], field, 0..=15)?;
+        fields.counts(["position", "position", "goal", "goal"][field], field, 0..=15)?;
     }
     fields.counts("step of the episode", 4, 0..=LENGTH - 1)?;
     fields.counts("episode", 5, 1..=MAX_EPISODES)?;
@@ -209,7 +208,7 @@ impl Environment for Corridor {
         let variant = rollout.storage.apply(variant.with("LENGTH", LENGTH));
         let kernel = Kernel::new(gpu, &SHADER, variant, &access, size_of::<Parameters>())?;
         let state = gpu.buffer("corridor state", FIELDS * u64::from(rollout.envs) * 4, STATE)?;
-        // A key of its own: initial weights and actions are drawn from the same seed.
+        // A separate random stream: initial weights and actions use the plain seed.
         let seed = [rollout.seed as u32, (rollout.seed >> 32) as u32 ^ 0x00C0_4419];
         let entry = |step, reset| Parameters { seed, step, steps: rollout.steps, envs: rollout.envs, reset };
         let mut table: Vec<_> = (0..rollout.steps).map(|step| entry(step, 0)).collect();
@@ -250,7 +249,7 @@ fn main() -> Result<()> {
         actor_learning_rate: 2e-3,
         critic_learning_rate: 2e-3,
         hidden: vec![32, 32],
-        // LayerNorm over three features would hide how far away everything is.
+        // LayerNorm over three features would hide the distances.
         input_norm: false,
         precision: if half { Precision::F16 } else { Precision::F32 },
         ..Config::default()
@@ -258,18 +257,18 @@ fn main() -> Result<()> {
     let gpu = Gpu::open(&GpuOptions::default())?;
     let mut trainer = Trainer::new(&gpu, &Corridor, &config)?;
     println!("{}: {} environments", gpu.info().name, trainer.sizes().envs);
-    // Over ten iterations: episodes, their returns and steps, and how many ended on both goals.
+    // Sums over ten iterations: episodes, returns, steps, and episodes that ended on both goals.
     let mut sums = [0f32; 4];
     trainer.train(|progress| -> Result<()> {
         let record = progress.record;
-        let own = [record.episodes, record.return_sum, record.episode_steps, record.terminated];
-        sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+        let values = [record.episodes, record.return_sum, record.episode_steps, record.terminated];
+        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
         if progress.iteration % 10 == 0 {
-            let [_, total, length, there] = sums.map(|sum| sum / sums[0]);
+            let [_, total, length, arrived] = sums.map(|sum| sum / sums[0]);
             println!(
-                "iterations to {}: mean return {total:6.2}, mean length {length:4.1}, on their goals {:3.0} %",
+                "iteration {}: mean return {total:6.2}, mean length {length:4.1}, success {:3.0} %",
                 progress.iteration,
-                100.0 * there
+                100.0 * arrived
             );
             sums = [0.0; 4];
         }

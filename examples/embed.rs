@@ -1,4 +1,4 @@
-//! phalanx inside an application that has its own wgpu device and its own GPU work.
+//! Embeds phalanx in an application that has its own wgpu device.
 //!
 //! `cargo run --release --example embed`
 
@@ -10,7 +10,7 @@ use phalanx::gpu::Gpu;
 use phalanx::mappo::{Config, Trainer};
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
 
-/// The application's own device. A real one renders with it, or computes something else.
+/// The application's device, which a real application also uses for its own work.
 fn application_device() -> Option<(wgpu::Device, wgpu::Queue)> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapter =
@@ -36,7 +36,7 @@ fn application_candles(bars: usize) -> phalanx::Result<Candles> {
 
 fn main() -> phalanx::Result<()> {
     let Some((device, queue)) = application_device() else {
-        eprintln!("no GPU adapter answers");
+        eprintln!("no GPU adapter found");
         return Ok(());
     };
     let gpu = Gpu::from_device(device, queue)?;
@@ -50,7 +50,7 @@ fn main() -> phalanx::Result<()> {
     trainer.train(|progress| -> phalanx::Result<()> {
         let record = progress.record;
         println!(
-            "iteration {:>2}: reward {:+.4} a step, entropy {:.3}, {:.0} steps/s",
+            "iteration {:>2}: reward {:+.4} per step, entropy {:.3}, {:.0} steps/s",
             progress.iteration, record.reward, record.entropy, progress.steps_per_second
         );
         Ok(())

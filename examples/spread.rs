@@ -1,4 +1,4 @@
-//! The benchmark of the MAPPO paper: MPE's simple_spread, with the settings of the paper's code.
+//! Trains on the MAPPO paper's benchmark, MPE's simple_spread, with the settings of the paper's code.
 //!
 //! `cargo run --release --example spread -- --recurrent --out curve.csv --checkpoints spread/`
 
@@ -13,22 +13,22 @@ use phalanx::mappo::{Config, Precision};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Rules {
-    /// The code of the paper, marlbenchmark/on-policy.
+    /// The paper's code, marlbenchmark/on-policy.
     OnPolicy,
     /// MPE2's simple_spread_v3; returns are the sum over the agents.
     Mpe2,
 }
 
-/// Trains agents to cover landmarks, and shows the mean return of their episodes.
+/// Trains agents to cover landmarks, and prints the mean episode return.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Whose rules.
+    /// Implementation whose rules to follow.
     #[arg(long, value_enum, default_value_t = Rules::OnPolicy)]
     rules: Rules,
-    /// Actors and critics with a GRU, as the paper's MAPPO has them.
+    /// Add a GRU to actors and critics, as in the paper's rmappo.
     #[arg(long)]
     recurrent: bool,
-    /// Store activations in 16 bits.
+    /// Train in half precision (f16).
     #[arg(long)]
     half: bool,
     #[command(flatten)]

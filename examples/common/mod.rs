@@ -1,4 +1,4 @@
-//! What the examples on the particle environments share: their options, and a run with its learning curve and checkpoints.
+//! Shared code of the MPE examples: options, and a training run with learning curve and checkpoints.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ const EVERY: u32 = 50;
 
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Environment steps in all; left alone: as many as the published runs.
+    /// Total environment steps; by default as many as the published runs.
     #[arg(long)]
     steps: Option<u64>,
     #[arg(long, default_value_t = 1)]
@@ -25,15 +25,15 @@ pub struct Run {
     /// Parallel environments.
     #[arg(long, default_value_t = 128)]
     envs: u32,
-    /// Write the learning curve here: seed, environment steps, mean return, seconds.
+    /// CSV file for the learning curve: seed, environment steps, mean return, seconds.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Keep checkpoints in this folder, and go on from the newest that is there.
+    /// Folder for checkpoints; training resumes from the latest one in it.
     #[arg(long)]
     checkpoints: Option<PathBuf>,
 }
 
-/// A point of the curve.
+/// A point of the learning curve.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Point {
     seed: u64,
@@ -42,20 +42,20 @@ struct Point {
     seconds: f64,
 }
 
-/// The curve on disk: a line an iteration, written as it happens.
+/// The learning curve's CSV file, with one line per iteration, flushed immediately.
 struct Curve {
     writer: csv::Writer<File>,
-    /// Seconds that the run took before it was stopped.
+    /// Seconds of training before this process.
     before: f64,
 }
 
 impl Curve {
-    /// Keeps what the run had come to at `env_steps`, where it goes on.
+    /// Opens the file and keeps the points up to `env_steps`, from where training resumes.
     fn open(path: &Path, env_steps: u64) -> Result<Self> {
         let named = || path.display().to_string();
         let mut kept = Vec::new();
         if env_steps > 0 && path.exists() {
-            // The last line may be half written, and is of after the checkpoint then.
+            // The last line may be incomplete; it is then newer than the checkpoint.
             let mut reader = csv::Reader::from_path(path).with_context(named)?;
             let points = reader.deserialize::<Point>().map_while(std::result::Result::ok);
             kept.extend(points.take_while(|point| point.env_steps <= env_steps));
@@ -79,9 +79,8 @@ impl Curve {
 }
 
 impl Run {
-    /// Trains, going on where an earlier run with the same checkpoints stopped, and shows the mean return of the episodes, times
-    /// `agents`; then of 128 episodes of other seeds. `config` gets its number of iterations from the steps, which are `published`
-    /// if nothing else is wanted.
+    /// Trains, resuming from the latest checkpoint if there is one, and prints the mean episode return times `agents`; then
+    /// evaluates on 128 episodes with other seeds. `--steps`, or else `published`, determines the number of iterations.
     pub fn train(
         &self,
         environment: &dyn Environment,
@@ -91,7 +90,7 @@ impl Run {
     ) -> Result<()> {
         let per_iteration = u64::from(self.envs.next_multiple_of(4)) * u64::from(config.rollout_steps);
         let iterations = u32::try_from(self.steps.unwrap_or(published).div_ceil(per_iteration))
-            .context("so many steps")?;
+            .context("--steps is too large: more than 4,294,967,295 iterations")?;
         let config = Config { seed: self.seed, num_envs: self.envs, iterations, ..config };
         let gpu = Gpu::open(&Default::default())?;
         let mut trainer = Trainer::new(&gpu, environment, &config)?;
@@ -99,7 +98,7 @@ impl Run {
         let snapshots = self.checkpoints.as_ref().map(|folder| Snapshots::open(folder, 2)).transpose()?;
         if let Some(latest) = snapshots.as_ref().map(Snapshots::latest).transpose()?.flatten() {
             trainer.resume(&latest)?;
-            println!("goes on from {}", latest.display());
+            println!("resumed from {}", latest.display());
         }
         let mut curve = match &self.out {
             None => None,
@@ -127,7 +126,7 @@ impl Run {
                 }
                 if progress.iteration % 10 == 1 || progress.iteration == iterations {
                     println!(
-                        "{:>9} steps, {:>6.0} a second: return {mean:8.2}, entropy {:.3}",
+                        "{:>9} steps, {:>6.0} steps/s: return {mean:8.2}, entropy {:.3}",
                         progress.env_steps, progress.steps_per_second, progress.record.entropy
                     );
                 }
@@ -137,10 +136,12 @@ impl Run {
                 snapshots.save(&trainer, None)?;
             }
         }
-        for (name, evaluation) in [("most probable", &mut greedy), ("drawn", &mut sampled)] {
+        for (name, evaluation) in [("greedy", &mut greedy), ("sampled", &mut sampled)] {
             let score = evaluation.run(&trainer)?;
             let [mean, error] = [score.mean(), score.error()].map(|value| value * agents);
-            println!("128 episodes of other seeds, {name} actions: return {mean:.2} +- {error:.2}");
+            println!(
+                "128 evaluation episodes with other seeds, {name} actions: return {mean:.2} +- {error:.2}"
+            );
         }
         Ok(())
     }

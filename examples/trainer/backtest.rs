@@ -1,4 +1,4 @@
-//! `backtest`: a trained model on candles it never saw, with costs, beside buy-and-hold.
+//! `backtest`: trades held-out candles with a trained model, with costs, next to buy-and-hold.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -16,12 +16,16 @@ use crate::report::{RunInfo, render};
 use crate::run::{Folder, Settings, Summary};
 use crate::settings::resolve;
 
-/// Account value at the start.
+/// Initial account value.
 const STARTING_EQUITY: f64 = 100_000.0;
 
 pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     let run = Folder::new(&args.run);
-    ensure!(run.model().exists(), "{} holds no trained model; train one first", run.path().display());
+    ensure!(
+        run.model().exists(),
+        "{} holds no trained model; train one with `trainer train`",
+        run.path().display()
+    );
     let settings: Settings = resolve(Some(&run.settings()), &[])?;
     let policy = TrainedPolicy::load(&run.model())?;
     let metadata = policy.metadata();
@@ -36,7 +40,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let bars = bars(from, to, &candles, data.first_bar())?;
     if candles.timestamps[bars.start] < metadata.test_from {
         eprintln!(
-            "warning: bars before {} were trained on; figures that include them say nothing about the future",
+            "warning: bars before {} were trained on; results that include them do not predict future performance",
             metadata.test_from
         );
     }
@@ -61,11 +65,11 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     phalanx::backtest::write(&backtest, out.path())?;
     write_atomically(&out.report(), page.as_bytes())?;
     print(&backtest);
-    println!("The report is {}.", out.report().display());
+    println!("Report: {}", out.report().display());
     Ok(())
 }
 
-/// The bars to trade: those held out, unless told otherwise.
+/// The bars to trade, from `from` to `to`.
 fn bars(from: DateTime, to: Option<DateTime>, candles: &Candles, first: usize) -> Result<Range<usize>> {
     let start = candles.index_at_or_after(from).max(first);
     let end = match to {
@@ -74,7 +78,7 @@ fn bars(from: DateTime, to: Option<DateTime>, candles: &Candles, first: usize) -
     };
     ensure!(
         end > start + 1,
-        "fewer than two bars to trade from {from} on; the candles run from {} to {}, and features exist from {} on",
+        "fewer than two bars to trade from {from} on; the candles cover {} to {}, and features start at {}",
         candles.timestamps[0],
         candles.timestamps[candles.bars() - 1],
         candles.timestamps[first.min(candles.bars() - 1)],

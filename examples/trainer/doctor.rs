@@ -1,4 +1,4 @@
-//! `doctor`: what the GPU is and can do, which kernels it gets, and what training would take of its memory.
+//! `doctor`: shows the GPU, its features, its kernels, and the memory that training takes.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
@@ -17,7 +17,7 @@ pub fn adapter(gpu: &Gpu) -> String {
     format!("{} ({}, {})", info.name, info.backend, driver.trim())
 }
 
-/// Sizes of the demo's market, without a market: a plan needs no candles.
+/// An environment with the sizes of the demo's market, for memory plans, which need no candles.
 struct FourInstruments;
 
 impl Environment for FourInstruments {
@@ -54,17 +54,17 @@ fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
 }
 
-/// Optional features, and what each is good for.
-const FEATURES_THAT_MATTER: [(wgpu::Features, &str, &str); 6] = [
-    (wgpu::Features::SHADER_F16, "f16", "precision = \"f16\" without packing numbers in pairs"),
-    (wgpu::Features::SUBGROUP, "subgroups", "invocations exchange what they read"),
+/// Optional features that phalanx uses, and their purpose.
+const OPTIONAL_FEATURES: [(wgpu::Features, &str, &str); 6] = [
+    (wgpu::Features::SHADER_F16, "f16", "native half precision (otherwise packed in u32)"),
+    (wgpu::Features::SUBGROUP, "subgroups", "invocations share loaded values"),
     (wgpu::Features::SHADER_INT64, "64-bit integers", "wider loads on software rasterisers"),
-    (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "matrix units", "products in f16 on them"),
+    (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "matrix units", "f16 matrix products"),
     (wgpu::Features::PIPELINE_CACHE, "pipeline cache", "kernels stay compiled between runs"),
-    (wgpu::Features::TIMESTAMP_QUERY, "timestamps", "benchmarks tell GPU time"),
+    (wgpu::Features::TIMESTAMP_QUERY, "timestamps", "benchmarks measure GPU time"),
 ];
 
-/// Everything that decides what training will be like, on one screen of 80 columns and 24 lines.
+/// Summary on one screen of 80 columns and 24 lines.
 fn summary(gpu: &Gpu) -> Result<String> {
     let mut text = String::new();
     let budget = Budget::of(gpu, None);
@@ -73,19 +73,19 @@ fn summary(gpu: &Gpu) -> Result<String> {
         Class::Software => "software rasterisers",
     };
     writeln!(text, "Adapter   {:.70}", adapter(gpu))?;
-    writeln!(text, "Kernels   those for {class}")?;
-    writeln!(text, "Memory    plans may take {} (memory_budget_mb changes it)", mib(budget.total))?;
+    writeln!(text, "Kernels   optimised for {class}")?;
+    writeln!(text, "Memory    budget of {} (setting: memory_budget_mb)", mib(budget.total))?;
     writeln!(text, "\nFeatures")?;
-    for (feature, name, use_) in FEATURES_THAT_MATTER {
+    for (feature, name, purpose) in OPTIONAL_FEATURES {
         let has = if gpu.device().features().contains(feature) { "yes" } else { "no" };
-        writeln!(text, "  {name:<16} {has:<4} {use_}")?;
+        writeln!(text, "  {name:<16} {has:<4} {purpose}")?;
     }
-    writeln!(text, "\nNetworks' kernels")?;
+    writeln!(text, "\nNetwork kernels")?;
     for precision in [Precision::F32, Precision::F16] {
         let (_, _, kernel_config) = planned(gpu, precision, &budget)?;
         writeln!(text, "  {}  {}", name(precision), describe(&kernel_config))?;
     }
-    writeln!(text, "\nMemory plan of the default settings, four instruments")?;
+    writeln!(text, "\nMemory plan for the default settings and four instruments")?;
     for precision in [Precision::F32, Precision::F16] {
         let (plan, sizes, _) = planned(gpu, precision, &budget)?;
         writeln!(
@@ -108,18 +108,18 @@ fn name(precision: Precision) -> &'static str {
     }
 }
 
-/// The kernels of the networks in one line.
+/// The network kernels in one line.
 fn describe(kernel_config: &KernelConfig) -> String {
-    let how = match (kernel_config.cooperative, kernel_config.subgroup_broadcast) {
+    let method = match (kernel_config.cooperative, kernel_config.subgroup_broadcast) {
         (Some(matrices), _) => format!("matrix units, {0} by {0}", matrices.size),
         (None, true) => "subgroup broadcast, weights in a texture".into(),
         (None, false) => "register tiles".into(),
     };
     let KernelConfig { workgroup, columns, .. } = kernel_config;
-    format!("{how}; {columns} columns, workgroups of {workgroup}")
+    format!("{method}; {columns} columns, workgroups of {workgroup}")
 }
 
-/// The default training of four instruments: its buffers, sizes and kernels.
+/// Memory plan, sizes and kernels of training with default settings and four instruments.
 fn planned(gpu: &Gpu, precision: Precision, budget: &Budget) -> Result<(Plan, Sizes, KernelConfig)> {
     let config = Config { precision, ..Config::default() };
     let layout = config.layout(&FourInstruments)?;
@@ -135,7 +135,7 @@ fn details(gpu: &Gpu) -> Result<String> {
     let matrices: Vec<_> = gpu.cooperative_matrices().iter().map(|shape| format!("{shape:?}")).collect();
     let matrices = if matrices.is_empty() { "none".into() } else { matrices.join("; ") };
     writeln!(text, "\nAll features  {}", gpu.device().features())?;
-    writeln!(text, "Matrices      {matrices}; the kernels use {:?}", Cooperative::proven(gpu)?)?;
+    writeln!(text, "Matrices      {matrices}; used by kernels: {:?}", Cooperative::proven(gpu)?)?;
     writeln!(text, "Binding       {}", mib(limits.max_storage_buffer_binding_size))?;
     writeln!(text, "Storage       {} buffers per kernel", limits.max_storage_buffers_per_shader_stage)?;
     writeln!(
@@ -164,7 +164,7 @@ fn details(gpu: &Gpu) -> Result<String> {
     Ok(text)
 }
 
-/// Prints in one go; a reader that has seen enough, like `head`, is no error.
+/// Prints the text; a closed pipe, as with `head`, is not an error.
 fn print(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

@@ -1,4 +1,4 @@
-//! `indicators`: candles in, a CSV of technical indicators out.
+//! `indicators`: writes technical indicators of candles to a CSV file.
 
 use std::path::Path;
 
@@ -19,21 +19,21 @@ pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>
         Some(volume) => Series::with_volume(&gpu, high, low, close, volume.view())?,
         None => Series::upload(&gpu, high, low, close)?,
     };
-    let panel = chosen(&gpu, &args.indicators, candles.volume.is_some())?.panel(&series)?;
+    let panel = selected(&gpu, &args.indicators, candles.volume.is_some())?.panel(&series)?;
     Recorder::new(&gpu).run(&panel.commands())?;
     let dates = TimestampFormat::of(&candles.timestamps);
     let timestamps: Vec<String> =
         candles.timestamps.iter().map(|timestamp| dates.format(*timestamp)).collect();
     write_csv(&args.out, &candles.symbols, &timestamps, &panel.read(&gpu)?)?;
-    println!("{} rows in {}", candles.bars() * candles.instruments(), args.out.display());
+    println!("wrote {} rows to {}", candles.bars() * candles.instruments(), args.out.display());
     Ok(())
 }
 
-/// The indicators asked for; all that the candles suffice for if none is.
-fn chosen(gpu: &Gpu, wanted: &[String], volume: bool) -> Result<Indicators> {
+/// The selected indicators; by default all that the candles' columns suffice for.
+fn selected(gpu: &Gpu, wanted: &[String], volume: bool) -> Result<Indicators> {
     let mut indicators = Indicators::new(gpu);
     for text in wanted {
-        // A name before the first `=`, unless that belongs to a parameter.
+        // A column name precedes the first `=`, unless the `=` belongs to a parameter.
         let (name, indicator) = match text.split_once('=') {
             Some((name, rest)) if !name.contains(':') => (Some(name.trim()), rest),
             _ => (None, text.as_str()),
@@ -54,8 +54,8 @@ fn chosen(gpu: &Gpu, wanted: &[String], volume: bool) -> Result<Indicators> {
     Ok(indicators)
 }
 
-/// Writes a row per candle: by timestamp, as given, then by symbol. A field is empty where there is no value yet. The
-/// file appears whole or not at all.
+/// Writes one row per candle, sorted by timestamp, then by symbol. Fields are empty during warm-up. The file is written
+/// atomically.
 pub fn write_csv(out: &Path, symbols: &[String], timestamps: &[String], values: &Values) -> Result<()> {
     let columns: Vec<_> = values
         .names()
@@ -83,19 +83,19 @@ pub fn write_csv(out: &Path, symbols: &[String], timestamps: &[String], values: 
     Ok(write_atomically(out, &text)?)
 }
 
-/// The shortest decimal that gives the same value again, empty for NaN. An oscillator is an f32. A price is an f32 away
-/// from a close that has more digits: it keeps 12, beyond which there is nothing but rounding.
+/// The shortest decimal that parses to the same value, empty for NaN. An oscillator is an f32. A price is the sum of an f32 and an
+/// f64 close: it is rounded to 12 significant digits, since all further ones are rounding errors.
 fn field(value: f64, price: bool) -> String {
     if value.is_nan() {
         return String::new();
     }
     let shortest: &dyn Shortest =
         if price { &format!("{value:.11e}").parse::<f64>().unwrap_or(value) } else { &(value as f32) };
-    // Display never uses an exponent, which makes a tiny number a row of zeros.
+    // `Display` never uses an exponent and would print many zeros for a tiny number.
     if value != 0.0 && value.abs() < 1e-5 { format!("{shortest:e}") } else { format!("{shortest}") }
 }
 
-/// Numbers that print themselves with as many digits as identify them.
+/// Numbers that print with the fewest digits that identify them.
 trait Shortest: std::fmt::Display + std::fmt::LowerExp {}
 
 impl Shortest for f32 {}
@@ -120,13 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn every_candle_has_a_row_and_every_value_can_be_read_back() {
+    fn every_candle_has_a_row_and_every_value_round_trips() {
         let (candles, values) = panel();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("indicators.csv");
         let timestamps: Vec<String> = candles.timestamps.iter().map(ToString::to_string).collect();
         write_csv(&path, &candles.symbols, &timestamps, &values).unwrap();
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing temporary is left");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "temporary files are removed");
 
         let mut reader = csv::Reader::from_path(&path).unwrap();
         let header: Vec<_> = reader.headers().unwrap().iter().map(str::to_string).collect();
@@ -167,11 +167,11 @@ mod tests {
     }
 
     #[test]
-    fn indicators_may_be_chosen_and_named() {
+    fn indicators_can_be_selected_and_named() {
         let gpu = Gpu::open(&GpuOptions { checked: true, ..Default::default() }).unwrap();
         let warm_up = |wanted: &[&str]| {
             let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-            chosen(&gpu, &wanted, false)?.warm_up().map_err(anyhow::Error::from)
+            selected(&gpu, &wanted, false)?.warm_up().map_err(anyhow::Error::from)
         };
         assert_eq!(warm_up(&["sma:period=10", "slow=sma:period=50"]).unwrap(), 49);
         assert_eq!(warm_up(&[]).unwrap(), 33);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn candles_of_another_shape_are_refused() {
+    fn candles_of_another_shape_are_rejected() {
         let (candles, values) = panel();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("indicators.csv");

@@ -1,4 +1,4 @@
-//! The trainer program: trains agents on candles, backtests them on candles they never saw, and reports.
+//! The trainer program: trains agents on candles, backtests them on held-out candles, and writes reports.
 
 mod backtest;
 mod doctor;
@@ -21,7 +21,7 @@ use phalanx::market::GapPolicy;
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
-    /// GPU to use: part of its name, or a backend (vulkan, metal, dx12). Also PHALANX_ADAPTER.
+    /// GPU to use: part of its name, or a backend (vulkan, metal, dx12). The environment variable PHALANX_ADAPTER does the same.
     #[arg(long, global = true)]
     adapter: Option<String>,
     #[command(subcommand)]
@@ -34,11 +34,11 @@ enum Command {
     Train(TrainArgs),
     /// Trade the held-out candles with trained agents and write a report.
     Backtest(BacktestArgs),
-    /// Write the technical indicators of candles.
+    /// Compute technical indicators of candles.
     Indicators(IndicatorsArgs),
-    /// Say what the GPU is and can do, and how much memory training takes.
+    /// Show the GPU, its features, its kernels, and the memory that training takes.
     Doctor {
-        /// List every feature, limit, kernel variant and large buffer too.
+        /// Also list every feature, limit, kernel variant and large buffer.
         #[arg(long)]
         verbose: bool,
     },
@@ -49,28 +49,28 @@ struct TrainArgs {
     /// Candle files (CSV, also gzipped) or folders of them.
     #[arg(long, required = true, num_args = 1..)]
     data: Vec<PathBuf>,
-    /// Folder of the run, which is created.
+    /// Folder for the run; created if it does not exist.
     #[arg(long)]
     out: PathBuf,
-    /// Settings in TOML.
+    /// Settings file (TOML).
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Seed of everything random; short for --set mappo.seed=N.
+    /// Random seed; short for --set mappo.seed=N.
     #[arg(long)]
     seed: Option<u64>,
-    /// Rollouts with their updates; short for --set mappo.iterations=N.
+    /// Number of iterations, each a rollout and its updates; short for --set mappo.iterations=N.
     #[arg(long)]
     iterations: Option<u32>,
-    /// File of measured kernels: the fastest forms are taken from it, or measured first and written there.
+    /// Autotuning file (JSON): selects the fastest kernels from it, or benchmarks them first and stores the result.
     #[arg(long)]
     tune: Option<PathBuf>,
-    /// A single setting, for instance mappo.gamma=0.995; may be given several times.
+    /// A single setting, for instance mappo.gamma=0.995; can be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Replace the run that the folder already holds.
+    /// Replace an existing run in the folder.
     #[arg(long)]
     force: bool,
-    /// Go on with the run in the folder that was stopped before it was done, with its own settings.
+    /// Resume the interrupted run in the folder, with its original settings.
     #[arg(long, conflicts_with_all = ["config", "seed", "iterations", "sets", "force"])]
     resume: bool,
 }
@@ -83,13 +83,13 @@ struct BacktestArgs {
     /// Candle files (CSV, also gzipped) or folders of them.
     #[arg(long, required = true, num_args = 1..)]
     data: Vec<PathBuf>,
-    /// Folder for the results; the run's own by default.
+    /// Folder for the results; the run's folder by default.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// First bar to trade; the first held-out one by default.
+    /// First bar to trade; the first held-out bar by default.
     #[arg(long, value_name = "DATE")]
     from: Option<String>,
-    /// Last bar to trade; the last one by default.
+    /// Last bar to trade; the last bar of the candles by default.
     #[arg(long, value_name = "DATE")]
     to: Option<String>,
 }
@@ -102,11 +102,11 @@ struct IndicatorsArgs {
     /// CSV file to write.
     #[arg(long)]
     out: PathBuf,
-    /// An indicator, for instance rsi, sma:period=10 or fast=sma:period=10, where fast is the name of its column; may be
-    /// given several times. Without any: all of them, with their usual parameters.
+    /// An indicator, for instance rsi, sma:period=10 or fast=sma:period=10, where fast is the name of its column; can be
+    /// repeated. By default all indicators with their usual parameters.
     #[arg(long = "indicator", value_name = "[NAME=]INDICATOR[:PARAMETER=VALUE,..]")]
     indicators: Vec<String>,
-    /// What to do when instruments lack bars that others have: reject, drop or forward-fill.
+    /// Policy for bars that some instruments lack: reject, drop or forward-fill.
     #[arg(long, value_name = "POLICY", default_value_t)]
     gaps: GapPolicy,
 }
@@ -119,7 +119,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let open = || {
         let options = GpuOptions { adapter: cli.adapter.clone(), ..GpuOptions::default() };
-        // The probe of the matrix units decides before training whether they multiply rightly.
+        // A probe verifies the matrix units' products before training uses them.
         let experimental = Gpu::lists_cooperative_matrices(&options)?;
         let cache_dir = dirs::cache_dir().map(|folder| folder.join("phalanx"));
         Gpu::open(&GpuOptions { experimental, cache_dir, ..options })
@@ -139,8 +139,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Without a desktop session Mesa's device-selection layer complains on standard error, once for every device, that it
-/// found no Wayland; the layer is of no use then.
+/// Disables Mesa's device-selection layer if there is no desktop session: it is useless then, and prints a warning about Wayland to
+/// standard error for every device.
 fn quiet_mesa() {
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() && std::env::var_os("NODEVICE_SELECT").is_none() {
         // SAFETY: no other thread runs yet.

@@ -1,4 +1,4 @@
-//! `metrics.csv`: a line an iteration, written as it happens, and read again for the training curves.
+//! `metrics.csv`: one line per iteration, flushed immediately, and read for the report's training curves.
 
 use std::fs::File;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::TrainingCurves;
 
-/// One line. Empty returns: no episode ended in that iteration.
+/// One line. Returns are empty if no episode ended in the iteration.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     pub iteration: u32,
@@ -33,15 +33,16 @@ pub struct Row {
     pub value_mean: f32,
     pub value_deviation: f32,
     pub skipped_updates: f32,
-    /// Epochs before the KL divergence ended them. Runs of before `target_kl` do not have it.
+    /// Epochs run, fewer if the KL divergence exceeded `target_kl`. Missing in files from before that setting.
     #[serde(default)]
     pub epochs: f32,
-    /// Reward over the evaluation bars with the most probable actions, and with drawn ones, where it was evaluated.
+    /// Return over the evaluation bars with greedy actions, if the policy was evaluated in this iteration.
     #[serde(default)]
     pub evaluation: Option<f64>,
+    /// The same with sampled actions.
     #[serde(default)]
     pub evaluation_sampled: Option<f64>,
-    /// 1 in f32. Runs of before f16 do not have it.
+    /// 1 in f32. Missing in files from before f16.
     #[serde(default = "unscaled")]
     pub loss_scale: f32,
 }
@@ -82,7 +83,7 @@ impl Row {
     }
 }
 
-/// Appends rows and flushes each, so that a run that is stopped leaves what it had.
+/// Appends rows and flushes each, so that an interrupted run keeps them.
 pub struct Writer {
     file: csv::Writer<File>,
     /// Seconds of training before this process.
@@ -90,7 +91,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Goes on after iteration `last`; what was written after it is done again. A last line that is not whole is one of those.
+    /// Opens the file to continue after iteration `last`. Later rows, and an incomplete last line, are removed: their iterations are
+    /// repeated.
     pub fn resume(path: &Path, last: u32) -> Result<Self> {
         let mut kept = Vec::new();
         if path.exists() {
@@ -104,7 +106,7 @@ impl Writer {
         write_atomically(path, &bytes)?;
         let reached = kept.last().map_or(0, |row| row.iteration);
         if reached < last {
-            eprintln!("{}: iterations {} to {last} are missing", path.display(), reached + 1);
+            eprintln!("warning: {}: iterations {} to {last} are missing", path.display(), reached + 1);
         }
         let before = kept.last().map_or(0.0, |row| row.seconds);
         let file = File::options().append(true).open(path).with_context(|| path.display().to_string())?;
@@ -117,14 +119,14 @@ impl Writer {
         self.file.flush().context("writing metrics.csv")
     }
 
-    /// Has everything on the disk, as a checkpoint that follows has.
+    /// Writes everything to disk; called before a checkpoint, which must not be newer than the metrics.
     pub fn sync(&mut self) -> Result<()> {
         self.file.flush().context("writing metrics.csv")?;
         self.file.get_ref().sync_data().context("writing metrics.csv")
     }
 }
 
-/// Reads a run's curves.
+/// Reads the training curves of a run.
 pub fn curves(path: &Path) -> Result<TrainingCurves> {
     let mut reader = csv::Reader::from_path(path).with_context(|| path.display().to_string())?;
     let rows: Vec<Row> =
@@ -133,34 +135,34 @@ pub fn curves(path: &Path) -> Result<TrainingCurves> {
     let mut columns: Vec<Column> = vec![
         (
             "Mean return",
-            "Sum of the rewards of the episodes that ended in an iteration, mean over agents.",
+            "Mean return of the episodes that ended in an iteration, averaged over agents.",
             |row| row.mean_return.unwrap_or(f64::NAN),
         ),
         (
             "Policy loss",
-            "Clipped surrogate; hovers around zero while the policy moves in small steps.",
+            "Clipped surrogate objective; stays near zero while policy updates are small.",
             |row| f64::from(row.policy_loss),
         ),
-        ("Value loss", "How far the critic's forecast of returns is off, in units of their spread.", |row| {
+        ("Value loss", "Error of the critic's value estimates, in units of normalised returns.", |row| {
             f64::from(row.value_loss)
         }),
-        ("Entropy", "Undecidedness of the policy in nats; falls as it commits itself.", |row| {
+        ("Entropy", "Entropy of the policy in nats; falls as the policy becomes deterministic.", |row| {
             f64::from(row.entropy)
         }),
-        ("Approximate KL", "How far an update moves the policy from the one that acted.", |row| {
+        ("Approximate KL", "KL divergence between the policies before and after an update.", |row| {
             f64::from(row.approx_kl)
         }),
-        ("Actor gradient norm", "Before clipping, at the last update of an iteration.", |row| {
+        ("Actor gradient norm", "Before clipping, in the last update of an iteration.", |row| {
             f64::from(row.actor_grad_norm)
         }),
-        ("Critic gradient norm", "Before clipping, at the last update of an iteration.", |row| {
+        ("Critic gradient norm", "Before clipping, in the last update of an iteration.", |row| {
             f64::from(row.critic_grad_norm)
         }),
     ];
     if rows.iter().any(|row| row.loss_scale != 1.0) {
         columns.push((
             "Loss scale",
-            "Factor that keeps small gradients in the range of f16; halved when a gradient overflows.",
+            "Multiplier that keeps small gradients within the range of f16; halved when a gradient overflows.",
             |row| f64::from(row.loss_scale),
         ));
     }
@@ -179,7 +181,7 @@ mod tests {
     use phalanx::mappo::Record;
 
     #[test]
-    fn rows_come_back_as_curves_and_missing_returns_as_gaps() {
+    fn rows_are_read_as_curves_and_missing_returns_as_gaps() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.csv");
         let mut writer = Writer::resume(&path, 0).unwrap();
@@ -210,7 +212,7 @@ mod tests {
             let mut reader = csv::Reader::from_path(&path).unwrap();
             reader.deserialize::<Row>().map(|row| row.unwrap().iteration).collect()
         };
-        // Nothing was written before the first checkpoint.
+        // Resumed before the first checkpoint.
         Writer::resume(&path, 0).unwrap().write(&row(1)).unwrap();
         let mut writer = Writer::resume(&path, 1).unwrap();
         (2..5).for_each(|iteration| writer.write(&row(iteration)).unwrap());

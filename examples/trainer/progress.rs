@@ -1,25 +1,25 @@
-//! How training goes: a bar on a terminal, a line now and then where there is none.
+//! Training progress: a progress bar on a terminal, otherwise occasional lines of text.
 
 use std::io::{IsTerminal as _, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Plain output prints about this many lines in all.
+/// Approximate number of lines of plain output.
 const LINES: u64 = 20;
 
 const TEMPLATE: &str = "[{wide_bar:.cyan/blue}] {prefix}\n{msg}";
 
-/// What one training iteration has to tell.
+/// Metrics of one training iteration.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Line {
-    /// Iterations done, this one included.
+    /// Completed iterations, including this one.
     pub iteration: u64,
-    /// Environment steps done since the start of the run, over all environments.
+    /// Environment steps since the start of the run, over all environments.
     pub env_steps: u64,
-    /// Environment steps per second, the mean since training began.
+    /// Environment steps per second, averaged since training began.
     pub steps_per_second: f64,
-    /// Mean return of the episodes; NaN until one has ended.
+    /// Mean episode return; NaN until an episode has ended.
     pub mean_return: f64,
     /// Clipped surrogate loss.
     pub policy_loss: f64,
@@ -27,7 +27,7 @@ pub struct Line {
     pub value_loss: f64,
     /// Mean entropy of the policy, in nats.
     pub entropy: f64,
-    /// Approximate KL divergence of the new policy from the old one.
+    /// Approximate KL divergence between the old and the new policy.
     pub approx_kl: f64,
 }
 
@@ -35,7 +35,7 @@ pub struct Line {
 pub struct Progress {
     total: u64,
     started: Instant,
-    /// Iterations that were done before this process: a resumed run does not begin at 1.
+    /// Iterations before this process, if the run was resumed.
     before: Option<u64>,
     output: Output,
 }
@@ -45,13 +45,13 @@ enum Output {
     Plain {
         out: Box<dyn Write>,
         printed: Option<u64>,
-        /// The newest line, while it has not been printed.
+        /// The latest line, if it has not been printed.
         held_back: Option<String>,
     },
 }
 
 impl Progress {
-    /// Progress towards `total_iterations`, counted from the run's first iteration; the clock starts here.
+    /// Starts the clock. `total_iterations` counts from the run's first iteration.
     pub fn new(total_iterations: u64) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self::plain(total_iterations, Box::new(std::io::stderr()));
@@ -71,7 +71,7 @@ impl Progress {
         Self { total, started: Instant::now(), before: None, output }
     }
 
-    /// Shows an iteration that is done.
+    /// Shows a completed iteration.
     pub fn update(&mut self, line: &Line) {
         let before = *self.before.get_or_insert(line.iteration.saturating_sub(1));
         let done = line.iteration.saturating_sub(before);
@@ -85,7 +85,7 @@ impl Progress {
             Output::Plain { out, printed, held_back } => {
                 let text = format!("iteration {}  {}", pace(line, self.total, left), losses(line));
                 if due(line.iteration, self.total, *printed) {
-                    // Training does not stop because nobody reads its stderr any more.
+                    // A closed stderr must not stop training.
                     let _ = writeln!(out, "{text}");
                     *printed = Some(line.iteration);
                     *held_back = None;
@@ -96,7 +96,7 @@ impl Progress {
         }
     }
 
-    /// Ends the display; a run that stopped early keeps its last state in sight.
+    /// Ends the display and leaves the last state visible.
     pub fn finish(self) {
         match self.output {
             Output::Bar(bar) => bar.abandon(),
@@ -109,13 +109,13 @@ impl Progress {
     }
 }
 
-/// Whether plain output prints this iteration: the first, the last, and every twentieth of the whole.
+/// Whether plain output prints this iteration: the first, the last, and one per twentieth of the total.
 fn due(iteration: u64, total: u64, printed: Option<u64>) -> bool {
     let Some(printed) = printed else { return true };
     iteration == total || iteration.saturating_sub(printed) >= total.div_ceil(LINES).max(1)
 }
 
-/// Time for `remaining` iterations at the pace of the `done` ones; `None` before the first.
+/// Estimated time for `remaining` iterations; `None` before the first.
 fn time_left(elapsed: Duration, done: u64, remaining: u64) -> Option<Duration> {
     let per_iteration = elapsed.as_secs_f64() / (done > 0).then_some(done as f64)?;
     Duration::try_from_secs_f64(per_iteration * remaining as f64).ok()
@@ -139,7 +139,7 @@ fn losses(line: &Line) -> String {
     )
 }
 
-/// A loss in a width that hardly changes, so that the eye can follow it: `-0.0123`, `4.20e-5`.
+/// A loss in nearly constant width, for readability: `-0.0123`, `4.20e-5`.
 fn number(value: f64) -> String {
     let size = value.abs();
     if size != 0.0 && size.is_finite() && !(1e-3..1e4).contains(&size) {
@@ -152,7 +152,7 @@ fn number(value: f64) -> String {
 /// Three or four digits with a unit: `987`, `12.3k`, `4.56M`.
 fn count(value: f64) -> String {
     for (unit, size) in [("G", 1e9), ("M", 1e6), ("k", 1e3)] {
-        // Half a last digit below the unit already rounds up into it: 999.6 is 1.00k.
+        // 999.6 rounds up to 1.00k.
         if value >= size * 0.9995 {
             let scaled = value / size;
             let digits = if scaled < 9.995 { 2 } else { usize::from(scaled < 99.95) };
@@ -209,7 +209,7 @@ mod tests {
         }
     }
 
-    /// Iterations that plain output shows when those of `range` are done out of `total`.
+    /// The iterations that plain output prints when those of `range`, out of `total`, complete.
     fn shown(range: std::ops::RangeInclusive<u64>, total: u64) -> Vec<u64> {
         let shared = Shared::default();
         let mut progress = Progress::plain(total, Box::new(shared.clone()));
@@ -222,14 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn plain_output_is_sparse_and_has_both_ends() {
+    fn plain_output_is_sparse_and_includes_first_and_last() {
         assert_eq!(shown(1..=3, 3), [1, 2, 3]);
         assert_eq!(shown(1..=100, 100).len(), 21);
         assert_eq!(shown(1..=1000, 1000)[..3], [1, 51, 101]);
         assert_eq!(shown(1..=1000, 1000).last(), Some(&1000));
         assert_eq!(shown(501..=600, 1000), [501, 551, 600], "resumed, and stopped early");
         assert_eq!(shown(1..=2, 0), [1, 2], "a total of 0 divides nothing");
-        // The last one comes at once, not only when the display ends.
+        // The last iteration is printed immediately, not only in `finish`.
         assert!(due(100, 100, Some(98)) && !due(99, 100, Some(98)));
     }
 

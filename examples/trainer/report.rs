@@ -1,4 +1,4 @@
-//! The report of a run: one HTML file that needs nothing else, neither network nor script.
+//! The report of a run: one self-contained HTML file without scripts or network access.
 
 mod axis;
 mod charts;
@@ -13,16 +13,16 @@ use anyhow::{Result, ensure};
 use jiff::civil::DateTime;
 use phalanx::backtest::Backtest;
 
-/// What was recorded while training.
+/// Metrics recorded during training.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TrainingCurves {
-    /// Environment steps taken at each record.
+    /// Environment steps at each record.
     pub env_steps: Vec<f64>,
-    /// Name, one sentence of explanation, and a value per record. A value that is not finite is a gap.
+    /// Name, caption of one sentence, and one value per record. A non-finite value is a gap.
     pub curves: Vec<(String, String, Vec<f64>)>,
 }
 
-/// What a reader needs in order to judge or repeat the run.
+/// Facts needed to judge or reproduce the run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunInfo {
     /// Name of the run, shown above the headline.
@@ -31,7 +31,7 @@ pub struct RunInfo {
     pub seed: u64,
     /// The GPU and its backend.
     pub adapter: String,
-    /// Storage precision of the networks.
+    /// Storage type of the networks.
     pub precision: String,
     /// Trainable parameters of all networks.
     pub parameters: u64,
@@ -50,7 +50,7 @@ pub struct RunInfo {
 /// Renders the report as one self-contained HTML document.
 ///
 /// # Errors
-/// If a training curve has another length than `env_steps`, or a plot cannot be drawn.
+/// If the length of a training curve differs from that of `env_steps`, or a plot cannot be drawn.
 pub fn render(backtest: &Backtest, training: &TrainingCurves, run: &RunInfo) -> Result<String> {
     for (name, _, values) in &training.curves {
         let (got, wanted) = (values.len(), training.env_steps.len());

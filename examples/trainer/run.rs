@@ -10,35 +10,35 @@ use phalanx::mappo::Config;
 use phalanx::market::{Candles, GapPolicy, Splits, parse_timestamp};
 use serde::{Deserialize, Serialize};
 
-/// All settings of a run, as the configuration file has them.
+/// All settings of a run, in the structure of the configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Candles and their split.
     pub data: DataSettings,
-    /// Rules of the market.
+    /// Market environment.
     pub market: TradingSettings,
-    /// The algorithm.
+    /// Training algorithm.
     pub mappo: Config,
-    /// How often the run is saved.
+    /// Checkpoints.
     pub checkpoints: CheckpointSettings,
-    /// How often the policy is evaluated.
+    /// Evaluations during training.
     pub evaluation: EvaluationSettings,
 }
 
-/// How often the policy is evaluated, on bars that it is not trained on. They are the last of the training bars: the
-/// held-out ones decide nothing.
+/// Evaluations during training, on the last part of the training bars, which is then not trained on. The held-out bars never
+/// influence training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluationSettings {
-    /// Iterations between two evaluations; 0 evaluates never, and trains on all training bars.
+    /// Iterations between two evaluations; 0 disables evaluation and trains on all training bars.
     pub every: u32,
-    /// Share of the training bars that is evaluated on.
+    /// Fraction of the training bars that is set aside for evaluation.
     pub fraction: f64,
 }
 
 impl EvaluationSettings {
-    /// Bars to train on, and to evaluate on if that is wanted.
+    /// Splits the training bars into bars to train on and, if evaluation is enabled, bars to evaluate on.
     pub fn cut(&self, bars: Range<usize>) -> Result<(Range<usize>, Option<Range<usize>>)> {
         if self.every == 0 {
             return Ok((bars, None));
@@ -61,13 +61,13 @@ impl Default for EvaluationSettings {
     }
 }
 
-/// How often the run is saved.
+/// Checkpoint settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointSettings {
-    /// Iterations between two checkpoints; 0 saves none.
+    /// Iterations between two checkpoints; 0 disables them.
     pub every: u32,
-    /// How many of the last are kept.
+    /// Number of latest checkpoints to keep.
     pub keep: usize,
 }
 
@@ -81,13 +81,13 @@ impl Default for CheckpointSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataSettings {
-    /// What to do when instruments lack bars that others have: reject, drop or forward-fill.
+    /// Policy for bars that some instruments lack: reject, drop or forward-fill.
     pub gaps: GapPolicy,
-    /// The first share of the bars is trained on, the rest held out.
+    /// Fraction of the bars, from the first on, that is used for training; the rest is held out.
     pub train_fraction: f64,
-    /// First held-out bar, in place of the fraction.
+    /// Date of the first held-out bar; replaces `train_fraction`.
     pub test_from: Option<String>,
-    /// Bars of a year, for annualised figures; inferred from the timestamps when not given.
+    /// Bars per year, for annualised metrics; inferred from the timestamps by default.
     pub periods_per_year: Option<f64>,
 }
 
@@ -98,12 +98,12 @@ impl Default for DataSettings {
 }
 
 impl DataSettings {
-    /// Reads the candles, by these settings.
+    /// Reads the candles.
     pub fn load(&self, paths: &[PathBuf]) -> Result<Candles> {
         Ok(Candles::load(paths, self.gaps)?)
     }
 
-    /// Cuts them into training and held-out bars.
+    /// Splits the candles into training and held-out bars.
     pub fn split(&self, candles: &Candles) -> Result<Splits> {
         let splits = match &self.test_from {
             Some(date) => {
@@ -115,7 +115,7 @@ impl DataSettings {
     }
 }
 
-/// Where the files of a run are.
+/// The folder of a run, with the paths of its files.
 #[derive(Clone, Debug)]
 pub struct Folder(PathBuf);
 
@@ -148,17 +148,20 @@ impl Folder {
         self.0.join("checkpoints")
     }
 
-    /// Where a run is while it is trained.
+    /// Folder of the run while it is in training.
     fn staging(&self) -> Self {
         Self(self.0.join("unfinished"))
     }
 
-    /// The run in this folder that was stopped before it was done.
+    /// The interrupted run in this folder.
+    ///
+    /// # Errors
+    /// If there is none.
     pub fn unfinished(&self) -> Result<Self> {
         self.tidy()?;
         let staging = self.staging();
         if !staging.settings().exists() {
-            anyhow::bail!("{} holds no unfinished run to go on with", self.0.display());
+            anyhow::bail!("{} holds no unfinished run to resume", self.0.display());
         }
         Ok(staging)
     }
@@ -167,12 +170,12 @@ impl Folder {
         self.0.join("report.html")
     }
 
-    /// Refuses a folder that holds a run, finished or not, unless `force` is given. Changes nothing that is worth keeping.
+    /// Checks that the folder holds no run, finished or not, unless `force` is set. Leaves all results in place.
     pub fn vacant(&self, force: bool) -> Result<()> {
         let taken = [self.settings(), self.model(), self.metrics()].into_iter().find(|file| file.exists());
         if let (Some(file), false) = (taken, force) {
             anyhow::bail!(
-                "{} holds a run already ({}); choose another folder with --out, or replace it with --force",
+                "{} holds a run already ({}); choose another folder with --out, or replace the run with --force",
                 self.0.display(),
                 file.file_name().unwrap_or_default().to_string_lossy()
             );
@@ -180,15 +183,17 @@ impl Folder {
         self.tidy()?;
         if self.staging().checkpoints().exists() && !force {
             anyhow::bail!(
-                "{} holds an unfinished run; go on with it with --resume, or start afresh with --force",
+                "{} holds an unfinished run; resume it with --resume, or replace it with --force",
                 self.0.display()
             );
         }
         Ok(())
     }
 
-    /// A folder inside this one to train into, so that a run that is there already stays whole until the new one is.
-    /// Without `force` a run that is there is refused.
+    /// Creates a staging folder inside this one to train in, so that an existing run stays intact until the new one is complete.
+    ///
+    /// # Errors
+    /// If there is a run and `force` is not set.
     pub fn stage(&self, force: bool) -> Result<Self> {
         self.vacant(force)?;
         let staging = self.staging();
@@ -199,34 +204,34 @@ impl Folder {
         Ok(staging)
     }
 
-    /// Brings a finished run from its staging folder here, the model last. Results of the run before are removed, files of
-    /// other names are left alone. The staging folder goes when all is here: a run that is killed meanwhile can be resumed.
+    /// Copies a finished run from its staging folder to this one, the model last. Removes the results of a previous run, but no other
+    /// files. The staging folder is removed last: until then a killed run can be resumed.
     pub fn publish(&self, staging: &Self) -> Result<()> {
         let stale = ["metrics.json", "equity.csv", "trades.csv", "report.html"].map(|name| self.0.join(name));
         for file in stale.into_iter().chain([self.model()]).filter(|file| file.exists()) {
             std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
         }
-        let pairs = [
+        let files = [
             (staging.settings(), self.settings()),
             (staging.metrics(), self.metrics()),
             (staging.summary(), self.summary()),
             (staging.model(), self.model()),
         ];
-        for (from, to) in pairs {
+        for (from, to) in files {
             let bytes = std::fs::read(&from).with_context(|| from.display().to_string())?;
             write_atomically(&to, &bytes)?;
         }
-        // From here on there is no unfinished run any more, whatever happens.
+        // The rename is the commit point: from here on there is no unfinished run.
         std::fs::rename(&staging.0, self.done()).with_context(|| staging.0.display().to_string())?;
         self.tidy()
     }
 
-    /// What is left of a run that was published.
+    /// The staging folder of a published run, before it is removed.
     fn done(&self) -> PathBuf {
         self.0.join("unfinished.done")
     }
 
-    /// Brings the checkpoints of a published run to their place and removes what is left of it.
+    /// Completes an interrupted `publish`: moves the checkpoints to their place and removes the old staging folder.
     fn tidy(&self) -> Result<()> {
         let done = Self(self.done());
         if !done.0.exists() {
@@ -243,7 +248,7 @@ impl Folder {
     }
 }
 
-/// What is known once training has ended.
+/// Summary of a finished training, `training.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Summary {
     /// GPU and backend.
@@ -252,7 +257,7 @@ pub struct Summary {
     pub env_steps: u64,
     /// Wall time in seconds.
     pub seconds: f64,
-    /// Bytes of GPU memory planned.
+    /// Planned GPU memory in bytes.
     pub gpu_bytes: u64,
 }
 
@@ -261,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_stays_whole_until_the_next_one_is() {
+    fn a_run_stays_intact_until_the_next_one_is_complete() {
         let parent = tempfile::tempdir().unwrap();
         let folder = Folder::new(&parent.path().join("run"));
         let fill = |folder: &Folder, text: &str| {
@@ -302,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_is_killed_while_it_is_published_is_there_or_can_be_resumed() {
+    fn a_run_killed_during_publish_is_complete_or_can_be_resumed() {
         let parent = tempfile::tempdir().unwrap();
         let folder = Folder::new(&parent.path().join("run"));
         let staging = folder.stage(false).unwrap();
@@ -311,10 +316,10 @@ mod tests {
         }
         std::fs::create_dir(staging.checkpoints()).unwrap();
         std::fs::write(staging.checkpoints().join("last"), "state").unwrap();
-        // Copies come first: until all are there the unfinished run is whole.
+        // Before the rename, the unfinished run is intact.
         std::fs::copy(staging.settings(), folder.settings()).unwrap();
         assert!(folder.unfinished().unwrap().checkpoints().join("last").exists());
-        // Then it is done at one stroke, and whoever comes next tidies up.
+        // After the rename, the run is finished, and the next command tidies up.
         std::fs::rename(&staging.0, folder.done()).unwrap();
         assert!(folder.unfinished().unwrap_err().to_string().contains("no unfinished run"));
         assert_eq!(std::fs::read_to_string(folder.checkpoints().join("last")).unwrap(), "state");
@@ -322,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_survive_the_file_and_unknown_keys_are_named() {
+    fn settings_round_trip_and_unknown_keys_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         let settings: Settings = crate::settings::resolve(

@@ -1,9 +1,9 @@
-//! Layered settings: the defaults, then a TOML file, then `--set key=value`, each checked where it was given.
+//! Layered settings: defaults, then a TOML file, then `--set key=value`. Errors name the layer at fault.
 //!
-//! The default value of the settings type is also their description: its keys are the known keys and its
-//! values give the types. An `Option` whose default is `None` has a known key too, its type being left to
-//! serde. Since TOML has no null, an `Option` whose default is `Some` cannot be switched off. Enums without
-//! fields are strings; enums with fields and `skip_serializing_if` do not fit this scheme.
+//! The default value of the settings type is also their schema: its keys are the known keys, and its values give the types. The key
+//! of an `Option` whose default is `None` is known too, but its type is checked by serde. Since TOML has no null, an `Option`
+//! whose default is `Some` cannot be set to `None`. Enums without fields are strings; enums with fields and `skip_serializing_if`
+//! are not supported.
 
 use std::path::Path;
 
@@ -14,21 +14,21 @@ use serde_json::Value as Json;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 use toml::{Spanned, Table, Value};
 
-/// Similarity (Jaro-Winkler, 0 to 1) above which a known key is offered for an unknown one.
+/// Similarity (Jaro-Winkler, 0 to 1) above which a known key is suggested for an unknown one.
 const SIMILAR: f64 = 0.8;
 
-/// One value that the user gave, and where.
+/// A value given by the user, and its origin.
 struct Given {
     path: Vec<String>,
     value: Value,
-    /// The text behind `--set key=`, for settings that are strings.
+    /// The text after `--set key=`, for string settings.
     raw: Option<String>,
-    /// Where each part of the path stands: file and line, or the `--set`.
+    /// Origin of each part of the path: file and line, or the `--set` argument.
     places: Vec<String>,
 }
 
 impl Given {
-    /// Name and place of the setting, or of the section that the first `depth` parts of its path name.
+    /// Name and origin of the first `depth` parts of the path: the setting, or a section above it.
     fn at(&self, depth: usize) -> (String, &str) {
         let place = depth.checked_sub(1).and_then(|n| self.places.get(n)).map_or("", String::as_str);
         (self.path.iter().take(depth).cloned().collect::<Vec<_>>().join("."), place)
@@ -39,18 +39,18 @@ impl Given {
     }
 }
 
-/// Settings of type `T`: its defaults, overlaid with the TOML `file`, overlaid with each `key=value` of `sets`
-/// in turn (dotted keys reach into tables; a value that is no TOML is a string).
+/// Resolves settings of type `T`: its defaults, overridden by the TOML `file`, overridden by each `key=value` of `sets`
+/// in order (dotted keys address tables; a value that is not valid TOML is a string).
 ///
 /// # Errors
-/// When the file cannot be read or is no TOML, and for unknown keys, wrong types and values that `T` rejects;
-/// the message names the file and line or the `--set` at fault, and what would be right.
+/// If the file cannot be read or is not valid TOML, and for unknown keys, wrong types and values that `T` rejects;
+/// the message names the file and line or the `--set` argument, and the expected value.
 pub fn resolve<T>(file: Option<&Path>, sets: &[String]) -> anyhow::Result<T>
 where
     T: Default + Serialize + DeserializeOwned,
 {
     let defaults = Table::try_from(T::default()).context("the default settings cannot be written as TOML")?;
-    // JSON, other than TOML, keeps the keys whose value is `None`.
+    // Unlike TOML, JSON keeps keys whose value is `None`.
     let shape =
         serde_json::to_value(T::default()).context("the default settings cannot be written as JSON")?;
 
@@ -69,7 +69,7 @@ where
         Ok(settings) => return Ok(settings),
         Err(error) => error,
     };
-    // The culprit is the value after which the settings never were acceptable again.
+    // The culprit is the last value before which the settings were acceptable.
     let culprit = (0..given.len()).rev().find(|&n| layered::<T>(&defaults, &given[..n]).is_ok());
     match culprit {
         Some(n) => {
@@ -81,11 +81,10 @@ where
     }
 }
 
-/// Writes `settings` as TOML to `path`, through a temporary file beside it and a rename, so that a reader never
-/// sees half a file.
+/// Writes `settings` as TOML to `path`, atomically.
 ///
 /// # Errors
-/// When `settings` do not fit TOML or the file cannot be written.
+/// If `settings` cannot be represented in TOML or the file cannot be written.
 pub fn write_resolved<T: Serialize>(path: &Path, settings: &T) -> anyhow::Result<()> {
     let text = toml::to_string_pretty(settings).context("the settings cannot be written as TOML")?;
     Ok(write_atomically(path, text.as_bytes())?)
@@ -103,7 +102,7 @@ fn put(table: &mut Table, path: &[String], value: &Value) {
     match path {
         [] => {}
         [key] => match (table.get(key), value) {
-            // An empty section of a file gives nothing and must not take the defaults away.
+            // An empty section must not replace the defaults.
             (Some(Value::Table(_)), Value::Table(given)) if given.is_empty() => {}
             _ => {
                 table.insert(key.clone(), value.clone());
@@ -143,7 +142,7 @@ fn flatten_file(
     given: &mut Vec<Given>,
 ) -> anyhow::Result<()> {
     let mut entries: Vec<_> = table.iter().collect();
-    // In the order of the file, so that the first mistake in it is reported first.
+    // In file order, so that the first mistake is reported first.
     entries.sort_by_key(|(key, _)| key.span().start);
     for (key, value) in entries {
         path.push(key.get_ref().to_string());
@@ -172,7 +171,7 @@ fn read_set(set: &str, given: &mut Vec<Given>) -> anyhow::Result<()> {
     };
     let path: Vec<String> = key.split('.').map(|part| part.trim().to_owned()).collect();
     if path.iter().any(String::is_empty) {
-        bail!("{place}: `{key}` is no key; expected `name` or `section.name`");
+        bail!("{place}: `{key}` is not a valid key; expected `name` or `section.name`");
     }
     let raw = raw.trim();
     let value = match DeValue::parse(raw).and_then(to_value) {
@@ -200,12 +199,12 @@ fn flatten_set(path: Vec<String>, value: Value, raw: &str, place: &str, given: &
     }
 }
 
-/// Fits the value to the setting it names, or says why it cannot.
+/// Checks the value against the schema and converts it to the setting's type.
 fn check(given: &mut Given, shape: &Json) -> anyhow::Result<()> {
     let mut at = shape;
     for (depth, key) in given.path.iter().enumerate() {
         at = match at {
-            // Inside an optional section or a free map only serde knows the keys.
+            // The keys of an optional section or a free-form map are checked by serde.
             Json::Null => return Ok(()),
             Json::Object(known) if known.is_empty() && depth > 0 => return Ok(()),
             Json::Object(known) => match known.get(key) {
@@ -236,13 +235,13 @@ fn check(given: &mut Given, shape: &Json) -> anyhow::Result<()> {
 
 fn fit(shape: &Json, value: &Value) -> Option<Value> {
     Some(match (shape, value) {
-        // TOML reads a bare date as a date; the settings hold dates as text.
+        // TOML parses a bare date as a date; settings store dates as text.
         (Json::Null | Json::String(_), Value::Datetime(date)) => Value::String(date.to_string()),
         (Json::Number(number), Value::Integer(integer)) if number.is_f64() => Value::Float(*integer as f64),
         (Json::Number(number), Value::Float(_)) if number.is_f64() => value.clone(),
         (Json::Number(number), Value::Integer(_)) if !number.is_f64() => value.clone(),
         (Json::Array(shapes), Value::Array(values)) => {
-            // A list takes any length, each element like the last one known; a tuple's length is serde's to judge.
+            // Arrays have any length, and further elements follow the last one of the schema; serde checks the length of tuples.
             let like = |n: usize| shapes.get(n).or(shapes.last()).unwrap_or(&Json::Null);
             Value::Array(
                 values.iter().enumerate().map(|(n, value)| fit(like(n), value)).collect::<Option<_>>()?,
@@ -277,7 +276,7 @@ fn got(value: &Value) -> String {
     }
 }
 
-/// What to write instead of the unknown key at the end of `path`, whose section has the keys `known`.
+/// Suggests a replacement for the unknown key at the end of `path`, whose section has the keys `known`.
 fn hint(path: &[String], known: &serde_json::Map<String, Json>, shape: &Json) -> String {
     let (Some(key), section) = (path.last(), &path[..path.len().saturating_sub(1)]) else {
         return String::new();
@@ -289,7 +288,7 @@ fn hint(path: &[String], known: &serde_json::Map<String, Json>, shape: &Json) ->
         (likeness, candidate.starts_with(section) && candidate.len() == path.len())
     };
     let best = all.iter().map(|candidate| (rank(candidate), candidate)).max_by(|(a, _), (b, _)| {
-        // Equally alike: the neighbour rather than the namesake in another section.
+        // Ties prefer a key of the same section.
         a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
     });
     match best {

@@ -45,7 +45,7 @@ impl Default for Settings {
     }
 }
 
-/// Resolves a file of this text, `FILE` standing for its path in errors.
+/// Resolves a file with this text; errors contain `FILE` instead of its path.
 fn resolve_text(text: &str, sets: &[&str]) -> Result<Settings, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("settings.toml");
@@ -59,7 +59,7 @@ fn error(text: &str, sets: &[&str]) -> String {
 }
 
 #[test]
-fn nothing_given_is_the_default() {
+fn empty_layers_give_the_defaults() {
     assert_eq!(resolve::<Settings>(None, &[]).unwrap(), Settings::default());
     assert_eq!(resolve_text("", &[]).unwrap(), Settings::default());
     assert_eq!(resolve_text("# only a comment\n[ppo]\n", &["ppo={}"]).unwrap(), Settings::default());
@@ -84,7 +84,7 @@ fn optional_settings_are_known_and_typed() {
 }
 
 #[test]
-fn integers_stand_for_floats_but_not_the_reverse() {
+fn integers_convert_to_floats_but_not_the_reverse() {
     let got = resolve_text("positions = [0, 1, 0.5]\nlimit = 3", &["ppo.learning_rate=1"]).unwrap();
     assert_eq!((got.positions, got.limit, got.ppo.learning_rate), (vec![0.0, 1.0, 0.5], 3.0, 1.0));
     assert_eq!(
@@ -108,7 +108,7 @@ fn a_bare_word_is_a_string() {
     }
     assert!(error("", &["hidden=[64"]).starts_with("--set hidden=[64: "));
     assert!(error("", &["seed"]).contains("expected `key=value`"));
-    assert!(error("", &["ppo..epochs=1"]).contains("`ppo..epochs` is no key"));
+    assert!(error("", &["ppo..epochs=1"]).contains("`ppo..epochs` is not a valid key"));
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn wrong_types_say_what_was_expected() {
 }
 
 #[test]
-fn values_that_the_type_rejects_are_placed() {
+fn rejected_values_are_located() {
     assert_eq!(
         error("seed = 2\n\nppo.epochs = -1\nname = 'x'\n", &["seed=3"]),
         "FILE:3: setting `ppo.epochs`: invalid value: integer `-1`, expected u32"
@@ -161,7 +161,7 @@ fn values_that_the_type_rejects_are_placed() {
 }
 
 #[test]
-fn files_that_are_no_toml_are_placed() {
+fn toml_syntax_errors_are_located() {
     assert!(error("seed = 1\nname = 'open\n", &[]).starts_with("FILE:2: "));
     assert!(error("seed = 1\nseed = 2\n", &[]).starts_with("FILE:2: "));
     let missing = resolve::<Settings>(Some(Path::new("no/such/file.toml")), &[]).unwrap_err();
@@ -169,7 +169,7 @@ fn files_that_are_no_toml_are_placed() {
 }
 
 #[test]
-fn written_settings_resolve_to_themselves() {
+fn written_settings_round_trip() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("resolved.toml");
     let ppo = Ppo { learning_rate: 0.1, epochs: 3, target_kl: Some(0.015) };
@@ -180,7 +180,7 @@ fn written_settings_resolve_to_themselves() {
     assert_eq!(resolve::<Settings>(Some(&path), &[]).unwrap(), settings);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the temporary file is gone");
 
-    // A folder in the way: the rename fails, and nothing is left behind.
+    // If a folder has the same name, the rename fails, and the temporary file is removed.
     let taken = folder.path().join("taken");
     std::fs::create_dir(&taken).unwrap();
     let error = write_resolved(&taken, &settings).unwrap_err();

@@ -1,4 +1,4 @@
-//! `train`: candles in, a trained model out.
+//! `train`: trains a policy on candles and writes the run's folder.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -21,7 +21,7 @@ use crate::settings::{resolve, write_resolved};
 pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     let folder = Folder::new(&args.out);
     let settings =
-        if args.resume { resolve(Some(&folder.unfinished()?.settings()), &[])? } else { given(args)? };
+        if args.resume { resolve(Some(&folder.unfinished()?.settings()), &[])? } else { requested(args)? };
     settings.mappo.validate()?;
     settings.market.validate()?;
     let candles = settings.data.load(&args.data)?;
@@ -49,14 +49,14 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     if let Some(path) = &latest {
         trainer.resume(path)?;
     }
-    let mut examiner = match evaluated {
+    let mut evaluator = match evaluated {
         None => None,
-        Some(bars) => Some(Examiner::new(&gpu, &data, &settings, bars)?),
+        Some(bars) => Some(Evaluator::new(&gpu, &data, &settings, bars)?),
     };
     announce(&gpu, &candles, &splits, &bars, &trainer);
     if args.resume {
         match trainer.iteration() {
-            0 => eprintln!("Resumed   from the start: there is no checkpoint yet"),
+            0 => eprintln!("Resumed   from the start: no checkpoint was saved yet"),
             iteration => eprintln!("Resumed   from iteration {iteration}"),
         }
     }
@@ -66,7 +66,7 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     let mut progress = Progress::new(u64::from(settings.mappo.iterations));
     let started = Instant::now();
     let mut last_return = f64::NAN;
-    // The last iteration's, which an evaluation may still add to.
+    // The last iteration's row, written once an evaluation may have been added to it.
     let mut row: Option<Row> = None;
     let mut report = |metrics: &mut Writer, row: &mut Option<Row>, done: &Done| -> Result<()> {
         let finished = row.replace(Row::new(done, before + started.elapsed().as_secs_f64()));
@@ -86,15 +86,15 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     };
     while trainer.iteration() < settings.mappo.iterations {
         let here = trainer.iteration();
-        // The next multiple; never, of 0.
+        // The next multiple of `every`; never if it is 0.
         let due = |every: u32| here.checked_div(every).map_or(u32::MAX, |n| (n + 1).saturating_mul(every));
         trainer.train_until(due(every).min(due(settings.evaluation.every)), |done| {
             report(&mut metrics, &mut row, done)
         })?;
         let is_due = |every: u32| every > 0 && trainer.iteration().is_multiple_of(every);
         let mut score = None;
-        if let Some(examiner) = examiner.as_mut().filter(|_| is_due(settings.evaluation.every)) {
-            let [greedy, sampled] = examiner.run(&trainer)?;
+        if let Some(evaluator) = evaluator.as_mut().filter(|_| is_due(settings.evaluation.every)) {
+            let [greedy, sampled] = evaluator.run(&trainer)?;
             score = Some(greedy);
             row = row.map(|row| Row { evaluation: Some(greedy), evaluation_sampled: Some(sampled), ..row });
         }
@@ -124,36 +124,36 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         adapter: crate::doctor::adapter(&gpu),
         env_steps,
         seconds: before + started.elapsed().as_secs_f64(),
-        gpu_bytes: trainer.plan().bytes() + examiner.as_ref().map_or(0, Examiner::bytes),
+        gpu_bytes: trainer.plan().bytes() + evaluator.as_ref().map_or(0, Evaluator::bytes),
     };
     let json = serde_json::to_vec_pretty(&summary).context("writing training.json")?;
     write_atomically(&staging.summary(), &json)?;
     folder.publish(&staging)?;
     println!(
-        "Trained {env_steps} environment steps in {:.1} s. The model is {}.",
+        "Trained for {env_steps} environment steps in {:.1} s. Model: {}",
         summary.seconds,
         folder.model().display()
     );
     Ok(())
 }
 
-/// Walks over the evaluation bars with the most probable actions and with drawn ones.
-struct Examiner([Evaluation; 2]);
+/// Evaluates the policy on the evaluation bars, with greedy and with sampled actions.
+struct Evaluator([Evaluation; 2]);
 
-impl Examiner {
+impl Evaluator {
     fn new(gpu: &Gpu, data: &MarketData, settings: &Settings, bars: Range<usize>) -> Result<Self> {
         let environment = Trading::new(data, &settings.market, &Episodes::Whole(bars.clone()))
-            .context("the bars kept for evaluation (`evaluation.fraction`)")?;
+            .context("the bars set aside for evaluation (`evaluation.fraction`)")?;
         let evaluation = |mode, envs| {
             let most_steps = 2 * bars.len() as u32 + settings.mappo.rollout_steps;
             let eval_config = EvalConfig { envs, episodes: 1, most_steps, mode };
             Evaluation::new(gpu, &environment, &settings.mappo, &eval_config)
         };
-        // All environments walk the same bars: one would do where nothing is drawn.
+        // All environments trade the same bars, so greedy actions need only the minimum of four environments.
         Ok(Self([evaluation(ActionMode::Greedy, 4)?, evaluation(ActionMode::Sampled, 16)?]))
     }
 
-    /// On the device, beside the trainer's.
+    /// Bytes of device memory, in addition to the trainer's.
     fn bytes(&self) -> u64 {
         self.0.iter().map(|evaluation| evaluation.plan().bytes()).sum()
     }
@@ -164,8 +164,8 @@ impl Examiner {
     }
 }
 
-/// The settings that the command line asks for.
-fn given(args: &TrainArgs) -> Result<Settings> {
+/// Settings from the command line and its settings file.
+fn requested(args: &TrainArgs) -> Result<Settings> {
     let mut sets = args.sets.clone();
     sets.extend(args.seed.map(|seed| format!("mappo.seed={seed}")));
     sets.extend(args.iterations.map(|iterations| format!("mappo.iterations={iterations}")));

@@ -1,11 +1,11 @@
-//! Where an axis gets its ticks.
+//! Axis ranges and ticks.
 
 use jiff::Unit;
 use jiff::civil::{DateTime, date};
 
 use super::format;
 
-/// A tick: place in data coordinates, label.
+/// A tick: position in data coordinates, label.
 pub type Tick = (f64, String);
 
 /// Round numbers (1, 2, 2.5 or 5 times a power of ten) within `[low, high]`, about `wanted` of them.
@@ -23,7 +23,7 @@ pub fn numeric(low: f64, high: f64, wanted: usize, label: impl Fn(f64, f64, f64)
     (first..=last).map(|i| (i as f64 * step, label(i as f64 * step, step, largest))).collect()
 }
 
-/// The range of `values` (those that are finite) with some air; `None` if there are none.
+/// The range of the finite `values` with a margin; `None` if there are none.
 pub fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     let (low, high) = values
         .filter(|value| value.is_finite())
@@ -31,7 +31,7 @@ pub fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     if low > high {
         return None;
     }
-    // Below this a curve is a constant, and its rounding would fill the plot.
+    // A smaller range is a constant curve with rounding errors, which must not fill the plot.
     let least = 1e-9 * low.abs().max(high.abs());
     let air = if high - low > least { 0.06 * (high - low) } else { (0.1 * high.abs()).max(1e-6) };
     Some((low - air, high + air))
@@ -58,7 +58,7 @@ const STEPS: [(Unit, i64, &str); 17] = [
 ];
 
 /// Calendar ticks for bars drawn at their index: the first bar of each year, quarter, month, day or
-/// hour, whichever is the finest that gives at most five. Weekends and nights take no room.
+/// hour, in the finest unit with at most five ticks. Weekends and nights take no space.
 pub fn calendar(timestamps: &[DateTime]) -> Vec<Tick> {
     const MOST: usize = 5;
     let bars = timestamps.len();
@@ -80,7 +80,7 @@ fn boundaries(timestamps: &[DateTime], (unit, every, pattern): (Unit, i64, &str)
         .collect()
 }
 
-/// Whole units since a Monday long ago.
+/// Whole units since a Monday in the past.
 fn count(timestamp: DateTime, unit: Unit) -> i64 {
     let months = i64::from(timestamp.year()) * 12 + i64::from(timestamp.month()) - 1;
     let seconds = timestamp.duration_since(date(1900, 1, 1).at(0, 0, 0, 0)).as_secs();
@@ -93,7 +93,7 @@ fn count(timestamp: DateTime, unit: Unit) -> i64 {
     }
 }
 
-/// Drops ticks that a hole in the data has pushed onto their neighbour.
+/// Removes ticks that overlap because of a gap in the data.
 fn spread(ticks: Vec<Tick>, bars: usize) -> Vec<Tick> {
     let room = bars as f64 / 6.5;
     let mut kept: Vec<Tick> = Vec::new();

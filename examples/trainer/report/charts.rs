@@ -9,7 +9,7 @@ use super::plot::{Axes, Canvas, Ink, draw};
 
 /// Height of a plot in canvas units.
 const HEIGHT: u32 = 880;
-/// Most points of a line, and most columns of a position strip: more than a screen can show.
+/// Maximum number of points of a line and of columns of a position strip, more than a screen can show.
 const POINTS: usize = 900;
 
 /// Equity of the strategy and of buy-and-hold.
@@ -49,7 +49,7 @@ pub fn drawdown(backtest: &Backtest) -> Result<String> {
         baseline: Some(0.0),
     };
     let label = format!(
-        "Line plot of the drawdown. The deepest of the agents was {}, that of buy-and-hold {}.",
+        "Line plot of the drawdown. The agents’ maximum drawdown was {}, buy-and-hold’s {}.",
         format::percent(backtest.metrics.max_drawdown),
         format::percent(backtest.benchmark.max_drawdown)
     );
@@ -91,7 +91,7 @@ pub fn positions(backtest: &Backtest) -> Result<String> {
     })
 }
 
-/// The share of bars an instrument was held, in words.
+/// Text for the fraction of bars in which an instrument was held.
 fn shares(backtest: &Backtest, instrument: usize) -> String {
     let levels = backtest.positions.column(instrument);
     // The first close precedes the first decision.
@@ -108,8 +108,8 @@ fn shares(backtest: &Backtest, instrument: usize) -> String {
     }
 }
 
-/// Draws runs of one level as bars, long in the upper half of `y` and short in the lower; the level at
-/// close b covers the bar up to it.
+/// Draws consecutive bars of one level as a rectangle, long in the upper half of `y` and short in the lower; the level at
+/// close b covers the bar that ends with it.
 fn strip(canvas: &Canvas<'_>, levels: &[f64], largest: f64, y: (i32, i32)) -> Result<()> {
     let last = levels.len().saturating_sub(1) as f64;
     canvas.bar((0.0, last), y, Ink::Flat, 1.0)?;
@@ -118,7 +118,7 @@ fn strip(canvas: &Canvas<'_>, levels: &[f64], largest: f64, y: (i32, i32)) -> Re
         .get(1..)
         .unwrap_or_default()
         .chunks(width)
-        // A column of several bars shows their mean, in tenths so that runs still join.
+        // A column of several bars shows their mean, rounded to tenths so that equal neighbours join.
         .map(|chunk| chunk.iter().sum::<f64>() / chunk.len() as f64 / largest.max(f64::MIN_POSITIVE))
         .map(|level| (level * 10.0).round() / 10.0)
         .collect();
@@ -136,7 +136,7 @@ fn strip(canvas: &Canvas<'_>, levels: &[f64], largest: f64, y: (i32, i32)) -> Re
     Ok(())
 }
 
-/// One training curve over environment steps; `None` if no value of it is a number.
+/// One training curve over environment steps; `None` if it has no finite value.
 pub fn training(env_steps: &[f64], name: &str, values: &[f64]) -> Result<Option<String>> {
     let finite = |(x, y): &(f64, f64)| x.is_finite() && y.is_finite();
     let points: Vec<(f64, f64)> = env_steps.iter().copied().zip(values.iter().copied()).collect();
@@ -187,8 +187,8 @@ fn indexed(values: &[f64]) -> Vec<(f64, f64)> {
     (0..).map(f64::from).zip(values.iter().copied()).collect()
 }
 
-/// At most about [`POINTS`] points: the lowest and the highest of each column, so that no spike is lost. A
-/// column with a value that is no number keeps one, so that no gap is lost either.
+/// Thins a curve to about [`POINTS`] points: the minimum and the maximum of each column, so that no spike is lost. A
+/// column with a non-finite value keeps one, so that no gap is lost.
 fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     if points.len() <= POINTS {
         return points;

@@ -1,13 +1,13 @@
-//! Numbers and dates as a reader wants them.
+//! Formats numbers and dates for the report.
 
 use std::time::Duration;
 
 use jiff::civil::{DateTime, Time};
 
-/// What is written where a figure is not defined.
+/// Placeholder for undefined metrics.
 pub const UNDEFINED: &str = "–";
 
-/// A number with `decimals` places, a real minus sign and thousands separated by commas.
+/// A number with `decimals` decimal places, a typographic minus sign and thousands separators.
 pub fn number(value: f64, decimals: usize) -> String {
     if !value.is_finite() {
         return UNDEFINED.into();
@@ -34,7 +34,7 @@ pub fn number(value: f64, decimals: usize) -> String {
     text
 }
 
-/// A fraction as percent: none for zero, two places below 1 %, one below 1,000 %, none above.
+/// A fraction as a percentage, with two decimal places below 1 %, one below 1,000 %, and none above or for zero.
 pub fn percent(fraction: f64) -> String {
     let value = fraction * 100.0;
     let decimals = match value.abs() {
@@ -46,19 +46,19 @@ pub fn percent(fraction: f64) -> String {
     format!("{}\u{a0}%", number(value, decimals))
 }
 
-/// As [`percent`], with a plus sign before a gain.
+/// Like [`percent`], with a plus sign for gains.
 pub fn signed_percent(fraction: f64) -> String {
     let text = percent(fraction);
     if fraction > 0.0 { format!("+{text}") } else { text }
 }
 
-/// An amount of account currency: whole from 1,000 on, else cents.
+/// An amount of account currency: without cents from 1,000 on.
 pub fn money(value: f64) -> String {
     number(value, if value.abs() >= 1000.0 { 0 } else { 2 })
 }
 
-/// Label of an axis tick, with as many places as tell neighbours apart that are `step` away; thousands
-/// and millions are abbreviated by the size of `largest`, the greatest tick.
+/// Label of an axis tick, with enough decimal places to distinguish ticks `step` apart; thousands
+/// and millions are abbreviated if `largest`, the largest tick, requires it.
 pub fn tick(value: f64, step: f64, largest: f64) -> String {
     let (unit, suffix) = match largest.abs() {
         size if size >= 1e12 => return format!("{value:.1e}").replace('-', "−"),
@@ -79,7 +79,7 @@ pub fn tick(value: f64, step: f64, largest: f64) -> String {
     format!("{}{suffix}", number(value / unit, fine.unwrap_or(6) as usize))
 }
 
-/// Hours, minutes and seconds, without the leading units that are zero.
+/// The two largest non-zero units of hours, minutes and seconds.
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
@@ -89,7 +89,7 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// The date, with the time of day where it is not midnight.
+/// The date, with the time of day unless it is midnight.
 pub fn moment(timestamp: DateTime) -> String {
     let date = timestamp.strftime("%-d %B %Y");
     if timestamp.time() == Time::midnight() {

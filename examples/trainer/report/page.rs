@@ -1,4 +1,4 @@
-//! The page around the plots.
+//! The HTML page of the report.
 
 use anyhow::Result;
 use jiff::civil::DateTime;
@@ -52,7 +52,7 @@ fn tiles(own: &Metrics, hold: &Metrics) -> Markup {
     let tiles = [
         ("Total return", signed_percent(own.total_return), signed_percent(hold.total_return)),
         ("Sharpe ratio", plain(own.sharpe), plain(hold.sharpe)),
-        ("Deepest fall", percent(own.max_drawdown), percent(hold.max_drawdown)),
+        ("Max drawdown", percent(own.max_drawdown), percent(hold.max_drawdown)),
         ("Trades", number(own.trades as f64, 0), number(hold.trades as f64, 0)),
     ];
     html! {
@@ -77,13 +77,13 @@ fn account(backtest: &Backtest) -> Result<Markup> {
             (PreEscaped(charts::equity(backtest)?))
         }
         figure {
-            figcaption { strong { "Drawdown" } "Distance from the highest value so far. " (lines()) }
+            figcaption { strong { "Drawdown" } "Distance from the previous peak. " (lines()) }
             (PreEscaped(charts::drawdown(backtest)?))
         }
         figure {
             figcaption {
                 strong { "Positions" }
-                "Held at each close, long above the middle and short below, with the share of bars. "
+                "Positions at each close, long above the centre line and short below, with the fraction of bars. "
                 div {
                     span.key { i.box.long {} "long" }
                     span.key { i.box.short {} "short" }
@@ -104,7 +104,7 @@ fn lines() -> Markup {
     }
 }
 
-/// How a row of the table shows its figure of an account.
+/// Formats one metric of an account.
 type Show<'a> = &'a dyn Fn(&Metrics) -> String;
 
 fn figures(own: &Metrics, hold: &Metrics) -> Markup {
@@ -113,22 +113,22 @@ fn figures(own: &Metrics, hold: &Metrics) -> Markup {
     let whole = |value: usize| number(value as f64, 0);
     let rows: [(&str, Show); 14] = [
         ("Total return", &|m| signed_percent(m.total_return)),
-        ("Return a year", &|m| growth(m.cagr)),
-        ("Volatility a year", &|m| share(m.volatility)),
+        ("Annual return", &|m| growth(m.cagr)),
+        ("Annual volatility", &|m| share(m.volatility)),
         ("Sharpe ratio", &|m| plain(m.sharpe)),
         ("Sortino ratio", &|m| plain(m.sortino)),
-        ("Deepest fall", &|m| percent(m.max_drawdown)),
-        ("Longest under water, bars", &|m| whole(m.max_drawdown_bars)),
+        ("Max drawdown", &|m| percent(m.max_drawdown)),
+        ("Longest drawdown, bars", &|m| whole(m.max_drawdown_bars)),
         ("Calmar ratio", &|m| plain(m.calmar)),
         ("Winning bars", &|m| share(m.win_rate)),
-        ("Turnover a bar", &|m| share(m.turnover)),
+        ("Turnover per bar", &|m| share(m.turnover)),
         ("Time invested", &|m| percent(m.exposure)),
         ("Trades", &|m| whole(m.trades)),
         ("Commission", &|m| money(m.commission)),
         ("Slippage", &|m| money(m.slippage)),
     ];
     html! {
-        h2 { "The figures" }
+        h2 { "Metrics" }
         p.intro { "Both accounts paid the same costs on the same " (whole(own.bars)) " bars." }
         table {
             thead { tr {
@@ -140,10 +140,10 @@ fn figures(own: &Metrics, hold: &Metrics) -> Markup {
             }
         }
         details {
-            summary { "How these are computed" }
-            p { "Simple returns a bar, no risk-free rate. Sharpe: mean over standard deviation. Sortino: mean over the root mean square of the losses of all bars. Both are scaled to a year." }
-            p { "Calmar: return a year over the deepest fall. Winning bars: gains among the bars that moved. Turnover: traded value over the mean value held at the last two closes. Time invested: mean share of bars with a position, over the instruments." }
-            p { "A dash (" (UNDEFINED) ") is a figure that this account does not define, such as a ratio without any deviation." }
+            summary { "Definitions" }
+            p { "Simple returns per bar, no risk-free rate. Sharpe: mean over standard deviation. Sortino: mean over downside deviation, the root mean square of the negative returns over all bars. Both are annualised." }
+            p { "Calmar: annual return over maximum drawdown. Winning bars: gains among the bars with a non-zero return. Turnover: traded value over the mean gross position value at the last two closes. Time invested: fraction of bars with a position, averaged over the instruments." }
+            p { "A dash (" (UNDEFINED) ") marks an undefined metric, such as a ratio with zero deviation." }
         }
     }
 }
@@ -157,7 +157,7 @@ fn curves(backtest: &Backtest, training: &TrainingCurves, run: &RunInfo) -> Resu
         section {
             h2 { "Training" }
             @if figures.is_empty() {
-                p.intro { "No curve was recorded." }
+                p.intro { "No training curves were recorded." }
             } @else {
                 p.intro { "Over environment steps. " (words::separation(backtest, run)) }
             }
@@ -167,7 +167,7 @@ fn curves(backtest: &Backtest, training: &TrainingCurves, run: &RunInfo) -> Resu
                         figcaption { strong { (name) } (caption) }
                         @match svg {
                             Some(svg) => (PreEscaped(svg)),
-                            None => div.empty { "No value of this curve is a number." },
+                            None => div.empty { "This curve has no finite value." },
                         }
                     }
                 }
@@ -184,7 +184,7 @@ fn facts(backtest: &Backtest, run: &RunInfo) -> Markup {
         ("Instruments", backtest.symbols.join(", ")),
         ("Held-out period", period(backtest)),
         ("Costs", format!("commission {}, slippage {}", bps(costs.commission_bps), bps(costs.slippage_bps))),
-        ("Bars a year", number(backtest.periods_per_year, 0)),
+        ("Bars per year", number(backtest.periods_per_year, 0)),
         ("Seed", run.seed.to_string()),
         ("Adapter", run.adapter.clone()),
         ("Precision", run.precision.clone()),

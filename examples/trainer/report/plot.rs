@@ -1,8 +1,8 @@
-//! A canvas for one plot: `plotters` draws the SVG, the page's style sheet gives it its colours.
+//! A canvas for one plot: `plotters` draws the SVG, the page's style sheet sets the colours.
 //!
-//! Every colour drawn is one of [`PALETTE`]; a style rule per colour (see [`colour_rules`]) maps it to a CSS
-//! variable, so that the plots follow the reader's light or dark scheme. The values are those of the light
-//! scheme, so that a plot cut out of the page still looks right.
+//! Every colour is one of [`PALETTE`]; one style rule per colour (see [`colour_rules`]) maps it to a CSS
+//! variable, so that plots follow the light or dark colour scheme. The literal values are those of the light
+//! scheme, so that a plot extracted from the page looks right.
 
 use anyhow::{Context as _, Result, anyhow};
 use plotters::backend::SVGBackend;
@@ -13,18 +13,18 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Tick;
 
-/// Width of every canvas in its own units: a few to the pixel, since plotters rounds to whole ones.
+/// Width of every canvas in canvas units: several per pixel, since plotters rounds to integers.
 pub const WIDTH: u32 = 1680;
 const LEFT: i32 = 196;
 const RIGHT: i32 = 28;
 const TOP: i32 = 34;
 const BOTTOM: i32 = 84;
-/// Text size in canvas units: 10 px where the canvas is 358 px wide, as on a phone of 390 px.
+/// Text size in canvas units: 10 px if the canvas is 358 px wide, as on a phone with 390 px.
 const TEXT: f64 = 48.0;
-/// plotters writes a font size smaller by this factor.
+/// plotters divides font sizes by this factor.
 const PLOTTERS_TEXT: f64 = 1.24;
 
-/// A colour by its meaning.
+/// A colour named by its role.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Ink {
     Strategy,
@@ -77,7 +77,7 @@ pub struct Axes {
     pub baseline: Option<f64>,
 }
 
-/// A plot in the making.
+/// A plot being drawn.
 pub struct Canvas<'a> {
     root: Area<'a>,
     plane: Plane<'a>,
@@ -133,7 +133,7 @@ impl<'a> Canvas<'a> {
             let (x, _) = self.plane.map_coordinate(&(*value, axes.y.0));
             let tick = vec![(x, bottom), (x, bottom + 12)];
             self.root.draw(&PathElement::new(tick, Ink::Base.colour())).map_err(fault)?;
-            // Half a label, kept clear of the right edge and of the lowest label of the other axis.
+            // Margin of half a label to the right edge and to the lowest label of the other axis.
             let half = (label.chars().count() as f64 * TEXT * 0.28) as i32;
             let (x, anchor) = if x + half > right + RIGHT {
                 (right + RIGHT - 4, HPos::Right)
@@ -147,7 +147,7 @@ impl<'a> Canvas<'a> {
         Ok(())
     }
 
-    /// A line through points in data coordinates, broken where one is not finite.
+    /// A line through points in data coordinates, with gaps at non-finite ones.
     pub fn line(&self, points: &[(f64, f64)], ink: Ink) -> Result<()> {
         for part in points.split(|(x, y)| !(x.is_finite() && y.is_finite())) {
             match part {
@@ -159,7 +159,7 @@ impl<'a> Canvas<'a> {
         Ok(())
     }
 
-    /// The area between finite points in data coordinates and the level `base`, faintly filled.
+    /// The area between finite points in data coordinates and the level `base`, lightly filled.
     pub fn area(&self, points: &[(f64, f64)], base: f64, ink: Ink) -> Result<()> {
         let (Some(first), Some(last)) = (points.first(), points.last()) else { return Ok(()) };
         let outline = [(first.0, base)].into_iter().chain(points.iter().copied()).chain([(last.0, base)]);
@@ -173,7 +173,7 @@ impl<'a> Canvas<'a> {
         self.root.draw(&Rectangle::new(corners, ink.colour().mix(opacity).filled())).map_err(fault)
     }
 
-    /// Text above a row: `left` at the start of the plot, `right` at its end, `y` its lower edge.
+    /// Text above a row: `left` at the left end of the plot, `right` at its right end, with the lower edge at `y`.
     pub fn heading(&self, left: &str, right: &str, y: i32) -> Result<()> {
         self.text(left, (LEFT, y), HPos::Left, VPos::Bottom)?;
         self.text(right, (i32::try_from(WIDTH)? - RIGHT, y), HPos::Right, VPos::Bottom)

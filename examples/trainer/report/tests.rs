@@ -6,7 +6,7 @@ use phalanx::market::Candles;
 
 use super::*;
 
-/// A backtest of instruments that wave about, with the target `decide(bar, instrument)`.
+/// A backtest of oscillating instruments, with targets `decide(bar, instrument)`.
 fn backtest(symbols: &[&str], bars: usize, decide: impl Fn(usize, usize) -> f64) -> Backtest {
     let start = date(2022, 5, 2).at(0, 0, 0, 0);
     let wave =
@@ -66,8 +66,7 @@ fn check(page: &str) {
     }
     assert_eq!(page.matches("<svg").count(), page.matches("role=\"img\"").count());
     assert_eq!(page.matches("<svg").count(), page.matches("aria-label=\"").count());
-    for section in ["Equity", "Drawdown", "Positions", "The figures", "Training", "The run", "proves little"]
-    {
+    for section in ["Equity", "Drawdown", "Positions", "Metrics", "Training", "The run", "proves little"] {
         assert!(page.contains(section), "{section}");
     }
 }
@@ -94,7 +93,7 @@ fn everything_is_on_the_page() {
         "Episodes",
         "Mean return",
         "How far the policy moved.",
-        "No value of this curve is a number.",
+        "This curve has no finite value.",
     ] {
         assert!(page.contains(text), "{text}");
     }
@@ -178,9 +177,9 @@ fn training_on_the_held_out_period_is_not_hidden() {
         |training_period| render(&backtest, &training(), &RunInfo { training_period, ..run() }).unwrap();
     assert!(page(run().training_period).contains("ended before the held-out period began"));
     let overlap = run().training_period.map(|(first, _)| (first, backtest.timestamps[3]));
-    assert!(page(overlap).contains("Beware"));
+    assert!(page(overlap).contains("Warning: the training data"));
     let unknown = page(None);
-    assert!(!unknown.contains("Beware") && !unknown.contains("ended before"));
+    assert!(!unknown.contains("Warning: the training data") && !unknown.contains("ended before"));
 }
 
 #[test]

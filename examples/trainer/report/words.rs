@@ -1,14 +1,14 @@
-//! The verdict on a backtest, in plain words.
+//! The report's text: headline, verdict and caveats.
 
 use phalanx::backtest::Backtest;
 
 use super::RunInfo;
 use super::format::{moment, money, number, percent, signed_percent};
 
-/// Total returns closer than this are called level: 0.05 percentage points.
+/// Difference of total returns below which accounts are called level: 0.05 percentage points.
 const LEVEL: f64 = 5e-4;
 
-/// The headline: how the agents did against buy-and-hold.
+/// The headline: the agents' result against buy-and-hold.
 pub fn headline(backtest: &Backtest) -> &'static str {
     let (own, hold) = (backtest.metrics.total_return, backtest.benchmark.total_return);
     if backtest.bankrupt_at.is_some() {
@@ -63,8 +63,8 @@ pub fn verdict(backtest: &Backtest) -> String {
         let points = number(gap.abs() * 100.0, 1);
         format!("The agents ended {points} percentage points {};", if gap > 0.0 { "ahead" } else { "behind" })
     };
-    let (fall, other) = (percent(-own.max_drawdown), percent(-hold.max_drawdown));
-    format!("{account} {benchmark} {comparison} their deepest fall from a peak was {fall}, against {other}.")
+    let (drawdown, other) = (percent(-own.max_drawdown), percent(-hold.max_drawdown));
+    format!("{account} {benchmark} {comparison} their maximum drawdown was {drawdown}, against {other}.")
 }
 
 /// Whether the training data ended before the held-out period began.
@@ -73,26 +73,27 @@ pub fn separation(backtest: &Backtest, run: &RunInfo) -> &'static str {
         (Some((_, last)), Some(first)) if last < *first => {
             "The training data ended before the held-out period began."
         }
-        (Some(_), Some(_)) => "Beware: the training data does not end before the held-out period begins.",
+        (Some(_), Some(_)) => "Warning: the training data does not end before the held-out period begins.",
         _ => "",
     }
 }
 
-/// How little one period proves, with the standard error of its Sharpe ratio: sqrt((1 + s^2/2) / N) sqrt(P),
-/// s the Sharpe ratio a bar (A. W. Lo, "The Statistics of Sharpe Ratios", 2002, independent returns).
+/// The statistical caveat, with the standard error of the Sharpe ratio: sqrt((1 + s^2/2) / N) sqrt(P), where s is
+/// the Sharpe ratio per bar, N the number of bars and P the bars per year (A. W. Lo, "The Statistics of Sharpe Ratios", 2002,
+/// for independent returns).
 pub fn caution(backtest: &Backtest) -> String {
     let years = backtest.metrics.bars as f64 / backtest.periods_per_year;
     let mut text = format!(
-        "This is one held-out period of {} and one training run. Another seed or another period can turn the \
-         result around, and past performance of one held-out period proves little about the next.",
+        "This is one held-out period of {} and one training run. Another seed or another period can reverse the \
+         result, and performance in one held-out period proves little about the next.",
         span(years)
     );
     if let Some(sharpe) = backtest.metrics.sharpe {
         let bar = sharpe / backtest.periods_per_year.sqrt();
         let error = ((1.0 + bar * bar / 2.0) / years).sqrt();
         text += &format!(
-            " From this many bars a Sharpe ratio is known to about ±{} (one standard error): the agents’ {} can \
-             hardly be told apart from anything between {} and {}.",
+            " With this many bars the standard error of a Sharpe ratio is about ±{}: the agents’ {} is hardly \
+             distinguishable from any value between {} and {}.",
             number(error, 2),
             number(sharpe, 2),
             number(sharpe - 2.0 * error, 1),
@@ -100,7 +101,7 @@ pub fn caution(backtest: &Backtest) -> String {
         );
     }
     if years < 1.0 {
-        text += " Annual figures extrapolate from less than a year.";
+        text += " Annualised metrics extrapolate from less than a year.";
     }
     text
 }
