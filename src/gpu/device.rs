@@ -2,9 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::guard::Unsettled;
 use super::kernel_cache::KernelCache;
+use super::wait::{block_on, hang_timeout};
 use super::{Class, GpuOptions, adapter};
 use crate::{Error, Result};
 
@@ -16,6 +18,7 @@ pub struct Gpu {
     shared: Arc<Shared>,
     class: Class,
     checked: bool,
+    hang_timeout: Option<Duration>,
     buffers_created: Arc<AtomicU64>,
 }
 
@@ -37,7 +40,7 @@ impl Gpu {
     /// [`Error::NoAdapter`] when none answers or none matches, [`Error::NoDevice`] when the driver refuses,
     /// [`Error::Limit`] when the adapter is too small for the kernels, [`Error::Config`] for an unknown `PHALANX_CLASS`.
     pub fn open(options: &GpuOptions) -> Result<Self> {
-        pollster::block_on(Self::open_async(options))
+        block_on(Self::open_async(options))
     }
 
     /// [`Gpu::open`] for callers that await the device.
@@ -88,7 +91,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::NoAdapter`].
     pub fn lists_cooperative_matrices(options: &GpuOptions) -> Result<bool> {
-        pollster::block_on(Self::lists_cooperative_matrices_async(options))
+        block_on(Self::lists_cooperative_matrices_async(options))
     }
 
     /// [`Gpu::lists_cooperative_matrices`] for callers that await the device.
@@ -107,7 +110,7 @@ impl Gpu {
     /// [`Error::Limit`] if the device was requested with lower limits than the kernels need, [`Error::Config`] for an unknown
     /// `PHALANX_CLASS`.
     pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
-        pollster::block_on(Self::from_device_async(device, queue))
+        block_on(Self::from_device_async(device, queue))
     }
 
     /// [`Gpu::from_device`] for callers that await the device.
@@ -133,6 +136,7 @@ impl Gpu {
     ) -> Result<Self> {
         let kernels = KernelCache::new(&device, &info, options.cache_dir.as_deref());
         let lost = Arc::new(Mutex::new(None));
+        let hang_timeout = hang_timeout(info.device_type);
         let shared = Shared {
             device,
             queue,
@@ -146,6 +150,7 @@ impl Gpu {
             shared: Arc::new(shared),
             class,
             checked: options.checked,
+            hang_timeout,
             buffers_created: Arc::default(),
         })
     }
@@ -160,6 +165,14 @@ impl Gpu {
     #[must_use]
     pub fn with_checks(&self, checked: bool) -> Self {
         Self { checked, ..self.clone() }
+    }
+
+    /// Another handle on the same device. If submitted work is not done `timeout` after a call begins to wait for it, the device
+    /// counts as hung: the call, and every later one on any handle, returns [`Error::DeviceLost`]. `None` waits without limit.
+    /// New handles have ten minutes on GPUs and no limit on software rasterisers. Browsers have limits of their own.
+    #[must_use]
+    pub fn with_hang_timeout(&self, timeout: Option<Duration>) -> Self {
+        Self { hang_timeout: timeout, ..self.clone() }
     }
 
     /// The wgpu device.
@@ -232,6 +245,10 @@ impl Gpu {
         self.shared.kernels.save()
     }
 
+    pub(super) fn hang_timeout(&self) -> Option<Duration> {
+        self.hang_timeout
+    }
+
     pub(super) fn kernels(&self) -> &KernelCache {
         &self.shared.kernels
     }
@@ -264,25 +281,6 @@ impl Gpu {
             slot.get_or_insert(reason.to_string());
         }
         Error::DeviceLost { reason: reason.into() }
-    }
-
-    /// Waits until the device has done everything submitted so far.
-    ///
-    /// # Errors
-    /// [`Error::DeviceLost`].
-    pub fn wait(&self) -> Result<()> {
-        self.poll(wgpu::PollType::wait_indefinitely())
-    }
-
-    /// Waits until the device has done `submission`. Returns at once in a browser, where awaiting a mapping waits.
-    pub(super) fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
-        self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None })
-    }
-
-    fn poll(&self, until: wgpu::PollType) -> Result<()> {
-        let polled = self.device().poll(until);
-        self.alive()?;
-        polled.map(|_| ()).map_err(|error| self.note_loss(&error.to_string()))
     }
 }
 

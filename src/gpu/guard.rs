@@ -21,7 +21,7 @@ impl Gpu {
     /// [`Error::OutOfMemory`], [`Error::DeviceLost`] or [`Error::Gpu`].
     pub fn guard<T>(&self, action: &str, work: impl FnOnce() -> T) -> Result<T> {
         #[cfg(not(target_arch = "wasm32"))]
-        return pollster::block_on(self.guard_async(action, work));
+        return super::wait::block_on(self.guard_async(action, work));
         #[cfg(target_arch = "wasm32")]
         self.guard_later(action, work)
     }
@@ -84,7 +84,7 @@ impl Gpu {
     async fn report(&self, action: &str, error: Option<wgpu::Error>) -> Result<()> {
         if error.is_some() {
             // wgpu announces the loss of a device only while polling; the result of this poll says nothing more.
-            let _ = self.device().poll(wgpu::PollType::Poll);
+            let _ = self.poll(wgpu::PollType::Poll);
         }
         self.alive()?;
         match error {

@@ -18,6 +18,7 @@ mod signal;
 pub(crate) mod time;
 mod transfer;
 mod variant;
+mod wait;
 
 pub use adapter::GpuOptions;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use profiler::{Profiler, Timing};
 pub use recorder::{Command, Counts, HostWork, Readback, Recorder, Recording};
 pub use shader::{Library, Shader, compose, compose_with};
 pub use variant::{Class, Constant, GROUPS_IN_A_ROW, Variant, in_rows};
+pub(crate) use wait::block_on;
 
 /// Usage of storage buffers that can also be the source and the target of copies.
 pub const STATE: wgpu::BufferUsages =

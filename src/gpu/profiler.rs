@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::recorder::encode;
 use super::time::Instant;
+use super::wait::block_on;
 use super::{Command, Gpu};
 use crate::{Error, Result};
 
@@ -62,7 +63,7 @@ impl Profiler {
     /// # Errors
     /// [`Error::Shape`] if a command is no dispatch, and as [`super::Recorder::submit`].
     pub fn time(&self, commands: &[Command]) -> Result<Timing> {
-        pollster::block_on(self.time_async(commands))
+        block_on(self.time_async(commands))
     }
 
     /// [`Profiler::time`] for callers that await the device.
@@ -96,7 +97,7 @@ impl Profiler {
         let submission = submitted.await?;
         let gpu = match &self.queries {
             None => {
-                self.gpu.wait()?;
+                self.gpu.wait_async().await?;
                 None
             }
             Some(queries) => {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::wait::block_on;
 use super::{BindGroup, Gpu, Kernel};
 use crate::{Error, Result};
 
@@ -123,9 +124,9 @@ impl Readback {
     /// Waits for the oldest result and returns it, or `None` if none was requested.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`].
+    /// [`Error::DeviceLost`], also if the device hangs ([`Gpu::with_hang_timeout`]).
     pub fn take<T: bytemuck::Pod>(&mut self, gpu: &Gpu) -> Result<Option<Vec<T>>> {
-        pollster::block_on(self.take_async(gpu))
+        block_on(self.take_async(gpu))
     }
 
     /// [`Readback::take`] for callers that await the device.

@@ -5,46 +5,50 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Completes once [`Signal::set`] was called on a clone of it.
-pub(super) struct Signal<T>(Arc<Mutex<State<T>>>);
+/// The callback's end.
+pub(super) struct Sender<T>(Arc<Mutex<State<T>>>);
+
+/// The awaiting end. It yields `None` if the sender was dropped without a value.
+pub(super) struct Receiver<T>(Arc<Mutex<State<T>>>);
 
 struct State<T> {
     value: Option<T>,
+    sender_dropped: bool,
     waker: Option<Waker>,
 }
 
-impl<T> Signal<T> {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State { value: None, waker: None })))
-    }
+/// Both ends for one value.
+pub(super) fn signal<T>() -> (Sender<T>, Receiver<T>) {
+    let state = Arc::new(Mutex::new(State { value: None, sender_dropped: false, waker: None }));
+    (Sender(state.clone()), Receiver(state))
+}
 
-    pub(super) fn set(&self, value: T) {
+impl<T> Sender<T> {
+    pub(super) fn send(self, value: T) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).value = Some(value);
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.value = Some(value);
+        state.sender_dropped = true;
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
     }
 }
 
-impl<T> Clone for Signal<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
+impl<T> Future for Receiver<T> {
+    type Output = Option<T>;
 
-impl<T> Future for Signal<T> {
-    type Output = T;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.value.take() {
-            Some(value) => Poll::Ready(value),
-            None => {
-                state.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
+        if state.sender_dropped {
+            return Poll::Ready(state.value.take());
         }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
     }
 }
 
@@ -53,11 +57,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_set_on_another_thread_wakes_the_future() {
-        let signal = Signal::new();
-        let sender = signal.clone();
-        let thread = std::thread::spawn(move || sender.set(7));
-        assert_eq!(pollster::block_on(signal), 7);
+    fn a_value_sent_on_another_thread_wakes_the_future() {
+        let (sender, receiver) = signal();
+        let thread = std::thread::spawn(move || sender.send(7));
+        assert_eq!(pollster::block_on(receiver), Some(7));
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_callback_that_is_dropped_ends_the_wait() {
+        let (sender, receiver) = signal::<u32>();
+        let thread = std::thread::spawn(move || drop(sender));
+        assert_eq!(pollster::block_on(receiver), None);
         thread.join().unwrap();
     }
 }

@@ -1,7 +1,8 @@
 //! Creating, filling and reading buffers and textures.
 
 use super::device::Gpu;
-use super::signal::Signal;
+use super::signal::signal;
+use super::wait::block_on;
 use crate::{Error, Result};
 
 impl Gpu {
@@ -123,9 +124,9 @@ impl Gpu {
     /// Reads a whole buffer back. Waits for the device: for checkpoints and results, not for the training loop.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], [`Error::OutOfMemory`].
+    /// [`Error::DeviceLost`], also if the device hangs ([`Gpu::with_hang_timeout`]); [`Error::OutOfMemory`].
     pub fn read<T: bytemuck::Pod>(&self, buffer: &wgpu::Buffer) -> Result<Vec<T>> {
-        pollster::block_on(self.read_async(buffer))
+        block_on(self.read_async(buffer))
     }
 
     /// [`Gpu::read`] for callers that await the device.
@@ -142,7 +143,7 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::read`], and [`Error::Gpu`] if the range lies outside the buffer.
     pub fn read_range(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
-        pollster::block_on(self.read_range_async(buffer, offset, bytes))
+        block_on(self.read_range_async(buffer, offset, bytes))
     }
 
     /// [`Gpu::read_range`] for callers that await the device.
@@ -170,16 +171,16 @@ impl Gpu {
         staging: &wgpu::Buffer,
         submission: wgpu::SubmissionIndex,
     ) -> Result<Vec<u8>> {
-        let mapped = Signal::new();
-        let sender = mapped.clone();
+        let (sender, mapped) = signal();
         self.guard_async("mapping a buffer", || {
-            staging.map_async(wgpu::MapMode::Read, .., move |result| sender.set(result));
+            staging.map_async(wgpu::MapMode::Read, .., move |result| sender.send(result));
         })
         .await?;
-        self.wait_for(submission)?;
-        if let Err(error) = mapped.await {
+        self.wait_for(Some(submission))?;
+        // `wait_for` has called the callback, or another thread that polls the device is about to.
+        if !matches!(mapped.await, Some(Ok(()))) {
             self.alive()?;
-            return Err(Error::DeviceLost { reason: format!("a buffer could not be mapped: {error}") });
+            return Err(Error::DeviceLost { reason: "a buffer could not be mapped".into() });
         }
         let bytes = match staging.get_mapped_range(..) {
             Ok(view) => view.to_vec(),

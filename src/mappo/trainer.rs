@@ -12,7 +12,7 @@ use super::sizes::Sizes;
 use super::update::Update;
 use crate::env::Environment;
 use crate::gpu::time::Instant;
-use crate::gpu::{Arena, Budget, Counts, Gpu, Plan, Readback, Recorder};
+use crate::gpu::{Arena, Budget, Counts, Gpu, Plan, Readback, Recorder, block_on};
 use crate::model::initial_weights;
 use crate::nn::autotune::Autotune;
 use crate::nn::{KernelConfig, Layout, Precision};
@@ -199,7 +199,15 @@ impl Trainer {
     /// # Errors
     /// [`Error::DeviceLost`].
     pub fn collect(&mut self) -> Result<Option<Progress>> {
-        let Some(records) = self.readback.take::<Record>(&self.gpu)? else {
+        block_on(self.collect_async())
+    }
+
+    /// [`Trainer::collect`] for callers that await the device: in a browser, a loop of [`Trainer::submit`] and this.
+    ///
+    /// # Errors
+    /// As [`Trainer::collect`].
+    pub async fn collect_async(&mut self) -> Result<Option<Progress>> {
+        let Some(records) = self.readback.take_async::<Record>(&self.gpu).await? else {
             return Ok(None);
         };
         self.collected += 1;

@@ -1,0 +1,141 @@
+//! Waiting for the device, and what ends a wait: the work is done, the device is lost, or it hangs.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use super::Gpu;
+use super::signal::signal;
+use crate::Result;
+
+/// Time after which a GPU that has not finished what was submitted counts as hung. Most operating systems reset a GPU after
+/// seconds, and an iteration of training takes seconds at most.
+const HANG_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Blocks until `future` is done.
+///
+/// # Errors
+/// The future's own. In a browser, which cannot block, [`crate::Error::Gpu`] if the future has to wait.
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    #[cfg(not(target_arch = "wasm32"))]
+    return pollster::block_on(future);
+    #[cfg(target_arch = "wasm32")]
+    match std::pin::pin!(future).poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(result) => result,
+        std::task::Poll::Pending => Err(crate::Error::Gpu {
+            action: "waiting for the device".into(),
+            reason: "a browser cannot block: call the function whose name ends in `_async`".into(),
+        }),
+    }
+}
+
+/// The timeout of a new handle. Software rasterisers have none: they take minutes for honest work, and do not hang.
+pub(super) fn hang_timeout(kind: wgpu::DeviceType) -> Option<Duration> {
+    (kind != wgpu::DeviceType::Cpu).then_some(HANG_TIMEOUT)
+}
+
+impl Gpu {
+    /// Waits until the device has done everything submitted so far.
+    ///
+    /// # Errors
+    /// [`crate::Error::DeviceLost`], also if the device hangs ([`Gpu::with_hang_timeout`]).
+    pub fn wait(&self) -> Result<()> {
+        block_on(self.wait_async())
+    }
+
+    /// [`Gpu::wait`] for callers that await the device.
+    ///
+    /// # Errors
+    /// As [`Gpu::wait`].
+    pub async fn wait_async(&self) -> Result<()> {
+        let (sender, done) = signal();
+        self.queue().on_submitted_work_done(move || sender.send(()));
+        self.wait_for(None)?;
+        done.await.ok_or_else(|| self.note_loss("wgpu dropped a callback"))
+    }
+
+    /// Waits until the device has done `submission`, or everything. Returns at once in a browser, which calls back when the work
+    /// is done.
+    pub(super) fn wait_for(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        self.poll(wgpu::PollType::Wait { submission_index: submission, timeout: self.hang_timeout() })
+    }
+
+    /// Polls the device, which calls the callbacks of finished work.
+    pub(super) fn poll(&self, until: wgpu::PollType) -> Result<()> {
+        let polled = lost_instead_of_panic(|| self.device().poll(until));
+        self.alive()?;
+        let reason = match polled {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(wgpu::PollError::Timeout)) => {
+                // Dropping the last handle on a queue waits for its work without a limit. This handle is never dropped.
+                std::mem::forget(self.queue().clone());
+                let seconds = self.hang_timeout().unwrap_or_default().as_secs_f32();
+                format!("it did not finish the submitted work within {seconds} s, and counts as hung")
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(reason) => reason,
+        };
+        Err(self.note_loss(&reason))
+    }
+}
+
+/// Calls `poll`, and returns the message of its panic if the driver has lost the device: wgpu panics then. Panics of callbacks
+/// pass through.
+fn lost_instead_of_panic<T>(poll: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(poll)).map_err(|panic| {
+        let message =
+            panic.downcast_ref::<String>().and_then(|text| text.strip_prefix("Error in Device::poll: "));
+        match message {
+            Some(message) => message.trim().to_string(),
+            None => resume_unwind(panic),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Error;
+    use crate::gpu::{Access, Command, GpuOptions, Kernel, Recorder, Shader, Variant};
+
+    const LONG: Shader = Shader::new(
+        "test/long",
+        "@group(0) @binding(0) var<storage, read_write> b: array<u32>;
+        @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+            var x = id.x;
+            for (var i = 0u; i < 60000u; i++) { x = x * 1664525u + 1013904223u; }
+            b[id.x % 64u] = x;
+        }",
+    );
+
+    #[test]
+    fn a_device_that_takes_longer_than_the_timeout_is_lost() {
+        let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+        let buffer = gpu.upload("data", &[0u32; 64]).unwrap();
+        let kernel = Kernel::new(&gpu, &LONG, Variant::new(64), &[Access::Write], 0).unwrap();
+        let group = kernel.bind(&gpu, &[&buffer]).unwrap();
+        Recorder::new(&gpu).run(&[Command::dispatch(&kernel, &group, [4096, 1, 1])]).unwrap();
+        let error = gpu.with_hang_timeout(Some(Duration::ZERO)).read::<u32>(&buffer).unwrap_err();
+        assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
+        assert!(error.to_string().contains("within 0 s"), "{error}");
+        // Every handle knows, without another wait.
+        assert!(matches!(gpu.wait(), Err(Error::DeviceLost { .. })));
+        assert!(matches!(gpu.upload("data", &[0u32]), Err(Error::DeviceLost { .. })));
+        // The process must not end before the driver's threads are done.
+        gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    }
+
+    #[test]
+    fn software_rasterisers_may_take_any_time() {
+        assert_eq!(hang_timeout(wgpu::DeviceType::Cpu), None);
+        assert_eq!(hang_timeout(wgpu::DeviceType::IntegratedGpu), Some(HANG_TIMEOUT));
+    }
+
+    #[test]
+    fn a_device_lost_while_polling_is_no_panic() {
+        let lost = || -> () { panic!("Error in Device::poll: {}", "Parent device is lost") };
+        assert_eq!(lost_instead_of_panic(lost), Err("Parent device is lost".into()));
+        let callback = || lost_instead_of_panic(|| panic!("{} of a callback", "panic"));
+        let panic = catch_unwind(AssertUnwindSafe(callback)).map(|_: Result<(), String>| ()).unwrap_err();
+        assert_eq!(panic.downcast_ref::<String>().unwrap(), "panic of a callback");
+    }
+}
