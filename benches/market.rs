@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use kernels::{Stage, measure};
 use phalanx::env::Storage;
-use phalanx::env::{Environment, Episodes, RolloutBuffers, Spec, Trading, TradingSettings, market};
+use phalanx::env::{Environment, Episodes, RolloutBuffers, Spec, Trading, TradingSettings};
 use phalanx::gpu::{Arena, Gpu, GpuOptions, Plan, Profiler, Recorder};
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
 
@@ -28,8 +28,8 @@ fn bytes_per_env(spec: Spec) -> f64 {
     // Read: all features but the account's two, one open and two closes, base and action. Written: observation, reward and
     // mask.
     let per_agent = (obs_dim - 2) + 3 + 1 + 1 + obs_dim + 1 + 1;
-    // The state, read and written, and the done flag.
-    4.0 * (f64::from(agents * per_agent + 1) + 2.0 * market::state_words(agents, 1) as f64)
+    // The state (8 words and 2 per instrument), read and written, and the done flag.
+    4.0 * (f64::from(agents * per_agent + 1) + 2.0 * f64::from(8 + 2 * agents))
 }
 
 /// Consecutive steps of a rollout after a reset; the accounts hold positions in every one of them.

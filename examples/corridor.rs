@@ -4,10 +4,8 @@
 //! `cargo run --release --example corridor`; add `-- --half` for f16.
 
 use phalanx::Result;
-use phalanx::env::{
-    DeviceState, EnvRecording, Environment, MAX_EPISODES, RolloutBuffers, Spec, State, StateFields,
-};
-use phalanx::gpu::{Access, Command, Gpu, GpuOptions, Kernel, Plan, STATE, Shader, TABLE_ENTRY, Variant};
+use phalanx::env::{DeviceState, EnvRecording, Environment, MAX_EPISODES, RolloutBuffers, Spec, StateFields};
+use phalanx::gpu::{Gpu, GpuOptions, Kernel, Plan, STATE, Shader, TABLE_ENTRY, Variant};
 use phalanx::mappo::{Config, Precision, Trainer};
 use phalanx::shader_with_library;
 
@@ -202,38 +200,21 @@ impl Environment for Corridor {
     }
 
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
-        use Access::{DynamicUniform, Read, Write};
-        let access = [DynamicUniform, Read, Write, Write, Write, Write, Write];
         let variant = Variant::independent(gpu.class()).with("AGENTS", AGENTS).with("FEATURES", FEATURES);
         let variant = rollout.storage.apply(variant.with("LENGTH", LENGTH));
-        let kernel = Kernel::new(gpu, &SHADER, variant, &access, size_of::<Parameters>())?;
-        let state = gpu.buffer("corridor state", FIELDS * u64::from(rollout.envs) * 4, STATE)?;
+        let kernel = Kernel::new(gpu, &SHADER, variant, &EnvRecording::ACCESS, size_of::<Parameters>())?;
+        let buffer = gpu.buffer("corridor state", FIELDS * u64::from(rollout.envs) * 4, STATE)?;
+        let (envs, truncations) = (rollout.envs as usize, self.truncations(rollout.steps));
+        let state = DeviceState::new(buffer, move |words| validate(words, envs, truncations));
         // A separate random stream: initial weights and actions use the plain seed.
         let seed = [rollout.seed as u32, (rollout.seed >> 32) as u32 ^ 0x00C0_4419];
-        let entry = |step, reset| Parameters { seed, step, steps: rollout.steps, envs: rollout.envs, reset };
-        let mut table: Vec<_> = (0..rollout.steps).map(|step| entry(step, 0)).collect();
-        table.push(entry(0, 1));
-        let parameters = gpu.uniform_table("corridor parameters", &table)?;
-        let stride = gpu.uniform_stride::<Parameters>();
-        let buffers = [
-            &parameters,
-            rollout.actions,
-            rollout.rewards,
-            &state,
-            rollout.observations,
-            rollout.dones_and_masks,
-            rollout.episodes,
-        ];
-        let group = kernel.bind(gpu, &buffers)?;
-        let grid = [kernel.variant.groups(rollout.envs), 1, 1];
-        let (envs, truncations) = (rollout.envs as usize, self.truncations(rollout.steps));
-        let at = |index| vec![Command::dispatch_at(&kernel, &group, index, stride, grid)];
-        Ok(EnvRecording {
-            reset: at(rollout.steps),
-            steps: (0..rollout.steps).map(at).collect(),
-            state: vec![State::Device(DeviceState::new(state, move |words| {
-                validate(words, envs, truncations)
-            }))],
+        let (steps, envs) = (rollout.steps, rollout.envs);
+        EnvRecording::of_kernel(gpu, rollout, &kernel, state, &[], |step, reset| Parameters {
+            seed,
+            step,
+            steps,
+            envs,
+            reset: u32::from(reset),
         })
     }
 }

@@ -24,13 +24,22 @@
 //! }
 //! ```
 //!
-//! From the bottom up: [`gpu`] opens devices and records work; [`indicators`] computes technical indicators; [`market`] turns
-//! candles into features; [`model`] reads and writes networks; [`mod@env`] holds the environments; [`mappo`] trains policies,
-//! [`policy`] runs them, and [`backtest`] measures the result.
+//! The public modules, from the bottom up, each with the reason why it is public:
 //!
-//! The kernels of networks and PPO run without bounds checks and are private to the crate. [`mappo`] re-exports their
-//! settings. The cargo feature `bench` exposes the kernels to the benchmarks of this repository, without any guarantee of
-//! stability or safety.
+//! * [`gpu`]: opens devices, and compiles and runs kernels. For kernels and environments of one's own.
+//! * [`indicators`]: technical indicators as arrays or as the inputs of a policy.
+//! * [`market`]: reads candles and turns them into features on the device.
+//! * [`model`]: the shape of networks and the layout of their weights in model files. For tools that read or write weights.
+//! * [`mod@env`]: the environments of the crate, and the traits for rules of one's own in Rust or WGSL.
+//! * [`mappo`]: trains policies, evaluates them and saves snapshots.
+//! * [`policy`]: loads trained policies and runs them on candles.
+//! * [`backtest`]: replays decisions on candles and measures the account.
+//! * [`random`]: the random numbers of the kernels on the CPU. For reproducible simulators and tests of kernels.
+//! * [`files`]: writes files atomically, as the crate writes its own. For programs that keep results beside them.
+//!
+//! The kernels of networks and PPO run without bounds checks and are private to the crate. [`mappo`], [`model`] and
+//! [`mod@env`] re-export their settings. The cargo feature `bench` exposes the kernels to the benchmarks of this repository,
+//! without any guarantee of stability or safety.
 
 #![warn(missing_docs)]
 

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
 
 use anyhow::{Context, Result};
-use phalanx::env::{EnvRecording, Environment, RolloutBuffers, Spec, TradingSettings, observation_size};
+use phalanx::env::{
+    EnvRecording, Environment, RolloutBuffers, Spec, Trading, TradingSettings, observation_size,
+};
 use phalanx::gpu::{Budget, Class, Gpu, Plan};
 use phalanx::mappo::{Config, Cooperative, KernelConfig, Precision, Sizes};
 use phalanx::market::FEATURES;
@@ -31,7 +33,7 @@ impl Environment for FourInstruments {
     }
 
     fn plan(&self, envs: u32, steps: u32) -> Plan {
-        phalanx::env::market::plan(4, envs, steps)
+        Trading::plan_of(4, envs, steps)
     }
 
     fn record(&self, _: &Gpu, _: &RolloutBuffers<'_>) -> phalanx::Result<EnvRecording> {

@@ -9,17 +9,15 @@
 //! Shapes: state u32 `[field][env]`, floats stored as bits; all other buffers as in [`super::RolloutBuffers`].
 
 use crate::Result;
-use crate::env::{
-    DeviceState, EnvRecording, Environment, MAX_EPISODES, RolloutBuffers, Spec, State, StateFields,
-};
-use crate::gpu::{self, Access, Class, Command, Gpu, Kernel, Plan, Shader, TABLE_ENTRY, Variant};
+use crate::env::{DeviceState, EnvRecording, Environment, MAX_EPISODES, RolloutBuffers, Spec, StateFields};
+use crate::gpu::{Class, Gpu, Kernel, Plan, STATE, Shader, TABLE_ENTRY, Variant};
 use crate::nn::Storage;
 
 /// The kernel's source.
-pub const SHADER: Shader = crate::shaders::shader!("env/communication");
+pub(super) const SHADER: Shader = crate::shaders::shader!("env/communication");
 
 /// Steps of an episode.
-pub const LENGTH: u32 = 25;
+pub(super) const LENGTH: u32 = 25;
 
 /// State words of one environment: an (x, y) pair for every position and velocity, two goals, two messages, four counters.
 const FIELDS: u64 = 22;
@@ -79,8 +77,7 @@ pub(super) struct Parameters {
 }
 
 /// The kernel configuration for an adapter class and the observations' storage.
-#[must_use]
-pub fn variant(class: Class, storage: Storage) -> Variant {
+pub(super) fn variant(class: Class, storage: Storage) -> Variant {
     storage.apply(Variant::independent(class))
 }
 
@@ -171,36 +168,14 @@ impl Environment for Communication {
     }
 
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
-        use Access::{DynamicUniform, Read, Write};
-        let access = [DynamicUniform, Read, Write, Write, Write, Write, Write];
         let variant = variant(gpu.class(), rollout.storage);
-        let kernel = Kernel::trusted(gpu, &SHADER, variant, &access, size_of::<Parameters>())?;
-        let state = gpu.buffer("communication state", FIELDS * u64::from(rollout.envs) * 4, gpu::STATE)?;
-        let mut table: Vec<_> =
-            (0..rollout.steps).map(|step| self.parameters(rollout, step, false)).collect();
-        table.push(self.parameters(rollout, 0, true));
-        let parameters = gpu.uniform_table("communication", &table)?;
-        let stride = gpu.uniform_stride::<Parameters>();
-        let buffers = [
-            &parameters,
-            rollout.actions,
-            rollout.rewards,
-            &state,
-            rollout.observations,
-            rollout.dones_and_masks,
-            rollout.episodes,
-        ];
-        let group = kernel.bind(gpu, &buffers)?;
-        let grid = [kernel.variant.groups(rollout.envs), 1, 1];
+        let kernel = Kernel::trusted(gpu, &SHADER, variant, &EnvRecording::ACCESS, size_of::<Parameters>())?;
+        let buffer = gpu.buffer("communication state", FIELDS * u64::from(rollout.envs) * 4, STATE)?;
         let (environment, envs) = (*self, rollout.envs as usize);
         let truncations = self.truncations(rollout.steps);
-        let at = |index| vec![Command::dispatch_at(&kernel, &group, index, stride, grid)];
-        Ok(EnvRecording {
-            reset: at(rollout.steps),
-            steps: (0..rollout.steps).map(at).collect(),
-            state: vec![State::Device(DeviceState::new(state, move |words| {
-                environment.validate(words, envs, truncations)
-            }))],
+        let state = DeviceState::new(buffer, move |words| environment.validate(words, envs, truncations));
+        EnvRecording::of_kernel(gpu, rollout, &kernel, state, &[], |step, reset| {
+            self.parameters(rollout, step, reset)
         })
     }
 }

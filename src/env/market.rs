@@ -8,13 +8,13 @@
 //! Shapes: data f32 `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open, close]`; state
 //! `[field][env]`; all other buffers as in [`super::RolloutBuffers`].
 
-use super::{MAX_EPISODES, StateFields};
+use super::{EnvRecording, MAX_EPISODES, StateFields};
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Plan, Shader, TABLE_ENTRY, Variant};
+use crate::gpu::{Access, Class, Gpu, Kernel, Plan, Shader, TABLE_ENTRY, Variant};
 use crate::nn::Storage;
 
 /// The kernel's source.
-pub const SHADER: Shader = crate::shaders::shader!("env/market");
+pub(super) const SHADER: Shader = crate::shaders::shader!("env/market");
 
 /// State fields of an environment, without the quantity and the level of each instrument.
 const FIELDS: u32 = 8;
@@ -22,64 +22,62 @@ const FIELDS: u32 = 8;
 /// Mirrors `Market` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Parameters {
+pub(super) struct Parameters {
     /// Step within the rollout.
-    pub step: u32,
+    pub(super) step: u32,
     /// Steps per rollout.
-    pub steps: u32,
+    pub(super) steps: u32,
     /// Number of environments.
-    pub envs: u32,
+    pub(super) envs: u32,
     /// Number of instruments; each is an agent.
-    pub agents: u32,
+    pub(super) agents: u32,
     /// Features per bar and instrument.
-    pub features: u32,
+    pub(super) features: u32,
     /// Number of actions.
-    pub actions: u32,
+    pub(super) actions: u32,
     /// 1: start a new episode in every environment and do nothing else.
-    pub reset: u32,
+    pub(super) reset: u32,
     /// First bar at which an episode can start.
-    pub first: u32,
+    pub(super) first: u32,
     /// Number of bars at which an episode can start.
-    pub starts: u32,
+    pub(super) starts: u32,
     /// Steps per episode.
-    pub length: u32,
+    pub(super) length: u32,
     /// Index of the first price in the data.
-    pub prices: u32,
+    pub(super) prices: u32,
     /// Low 32 bits of the seed.
-    pub seed_low: u32,
+    pub(super) seed_low: u32,
     /// High 32 bits of the seed.
-    pub seed_high: u32,
+    pub(super) seed_high: u32,
     /// Commission as a fraction of the value at the fill price.
-    pub commission: f32,
+    pub(super) commission: f32,
     /// Slippage as a fraction of the open.
-    pub slippage: f32,
+    pub(super) slippage: f32,
     /// Equity at which an account is closed, as a fraction of the starting equity.
-    pub bankruptcy: f32,
+    pub(super) bankruptcy: f32,
     /// Weight of the agent's own return in its reward.
-    pub own_weight: f32,
+    pub(super) own_weight: f32,
     /// Multiplier of the reward.
-    pub reward_scale: f32,
+    pub(super) reward_scale: f32,
     /// Penalty per unit of drawdown increase.
-    pub drawdown_penalty: f32,
+    pub(super) drawdown_penalty: f32,
     /// Allowed actions, one bit each.
-    pub mask: u32,
+    pub(super) mask: u32,
     /// Always 0, but unknown to the compiler, which therefore cannot simplify the compensated sum.
-    pub zero: u32,
+    pub(super) zero: u32,
     /// Padding to 16 bytes.
-    pub pad: [u32; 3],
+    pub(super) pad: [u32; 3],
     /// Target level of each action.
-    pub levels: [f32; 32],
+    pub(super) levels: [f32; 32],
 }
 
 /// Number of 32-bit words of the state.
-#[must_use]
-pub fn state_words(agents: u32, envs: u32) -> u64 {
+pub(super) fn state_words(agents: u32, envs: u32) -> u64 {
     u64::from(FIELDS + 2 * agents) * u64::from(envs)
 }
 
 /// Memory plan: the state, and a parameter table with one entry per step and one for the reset.
-#[must_use]
-pub fn plan(agents: u32, envs: u32, steps: u32) -> Plan {
+pub(super) fn plan(agents: u32, envs: u32, steps: u32) -> Plan {
     let mut plan = Plan::new();
     plan.words("market state", state_words(agents, envs));
     plan.words("market parameters", (u64::from(steps) + 1) * TABLE_ENTRY / 4);
@@ -129,8 +127,7 @@ pub(super) fn validate(rules: &Parameters, words: &[u32]) -> Result<(), String> 
 }
 
 /// The kernel configuration for an adapter class and the observations' storage.
-#[must_use]
-pub fn variant(class: Class, storage: Storage) -> Variant {
+pub(super) fn variant(class: Class, storage: Storage) -> Variant {
     storage.apply(Variant::independent(class))
 }
 
@@ -138,24 +135,10 @@ pub fn variant(class: Class, storage: Storage) -> Variant {
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu, storage: Storage) -> Result<Kernel> {
-    use Access::{DynamicUniform, Read, Write};
-    let access = [DynamicUniform, Read, Write, Write, Write, Write, Write, Read];
+pub(super) fn kernel(gpu: &Gpu, storage: Storage) -> Result<Kernel> {
+    let [parameters, actions, rewards, state, observations, ends, episodes] = EnvRecording::ACCESS;
+    let access = [parameters, actions, rewards, state, observations, ends, episodes, Access::Read];
     Kernel::trusted(gpu, &SHADER, variant(gpu.class(), storage), &access, size_of::<Parameters>())
-}
-
-/// Workgroups: one invocation per environment.
-#[must_use]
-pub fn groups(variant: &Variant, envs: u32) -> [u32; 3] {
-    [variant.groups(envs), 1, 1]
-}
-
-/// Binds the parameter table, actions, rewards, state, observations, `dones_and_masks`, episodes and data, in this order.
-///
-/// # Errors
-/// As [`Kernel::bind`].
-pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: [&wgpu::Buffer; 8]) -> Result<BindGroup> {
-    kernel.bind(gpu, &buffers)
 }
 
 #[cfg(test)]

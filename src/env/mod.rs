@@ -5,11 +5,12 @@
 #[cfg(test)]
 mod bench;
 pub mod communication;
-pub mod cpu_env;
+mod cpu_env;
 #[cfg(test)]
 mod layout_tests;
 pub mod ledger;
-pub mod market;
+mod market;
+mod recording;
 pub mod spread;
 mod state;
 mod trading;
@@ -133,7 +134,7 @@ pub trait Environment {
 
 /// Every kernel of this family, in every variant that is compiled for an adapter class.
 #[must_use]
-pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
+pub(crate) fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let storages = [Storage::F32, Storage::F16, Storage::Packed];
     let kernels = |storage| {
         [

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::Costs;
 use super::market::{self, Parameters};
-use super::{DeviceState, EnvRecording, Environment, RolloutBuffers, Spec, State};
-use crate::gpu::{Command, Gpu, Plan};
+use super::{DeviceState, EnvRecording, Environment, RolloutBuffers, Spec};
+use crate::gpu::{Gpu, Plan};
 use crate::market::MarketData;
 use crate::{Error, Result};
 
@@ -152,6 +152,12 @@ impl Trading {
         })
     }
 
+    /// The buffers of a market of `instruments` instruments, for estimates without data: the plan of every such market.
+    #[must_use]
+    pub fn plan_of(instruments: u32, envs: u32, steps: u32) -> Plan {
+        market::plan(instruments, envs, steps)
+    }
+
     fn parameters(&self, rollout: &RolloutBuffers<'_>, step: u32, reset: bool) -> Parameters {
         let settings = &self.settings;
         let mut levels = [0f32; 32];
@@ -209,36 +215,18 @@ impl Environment for Trading {
     }
 
     fn plan(&self, envs: u32, steps: u32) -> Plan {
-        market::plan(self.spec().agents, envs, steps)
+        Self::plan_of(self.spec().agents, envs, steps)
     }
 
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
         let kernel = market::kernel(gpu, rollout.storage)?;
         let words = market::state_words(self.spec().agents, rollout.envs);
-        let state = gpu.buffer("market state", words * 4, crate::gpu::STATE)?;
+        let buffer = gpu.buffer("market state", words * 4, crate::gpu::STATE)?;
         let rules = self.parameters(rollout, 0, false);
-        let mut table: Vec<_> =
-            (0..rollout.steps).map(|step| self.parameters(rollout, step, false)).collect();
-        table.push(self.parameters(rollout, 0, true));
-        let parameters = gpu.uniform_table("market", &table)?;
-        let stride = gpu.uniform_stride::<Parameters>();
-        let buffers = [
-            &parameters,
-            rollout.actions,
-            rollout.rewards,
-            &state,
-            rollout.observations,
-            rollout.dones_and_masks,
-            rollout.episodes,
-            self.data.buffer(),
-        ];
-        let group = market::bind(gpu, &kernel, buffers)?;
-        let grid = market::groups(&kernel.variant, rollout.envs);
-        let at = |index| vec![Command::dispatch_at(&kernel, &group, index, stride, grid)];
-        Ok(EnvRecording {
-            reset: at(rollout.steps),
-            steps: (0..rollout.steps).map(at).collect(),
-            state: vec![State::Device(DeviceState::new(state, move |words| market::validate(&rules, words)))],
+        let state = DeviceState::new(buffer, move |words| market::validate(&rules, words));
+        let data = [self.data.buffer()];
+        EnvRecording::of_kernel(gpu, rollout, &kernel, state, &data, |step, reset| {
+            self.parameters(rollout, step, reset)
         })
     }
 }

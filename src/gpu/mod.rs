@@ -30,8 +30,10 @@ pub use kernel::{Access, BindGroup, Kernel, Resource};
 pub(crate) use kernel_cache::{Job, in_parallel};
 pub use profiler::{Profiler, Timing};
 pub use recorder::{Command, Counts, HostWork, Readback, Recorder, Recording};
-pub use shader::{Library, Shader, compose, compose_with};
-pub use variant::{Class, Constant, GROUPS_IN_A_ROW, Variant, in_rows};
+pub(crate) use shader::compose_with;
+pub use shader::{Library, Shader, compose};
+pub use variant::{Class, Constant, Variant};
+pub(crate) use variant::{GROUPS_IN_A_ROW, in_rows};
 pub(crate) use wait::block_on;
 
 /// Usage of storage buffers that can also be the source and the target of copies.
@@ -40,6 +42,6 @@ pub const STATE: wgpu::BufferUsages =
 
 /// Rounds `value` up to a multiple of `step` (`step > 0`).
 #[must_use]
-pub fn round_up(value: u32, step: u32) -> u32 {
+pub(crate) fn round_up(value: u32, step: u32) -> u32 {
     value.div_ceil(step) * step
 }

@@ -6,7 +6,7 @@ mod parts;
 mod resume;
 mod retention;
 
-pub use format::{FORMAT, SnapshotMetadata, read_metadata};
+pub use format::{SnapshotMetadata, read_metadata};
 pub use retention::Snapshots;
 
 #[cfg(test)]
