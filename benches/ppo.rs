@@ -9,7 +9,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use kernels::{Stage, measure};
 use phalanx::bench::{
-    ActionKind, Batch, NetworkSlice, adamw, advantage_stats, clip, gae, loss, sample, scalars,
+    ActionKind, Batch, ForwardPart, NetworkSlice, adamw, advantage_stats, clip, gae, loss, sample, scalars,
 };
 use phalanx::gpu::{Command, Gpu, GpuOptions, Profiler};
 use phalanx::mappo::{KernelConfig, Precision};
@@ -112,7 +112,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         agents: AGENTS,
         quads: ENVS / 4,
         obs_dim: OBS_DIM,
-        head_critic: ACTIONS * quads,
+        forward: ForwardPart { head_critic: ACTIONS * quads, ..ForwardPart::default() },
         grads: ACTIONS + 1,
         ..Batch::default()
     };

@@ -45,7 +45,7 @@ fn put(to: Target, column: u32, value: vec4<f32>) -> vec4<f32> {
     let q = to_quad(activate(value));
     if (to.exists) {
         // Read by the backward pass only. Beyond these bounds the derivative is 0 or 1, which infinity would turn into NaN.
-        @if(gelu || silu) if (batch.keep == 1u) {
+        @if(gelu || silu) if (batch.forward.keep == 1u) {
             acts[to.product + column * TILE] = to_quad(clamp(value, vec4<f32>(-6e4), vec4<f32>(6e4)));
         }
         acts[to.index + column * TILE] = q;

@@ -15,7 +15,7 @@ import package::lib::quad::{to_quad, of_quad};
 
 // Place of the state that enters a slot. It is kept at multiples of the chunk length and overwritten by the next one in between.
 fn kept_place(slot: u32) -> u32 {
-    return select(0u, 1u + slot / batch.chunk, slot % batch.chunk == 0u);
+    return select(0u, 1u + slot / batch.recurrent.chunk, slot % batch.recurrent.chunk == 0u);
 }
 
 fn state_at(at: Row, state_place: u32, size: u32) -> u32 {
@@ -25,7 +25,7 @@ fn state_at(at: Row, state_place: u32, size: u32) -> u32 {
 
 // Place of the state that the last step of a truncated episode left behind, for the value of its last observation.
 fn truncated_place(number: u32) -> u32 {
-    return 2u + batch.steps / batch.chunk + min(number, max(batch.truncations, 1u) - 1u);
+    return 2u + batch.recurrent.steps / batch.recurrent.chunk + min(number, max(batch.recurrent.truncations, 1u) - 1u);
 }
 
 // Copies the state that enters into the row, 0 where an episode begins. `t` counts the slots of this dispatch.
@@ -38,12 +38,12 @@ fn load_state(at: Row, t: u32) {
     @if(!cooperative) let part = 0u;
     @if(cooperative) let step = PARTS;
     @if(!cooperative) let step = 1u;
-    let truncated_slot = at.slot > batch.steps;
-    var ended = dones_and_masks[select((max(at.slot, 1u) - 1u) * batch.quads, batch.endings, at.slot == 0u) + q] != vec4<u32>(0u);
+    let truncated_slot = at.slot > batch.recurrent.steps;
+    var ended = dones_and_masks[select((max(at.slot, 1u) - 1u) * batch.quads, batch.recurrent.endings, at.slot == 0u) + q] != vec4<u32>(0u);
     ended = ended & vec4<bool>(!truncated_slot);
     if (t == 0u) {
         let size = layer.inputs;
-        let first = state_at(at, select(kept_place(at.slot), truncated_place(at.slot - batch.steps - 1u), truncated_slot), size);
+        let first = state_at(at, select(kept_place(at.slot), truncated_place(at.slot - batch.recurrent.steps - 1u), truncated_slot), size);
         for (var j = part; j < size; j += step) {
             let h = select(states[first + j * per_slot], vec4<f32>(0.0), ended);
             if (at.exists) {
@@ -92,7 +92,7 @@ fn gru_cell(at: Row, layer: Layer, to: u32) -> Stats {
         }
         all = join(all, stats_of_one(of_quad(made)));
     }
-    if (batch.remember == 1u && at.slot < batch.steps && at.exists) {
+    if (batch.recurrent.store_states == 1u && at.slot < batch.recurrent.steps && at.exists) {
         let next = state_at(at, kept_place(at.slot + 1u), size);
         for (var j = part; j < size; j += step) {
             states[next + j * per_slot] = of_quad(acts[to + j * TILE]);

@@ -69,7 +69,8 @@ struct NetworkSlice {
     biases: u32,
 }
 
-// One dispatch over rows: observation slots [first_slot, first_slot + rows / (agents * quads)).
+// Rows of one dispatch: observation slots [first_slot, first_slot + rows / (agents * quads)). The parts are multiples of 16
+// bytes, the alignment of structures in uniform buffers.
 struct Batch {
     first_slot: u32,
     // Quads of rows in this dispatch, and in the buffers (a multiple of TILE).
@@ -79,36 +80,56 @@ struct Batch {
     // num_envs / 4.
     quads: u32,
     obs_dim: u32,
-    // First role, and where each role's head goes in the head buffer, in vec4s.
-    first_role: u32,
-    head_actor: u32,
-    head_critic: u32,
-    // Number of the micro-batch within the iteration, for its statistics.
-    index: u32,
-    // 1: a backward pass follows, which reads the LayerNorm statistics.
-    keep: u32,
     // Rows of the activation buffer and of the gradient buffer.
     acts: u32,
     grads: u32,
-    // Number of the minibatch within the rollout.
-    minibatch: u32,
-    // With a GRU: slots that an invocation processes in order, and distance between slots whose entering states are kept.
-    length: u32,
-    chunk: u32,
-    // With a GRU: steps of the rollout, and slots of truncated episodes.
-    steps: u32,
-    truncations: u32,
-    // With a GRU: first quad in dones_and_masks of the flags of episodes that ended before slot 0.
-    endings: u32,
-    // With a GRU: 1: new states are kept for later dispatches.
-    remember: u32,
-    // HAPPO: number of the agent that is trained, counted from 1; 0: all agents.
-    agent_step: u32,
-    // HAPPO: 1: no training; the agent's probability ratios are multiplied into the factor of the agents after it.
-    update_factors: u32,
-    // First quad of the environments' own states, which follow the observations of all slots, and the size of a state.
+    // First quad of the environments' own states, which follow the observations of all slots, and features of a state.
     first_state: u32,
     state_dim: u32,
+    pad0: u32,
+    pad1: u32,
+    forward: ForwardPart,
+    recurrent: RecurrentPart,
+    loss: LossPart,
+}
+
+// The part of a Batch for the forward pass, the backward pass and the loss.
+struct ForwardPart {
+    // 0: both stacks; 1: critics only.
+    first_stack: u32,
+    // 1: a backward pass follows, which reads the LayerNorms' statistics.
+    keep: u32,
+    // First vec4 of the logits and of the values in the head buffer.
+    head_actor: u32,
+    head_critic: u32,
+}
+
+// The part of a Batch for networks with a GRU.
+struct RecurrentPart {
+    // Slots that an invocation iterates over.
+    length: u32,
+    // Slots between two stored states.
+    chunk: u32,
+    // Steps of the rollout, and slots of truncated episodes.
+    steps: u32,
+    truncations: u32,
+    // First quad of the flags, in dones_and_masks, of the episodes that ended before slot 0.
+    endings: u32,
+    // 1: new states are stored for later dispatches.
+    store_states: u32,
+    pad0: u32,
+    pad1: u32,
+}
+
+// The part of a Batch for the loss.
+struct LossPart {
+    // Number of the micro-batch within the iteration, and of its minibatch within the rollout.
+    index: u32,
+    minibatch: u32,
+    // HAPPO: the agent that learns, counted from 1; 0: all agents learn.
+    agent_step: u32,
+    // HAPPO: 1: multiply the ratios of this agent into the factors of the agents after it, and learn nothing.
+    update_factors: u32,
 }
 
 // Index of row `row` of feature 0 in a buffer of `features` features; the next feature is TILE further.

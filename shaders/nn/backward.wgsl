@@ -277,7 +277,7 @@ fn main(
     @if(cooperative) let index = group.x * TILE + local % TILE;
     @if(!cooperative) let index = group.x * WG + local;
     let per_slot = batch.agents * batch.quads;
-    @if(recurrent) let count = (batch.rows / per_slot + batch.length - 1u) / batch.length * per_slot;
+    @if(recurrent) let count = (batch.rows / per_slot + batch.recurrent.length - 1u) / batch.recurrent.length * per_slot;
     @if(!recurrent) let count = batch.rows;
     @if(!subgroup_broadcast && !cooperative) if (index >= count) {
         return;
@@ -286,7 +286,7 @@ fn main(
     at.local = local;
     at.subgroup = subgroup;
     at.lane = lane;
-    let role = batch.first_role + group.y;
+    let role = batch.forward.first_stack + group.y;
     at.role = role;
     // If every agent has its own network, blocks do not straddle agents.
     @if(cooperative) let agent = (group.x * TILE % per_slot) / batch.quads;
@@ -298,12 +298,12 @@ fn main(
         at.exists = index < batch.rows;
         stack(at, role);
     }
-    @if(recurrent) for (var back = 0u; back < batch.length; back++) {
-        let t = batch.length - 1u - back;
-        let row = (min(index, count - 1u) / per_slot * batch.length + t) * per_slot + index % per_slot;
+    @if(recurrent) for (var back = 0u; back < batch.recurrent.length; back++) {
+        let t = batch.recurrent.length - 1u - back;
+        let row = (min(index, count - 1u) / per_slot * batch.recurrent.length + t) * per_slot + index % per_slot;
         at.row = select(batch.rows - per_slot + index % per_slot, row, row < batch.rows);
         at.exists = index < count && row < batch.rows;
-        at.goes_on = t + 1u < batch.length && row + per_slot < batch.rows;
+        at.goes_on = t + 1u < batch.recurrent.length && row + per_slot < batch.rows;
         at.signal = (batch.first_slot + at.row / per_slot) * batch.quads + at.row % batch.quads;
         stack(at, role);
     }

@@ -50,7 +50,7 @@ fn stack(at: Row, role: u32) {
             scale = 1.0 / sqrt(stats.squares / stats.count + 1e-5);
             @if(cooperative) let owner = at.local < TILE;
             @if(!cooperative) let owner = true;
-            if (batch.keep == 1u && at.exists && owner) {
+            if (batch.forward.keep == 1u && at.exists && owner) {
                 moments[layer.moments * batch.stride + row] = mean;
                 moments[(layer.moments + 1u) * batch.stride + row] = scale;
             }
@@ -63,7 +63,7 @@ fn stack(at: Row, role: u32) {
         @if(recurrent) to.kind = layer.kind;
         @if(recurrent) to.added = select(0u, 2u * layer.inputs, layer.kind == GATES_OF_STATE);
         if (to.is_head) {
-            to.index = select(batch.head_actor, batch.head_critic, role == 1u) + row;
+            to.index = select(batch.forward.head_actor, batch.forward.head_critic, role == 1u) + row;
         }
         let bias = at.net + layer.bias + select(0u, at.agent * roles[role].agent_bias, l == 0u) * layer.stride;
         @if(!cooperative) stats = dense(inputs, layer, at.net, bias, mean, scale, to, at.lane);
@@ -99,7 +99,7 @@ fn main(
     @if(!cooperative) let index = group.x * WG + local;
     let per_slot = batch.agents * batch.quads;
     // Quads of sequences, or of rows without a GRU.
-    @if(recurrent) let count = (batch.rows / per_slot + batch.length - 1u) / batch.length * per_slot;
+    @if(recurrent) let count = (batch.rows / per_slot + batch.recurrent.length - 1u) / batch.recurrent.length * per_slot;
     @if(!recurrent) let count = batch.rows;
     @if(!subgroup_broadcast && !cooperative) if (index >= count) {
         return;
@@ -108,7 +108,7 @@ fn main(
     at.local = local;
     at.subgroup = subgroup;
     at.lane = lane;
-    let role = batch.first_role + group.y;
+    let role = batch.forward.first_stack + group.y;
     at.role = role;
     at.agent = (min(index, count - 1u) % per_slot) / batch.quads;
     at.net = roles[at.role].working + at.agent * roles[at.role].working_stride;
@@ -121,8 +121,8 @@ fn main(
         at.slot = batch.first_slot + at.row / per_slot;
         stack(at, role);
     }
-    @if(recurrent) for (var t = 0u; t < batch.length; t++) {
-        let row = (min(index, count - 1u) / per_slot * batch.length + t) * per_slot + index % per_slot;
+    @if(recurrent) for (var t = 0u; t < batch.recurrent.length; t++) {
+        let row = (min(index, count - 1u) / per_slot * batch.recurrent.length + t) * per_slot + index % per_slot;
         // In a shorter last chunk the last slot is repeated.
         at.row = select(batch.rows - per_slot + index % per_slot, row, row < batch.rows);
         at.exists = index < count && row < batch.rows;

@@ -199,16 +199,16 @@ fn main(
         // 1 / rows that count for the agent's networks (ppo/advantage_stats), times the loss scale, so that small gradients do not
         // underflow in f16 (ppo/loss_scale).
         let agent = row % (batch.agents * batch.quads) / batch.quads;
-        let share = scalars[AGENTS + batch.minibatch * batch.agents + agent] * scalars[LOSS_SCALE];
+        let share = scalars[AGENTS + batch.loss.minibatch * batch.agents + agent] * scalars[LOSS_SCALE];
         let mask = dones_and_masks[p.masks + at];
         var active_rows = mask != vec4<u32>(0u);
         @if(agent_steps) {
-            active_rows = active_rows & vec4<bool>(agent + 1u == batch.agent_step);
+            active_rows = active_rows & vec4<bool>(agent + 1u == batch.loss.agent_step);
         }
         let advantage = (targets[p.section + at] - scalars[ADVANTAGE_MEAN]) * scalars[ADVANTAGE_SCALE];
 
         // Policy.
-        let logits = batch.head_actor + row;
+        let logits = batch.forward.head_actor + row;
         let chosen = evaluate(logits, at, mask);
         let entropy = chosen.entropy;
         let log_ratio = chosen.log_probability - targets[at];
@@ -219,7 +219,7 @@ fn main(
             let factor_at = p.factors + slot * batch.quads + row % batch.quads;
             let factor = statistics[factor_at];
             weighed *= factor;
-            if (batch.update_factors == 1u && agent + 1u == batch.agent_step) {
+            if (batch.loss.update_factors == 1u && agent + 1u == batch.loss.agent_step) {
                 statistics[factor_at] = factor * select(ONE, ratio, active_rows);
             }
         }
@@ -230,7 +230,7 @@ fn main(
         descend(logits, at, mask, select(ZERO, slope, active_rows), weight, out + p.grad_actor * TILE);
 
         // Value.
-        let value = head[batch.head_critic + row];
+        let value = head[batch.forward.head_critic + row];
         let old = values[at];
         let goal = (targets[2u * p.section + at] - scalars[MEAN]) / scalars[DEVIATION];
         let error = goal - value;
@@ -255,7 +255,7 @@ fn main(
     clipped[lane] = mine_clipped;
     workgroupBarrier();
     // Zeros after the stop of this rollout's updates (ppo/epoch).
-    @if(agent_steps) let writes = batch.update_factors == 0u;
+    @if(agent_steps) let writes = batch.loss.update_factors == 0u;
     @if(!agent_steps) let writes = true;
     if (lane == 0u && writes) {
         var sum = ZERO;
@@ -266,7 +266,7 @@ fn main(
         }
         // One place for every workgroup of a full micro-batch; the last micro-batch may have fewer workgroups.
         let places = (batch.stride + WG - 1u) / WG;
-        let entry = (batch.index * places + group.x) * 2u;
+        let entry = (batch.loss.index * places + group.x) * 2u;
         let counts = vec4<bool>(scalars[STOPPED] != 1.0);
         statistics[entry] = select(ZERO, sum, counts);
         statistics[entry + 1u] = select(ZERO, sum_clipped, counts);

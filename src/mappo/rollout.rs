@@ -8,7 +8,7 @@ use super::setup::Setup;
 use crate::env::{Environment, RolloutBuffers, State};
 use crate::gpu::{BindGroup, Command, Kernel, Recording};
 use crate::nn::forward::Memory;
-use crate::nn::{Batch, WorkingWeights, forward};
+use crate::nn::{Batch, ForwardPart, RecurrentPart, WorkingWeights, forward};
 use crate::ppo::sample;
 use crate::{Error, Result};
 
@@ -154,7 +154,7 @@ fn acting(forward: &Forward<'_>, mode: ActionMode) -> Result<Vec<[Command; 2]>> 
     let batch = forward.setup.batch();
     let quads = sizes.rows_of_slot() / 4;
     let batches: Vec<_> = (0..sizes.steps)
-        .map(|step| one_slot(Batch { first_slot: step, rows: quads, remember: 1, ..batch }))
+        .map(|step| storing(one_slot(Batch { first_slot: step, rows: quads, ..batch })))
         .collect();
     let table = gpu.uniform_table("acting", &batches)?;
     let forward_group = forward.bind(&table, &buffers.networks.heads)?;
@@ -203,7 +203,13 @@ fn acting(forward: &Forward<'_>, mode: ActionMode) -> Result<Vec<[Command; 2]>> 
 
 /// The same batch, in which a GRU takes a single step.
 fn one_slot(batch: Batch) -> Batch {
-    Batch { length: batch.length.min(1), ..batch }
+    let length = batch.recurrent.length.min(1);
+    Batch { recurrent: RecurrentPart { length, ..batch.recurrent }, ..batch }
+}
+
+/// The same batch, which stores a GRU's new states for later dispatches.
+fn storing(batch: Batch) -> Batch {
+    Batch { recurrent: RecurrentPart { store_states: 1, ..batch.recurrent }, ..batch }
 }
 
 /// The critics over all slots, in batches of the size of a micro-batch. Recurrent critics go through the rollout in sequences of
@@ -215,8 +221,11 @@ fn values(forward: &Forward<'_>) -> Result<Recording> {
     let batch = |slots: Range<u32>| Batch {
         first_slot: slots.start,
         rows: per_slot * slots.len() as u32,
-        first_role: 1,
-        head_critic: per_slot * slots.start,
+        forward: ForwardPart {
+            first_stack: 1,
+            head_critic: per_slot * slots.start,
+            ..ForwardPart::default()
+        },
         ..shared
     };
     let split = |all: Range<u32>, size: u32| {
@@ -225,8 +234,7 @@ fn values(forward: &Forward<'_>) -> Result<Recording> {
     let batches: Vec<_> = match sizes.chunk {
         0 => split(0..sizes.slots(), sizes.micro_slots).map(batch).collect(),
         chunk => {
-            let sequences =
-                split(0..sizes.steps + 1, chunk).map(|slots| Batch { remember: 1, ..batch(slots) });
+            let sequences = split(0..sizes.steps + 1, chunk).map(|slots| storing(batch(slots)));
             let truncated = split(sizes.steps + 1..sizes.slots(), sizes.micro_slots);
             sequences.chain(truncated.map(|slots| one_slot(batch(slots)))).collect()
         }

@@ -4,7 +4,7 @@ use super::Config;
 use super::buffers::Buffers;
 use super::sizes::Sizes;
 use crate::gpu::Gpu;
-use crate::nn::{Batch, KernelConfig, Layout};
+use crate::nn::{Batch, KernelConfig, Layout, RecurrentPart};
 
 /// Device, settings, sizes and buffers of a run.
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +28,16 @@ impl Setup<'_> {
             agents: sizes.spec.agents,
             quads: sizes.envs / 4,
             obs_dim: sizes.spec.obs_dim,
-            length: sizes.chunk,
-            chunk: sizes.chunk,
-            steps: sizes.steps,
-            truncations: sizes.truncations,
-            endings: (sizes.endings() / 4) as u32,
             first_state: (sizes.first_state() / 4) as u32,
             state_dim: sizes.state_dim,
+            recurrent: RecurrentPart {
+                length: sizes.chunk,
+                chunk: sizes.chunk,
+                steps: sizes.steps,
+                truncations: sizes.truncations,
+                endings: (sizes.endings() / 4) as u32,
+                ..RecurrentPart::default()
+            },
             ..Batch::default()
         }
     }

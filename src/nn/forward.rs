@@ -37,7 +37,7 @@ pub fn kernel(gpu: &Gpu, shape: &Shape, kernel_config: &KernelConfig) -> Result<
 #[must_use]
 pub fn groups(kernel_config: &KernelConfig, batch: &Batch, roles: u32) -> [u32; 3] {
     let per_slot = batch.agents * batch.quads;
-    let sequences = match batch.length {
+    let sequences = match batch.recurrent.length {
         0 | 1 => batch.rows,
         length => (batch.rows / per_slot.max(1)).div_ceil(length) * per_slot,
     };
@@ -71,8 +71,8 @@ pub struct Memory<'a> {
     /// States, f32: `[place][role][entry][row of a slot]`. Place 0 is that of the state in passing; then come those that
     /// enter slots 0, chunk, 2 chunk and so on up to the rollout's end; then those that truncated episodes left behind.
     pub states: &'a wgpu::Buffer,
-    /// Signals as in [`crate::ppo::gae`], with a row more at [`Batch::endings`]: those of the step before slot 0. Where one is not
-    /// 0 the next state begins as 0.
+    /// Dones and masks as in [`crate::ppo::gae`], and one row more, at [`super::RecurrentPart::endings`]: the step before slot 0.
+    /// A state begins as 0 if its entry is not 0.
     pub dones_and_masks: &'a wgpu::Buffer,
 }
 

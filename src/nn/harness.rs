@@ -81,10 +81,13 @@ impl Case {
     /// The offsets that only some networks need: of a GRU's states and of the environments' own states.
     fn offsets(&self) -> Batch {
         Batch {
-            length: self.shape.chunk,
-            chunk: self.shape.chunk,
-            steps: self.slots as u32,
-            endings: (self.slots * self.quads) as u32,
+            recurrent: RecurrentPart {
+                length: self.shape.chunk,
+                chunk: self.shape.chunk,
+                steps: self.slots as u32,
+                endings: (self.slots * self.quads) as u32,
+                ..RecurrentPart::default()
+            },
             first_state: (self.rows() / 4) as u32 * self.shape.obs_dim,
             state_dim: self.shape.stored_state(),
             ..Batch::default()
@@ -116,8 +119,7 @@ impl Case {
             agents: self.shape.agents,
             quads: self.quads as u32,
             obs_dim: self.shape.obs_dim,
-            head_critic: actions * room,
-            keep: 1,
+            forward: ForwardPart { keep: 1, head_critic: actions * room, ..ForwardPart::default() },
             acts: layout.act_rows,
             grads: layout.grad_rows,
             ..self.offsets()
@@ -130,10 +132,12 @@ impl Case {
                 Some(length) => Batch {
                     first_slot: first as u32,
                     rows: per_slot * length.min(self.slots - first) as u32,
-                    length: length as u32,
-                    remember: 1,
-                    head_actor: per_slot * first as u32,
-                    head_critic: batch.head_critic + per_slot * first as u32,
+                    recurrent: RecurrentPart { length: length as u32, store_states: 1, ..batch.recurrent },
+                    forward: ForwardPart {
+                        head_actor: per_slot * first as u32,
+                        head_critic: batch.forward.head_critic + per_slot * first as u32,
+                        ..batch.forward
+                    },
                     ..batch
                 },
             })

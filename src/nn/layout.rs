@@ -7,7 +7,7 @@ mod tensors;
 
 #[cfg(test)]
 pub(super) use device::Layer;
-pub use device::{Batch, NetworkStack};
+pub use device::{Batch, ForwardPart, LossPart, NetworkStack, RecurrentPart};
 pub use tensors::{Tensor, TensorKind};
 
 use device::{ALL, OWN, STATE};

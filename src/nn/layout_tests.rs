@@ -10,10 +10,14 @@ crate::layout_testing::same_layout! {
         layers, params, net_stride, working, working_stride, sees, agent_bias, nets, layer,
     } = "NetworkStack" in "nn/forward";
     layout::Batch {
-        first_slot, rows, stride, agents, quads, obs_dim, first_role, head_actor, head_critic,
-        index, keep, acts, grads, minibatch, length, chunk, steps, truncations, endings, remember,
-        agent_step, update_factors, first_state, state_dim,
+        first_slot, rows, stride, agents, quads, obs_dim, acts, grads, first_state, state_dim, pad,
+        forward, recurrent, loss,
     } = "Batch" in "nn/forward";
+    layout::ForwardPart { first_stack, keep, head_actor, head_critic } = "ForwardPart" in "nn/forward";
+    layout::RecurrentPart {
+        length, chunk, steps, truncations, endings, store_states, pad,
+    } = "RecurrentPart" in "nn/forward";
+    layout::LossPart { index, minibatch, agent_step, update_factors } = "LossPart" in "nn/forward";
     matmul::Sizes { columns, inputs, pad } = "Sizes" in "nn/matmul";
     reduce::Reduce { length, splits, first, pad } = "Reduce" in "nn/reduce";
     weight_gradient::Tile {

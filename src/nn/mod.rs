@@ -40,7 +40,7 @@ mod weights;
 pub use cooperative::Cooperative;
 pub use kernel_config::KernelConfig;
 pub(crate) use kernel_config::{MAX_LOOP_ITERATIONS, representative};
-pub use layout::{Batch, Layout, NetworkSlice, Tensor};
+pub use layout::{Batch, ForwardPart, Layout, LossPart, NetworkSlice, RecurrentPart, Tensor};
 pub use precision::{Precision, Storage};
 pub use shape::{Activation, CriticInput, Shape, Sharing};
 pub use weights::WorkingWeights;

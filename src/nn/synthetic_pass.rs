@@ -4,7 +4,7 @@
 use half::f16;
 
 use super::kernel_config::KernelConfig;
-use super::layout::{Batch, Layout};
+use super::layout::{Batch, ForwardPart, Layout, RecurrentPart};
 use super::precision::Precision;
 use super::weights::WorkingWeights;
 use super::{backward, forward, reduce, weight_gradient};
@@ -53,15 +53,17 @@ impl SyntheticPass {
             agents: shape.agents,
             quads,
             obs_dim: shape.obs_dim,
-            head_critic: shape.actions * room,
-            keep: 1,
             acts: layout.act_rows,
             grads: layout.grad_rows,
-            length: shape.chunk,
-            chunk: shape.chunk,
-            steps: slots,
             first_state: (u64::from(rows) * u64::from(shape.obs_dim)) as u32,
             state_dim: shape.stored_state(),
+            forward: ForwardPart { keep: 1, head_critic: shape.actions * room, ..ForwardPart::default() },
+            recurrent: RecurrentPart {
+                length: shape.chunk,
+                chunk: shape.chunk,
+                steps: slots,
+                ..RecurrentPart::default()
+            },
             ..Batch::default()
         };
         let tiles = weight_gradient::tiles(layout, kernel_config);

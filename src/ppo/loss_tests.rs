@@ -2,7 +2,7 @@
 
 use super::super::harness::{close, gpu, run_at};
 use super::*;
-use crate::nn::Storage;
+use crate::nn::{ForwardPart, Storage};
 
 /// Inputs of the loss for four rows.
 struct Rows {
@@ -46,8 +46,8 @@ fn evaluate(rows: &Rows) -> Outcome {
         stride: 1,
         agents: 1,
         quads: 1,
-        head_critic: actions,
         grads: actions + 1,
+        forward: ForwardPart { head_critic: actions, ..Default::default() },
         ..Default::default()
     };
     let loss = Loss {

@@ -114,8 +114,9 @@ impl GradientKernels {
         ]
     }
 
-    /// The forward pass and the losses of micro-batch `index` alone. With HAPPO and [`Batch::update_factors`] they multiply the ratios of
-    /// the agent that has learned into the factors of the agents after it.
+    /// The forward pass and the losses of micro-batch `index` alone. With HAPPO and
+    /// [`update_factors`](crate::nn::LossPart::update_factors) they multiply the ratios of the agent that has learned into the
+    /// factors of the agents after it.
     pub fn losses(&self, index: u32, batch: &Batch) -> [Command; 2] {
         [
             self.at(&self.forward, index, forward::groups(&self.kernel_config, batch, 2)),

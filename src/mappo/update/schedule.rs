@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::mappo::config::{Algorithm, Config};
 use crate::mappo::setup::Setup;
 use crate::mappo::sizes::Sizes;
-use crate::nn::Batch;
+use crate::nn::{Batch, ForwardPart, LossPart};
 use crate::random::Stream;
 
 /// All agents in a random order of the iteration's own (Fisher-Yates shuffle).
@@ -94,15 +94,21 @@ impl Schedule {
     pub fn batches(&self, setup: Setup<'_>) -> Vec<Batch> {
         let Setup { sizes, kernel_config, .. } = setup;
         let per_slot = sizes.rows_of_slot() / 4;
-        let shared =
-            Batch { head_critic: sizes.outputs() * sizes.room(kernel_config), keep: 1, ..setup.batch() };
+        let forward = ForwardPart {
+            keep: 1,
+            head_critic: sizes.outputs() * sizes.room(kernel_config),
+            ..ForwardPart::default()
+        };
+        let shared = Batch { forward, ..setup.batch() };
         let batch = |agent_step, update_factors, (index, micro_batch): (u32, &MicroBatch)| Batch {
             first_slot: micro_batch.slots.start,
             rows: per_slot * micro_batch.slots.len() as u32,
-            index,
-            minibatch: micro_batch.minibatch,
-            agent_step: self.agent(agent_step),
-            update_factors,
+            loss: LossPart {
+                index,
+                minibatch: micro_batch.minibatch,
+                agent_step: self.agent(agent_step),
+                update_factors,
+            },
             ..shared
         };
         let learning = self

@@ -47,7 +47,7 @@ pub struct Layer {
     pub made_from: u32,
     /// First row of the gradient buffer for the gradient with respect to the layer below.
     pub below: u32,
-    /// Fills up to 16 bytes.
+    /// Padding to 16 bytes.
     pub pad: u32,
 }
 
@@ -75,7 +75,8 @@ pub struct NetworkStack {
     pub layer: [Layer; MAX_LAYERS],
 }
 
-/// Rows of one dispatch. Counterpart of `Batch` in `shaders/lib/network.wgsl`.
+/// Rows of one dispatch. Counterpart of `Batch` in `shaders/lib/network.wgsl`. The parts are multiples of 16 bytes, the
+/// alignment of structures in uniform buffers.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Batch {
@@ -83,7 +84,7 @@ pub struct Batch {
     pub first_slot: u32,
     /// Quads of rows of this dispatch.
     pub rows: u32,
-    /// Quads of rows the activation buffers have room for.
+    /// Quads of rows of the activation buffers.
     pub stride: u32,
     /// Agents of an environment.
     pub agents: u32,
@@ -91,40 +92,68 @@ pub struct Batch {
     pub quads: u32,
     /// Features of one agent's observation.
     pub obs_dim: u32,
-    /// 0: from the actors on, 1: critics only.
-    pub first_role: u32,
-    /// First vec4 of the logits in the head buffer.
-    pub head_actor: u32,
-    /// First vec4 of the values in the head buffer.
-    pub head_critic: u32,
-    /// Number of the micro-batch within the iteration.
-    pub index: u32,
-    /// 1: a backward pass follows.
-    pub keep: u32,
     /// Rows of the activation buffer.
     pub acts: u32,
     /// Rows of the gradient buffer.
     pub grads: u32,
+    /// First quad of the environments' own states, which follow the observations in their buffer.
+    pub first_state: u32,
+    /// Features of an environment's own state; 0 if critics do not read it.
+    pub state_dim: u32,
+    /// Padding to 48 bytes.
+    pub pad: [u32; 2],
+    /// For the forward pass, the backward pass and the loss.
+    pub forward: ForwardPart,
+    /// For networks with a GRU.
+    pub recurrent: RecurrentPart,
+    /// For the loss.
+    pub loss: LossPart,
+}
+
+/// The part of a [`Batch`] for the forward pass, the backward pass and the loss.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ForwardPart {
+    /// 0: both stacks, 1: critics only.
+    pub first_stack: u32,
+    /// 1: a backward pass follows, which reads the LayerNorms' statistics.
+    pub keep: u32,
+    /// First vec4 of the logits in the head buffer.
+    pub head_actor: u32,
+    /// First vec4 of the values in the head buffer.
+    pub head_critic: u32,
+}
+
+/// The part of a [`Batch`] for networks with a GRU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RecurrentPart {
+    /// Slots that an invocation iterates over.
+    pub length: u32,
+    /// Slots between two stored states.
+    pub chunk: u32,
+    /// Steps of the rollout.
+    pub steps: u32,
+    /// Slots of truncated episodes.
+    pub truncations: u32,
+    /// First quad of the flags, in `dones_and_masks`, of the episodes that ended before slot 0.
+    pub endings: u32,
+    /// 1: new states are stored for later dispatches.
+    pub store_states: u32,
+    /// Padding to 32 bytes.
+    pub pad: [u32; 2],
+}
+
+/// The part of a [`Batch`] for the loss.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct LossPart {
+    /// Number of the micro-batch within the iteration.
+    pub index: u32,
     /// Number of the minibatch within the rollout.
     pub minibatch: u32,
-    /// With a GRU: slots that an invocation walks through one after the other.
-    pub length: u32,
-    /// With a GRU: slots between two of which the states stay.
-    pub chunk: u32,
-    /// With a GRU: steps of the rollout.
-    pub steps: u32,
-    /// With a GRU: slots of truncated episodes.
-    pub truncations: u32,
-    /// With a GRU: where it stands in the dones_and_masks which episodes ended before slot 0, in quads.
-    pub endings: u32,
-    /// With a GRU: 1: new states are kept for later dispatches.
-    pub remember: u32,
-    /// HAPPO: the agent that learns, from 1; 0: all agents.
+    /// HAPPO: the agent that learns, counted from 1; 0: all agents learn.
     pub agent_step: u32,
     /// HAPPO: 1: multiply the ratios of this agent into the factors of the agents after it, and learn nothing.
     pub update_factors: u32,
-    /// First quad of the environments' own states, which follow the observations in their buffer.
-    pub first_state: u32,
-    /// Numbers of an environment's own state; 0 if critics do not see it.
-    pub state_dim: u32,
 }
