@@ -27,7 +27,7 @@ struct Layer {
     input: u32,
     product: u32,
     // Row of the LayerNorm's mean; 1/deviation follows.
-    moments: u32,
+    layer_norm_stats: u32,
     // Row of the gradient buffer for the matrix product.
     grad: u32,
     // Outputs with trained weights; those after them consist of their bias alone.

@@ -18,7 +18,7 @@ struct Tile {
     // First row of the gradient buffer.
     right: u32,
     // Row of the LayerNorm's mean, NONE without LayerNorm.
-    moments: u32,
+    layer_norm_stats: u32,
     // First vec4 of the result in the parameter buffer; vec4s from one input's row to the next.
     output: u32,
     stride: u32,
@@ -47,7 +47,7 @@ struct Split {
 @group(0) @binding(2) var<storage, read> tiles: array<Tile>;
 @group(0) @binding(3) var<storage, read> observations: array<Quad>;
 @group(0) @binding(4) var<storage, read> acts: array<Quad>;
-@group(0) @binding(5) var<storage, read> moments: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> layer_norm_stats: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> grads: array<Quad>;
 @group(0) @binding(7) var<storage, read_write> partials: array<vec4<f32>>;
 
@@ -89,9 +89,9 @@ fn locate(tile: Tile, i: u32) -> Row {
     }
     at.mean = vec4<f32>(0.0);
     at.scale = vec4<f32>(1.0);
-    if (tile.moments != NONE) {
-        at.mean = moments[tile.moments * batch.stride + row];
-        at.scale = moments[(tile.moments + 1u) * batch.stride + row];
+    if (tile.layer_norm_stats != NONE) {
+        at.mean = layer_norm_stats[tile.layer_norm_stats * batch.stride + row];
+        at.scale = layer_norm_stats[(tile.layer_norm_stats + 1u) * batch.stride + row];
     }
     return at;
 }

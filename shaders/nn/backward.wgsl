@@ -17,7 +17,7 @@ import package::lib::product::{tile, add, add_spread};
 @group(0) @binding(1) var<uniform> roles: array<NetworkStack, 2>;
 // Binding 2: lib/weights or lib/cooperative.
 @group(0) @binding(3) var<storage, read> acts: array<Quad>;
-@group(0) @binding(4) var<storage, read> moments: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> layer_norm_stats: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> grads: array<Quad>;
 @if(recurrent) @group(0) @binding(6) var<storage, read> dones_and_masks: array<vec4<u32>>;
 
@@ -234,8 +234,8 @@ fn stack(at: Row, role: u32) {
         below.scale = vec4<f32>(1.0);
         @if(recurrent) below.kind = layer.kind;
         if (below.norm) {
-            below.mean = moments[layer.moments * batch.stride + row];
-            below.scale = moments[(layer.moments + 1u) * batch.stride + row];
+            below.mean = layer_norm_stats[layer.layer_norm_stats * batch.stride + row];
+            below.scale = layer_norm_stats[(layer.layer_norm_stats + 1u) * batch.stride + row];
         }
         @if(recurrent) if (layer.kind == GATES_OF_STATE) {
             cell(at, layer, first, step);

@@ -17,7 +17,7 @@ import package::lib::network::place;
 import package::network::{ALL, STATE};
 @if(cooperative) import package::constants::SUBGROUP;
 
-@group(0) @binding(6) var<storage, read_write> moments: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> layer_norm_stats: array<vec4<f32>>;
 
 // First quad of a slot's environment states in the observations' buffer.
 fn first_state(slot: u32) -> u32 {
@@ -51,8 +51,8 @@ fn stack(at: Row, role: u32) {
             @if(cooperative) let owner = at.local < TILE;
             @if(!cooperative) let owner = true;
             if (batch.forward.keep == 1u && at.exists && owner) {
-                moments[layer.moments * batch.stride + row] = mean;
-                moments[(layer.moments + 1u) * batch.stride + row] = scale;
+                layer_norm_stats[layer.layer_norm_stats * batch.stride + row] = mean;
+                layer_norm_stats[(layer.layer_norm_stats + 1u) * batch.stride + row] = scale;
             }
         }
         var to: Target;

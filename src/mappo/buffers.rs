@@ -136,7 +136,7 @@ impl Buffers {
         plan.words("iteration", 4);
         plan.words("scalars", scalars::words(sizes.minibatches, sizes.spec.agents));
         plan.bytes_of("activations", u64::from(layout.act_rows) * room * 4 * stored);
-        plan.words("LayerNorm statistics", u64::from(layout.moment_rows) * room * 4);
+        plan.words("LayerNorm statistics", u64::from(layout.layer_norm_stats_rows) * room * 4);
         plan.words("heads", u64::from(sizes.outputs() + 1) * room * 4);
         plan
     }

@@ -141,7 +141,7 @@ impl Forward<'_> {
             observations: &own.rollout.observations,
             acts: &own.networks.activations,
             head,
-            moments: &own.networks.layer_norm_stats,
+            layer_norm_stats: &own.networks.layer_norm_stats,
             memory: own.memory(),
         };
         forward::bind(self.setup.gpu, self.kernel, buffers)

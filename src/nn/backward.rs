@@ -39,7 +39,7 @@ pub struct Buffers<'a> {
     /// Activations.
     pub acts: &'a wgpu::Buffer,
     /// Means and inverse deviations of the LayerNorms.
-    pub moments: &'a wgpu::Buffer,
+    pub layer_norm_stats: &'a wgpu::Buffer,
     /// Gradients: the heads' are read, the others written.
     pub grads: &'a wgpu::Buffer,
     /// With a GRU, as the forward pass has them.
@@ -51,10 +51,13 @@ pub struct Buffers<'a> {
 /// # Errors
 /// As [`Kernel::bind`].
 pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGroup> {
-    let Buffers { batches, roles, weights, acts, moments, grads, dones_and_masks } = buffers;
+    let Buffers { batches, roles, weights, acts, layer_norm_stats, grads, dones_and_masks } = buffers;
     let mut all = vec![batches.into(), roles.into(), weights.resource()];
     all.extend(
-        [Some(acts), Some(moments), Some(grads), dones_and_masks].into_iter().flatten().map(Resource::from),
+        [Some(acts), Some(layer_norm_stats), Some(grads), dones_and_masks]
+            .into_iter()
+            .flatten()
+            .map(Resource::from),
     );
     kernel.bind_all(gpu, &all)
 }

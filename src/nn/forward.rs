@@ -1,10 +1,10 @@
 //! A whole stack forward: LayerNorm, then Linear, activation and LayerNorm for every hidden layer, then the head.
 //!
 //! Shapes: observations `[slot][agent][feature][env]`, activations `[block of rows][row of the layout][row within the
-//! block]` ([`super::KernelConfig::block`] quads a block), head `[output][row of the batch]`, moments `[row of the
-//! layout][row of the batch]`; a row is (slot, agent, environment), environment fastest. LayerNorm with the biased variance
-//! and epsilon 1e-5, as in PyTorch; its gain and offset are in the working weights ([`super::fold`]). The critic's input is
-//! the concatenation of all agents' observations.
+//! block]` ([`super::KernelConfig::block`] quads a block), head `[output][row of the batch]`, LayerNorm statistics `[row of
+//! the layout][row of the batch]`; a row is (slot, agent, environment), environment fastest. LayerNorm with the biased
+//! variance and epsilon 1e-5, as in PyTorch; its gain and offset are in the working weights ([`super::fold`]). The critic's
+//! input is the concatenation of all agents' observations.
 //!
 //! With a GRU ([`Shape::recurrent`]; Cho et al., arXiv 1406.1078, as PyTorch computes it): with the last hidden layer's
 //! normalised output x and the state h, r = sigmoid(W_r x + b_r + U_r h + c_r), z likewise, n = tanh(W_n x + b_n + r (U_n h +
@@ -60,7 +60,7 @@ pub struct Buffers<'a> {
     /// Logits and values.
     pub head: &'a wgpu::Buffer,
     /// Means and inverse deviations of the LayerNorms, f32.
-    pub moments: &'a wgpu::Buffer,
+    pub layer_norm_stats: &'a wgpu::Buffer,
     /// With a GRU.
     pub memory: Option<Memory<'a>>,
 }
@@ -96,9 +96,9 @@ impl Memory<'_> {
 /// # Errors
 /// As [`Kernel::bind`].
 pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGroup> {
-    let Buffers { batches, roles, weights, observations, acts, head, moments, memory } = buffers;
+    let Buffers { batches, roles, weights, observations, acts, head, layer_norm_stats, memory } = buffers;
     let mut all = vec![batches.into(), roles.into(), weights.resource()];
-    all.extend([observations, acts, head, moments].map(Resource::from));
+    all.extend([observations, acts, head, layer_norm_stats].map(Resource::from));
     all.extend(
         memory.into_iter().flat_map(|memory| [memory.states, memory.dones_and_masks]).map(Resource::from),
     );

@@ -154,7 +154,7 @@ impl Case {
         };
         let acts = &blank(layout.act_rows, precision.bytes());
         let grads = &blank(layout.grad_rows, precision.bytes());
-        let (head, moments) = (&blank(actions + 1, 4), &blank(layout.moment_rows, 4));
+        let (head, layer_norm_stats) = (&blank(actions + 1, 4), &blank(layout.layer_norm_stats_rows, 4));
         let plan = WorkingWeights::plan(&layout, kernel_config);
         let arena = Arena::allocate(gpu, &plan).unwrap();
         let working = arena.get("working weights").unwrap();
@@ -166,8 +166,16 @@ impl Case {
         let dones_and_masks = &gpu.upload("dones_and_masks", &self.dones_and_masks).unwrap();
         let states = &gpu.upload("states", &[&self.states[..], &[f32::NAN; 4]].concat()).unwrap();
         let memory = self.shape.recurrent().then_some(forward::Memory { states, dones_and_masks });
-        let buffers =
-            forward::Buffers { batches: table, roles, weights, observations, acts, head, moments, memory };
+        let buffers = forward::Buffers {
+            batches: table,
+            roles,
+            weights,
+            observations,
+            acts,
+            head,
+            layer_norm_stats,
+            memory,
+        };
         let group = forward::bind(gpu, &kernel, buffers).unwrap();
         let stride = gpu.uniform_stride::<Batch>();
         for (index, batch) in (0..).zip(&batches) {
@@ -201,8 +209,15 @@ impl Case {
         gpu.write(grads, 0, &stored(&seed, precision)).unwrap();
         let kernel = backward::kernel(gpu, &self.shape, kernel_config).unwrap();
         let dones_and_masks = memory.map(|memory| memory.dones_and_masks);
-        let buffers =
-            backward::Buffers { batches: table, roles, weights, acts, moments, grads, dones_and_masks };
+        let buffers = backward::Buffers {
+            batches: table,
+            roles,
+            weights,
+            acts,
+            layer_norm_stats,
+            grads,
+            dones_and_masks,
+        };
         let group = backward::bind(gpu, &kernel, buffers).unwrap();
         recorder.run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
 
@@ -224,7 +239,7 @@ impl Case {
             tiles: &gpu.upload("tiles", &tiles).unwrap(),
             observations,
             acts,
-            moments,
+            layer_norm_stats,
             grads,
             partials,
         };

@@ -55,7 +55,7 @@ pub struct Layout {
     /// Rows of the gradient buffer.
     pub grad_rows: u32,
     /// Rows of the LayerNorms' means and inverse standard deviations.
-    pub moment_rows: u32,
+    pub layer_norm_stats_rows: u32,
 }
 
 impl Layout {
@@ -119,7 +119,7 @@ impl Layout {
             working,
             act_rows: cursor.acts,
             grad_rows: cursor.grads,
-            moment_rows: cursor.moments,
+            layer_norm_stats_rows: cursor.layer_norm_stats,
         })
     }
 

@@ -4,7 +4,7 @@ crate::layout_testing::same_layout! {
     fold::NetworkSlice { params, working, role, biases } = "NetworkSlice" in "nn/fold";
     layout::Layer {
         inputs, outputs, stride, weights, bias, gain, offset, norm, transposed, transposed_stride,
-        input, product, moments, grad, learnt, kind, output, made_from, below, pad,
+        input, product, layer_norm_stats, grad, learnt, kind, output, made_from, below, pad,
     } = "Layer" in "nn/forward";
     layout::NetworkStack {
         layers, params, net_stride, working, working_stride, sees, agent_bias, nets, layer,
@@ -21,7 +21,7 @@ crate::layout_testing::same_layout! {
     matmul::Sizes { columns, inputs, pad } = "Sizes" in "nn/matmul";
     reduce::Reduce { length, splits, first, pad } = "Reduce" in "nn/reduce";
     weight_gradient::Tile {
-        kind, left, right, moments, output, stride, inputs, outputs, first_agent, agents, sees,
+        kind, left, right, layer_norm_stats, output, stride, inputs, outputs, first_agent, agents, sees,
         bias,
     } = "Tile" in "nn/weight_gradient_tiled";
     weight_gradient::Split { count, stride, tiles, pad } = "Split" in "nn/weight_gradient_tiled";

@@ -83,7 +83,7 @@ impl SyntheticPass {
         plan.bytes_of("activations", acts);
         plan.bytes_of("gradients", grads);
         plan.words("heads", u64::from(shape.actions + 1) * u64::from(room) * 4);
-        plan.words("moments", u64::from(layout.moment_rows) * u64::from(room) * 4);
+        plan.words("LayerNorm statistics", u64::from(layout.layer_norm_stats_rows) * u64::from(room) * 4);
         plan.words("partial sums", params * u64::from(splits));
         plan.words("sums", params);
         if shape.recurrent() {
@@ -102,7 +102,8 @@ impl SyntheticPass {
         let (params, working) = (get("params")?, get("working weights")?);
         let weights = &WorkingWeights::new(gpu, layout, kernel_config, roles, params, working)?;
         Recorder::new(gpu).run(weights.refresh())?;
-        let (observations, acts_of, moments) = (get("observations")?, get("activations")?, get("moments")?);
+        let (observations, acts_of, layer_norm_stats) =
+            (get("observations")?, get("activations")?, get("LayerNorm statistics")?);
         let (grads_of, head) = (get("gradients")?, get("heads")?);
         let memory = match shape.recurrent() {
             true => {
@@ -111,8 +112,16 @@ impl SyntheticPass {
             false => None,
         };
         let kernel = forward::kernel(gpu, shape, kernel_config)?;
-        let buffers =
-            forward::Buffers { batches, roles, weights, observations, acts: acts_of, head, moments, memory };
+        let buffers = forward::Buffers {
+            batches,
+            roles,
+            weights,
+            observations,
+            acts: acts_of,
+            head,
+            layer_norm_stats,
+            memory,
+        };
         let group = forward::bind(gpu, &kernel, buffers)?;
         let grid = forward::groups(kernel_config, &batch, 2);
         let forward = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
@@ -124,7 +133,7 @@ impl SyntheticPass {
             roles,
             weights,
             acts: acts_of,
-            moments,
+            layer_norm_stats,
             grads: grads_of,
             dones_and_masks,
         };
@@ -138,7 +147,7 @@ impl SyntheticPass {
             tiles: &gpu.upload("tiles", &tiles)?,
             observations,
             acts: acts_of,
-            moments,
+            layer_norm_stats,
             grads: grads_of,
             partials: get("partial sums")?,
         };

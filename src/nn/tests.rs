@@ -282,7 +282,7 @@ fn sum_many_tiles(gpu: &Gpu) {
         kind: 2,
         outputs: 4,
         agents: 1,
-        moments: u32::MAX,
+        layer_norm_stats: u32::MAX,
         bias,
         ..Default::default()
     };
@@ -308,7 +308,7 @@ fn sum_many_tiles(gpu: &Gpu) {
         tiles: &gpu.upload("tiles", &tiles).unwrap(),
         observations: unused,
         acts: unused,
-        moments: unused,
+        layer_norm_stats: unused,
         grads: &gpu.upload("grads", &grads).unwrap(),
         partials,
     };

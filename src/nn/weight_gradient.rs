@@ -38,7 +38,7 @@ pub struct Tile {
     /// Row of the gradient buffer.
     pub right: u32,
     /// Row of the LayerNorm's mean; `u32::MAX` without LayerNorm.
-    pub moments: u32,
+    pub layer_norm_stats: u32,
     /// First vec4 of the result in the parameter buffer.
     pub output: u32,
     /// vec4s from one row of the result to the next.
@@ -97,9 +97,15 @@ pub fn tiles(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Tile> {
         let (first_agent, agents) = net.agent.map_or((0, layout.shape.agents), |agent| (agent, 1));
         for l in 0..role.layers as usize {
             let layer = role.layer[l];
-            let moments = if layer.norm == 1 { layer.moments } else { NONE };
-            let base =
-                Tile { moments, first_agent, agents, stride: layer.stride, bias: NONE, ..Tile::default() };
+            let layer_norm_stats = if layer.norm == 1 { layer.layer_norm_stats } else { NONE };
+            let base = Tile {
+                layer_norm_stats,
+                first_agent,
+                agents,
+                stride: layer.stride,
+                bias: NONE,
+                ..Tile::default()
+            };
             let own_bias = l == 0 && role.agent_bias == 1;
             for output in (0..layer.outputs).step_by(width as usize) {
                 let outputs = (layer.outputs - output).min(width);
@@ -123,7 +129,7 @@ pub fn tiles(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Tile> {
                     for agent in 0..layout.shape.agents {
                         tiles.push(Tile {
                             kind: BIAS,
-                            moments: NONE,
+                            layer_norm_stats: NONE,
                             right,
                             outputs,
                             first_agent: agent,
@@ -170,7 +176,7 @@ pub struct Buffers<'a> {
     /// Activations.
     pub acts: &'a wgpu::Buffer,
     /// Means and inverse deviations of the LayerNorms.
-    pub moments: &'a wgpu::Buffer,
+    pub layer_norm_stats: &'a wgpu::Buffer,
     /// Gradients of the matrix products.
     pub grads: &'a wgpu::Buffer,
     /// Result: `[split][parameter]`.
@@ -182,6 +188,6 @@ pub struct Buffers<'a> {
 /// # Errors
 /// As [`Kernel::bind`].
 pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGroup> {
-    let Buffers { batches, split, tiles, observations, acts, moments, grads, partials } = buffers;
-    kernel.bind(gpu, &[batches, split, tiles, observations, acts, moments, grads, partials])
+    let Buffers { batches, split, tiles, observations, acts, layer_norm_stats, grads, partials } = buffers;
+    kernel.bind(gpu, &[batches, split, tiles, observations, acts, layer_norm_stats, grads, partials])
 }

@@ -37,7 +37,7 @@ impl GradientKernels {
         let Setup { gpu, sizes, layout, kernel_config, buffers, .. } = setup;
         let networks = &buffers.networks;
         let observations = &buffers.rollout.observations;
-        let (acts, moments) = (&networks.activations, &networks.layer_norm_stats);
+        let (acts, layer_norm_stats) = (&networks.activations, &networks.layer_norm_stats);
         let (grads, memory) = (&update.activation_gradients, buffers.memory());
         let (roles, weights) = (&rollout.roles, &rollout.weights);
         let forward_kernel = rollout.forward.clone();
@@ -48,14 +48,21 @@ impl GradientKernels {
             observations,
             acts,
             head: &networks.heads,
-            moments,
+            layer_norm_stats,
             memory,
         };
         let forward_group = forward::bind(gpu, &forward_kernel, bound)?;
         let backward_kernel = backward::kernel(gpu, &layout.shape, kernel_config)?;
         let dones_and_masks = memory.map(|memory| memory.dones_and_masks);
-        let bound =
-            backward::Buffers { batches: table, roles, weights, acts, moments, grads, dones_and_masks };
+        let bound = backward::Buffers {
+            batches: table,
+            roles,
+            weights,
+            acts,
+            layer_norm_stats,
+            grads,
+            dones_and_masks,
+        };
         let backward_group = backward::bind(gpu, &backward_kernel, bound)?;
 
         let tiles = weight_gradient::tiles(layout, kernel_config);
@@ -74,7 +81,7 @@ impl GradientKernels {
             tiles: &gpu.upload("tiles", &tiles)?,
             observations,
             acts,
-            moments,
+            layer_norm_stats,
             grads,
             partials: &update.partial_gradients,
         };

@@ -34,7 +34,7 @@ pub struct Layer {
     /// First row of the activation function's arguments; the row of its values where the derivative follows from these.
     pub product: u32,
     /// Row of the LayerNorm's mean; the row after it holds 1 / standard deviation.
-    pub moments: u32,
+    pub layer_norm_stats: u32,
     /// First row of the gradient with respect to the matrix product, in the gradient buffer.
     pub grad: u32,
     /// Outputs with learnt weights; the outputs after them equal their biases, whatever the input.

@@ -9,7 +9,7 @@ use crate::gpu::round_up;
 pub(super) struct Cursor {
     pub(super) acts: u32,
     pub(super) grads: u32,
-    pub(super) moments: u32,
+    pub(super) layer_norm_stats: u32,
 }
 
 /// Most loop iterations of one invocation of the kernels, with register tiles of `columns` columns and `step` inputs an
@@ -69,8 +69,8 @@ pub(super) fn lay_out_stack(
         let normed = if index == 0 { shape.input_norm } else { shape.hidden_norm };
         layer.norm = u32::from(normed && kind != GATES_OF_STATE);
         if layer.norm == 1 {
-            layer.moments = cursor.moments;
-            cursor.moments += 2;
+            layer.layer_norm_stats = cursor.layer_norm_stats;
+            cursor.layer_norm_stats += 2;
         }
         if index > 0 {
             layer.input = cursor.acts;
