@@ -38,7 +38,7 @@ fn layout(width: u32) -> phalanx::Result<Layout> {
 /// Multiplications and additions of one row's matrix products in both networks: in total, and without the first layers.
 fn flops_per_row(layout: &Layout) -> [f64; 2] {
     let all = |skip: usize| -> f64 {
-        let layers = layout.roles.iter().flat_map(|role| &role.layer[skip..role.layers as usize]);
+        let layers = layout.stacks.iter().flat_map(|stack| &stack.layer[skip..stack.layers as usize]);
         layers.map(|layer| 2.0 * f64::from(layer.inputs) * f64::from(layer.outputs)).sum()
     };
     [all(0), all(1)]

@@ -6,7 +6,7 @@ import package::lib::quad::{Quad, of_quad};
 
 // Binding 2: lib/weights or lib/cooperative; 5: lib/dense; 7 and 8: lib/gru.
 @group(0) @binding(0) var<uniform> batch: Batch;
-@group(0) @binding(1) var<uniform> roles: array<NetworkStack, 2>;
+@group(0) @binding(1) var<uniform> stacks: array<NetworkStack, 2>;
 @group(0) @binding(3) var<storage, read> observations: array<Quad>;
 @group(0) @binding(4) var<storage, read_write> acts: array<Quad>;
 
@@ -14,7 +14,7 @@ import package::lib::quad::{Quad, of_quad};
 struct Row {
     row: u32,
     slot: u32,
-    role: u32,
+    stack: u32,
     agent: u32,
     // First vec4 of the working weights of the row's network, and of the network of the workgroup's block of rows.
     net: u32,

@@ -3,12 +3,12 @@
 
 import package::constants::TILE;
 import package::lib::activation::{sigmoid, hyperbolic};
-import package::lib::forward::{batch, roles, acts, Row};
+import package::lib::forward::{batch, stacks, acts, Row};
 import package::lib::layer_norm::{Stats, no_stats, stats_of_one, join, PARTS};
 import package::lib::network::{Layer, place};
 import package::lib::quad::{to_quad, of_quad};
 
-// States `[place][role][entry][row of a slot]`: place 0 is scratch between the slots of a chunk, then come the states that enter
+// States `[place][stack][entry][row of a slot]`: place 0 is scratch between the slots of a chunk, then come the states that enter
 // slots 0, chunk, 2 chunk.., then those that truncated episodes left behind.
 @group(0) @binding(7) var<storage, read_write> states: array<vec4<f32>>;
 @group(0) @binding(8) var<storage, read> dones_and_masks: array<vec4<u32>>;
@@ -20,7 +20,7 @@ fn kept_place(slot: u32) -> u32 {
 
 fn state_at(at: Row, state_place: u32, size: u32) -> u32 {
     let per_slot = batch.agents * batch.quads;
-    return (state_place * 2u + at.role) * size * per_slot + at.row % per_slot;
+    return (state_place * 2u + at.stack) * size * per_slot + at.row % per_slot;
 }
 
 // Place of the state that the last step of a truncated episode left behind, for the value of its last observation.
@@ -30,7 +30,7 @@ fn truncated_place(number: u32) -> u32 {
 
 // Copies the state that enters into the row, 0 where an episode begins. `t` counts the slots of this dispatch.
 fn load_state(at: Row, t: u32) {
-    let layer = roles[at.role].layer[roles[at.role].layers - 2u];
+    let layer = stacks[at.stack].layer[stacks[at.stack].layers - 2u];
     let per_slot = batch.agents * batch.quads;
     let q = at.row % batch.quads;
     let to = place(at.row, batch.acts) + layer.input * TILE;
@@ -52,7 +52,7 @@ fn load_state(at: Row, t: u32) {
         }
     } else {
         // The state that the head read in the slot before.
-        let head_input = roles[at.role].layer[roles[at.role].layers - 1u].input;
+        let head_input = stacks[at.stack].layer[stacks[at.stack].layers - 1u].input;
         let last = place(max(at.row, per_slot) - per_slot, batch.acts) + head_input * TILE;
         for (var j = part; j < layer.inputs; j += step) {
             let h = select(of_quad(acts[last + j * TILE]), vec4<f32>(0.0), ended);
@@ -99,7 +99,7 @@ fn gru_cell(at: Row, layer: Layer, to: u32) -> Stats {
         }
         // Only critics evaluate the last observation of a truncated episode.
         let signal = dones_and_masks[at.slot * batch.quads + at.row % batch.quads];
-        if (at.role == 1u && any(signal >= vec4<u32>(2u))) {
+        if (at.stack == 1u && any(signal >= vec4<u32>(2u))) {
             for (var c = 0u; c < 4u; c++) {
                 if (signal[c] >= 2u) {
                     let ends = state_at(at, truncated_place(signal[c] - 2u), size);

@@ -44,7 +44,7 @@ struct Layer {
 
 struct NetworkStack {
     layers: u32,
-    // First parameter of the role's first network, and vec4s from one agent's network to the next (0: shared).
+    // First parameter of the stack's first network, and vec4s from one agent's network to the next (0: shared).
     params: u32,
     net_stride: u32,
     // The same for the working weights.
@@ -54,7 +54,7 @@ struct NetworkStack {
     sees: u32,
     // 1: every agent has a bias of its own in the first layer of a shared network.
     agent_bias: u32,
-    // Number of networks of the role.
+    // Number of networks of the stack.
     nets: u32,
     layer: array<Layer, MAX_LAYERS>,
 }
@@ -64,7 +64,7 @@ struct NetworkSlice {
     // First vec4 of the parameters, and of the working weights.
     params: u32,
     working: u32,
-    role: u32,
+    stack: u32,
     // Rows of the first layer's bias.
     biases: u32,
 }

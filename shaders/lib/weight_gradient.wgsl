@@ -11,9 +11,9 @@ import package::lib::quad::{Quad, of_quad};
 import package::weight_tile::{OBSERVED, NONE};
 
 struct Tile {
-    // OBSERVED: the left factor is the role's input; BIAS: a bias alone; else activations.
+    // OBSERVED: the left factor is the stack's input; BIAS: a bias alone; else activations.
     kind: u32,
-    // First row of the left factor: of the activation buffer, or feature of the role's input.
+    // First row of the left factor: of the activation buffer, or feature of the stack's input.
     left: u32,
     // First row of the gradient buffer.
     right: u32,
@@ -28,7 +28,7 @@ struct Tile {
     // Agents whose rows are summed.
     first_agent: u32,
     agents: u32,
-    // The role's input, as in its `NetworkStack`.
+    // The stack's input, as in its `NetworkStack`.
     sees: u32,
     // First vec4 of the sums of the gradients alone, NONE if another tile stores them.
     bias: u32,

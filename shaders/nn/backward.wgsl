@@ -14,7 +14,7 @@ import package::lib::product::{tile, add, add_spread};
 @if(cooperative) import package::constants::{SIZE, SUBGROUP};
 
 @group(0) @binding(0) var<uniform> batch: Batch;
-@group(0) @binding(1) var<uniform> roles: array<NetworkStack, 2>;
+@group(0) @binding(1) var<uniform> stacks: array<NetworkStack, 2>;
 // Binding 2: lib/weights or lib/cooperative.
 @group(0) @binding(3) var<storage, read> acts: array<Quad>;
 @group(0) @binding(4) var<storage, read> layer_norm_stats: array<vec4<f32>>;
@@ -163,7 +163,7 @@ fn product(layer: Layer, w0: u32, above: u32, below: Below, lane: u32) -> Sums {
 // A quad of rows and its invocation.
 struct Row {
     row: u32,
-    role: u32,
+    stack: u32,
     net: u32,
     exists: bool,
     // Whether the next slot continues from this one's state, and the index of its flag in dones_and_masks.
@@ -209,9 +209,9 @@ fn cell(at: Row, layer: Layer, first: u32, step: u32) {
 
 // All layers for one quad of rows.
 //
-// `role` is an argument of its own because WGSL treats all fields of a structure as non-uniform if one is, and barriers need loops of
+// `stack` is an argument of its own because WGSL treats all fields of a structure as non-uniform if one is, and barriers need loops of
 // uniform length.
-fn stack(at: Row, role: u32) {
+fn run_stack(at: Row, stack: u32) {
     let row = at.row;
     let acts0 = place(row, batch.acts);
     let grads0 = place(row, batch.grads);
@@ -221,8 +221,8 @@ fn stack(at: Row, role: u32) {
     @if(cooperative) let step = PARTS;
     @if(!cooperative) let step = 1u;
 
-    for (var l = roles[role].layers - 1u; l > 0u; l--) {
-        let layer = roles[role].layer[l];
+    for (var l = stacks[stack].layers - 1u; l > 0u; l--) {
+        let layer = stacks[stack].layer[l];
         let above = grads0 + layer.grad * TILE;
         var below: Below;
         below.grads = grads0 + layer.below * TILE;
@@ -286,17 +286,17 @@ fn main(
     at.local = local;
     at.subgroup = subgroup;
     at.lane = lane;
-    let role = batch.forward.first_stack + group.y;
-    at.role = role;
+    let stack = batch.forward.first_stack + group.y;
+    at.stack = stack;
     // If every agent has its own network, blocks do not straddle agents.
     @if(cooperative) let agent = (group.x * TILE % per_slot) / batch.quads;
     @if(!cooperative) let agent = (min(index, count - 1u) % per_slot) / batch.quads;
-    at.net = roles[at.role].working + agent * roles[at.role].working_stride;
+    at.net = stacks[at.stack].working + agent * stacks[at.stack].working_stride;
     // All invocations of a subgroup or workgroup take part: those past the end repeat the last row and store nothing.
     @if(!recurrent) {
         at.row = min(index, batch.rows - 1u);
         at.exists = index < batch.rows;
-        stack(at, role);
+        run_stack(at, stack);
     }
     @if(recurrent) for (var back = 0u; back < batch.recurrent.length; back++) {
         let t = batch.recurrent.length - 1u - back;
@@ -305,6 +305,6 @@ fn main(
         at.exists = index < count && row < batch.rows;
         at.goes_on = t + 1u < batch.recurrent.length && row + per_slot < batch.rows;
         at.signal = (batch.first_slot + at.row / per_slot) * batch.quads + at.row % batch.quads;
-        stack(at, role);
+        run_stack(at, stack);
     }
 }

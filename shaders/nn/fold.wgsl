@@ -7,7 +7,7 @@ import package::lib::network::{NetworkStack, Layer, NetworkSlice};
 import package::network::MAX_LAYERS;
 import package::lib::quad::{Quad, to_quad, pack, unpack};
 
-@group(0) @binding(0) var<uniform> roles: array<NetworkStack, 2>;
+@group(0) @binding(0) var<uniform> stacks: array<NetworkStack, 2>;
 @group(0) @binding(1) var<storage, read> nets: array<NetworkSlice>;
 @group(0) @binding(2) var<storage, read> params: array<vec4<f32>>;
 @if(texture) @group(0) @binding(3) var<storage, read_write> working: array<vec4<f32>>;
@@ -37,10 +37,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = id.y * ROW + id.x;
     let net = nets[id.z / MAX_LAYERS];
     let l = id.z % MAX_LAYERS;
-    if (l >= roles[net.role].layers) {
+    if (l >= stacks[net.stack].layers) {
         return;
     }
-    let layer = roles[net.role].layer[l];
+    let layer = stacks[net.stack].layer[l];
     let own = net.params;
     if (i < layer.inputs * layer.stride) {
         let w = params[own + layer.weights + i] * gain(layer, own, i / layer.stride);

@@ -1,5 +1,5 @@
 // Forward pass of a whole stack for four rows an invocation: LayerNorm, then dense layer, activation and LayerNorm for every hidden
-// layer, then the head. One dispatch covers all agents and both networks: rows in x, roles in y. Gain and offset of the LayerNorms
+// layer, then the head. One dispatch covers all agents and both networks: rows in x, stacks in y. Gain and offset of the LayerNorms
 // are folded into the weights (nn/fold).
 //
 // With a GRU (lib/gru) after the hidden layers an invocation walks its rows through the slots of a chunk in order.
@@ -9,7 +9,7 @@
 
 import package::constants::{WG, TILE};
 import package::lib::dense::{Target, dense, dense_block};
-import package::lib::forward::{batch, roles, Row, Inputs};
+import package::lib::forward::{batch, stacks, Row, Inputs};
 @if(recurrent) import package::lib::gru::{load_state, gru_cell};
 @if(recurrent) import package::network::GATES_OF_STATE;
 import package::lib::layer_norm::{input_stats, input_stats_part, gather};
@@ -26,20 +26,20 @@ fn first_state(slot: u32) -> u32 {
 
 // All layers for one quad of rows.
 //
-// `role` is an argument of its own because WGSL treats all fields of a structure as non-uniform if one is, and barriers and subgroup
+// `stack` is an argument of its own because WGSL treats all fields of a structure as non-uniform if one is, and barriers and subgroup
 // operations need loops of uniform length.
-fn stack(at: Row, role: u32) {
+fn run_stack(at: Row, stack: u32) {
     let row = at.row;
-    let sees = roles[role].sees;
+    let sees = stacks[stack].sees;
     let seen = at.slot * batch.agents + select(at.agent, 0u, sees == ALL);
     let first = select(seen * batch.obs_dim * batch.quads, first_state(at.slot), sees == STATE);
     let acts0 = place(row, batch.acts);
-    var inputs = Inputs(true, first + row % batch.quads, roles[role].layer[0].inputs);
+    var inputs = Inputs(true, first + row % batch.quads, stacks[stack].layer[0].inputs);
     @if(!cooperative) var stats = input_stats(inputs);
     @if(cooperative) var stats = gather(input_stats_part(inputs, at.local / TILE), at.local);
-    let layers = roles[role].layers;
+    let layers = stacks[stack].layers;
     for (var l = 0u; l < layers; l++) {
-        let layer = roles[role].layer[l];
+        let layer = stacks[stack].layer[l];
         var mean = vec4<f32>(0.0);
         var scale = vec4<f32>(1.0);
         @if(recurrent) if (layer.kind == GATES_OF_STATE) {
@@ -63,9 +63,9 @@ fn stack(at: Row, role: u32) {
         @if(recurrent) to.kind = layer.kind;
         @if(recurrent) to.added = select(0u, 2u * layer.inputs, layer.kind == GATES_OF_STATE);
         if (to.is_head) {
-            to.index = select(batch.forward.head_actor, batch.forward.head_critic, role == 1u) + row;
+            to.index = select(batch.forward.head_actor, batch.forward.head_critic, stack == 1u) + row;
         }
-        let bias = at.net + layer.bias + select(0u, at.agent * roles[role].agent_bias, l == 0u) * layer.stride;
+        let bias = at.net + layer.bias + select(0u, at.agent * stacks[stack].agent_bias, l == 0u) * layer.stride;
         @if(!cooperative) stats = dense(inputs, layer, at.net, bias, mean, scale, to, at.lane);
         @if(cooperative) {
             stats = dense_block(inputs, layer, at.block_net, bias, mean, scale, to, at.local, at.subgroup);
@@ -75,7 +75,7 @@ fn stack(at: Row, role: u32) {
         }
         inputs = Inputs(false, to.index, layer.outputs);
         @if(recurrent) if (layer.kind == GATES_OF_STATE) {
-            to.index = acts0 + roles[role].layer[l + 1u].input * TILE;
+            to.index = acts0 + stacks[stack].layer[l + 1u].input * TILE;
             @if(!cooperative) stats = gru_cell(at, layer, to.index);
             @if(cooperative) {
                 stats = gather(gru_cell(at, layer, to.index), at.local);
@@ -108,18 +108,18 @@ fn main(
     at.local = local;
     at.subgroup = subgroup;
     at.lane = lane;
-    let role = batch.forward.first_stack + group.y;
-    at.role = role;
+    let stack = batch.forward.first_stack + group.y;
+    at.stack = stack;
     at.agent = (min(index, count - 1u) % per_slot) / batch.quads;
-    at.net = roles[at.role].working + at.agent * roles[at.role].working_stride;
+    at.net = stacks[at.stack].working + at.agent * stacks[at.stack].working_stride;
     // If every agent has its own network, blocks do not straddle agents.
-    at.block_net = roles[at.role].working + (group.x * TILE % per_slot) / batch.quads * roles[at.role].working_stride;
+    at.block_net = stacks[at.stack].working + (group.x * TILE % per_slot) / batch.quads * stacks[at.stack].working_stride;
     // All invocations of a subgroup or workgroup take part: those past the end repeat the last row and store nothing.
     @if(!recurrent) {
         at.row = min(index, batch.rows - 1u);
         at.exists = index < batch.rows;
         at.slot = batch.first_slot + at.row / per_slot;
-        stack(at, role);
+        run_stack(at, stack);
     }
     @if(recurrent) for (var t = 0u; t < batch.recurrent.length; t++) {
         let row = (min(index, count - 1u) / per_slot * batch.recurrent.length + t) * per_slot + index % per_slot;
@@ -128,7 +128,7 @@ fn main(
         at.exists = index < count && row < batch.rows;
         at.slot = batch.first_slot + at.row / per_slot;
         load_state(at, t);
-        stack(at, role);
+        run_stack(at, stack);
         @if(cooperative) storageBarrier();
     }
 }

@@ -7,7 +7,7 @@ import package::constants::{ROW, WG};
 import package::lib::network::{NetworkStack, Layer, NetworkSlice};
 import package::network::MAX_LAYERS;
 
-@group(0) @binding(0) var<uniform> roles: array<NetworkStack, 2>;
+@group(0) @binding(0) var<uniform> stacks: array<NetworkStack, 2>;
 @group(0) @binding(1) var<storage, read> nets: array<NetworkSlice>;
 @group(0) @binding(2) var<storage, read> params: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> sums: array<vec4<f32>>;
@@ -27,10 +27,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = id.y * ROW + id.x;
     let net = nets[id.z / MAX_LAYERS];
     let l = id.z % MAX_LAYERS;
-    if (l >= roles[net.role].layers) {
+    if (l >= stacks[net.stack].layers) {
         return;
     }
-    let layer = roles[net.role].layer[l];
+    let layer = stacks[net.stack].layer[l];
     let biases = select(1u, net.biases, l == 0u);
     let weights = net.params + layer.weights;
     let bias = net.params + layer.bias;

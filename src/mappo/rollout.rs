@@ -36,7 +36,7 @@ pub struct Rollout {
     pub carry: Recording,
     /// State of the environments between rollouts.
     pub state: Vec<State>,
-    pub roles: wgpu::Buffer,
+    pub stacks: wgpu::Buffer,
     pub weights: WorkingWeights,
     pub forward: Kernel,
 }
@@ -68,18 +68,18 @@ impl Rollout {
         if recorded.steps.len() != sizes.steps as usize {
             return Err(Error::shape("steps of the environment", sizes.steps, recorded.steps.len()));
         }
-        let roles = forward::upload_roles(gpu, &layout.roles)?;
+        let stacks = forward::upload_stacks(gpu, &layout.stacks)?;
         let networks = &buffers.networks;
         let weights = WorkingWeights::new(
             gpu,
             layout,
             kernel_config,
-            &roles,
+            &stacks,
             &networks.params,
             &networks.working_weights,
         )?;
         let kernel = forward::kernel(gpu, &layout.shape, kernel_config)?;
-        let forward = Forward { setup, kernel: &kernel, roles: &roles, weights: &weights };
+        let forward = Forward { setup, kernel: &kernel, stacks: &stacks, weights: &weights };
         let mut normalized = match &buffers.normalization {
             Some(stats) => normalization::slots(setup, stats)?,
             None => Recording::new(),
@@ -116,7 +116,7 @@ impl Rollout {
             values: if sizes.valued { values(&forward)? } else { Recording::new() },
             carry,
             state: recorded.state,
-            roles,
+            stacks,
             weights,
             forward: kernel,
         })
@@ -127,7 +127,7 @@ impl Rollout {
 struct Forward<'a> {
     setup: Setup<'a>,
     kernel: &'a Kernel,
-    roles: &'a wgpu::Buffer,
+    stacks: &'a wgpu::Buffer,
     weights: &'a WorkingWeights,
 }
 
@@ -136,7 +136,7 @@ impl Forward<'_> {
         let own = self.setup.buffers;
         let buffers = forward::Buffers {
             batches,
-            roles: self.roles,
+            stacks: self.stacks,
             weights: self.weights,
             observations: &own.rollout.observations,
             acts: &own.networks.activations,

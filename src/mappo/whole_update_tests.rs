@@ -57,10 +57,10 @@ struct Fixture {
     params_after: Tensors,
     #[serde(default)]
     gradients: Tensors,
-    /// GRU states before slot 0, `[role][agent][entry][env]`; empty without a GRU.
+    /// GRU states before slot 0, `[stack][agent][entry][env]`; empty without a GRU.
     #[serde(default)]
     states: Vec<f64>,
-    /// GRU states after every sequence except the last, `[sequence][role][agent][entry][env]`.
+    /// GRU states after every sequence except the last, `[sequence][stack][agent][entry][env]`.
     #[serde(default)]
     chunk_states: Vec<f64>,
 }
@@ -77,14 +77,14 @@ impl Fixture {
         self.steps() * AGENTS * ENVS
     }
 
-    /// States in the layout of the device: `[role][entry][agent][env]`.
+    /// States in the layout of the device: `[stack][entry][agent][env]`.
     fn on_device(&self, states: &[f64]) -> Vec<f32> {
         let size = *self.hidden.last().unwrap() as usize;
         (0..states.len())
             .map(|i| {
                 let (env, agent) = (i % ENVS, i / ENVS % AGENTS);
-                let (entry, role) = (i / ENVS / AGENTS % size, i / ENVS / AGENTS / size);
-                states[((role * AGENTS + agent) * size + entry) * ENVS + env] as f32
+                let (entry, stack) = (i / ENVS / AGENTS % size, i / ENVS / AGENTS / size);
+                states[((stack * AGENTS + agent) * size + entry) * ENVS + env] as f32
             })
             .collect()
     }
@@ -172,7 +172,7 @@ fn remember(case: &Fixture, trainer: &Trainer, recorder: &mut Recorder) {
 }
 
 /// Compares the GRU states of the actors (0) or critics (1) that the second and later sequences start from.
-fn compare_states(case: &Fixture, trainer: &Trainer, role: usize) {
+fn compare_states(case: &Fixture, trainer: &Trainer, stack: usize) {
     if case.states.is_empty() {
         return;
     }
@@ -180,7 +180,7 @@ fn compare_states(case: &Fixture, trainer: &Trainer, role: usize) {
     let place = case.states.len();
     for (number, expected) in case.chunk_states.chunks_exact(place).enumerate() {
         let at = Memory::place((number as u32 + 1) * CHUNK, CHUNK) as usize * place;
-        let half = role * place / 2..(role + 1) * place / 2;
+        let half = stack * place / 2..(stack + 1) * place / 2;
         for (got, expected) in
             states[at..at + place][half.clone()].iter().zip(&case.on_device(expected)[half])
         {

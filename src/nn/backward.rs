@@ -33,7 +33,7 @@ pub struct Buffers<'a> {
     /// Table of [`Batch`].
     pub batches: &'a wgpu::Buffer,
     /// Two [`super::layout::NetworkStack`]s.
-    pub roles: &'a wgpu::Buffer,
+    pub stacks: &'a wgpu::Buffer,
     /// Working weights of all networks.
     pub weights: &'a WorkingWeights,
     /// Activations.
@@ -51,8 +51,8 @@ pub struct Buffers<'a> {
 /// # Errors
 /// As [`Kernel::bind`].
 pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGroup> {
-    let Buffers { batches, roles, weights, acts, layer_norm_stats, grads, dones_and_masks } = buffers;
-    let mut all = vec![batches.into(), roles.into(), weights.resource()];
+    let Buffers { batches, stacks, weights, acts, layer_norm_stats, grads, dones_and_masks } = buffers;
+    let mut all = vec![batches.into(), stacks.into(), weights.resource()];
     all.extend(
         [Some(acts), Some(layer_norm_stats), Some(grads), dones_and_masks]
             .into_iter()

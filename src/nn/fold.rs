@@ -21,7 +21,7 @@ pub struct NetworkSlice {
     /// First vec4 of its working weights.
     pub working: u32,
     /// 0: actor, 1: critic.
-    pub role: u32,
+    pub stack: u32,
     /// Rows of the first layer's bias.
     pub biases: u32,
 }
@@ -29,12 +29,12 @@ pub struct NetworkSlice {
 /// The networks of a layout.
 #[must_use]
 pub fn nets(layout: &Layout) -> Vec<NetworkSlice> {
-    let biases = |role: usize| if layout.roles[role].agent_bias == 1 { layout.shape.agents } else { 1 };
+    let biases = |stack: usize| if layout.stacks[stack].agent_bias == 1 { layout.shape.agents } else { 1 };
     let net = |net: &super::NetworkSlice| NetworkSlice {
         params: net.first,
         working: net.working,
-        role: net.role as u32,
-        biases: biases(net.role),
+        stack: net.stack as u32,
+        biases: biases(net.stack),
     };
     layout.nets.iter().map(net).collect()
 }
@@ -49,7 +49,7 @@ pub fn variant(class: Class, kernel_config: &KernelConfig) -> Variant {
     if texture { variant } else { kernel_config.storage.apply(variant) }
 }
 
-/// Compiles the kernel. It reads roles, networks and parameters, and writes the working weights.
+/// Compiles the kernel. It reads stacks, networks and parameters, and writes the working weights.
 ///
 /// # Errors
 /// As [`Kernel::new`].
@@ -61,7 +61,7 @@ pub fn kernel(gpu: &Gpu, kernel_config: &KernelConfig) -> Result<Kernel> {
 /// Workgroups: vec4s of the largest layer in x and y, layers of networks in z.
 #[must_use]
 pub fn groups(variant: &Variant, layout: &Layout) -> [u32; 3] {
-    let layers = layout.roles.iter().flat_map(|role| &role.layer);
+    let layers = layout.stacks.iter().flat_map(|stack| &stack.layer);
     let largest = layers.map(|layer| {
         let biases = layer.stride * layout.shape.agents;
         (layer.inputs * layer.stride).max(layer.outputs * layer.transposed_stride).max(biases)

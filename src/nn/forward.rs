@@ -33,15 +33,15 @@ pub fn kernel(gpu: &Gpu, shape: &Shape, kernel_config: &KernelConfig) -> Result<
     Kernel::trusted(gpu, &SHADER, kernel_config.stack(shape), &access, size_of::<Batch>())
 }
 
-/// Workgroups for a batch and `roles` roles: an invocation per quad of rows, with a GRU per quad of sequences.
+/// Workgroups for a batch and `stacks` stacks: an invocation per quad of rows, with a GRU per quad of sequences.
 #[must_use]
-pub fn groups(kernel_config: &KernelConfig, batch: &Batch, roles: u32) -> [u32; 3] {
+pub fn groups(kernel_config: &KernelConfig, batch: &Batch, stacks: u32) -> [u32; 3] {
     let per_slot = batch.agents * batch.quads;
     let sequences = match batch.recurrent.length {
         0 | 1 => batch.rows,
         length => (batch.rows / per_slot.max(1)).div_ceil(length) * per_slot,
     };
-    [sequences.div_ceil(kernel_config.block()), roles, 1]
+    [sequences.div_ceil(kernel_config.block()), stacks, 1]
 }
 
 /// What the kernel reads and writes.
@@ -50,7 +50,7 @@ pub struct Buffers<'a> {
     /// Table of [`Batch`].
     pub batches: &'a wgpu::Buffer,
     /// Two [`NetworkStack`]s.
-    pub roles: &'a wgpu::Buffer,
+    pub stacks: &'a wgpu::Buffer,
     /// Working weights of all networks.
     pub weights: &'a WorkingWeights,
     /// Observations.
@@ -68,7 +68,7 @@ pub struct Buffers<'a> {
 /// What a GRU needs from one dispatch to the next.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory<'a> {
-    /// States, f32: `[place][role][entry][row of a slot]`. Place 0 is that of the state in passing; then come those that
+    /// States, f32: `[place][stack][entry][row of a slot]`. Place 0 is that of the state in passing; then come those that
     /// enter slots 0, chunk, 2 chunk and so on up to the rollout's end; then those that truncated episodes left behind.
     pub states: &'a wgpu::Buffer,
     /// Dones and masks as in [`crate::ppo::gae`], and one row more, at [`super::RecurrentPart::endings`]: the step before slot 0.
@@ -96,8 +96,8 @@ impl Memory<'_> {
 /// # Errors
 /// As [`Kernel::bind`].
 pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGroup> {
-    let Buffers { batches, roles, weights, observations, acts, head, layer_norm_stats, memory } = buffers;
-    let mut all = vec![batches.into(), roles.into(), weights.resource()];
+    let Buffers { batches, stacks, weights, observations, acts, head, layer_norm_stats, memory } = buffers;
+    let mut all = vec![batches.into(), stacks.into(), weights.resource()];
     all.extend([observations, acts, head, layer_norm_stats].map(Resource::from));
     all.extend(
         memory.into_iter().flat_map(|memory| [memory.states, memory.dones_and_masks]).map(Resource::from),
@@ -105,10 +105,10 @@ pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGrou
     kernel.bind_all(gpu, &all)
 }
 
-/// Uploads the roles of a layout for the network kernels.
+/// Uploads the stacks of a layout for the network kernels.
 ///
 /// # Errors
 /// As [`Gpu::buffer`].
-pub fn upload_roles(gpu: &Gpu, roles: &[NetworkStack; 2]) -> Result<wgpu::Buffer> {
-    gpu.uniform("roles", roles)
+pub fn upload_stacks(gpu: &Gpu, stacks: &[NetworkStack; 2]) -> Result<wgpu::Buffer> {
+    gpu.uniform("stacks", stacks)
 }

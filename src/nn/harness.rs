@@ -143,7 +143,7 @@ impl Case {
             })
             .collect();
         let table = &gpu.uniform_table("batches", &batches).unwrap();
-        let roles = &forward::upload_roles(gpu, &layout.roles).unwrap();
+        let stacks = &forward::upload_stacks(gpu, &layout.stacks).unwrap();
         let params = &gpu.upload("params", &self.params).unwrap();
         let observations = &gpu.upload("observations", &stored(&self.observations, precision)).unwrap();
         // Buffers start as NaN, so that a read before the first write shows in the results.
@@ -158,7 +158,7 @@ impl Case {
         let plan = WorkingWeights::plan(&layout, kernel_config);
         let arena = Arena::allocate(gpu, &plan).unwrap();
         let working = arena.get("working weights").unwrap();
-        let weights = &WorkingWeights::new(gpu, &layout, kernel_config, roles, params, working).unwrap();
+        let weights = &WorkingWeights::new(gpu, &layout, kernel_config, stacks, params, working).unwrap();
         let mut recorder = Recorder::new(gpu);
         recorder.run(weights.refresh()).unwrap();
 
@@ -168,7 +168,7 @@ impl Case {
         let memory = self.shape.recurrent().then_some(forward::Memory { states, dones_and_masks });
         let buffers = forward::Buffers {
             batches: table,
-            roles,
+            stacks,
             weights,
             observations,
             acts,
@@ -211,7 +211,7 @@ impl Case {
         let dones_and_masks = memory.map(|memory| memory.dones_and_masks);
         let buffers = backward::Buffers {
             batches: table,
-            roles,
+            stacks,
             weights,
             acts,
             layer_norm_stats,
@@ -251,7 +251,7 @@ impl Case {
         let group = reduce::bind(gpu, &kernel, &whole, partials, sums).unwrap();
         let grid = reduce::groups(&kernel.variant, layout.params);
         recorder.run(&[Command::dispatch(&kernel, &group, grid)]).unwrap();
-        let unfolded = [roles, weights.nets(), params, sums, gradient];
+        let unfolded = [stacks, weights.nets(), params, sums, gradient];
         recorder.run(&[unfold::command(gpu, &layout, unfolded).unwrap()]).unwrap();
         let mut gradient: Vec<f32> = gpu.read(gradient).unwrap();
         gradient.iter_mut().for_each(|g| *g = (f64::from(*g) / scale) as f32);

@@ -24,7 +24,7 @@ const MOST_PARAMS: u32 = (1 << 28) - 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetworkSlice {
     /// 0: actor, 1: critic.
-    pub role: usize,
+    pub stack: usize,
     /// The agent it belongs to; `None`: all.
     pub agent: Option<u32>,
     /// First vec4.
@@ -41,7 +41,7 @@ pub struct Layout {
     /// The shape it was made from.
     pub shape: Shape,
     /// Actors and critics.
-    pub roles: [NetworkStack; 2],
+    pub stacks: [NetworkStack; 2],
     /// All networks, actors first.
     pub nets: Vec<NetworkSlice>,
     /// All tensors in the order of the parameter buffer.
@@ -94,7 +94,7 @@ impl Layout {
             stack.nets = if shared { 1 } else { shape.agents };
             for copy in 0..stack.nets {
                 let agent = (!shared).then_some(copy);
-                nets.push(NetworkSlice { role: index, agent, first: params, length, working });
+                nets.push(NetworkSlice { stack: index, agent, first: params, length, working });
                 name_tensors(stack, index, agent, params, biases, &mut tensors);
                 // Working weights are longer than parameters, so this bounds both.
                 working = working
@@ -112,7 +112,7 @@ impl Layout {
         }
         Ok(Self {
             shape: shape.clone(),
-            roles: stacks,
+            stacks,
             nets,
             tensors,
             params,
@@ -132,8 +132,8 @@ impl Layout {
 
     /// First row of the gradient buffer for the head's gradient: 0: of the actors, 1: of the critics.
     #[must_use]
-    pub fn head_gradient(&self, role: usize) -> u32 {
-        let stack = &self.roles[role];
+    pub fn head_gradient(&self, stack: usize) -> u32 {
+        let stack = &self.stacks[stack];
         stack.layer[stack.layers as usize - 1].grad
     }
 
@@ -141,7 +141,7 @@ impl Layout {
     /// iteration.
     #[must_use]
     pub fn loop_iterations(&self, columns: u32, step: u32) -> u64 {
-        offsets::loop_iterations(&self.roles, &self.shape, columns, step)
+        offsets::loop_iterations(&self.stacks, &self.shape, columns, step)
     }
 
     /// Number of parameters, without padding.

@@ -1,7 +1,7 @@
 //! Layouts of the structures that Rust writes and kernels read.
 
 crate::layout_testing::same_layout! {
-    fold::NetworkSlice { params, working, role, biases } = "NetworkSlice" in "nn/fold";
+    fold::NetworkSlice { params, working, stack, biases } = "NetworkSlice" in "nn/fold";
     layout::Layer {
         inputs, outputs, stride, weights, bias, gain, offset, norm, transposed, transposed_stride,
         input, product, layer_norm_stats, grad, learnt, kind, output, made_from, below, pad,

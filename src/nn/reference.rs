@@ -211,7 +211,7 @@ impl Case {
                     };
                     let h = &mut remembered[agent * envs + env];
                     self.enter(chunks, stack, slot, agent, env, h);
-                    rows.push(self.network(&layout.roles[stack], params, nudge, agent, input, h));
+                    rows.push(self.network(&layout.stacks[stack], params, nudge, agent, input, h));
                 }
             }
         }
@@ -247,7 +247,7 @@ impl Case {
     /// Central difference of the loss in parameter `at`, through the stack that the parameter belongs to.
     pub fn difference(&self, at: usize) -> f64 {
         let step = 1e-5;
-        let stack = usize::from(at >= self.layout().roles[1].params as usize * 4);
+        let stack = usize::from(at >= self.layout().stacks[1].params as usize * 4);
         let weights = [&self.loss_logits, &self.loss_values][stack];
         let loss = |by: f64| -> f64 {
             let heads = self.head(stack, &self.params, Some((at, by)), true);

@@ -98,9 +98,9 @@ impl SyntheticPass {
         fill(gpu, layout, &arena, kernel_config, (rows, seen), room)?;
 
         let batches = &gpu.uniform_table("synthetic pass", &[batch])?;
-        let roles = &forward::upload_roles(gpu, &layout.roles)?;
+        let stacks = &forward::upload_stacks(gpu, &layout.stacks)?;
         let (params, working) = (get("params")?, get("working weights")?);
-        let weights = &WorkingWeights::new(gpu, layout, kernel_config, roles, params, working)?;
+        let weights = &WorkingWeights::new(gpu, layout, kernel_config, stacks, params, working)?;
         Recorder::new(gpu).run(weights.refresh())?;
         let (observations, acts_of, layer_norm_stats) =
             (get("observations")?, get("activations")?, get("LayerNorm statistics")?);
@@ -114,7 +114,7 @@ impl SyntheticPass {
         let kernel = forward::kernel(gpu, shape, kernel_config)?;
         let buffers = forward::Buffers {
             batches,
-            roles,
+            stacks,
             weights,
             observations,
             acts: acts_of,
@@ -130,7 +130,7 @@ impl SyntheticPass {
         let dones_and_masks = memory.map(|memory| memory.dones_and_masks);
         let buffers = backward::Buffers {
             batches,
-            roles,
+            stacks,
             weights,
             acts: acts_of,
             layer_norm_stats,
@@ -200,9 +200,9 @@ fn fill(
     gpu.write(arena.get("observations")?, 0, &stored(&values, precision))?;
     let tile = kernel_config.block() as usize;
     let mut gradients = vec![0f32; layout.grad_rows as usize * room as usize * 4];
-    for (role, outputs) in [(0, layout.shape.actions), (1, 1)] {
+    for (stack, outputs) in [(0, layout.shape.actions), (1, 1)] {
         for output in 0..outputs as usize {
-            let feature = layout.head_gradient(role) as usize + output;
+            let feature = layout.head_gradient(stack) as usize + output;
             for row in 0..rows as usize * 4 {
                 let quad = row / 4;
                 let block = quad / tile * layout.grad_rows as usize + feature;

@@ -27,7 +27,7 @@ pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     Kernel::trusted(gpu, &SHADER, variant(gpu.class()), &[Uniform, Read, Read, Read, Write], 0)
 }
 
-/// Binds roles, networks, parameters, accumulated sums and the gradient.
+/// Binds stacks, networks, parameters, accumulated sums and the gradient.
 ///
 /// # Errors
 /// As [`Kernel::bind`].

@@ -31,9 +31,9 @@ pub fn shader(kernel_config: &KernelConfig) -> Shader {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Tile {
-    /// 0: a matrix with activations as input, 1: one whose input is the role's, 2: a bias alone.
+    /// 0: a matrix with activations as input, 1: one whose input is the stack's, 2: a bias alone.
     pub kind: u32,
-    /// First row of the left factor: of the activation buffer, or feature of the role's input.
+    /// First row of the left factor: of the activation buffer, or feature of the stack's input.
     pub left: u32,
     /// Row of the gradient buffer.
     pub right: u32,
@@ -51,7 +51,7 @@ pub struct Tile {
     pub first_agent: u32,
     /// Agents whose rows are summed.
     pub agents: u32,
-    /// The role's input, as in [`super::layout::NetworkStack`].
+    /// The stack's input, as in [`super::layout::NetworkStack`].
     pub sees: u32,
     /// First vec4 of the bias in the parameter buffer; `u32::MAX` where another tile sums it.
     pub bias: u32,
@@ -93,10 +93,10 @@ pub fn tiles(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Tile> {
     let [_, width] = kernel_config.weight_tile();
     let mut tiles = Vec::new();
     for net in &layout.nets {
-        let role = &layout.roles[net.role];
+        let stack = &layout.stacks[net.stack];
         let (first_agent, agents) = net.agent.map_or((0, layout.shape.agents), |agent| (agent, 1));
-        for l in 0..role.layers as usize {
-            let layer = role.layer[l];
+        for l in 0..stack.layers as usize {
+            let layer = stack.layer[l];
             let layer_norm_stats = if layer.norm == 1 { layer.layer_norm_stats } else { NONE };
             let base = Tile {
                 layer_norm_stats,
@@ -106,7 +106,7 @@ pub fn tiles(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Tile> {
                 bias: NONE,
                 ..Tile::default()
             };
-            let own_bias = l == 0 && role.agent_bias == 1;
+            let own_bias = l == 0 && stack.agent_bias == 1;
             for output in (0..layer.outputs).step_by(width as usize) {
                 let outputs = (layer.outputs - output).min(width);
                 let right = layer.grad + output;
@@ -115,7 +115,7 @@ pub fn tiles(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Tile> {
                     let first = if l == 0 { 0 } else { layer.input };
                     tiles.push(Tile {
                         kind: if l == 0 { OBSERVED } else { 0 },
-                        sees: role.sees,
+                        sees: stack.sees,
                         left: first + input,
                         right,
                         output: net.first + layer.weights + input * layer.stride + output / 4,

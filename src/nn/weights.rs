@@ -53,13 +53,13 @@ impl WorkingWeights {
         gpu: &Gpu,
         layout: &Layout,
         kernel_config: &KernelConfig,
-        roles: &wgpu::Buffer,
+        stacks: &wgpu::Buffer,
         params: &wgpu::Buffer,
         working: &wgpu::Buffer,
     ) -> Result<Self> {
         let nets = gpu.upload("networks", &fold::nets(layout))?;
         let kernel = fold::kernel(gpu, kernel_config)?;
-        let group = kernel.bind(gpu, &[roles, &nets, params, working])?;
+        let group = kernel.bind(gpu, &[stacks, &nets, params, working])?;
         let mut refresh = vec![Command::dispatch(&kernel, &group, fold::groups(&kernel.variant, layout))];
         let mut texture = None;
         if kernel_config.texture() {

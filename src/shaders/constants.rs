@@ -82,7 +82,7 @@ constants! {
 constants! {
     /// Tiles of the weight gradients.
     weight_tile: u32 {
-        /// Kind of a tile: the left factor is the role's input, not activations.
+        /// Kind of a tile: the left factor is the stack's input, not activations.
         OBSERVED = 1,
         /// Kind of a tile: a bias alone.
         BIAS = 2,

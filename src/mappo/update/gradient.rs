@@ -39,11 +39,11 @@ impl GradientKernels {
         let observations = &buffers.rollout.observations;
         let (acts, layer_norm_stats) = (&networks.activations, &networks.layer_norm_stats);
         let (grads, memory) = (&update.activation_gradients, buffers.memory());
-        let (roles, weights) = (&rollout.roles, &rollout.weights);
+        let (stacks, weights) = (&rollout.stacks, &rollout.weights);
         let forward_kernel = rollout.forward.clone();
         let bound = forward::Buffers {
             batches: table,
-            roles,
+            stacks,
             weights,
             observations,
             acts,
@@ -56,7 +56,7 @@ impl GradientKernels {
         let dones_and_masks = memory.map(|memory| memory.dones_and_masks);
         let bound = backward::Buffers {
             batches: table,
-            roles,
+            stacks,
             weights,
             acts,
             layer_norm_stats,

@@ -15,7 +15,7 @@ pub fn write(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
         rewards: sizes.rows(),
         envs: sizes.envs,
         nets: layout.nets.len() as u32,
-        actors: layout.nets.iter().filter(|net| net.role == 0).count() as u32,
+        actors: layout.nets.iter().filter(|net| net.stack == 0).count() as u32,
         agent_steps,
         pad: [0; 2],
     };

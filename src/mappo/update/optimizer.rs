@@ -12,11 +12,11 @@ use crate::ppo::{adamw, clip};
 /// Clips and applies the gradient with AdamW. `agent` is the agent that learns, from 1; 0: all agents.
 pub fn step(setup: Setup<'_>, update: &UpdateBuffers, rollout: &Rollout, agent: u32) -> Result<Recording> {
     let Setup { gpu, config, layout, buffers, .. } = setup;
-    let (roles, weights) = (&rollout.roles, &rollout.weights);
+    let (stacks, weights) = (&rollout.stacks, &rollout.weights);
     let params = &buffers.networks.params;
     let (iteration, scalars) = (&buffers.rollout.iteration, &buffers.rollout.scalars);
     let (gradient, state) = (&update.gradient, &update.optimizer);
-    let bound = [roles, weights.nets(), params, &update.folded_gradient, gradient];
+    let bound = [stacks, weights.nets(), params, &update.folded_gradient, gradient];
     let unfolded = unfold::command(gpu, layout, bound)?;
     let rates = [config.actor_learning_rate, config.critic_learning_rate];
     let nets: Vec<_> = layout
@@ -25,7 +25,7 @@ pub fn step(setup: Setup<'_>, update: &UpdateBuffers, rollout: &Rollout, agent: 
         .map(|net| clip::NetworkSlice {
             first: net.first,
             length: net.length,
-            rate: rates[net.role] as f32,
+            rate: rates[net.stack] as f32,
             agent: net.agent.map_or(0, |agent| agent + 1),
         })
         .collect();
