@@ -51,7 +51,7 @@ struct NetworkStack {
     working: u32,
     working_stride: u32,
     // Input of the first layer: OWN, ALL or STATE of package::network.
-    sees: u32,
+    input_kind: u32,
     // 1: every agent has a bias of its own in the first layer of a shared network.
     agent_bias: u32,
     // Number of networks of the stack.

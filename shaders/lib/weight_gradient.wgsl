@@ -29,7 +29,7 @@ struct Tile {
     first_agent: u32,
     agents: u32,
     // The stack's input, as in its `NetworkStack`.
-    sees: u32,
+    input_kind: u32,
     // First vec4 of the sums of the gradients alone, NONE if another tile stores them.
     bias: u32,
 }
@@ -83,9 +83,9 @@ fn locate(tile: Tile, i: u32) -> Row {
     if (tile.kind == OBSERVED) {
         let agent = (row % per_slot) / batch.quads;
         let number = batch.first_slot + slot;
-        let seen = (number * batch.agents + select(agent, 0u, tile.sees == ALL)) * batch.obs_dim * batch.quads;
+        let observed = (number * batch.agents + select(agent, 0u, tile.input_kind == ALL)) * batch.obs_dim * batch.quads;
         let state = batch.first_state + number * batch.state_dim * batch.quads;
-        at.left = select(seen, state, tile.sees == STATE) + tile.left * batch.quads + row % batch.quads;
+        at.left = select(observed, state, tile.input_kind == STATE) + tile.left * batch.quads + row % batch.quads;
     }
     at.mean = vec4<f32>(0.0);
     at.scale = vec4<f32>(1.0);

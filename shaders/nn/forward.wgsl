@@ -30,9 +30,9 @@ fn first_state(slot: u32) -> u32 {
 // operations need loops of uniform length.
 fn run_stack(at: Row, stack: u32) {
     let row = at.row;
-    let sees = stacks[stack].sees;
-    let seen = at.slot * batch.agents + select(at.agent, 0u, sees == ALL);
-    let first = select(seen * batch.obs_dim * batch.quads, first_state(at.slot), sees == STATE);
+    let input_kind = stacks[stack].input_kind;
+    let observed = at.slot * batch.agents + select(at.agent, 0u, input_kind == ALL);
+    let first = select(observed * batch.obs_dim * batch.quads, first_state(at.slot), input_kind == STATE);
     let acts0 = place(row, batch.acts);
     var inputs = Inputs(true, first + row % batch.quads, stacks[stack].layer[0].inputs);
     @if(!cooperative) var stats = input_stats(inputs);

@@ -71,7 +71,7 @@ impl Layout {
         let mut tensors = Vec::new();
         let mut stacks = [NetworkStack::default(); 2];
         for (index, stack) in stacks.iter_mut().enumerate() {
-            let (sees, inputs, outputs) = match (index, shape.critic_input) {
+            let (input_kind, inputs, outputs) = match (index, shape.critic_input) {
                 (0, _) => (OWN, shape.obs_dim, shape.actions),
                 (_, CriticInput::Own) => (OWN, shape.obs_dim, 1),
                 (_, CriticInput::Joint) => (ALL, shape.obs_dim * shape.agents, 1),
@@ -85,7 +85,7 @@ impl Layout {
                 let head = &mut stack.layer[stack.layers as usize - 1];
                 head.learnt = head.outputs - shape.constants;
             }
-            stack.sees = sees;
+            stack.input_kind = input_kind;
             stack.agent_bias = u32::from(identified && shape.agents > 1);
             stack.params = params;
             stack.net_stride = if shared { 0 } else { length };

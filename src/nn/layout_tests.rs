@@ -7,7 +7,7 @@ crate::layout_testing::same_layout! {
         input, product, layer_norm_stats, grad, learnt, kind, output, made_from, below, pad,
     } = "Layer" in "nn/forward";
     layout::NetworkStack {
-        layers, params, net_stride, working, working_stride, sees, agent_bias, nets, layer,
+        layers, params, net_stride, working, working_stride, input_kind, agent_bias, nets, layer,
     } = "NetworkStack" in "nn/forward";
     layout::Batch {
         first_slot, rows, stride, agents, quads, obs_dim, acts, grads, first_state, state_dim, pad,
@@ -21,7 +21,7 @@ crate::layout_testing::same_layout! {
     matmul::Sizes { columns, inputs, pad } = "Sizes" in "nn/matmul";
     reduce::Reduce { length, splits, first, pad } = "Reduce" in "nn/reduce";
     weight_gradient::Tile {
-        kind, left, right, layer_norm_stats, output, stride, inputs, outputs, first_agent, agents, sees,
+        kind, left, right, layer_norm_stats, output, stride, inputs, outputs, first_agent, agents, input_kind,
         bias,
     } = "Tile" in "nn/weight_gradient_tiled";
     weight_gradient::Split { count, stride, tiles, pad } = "Split" in "nn/weight_gradient_tiled";

@@ -97,8 +97,8 @@ impl Case {
             }
         }
         let rows = slots * shape.agents as usize * quads * 4;
-        let seen = rows * shape.obs_dim as usize + slots * quads * 4 * shape.stored_state() as usize;
-        let observations = (0..seen).map(|_| (2.0 * next() + 0.3) as f32).collect();
+        let observed = rows * shape.obs_dim as usize + slots * quads * 4 * shape.stored_state() as usize;
+        let observations = (0..observed).map(|_| (2.0 * next() + 0.3) as f32).collect();
         let mut weights = |outputs: u32| -> Vec<Vec<f64>> {
             (0..outputs).map(|_| (0..rows).map(|_| f64::from(next() as f32)).collect()).collect()
         };

@@ -94,8 +94,8 @@ impl SyntheticPass {
         }
         let arena = Arena::allocate(gpu, &plan)?;
         let get = |name| arena.get(name);
-        let seen = rows as usize * 4 * shape.obs_dim as usize + state as usize * 4;
-        fill(gpu, layout, &arena, kernel_config, (rows, seen), room)?;
+        let inputs = rows as usize * 4 * shape.obs_dim as usize + state as usize * 4;
+        fill(gpu, layout, &arena, kernel_config, (rows, inputs), room)?;
 
         let batches = &gpu.uniform_table("synthetic pass", &[batch])?;
         let stacks = &forward::upload_stacks(gpu, &layout.stacks)?;
@@ -179,7 +179,7 @@ fn fill(
     layout: &Layout,
     arena: &Arena,
     kernel_config: &KernelConfig,
-    (rows, seen): (u32, usize),
+    (rows, inputs): (u32, usize),
     room: u32,
 ) -> Result<()> {
     let mut stream = Stream::new(1, 77);
@@ -196,7 +196,7 @@ fn fill(
     // A prime period, so that rows differ.
     let period: Vec<f64> = (0..10_007).map(|_| stream.normal()).collect();
     let precision = kernel_config.storage.precision();
-    let values: Vec<f32> = period.iter().map(|x| *x as f32).cycle().take(seen).collect();
+    let values: Vec<f32> = period.iter().map(|x| *x as f32).cycle().take(inputs).collect();
     gpu.write(arena.get("observations")?, 0, &stored(&values, precision))?;
     let tile = kernel_config.block() as usize;
     let mut gradients = vec![0f32; layout.grad_rows as usize * room as usize * 4];

@@ -52,7 +52,7 @@ pub struct Tile {
     /// Agents whose rows are summed.
     pub agents: u32,
     /// The stack's input, as in [`super::layout::NetworkStack`].
-    pub sees: u32,
+    pub input_kind: u32,
     /// First vec4 of the bias in the parameter buffer; `u32::MAX` where another tile sums it.
     pub bias: u32,
 }
@@ -115,7 +115,7 @@ pub fn tiles(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Tile> {
                     let first = if l == 0 { 0 } else { layer.input };
                     tiles.push(Tile {
                         kind: if l == 0 { OBSERVED } else { 0 },
-                        sees: stack.sees,
+                        input_kind: stack.input_kind,
                         left: first + input,
                         right,
                         output: net.first + layer.weights + input * layer.stride + output / 4,

@@ -66,7 +66,7 @@ pub struct NetworkStack {
     /// vec4s from one agent's working weights to the next; 0 when shared.
     pub working_stride: u32,
     /// Input of the first layer: 0: the agent's own observation, 1: all agents' observations, 2: the environment's own state.
-    pub sees: u32,
+    pub input_kind: u32,
     /// 1: a bias per agent in the first layer.
     pub agent_bias: u32,
     /// Number of networks.

@@ -57,13 +57,13 @@ fn sizes_out_of_range_name_the_setting() {
 fn critics_of_a_state_take_its_numbers_and_actors_what_they_saw_before() {
     let state = |state_dim| Shape { critic_input: CriticInput::State, state_dim, ..shape(Sharing::Shared) };
     let layout = Layout::new(&state(11)).unwrap();
-    let inputs = layout.stacks.map(|stack| (stack.sees, stack.layer[0].inputs));
+    let inputs = layout.stacks.map(|stack| (stack.input_kind, stack.layer[0].inputs));
     assert_eq!(inputs, [(OWN, 5), (STATE, 11)]);
     let error = Layout::new(&state(0)).unwrap_err().to_string();
     assert!(error.starts_with("setting `critic_input`: `state` needs"), "{error}");
     assert!(Layout::new(&state(65_537)).is_err());
     // Critics that see something else mind no state.
     let joint = Layout::new(&Shape { critic_input: CriticInput::Joint, ..state(65_537) }).unwrap();
-    assert_eq!((joint.stacks[1].sees, joint.stacks[1].layer[0].inputs), (ALL, 15));
+    assert_eq!((joint.stacks[1].input_kind, joint.stacks[1].layer[0].inputs), (ALL, 15));
     assert_eq!(joint.shape.stored_state(), 0);
 }
