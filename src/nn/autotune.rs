@@ -1,7 +1,7 @@
 //! Measures kernel configurations on an adapter and remembers the fastest in a file.
 //!
-//! Opt-in: [`KernelConfig::new`] chooses well without measurements. The file is JSON with an entry for every adapter, driver and
-//! shape of networks; entries of another version of this library are measured again.
+//! Opt-in: [`KernelConfig::new`] chooses well without measurements. The file is JSON with an entry for every adapter, driver,
+//! class of kernels ([`Class`]) and shape of networks; entries of another version of this library are measured again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -100,9 +100,10 @@ fn key(gpu: &Gpu, precision: Precision, layout: &Layout, quads: u32, slots: u32)
     let shape = &layout.shape;
     let features = gpu.device().features();
     format!(
-        "phalanx {} | {} | {:?} {} {} | f16 {} subgroups {} | {precision:?} {shape:?} | {quads} quads, {slots} slots",
+        "phalanx {} | {} | {:?} kernels | {:?} {} {} | f16 {} subgroups {} | {precision:?} {shape:?} | {quads} quads, {slots} slots",
         env!("CARGO_PKG_VERSION"),
         info.name,
+        gpu.class(),
         info.backend,
         info.driver,
         info.driver_info,
@@ -254,6 +255,15 @@ mod tests {
             let again = autotune.best(gpu, precision, &layout(), 4, 3).unwrap();
             assert!(measured.iter().any(|one| one.kernel_config == again));
         }
+        let entries = Autotune::open(&path).unwrap().cache.entries;
+        assert_eq!(entries.len(), 3, "an entry for each class and precision: {entries:?}");
+    }
+
+    #[test]
+    fn classes_of_kernels_have_entries_of_their_own() {
+        let keys = crate::nn::harness::both_classes().map(|gpu| key(&gpu, Precision::F32, &layout(), 4, 3));
+        assert!(keys[0].contains("Software kernels") && keys[1].contains("Hardware kernels"), "{keys:?}");
+        assert_ne!(keys[0], keys[1]);
     }
 
     #[test]
