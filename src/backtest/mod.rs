@@ -1,6 +1,6 @@
 //! Backtests of a policy's decisions on bars that it was not trained on: replay, metrics and result files.
 //!
-//! [`Backtest::replay`] applies target positions to candles, [`Metrics`] measures the resulting account, [`write`] saves both.
+//! [`Backtest::replay`] applies target positions to candles, [`Metrics`] measures the resulting account, [`write()`] saves both.
 //! Everything runs on the CPU in f64.
 
 mod files;

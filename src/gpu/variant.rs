@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn decisions_reach_the_constants_and_the_counts() {
+    fn a_variant_sets_constants_and_workgroup_counts() {
         let variant = Variant::new(64).with("TILE", 4).when("masked", true).when("wide", false);
         assert_eq!(variant.constants_module(), "const WG: u32 = 64u;\nconst TILE: u32 = 4u;\n");
         assert_eq!(variant.flags, ["masked"]);
