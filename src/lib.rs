@@ -37,12 +37,24 @@
 //! * [`random`]: the random numbers of the kernels on the CPU. For reproducible simulators and tests of kernels.
 //! * [`files`]: writes files atomically, as the crate writes its own. For programs that keep results beside them.
 //!
+//! # Cargo features
+//!
+//! All are on by default:
+//!
+//! * `market`: candles, features, the trading environment, trained policies and backtests;
+//! * `cpu-env`: environments written in Rust (`env::CpuEnv`), stepped on all cores;
+//! * `vulkan`, `metal`, `dx12`: the backends of [`wgpu`], which is re-exported, as [`ndarray`] and `jiff` are.
+//!
+//! `default-features = false, features = ["vulkan"]` builds the kernels, the trainer and the device environments alone.
+//!
 //! The kernels of networks and PPO run without bounds checks and are private to the crate. [`mappo`], [`model`] and
 //! [`mod@env`] re-export their settings. The cargo feature `bench` exposes the kernels to the benchmarks of this repository,
 //! without any guarantee of stability or safety.
 
 #![warn(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "market")]
 pub mod backtest;
 #[cfg(feature = "bench")]
 pub mod bench;
@@ -54,9 +66,11 @@ pub mod indicators;
 #[cfg(test)]
 mod layout_testing;
 pub mod mappo;
+#[cfg(feature = "market")]
 pub mod market;
 pub mod model;
 pub(crate) mod nn;
+#[cfg(feature = "market")]
 pub mod policy;
 pub(crate) mod ppo;
 pub mod random;
@@ -65,18 +79,25 @@ mod shaders;
 mod testing;
 
 pub use error::{Error, Result};
-/// The version of ndarray that candles and indicators come in.
+/// The version of jiff whose timestamps candles have.
+#[cfg(feature = "market")]
+pub use jiff;
+/// The version of ndarray whose arrays candles and indicators use.
 pub use ndarray;
 pub use shaders::shader_with_library;
-/// The version of wgpu that devices of the caller's have to come from.
+/// The version of wgpu that a device of the caller must come from.
 pub use wgpu;
 
 /// Every kernel of the library but those of the indicators, with every variant it is compiled in, for the adapters of a
 /// class. Those of the indicators are put together on demand: [`indicators::sources`].
 #[must_use]
 pub fn kernels(class: gpu::Class) -> Vec<(gpu::Shader, gpu::Variant)> {
-    [nn::kernels, ppo::kernels, market::kernels, env::kernels]
-        .into_iter()
-        .flat_map(|family| family(class))
-        .collect()
+    let families = [
+        nn::kernels,
+        ppo::kernels,
+        #[cfg(feature = "market")]
+        market::kernels,
+        env::kernels,
+    ];
+    families.into_iter().flat_map(|family| family(class)).collect()
 }

@@ -5,21 +5,26 @@
 #[cfg(test)]
 mod bench;
 pub mod communication;
+#[cfg(feature = "cpu-env")]
 mod cpu_env;
 #[cfg(test)]
 mod layout_tests;
 pub mod ledger;
+#[cfg(feature = "market")]
 mod market;
 mod recording;
 pub mod spread;
 mod state;
+#[cfg(feature = "market")]
 mod trading;
 
 pub use crate::nn::Storage;
 pub use communication::Communication;
+#[cfg(feature = "cpu-env")]
 pub use cpu_env::{CpuEnv, Outcome, Simulator};
 pub use spread::Spread;
 pub use state::{DeviceState, HostState, MAX_EPISODES, State, StateFields};
+#[cfg(feature = "market")]
 pub use trading::{Episodes, Trading, TradingSettings, observation_size};
 
 use crate::Result;
@@ -139,6 +144,7 @@ pub(crate) fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let kernels = |storage| {
         [
             (communication::SHADER, communication::variant(class, storage)),
+            #[cfg(feature = "market")]
             (market::SHADER, market::variant(class, storage)),
             (spread::SHADER, spread::variant(class, storage)),
         ]
