@@ -16,6 +16,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::market::GapPolicy;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Trains multi-agent PPO trading agents on any GPU.
 #[derive(Parser)]
@@ -113,9 +116,13 @@ struct IndicatorsArgs {
 
 fn main() -> ExitCode {
     quiet_mesa();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,wgpu_hal=off,wgpu_core=error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    let filter = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
+    let filter = filter.unwrap_or_else(|| {
+        let quiet = [("wgpu_hal", LevelFilter::OFF), ("wgpu_core", LevelFilter::ERROR)];
+        Targets::new().with_default(LevelFilter::WARN).with_targets(quiet)
+    });
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time();
+    tracing_subscriber::registry().with(log.with_filter(filter)).init();
     let cli = Cli::parse();
     let open = || {
         let options = GpuOptions { adapter: cli.adapter.clone(), ..GpuOptions::default() };

@@ -10,6 +10,7 @@ enum Precision {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Ppo {
     learning_rate: f32,
     epochs: u32,
@@ -17,6 +18,7 @@ struct Ppo {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Settings {
     ppo: Ppo,
     name: String,
@@ -89,11 +91,22 @@ fn integers_convert_to_floats_but_not_the_reverse() {
     assert_eq!((got.positions, got.limit, got.ppo.learning_rate), (vec![0.0, 1.0, 0.5], 3.0, 1.0));
     assert_eq!(
         error("", &["ppo.epochs=2.0"]),
-        "--set ppo.epochs=2.0: setting `ppo.epochs`: expected an integer, got the float `2.0`"
+        "--set ppo.epochs=2.0: setting `ppo.epochs`: invalid type: floating point `2.0`, expected u32"
     );
     assert_eq!(
         error("hidden = [64, 3.5]", &[]),
-        "FILE:1: setting `hidden`: expected an array like `[64,64]`, got the array `[64, 3.5]`"
+        "FILE:1: setting `hidden[1]`: invalid type: floating point `3.5`, expected u32"
+    );
+}
+
+#[test]
+fn tables_and_texts_of_a_set_reach_their_settings() {
+    let got = resolve_text("", &["ppo={epochs=9, target_kl=1}", "train_end=7"]).unwrap();
+    let ppo = Ppo { epochs: 9, target_kl: Some(1.0), ..Settings::default().ppo };
+    assert_eq!(got, Settings { ppo, train_end: Some("7".into()), ..Settings::default() });
+    assert_eq!(
+        error("seed = 'x'", &["ppo={epochs=true}", "seed=2"]),
+        "--set ppo={epochs=true}: setting `ppo.epochs`: invalid type: boolean `true`, expected u32"
     );
 }
 
@@ -134,14 +147,14 @@ fn unknown_settings_are_rejected_with_a_suggestion() {
 #[test]
 fn wrong_types_say_what_was_expected() {
     for (text, want) in [
-        ("\nseed = 'one'", "FILE:2: setting `seed`: expected an integer, got the string `\"one\"`"),
-        ("shuffle = 1", "FILE:1: setting `shuffle`: expected `true` or `false`, got the integer `1`"),
-        ("name = 1", "FILE:1: setting `name`: expected a string, got the integer `1`"),
-        ("ppo = 1", "FILE:1: setting `ppo`: expected a table, got the integer `1`"),
-        ("[seed]\na = 1", "FILE:1: setting `seed`: expected an integer, got a table"),
+        ("\nseed = 'one'", "FILE:2: setting `seed`: invalid type: string \"one\", expected u64"),
+        ("shuffle = 1", "FILE:1: setting `shuffle`: invalid type: integer `1`, expected a boolean"),
+        ("name = 1", "FILE:1: setting `name`: invalid type: integer `1`, expected a string"),
+        ("ppo = 1", "FILE:1: setting `ppo`: invalid type: integer `1`, expected struct Ppo"),
+        ("[seed]\na = 1", "FILE:1: setting `seed`: invalid type: map, expected u64"),
         (
             "ppo.learning_rate = true",
-            "FILE:1: setting `ppo.learning_rate`: expected a number, got the boolean `true`",
+            "FILE:1: setting `ppo.learning_rate`: invalid type: boolean `true`, expected f32",
         ),
     ] {
         assert_eq!(error(text, &[]), want);

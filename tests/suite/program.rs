@@ -200,7 +200,7 @@ fn settings_that_cannot_be_are_refused_before_anything_is_written() {
         (&["--set", "mappo.gama=0.9"], &["unknown setting `mappo.gama`", "did you mean `mappo.gamma`?"]),
         (&["--config", &file], &["run.toml:3", "did you mean `mappo.gamma`?"]),
         (&["--set", "mappo.gamma=1.5"], &["`gamma`", "1.5 is out of range: from 0 to 1"]),
-        (&["--set", "mappo.epochs=many"], &["`mappo.epochs`", "expected an integer"]),
+        (&["--set", "mappo.epochs=many"], &["`mappo.epochs`", "expected u32"]),
         (&["--set", "data.gaps=ignore"], &["data.gaps", "forward-fill"]),
         (&["--set", "data.test_from=2011-02-31"], &["data.test_from", "2011-02-31"]),
         (&["--set", "market.episode_length=5000"], &["`episode_length`", "5000 steps do not fit"]),
