@@ -11,7 +11,7 @@ export NODEVICE_SELECT = 1
 # Each recipe builds first and asks for an adapter afterwards, so that code that does not compile is never
 # taken for a missing driver.
 TRAINER     := $(CARGO) run --quiet --locked --release --example trainer --
-TRAINER_DEV := $(CARGO) run --quiet --locked --example trainer --
+TRAINER_DEV = "$${CARGO_TARGET_DIR:-target}/debug/examples/trainer"
 
 .PHONY: help demo test test-nightly portability bench lint cargo
 
@@ -31,20 +31,21 @@ demo: cargo
 	$(TRAINER) backtest --run $(RUN) --data $(DATA)
 	@echo "The report is $(RUN)/report.html; open it in a browser."
 
-# The command line tests run the example `trainer`, and its own tests are a program of their own.
-TESTED = --lib --test suite --example trainer
+# The command line tests run the example `trainer`, which has unit tests too. Every command names the workspace: a package
+# alone would have its dependencies built again with fewer features.
+TESTED = --workspace --lib --test suite --example trainer
 
 # The second and third run: the kernels for the other class of adapters, GPUs or software rasterisers.
 test: cargo
-	$(CARGO) build --locked --examples
+	$(CARGO) build --locked --workspace --examples
 	$(CARGO) test --locked --no-run $(TESTED)
 	scripts/ensure-vulkan $(TRAINER_DEV) doctor
 	@skipped=$$(mktemp) && trap 'rm -f "$$skipped"' EXIT && export PHALANX_SKIPPED="$$skipped" && set -x && \
 	$(CARGO) test --locked $(TESTED) && \
-	PHALANX_OTHER_CLASS=1 $(CARGO) test --locked --lib -- ppo:: indicators:: market:: mappo:: && \
-	PHALANX_OTHER_CLASS=1 $(CARGO) test --locked --test suite -- learning:: discipline:: market:: \
+	PHALANX_OTHER_CLASS=1 $(CARGO) test --locked --workspace --lib -- ppo:: indicators:: market:: mappo:: && \
+	PHALANX_OTHER_CLASS=1 $(CARGO) test --locked --workspace --test suite -- learning:: discipline:: market:: \
 		resume::a_run_with_critics && \
-	$(CARGO) test --locked --doc && \
+	$(CARGO) test --locked --workspace --doc && \
 	{ set +x; } 2>/dev/null && sort "$$skipped" && echo "Skipped checks: $$(wc -l <"$$skipped")."
 
 # Bounds checks in every kernel, and more kills.
@@ -56,13 +57,13 @@ portability: cargo
 
 bench: cargo
 	$(CARGO) build --locked --release --example trainer
-	$(CARGO) bench --locked --features bench --no-run
+	$(CARGO) bench --locked --package phalanx-benches --features bench --no-run
 	scripts/ensure-vulkan $(TRAINER) doctor
-	$(CARGO) bench --locked --features bench
+	$(CARGO) bench --locked --package phalanx-benches --features bench
 
 lint: cargo
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets --features bench -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --features bench -- -D warnings
 
 cargo:
 	@command -v $(CARGO) >/dev/null || { \

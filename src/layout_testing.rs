@@ -30,7 +30,8 @@ pub fn compare_layout(kernel: &str, wgsl: &str, size: usize, fields: &[(&str, us
         let (shader, variant) = kernels.iter().find(|(shader, _)| shader.name == kernel).expect(kernel);
         crate::gpu::compose(shader, variant).unwrap()
     };
-    let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|error| panic!("{kernel}: {error}"));
+    let module =
+        wgpu::naga::front::wgsl::parse_str(&source).unwrap_or_else(|error| panic!("{kernel}: {error}"));
     // Structures of imported modules have the module's path before their name.
     let imported = format!("_{wgsl}");
     let named = |name: &str| name == wgsl || name.ends_with(&imported);
@@ -39,7 +40,7 @@ pub fn compare_layout(kernel: &str, wgsl: &str, size: usize, fields: &[(&str, us
         .iter()
         .find(|(_, it)| it.name.as_deref().is_some_and(named))
         .unwrap_or_else(|| panic!("{kernel} has no structure {wgsl}"));
-    let naga::TypeInner::Struct { members, span } = &structure.inner else {
+    let wgpu::naga::TypeInner::Struct { members, span } = &structure.inner else {
         panic!("{wgsl} of {kernel} is no structure");
     };
     let found: Vec<_> = members

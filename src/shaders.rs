@@ -132,19 +132,22 @@ mod tests {
             let mut composed = crate::indicators::sources(class).unwrap();
             composed.retain(|(name, _)| !name.starts_with("indicators/panel"));
             for (name, source) in fixed.chain(composed.into_iter().map(|(name, one)| (name, one.text))) {
-                let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{name}: {e}"));
+                let module =
+                    wgpu::naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{name}: {e}"));
                 let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
                 for (_, variable) in module.global_variables.iter() {
                     let bytes = u64::from(module.types[variable.ty].inner.size(module.to_ctx()));
                     let (limit, value) = match variable.space {
-                        naga::AddressSpace::Storage { .. } => ("max_storage_buffers_per_shader_stage", 1),
-                        naga::AddressSpace::Uniform => {
+                        wgpu::naga::AddressSpace::Storage { .. } => {
+                            ("max_storage_buffers_per_shader_stage", 1)
+                        }
+                        wgpu::naga::AddressSpace::Uniform => {
                             let largest = most.entry("max_uniform_buffer_binding_size").or_default();
                             *largest = bytes.max(*largest);
                             ("max_uniform_buffers_per_shader_stage", 1)
                         }
-                        naga::AddressSpace::Handle => ("max_sampled_textures_per_shader_stage", 1),
-                        naga::AddressSpace::WorkGroup => {
+                        wgpu::naga::AddressSpace::Handle => ("max_sampled_textures_per_shader_stage", 1),
+                        wgpu::naga::AddressSpace::WorkGroup => {
                             ("max_compute_workgroup_storage_size", bytes.next_multiple_of(16))
                         }
                         _ => continue,

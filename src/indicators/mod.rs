@@ -224,6 +224,7 @@ pub fn sources(class: Class) -> Result<Vec<(String, Source)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wgpu::naga;
 
     #[test]
     fn indicators_are_read_from_text() {

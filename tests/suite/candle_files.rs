@@ -32,7 +32,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn the_demo_file() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/us4_daily.csv.gz");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/us4_daily.csv.gz");
     let candles = Candles::load(&[path], GapPolicy::Reject).expect("valid candles");
     assert_eq!(candles.symbols, ["AAPL", "GOOG", "IBM", "MSFT"]);
     assert_eq!((candles.instruments(), candles.bars()), (4, 2148));

@@ -66,7 +66,7 @@ proptest! {
 /// `tests/fixtures/indicators.py` makes the fixture.
 #[test]
 fn the_wheel_has_the_same_values_on_real_candles() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let candles = Candles::load(&[root.join("examples/data/us4_daily.csv.gz")], GapPolicy::Reject).unwrap();
     let first = candles.symbols.iter().enumerate().min_by_key(|(_, symbol)| *symbol).unwrap().0;
     let cut = |values: &ndarray::Array2<f64>| values.slice(s![first..=first, ..]).to_owned();

@@ -9,7 +9,7 @@ use jiff::civil::date;
 use tempfile::TempDir;
 
 /// The demo's candles: AAPL, GOOG, IBM and MSFT, daily.
-pub const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/us4_daily.csv.gz");
+pub const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/data/us4_daily.csv.gz");
 
 /// A training of an instant.
 pub const SMALL: [&str; 12] = [
@@ -101,7 +101,7 @@ fn program() -> PathBuf {
     let program = profile.join("examples").join(format!("trainer{}", std::env::consts::EXE_SUFFIX));
     assert!(
         program.exists(),
-        "{} is not built: `cargo test` builds it, `cargo test --test suite` only after `cargo build --example trainer`",
+        "{} is not built: run `make test`, or `cargo build --workspace --example trainer` first",
         program.display()
     );
     program
