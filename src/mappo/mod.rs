@@ -1,14 +1,14 @@
 //! Multi-agent PPO: decentralised actors, centralised critics, everything on the device.
 
-mod buffers;
+pub(crate) mod buffers;
 mod config;
 mod evaluation;
 mod kernels;
 mod memory_plan;
 mod normalization;
 mod progress;
-mod rollout;
-mod setup;
+pub(crate) mod rollout;
+pub(crate) mod setup;
 mod sizes;
 pub mod snapshot;
 mod trainer;
@@ -17,13 +17,10 @@ mod update;
 pub use crate::nn::autotune::Autotune;
 pub use crate::nn::{Activation, Cooperative, CriticInput, KernelConfig, Precision, Sharing};
 pub use crate::ppo::write_metrics::Record;
-pub(crate) use buffers::Buffers;
 pub use config::{AdvantageNorm, Algorithm, Config};
 pub use evaluation::{EvalConfig, EvalResult, Evaluation};
 pub use progress::{Phases, Progress};
 pub use rollout::ActionMode;
-pub(crate) use rollout::Rollout;
-pub(crate) use setup::Setup;
 pub use sizes::Sizes;
 pub use snapshot::Snapshots;
 pub use trainer::Trainer;
