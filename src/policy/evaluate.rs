@@ -1,4 +1,4 @@
-//! A policy's most probable actions over a stretch of candles.
+//! Greedy actions of a policy over a range of candles.
 
 use std::ops::Range;
 
@@ -20,22 +20,23 @@ const STEPS: u32 = 256;
 
 impl TrainedPolicy {
     /// Target positions `[bars - 1][instrument]`: row b is decided after the close of the b-th of `bars` and fills at the
-    /// open of the next. The policy sees its own positions, so the bars are walked in order, on the device. After a ruin
-    /// all rows are 0.
+    /// open of the next bar. The policy observes its own positions, so the device processes the bars in order. After a
+    /// bankruptcy all rows are 0.
     ///
     /// # Errors
-    /// [`Error::Data`] if the bars cannot be traded or the data are of other instruments or features, and what the
-    /// device reports.
+    /// [`Error::Data`] if the bars cannot be traded or the data has other instruments or features; errors of the device.
     pub fn targets(&self, gpu: &Gpu, data: &MarketData, bars: &Range<usize>) -> Result<Array2<f64>> {
         let metadata = self.metadata();
         if data.scaling() != &metadata.scaling {
             return Err(Error::Data(
-                "the market's features were not scaled with the model's own statistics".into(),
+                "the market's features were scaled with other statistics than the model's: load the data with \
+                 `Scaling::Given` and the model's `scaling`"
+                    .into(),
             ));
         }
         let environment = Trading::new(data, &metadata.market, &Episodes::Whole(bars.clone()))?;
         let decisions = bars.len() - 1;
-        // Environments come in fours; all four walk the same bars and do the same.
+        // Four environments are the minimum; all of them trade the same bars with the same actions.
         let config =
             Config { num_envs: 4, rollout_steps: STEPS.min(decisions as u32), ..metadata.config.clone() };
         let sizes = Sizes::acting(&config, &environment);
@@ -44,8 +45,8 @@ impl TrainedPolicy {
         let buffers = Buffers::allocate(gpu, &sizes, &layout, &kernel_config)?;
         gpu.write(&buffers.networks.params, 0, bytemuck::cast_slice(&self.checkpoint.weights))?;
         if let Some(normalization) = &buffers.normalization {
-            let moments = bytemuck::cast_slice(&metadata.observation_moments);
-            gpu.write(&normalization.observation_stats, 0, moments)?;
+            let stats = bytemuck::cast_slice(&metadata.observation_moments);
+            gpu.write(&normalization.observation_stats, 0, stats)?;
         }
         let setup = Setup {
             gpu,
@@ -62,19 +63,19 @@ impl TrainedPolicy {
         let agents = data.instruments();
         let mut targets = Array2::zeros((decisions, agents));
         let mut first = 0;
-        let mut ruined = false;
-        while first < decisions && !ruined {
+        let mut bankrupt = false;
+        while first < decisions && !bankrupt {
             recorder.run(&rollout.collect)?;
             recorder.run(&rollout.carry)?;
             let actions: Vec<u32> = gpu.read(&buffers.rollout.actions)?;
             let ends: Vec<u32> = gpu.read(&buffers.rollout.dones_and_masks)?;
             let steps = (sizes.steps as usize).min(decisions - first);
             for step in 0..steps {
-                if ruined {
+                if bankrupt {
                     break;
                 }
-                // The environment starts afresh after a ruin; the account that is followed here does not.
-                ruined = ends[step * sizes.envs as usize] == 1;
+                // After a bankruptcy the environment starts a new episode, but this account stays closed.
+                bankrupt = ends[step * sizes.envs as usize] == 1;
                 for agent in 0..agents {
                     let action = actions[(step * agents + agent) * sizes.envs as usize] as usize;
                     let level = metadata.market.positions.get(action).copied();

@@ -1,4 +1,4 @@
-//! Trained policies: saved, loaded, and at work on candles.
+//! Trained policies: saving, loading, and decisions on candles.
 
 mod evaluate;
 mod trained;

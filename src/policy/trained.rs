@@ -1,4 +1,4 @@
-//! A trained policy and all that is needed to use it on other candles.
+//! A trained policy with everything needed to use it on other candles, and its file.
 
 use std::path::Path;
 
@@ -12,24 +12,25 @@ use crate::model::Checkpoint;
 use crate::nn::{Layout, Shape};
 use crate::{Error, Result};
 
-/// What a model file says of itself.
+/// Metadata of a model file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelMetadata {
-    /// Settings of the training.
+    /// Training settings.
     pub config: Config,
-    /// Rules of the market it was trained in.
+    /// Market settings of the training.
     pub market: TradingSettings,
-    /// Statistics of the training bars, with the instruments and features in order.
+    /// Scaling statistics of the training bars, with the names of instruments and features in order.
     pub scaling: ScalingStatistics,
-    /// First bar that was trained on.
+    /// First training bar.
     pub train_from: DateTime,
-    /// Last bar that was trained on.
+    /// Last training bar.
     pub train_to: DateTime,
-    /// First bar that was held out.
+    /// First held-out bar.
     pub test_from: DateTime,
-    /// Version of the library that wrote it.
+    /// Version of phalanx that wrote the file.
     pub version: String,
-    /// What [`crate::mappo::Trainer::observation_moments`] gives, `[agents * features]`: empty without `observation_norm`.
+    /// Running statistics of the observations ([`crate::mappo::Trainer::observation_moments`]), `[agents * features]`; empty
+    /// without `observation_norm`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observation_moments: Vec<[f32; 4]>,
 }
@@ -42,32 +43,36 @@ pub struct TrainedPolicy {
 }
 
 impl TrainedPolicy {
-    /// Weights (a flat buffer with padding, as [`crate::mappo::Trainer::weights`] gives it) with their description.
+    /// Creates a policy from metadata and weights, a flat buffer with padding as returned by [`crate::mappo::Trainer::weights`].
     ///
     /// # Errors
-    /// [`Error::Config`] if the description contradicts itself, [`Error::Shape`] for another number of weights or moments.
+    /// [`Error::Config`] for settings out of range, [`Error::Shape`] if the number of weights or of observation statistics does
+    /// not match the settings, [`Error::Data`] for a weight or a statistic that is not finite.
     pub fn new(metadata: ModelMetadata, weights: Vec<f32>) -> Result<Self> {
         let layout = layout(&metadata)?;
         let expected = layout.params as usize * 4;
         if weights.len() != expected {
             return Err(Error::shape("weights", expected, weights.len()));
         }
-        moments_fit(&metadata, &layout)?;
+        if let Some(index) = weights.iter().position(|weight| !weight.is_finite()) {
+            return Err(Error::Data(format!(
+                "weight {index} is {}, expected a finite number",
+                weights[index]
+            )));
+        }
         Ok(Self { checkpoint: Checkpoint { metadata, weights }, layout })
     }
 
-    /// Reads a model file.
+    /// Reads a model file and validates everything in it: the market settings, the statistics, and that every weight is finite.
     ///
     /// # Errors
-    /// As [`Checkpoint::load`]; [`Error::Checkpoint`] if the moments of the observations are not those of its features.
+    /// As [`Checkpoint::load`]; [`Error::Checkpoint`] names the file and the invalid setting, statistic or tensor.
     pub fn load(path: &Path) -> Result<Self> {
         let (checkpoint, layout) = Checkpoint::load(path, layout)?;
-        moments_fit(&checkpoint.metadata, &layout)
-            .map_err(|error| Error::Checkpoint { path: path.into(), reason: error.to_string() })?;
         Ok(Self { checkpoint, layout })
     }
 
-    /// Writes a model file, whole or not at all.
+    /// Writes a model file atomically.
     ///
     /// # Errors
     /// As [`Checkpoint::save`].
@@ -75,36 +80,126 @@ impl TrainedPolicy {
         self.checkpoint.save(path, &self.layout)
     }
 
-    /// What the model says of itself.
+    /// The model's metadata.
     #[must_use]
     pub fn metadata(&self) -> &ModelMetadata {
         &self.checkpoint.metadata
     }
 
-    /// Trainable parameters.
+    /// Number of trainable parameters.
     #[must_use]
     pub fn parameters(&self) -> u64 {
         self.layout.parameters()
     }
 }
 
-/// Every feature that is normalised needs its own, and none of another number is of use.
-fn moments_fit(metadata: &ModelMetadata, layout: &Layout) -> Result<()> {
+/// Checks the statistics of normalised observations: one finite entry per agent and feature.
+fn validate_observation_stats(metadata: &ModelMetadata, layout: &Layout) -> Result<()> {
     let Shape { agents, obs_dim, .. } = layout.shape;
     let expected = if metadata.config.observation_norm { (agents * obs_dim) as usize } else { 0 };
-    let found = metadata.observation_moments.len();
-    if found != expected {
-        return Err(Error::shape("moments of the observations", expected, found));
+    let stats = &metadata.observation_moments;
+    if stats.len() != expected {
+        return Err(Error::shape("`observation_moments`", expected, stats.len()));
     }
-    Ok(())
+    match stats.iter().position(|stats| stats.iter().any(|value| !value.is_finite())) {
+        Some(index) => Err(Error::Data(format!(
+            "`observation_moments` {index} is {:?}, expected finite numbers",
+            stats[index]
+        ))),
+        None => Ok(()),
+    }
 }
 
+/// Validates the metadata, except for settings that only training uses, and derives the layout of the networks.
 fn layout(metadata: &ModelMetadata) -> Result<Layout> {
+    metadata.market.validate().map_err(|error| match error {
+        Error::Config { key, reason } => Error::Config { key: format!("market.{key}"), reason },
+        other => other,
+    })?;
     let spec = Spec {
         agents: metadata.scaling.symbols.len() as u32,
         obs_dim: crate::env::observation_size(metadata.scaling.features.len()),
         actions: metadata.market.positions.len() as u32,
     };
-    // The market has no state of its own.
-    Layout::new(&metadata.config.shape(&spec, false, 0))
+    // The market has no global state.
+    let layout = Layout::new(&metadata.config.shape(&spec, false, 0))?;
+    validate_observation_stats(metadata, &layout)?;
+    Ok(layout)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+
+    use super::*;
+
+    fn metadata() -> ModelMetadata {
+        let day = date(2020, 1, 1).at(0, 0, 0, 0);
+        ModelMetadata {
+            config: Config { hidden: vec![4], observation_norm: true, ..Config::default() },
+            market: TradingSettings::default(),
+            scaling: ScalingStatistics {
+                features: vec!["return".into()],
+                symbols: vec!["AAA".into(), "BBB".into()],
+                moments: vec![[0.0, 1.0]; 2],
+            },
+            train_from: day,
+            train_to: day,
+            test_from: day,
+            version: "0.1.0".into(),
+            observation_moments: vec![[0.0, 0.0, 1.0, 1.0]; 6],
+        }
+    }
+
+    #[test]
+    fn files_with_invalid_settings_statistics_or_weights_are_rejected() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let good = metadata();
+        let layout = layout(&good).unwrap();
+        let weights = vec![0.5; layout.params as usize * 4];
+        let policy = TrainedPolicy::new(good.clone(), weights.clone()).unwrap();
+        policy.save(&path).unwrap();
+        assert_eq!(TrainedPolicy::load(&path).unwrap().metadata(), &good);
+
+        let market = |market: TradingSettings| ModelMetadata { market, ..good.clone() };
+        let defaults = TradingSettings::default;
+        let mut stats = vec![[0.0f32; 4]; 6];
+        stats[3][1] = f32::MAX;
+        let too_few = ModelMetadata { observation_moments: stats[..5].to_vec(), ..good.clone() };
+        for (forged, wanted) in [
+            (
+                market(TradingSettings { commission_bps: -1.0, ..defaults() }),
+                "setting `market.commission_bps`: -1 ",
+            ),
+            (
+                market(TradingSettings { positions: vec![0.0; 33], ..defaults() }),
+                "setting `market.positions`: 33 ",
+            ),
+            (
+                market(TradingSettings { bankruptcy_level: 2.0, ..defaults() }),
+                "setting `market.bankruptcy_level`: 2 ",
+            ),
+            (too_few, "`observation_moments`: expected 6, got 5"),
+        ] {
+            Checkpoint { metadata: forged.clone(), weights: weights.clone() }.save(&path, &layout).unwrap();
+            let error = TrainedPolicy::load(&path).unwrap_err();
+            assert!(matches!(error, Error::Checkpoint { .. }), "{error:?}");
+            let text = error.to_string();
+            assert!(text.contains("model.safetensors") && text.contains(wanted), "{wanted}: {text}");
+            assert!(TrainedPolicy::new(forged, weights.clone()).unwrap_err().to_string().contains(wanted));
+        }
+        stats[3][1] = f32::NAN;
+        let forged = ModelMetadata { observation_moments: stats, ..good.clone() };
+        let error = TrainedPolicy::new(forged, weights.clone()).unwrap_err().to_string();
+        assert!(error.contains("`observation_moments` 3 is [0.0, NaN, 0.0, 0.0]"), "{error}");
+
+        let mut broken = weights;
+        broken[0] = f32::INFINITY;
+        Checkpoint { metadata: good.clone(), weights: broken.clone() }.save(&path, &layout).unwrap();
+        let error = TrainedPolicy::load(&path).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors") && error.contains("tensor `actor.0."), "{error}");
+        let error = TrainedPolicy::new(good, broken).unwrap_err().to_string();
+        assert!(error.contains("weight 0 is inf, expected a finite number"), "{error}");
+    }
 }
