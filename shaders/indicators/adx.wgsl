@@ -4,11 +4,11 @@ import super::average;
 import super::parameters::{count, first_average};
 
 struct State {
-    // Wilder's sums of upward and downward movements and of true ranges.
+    // Wilder's smoothed sums of +DM, -DM and true range.
     plus: f32,
     minus: f32,
     range: f32,
-    // Of the bar before.
+    // High and low of the previous bar, relative to its close.
     above: f32,
     below: f32,
 }
@@ -28,7 +28,7 @@ fn step(bar: Bar) -> vec3<f32> {
         state.range = 0.0;
         return vec3<f32>(0.0);
     }
-    // The first count - 1 are summed up, later ones replace their share.
+    // The first count - 1 values are summed, later ones decay the sum by 1 / count.
     let keep = select(1.0 - 1.0 / count, 1.0, changes < count);
     state.plus = keep * state.plus + select(0.0, up, up > 0.0 && up > down);
     state.minus = keep * state.minus + select(0.0, down, down > 0.0 && down > up);
@@ -38,7 +38,7 @@ fn step(bar: Bar) -> vec3<f32> {
     let minus = select(0.0, 100.0 * (state.minus / state.range), moving);
     let total = plus + minus;
     let seen = changes - count + 1.0;
-    // Where nothing moves there is no direction: 0 while the first mean is taken, nothing new afterwards.
+    // DX is undefined without movement: it counts as 0 during the initial mean and as the current ADX afterwards.
     let still = select(average::state.value, 0.0, seen <= count);
     let direction = select(still, 100.0 * (abs(plus - minus) / total), total > 1e-14);
     let smoothed = average::follow(direction, seen);

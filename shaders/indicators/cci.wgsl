@@ -7,7 +7,7 @@ fn step(bar: Bar) -> f32 {
     prices::push(price, bar.change);
     let mean = prices::sum() * share;
     let spread = prices::spread(mean);
-    // What rounding leaves of equal prices is no spread.
+    // A smaller spread is the rounding error of equal prices.
     let rounding = 1e-6 * (abs(price) + abs(mean));
     return select(0.0, (price - mean) / (0.015 * spread), spread > rounding);
 }

@@ -4,7 +4,7 @@ import super::parameters::{late, first_line};
 
 // Line, signal, histogram.
 fn step(bar: Bar) -> vec3<f32> {
-    // The fast average starts late, so that both seeds end at the same bar.
+    // The fast average starts later, so that both initial means end at the same bar.
     let line = fast::follow_from(0.0, bar.change, bar.closes - late)
         - slow::follow_from(0.0, bar.change, bar.closes);
     let average = signal::follow(line, bar.closes - first_line);

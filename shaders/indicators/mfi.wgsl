@@ -10,12 +10,12 @@ var<private> state: State;
 fn step(bar: Bar) -> f32 {
     let price = typical(bar);
     let rise = bar.change + price - state.before;
-    // What three rounded differences can leave of nothing is nothing.
-    let unclear = 5e-7 * (abs(bar.change) + abs(price) + abs(state.before));
+    // A smaller rise is the rounding error of three differences.
+    let rounding = 5e-7 * (abs(bar.change) + abs(price) + abs(state.before));
     let flow = (bar.price + price) * bar.volume;
     state.before = price;
-    up::push(select(0.0, flow, rise > unclear), 0.0);
-    down::push(select(0.0, flow, rise < -unclear), 0.0);
+    up::push(select(0.0, flow, rise > rounding), 0.0);
+    down::push(select(0.0, flow, rise < -rounding), 0.0);
     let rising = up::sum();
     let total = rising + down::sum();
     return select(0.0, clamp(100.0 * (rising / total), 0.0, 100.0), total > 0.0);

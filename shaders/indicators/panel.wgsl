@@ -1,42 +1,42 @@
-// Walks over the bars of series and hands each to the indicators: one invocation walks one chunk of one row.
+// Iterates over the bars of series and passes each bar to the indicators: one invocation processes one chunk of one row.
 //
-// What the indicators are stands in `package::uses`, which src/indicators/compose.rs writes. Lengths and positions
-// along time are in fours of bars.
+// src/indicators/compose.rs generates the indicators' module, `package::uses`. Lengths and positions along time are in
+// units of four bars.
 
 import package::constants::{ROW, WG};
 import package::lib::bar::Bar;
 import package::lib::numeric::is_nan;
 import package::memory::{lane, lanes, zero};
-@if(table) import package::uses::load;
+@if(parameter_table) import package::uses::load;
 @if(keep) import package::uses::{restore, save};
 @if(live) import package::uses::store_one;
 @if(!live) import package::uses::{put, store};
 import package::uses::step;
 
 struct Walk {
-    // Rows of outputs: every series under every combination of parameters.
+    // Number of output rows: one per series and parameter set.
     rows: u32,
     series: u32,
-    // Fours of a series, and the bars that are really there.
+    // Length of a series in memory, and its number of bars.
     stride: u32,
     bars: u32,
-    // Where the chunks begin, how many there are in a row and how long each is.
+    // Start of the first chunk, number of chunks per row, and length of a chunk.
     begin: u32,
     chunks: u32,
     length: u32,
-    // How much earlier a chunk starts to walk, to have forgotten that it did not start at the beginning.
+    // Warm-up: a chunk starts this much earlier, so that its values no longer depend on the missing past.
     halo: u32,
-    // 1 if the row of the parameters is that of the series, 0 if it is that of the combination.
+    // 1: one parameter set per series; 0: one per block of `series` rows.
     by_series: u32,
-    // Words of an entry of the parameters.
+    // Words per entry of the parameter table.
     entry: u32,
-    // 1 to go on from the state that was kept.
+    // 1: continue from the state of the last dispatch.
     resume: u32,
-    // Texels of a row of the textures.
+    // Width of the textures in texels.
     width: u32,
-    // 0, which compilers cannot know.
+    // Always 0, but unknown to the compiler.
     zero: u32,
-    // 4, which compilers cannot know.
+    // Always 4, but unknown to the compiler, which therefore cannot unroll the loop.
     four: u32,
     pad0: u32,
     pad1: u32,
@@ -57,7 +57,7 @@ struct Counters {
 
 var<private> seen: Counters;
 
-// Change, above, below, price.
+// The candle as (change, above, below, price), see lib/bar.
 @if(textures)
 fn candle(at: u32) -> vec4<f32> {
     return textureLoad(candles, vec2<u32>(at % p.width, at / p.width), 0);
@@ -102,7 +102,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let row = lane / p.chunks;
     let series = row % p.series;
-    @if(table) {
+    @if(parameter_table) {
         load(select(row / p.series, series, p.by_series == 1u) * p.entry);
     }
     @if(keep) {
@@ -122,7 +122,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
                 put(2u, step(bar(at + 2u)));
                 put(3u, step(bar(at + 3u)));
             }
-            // One copy of what walks over windows in memory: compilers take long over four.
+            // A loop, because compilers take long for four copies of the code for windows in memory.
             @if(rings) {
                 for (var i = 0u; i < p.four; i++) {
                     put(i, step(bar(at + i)));

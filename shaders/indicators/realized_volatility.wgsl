@@ -4,7 +4,7 @@ import super::returns;
 import super::parameters::{count, scale};
 
 struct State {
-    // Returns since the last close that has none.
+    // Number of consecutive valid returns.
     seen: f32,
 }
 

@@ -6,6 +6,6 @@ fn step(bar: Bar) -> f32 {
     let up = gain::follow(max(bar.change, 0.0), changes);
     let down = loss::follow(max(-bar.change, 0.0), changes);
     let total = up + down;
-    // A quotient may be rounded up past 1.
+    // Rounding can make the quotient greater than 1.
     return select(50.0, min(100.0 * (up / total), 100.0), total > 0.0);
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::compose::{self, FIRST_OUTPUT, Form, Source};
+use super::compose::{self, FIRST_OUTPUT, PanelConfig, Source};
 use super::grid::{self, Grid};
 use super::indicator::{Input, Spec};
 use super::series::Store;
@@ -24,7 +24,7 @@ pub(super) enum Rows {
     EachSeries,
 }
 
-/// Counterpart of `Walk` in the shader.
+/// Mirrors `Walk` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub(super) struct Walk {
@@ -145,17 +145,24 @@ impl Group {
     ///
     /// # Errors
     /// [`Error::Shader`].
-    pub fn compose(&self, form: Form) -> Result<Source> {
-        compose::compose(&self.specs, Form { table: self.rows != Rows::Shared, ..form })
+    pub fn compose(&self, config: PanelConfig) -> Result<Source> {
+        let parameter_table = self.rows != Rows::Shared;
+        compose::compose(&self.specs, PanelConfig { parameter_table, ..config })
     }
 
     /// Compiles the kernel and allocates its table, state and rings for `lanes` invocations.
     ///
     /// # Errors
     /// [`Error::Shader`], [`Error::Gpu`], [`Error::OutOfMemory`]; [`Error::Shape`] if a buffer exceeds the largest binding.
-    pub fn compile(&self, gpu: &Gpu, form: Form, lanes: u32, compiled: &Kernels) -> Result<Compiled> {
-        let source = self.compose(form)?;
-        let input = if form.textures { Access::Texture } else { Access::Read };
+    pub fn compile(
+        &self,
+        gpu: &Gpu,
+        config: PanelConfig,
+        lanes: u32,
+        compiled: &Kernels,
+    ) -> Result<Compiled> {
+        let source = self.compose(config)?;
+        let input = if config.textures { Access::Texture } else { Access::Read };
         let mut access = vec![(0, Access::Uniform), (1, input)];
         if source.volume {
             access.push((2, input));
@@ -167,7 +174,7 @@ impl Group {
         }
         let most = gpu.device().limits().max_storage_buffer_binding_size;
         let mut kept = vec![(6, "rings", source.rings)];
-        if form.keep {
+        if config.keep {
             kept.extend([(4, "counters", 3), (5, "state", source.state)]);
         }
         for (binding, name, words) in kept.into_iter().filter(|(_, _, words)| *words > 0) {

@@ -3,7 +3,7 @@
 use ndarray::{Array2, Array3, ArrayView2, Axis};
 
 use super::Values;
-use super::compose::Form;
+use super::compose::PanelConfig;
 use super::grid;
 use super::group::{Group, Kernels, Rows, Walk, possible};
 use super::indicator::Unit;
@@ -78,17 +78,17 @@ impl Live {
         let mut batch = full;
         for group in groups {
             let rows = group.rows(series)?;
-            let form = Form {
+            let config = PanelConfig {
                 class: gpu.class(),
                 textures: false,
                 live: true,
                 keep: true,
-                table: false,
-                half: false,
-                pairs: false,
+                parameter_table: false,
+                f16_outputs: false,
+                wide_stores: false,
             };
             possible(gpu, &group)?;
-            let compiled = group.compile(gpu, form, rows, kernels)?;
+            let compiled = group.compile(gpu, config, rows, kernels)?;
             batch = batch.min(4 * grid::most(gpu.class(), compiled.source.loops) as usize);
             if compiled.source.volume && volumes.is_none() {
                 volumes = Some(gpu.buffer("live volumes", bars * 4, crate::gpu::STATE)?);

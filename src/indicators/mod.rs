@@ -79,7 +79,7 @@ pub use adx::Adx;
 pub use atr::Atr;
 pub use bbands::Bbands;
 pub use cci::Cci;
-pub use compose::{Form, SHADER, Source};
+pub use compose::{PanelConfig, SHADER, Source};
 pub use donchian::Donchian;
 pub use ema::Ema;
 pub use indicator::{Average, Indicator, Input, Need, Output, Spec, Unit, Value, Window};
@@ -198,25 +198,34 @@ pub fn parse(text: &str) -> Result<Box<dyn Indicator>> {
 pub fn sources(class: Class) -> Result<Vec<(String, Source)>> {
     let specs = all().iter().map(|indicator| indicator.spec()).collect::<Result<Vec<_>>>()?;
     let textures = class == Class::Software;
-    let batch = Form { class, textures, live: false, keep: false, table: false, half: false, pairs: false };
-    let forms = [
+    let batch = PanelConfig {
+        class,
+        textures,
+        live: false,
+        keep: false,
+        parameter_table: false,
+        f16_outputs: false,
+        wide_stores: false,
+    };
+    let live = PanelConfig { textures: false, live: true, keep: true, ..batch };
+    let configs = [
         ("batch", batch),
-        ("in parts", Form { keep: true, ..batch }),
-        ("half", Form { half: true, ..batch }),
-        ("pairs", Form { pairs: true, ..batch }),
-        ("grid", Form { table: true, ..batch }),
-        ("live", Form { textures: false, live: true, keep: true, ..batch }),
-        ("live grid", Form { textures: false, live: true, keep: true, table: true, ..batch }),
+        ("in parts", PanelConfig { keep: true, ..batch }),
+        ("f16 outputs", PanelConfig { f16_outputs: true, ..batch }),
+        ("wide stores", PanelConfig { wide_stores: true, ..batch }),
+        ("grid", PanelConfig { parameter_table: true, ..batch }),
+        ("live", live),
+        ("live grid", PanelConfig { parameter_table: true, ..live }),
     ];
     let mut all = Vec::new();
-    for (name, form) in forms {
+    for (name, config) in configs {
         for spec in &specs {
             all.push((
                 format!("{} {name}", spec.shader.name),
-                compose::compose(std::slice::from_ref(spec), form)?,
+                compose::compose(std::slice::from_ref(spec), config)?,
             ));
         }
-        all.push((format!("{} {name}", SHADER.name), compose::compose(&specs, form)?));
+        all.push((format!("{} {name}", SHADER.name), compose::compose(&specs, config)?));
     }
     Ok(all)
 }

@@ -2,7 +2,7 @@
 
 use ndarray::{Array3, ArrayView2, ArrayView3, Axis, s};
 
-use super::compose::Form;
+use super::compose::PanelConfig;
 use super::group::{Group, Kernels, Rows, Walk, grid};
 use super::indicator::{Indicator, Spec, Unit};
 use super::{Atr, Bbands, Live, Macd, Mom, Rsi, Series, Stochf};
@@ -236,17 +236,17 @@ impl Indicators {
         for group in self.groups(false, series.is_still())? {
             let rows = group.rows(series.series())?;
             let grid = grid(gpu, &group, rows, fours, series.is_still())?;
-            let form = Form {
+            let config = PanelConfig {
                 class: gpu.class(),
                 textures,
                 live: false,
                 keep: grid.parts > 1,
-                table: false,
-                half: self.half,
-                pairs: gpu.device().features().contains(wgpu::Features::SHADER_INT64) && textures,
+                parameter_table: false,
+                f16_outputs: self.half,
+                wide_stores: gpu.device().features().contains(wgpu::Features::SHADER_INT64) && textures,
             };
             let lanes = rows.saturating_mul(grid.chunks);
-            let compiled = group.compile(gpu, form, lanes, &self.kernels)?;
+            let compiled = group.compile(gpu, config, lanes, &self.kernels)?;
             panel.bytes += compiled.bytes;
             let mut buffers = Vec::new();
             for (spec, member) in group.specs.iter().zip(&group.members) {
