@@ -1,4 +1,4 @@
-//! Buffers of a run as typed fields, with the plan of their sizes. The names in the plan are the buffers' labels.
+//! The buffers of a run as typed fields, and the plan of their sizes. Names in the plan are the buffers' labels.
 
 use super::Config;
 use super::sizes::Sizes;
@@ -13,9 +13,9 @@ use crate::ppo::{ActionKind, clip, gae, loss, running_mean_std, scalars, write_m
 pub struct Buffers {
     pub networks: NetworkBuffers,
     pub rollout: TransitionBuffers,
-    /// With normalised observations.
+    /// Present if observations are normalised.
     pub normalization: Option<NormalizationBuffers>,
-    /// With a GRU.
+    /// Present for recurrent networks.
     pub recurrent: Option<RecurrentBuffers>,
 }
 
@@ -30,18 +30,18 @@ pub struct NetworkBuffers {
     pub heads: wgpu::Buffer,
 }
 
-/// Transitions of a rollout and what is derived from them. The `carried` buffers are on the way from a rollout's last slot to the
-/// next one's first: a buffer cannot be copied onto itself.
+/// Transitions of a rollout and the values derived from them. The `carried` buffers are temporary copies of the last slot, which
+/// becomes the first slot of the next rollout: wgpu cannot copy within one buffer.
 #[derive(Clone, Debug)]
 pub struct TransitionBuffers {
-    /// Observations as networks read them, then the environments' own states.
+    /// Observations as networks read them, then the global states.
     pub observations: wgpu::Buffer,
     pub carried_observations: wgpu::Buffer,
-    /// If critics see the environments' own states.
+    /// Present if the critic uses the global state.
     pub carried_states: Option<wgpu::Buffer>,
     pub carried_masks: wgpu::Buffer,
     pub actions: wgpu::Buffer,
-    /// Of squashed actions: the numbers before tanh.
+    /// Squashed actions before the tanh.
     pub draws: Option<wgpu::Buffer>,
     pub rewards: wgpu::Buffer,
     /// Log-probabilities, advantages, returns.
@@ -62,13 +62,13 @@ pub struct NormalizationBuffers {
     pub observation_stats: wgpu::Buffer,
 }
 
-/// GRU states, and the ends of the step before the rollout.
+/// GRU states, and the episode ends of the step before the rollout.
 #[derive(Clone, Debug)]
 pub struct RecurrentBuffers {
     pub states: wgpu::Buffer,
     pub carried_states: wgpu::Buffer,
     pub carried_endings: wgpu::Buffer,
-    /// A 1 for every environment: a reset ends all episodes.
+    /// 1 for every environment, copied to the episode ends by a reset.
     pub all_ended: wgpu::Buffer,
 }
 
@@ -86,13 +86,13 @@ pub struct UpdateBuffers {
     pub optimizer: wgpu::Buffer,
     /// Partial sums of the losses, then HAPPO's factors.
     pub statistics: wgpu::Buffer,
-    /// With HAPPO: the factors of the first agent, all 1.
+    /// HAPPO's factors for the first agent, all 1; absent with MAPPO.
     pub first_factors: Option<wgpu::Buffer>,
     pub record: wgpu::Buffer,
 }
 
 impl Buffers {
-    /// Sizes of all of them.
+    /// The plan of all buffers.
     pub fn plan(sizes: &Sizes, layout: &Layout, kernel_config: &KernelConfig) -> Plan {
         let [slots, envs] = [sizes.slots(), sizes.envs].map(u64::from);
         let [slot, rows, quads] = sizes.wide();
@@ -120,7 +120,7 @@ impl Buffers {
         }
         plan.words("rewards", rows);
         plan.words("targets", gae::target_words(rows));
-        // With a GRU the last row holds the ends of the step before the rollout.
+        // For recurrent networks, the last row holds the episode ends of the step before the rollout.
         let endings = if sizes.chunk > 0 { envs } else { 0 };
         plan.words("dones_and_masks", sizes.endings() + endings);
         if sizes.chunk > 0 {
@@ -190,7 +190,7 @@ impl Buffers {
         })
     }
 
-    /// Allocates them for a policy that acts and does not learn.
+    /// Allocates the buffers of a policy that acts without training.
     ///
     /// # Errors
     /// As [`Arena::allocate`].
@@ -211,7 +211,7 @@ impl Buffers {
 }
 
 impl UpdateBuffers {
-    /// Sizes of all of them.
+    /// The plan of all buffers.
     pub fn plan(sizes: &Sizes, layout: &Layout, config: &Config, kernel_config: &KernelConfig) -> Plan {
         let params = u64::from(layout.params) * 4;
         let [_, _, quads] = sizes.wide();

@@ -1,4 +1,4 @@
-//! Critics that see an environment's own state, which contains what the observations do not show.
+//! Critics that see the global state, which contains what the observations do not show.
 
 use half::f16;
 
@@ -16,7 +16,7 @@ const STEPS: usize = 12;
 const LIMIT: u32 = 5;
 const GAMMA: f32 = 0.5;
 
-/// A hidden coin per episode: its sides give a reward of 1 or -1 per step, whatever the agents do. All episodes are truncated, so the
+/// A hidden coin per episode: its sides give a reward of 1 or -1 per step for any actions. All episodes are truncated, so the
 /// value at every step is the reward / (1 - gamma).
 #[derive(Default)]
 struct Coin {
@@ -143,7 +143,7 @@ fn critics_learn_from_a_state_what_observations_do_not_say() {
     }
 }
 
-/// Observations do not show the side: the predicted value lies between the two.
+/// Observations do not show the side, so the predicted value lies between both values.
 #[test]
 fn critics_of_observations_do_not_see_it() {
     for critic_input in [CriticInput::Joint, CriticInput::Own] {

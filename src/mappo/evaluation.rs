@@ -1,4 +1,4 @@
-//! Evaluation of a policy during training, on environments and seeds of its own: whole episodes, the same at every evaluation.
+//! Evaluation of a policy during training, in separate environments with separate seeds: whole episodes, the same ones every time.
 
 use super::buffers::Buffers;
 use super::config::Config;
@@ -11,7 +11,7 @@ use crate::gpu::{Budget, Command, Gpu, Plan, Recorder};
 use crate::nn::KernelConfig;
 use crate::{Error, Result};
 
-/// Keeps the seeds apart from those of training, which users count up from 1.
+/// Separates evaluation seeds from training seeds, which users usually count from 1.
 const SEED: u64 = 0xE7A1_0000_0000_0000;
 
 /// Settings of an evaluation.
@@ -19,9 +19,9 @@ const SEED: u64 = 0xE7A1_0000_0000_0000;
 pub struct EvalConfig {
     /// Environments in parallel, rounded up to a multiple of 4.
     pub envs: u32,
-    /// Episodes of each environment that count: the first ones, so that short episodes are not counted more often than long ones.
+    /// Number of first episodes of each environment that count. A fixed number prevents a bias towards short episodes.
     pub episodes: u32,
-    /// Steps after which an evaluation fails if episodes have not ended.
+    /// Maximum number of steps; the evaluation fails if an episode has not ended by then.
     pub most_steps: u32,
     /// Sampled or greedy actions.
     pub mode: ActionMode,
@@ -30,9 +30,9 @@ pub struct EvalConfig {
 /// Returns of the episodes of an evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvalResult {
-    /// Undiscounted return of every episode, mean over agents: environment by environment.
+    /// Undiscounted return of every episode, mean over agents, ordered by environment.
     pub returns: Vec<f64>,
-    /// Mean steps of an episode.
+    /// Mean episode length in steps.
     pub length: f64,
 }
 
@@ -52,7 +52,7 @@ impl EvalResult {
     }
 }
 
-/// Environments, buffers and recordings for evaluating a trainer's policy. The trainer is not changed.
+/// Environments, buffers and recordings for evaluating a trainer's policy. Evaluations do not change the trainer.
 #[derive(Debug)]
 pub struct Evaluation {
     gpu: Gpu,
@@ -65,8 +65,8 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Allocates and compiles for policies of `config` in `environment`, which need not be the one trained in but must have the
-    /// same sizes.
+    /// Prepares evaluations of policies with `config` in `environment`, which may differ from the training environment but must have
+    /// the same sizes.
     ///
     /// # Errors
     /// As [`Trainer::new`].
@@ -114,7 +114,7 @@ impl Evaluation {
     ///
     /// # Errors
     /// [`Error::Data`] if an episode does not end within [`EvalConfig::most_steps`], [`Error::Shape`] if the trainer's networks or
-    /// environment have other sizes, and what the device reports.
+    /// environment have other sizes; errors of the device.
     pub fn run(&mut self, trainer: &Trainer) -> Result<EvalResult> {
         let (source, target) = (&trainer.buffers.networks.params, &self.buffers.networks.params);
         if source.size() != target.size() {
@@ -123,14 +123,14 @@ impl Evaluation {
         let (own, theirs) = (&self.sizes, &trainer.sizes);
         if own.spec != theirs.spec {
             let [own, theirs] = [own, theirs].map(|sizes| format!("{:?}", sizes.spec));
-            return Err(Error::shape("the environment that was trained in", own, theirs));
+            return Err(Error::shape("sizes of the training environment", own, theirs));
         }
         if own.normalized != theirs.normalized {
-            return Err(Error::shape("observations that are normalised", own.normalized, theirs.normalized));
+            return Err(Error::shape("`observation_norm`", own.normalized, theirs.normalized));
         }
         self.recorder.encode(&[fill(source, target)])?;
         if let (Some(source), Some(target)) = (&trainer.buffers.normalization, &self.buffers.normalization) {
-            // The statistics of the environments' own states, which come last, are left out: only critics need them.
+            // The statistics of the global states, which come last, are left out: only critics need them.
             self.recorder.encode(&[fill(&source.observation_stats, &target.observation_stats)])?;
         }
         self.recorder.run(&self.rollout.prepare)?;
@@ -144,7 +144,7 @@ impl Evaluation {
             if u64::from(rollout) * steps as u64 >= u64::from(self.eval_config.most_steps) {
                 let most = self.eval_config.most_steps;
                 return Err(Error::Data(format!(
-                    "an episode did not end within the {most} steps of an evaluation"
+                    "an episode did not end within the {most} steps of an evaluation: raise `most_steps`"
                 )));
             }
             // Random numbers continue after those of the last rollout.

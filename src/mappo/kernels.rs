@@ -9,8 +9,8 @@ use crate::ppo::{
     adamw, advantage_stats, clip, epoch, gae, loss, normalize, running_mean_std, sample, write_metrics,
 };
 
-/// Compiles every kernel of the rollout and of the update into the device's cache, which [`super::Trainer`] then binds
-/// from. The environment compiles its own.
+/// Compiles every kernel of the rollout and of the update into the device's cache, where [`super::Trainer`] then finds
+/// them. The environment compiles its own kernels.
 ///
 /// # Errors
 /// [`crate::Error::Shader`] for a kernel that does not compile.
@@ -18,7 +18,7 @@ pub fn compile(setup: Setup<'_>) -> Result<()> {
     let Setup { gpu, config, sizes, layout, kernel_config, .. } = setup;
     let shape = &layout.shape;
     let happo = config.algorithm == Algorithm::Happo;
-    // The largest first, so that the slowest to compile starts at once.
+    // Ordered by compile time, so that the slowest kernels start first.
     let mut jobs: Vec<Job<'_>> = vec![
         Box::new(|| backward::kernel(gpu, shape, kernel_config).map(drop)),
         Box::new(|| forward::kernel(gpu, shape, kernel_config).map(drop)),

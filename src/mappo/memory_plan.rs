@@ -1,4 +1,4 @@
-//! The memory of a run, fitted to the device before anything is allocated.
+//! The memory plan of a run, fitted to the device before any allocation.
 
 use super::buffers::{Buffers, UpdateBuffers};
 use super::config::{Algorithm, Config};
@@ -10,7 +10,7 @@ use crate::ppo::{advantage_stats, loss, running_mean_std, write_metrics};
 use crate::{Error, Result};
 
 impl Sizes {
-    /// The largest sizes within the budget, and the kernel configuration that goes with them.
+    /// The largest sizes within the budget, and the matching kernel configuration.
     ///
     /// # Errors
     /// As [`Sizes::fit`] and [`KernelConfig::new`].
@@ -28,17 +28,17 @@ impl Sizes {
         if fewer == kernel_config {
             return Ok((sizes, kernel_config));
         }
-        // With so few environments the invocations of a subgroup would belong to different networks: the plain configuration
-        // allows that.
+        // With so few environments, invocations of one subgroup belong to different networks. Only the plain configuration allows
+        // that.
         let plain = KernelConfig::plain(gpu.class(), fewer.storage).for_layout(gpu.class(), layout);
         Ok((Self::fit(config, environment, layout, &plain, budget)?, plain))
     }
 
-    /// The largest sizes within the budget: first the micro-batch shrinks, which leaves the gradient the same up to rounding, then
-    /// the number of environments.
+    /// The largest sizes within the budget. Reduces the micro-batch first, which changes gradients only by rounding, then the
+    /// number of environments.
     ///
     /// # Errors
-    /// [`Error::Budget`] if not even four environments with micro-batches of one step fit.
+    /// [`Error::Budget`] if even four environments with micro-batches of one step do not fit.
     pub fn fit(
         config: &Config,
         environment: &dyn Environment,
@@ -98,14 +98,14 @@ impl Sizes {
         plan
     }
 
-    /// The buffers that the trainer allocates itself.
+    /// The trainer's buffers, without those of the environment and of recordings.
     pub(super) fn own_plan(&self, layout: &Layout, config: &Config, kernel_config: &KernelConfig) -> Plan {
         let mut plan = Buffers::plan(self, layout, kernel_config);
         plan.extend(&UpdateBuffers::plan(self, layout, config, kernel_config));
         plan
     }
 
-    /// Most iterations of the loops of one invocation, over the kernels in which one workgroup reduces a whole rollout.
+    /// Maximum loop iterations of one invocation, over the kernels in which one workgroup reduces a whole rollout.
     fn loop_iterations(&self, config: &Config, kernel_config: &KernelConfig) -> u64 {
         let class = Class::Software;
         let [_, rows, quads] = self.wide();
@@ -117,22 +117,22 @@ impl Sizes {
         if self.normalized {
             most = most.max(running_mean_std::loop_iterations(class, rows, agents));
         }
-        // Loops over layers and networks come on top.
+        // Margin for loops over layers and networks.
         most + 16
     }
 
-    /// Whether the workgroups of kernels with an invocation per quad of a micro-batch, or per row of a slot, fit into one
-    /// direction. Apart from the networks' kernels, these have workgroups of at most 64 invocations.
+    /// Whether kernels with one invocation per quad of a micro-batch, or per row of a slot, stay within the maximum number of
+    /// workgroups per dimension. Apart from the network kernels, these have workgroups of at most 64 invocations.
     fn launches(&self, kernel_config: &KernelConfig) -> bool {
         let most = u64::from(GROUPS_IN_A_ROW) * u64::from(kernel_config.block().min(64));
         let [slot, _, quads] = self.wide();
         quads <= most && slot <= most
     }
 
-    /// Tables of parameters, an entry per dispatch, which the recordings allocate.
+    /// Parameter tables with one entry per dispatch, which the recordings allocate.
     fn tables(&self, config: &Config) -> Plan {
         let mut plan = Plan::new();
-        // Recurrent critics go through the rollout one sequence of `chunk` steps after the other.
+        // Recurrent critics process the rollout in consecutive sequences of `chunk` steps.
         let batches = match self.chunk {
             0 => self.slots().div_ceil(self.micro_slots),
             chunk => (self.steps + 1).div_ceil(chunk) + self.truncations.div_ceil(self.micro_slots),

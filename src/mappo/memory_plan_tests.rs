@@ -2,7 +2,7 @@ use super::*;
 use crate::env::{EnvRecording, RolloutBuffers, Spec};
 use crate::nn::{CriticInput, Precision, Shape, Storage};
 
-/// An environment without rules, whose own state has this many numbers.
+/// An environment without steps, with a global state of this size.
 struct Empty(u32);
 
 impl Environment for Empty {
@@ -59,7 +59,7 @@ fn f16_halves_what_is_stored_in_it_and_nothing_else() {
     assert!(share < 0.6, "{share:.2} of the memory");
 }
 
-/// Environments write f32, which is carried; what networks read stays what it was.
+/// With normalised observations, environments write f32, which is carried to the next rollout; networks read the configured storage.
 #[test]
 fn normalised_observations_need_their_raw_numbers_beside_them() {
     let config = Config { num_envs: 8, rollout_steps: 5, precision: Precision::F16, ..Default::default() };
@@ -122,7 +122,7 @@ fn sizes_beyond_32_bits_shrink_or_are_refused() {
         ..Default::default()
     };
     config.validate().unwrap();
-    // A table entry for each of 65 million micro-batches alone is too much.
+    // The table entries of 65 million micro-batches alone exceed the budget.
     let budget = Budget { total: 12 << 30, binding: 4 << 30, short_loops: false };
     let error = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &budget).unwrap_err();
     assert!(matches!(error, Error::Budget { needed, .. } if needed > 16_000), "{error}");
@@ -141,7 +141,7 @@ fn rollouts_that_no_launch_or_loop_reaches_shrink() {
     let sizes = Sizes::fit(&config, &EMPTY, &small, &soft, &budget).unwrap();
     assert_eq!(sizes.envs, 65_536);
     assert!(sizes.micro_quads().div_ceil(soft.workgroup) <= 65_535, "{sizes:?}");
-    // Two million rows, eight in an iteration of eight invocations, are more than loops of 65,535 iterations reach.
+    // Two million rows, eight per loop iteration of eight invocations, need more than 65,535 iterations.
     budget.short_loops = true;
     let sizes = Sizes::fit(&config, &EMPTY, &small, &soft, &budget).unwrap();
     assert!(sizes.envs < 65_536 && 2 * sizes.rows() / 64 < 65_535, "{sizes:?}");
@@ -166,7 +166,7 @@ fn states_of_the_environments_follow_the_observations() {
     let observed = 29 * 8 * 4 * 18;
     let joint = (observed, Some(2 * observed), Some(2 * observed / 29), None);
     assert_eq!(seen(CriticInput::Joint, 0), joint);
-    assert_eq!(seen(CriticInput::Joint, 7), joint, "what nobody sees takes no room");
+    assert_eq!(seen(CriticInput::Joint, 7), joint, "an unused global state takes no memory");
     let with = (observed, Some(2 * (observed + 29 * 8 * 7)), Some(2 * observed / 29), Some(2 * 8 * 7));
     assert_eq!(seen(CriticInput::State, 7), with);
 }

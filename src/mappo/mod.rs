@@ -1,4 +1,4 @@
-//! Multi-agent PPO: decentralised actors, centralised critics, everything on the device.
+//! Multi-agent PPO with decentralised actors and centralised critics, entirely on the device.
 
 pub(crate) mod buffers;
 mod config;

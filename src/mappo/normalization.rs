@@ -1,5 +1,5 @@
-//! Observations normalised by their running mean and standard deviation: every slot right before the networks read it. The
-//! statistics move between rollouts, so that acting and learning see the same ones.
+//! Normalisation of observations by their running mean and standard deviation, of every slot right before the networks read it.
+//! The statistics are updated between rollouts, so that acting and training use the same ones.
 
 use super::buffers::NormalizationBuffers;
 use super::setup::Setup;
@@ -9,7 +9,7 @@ use crate::nn::Sharing;
 use crate::ppo::normalize::{self, LIMIT, Normalize};
 use crate::ppo::running_mean_std::{self, RunningMeanStd};
 
-/// Normalises the slot of every step; then, for the critics, the slots after the last step.
+/// Normalises the slot of every step, then, for the critics, the slots after the last step.
 pub fn slots(setup: Setup<'_>, buffers: &NormalizationBuffers) -> Result<Recording> {
     let Setup { gpu, sizes, kernel_config, .. } = setup;
     let [first_state, quads] = [(sizes.first_state() / 4) as u32, sizes.envs / 4];
@@ -40,8 +40,8 @@ pub fn slots(setup: Setup<'_>, buffers: &NormalizationBuffers) -> Result<Recordi
     Ok((0..).zip(&parts).map(command).collect())
 }
 
-/// Joins the observations of a rollout to the running statistics.
-pub fn move_stats(setup: Setup<'_>, buffers: &NormalizationBuffers) -> Result<Command> {
+/// Updates the running statistics with the observations of a rollout.
+pub fn update_stats(setup: Setup<'_>, buffers: &NormalizationBuffers) -> Result<Command> {
     let Setup { gpu, config, sizes, .. } = setup;
     let parameters = RunningMeanStd {
         steps: sizes.steps,

@@ -268,7 +268,7 @@ fn ten_updates_in_f16_are_those_in_f32_within_rounding() {
         let ((_, whole), (scale, half)) = (change(Precision::F32), change(Precision::F16));
         assert!(half.iter().all(|change| change.is_finite()));
         if case.activation == Activation::Silu {
-            // Its gradients overflow at first, as in PyTorch: a step is skipped, and the two go different ways.
+            // Its gradients first overflow, as in PyTorch: a step is skipped, and the results diverge.
             assert_eq!(scale, 32_768.0);
             continue;
         }

@@ -1,4 +1,4 @@
-//! Reports of a training run: the metrics of an iteration, and the time of its phases.
+//! Metrics of an iteration, and the wall time of its phases.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use crate::ppo::write_metrics::Record;
 /// Metrics of an iteration.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// Iterations done, from 1.
+    /// Number of completed iterations.
     pub iteration: u32,
-    /// Environment steps done so far, over all environments.
+    /// Number of environment steps so far, over all environments.
     pub env_steps: u64,
     /// Environment steps per second since training began.
     pub steps_per_second: f64,
@@ -25,7 +25,7 @@ impl Progress {
         (episodes > 0.0).then(|| f64::from(return_sum) / f64::from(episodes))
     }
 
-    /// Mean steps of the episodes that ended in this iteration; `None` if none did.
+    /// Mean length, in steps, of the episodes that ended in this iteration; `None` if none did.
     #[must_use]
     pub fn mean_length(&self) -> Option<f64> {
         let Record { episode_steps, episodes, .. } = self.record;
@@ -45,15 +45,15 @@ pub(super) enum Phase {
 /// Wall time of the phases of an iteration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
-    /// Acting and stepping the environments.
+    /// Acting, and stepping the environments.
     pub rollout: Duration,
     /// The critics' values of the rollout, and the advantages.
     pub values: Duration,
-    /// All epochs.
+    /// All epochs of updates.
     pub update: Duration,
-    /// The metrics, and the copy of the last slot into the next rollout.
+    /// Metrics, and the copy of the last slot to the next rollout.
     pub record: Duration,
-    /// The part of the above that the host spends encoding and submitting.
+    /// The part of these times that the CPU spends encoding and submitting.
     pub host: Duration,
 }
 

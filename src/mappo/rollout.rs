@@ -1,5 +1,5 @@
-//! Acting in the environment for T steps, and the critics' values of all observation slots, recorded once and run without the host
-//! in between.
+//! Acting in the environment for T steps, and the critics' values of all observation slots: recorded once, and run without CPU
+//! work in between.
 
 use std::ops::Range;
 
@@ -17,22 +17,22 @@ use crate::{Error, Result};
 pub enum ActionMode {
     /// Sampled from the policy's distribution.
     Sampled,
-    /// The most probable one; of continuous actions the mean, or its tanh if they are squashed.
+    /// The most probable action; for continuous actions the mean, or its tanh if they are squashed.
     Greedy,
 }
 
 /// A policy in an environment, recorded once.
 #[derive(Debug)]
 pub struct Rollout {
-    /// Brings the working weights up to date with the master weights.
+    /// Updates the working weights from the master weights.
     pub prepare: Recording,
     /// Resets all environments.
     pub reset: Recording,
-    /// T steps: at most three dispatches each, or four with normalised observations.
+    /// T steps of at most three dispatches each, or four with normalised observations.
     pub collect: Recording,
     /// The critics' values of all slots; empty if the policy only acts ([`super::Sizes::acting`]).
     pub values: Recording,
-    /// Moves the running statistics of the observations, and copies the last slot to the first of the next rollout.
+    /// Updates the running statistics of the observations, and copies the last slot to the first slot of the next rollout.
     pub carry: Recording,
     /// State of the environments between rollouts.
     pub state: Vec<State>,
@@ -45,7 +45,7 @@ impl Rollout {
     /// Records everything on the buffers of `setup`.
     ///
     /// # Errors
-    /// Errors of compilation and allocation, and [`Error::Shape`] if the environment records another number of steps.
+    /// Errors of compilation and allocation; [`Error::Shape`] if the environment records another number of steps.
     pub fn new(setup: Setup<'_>, environment: &dyn Environment, mode: ActionMode) -> Result<Self> {
         let Setup { gpu, config, sizes, layout, kernel_config, buffers } = setup;
         let own = &buffers.rollout;
@@ -66,7 +66,7 @@ impl Rollout {
             },
         )?;
         if recorded.steps.len() != sizes.steps as usize {
-            return Err(Error::shape("steps of the environment", sizes.steps, recorded.steps.len()));
+            return Err(Error::shape("recorded steps of the environment", sizes.steps, recorded.steps.len()));
         }
         let stacks = forward::upload_stacks(gpu, &layout.stacks)?;
         let networks = &buffers.networks;
@@ -95,7 +95,7 @@ impl Rollout {
         collect.extend(normalized);
         let mut carry = Recording::new();
         if let Some(stats) = buffers.normalization.as_ref().filter(|_| sizes.valued) {
-            carry.push(normalization::move_stats(setup, stats)?);
+            carry.push(normalization::update_stats(setup, stats)?);
         }
         carry.extend(carried(setup));
         let mut reset = recorded.reset;
@@ -123,7 +123,7 @@ impl Rollout {
     }
 }
 
-/// The compiled forward pass with the buffers that its uses in a rollout have in common.
+/// The compiled forward pass with the buffers that all its uses in a rollout share.
 struct Forward<'a> {
     setup: Setup<'a>,
     kernel: &'a Kernel,
@@ -148,7 +148,7 @@ impl Forward<'_> {
     }
 }
 
-/// For every step: the actors' forward pass, then the choice of actions.
+/// For every step, the actors' forward pass and the sampling of actions.
 fn acting(forward: &Forward<'_>, mode: ActionMode) -> Result<Vec<[Command; 2]>> {
     let Setup { gpu, config, sizes, kernel_config, buffers, .. } = forward.setup;
     let batch = forward.setup.batch();
@@ -170,7 +170,7 @@ fn acting(forward: &Forward<'_>, mode: ActionMode) -> Result<Vec<[Command; 2]>> 
             greedy: u32::from(mode == ActionMode::Greedy),
             masks: sizes.first_mask() / 4,
             seed_low: config.seed as u32,
-            // A key apart from the initial weights', which is the seed itself.
+            // A separate random stream: initial weights use the plain seed.
             seed_high: (config.seed >> 32) as u32 ^ 0x5EED_AC70,
             starts: sizes.starts,
             pad: 0,
@@ -201,7 +201,7 @@ fn acting(forward: &Forward<'_>, mode: ActionMode) -> Result<Vec<[Command; 2]>> 
         .collect())
 }
 
-/// The same batch, in which a GRU takes a single step.
+/// The same batch with GRU sequences of a single step.
 fn one_slot(batch: Batch) -> Batch {
     let length = batch.recurrent.length.min(1);
     Batch { recurrent: RecurrentPart { length, ..batch.recurrent }, ..batch }
@@ -212,8 +212,8 @@ fn storing(batch: Batch) -> Batch {
     Batch { recurrent: RecurrentPart { store_states: 1, ..batch.recurrent }, ..batch }
 }
 
-/// The critics over all slots, in batches of the size of a micro-batch. Recurrent critics go through the rollout in sequences of
-/// `chunk` steps, one after the other; the last observations of truncated episodes follow.
+/// The critics over all slots, in batches of the size of a micro-batch. Recurrent critics process the rollout in consecutive
+/// sequences of `chunk` steps, then the final observations of truncated episodes.
 fn values(forward: &Forward<'_>) -> Result<Recording> {
     let Setup { gpu, sizes, kernel_config, buffers, .. } = forward.setup;
     let shared = forward.setup.batch();
@@ -255,14 +255,14 @@ fn values(forward: &Forward<'_>) -> Result<Recording> {
 /// A part of a buffer that is copied from the end of a rollout to the start of the next.
 struct Carried<'a> {
     buffer: &'a wgpu::Buffer,
-    /// A buffer cannot be copied onto itself: the copy goes through this one.
+    /// Temporary copy, since wgpu cannot copy within one buffer.
     between: &'a wgpu::Buffer,
     last: u64,
     first: u64,
     bytes: u64,
 }
 
-/// Copies slot T over slot 0: observations, masks, and the environments' own states and the GRU states if there are any.
+/// Copies slot T to slot 0: observations, masks, and global states and GRU states if there are any.
 fn carried(setup: Setup<'_>) -> Recording {
     let Setup { sizes, layout, kernel_config, buffers, .. } = setup;
     let own = &buffers.rollout;

@@ -1,4 +1,4 @@
-//! Everything that the recordings of a run are made from, as one value.
+//! The common inputs of all recordings of a run.
 
 use super::Config;
 use super::buffers::Buffers;
@@ -18,7 +18,7 @@ pub struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// The parameters that all batches of the run have in common.
+    /// The parameters shared by all batches of the run.
     pub fn batch(&self) -> Batch {
         let sizes = self.sizes;
         Batch {

@@ -1,5 +1,4 @@
-//! Sizes of a run and the arithmetic on them. The buffers that follow from them are planned in [`super::buffers`], and fitted to
-//! the device in [`super::memory_plan`].
+//! Sizes of a run. [`super::buffers`] plans the buffers of these sizes, [`super::memory_plan`] fits them to the device.
 
 use std::ops::Range;
 
@@ -9,30 +8,30 @@ use crate::gpu::round_up;
 use crate::nn::{CriticInput, KernelConfig, Layout, Storage};
 use crate::ppo::{ActionKind, loss};
 
-/// Sizes that everything else follows from.
+/// Basic sizes of a run, which determine all buffers and dispatches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// The environment's sizes.
     pub spec: Spec,
-    /// A bit for every logit that begins a choice ([`Environment::choices`]).
+    /// Bit mask of the logits that start a choice ([`Environment::choices`]).
     pub starts: u32,
     /// Discrete, continuous or squashed actions ([`Environment::continuous`], [`Config::squash`]).
     pub kind: ActionKind,
-    /// Numbers of the environment's own state that are stored for the critics; 0 if critics see observations.
+    /// Size of the global state that is stored for the critics; 0 if they use observations.
     pub state_dim: u32,
-    /// E, environments in parallel, a multiple of 4.
+    /// E, number of parallel environments, a multiple of 4.
     pub envs: u32,
-    /// T, steps of a rollout.
+    /// T, steps per rollout.
     pub steps: u32,
-    /// K, most truncations of one environment in a rollout.
+    /// K, maximum number of truncations of one environment in a rollout.
     pub truncations: u32,
     /// Steps of truncated back-propagation through time; 0 without a GRU.
     pub chunk: u32,
-    /// M, minibatches of an epoch.
+    /// M, minibatches per epoch.
     pub minibatches: u32,
-    /// Observation slots of a micro-batch; a minibatch has one or more micro-batches.
+    /// Observation slots per micro-batch; a minibatch has one or more micro-batches.
     pub micro_slots: u32,
-    /// Whether critics value the rollout; not if a policy only acts.
+    /// Whether critics compute values of the rollout; `false` for a policy that only acts.
     pub valued: bool,
     /// Whether observations are normalised by running statistics ([`Config::observation_norm`]).
     pub normalized: bool,
@@ -60,7 +59,7 @@ impl Sizes {
         .with_micro_batches(config)
     }
 
-    /// Sizes of a policy that only acts: micro-batches of one slot, and GRU states kept at the start and the end of the rollout only.
+    /// Sizes of a policy that only acts: micro-batches of one slot, and GRU states only at the start and the end of the rollout.
     #[must_use]
     pub fn acting(config: &Config, environment: &dyn Environment) -> Self {
         let sizes = Self::configured(config, environment);
@@ -74,7 +73,7 @@ impl Sizes {
         self.steps + 1 + self.truncations
     }
 
-    /// Outputs of an actor: logits, or means and logarithms of standard deviations.
+    /// Outputs of an actor: logits, or means and log standard deviations.
     #[must_use]
     pub fn outputs(&self) -> u32 {
         self.kind.outputs(self.spec.actions)
@@ -92,19 +91,19 @@ impl Sizes {
         self.rows_of_slot() * self.steps
     }
 
-    /// Quads of rows of a micro-batch.
+    /// Quads of rows per micro-batch.
     #[must_use]
     pub fn micro_quads(&self) -> u32 {
         self.rows_of_slot() / 4 * self.micro_slots
     }
 
-    /// Quads of rows that the buffers of a micro-batch have room for.
+    /// Capacity, in quads of rows, of the buffers of a micro-batch.
     #[must_use]
     pub fn room(&self, kernel_config: &KernelConfig) -> u32 {
         kernel_config.room(u64::from(self.micro_quads())) as u32
     }
 
-    /// Micro-batches of one epoch.
+    /// Micro-batches per epoch.
     #[must_use]
     pub fn micro_batches(&self) -> u32 {
         (0..self.minibatches)
@@ -126,70 +125,70 @@ impl Sizes {
         slots.next_multiple_of(self.chunk.max(1))
     }
 
-    /// The same sizes with as many micro-batches a minibatch as configured.
+    /// The same sizes with the configured number of micro-batches per minibatch.
     pub(super) fn with_micro_batches(self, config: &Config) -> Self {
         let largest = (0..self.minibatches).map(|m| self.minibatch(m).len() as u32).max().unwrap_or(1);
         Self { micro_slots: self.whole_chunks(largest.div_ceil(config.accumulation.max(1))), ..self }
     }
 
-    /// Rows of a slot, rows of a rollout, and quads of a micro-batch in 64 bits, for plans that turn out not to fit.
+    /// Rows of a slot, rows of a rollout, and quads of a micro-batch, in 64 bits: plans that do not fit may exceed 32.
     pub(super) fn wide(&self) -> [u64; 3] {
         let slot = u64::from(self.spec.agents) * u64::from(self.envs);
         [slot, slot * u64::from(self.steps), slot / 4 * u64::from(self.micro_slots)]
     }
 
-    /// Words of `dones_and_masks` before the masks.
+    /// Offset of the masks in `dones_and_masks`, in words.
     pub(super) fn first_mask(&self) -> u32 {
         self.steps * self.envs
     }
 
-    /// Words of `dones_and_masks` before the ends of the step before slot 0.
+    /// Offset, in words, of the episode ends of the step before slot 0 in `dones_and_masks`.
     pub(super) fn endings(&self) -> u64 {
         u64::from(self.steps) * u64::from(self.envs) + u64::from(self.slots()) * self.wide()[0]
     }
 
-    /// Bytes of the GRU states that enter a slot.
+    /// Bytes of the GRU states of a slot.
     pub(super) fn memory_bytes(&self, layout: &Layout) -> u64 {
         8 * u64::from(layout.shape.memory()) * self.wide()[0]
     }
 
-    /// Numbers of the observations of a slot.
+    /// Elements of the observations of a slot.
     pub(super) fn observed(&self) -> u64 {
         self.wide()[0] * u64::from(self.spec.obs_dim)
     }
 
-    /// Numbers of the environments' own states of a slot.
+    /// Elements of the global states of a slot.
     pub(super) fn states(&self) -> u64 {
         u64::from(self.envs) * u64::from(self.state_dim)
     }
 
-    /// Columns with running statistics of their own: the features of every agent, then the numbers of a state.
+    /// Columns with separate running statistics: the features of every agent, then the numbers of the global state.
     pub(super) fn columns(&self) -> u32 {
         self.spec.agents * self.spec.obs_dim + self.state_dim
     }
 
-    /// Storage of observations as environments write them; `storage` is that of the networks.
+    /// Storage type of observations as written by environments; `storage` is that of the networks.
     pub(super) fn observed_storage(&self, storage: Storage) -> Storage {
         if self.normalized { Storage::F32 } else { storage }
     }
 
-    /// Numbers of the observations of all slots; the environments' own states come after them.
+    /// Offset of the global states, in elements: they follow the observations of all slots.
     pub(super) fn first_state(&self) -> u64 {
         u64::from(self.slots()) * self.observed()
     }
 
-    /// Micro-batches of all epochs of an iteration.
+    /// Micro-batches per iteration, over all epochs.
     pub(super) fn updates(&self, config: &Config) -> u64 {
         let agent_steps = config.agent_steps(self.spec.agents);
         u64::from(self.micro_batches()) * u64::from(config.epochs) * u64::from(agent_steps)
     }
 
-    /// Workgroups of the loss in one epoch, each with partial sums of its own.
+    /// Workgroups of the loss in one epoch; each writes separate partial sums.
     pub(super) fn partial_sums(&self, kernel_config: &KernelConfig) -> u32 {
         loss::partial_sums(kernel_config, u64::from(self.micro_quads())) as u32 * self.micro_batches()
     }
 
-    /// HAPPO's factors, one per step and environment; 0 if all agents learn at once.
+    /// Number of HAPPO's factors, one per step and environment; 0 with MAPPO.
     pub(super) fn factors(&self, config: &Config) -> u64 {
         match config.algorithm {
             Algorithm::Mappo => 0,
@@ -198,7 +197,7 @@ impl Sizes {
     }
 }
 
-/// A bit for every logit that begins a choice.
+/// Bit mask of the logits that start a choice.
 fn starts(choices: &[u32]) -> u32 {
     let mut first = 0u32;
     choices.iter().fold(0, |mask, size| {
@@ -213,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn choices_begin_where_the_last_ended() {
+    fn each_choice_starts_after_the_previous_one() {
         assert_eq!([starts(&[5]), starts(&[5, 10]), starts(&[2; 16])], [1, 0b10_0001, 0x5555_5555]);
     }
 }

@@ -1,5 +1,5 @@
 //! Snapshots of a training run: weights, optimizer, normalisation, loss scale, counters, and the state of the environments.
-//! A run that is resumed from one computes the same bytes as a run that was never stopped.
+//! A resumed run computes the same bytes as an uninterrupted one.
 
 mod format;
 mod parts;

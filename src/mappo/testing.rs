@@ -1,4 +1,4 @@
-//! Sizes, environment and comparisons that the tests against fixtures share.
+//! Sizes, environment and comparisons shared by the tests against fixtures.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ pub(super) const ENVS: usize = 4;
 
 pub(super) type Tensors = HashMap<String, Vec<f64>>;
 
-/// An environment with sizes and no steps.
+/// An environment whose steps do nothing.
 #[derive(Default)]
 pub(super) struct Still {
     pub truncations: u32,
@@ -54,7 +54,7 @@ pub(super) fn put_weights(trainer: &Trainer, params: &Tensors) {
     trainer.gpu.write(&trainer.buffers.networks.params, 0, bytemuck::cast_slice(&weights)).unwrap();
 }
 
-/// Largest difference of any element, tensor by tensor, relative to the tensor's largest.
+/// Largest error of any element, relative to the largest element of its tensor.
 pub(super) fn tensor_error(
     trainer: &Trainer,
     buffer: impl Fn(&Trainer) -> &wgpu::Buffer,

@@ -1,4 +1,4 @@
-//! The training loop: rollout, values, advantages, updates, metrics. One readback an iteration, one iteration behind.
+//! The training loop: rollout, values, advantages, updates, metrics. One readback per iteration, delayed by one iteration.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::ppo::write_metrics::Record;
 use crate::ppo::{loss_scale, scalars};
 use crate::{Error, Result};
 
-/// Iterations that may be in flight before the host waits for the oldest.
+/// Maximum number of iterations in flight before the CPU waits for the oldest.
 const IN_FLIGHT: usize = 2;
 
 /// Trains the agents of an environment.
@@ -40,25 +40,25 @@ pub struct Trainer {
     readback: Readback,
     pub(super) submitted: u32,
     pub(super) collected: u32,
-    /// Iterations that were done when this process resumed the run.
+    /// Iterations completed before this process resumed the run.
     resumed_at: u32,
     pub(super) identity: String,
     started: Option<Instant>,
 }
 
 impl Trainer {
-    /// Plans, allocates, compiles and initialises everything; nothing is allocated later. With [`Config::observation_norm`] it
-    /// also runs a rollout of random actions, which gives the first statistics of the observations, and resets the environments.
+    /// Plans, allocates, compiles and initialises everything; training allocates nothing. With [`Config::observation_norm`] it
+    /// also runs a rollout of random actions to initialise the statistics of the observations, and resets the environments.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings out of range, [`Error::Budget`] if nothing fits, and what the device, or a simulator in that
-    /// rollout, reports.
+    /// [`Error::Config`] for settings out of range, [`Error::Budget`] if no plan fits; errors of the device, and of simulators in that
+    /// rollout.
     pub fn new(gpu: &Gpu, environment: &dyn Environment, config: &Config) -> Result<Self> {
         Self::build(gpu, environment, config, None)
     }
 
-    /// The same with the kernel configuration that was fastest on this adapter, measured now or before. Configurations differ in
-    /// the order of their sums: results repeat to the last bit only with the same file of measurements.
+    /// Like [`Trainer::new`], with the fastest kernel configuration for this adapter, measured now or earlier. Configurations differ in
+    /// the order of summation: results are reproducible to the last bit only with the same autotuning file.
     ///
     /// # Errors
     /// As [`Trainer::new`] and [`Autotune::best`].
@@ -89,7 +89,7 @@ impl Trainer {
             } else {
                 tracing::warn!(
                     ?best,
-                    "the fastest kernel configuration does not fit into the memory budget: the default is used"
+                    "the fastest kernel configuration does not fit in the memory budget; using the default"
                 );
             }
         }
@@ -97,7 +97,7 @@ impl Trainer {
             tracing::warn!(
                 envs = sizes.envs,
                 micro_slots = sizes.micro_slots,
-                "the plan was shrunk to fit into memory"
+                "the plan was reduced to fit in memory"
             );
         }
         let arena = Arena::allocate(gpu, &sizes.own_plan(&layout, config, &kernel_config))?;
@@ -119,16 +119,16 @@ impl Trainer {
         recorder.run(&rollout.prepare)?;
         recorder.run(&rollout.reset)?;
         if sizes.normalized {
-            // A rollout of random actions gives the first statistics of the observations, and is thrown away.
+            // A rollout of random actions initialises the statistics of the observations, and is discarded.
             recorder.run(&rollout.collect)?;
             recorder.run(&rollout.carry)?;
             recorder.run(&rollout.reset)?;
             let episodes = &buffers.rollout.episodes;
             gpu.write(episodes, 0, &vec![0; episodes.size() as usize])?;
         }
-        // Kept now: a run may be killed and never drop its device.
+        // Saved now, because a killed run never drops its device.
         if let Err(error) = gpu.save_kernels() {
-            tracing::warn!(%error, "compiled kernels are not kept on disk");
+            tracing::warn!(%error, "could not cache compiled kernels on disk");
         }
         let readback = Readback::new(gpu, update_buffers.record.size(), IN_FLIGHT)?;
         Ok(Self {
@@ -152,10 +152,10 @@ impl Trainer {
         })
     }
 
-    /// Sends one iteration to the device without waiting for it.
+    /// Submits one iteration to the device without waiting for it.
     ///
     /// # Errors
-    /// [`Error::Shape`] if too many iterations are in flight, and what the device reports.
+    /// [`Error::Shape`] if too many iterations are in flight; errors of the device.
     pub fn submit(&mut self) -> Result<()> {
         if !self.readback.has_room() {
             return Err(Error::shape(
@@ -181,7 +181,7 @@ impl Trainer {
             for recording in recordings {
                 recorder.encode(recording)?;
                 if matches!(phase, Phase::Rollout | Phase::Update) {
-                    // The device works on this while the host encodes the next.
+                    // The device executes this while the CPU encodes the next recording.
                     recorder.submit()?;
                 }
             }
@@ -194,7 +194,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Waits for the oldest iteration in flight; `None` if there is none.
+    /// Waits for the oldest iteration in flight and returns its metrics; `None` if there is none.
     ///
     /// # Errors
     /// [`Error::DeviceLost`].
@@ -226,7 +226,7 @@ impl Trainer {
         }))
     }
 
-    /// Runs one iteration and measures its phases. It waits for the device after every phase, which training does not.
+    /// Runs one iteration and measures its phases. Unlike training, it waits for the device after every phase.
     ///
     /// # Errors
     /// As [`Trainer::submit`] and [`Trainer::collect`].
@@ -240,7 +240,7 @@ impl Trainer {
         let mut last = Instant::now();
         self.run_phases(|recorder, phase| {
             if phase == Phase::Values {
-                // Training submits this together with the first epoch.
+                // Training submits this phase together with the first epoch.
                 recorder.submit()?;
             }
             host += last.elapsed();
@@ -253,10 +253,10 @@ impl Trainer {
         Ok(Phases { host, ..phases })
     }
 
-    /// Trains the configured number of iterations; the next one is always in flight while `report` looks at the last.
+    /// Trains for the configured number of iterations. `report` receives the metrics of each while the next one is in flight.
     ///
     /// # Errors
-    /// What `report` returns, and what the device reports.
+    /// Errors of `report` and of the device.
     pub fn train<E: From<Error>>(
         &mut self,
         report: impl FnMut(&Progress) -> std::result::Result<(), E>,
@@ -264,7 +264,7 @@ impl Trainer {
         self.train_until(self.config.iterations, report)
     }
 
-    /// The same up to iteration `last` of the run, after which no iteration is in flight.
+    /// Trains up to iteration `last` of the run. Afterwards no iteration is in flight.
     ///
     /// # Errors
     /// As [`Trainer::train`].
@@ -288,7 +288,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Environment steps of the iterations done, over all environments.
+    /// Environment steps of the completed iterations, over all environments.
     #[must_use]
     pub fn env_steps(&self) -> u64 {
         u64::from(self.collected) * u64::from(self.sizes.envs) * u64::from(self.sizes.steps)
@@ -309,8 +309,8 @@ impl Trainer {
         Ok(weights)
     }
 
-    /// Running statistics of the observations, for every agent and feature, then for every number of the environment's own state:
-    /// mean, the rounding error of that mean, sum of the squared deviations, and count (`ppo::running_mean_std`). Empty
+    /// Running statistics of the observations for every agent and feature, then for every number of the global state:
+    /// mean, rounding error of the mean, sum of squared deviations, and count (`ppo::running_mean_std`). Empty
     /// without [`Config::observation_norm`].
     ///
     /// # Errors
@@ -330,37 +330,37 @@ impl Trainer {
         &self.layout
     }
 
-    /// The sizes of the run, after fitting them into memory.
+    /// The sizes of the run, fitted to memory.
     #[must_use]
     pub fn sizes(&self) -> &Sizes {
         &self.sizes
     }
 
-    /// The configuration of the networks' kernels.
+    /// The configuration of the network kernels.
     #[must_use]
     pub fn kernel_config(&self) -> &KernelConfig {
         &self.kernel_config
     }
 
-    /// Every buffer of the run.
+    /// The memory plan, with every buffer of the run.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Dispatches, passes, submits and readbacks so far.
+    /// Numbers of dispatches, passes, submits and readbacks so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.recorder.counts()
     }
 }
 
-/// Writes what a training begins with: weights, the scale of the values, and the loss scale.
+/// Writes the initial state of training: weights, the scale of the values, and the loss scale.
 fn start_training(setup: Setup<'_>) -> Result<()> {
     let Setup { gpu, config, layout, buffers, .. } = setup;
     let weights = initial_weights(layout, config.activation, config.seed);
     gpu.write(&buffers.networks.params, 0, bytemuck::cast_slice(&weights))?;
-    // The kernel that keeps this up to date runs only after the first advantages.
+    // The kernel that updates this scale runs only after the first advantages are computed.
     let deviation = if config.value_norm { config.value_norm_floor.sqrt() as f32 } else { 1.0 };
     let of_scalars = &buffers.rollout.scalars;
     gpu.write(of_scalars, scalars::DEVIATION as u64 * 4, bytemuck::bytes_of(&deviation))?;
@@ -409,10 +409,10 @@ mod tests {
         }
     }
 
-    /// The first advantages are computed before ValueNorm moves: without it values are not scaled, with it they are scaled by the
-    /// smallest variance, as in the reference.
+    /// The first advantages are computed before ValueNorm's first update: without ValueNorm values are not scaled, with it they are
+    /// scaled by the smallest variance, as in the reference.
     #[test]
-    fn values_that_are_not_normalised_count_in_the_first_iteration() {
+    fn the_initial_value_scale_depends_on_value_norm() {
         let gpu = crate::testing::unchecked_gpu();
         for (value_norm, deviation) in [(false, 1.0), (true, 1e-3)] {
             let config =

@@ -212,7 +212,7 @@ fn follow(case: &Fixture) {
     recorder.run(&trainer.rollout.values).unwrap();
     let values = floats(&trainer, |t| &t.buffers.rollout.values);
     for (i, expected) in case.old_values.iter().enumerate() {
-        // The last observations of truncated episodes come after the rollout; other environments have none.
+        // The final observations of truncated episodes follow the rollout; other environments have none.
         let truncated = (0..steps).any(|step| case.dones[step * ENVS + i % ENVS] == 2);
         if i < (steps + 1) * AGENTS * ENVS || truncated {
             near("value", f64::from(values[i]), *expected, 1e-5);
@@ -232,7 +232,7 @@ fn follow(case: &Fixture) {
     for (number, (epoch, commands)) in case.epochs.iter().zip(&trainer.update.epochs).enumerate() {
         recorder.run(commands).unwrap();
         let what = |of: &str| format!("epoch {number}: {of}");
-        // Each epoch has partial sums of its own.
+        // Each epoch has separate partial sums.
         let statistics = floats(&trainer, |t| &t.update_buffers.statistics);
         let places = statistics.len() / 10 / 8;
         let sum = |i: usize| {
@@ -266,7 +266,7 @@ fn follow(case: &Fixture) {
     }
 }
 
-/// HAPPO (`happo.py`): each agent learns with the factor of the agents before it, and no other weights move.
+/// HAPPO (`happo.py`): each agent is updated with the factors of the agents before it, and no other weights change.
 #[test]
 fn agent_steps_are_those_of_happo() {
     let case: Fixture = serde_json::from_str(include_str!("../../tests/fixtures/happo.json")).unwrap();
@@ -319,7 +319,7 @@ fn agent_steps_are_those_of_happo() {
         {
             near("factor", f64::from(*got), *expected, 1e-4);
         }
-        // The weights of agents that have not learned yet are unchanged.
+        // The weights of later agents are still unchanged.
         let params = floats(&trainer, |t| &t.buffers.networks.params);
         for tensor in &trainer.layout.tensors {
             let waits =

@@ -78,7 +78,7 @@ pub(crate) struct Run {
 }
 
 impl Case {
-    /// The offsets that only some networks need: of a GRU's states and of the environments' own states.
+    /// The offsets that only some networks need: of a GRU's states and of the global states.
     fn offsets(&self) -> Batch {
         Batch {
             recurrent: RecurrentPart {

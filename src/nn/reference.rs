@@ -12,7 +12,7 @@ pub(crate) struct Case {
     pub slots: usize,
     pub quads: usize,
     pub params: Vec<f32>,
-    /// `[slot][agent][feature][env]`, followed by the environments' own states, `[slot][feature][env]`.
+    /// `[slot][agent][feature][env]`, followed by the global states, `[slot][feature][env]`.
     pub observations: Vec<f32>,
     /// `[slot][env]`, followed by a row for the step before slot 0.
     pub dones_and_masks: Vec<u32>,

@@ -73,7 +73,7 @@ pub enum CriticInput {
     Joint,
     /// The agent's own observation: IPPO.
     Own,
-    /// The environment's own state, which only critics read, the same for all agents.
+    /// The global state, which only critics read, the same for all agents.
     State,
 }
 
@@ -97,7 +97,7 @@ pub struct Shape {
     pub agent_identity: bool,
     /// Input of the critics.
     pub critic_input: CriticInput,
-    /// Features of the environment's own state; used only with [`CriticInput::State`].
+    /// Features of the global state; used only with [`CriticInput::State`].
     pub state_dim: u32,
     /// Nonlinearity of the hidden layers.
     pub activation: Activation,
@@ -162,8 +162,8 @@ impl Shape {
         range("agents", self.agents, 1, 1024)?;
         range("observation features", self.obs_dim, 1, 65_536 / self.agents.max(1))?;
         if self.critic_input == CriticInput::State && self.state_dim == 0 {
-            let text = "`state` needs an environment with a state of its own, and this one has none; \
-                        `joint` shows critics all agents' observations";
+            let text = "`state` needs an environment with a global state, and this one has none: \
+                        use `joint`, the observations of all agents";
             return Err(Error::config("critic_input", text));
         }
         range("numbers of the environment's state", self.stored_state(), 0, 65_536)?;

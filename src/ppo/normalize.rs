@@ -1,7 +1,7 @@
 //! Observations normalised by their running statistics ([`super::running_mean_std`]): (x - mean) / deviation, clamped to +/-
 //! [`LIMIT`].
 //!
-//! Shapes: f32 `[slot][agent][feature][env]`, followed by the environments' own states `[slot][number][env]`; the result has the same
+//! Shapes: f32 `[slot][agent][feature][env]`, followed by the global states `[slot][number][env]`; the result has the same
 //! shape in the storage of the networks.
 
 use crate::Result;
@@ -26,7 +26,7 @@ pub struct Normalize {
     pub quads: u32,
     /// Features of all agents together.
     pub observed: u32,
-    /// Numbers of the environment's own state.
+    /// Numbers of the global state.
     pub state_dim: u32,
     /// First quad of the states.
     pub first_state: u32,

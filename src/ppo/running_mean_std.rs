@@ -3,7 +3,7 @@
 //!
 //! Agents that share networks share statistics. Rows of inactive agents do not count, nor do values that are not finite. Shapes:
 //! observations as in [`super::normalize`], slots 0 to T - 1; statistics `[column][4]`, a column for every agent and feature, then one
-//! for every number of the environment's own state: mean, the rounding error of that mean, sum of the squared deviations, count.
+//! for every number of the global state: mean, the rounding error of that mean, sum of the squared deviations, count.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Class, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Variant, in_rows};
@@ -21,7 +21,7 @@ pub struct RunningMeanStd {
     pub agents: u32,
     /// Features of an agent.
     pub obs_dim: u32,
-    /// Numbers of the environment's own state.
+    /// Numbers of the global state.
     pub state_dim: u32,
     /// Environments / 4.
     pub quads: u32,

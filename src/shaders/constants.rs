@@ -66,7 +66,7 @@ constants! {
         OWN = 0,
         /// Input of the first layer: the observations of all agents, one after the other.
         ALL = 1,
-        /// Input of the first layer: the environment's own state.
+        /// Input of the first layer: the global state.
         STATE = 2,
         /// Kind of a layer: a linear layer.
         ORDINARY = 0,

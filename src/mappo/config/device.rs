@@ -1,4 +1,4 @@
-//! Settings of the device: memory. Precision has no range to check.
+//! Settings of the device: the memory budget. Precision has no range to check.
 
 use super::{Config, range};
 use crate::Result;

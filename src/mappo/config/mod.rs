@@ -1,8 +1,7 @@
-//! Settings of training.
+//! Training settings.
 //!
-//! [`Config`] is one flat struct: examples and tests name a few settings of any group and take the rest from
-//! `..Config::default()`, and the keys of TOML files, checkpoints and model files are its fields. Each group of settings has a
-//! file that checks its ranges: [`ppo`] the algorithm, [`network`] the networks, [`optimizer`] AdamW and its learning rates,
+//! [`Config`] is one flat struct, whose fields are the keys of TOML files, checkpoints and model files. Each group of settings has
+//! a file that checks its ranges: [`ppo`] the algorithm, [`network`] the networks, [`optimizer`] AdamW and its learning rates,
 //! [`device`] precision and memory.
 
 mod device;
@@ -17,7 +16,7 @@ use crate::{Error, Result};
 
 pub use ppo::{AdvantageNorm, Algorithm};
 
-/// Settings of MAPPO. The defaults are those of the reference implementation (marlbenchmark/on-policy); the learning rates suit
+/// Settings of MAPPO. The defaults follow the reference implementation (marlbenchmark/on-policy), with learning rates for
 /// trading.
 ///
 /// ```
@@ -29,24 +28,24 @@ pub use ppo::{AdvantageNorm, Algorithm};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Seed of all random numbers. The same seed on the same adapter gives the same bytes.
+    /// Random seed. The same seed on the same adapter gives the same bytes.
     pub seed: u64,
-    /// Whether all agents learn at once (MAPPO) or one after the other (HAPPO).
+    /// Whether all agents are updated together (MAPPO) or one after the other (HAPPO).
     pub algorithm: Algorithm,
-    /// Environments stepped in parallel; rounded up to a multiple of 4, lowered if memory is short.
+    /// Number of parallel environments; rounded up to a multiple of 4, reduced if memory is short.
     pub num_envs: u32,
-    /// Steps of a rollout.
+    /// Steps per rollout.
     pub rollout_steps: u32,
-    /// Epochs of updates on one rollout.
+    /// Epochs of updates per rollout.
     pub epochs: u32,
-    /// Minibatches of an epoch, each a range of the rollout's steps with an optimizer step of its own. Losses are means over a
-    /// minibatch, and the running statistics of the returns (ValueNorm) move with each.
+    /// Minibatches per epoch, each a range of the rollout's steps with a separate optimizer step. Losses are means over a
+    /// minibatch, and each minibatch updates the running statistics of the returns (ValueNorm).
     pub minibatches: u32,
     /// Rows over which advantages are normalised.
     pub advantage_norm: AdvantageNorm,
-    /// Micro-batches whose gradients are summed to that of a minibatch (gradient accumulation); raised if memory is short.
+    /// Micro-batches per minibatch, whose gradients are accumulated; raised if memory is short.
     pub accumulation: u32,
-    /// Factor on the rewards that are learned from; reported returns do not include it.
+    /// Multiplier of rewards in training; reported returns do not include it.
     pub reward_scale: f64,
     /// Discount factor per step.
     pub gamma: f64,
@@ -60,22 +59,22 @@ pub struct Config {
     pub huber_delta: f64,
     /// Entropy coefficient.
     pub entropy: f64,
-    /// Entropy coefficient of the last iteration, reached linearly; unset: the coefficient stays.
+    /// Entropy coefficient of the last iteration, reached linearly; unset: the coefficient is constant.
     pub entropy_end: Option<f64>,
-    /// KL divergence (k3 estimate, mean over the rollout) above which the remaining epochs on a rollout are skipped: weights and
-    /// running statistics stay as they are. 0: never.
+    /// KL divergence (k3 estimate, mean over the rollout) above which the remaining epochs of a rollout are skipped: weights and
+    /// running statistics do not change. 0: never.
     pub target_kl: f64,
     /// Value loss coefficient.
     pub value_coefficient: f64,
-    /// Largest gradient norm of a network; 0 does not clip.
+    /// Maximum gradient norm per network; 0 disables clipping.
     pub max_grad_norm: f64,
     /// Learning rate of the actors.
     pub actor_learning_rate: f64,
     /// Learning rate of the critics.
     pub critic_learning_rate: f64,
-    /// Whether learning rates fall linearly to 0 over the iterations.
+    /// Whether learning rates decay linearly to 0 over the iterations.
     pub learning_rate_decay: bool,
-    /// Iterations: one rollout and its updates each.
+    /// Number of iterations, each a rollout and its updates.
     pub iterations: u32,
     /// AdamW: decay of the first moment.
     pub adam_beta1: f64,
@@ -85,16 +84,16 @@ pub struct Config {
     pub adam_epsilon: f64,
     /// AdamW: weight decay.
     pub weight_decay: f64,
-    /// Whether observations, and the environment's own state if critics see it, are normalised feature by feature with a running
-    /// mean and standard deviation (`ppo::running_mean_std`). Agents that share networks share the statistics. They move
-    /// after every rollout; a rollout of random actions, which is then thrown away, gives the first ones. For environments whose
-    /// features have different units. With few features, switch `input_norm` off: a LayerNorm keeps only their proportions.
+    /// Whether observations, and the global state if the critic uses it, are normalised feature by feature with a running
+    /// mean and standard deviation (`ppo::running_mean_std`), for environments whose features have different units. Agents that
+    /// share networks share the statistics. They are initialised by a rollout of random actions, which is then discarded, and
+    /// updated after every rollout. With few features, disable `input_norm`: a LayerNorm keeps only their proportions.
     pub observation_norm: bool,
     /// Whether critics predict returns normalised by running statistics (ValueNorm).
     pub value_norm: bool,
     /// Decay of the running statistics of the returns.
     pub value_norm_beta: f64,
-    /// Smallest variance of the returns that ValueNorm divides by.
+    /// Lower bound on the variance of the returns in ValueNorm.
     pub value_norm_floor: f64,
     /// Widths of the hidden layers.
     pub hidden: Vec<u32>,
@@ -106,23 +105,23 @@ pub struct Config {
     pub hidden_norm: bool,
     /// Whether actors and critics have a GRU between the hidden layers and the head, as wide as the last hidden layer.
     pub recurrent: bool,
-    /// Steps of truncated back-propagation through time: a rollout is split into sequences of this length, each of which starts
-    /// from the GRU state that was stored there during the rollout. Without effect unless `recurrent`.
+    /// Steps of truncated back-propagation through time: rollouts are split into sequences of this length, each of which starts
+    /// from the GRU state stored during the rollout. Only used if `recurrent` is set.
     pub chunk_length: u32,
-    /// Whether continuous actions are squashed into (-1, 1) by tanh; only for environments with such actions
+    /// Whether continuous actions are squashed into (-1, 1) by tanh; an error in environments with discrete actions
     /// ([`crate::env::Environment::continuous`]). Probabilities and entropies are those of the squashed actions
     /// (`ppo::sample`, `ppo::loss`); the greedy action is the tanh of the mean.
     pub squash: bool,
-    /// One network for all agents or one each.
+    /// Whether agents share networks or have separate ones.
     pub networks: Sharing,
-    /// Whether shared networks are told which agent they act for.
+    /// Whether shared networks receive the agent's index as a one-hot input.
     pub agent_identity: bool,
-    /// Input of the critics: all agents' observations (MAPPO), the agent's own (IPPO), or the environment's own state
+    /// Input of the critics: the joint observation of all agents (MAPPO), the agent's own (IPPO), or the global state
     /// ([`crate::env::Environment::state_dim`]).
     pub critic_input: CriticInput,
     /// Storage precision.
     pub precision: Precision,
-    /// Mebibytes of GPU memory to use at most; unset: chosen for the adapter ([`crate::gpu::Budget::of`]).
+    /// Limit on GPU memory in MiB; by default chosen for the adapter ([`crate::gpu::Budget::of`]).
     pub memory_budget_mb: Option<u64>,
 }
 
@@ -198,10 +197,10 @@ impl Config {
         }
     }
 
-    /// Checks every setting by itself, and those that depend on each other.
+    /// Checks the range of every setting, and settings that depend on each other.
     ///
     /// # Errors
-    /// [`Error::Config`] that names a setting out of range, and the range.
+    /// [`Error::Config`] names the invalid setting and its range.
     pub fn validate(&self) -> Result<()> {
         ppo::validate(self)?;
         network::validate(self)?;
@@ -210,8 +209,10 @@ impl Config {
     }
 }
 
+/// Checks that `value` lies within `low..=high`.
+///
 /// # Errors
-/// [`Error::Config`] if `value` is not a number from `low` to `high`.
+/// [`Error::Config`] if it does not, or is NaN.
 fn range(key: &str, value: impl Into<f64>, low: f64, high: f64) -> Result<()> {
     let value = value.into();
     if value.is_finite() && (low..=high).contains(&value) {
@@ -252,13 +253,13 @@ mod tests {
 
     /// Checkpoints and model files hold the settings as one flat object.
     #[test]
-    fn files_hold_flat_keys_and_unknown_ones_are_refused() {
+    fn files_hold_flat_keys_and_unknown_ones_are_rejected() {
         let config = Config { hidden: vec![7], target_kl: 0.5, ..Config::default() };
         let json = serde_json::to_value(&config).unwrap();
         assert_eq!((&json["target_kl"], &json["hidden"][0]), (&0.5.into(), &7.into()));
         assert_eq!(serde_json::from_value::<Config>(json).unwrap(), config);
         let older: Config = serde_json::from_str(r#"{"seed": 1}"#).unwrap();
-        assert_eq!(older, Config::default(), "settings that a file does not name have their defaults");
+        assert_eq!(older, Config::default(), "missing settings have their defaults");
         let error = serde_json::from_str::<Config>(r#"{"gama": 0.9}"#).unwrap_err().to_string();
         assert!(error.contains("unknown field `gama`"), "{error}");
     }

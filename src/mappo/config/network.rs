@@ -1,20 +1,20 @@
-//! Settings of the networks, and the layout that they give in an environment.
+//! Settings of the networks, and the resulting layout in an environment.
 
 use super::{Config, range};
 use crate::env::{Environment, Spec};
 use crate::nn::{Layout, Shape};
 use crate::{Error, Result};
 
-/// Most numbers of a continuous action.
+/// Maximum number of continuous actions per agent.
 const MAX_CONTINUOUS_ACTIONS: u32 = 16;
 
 impl Config {
-    /// Layout of the networks that these settings give in an environment.
+    /// Layout of the networks with these settings in an environment.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings out of range, for [`Config::squash`] in an environment without continuous actions, and for
-    /// critics of a state that the environment does not have; [`Error::Shape`] for choices that do not add up to the environment's
-    /// actions.
+    /// [`Error::Config`] for settings out of range, for [`Config::squash`] with discrete actions, and for
+    /// [`crate::nn::CriticInput::State`] without a global state; [`Error::Shape`] if the sizes of the choices do not sum to the
+    /// number of actions.
     pub fn layout(&self, environment: &dyn Environment) -> Result<Layout> {
         self.validate()?;
         let (choices, actions) = (environment.choices(), environment.spec().actions);
@@ -23,8 +23,7 @@ impl Config {
                 return Err(Error::config(
                     "actions",
                     format!(
-                        "{actions} numbers of a continuous action are out of range: from 1 to \
-                         {MAX_CONTINUOUS_ACTIONS}"
+                        "{actions} continuous actions per agent are out of range: from 1 to {MAX_CONTINUOUS_ACTIONS}"
                     ),
                 ));
             }
@@ -50,7 +49,7 @@ impl Config {
         if self.recurrent { self.chunk_length.min(self.rollout_steps) } else { 0 }
     }
 
-    /// Shape of the networks in an environment whose own state has `state_dim` numbers.
+    /// Shape of the networks in an environment with a global state of `state_dim` numbers.
     pub(crate) fn shape(&self, spec: &Spec, continuous: bool, state_dim: u32) -> Shape {
         Shape {
             agents: spec.agents,
@@ -70,7 +69,7 @@ impl Config {
     }
 }
 
-/// The widths of the layers are checked by [`Layout::new`], which knows the environment as well.
+/// Checks `chunk_length` and `minibatches`; [`Layout::new`] checks the widths of the layers.
 pub(super) fn validate(config: &Config) -> Result<()> {
     range("chunk_length", config.chunk_length, 1.0, 65_536.0)?;
     let chunks = config.rollout_steps.div_ceil(config.chunk().max(1));
@@ -78,8 +77,8 @@ pub(super) fn validate(config: &Config) -> Result<()> {
         return Err(Error::config(
             "minibatches",
             format!(
-                "{} minibatches are too many: a rollout has {chunks} sequences of `chunk_length` steps, which are not \
-                 split; lower `minibatches` or `chunk_length`",
+                "{} is too many: a rollout has {chunks} sequences of `chunk_length` steps, which cannot be split \
+                 further; lower `minibatches` or `chunk_length`",
                 config.minibatches
             ),
         ));
@@ -95,21 +94,21 @@ mod tests {
     use crate::nn::CriticInput;
 
     #[test]
-    fn discrete_actions_are_not_squashed() {
+    fn squash_is_rejected_for_discrete_actions() {
         let config = Config { squash: true, ..Default::default() };
         let error = config.layout(&Spread::new(Definition::Mpe2)).unwrap_err();
         assert!(matches!(&error, Error::Config { key, .. } if key == "squash"), "{error}");
     }
 
     #[test]
-    fn critics_of_a_state_are_refused_if_there_is_none() {
+    fn critic_input_state_is_rejected_without_a_global_state() {
         let config = Config { critic_input: CriticInput::State, ..Default::default() };
         let error = config.layout(&Spread::new(Definition::Mpe2)).unwrap_err();
         assert!(matches!(error, Error::Config { .. }), "{error:?}");
         assert_eq!(
             error.to_string(),
-            "setting `critic_input`: `state` needs an environment with a state of its own, and this one has \
-             none; `joint` shows critics all agents' observations"
+            "setting `critic_input`: `state` needs an environment with a global state, and this one has none: \
+             use `joint`, the observations of all agents"
         );
     }
 }

@@ -19,23 +19,23 @@ pub enum AdvantageNorm {
     None,
 }
 
-/// Whether agents learn from a rollout at once or one after the other.
+/// Whether a rollout updates all agents together or one after the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {
-    /// All agents at once.
+    /// All agents together.
     #[default]
     Mappo,
-    /// One agent after the other, in a new random order for every rollout: the objective of an agent has the probability ratios
-    /// of the agents before it as a factor (HAPPO; Kuba et al., arXiv 2109.11251). Needs separate networks. Every agent step goes
-    /// through the whole rollout, so updates take as many times as long as there are agents. Two differences from the authors'
-    /// code: all agents share one ValueNorm, which moves by an equal share in every agent step, and advantages are normalised over
-    /// all agents.
+    /// One agent after the other, in a new random order for every rollout: the objective of an agent is multiplied by the
+    /// probability ratios of the agents before it (HAPPO; Kuba et al., arXiv 2109.11251). Requires separate networks. Every agent
+    /// step processes the whole rollout, so the time of updates is proportional to the number of agents. Two differences from the
+    /// authors' code: all agents share one ValueNorm, updated by an equal share in every agent step, and advantages are normalised
+    /// over all agents.
     Happo,
 }
 
 impl Config {
-    /// Agent steps of an update: with HAPPO one per agent.
+    /// Agent steps of an update: one per agent with HAPPO, else one.
     pub(in crate::mappo) fn agent_steps(&self, agents: u32) -> u32 {
         match self.algorithm {
             Algorithm::Mappo => 1,
@@ -48,7 +48,7 @@ pub(super) fn validate(config: &Config) -> Result<()> {
     if config.algorithm == Algorithm::Happo && config.networks == Sharing::Shared {
         return Err(Error::config(
             "algorithm",
-            "`happo` needs a network of each agent's own: set `networks = \"separate\"`",
+            "`happo` needs separate networks: set `networks = \"separate\"`",
         ));
     }
     range("num_envs", config.num_envs, 1.0, 1_048_576.0)?;

@@ -10,7 +10,7 @@ use crate::model::envelope::{self, NamedTensor, failed};
 use crate::nn::KernelConfig;
 use crate::{Error, Result};
 
-/// Version of the format, raised when an old reader could not read a new file.
+/// Version of the format, raised when older versions cannot read new files.
 pub const FORMAT: u32 = 2;
 
 /// Key of the metadata in the header of the file.
@@ -23,22 +23,22 @@ pub struct SnapshotMetadata {
     pub format: u32,
     /// Version of phalanx that wrote it.
     pub version: String,
-    /// GPU and driver; another one sums in another order.
+    /// GPU and driver; others may sum in another order.
     pub adapter: String,
     /// Settings of the run.
     pub config: Config,
     /// Identity of the environment ([`crate::env::Environment::identity`]).
     pub environment: String,
-    /// Environments in parallel, as planned.
+    /// Planned number of parallel environments.
     pub envs: u32,
-    /// Steps of a micro-batch, as planned.
+    /// Planned number of steps per micro-batch.
     pub micro_slots: u32,
-    /// Configuration of the networks' kernels.
+    /// Configuration of the network kernels.
     #[serde(rename = "decisions")]
     pub kernel_config: KernelConfig,
-    /// Iterations done.
+    /// Number of completed iterations.
     pub iteration: u32,
-    /// Score of the evaluation at this point; larger is better.
+    /// Score of the evaluation at this iteration; larger is better.
     pub score: Option<f64>,
 }
 
@@ -46,7 +46,7 @@ pub struct SnapshotMetadata {
 struct Envelope {
     #[serde(rename = "head")]
     metadata: String,
-    /// Of the metadata and all tensors. It detects damage, not forgery.
+    /// Checksum of the metadata and all tensors. It detects corruption, not forgery.
     crc32: u32,
 }
 
@@ -63,10 +63,10 @@ pub(super) fn write(path: &Path, metadata: &SnapshotMetadata, tensors: &[NamedTe
     envelope::write(path, KEY, text, tensors)
 }
 
-/// The metadata and tensors of a snapshot whose format and checksum are right. Their values may still be anything.
+/// Parses a snapshot and verifies its format and checksum. The values of its tensors are not validated.
 ///
 /// # Errors
-/// The fault of the file.
+/// A message that names the fault.
 pub(super) fn read(bytes: &[u8]) -> Result<(SnapshotMetadata, SafeTensors<'_>), String> {
     let (text, file) = envelope::read(bytes, KEY, "snapshot of a training run")?;
     let Envelope { metadata, crc32 } = envelope::parse(&text)?;
@@ -89,8 +89,8 @@ pub fn read_metadata(path: &Path) -> Result<SnapshotMetadata> {
     Ok(metadata)
 }
 
-/// CRC-32 of the metadata and of the names and bytes of the tensors in the order of their names; their order in the file is
-/// left to safetensors.
+/// CRC-32 of the metadata and of the names and bytes of the tensors, sorted by name, since safetensors decides their order in the
+/// file.
 fn checksum<'a>(metadata: &str, mut tensors: Vec<(&'a str, &'a [u8])>) -> u32 {
     tensors.sort_by_key(|(name, _)| *name);
     let mut crc = crc32fast::Hasher::new();
@@ -108,7 +108,7 @@ mod tests {
 
     /// The metadata of a snapshot as format 2 was first written, with the envelope's keys.
     #[test]
-    fn keys_of_format_2_stay() {
+    fn keys_of_format_2_are_stable() {
         let text = include_str!("../../../tests/fixtures/snapshot_metadata.json");
         let metadata: SnapshotMetadata = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&metadata).unwrap(), text);

@@ -1,4 +1,4 @@
-//! The parts of the trainer's buffers that a snapshot saves, each with the check that its saved bytes have to pass.
+//! The parts of the trainer's buffers that a snapshot contains, each with a check of its saved bytes.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::nn::forward::Memory;
 use crate::ppo::loss_scale::LossScale;
 use crate::ppo::{clip, scalars};
 
-/// Most iterations of a run, as of the setting `iterations`.
+/// Maximum number of iterations of a run, the limit of the setting `iterations`.
 pub(super) const MAX_ITERATIONS: u32 = 1_000_000_000;
 
-/// Largest step count that an f32 counts to.
+/// Largest step count that an f32 represents exactly.
 const MAX_STEPS: f32 = 16_777_216.0;
 
 type Check = Box<dyn Fn(&[u8]) -> Result<(), String>>;
@@ -27,12 +27,12 @@ pub(super) struct Part {
     pub buffer: wgpu::Buffer,
     pub offset: u64,
     pub bytes: u64,
-    /// Says what is wrong with saved bytes of the right number.
+    /// Validates saved bytes of the right length.
     pub check: Check,
 }
 
 impl Trainer {
-    /// The parts of the buffers that the next iteration depends on, as a snapshot of iteration `iteration` holds them.
+    /// The parts of the buffers that the next iteration depends on, for a snapshot of iteration `iteration`.
     pub(super) fn parts(&self, iteration: u32) -> Vec<Part> {
         let sizes = &self.sizes;
         let storage = sizes.observed_storage(self.kernel_config.storage);
@@ -48,7 +48,7 @@ impl Trainer {
             offset: 0,
             check,
         };
-        // Nothing is indexed by these: networks read observations, and of a mask the bits of the actions that exist.
+        // Never used as indices: networks read observations, and only the bits of existing actions are read from a mask.
         let anything = || -> Check { Box::new(|_| Ok(())) };
         let finite = |dtype| -> Check { Box::new(move |bytes| all_finite(dtype, bytes)) };
         let (nets, precision) = (self.layout.nets.len(), self.config.precision);
@@ -66,7 +66,7 @@ impl Trainer {
             whole("clock", &own.iteration, Dtype::U32, clock),
             whole("episodes", &own.episodes, Dtype::F32, episodes),
         ];
-        // The next rollout begins with slot 0.
+        // The next rollout starts from slot 0.
         let name = if sizes.normalized { "raw observations" } else { "observations" };
         parts.push(Part {
             bytes: sizes.observed() * stored,
@@ -117,7 +117,7 @@ impl Trainer {
         parts
     }
 
-    /// The states in the memory of the CPU, with their names.
+    /// The states in CPU memory, with their names.
     pub(super) fn host_states(&self) -> impl Iterator<Item = (String, &Arc<dyn HostState>)> {
         self.rollout.state.iter().enumerate().filter_map(|(number, state)| match state {
             State::Host(state) => Some((environment(number), state)),
@@ -164,12 +164,12 @@ fn not_negative(values: &[f32]) -> Result<(), String> {
     })
 }
 
-/// Steps, bias corrections and skipped steps of every network. Norm, clipping factor and rate are computed before they are
-/// read, and are not finite after a step that was skipped.
+/// Steps, bias corrections and skipped steps of every network. Norm, clipping factor and rate are recomputed before use, and
+/// may be non-finite after a skipped step.
 fn optimizer(values: &[f32], nets: usize) -> Result<(), String> {
     for (net, state) in values.chunks_exact(clip::STATE as usize).take(nets).enumerate() {
         counted(&format!("step count of network {net}"), state[0], MAX_STEPS)?;
-        // Before the first step they are not read, and NaN where a decay rate is 0.
+        // Before the first step they are unused, and NaN if a decay rate is 0.
         if state[0] > 0.0 {
             within(&format!("first bias correction of network {net}"), state[4], 0.0, 1.0)?;
             within(&format!("second bias correction of network {net}"), state[5], 0.0, 1.0)?;
@@ -180,7 +180,7 @@ fn optimizer(values: &[f32], nets: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// The scalars that live from one iteration to the next; every rollout computes the others before they are read.
+/// The scalars that persist between iterations; all others are recomputed before use.
 fn check_scalars(values: &[f32], precision: Precision) -> Result<(), String> {
     let first = scalars::VALUE_NORM_MEAN;
     within("mean of the returns", values[first], f32::MIN, f32::MAX)?;
@@ -194,7 +194,7 @@ fn check_scalars(values: &[f32], precision: Precision) -> Result<(), String> {
     };
     within("loss scale", values[scalars::LOSS_SCALE], low, high)?;
     counted("steps since the loss scale changed", values[scalars::LOSS_SCALE + 1], interval as f32)?;
-    // One more at either end for rounding.
+    // The range of the setting, with a margin for rounding.
     within("entropy coefficient", values[scalars::ENTROPY], -1.0, 11.0)?;
     counted("stop flag", values[scalars::STOPPED], 1.0)?;
     counted("epochs", values[scalars::EPOCHS], MAX_STEPS)
@@ -209,7 +209,7 @@ fn check_iteration(words: &[u32], iteration: u32) -> Result<(), String> {
     }
 }
 
-/// The counters of episodes are cleared at the end of an iteration.
+/// The totals of episodes are cleared at the end of an iteration.
 fn cleared(values: &[f32]) -> Result<(), String> {
     let faulty = values.iter().enumerate().find(|(_, value)| **value != 0.0);
     faulty.map_or(Ok(()), |(index, value)| {
@@ -217,7 +217,7 @@ fn cleared(values: &[f32]) -> Result<(), String> {
     })
 }
 
-/// Mean, its remainder, sum of squared deviations and count of every column.
+/// Mean, its rounding error, sum of squared deviations and count of every column.
 fn observation_moments(values: &[f32]) -> Result<(), String> {
     for (column, moments) in values.as_chunks::<4>().0.iter().enumerate() {
         let [mean, remainder, squares, count] = *moments;
@@ -229,7 +229,7 @@ fn observation_moments(values: &[f32]) -> Result<(), String> {
     Ok(())
 }
 
-/// 0: the episode continues, 1: terminated, 2 + k: the k-th truncated one.
+/// 0: the episode continues, 1: terminated, 2 + k: the k-th truncated episode.
 fn endings(words: &[u32], truncations: u32) -> Result<(), String> {
     let most = 1 + truncations;
     let faulty = words.iter().enumerate().find(|(_, end)| **end > most);

@@ -27,16 +27,16 @@ impl Trainer {
         }
     }
 
-    /// Iterations done.
+    /// Number of completed iterations.
     #[must_use]
     pub fn iteration(&self) -> u32 {
         self.collected
     }
 
-    /// Writes a snapshot; the file is either complete or absent. Only between iterations.
+    /// Writes a snapshot atomically, between iterations.
     ///
     /// # Errors
-    /// [`Error::Shape`] while iterations are under way; [`Error::Data`] if the environment cannot be saved; [`Error::Io`],
+    /// [`Error::Shape`] while iterations are in flight; [`Error::Data`] if the environment cannot be saved; [`Error::Io`],
     /// [`Error::DeviceLost`].
     pub fn save(&self, path: &Path, score: Option<f64>) -> Result<()> {
         self.between_iterations()?;
@@ -53,25 +53,25 @@ impl Trainer {
         format::write(path, &self.snapshot_metadata(score), &tensors)
     }
 
-    /// Replaces the state of this trainer by that of a snapshot. Every value is validated before the first one is written: if
-    /// the file is refused, nothing has changed.
+    /// Restores the state of this trainer from a snapshot. All values are validated before the first one is written, so a
+    /// rejected file changes nothing.
     ///
     /// # Errors
-    /// [`Error::Shape`] while iterations are under way; [`Error::Io`]; [`Error::Checkpoint`] if the file is damaged, belongs to
-    /// other settings, another environment or another plan, or has a value that training could not have written.
+    /// [`Error::Shape`] while iterations are in flight; [`Error::Io`]; [`Error::Checkpoint`] if the file is corrupt, was saved with
+    /// other settings, another environment or another plan, or contains a value that training could not have written.
     pub fn resume(&mut self, path: &Path) -> Result<SnapshotMetadata> {
         self.between_iterations()?;
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         let metadata = self.restore(&bytes).map_err(|error| match error {
-            Refused::File(reason) => failed(path, reason),
-            Refused::Device(error) => error,
+            RestoreError::File(reason) => failed(path, reason),
+            RestoreError::Device(error) => error,
         })?;
         self.recorder.run(&self.rollout.prepare)?;
         self.set_iteration(metadata.iteration);
         Ok(metadata)
     }
 
-    fn restore(&self, bytes: &[u8]) -> Result<SnapshotMetadata, Refused> {
+    fn restore(&self, bytes: &[u8]) -> Result<SnapshotMetadata, RestoreError> {
         let (metadata, file) = format::read(bytes)?;
         let own = self.snapshot_metadata(None);
         same_run(&metadata, &own)?;
@@ -82,7 +82,7 @@ impl Trainer {
             let view = file.tensor(name).map_err(|_| format!("`{name}` is missing"))?;
             if view.dtype() != part.dtype || view.data().len() as u64 != part.bytes {
                 let (dtype, found) = (view.dtype(), view.data().len());
-                return Err(Refused::File(format!(
+                return Err(RestoreError::File(format!(
                     "`{name}` has {found} bytes of {dtype:?}, expected {} of {:?}",
                     part.bytes, part.dtype
                 )));
@@ -101,7 +101,7 @@ impl Trainer {
         {
             tracing::warn!(
                 saved = %metadata.adapter, here = %own.adapter,
-                "the snapshot is from another adapter or other kernels: results will differ in the last bits"
+                "the snapshot is from another adapter or other kernels: results will differ in the last digits"
             );
         }
         for (part, view) in checked {
@@ -114,24 +114,24 @@ impl Trainer {
     fn between_iterations(&self) -> Result<()> {
         match self.submitted - self.collected {
             0 => Ok(()),
-            pending => Err(Error::shape("iterations under way", 0, pending)),
+            pending => Err(Error::shape("iterations in flight", 0, pending)),
         }
     }
 }
 
-/// A snapshot that was not restored: because of the file, or because of the device.
-enum Refused {
+/// Cause of a failed restore: the file or the device.
+enum RestoreError {
     File(String),
     Device(Error),
 }
 
-impl From<String> for Refused {
+impl From<String> for RestoreError {
     fn from(reason: String) -> Self {
         Self::File(reason)
     }
 }
 
-impl From<Error> for Refused {
+impl From<Error> for RestoreError {
     fn from(error: Error) -> Self {
         Self::Device(error)
     }
@@ -148,9 +148,9 @@ fn same_run(saved: &SnapshotMetadata, here: &SnapshotMetadata) -> Result<(), Str
     let (Ok(serde_json::Value::Object(file)), Ok(serde_json::Value::Object(own))) =
         (serde_json::to_value(&saved.config), serde_json::to_value(&here.config))
     else {
-        return Err("its settings cannot be compared".into());
+        return Err("the settings in the file cannot be compared".into());
     };
-    // A run may be given more iterations, unless a schedule depends on the last one.
+    // More iterations are allowed unless a schedule depends on their number.
     let scheduled = here.config.learning_rate_decay || here.config.entropy_end.is_some();
     for (key, value) in own.iter().filter(|(key, _)| scheduled || *key != "iterations") {
         if file.get(key) != Some(value) {
@@ -161,7 +161,7 @@ fn same_run(saved: &SnapshotMetadata, here: &SnapshotMetadata) -> Result<(), Str
     if saved.envs != here.envs {
         let (found, planned) = (saved.envs, here.envs);
         return Err(format!(
-            "it has {found} environments, and the plan has {planned}: set `num_envs` or `memory_budget_mb`"
+            "it has {found} environments, but the plan has {planned}: set `num_envs` or `memory_budget_mb`"
         ));
     }
     if saved.iteration > MAX_ITERATIONS {

@@ -1,4 +1,4 @@
-//! Which snapshots of a run are kept.
+//! Retention of a run's snapshots: the latest few, and the best.
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,8 @@ pub struct Snapshots {
 const BEST: &str = "best.safetensors";
 
 impl Snapshots {
-    /// Keeps the latest `keep` (at least one) in `folder`, which is created. Temporary files that a crash left behind are
-    /// removed.
+    /// Opens `folder`, creating it if needed, in which the latest `keep` (at least one) snapshots are kept. Removes temporary files
+    /// that a crash left behind.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -33,7 +33,7 @@ impl Snapshots {
         Ok(Self { folder: folder.into(), keep: keep.max(1) })
     }
 
-    /// Saves where training stands; as the best, too, if `score` is above that of the best so far.
+    /// Saves a snapshot of the trainer, also as the best one if `score` exceeds all earlier scores.
     ///
     /// # Errors
     /// As [`Trainer::save`].
@@ -45,7 +45,7 @@ impl Snapshots {
             let before = match best.exists().then(|| read_metadata(&best)) {
                 Some(Ok(metadata)) => metadata.score,
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "the best snapshot so far cannot be read and will be replaced");
+                    tracing::warn!(%error, "cannot read the best snapshot so far; replacing it");
                     None
                 }
                 None => None,
@@ -59,17 +59,17 @@ impl Snapshots {
         all.iter().try_for_each(|path| std::fs::remove_file(path).map_err(Error::io(path)))
     }
 
-    /// The newest snapshot that is intact. A warning is logged for every newer one that is not.
+    /// The latest intact snapshot. Logs a warning for every later one that is not.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Checkpoint`] if there are snapshots and none is intact.
+    /// [`Error::Io`]; [`Error::Checkpoint`] if there are snapshots but none is intact.
     pub fn latest(&self) -> Result<Option<PathBuf>> {
         let mut fault = None;
         for path in self.all()?.into_iter().rev() {
             match read_metadata(&path) {
                 Ok(_) => return Ok(Some(path)),
                 Err(error) => {
-                    tracing::warn!(%error, "trying an older snapshot");
+                    tracing::warn!(%error, "skipping a damaged snapshot");
                     fault.get_or_insert(error);
                 }
             }
@@ -83,7 +83,7 @@ impl Snapshots {
         Some(self.folder.join(BEST)).filter(|path| path.exists())
     }
 
-    /// Oldest first.
+    /// All snapshots, oldest first.
     fn all(&self) -> Result<Vec<PathBuf>> {
         let entries = std::fs::read_dir(&self.folder).map_err(Error::io(&self.folder))?;
         let paths = entries.map(|entry| entry.map(|entry| entry.path()));

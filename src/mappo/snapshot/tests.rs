@@ -1,4 +1,4 @@
-//! Snapshots with valid checksums and values that training could not have written.
+//! Forged snapshots: valid checksums, but values that training could not have written.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::model::envelope::NamedTensor;
 use crate::nn::CriticInput;
 use crate::ppo::scalars;
 
-/// Counts its steps; with a state for critics.
+/// Counts its steps, and has a global state.
 #[derive(Default)]
 struct Counter(u32);
 
@@ -36,14 +36,14 @@ impl Simulator for Counter {
         state.fill(self.0 as f32);
     }
 
-    fn reset(&mut self, _: u64, seen: &mut [f32]) {
+    fn reset(&mut self, _: u64, observations: &mut [f32]) {
         self.0 = 0;
-        seen.fill(1.0);
+        observations.fill(1.0);
     }
 
-    fn step(&mut self, actions: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome {
+    fn step(&mut self, actions: &[u32], observations: &mut [f32], rewards: &mut [f32]) -> Outcome {
         self.0 += 1;
-        seen.fill(self.0 as f32);
+        observations.fill(self.0 as f32);
         rewards.fill(actions[0] as f32);
         if self.0 == 5 { Outcome::Truncated } else { Outcome::Continues }
     }
@@ -62,7 +62,7 @@ impl Simulator for Counter {
     }
 }
 
-/// A saved snapshot that can be changed and written again with a checksum that is right.
+/// A saved snapshot that can be modified and written again with a valid checksum.
 struct Saved {
     metadata: SnapshotMetadata,
     tensors: Vec<NamedTensor>,
@@ -82,7 +82,7 @@ impl Saved {
         Self { metadata, tensors: tensors.collect() }
     }
 
-    /// Writes it with other bytes from `at` on in one part.
+    /// Writes the snapshot with the bytes of one part, from `at` on, replaced.
     fn forge(&self, path: &Path, part: &str, at: usize, forged: &[u8]) {
         let tensors: Vec<_> = self
             .tensors
@@ -130,9 +130,9 @@ fn trained(gpu: &Gpu, environment: &dyn Environment, config: &Config) -> Trainer
     trainer
 }
 
-/// Bytes that are NaN, or the largest integer: no part may hold them, at its begin or at its end.
+/// No part may contain bytes that are NaN or the largest integer, neither at its start nor at its end.
 #[test]
-fn every_part_is_validated_and_a_refused_snapshot_changes_nothing() {
+fn every_part_is_validated_and_a_rejected_snapshot_changes_nothing() {
     let gpu = crate::testing::gpu();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -144,10 +144,10 @@ fn every_part_is_validated_and_a_refused_snapshot_changes_nothing() {
             let error = trainer.resume(&path("forged")).unwrap_err().to_string();
             assert!(error.contains("forged") && error.contains(&format!("`{part}`")), "{part}: {error}");
         };
-        // Nothing is indexed by these: any value may be saved.
+        // Never used as indices: any value is valid.
         let free = ["masks", "observations", "raw observations", "states of the environments"];
         for tensor in saved.tensors.iter().filter(|tensor| !free.contains(&tensor.name.as_str())) {
-            // Recomputed before they are read: the norms of the optimizer and the scalars of a rollout, which come last.
+            // The last values of these are recomputed before use: norms of the optimizer, scalars of a rollout.
             let recomputed = ["optimizer", "scalars"].contains(&tensor.name.as_str());
             let host = tensor.dtype == Dtype::U8;
             let last = if recomputed || host { 0 } else { tensor.bytes.len() - 4 };
@@ -158,7 +158,7 @@ fn every_part_is_validated_and_a_refused_snapshot_changes_nothing() {
         trainer.save(&path("after"), None).unwrap();
         let bytes = |name: &str| std::fs::read(path(name)).unwrap();
         assert!(bytes("before") == bytes("after"), "{}", environment.identity());
-        // A file that was not changed is taken.
+        // An unmodified file is accepted.
         trainer.resume(&path("before")).unwrap();
     }
 }
@@ -192,7 +192,7 @@ fn values_out_of_range_are_named() {
         ("observation moments", 3, real(f32::INFINITY), "count of column 0"),
         ("endings", 3, 9, "environment 3: end is 9, expected 0 to 2"),
         ("environment 0", 0, real(1e9), "environment 0: position of agent 0"),
-        // Three agents: counters follow 18 fields.
+        // With three agents, counters follow 18 fields.
         ("environment 0", 18 * 4 + 1, 25, "environment 1: step of the episode is 25, expected 0 to 24"),
         ("environment 0", 19 * 4, 0, "environment 0: episode is 0"),
     ];
@@ -205,7 +205,7 @@ fn values_out_of_range_are_named() {
         ("environment 0", 21 * 4, real(f32::NAN), "environment 0: return is NaN"),
     ];
     check(&gpu, communication.as_ref(), &half, &cases, &path("communication"));
-    // Of every copy: episode, steps, return (two words), length (two words), and the simulator's own bytes.
+    // Per copy: episode, steps, return (two words), length (two words), and the simulator's bytes.
     let cases = [
         ("environment 0", 0, 0, "environment 0: episode is 0, expected 1 to"),
         ("environment 0", 7 + 1, u32::MAX, "environment 1: step of the episode is 4294967295"),
@@ -230,7 +230,7 @@ fn check(
         let error = trainer.resume(path).unwrap_err().to_string();
         assert!(error.contains(&format!("`{part}`")) && error.contains(wanted), "{wanted}: {error}");
     }
-    // The counter alone is not believed either.
+    // The iteration of the metadata is validated as well.
     let forged = SnapshotMetadata { iteration: u32::MAX, ..saved.metadata.clone() };
     format::write(path, &forged, &saved.tensors).unwrap();
     let error = trainer.resume(path).unwrap_err().to_string();

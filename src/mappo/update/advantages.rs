@@ -1,4 +1,4 @@
-//! Advantages of a rollout, and the statistics that each minibatch begins with.
+//! Advantages of a rollout, and the per-minibatch statistics.
 
 use super::schedule::{Schedule, minibatch_at};
 use crate::Result;
@@ -8,7 +8,7 @@ use crate::mappo::setup::Setup;
 use crate::nn::Sharing;
 use crate::ppo::{advantage_stats, epoch, gae, loss, scalars};
 
-/// Generalised advantage estimation and its statistics; with HAPPO, factors of 1 for the first agent.
+/// Generalised advantage estimation and its statistics; with HAPPO, also the first agent's factors of 1.
 pub fn estimate(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
     let Setup { gpu, config, sizes, kernel_config, buffers, .. } = setup;
     let rollout = &buffers.rollout;
@@ -54,9 +54,9 @@ pub fn estimate(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
     Ok(commands)
 }
 
-/// The beginning of every minibatch of every epoch of every agent step: ValueNorm, the entropy coefficient, and whether the KL
-/// divergence ends the epochs.
-pub fn beginnings(setup: Setup<'_>, update: &UpdateBuffers, schedule: &Schedule) -> Result<Recording> {
+/// The first dispatch of every minibatch of every epoch of every agent step: updates ValueNorm and the entropy coefficient, and
+/// stops the epochs if the KL divergence exceeds its target.
+pub fn minibatch_starts(setup: Setup<'_>, update: &UpdateBuffers, schedule: &Schedule) -> Result<Recording> {
     let Setup { gpu, config, sizes, kernel_config, buffers, .. } = setup;
     let kernel = epoch::kernel(gpu)?;
     let places = sizes.partial_sums(kernel_config);
@@ -67,7 +67,7 @@ pub fn beginnings(setup: Setup<'_>, update: &UpdateBuffers, schedule: &Schedule)
         .flat_map(|agent_step| (0..config.epochs).map(move |number| (agent_step, number)))
         .flat_map(|(agent_step, number)| (0..sizes.minibatches).map(move |place| (agent_step, number, place)))
         .map(|(agent_step, number, place)| epoch::Epoch {
-            // All agent steps together move ValueNorm as far as one update of all agents.
+            // All agent steps together update ValueNorm as much as one update of all agents.
             weight: ((1.0 - config.value_norm_beta) / f64::from(agent_steps.end)) as f32,
             floor: config.value_norm_floor as f32,
             enabled: u32::from(config.value_norm),

@@ -15,9 +15,9 @@ pub struct GradientKernels {
     loss: (Kernel, BindGroup),
     backward: (Kernel, BindGroup),
     weights: (Kernel, BindGroup),
-    /// Begins the sum of a minibatch.
+    /// Starts the gradient sum of a minibatch.
     first: (Kernel, BindGroup),
-    /// Adds to it.
+    /// Adds to the gradient sum.
     further: (Kernel, BindGroup),
     stride: u32,
     tiles: u32,
@@ -27,7 +27,7 @@ pub struct GradientKernels {
 }
 
 impl GradientKernels {
-    /// `table` holds the [`Batch`] of every micro-batch.
+    /// Compiles and binds the kernels. `table` holds the [`Batch`] of every micro-batch.
     pub fn new(
         setup: Setup<'_>,
         update: &UpdateBuffers,
@@ -107,7 +107,7 @@ impl GradientKernels {
         })
     }
 
-    /// Adds the gradient of micro-batch `index` to the sum, or begins the sum with it.
+    /// Adds the gradient of micro-batch `index` to the sum; with `first`, replaces the sum.
     pub fn gradient(&self, index: u32, batch: &Batch, first: bool) -> [Command; 5] {
         let [forward, loss] = self.losses(index, batch);
         let (reduce_kernel, reduce_group) = if first { &self.first } else { &self.further };
@@ -121,9 +121,9 @@ impl GradientKernels {
         ]
     }
 
-    /// The forward pass and the losses of micro-batch `index` alone. With HAPPO and
-    /// [`update_factors`](crate::nn::LossPart::update_factors) they multiply the ratios of the agent that has learned into the
-    /// factors of the agents after it.
+    /// Only the forward pass and the losses of micro-batch `index`. With HAPPO and
+    /// [`update_factors`](crate::nn::LossPart::update_factors) they multiply the factors of later agents by the probability ratios
+    /// of the agent just updated.
     pub fn losses(&self, index: u32, batch: &Batch) -> [Command; 2] {
         [
             self.at(&self.forward, index, forward::groups(&self.kernel_config, batch, 2)),
@@ -150,7 +150,7 @@ fn losses(setup: Setup<'_>, update: &UpdateBuffers, table: &wgpu::Buffer) -> Res
         huber: config.huber_delta as f32,
         value: config.value_coefficient as f32,
         starts: sizes.starts,
-        // Two vec4s of partial sums each come before them.
+        // The factors follow the partial sums, which are two vec4s each.
         factors: 2 * sizes.partial_sums(kernel_config) * config.epochs * agent_steps,
         pad: 0,
     };

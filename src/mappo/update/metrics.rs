@@ -1,4 +1,4 @@
-//! The end of an iteration: its metrics for the host.
+//! The last dispatch of an iteration, which writes its metrics for readback.
 
 use crate::Result;
 use crate::gpu::{Command, Recording};
@@ -6,7 +6,7 @@ use crate::mappo::buffers::UpdateBuffers;
 use crate::mappo::setup::Setup;
 use crate::ppo::write_metrics;
 
-/// Writes the record, clears the episode counters and counts the iteration.
+/// Writes the record, clears the episode totals and increments the iteration counter.
 pub fn write(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
     let Setup { gpu, config, sizes, layout, kernel_config, buffers } = setup;
     let agent_steps = config.agent_steps(sizes.spec.agents);

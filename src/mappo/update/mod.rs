@@ -20,13 +20,13 @@ pub struct Update {
     /// Advantages and their statistics.
     pub advantages: Recording,
     /// One recording per epoch: at most 10 dispatches for a minibatch of one micro-batch, 5 for each further micro-batch. With
-    /// HAPPO first the epochs of agent 0, then those of agent 1 and so on.
+    /// HAPPO, the epochs of agent 0, then those of agent 1, and so on.
     pub epochs: Vec<Recording>,
-    /// With HAPPO, for every agent: multiplies the ratios of the agent that has learned into the factors of those after it.
+    /// With HAPPO, one recording per agent, which multiplies the factors of later agents by the agent's probability ratios.
     pub factor_updates: Vec<Recording>,
-    /// Seed of the order of agents.
+    /// Seed of the agent order.
     seed: u64,
-    /// The metrics for the host; counts the iteration.
+    /// Writes the metrics for readback and increments the iteration counter.
     pub write_metrics: Recording,
 }
 
@@ -40,7 +40,7 @@ impl Update {
         let batches = schedule.batches(setup);
         let table = setup.gpu.uniform_table("micro-batches", &batches)?;
         let kernels = GradientKernels::new(setup, buffers, rollout, &table)?;
-        let mut beginnings = advantages::beginnings(setup, buffers, &schedule)?.into_iter();
+        let mut minibatch_starts = advantages::minibatch_starts(setup, buffers, &schedule)?.into_iter();
         let (mut epochs, mut factor_updates) = (Vec::new(), Vec::new());
         for agent_step in schedule.agent_steps() {
             let step = optimizer::step(setup, buffers, rollout, schedule.agent(agent_step))?;
@@ -48,7 +48,7 @@ impl Update {
                 let mut commands = Recording::new();
                 for (index, micro_batch) in epoch {
                     if micro_batch.first {
-                        commands.extend(beginnings.next());
+                        commands.extend(minibatch_starts.next());
                     }
                     commands.extend(kernels.gradient(index, &batches[index as usize], micro_batch.first));
                     if micro_batch.last {
@@ -74,8 +74,7 @@ impl Update {
         })
     }
 
-    /// The epochs of an iteration in the order in which they run, with the factor updates between agents. No agent comes after
-    /// the last one, whose factor update is left out.
+    /// The epochs of an iteration in execution order, with a factor update after each agent but the last.
     pub fn in_order(&self, iteration: u32) -> impl Iterator<Item = &Recording> {
         let agent_steps = self.factor_updates.len().max(1);
         let each = self.epochs.len() / agent_steps;

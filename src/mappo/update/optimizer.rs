@@ -1,4 +1,4 @@
-//! The optimizer step: from the summed gradient to the next weights.
+//! The optimizer step, from the summed gradient to the new weights.
 
 use crate::Result;
 use crate::gpu::{Command, Recording};
@@ -9,7 +9,7 @@ use crate::nn::{Precision, unfold};
 use crate::ppo::loss_scale::LossScale;
 use crate::ppo::{adamw, clip};
 
-/// Clips and applies the gradient with AdamW. `agent` is the agent that learns, from 1; 0: all agents.
+/// Clips the gradient and applies it with AdamW. `agent` is the agent to update, counted from 1; 0: all agents.
 pub fn step(setup: Setup<'_>, update: &UpdateBuffers, rollout: &Rollout, agent: u32) -> Result<Recording> {
     let Setup { gpu, config, layout, buffers, .. } = setup;
     let (stacks, weights) = (&rollout.stacks, &rollout.weights);

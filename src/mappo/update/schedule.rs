@@ -1,4 +1,4 @@
-//! The order of the updates on a rollout: agents, epochs, minibatches, and the micro-batches that each is split into.
+//! The order of updates on a rollout: agents, epochs, minibatches and their micro-batches.
 
 use std::ops::Range;
 
@@ -8,9 +8,9 @@ use crate::mappo::sizes::Sizes;
 use crate::nn::{Batch, ForwardPart, LossPart};
 use crate::random::Stream;
 
-/// All agents in a random order of the iteration's own (Fisher-Yates shuffle).
+/// A random order of all agents, which depends on the iteration (Fisher-Yates shuffle).
 pub fn agent_order(agents: usize, seed: u64, iteration: u32) -> Vec<usize> {
-    // A key apart from the initial weights', which is the seed itself.
+    // A separate random stream: initial weights use the plain seed.
     let mut stream = Stream::new(seed ^ 0x7A6B_0000_0000_0000, iteration);
     let mut order: Vec<usize> = (0..agents).collect();
     for last in (1..order.len()).rev() {
@@ -19,7 +19,7 @@ pub fn agent_order(agents: usize, seed: u64, iteration: u32) -> Vec<usize> {
     order
 }
 
-/// The minibatch at a place in an epoch. Each epoch begins with another one, so that none is always the last.
+/// The minibatch at position `place` of an epoch. The order rotates with every epoch, so that no minibatch is always the last.
 pub fn minibatch_at(sizes: &Sizes, epoch: u32, place: u32) -> u32 {
     (place + epoch) % sizes.minibatches
 }
@@ -34,7 +34,7 @@ pub struct MicroBatch {
     pub last: bool,
 }
 
-/// The micro-batches of an epoch in their order.
+/// The micro-batches of an epoch in execution order.
 fn micro_batches(sizes: &Sizes, epoch: u32) -> Vec<MicroBatch> {
     let order = (0..sizes.minibatches).map(|place| minibatch_at(sizes, epoch, place));
     order
@@ -48,7 +48,7 @@ fn micro_batches(sizes: &Sizes, epoch: u32) -> Vec<MicroBatch> {
         .collect()
 }
 
-/// The micro-batches of an iteration. Each has an index, which is that of its parameters in the table of batches: first come the
+/// The micro-batches of an iteration. The index of a micro-batch is that of its parameters in the table of batches, which holds the
 /// epochs of all agent steps, then, with HAPPO, the factor updates.
 pub struct Schedule {
     happo: bool,
@@ -73,7 +73,7 @@ impl Schedule {
         0..self.agent_steps
     }
 
-    /// The agent that learns in an agent step, as kernels number it: from 1; 0: all agents.
+    /// The agent updated in an agent step, as numbered by kernels: from 1; 0: all agents.
     pub fn agent(&self, agent_step: u32) -> u32 {
         if self.happo { agent_step + 1 } else { 0 }
     }
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_agent_learns_once_and_the_order_changes() {
+    fn every_agent_is_updated_once_and_the_order_changes() {
         let orders: Vec<_> = (0..600).map(|iteration| agent_order(3, 7, iteration)).collect();
         let mut counts = std::collections::BTreeMap::new();
         for order in &orders {

@@ -65,7 +65,7 @@ pub struct NetworkStack {
     pub working: u32,
     /// vec4s from one agent's working weights to the next; 0 when shared.
     pub working_stride: u32,
-    /// Input of the first layer: 0: the agent's own observation, 1: all agents' observations, 2: the environment's own state.
+    /// Input of the first layer: 0: the agent's own observation, 1: all agents' observations, 2: the global state.
     pub input_kind: u32,
     /// 1: a bias per agent in the first layer.
     pub agent_bias: u32,
@@ -96,7 +96,7 @@ pub struct Batch {
     pub acts: u32,
     /// Rows of the gradient buffer.
     pub grads: u32,
-    /// First quad of the environments' own states, which follow the observations in their buffer.
+    /// First quad of the global states, which follow the observations in their buffer.
     pub first_state: u32,
     /// Features of an environment's own state; 0 if critics do not read it.
     pub state_dim: u32,
