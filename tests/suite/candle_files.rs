@@ -1,4 +1,4 @@
-//! Candle files that are fine: real ones, every spelling of a file, and gaps between instruments.
+//! Valid candle files: real ones, every supported format, and gaps between instruments.
 
 use flate2::{Compression, write::GzEncoder};
 use jiff::civil::{DateTime, date};
@@ -69,7 +69,7 @@ fn day_first_with_milliseconds_and_windows_line_ends() {
 }
 
 #[test]
-fn the_same_bars_in_many_spellings() {
+fn the_same_bars_in_many_formats() {
     let spellings: [(&str, &str); 9] = [
         ("A.csv", "date,open,high,low,close\n2020-01-02,2,3,1,2.5\n2020-01-03,4,6,2,5\n"),
         ("A.csv", "\u{feff}date,open,high,low,close\r\n2020-01-02,2,3,1,2.5\r\n2020-01-03,4,6,2,5"),
@@ -96,7 +96,7 @@ fn the_same_bars_in_many_spellings() {
     ];
     for (name, text) in spellings {
         let packed = gzip(text.as_bytes());
-        // The content decides whether it is gzip, not the name.
+        // Gzip is detected by content, not by name.
         for (name, bytes) in [(name, text.as_bytes()), (name, &packed)] {
             let candles = load(&[(name, bytes)], GapPolicy::Reject).expect(text);
             assert_eq!(candles.symbols, ["A"], "{text}");
@@ -120,7 +120,7 @@ fn gzip_members_are_read_one_after_the_other() {
 
 #[test]
 fn values_keep_every_bit() {
-    // A fixed sequence over the whole range of exponents; each number is printed so that it reads back.
+    // A fixed sequence over the whole range of exponents; every number is printed so that it round-trips.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut values = vec![f64::MIN_POSITIVE, 5e-324, 0.1, 1.0 / 3.0, f64::MAX, 1.05236];
     while values.len() < 3000 {

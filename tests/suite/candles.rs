@@ -1,4 +1,4 @@
-//! Broken candle files: what is refused, and with which words.
+//! Invalid candle files, and the error messages they are rejected with.
 
 use flate2::{Compression, write::GzEncoder};
 use phalanx::market::{Candles, GapPolicy};
@@ -11,7 +11,7 @@ const FORMS: &str = "accepted formats: 2004-08-19, 2004-08-19 16:00[:00[.000]] (
      (13) or microseconds (16)";
 const EXAMPLE: &str = "write a header such as date,symbol,open,high,low,close,volume, then one line per bar";
 
-/// The error of loading these files from one directory, which it shows as `DIR`.
+/// The error of loading these files from one directory, whose path is replaced by `DIR`.
 fn refusal(files: &[(&str, &[u8])]) -> String {
     let directory = tempfile::tempdir().expect("a temporary directory");
     for (name, bytes) in files {
@@ -21,7 +21,7 @@ fn refusal(files: &[(&str, &[u8])]) -> String {
     error.to_string().replace(&directory.path().display().to_string(), "DIR")
 }
 
-/// The error of a file `a.csv` that holds the usual header, two good bars of A and these rows.
+/// The error of a file `a.csv` with the usual header, two valid bars of A and these rows.
 fn row_refusal(rows: &str) -> String {
     let good = "2020-01-01,A,2,3,1,2,10\n2020-01-02,A,2,3,1,2,10\n";
     refusal(&[("a.csv", format!("{HEADER}{good}{rows}").as_bytes())])
@@ -54,7 +54,7 @@ fn open_and_close_outside_the_bar() {
 }
 
 #[test]
-fn prices_that_are_none() {
+fn invalid_prices() {
     assert_eq!(
         row_refusal("2020-01-03,A,2,3,0,2,10\n"),
         "DIR/a.csv:4, column `low`: A 2020-01-03: low is 0; a price has to be finite and above 0"
@@ -82,7 +82,7 @@ fn negative_volume() {
 }
 
 #[test]
-fn numbers_that_are_none() {
+fn invalid_numbers() {
     assert_eq!(
         row_refusal("2020-01-03,A,2,3,1,n/a,10\n"),
         "DIR/a.csv:4, column `close`: A 2020-01-03: `n/a` is not a number; write it like 1234.5 or 1.2345e3"
@@ -98,7 +98,7 @@ fn numbers_that_are_none() {
 }
 
 #[test]
-fn timestamps_twice_or_out_of_order() {
+fn duplicate_or_unsorted_timestamps() {
     assert_eq!(
         row_refusal("2020-01-02,A,2,3,1,2,10\n"),
         "DIR/a.csv:4, column `date`: A has two bars at 2020-01-02, the first on line 3; keep one of them"
@@ -124,7 +124,7 @@ fn timestamps_twice_or_out_of_order() {
 }
 
 #[test]
-fn timestamps_that_are_none() {
+fn invalid_timestamps() {
     assert_eq!(
         row_refusal("01/03/2020,A,2,3,1,2,10\n"),
         format!("DIR/a.csv:4, column `date`: A: `01/03/2020` is not a timestamp; {FORMS}")
@@ -140,7 +140,7 @@ fn timestamps_that_are_none() {
 }
 
 #[test]
-fn symbols_that_are_empty() {
+fn empty_symbols() {
     assert_eq!(
         row_refusal("2020-01-03, ,2,3,1,2,10\n"),
         "DIR/a.csv:4, column `symbol`: the symbol is empty; every row needs a symbol"
@@ -190,7 +190,7 @@ fn files_without_bars() {
 }
 
 #[test]
-fn missing_and_doubled_columns() {
+fn missing_and_duplicate_columns() {
     assert_eq!(
         refusal(&[("a.csv", b"\nDay,Open,High,Low,Close\n2020-01-03,2,3,1,2\n")]),
         "DIR/a.csv:2: missing column: timestamp (accepted: date, time, timestamp, datetime, date time, open \
@@ -227,7 +227,7 @@ fn damaged_gzip() {
     let mut text = HEADER.to_string();
     for hour in 0..24 {
         for minute in 0..60 {
-            // Volumes without a pattern, so that the packed file has more than one block's worth of data.
+            // Random volumes, so that the compressed file has more than one block.
             let volume = (hour * 60 + minute) * 7919 % 10007;
             text += &format!("2020-01-01 {hour:02}:{minute:02},A,2,3,1,2,{volume}\n");
         }
@@ -238,7 +238,7 @@ fn damaged_gzip() {
         let (place, reason) = error.split_once(": the gzip data ").expect("a fault of the archive");
         assert!(reason.starts_with("is truncated or corrupt ("), "{error}");
         assert!(reason.ends_with("); download or compress the file again"), "{error}");
-        // Cut in its trailer, the archive gives all 1441 lines; cut in its header, none.
+        // An archive cut in its trailer yields all 1441 lines; cut in its header, none.
         let expected = [(whole.len() - 1, "DIR/a.csv.gz:1441"), (5, "DIR/a.csv.gz")];
         assert!(expected.iter().all(|(at, text)| *at != cut || *text == place), "{error}");
     }
@@ -278,14 +278,14 @@ fn volume_in_some_files_only() {
 }
 
 #[test]
-fn files_that_are_not_there() {
+fn missing_files() {
     let error = Candles::load(&["no/such/file.csv"], GapPolicy::Reject).expect_err("no file");
     assert!(matches!(error, phalanx::Error::Io { .. }));
     assert!(error.to_string().starts_with("no/such/file.csv: "), "{error}");
 }
 
 #[test]
-fn lines_are_those_an_editor_shows() {
+fn line_numbers_match_a_text_editor() {
     // A blank line, a quoted header over two lines, and a quoted field over three.
     let text = "\ndate,symbol,open,high,low,close,\"a\nnote\"\n\
         2020-01-01,A,2,3,1,2,\"one\n\ntwo\"\n\

@@ -1,4 +1,4 @@
-//! What training sends to the device, allocates and repeats: the promises that its speed and its results rest on.
+//! Dispatches, allocations and reproducibility of training.
 
 use phalanx::env::{Episodes, Trading, TradingSettings};
 use phalanx::gpu::{Counts, Gpu, GpuOptions};
@@ -10,7 +10,7 @@ use phalanx::random::Stream;
 use crate::common;
 use crate::testing::{both_classes, skip, unchecked_gpu as gpu};
 
-/// A market of random walks with as many instruments, each an agent.
+/// A market of random walks with one instrument per agent.
 fn market(gpu: &Gpu, agents: usize) -> Trading {
     let mut stream = Stream::new(5, 2);
     let candles = common::candles(agents, 200, |_, _| 0.01 * stream.normal());
@@ -32,19 +32,19 @@ fn config() -> Config {
     }
 }
 
-/// With a GRU the activation of the other tests that have one: compiling takes longest.
+/// Recurrent networks use the same activation as in other tests, to share compiled kernels.
 fn with(recurrent: bool) -> Config {
     let activation = if recurrent { Activation::Tanh } else { Activation::Relu };
     Config { recurrent, activation, ..config() }
 }
 
-/// What one iteration sends to the device, and that fetching its record sends nothing.
+/// Counts of one iteration; asserts that collecting its record submits nothing.
 fn sent(trainer: &mut Trainer) -> Counts {
     let before = trainer.counts();
     trainer.submit().unwrap();
     let after = trainer.counts();
     assert!(trainer.collect().unwrap().is_some());
-    assert_eq!(trainer.counts(), after, "collecting sends nothing");
+    assert_eq!(trainer.counts(), after, "collecting submits nothing");
     Counts {
         dispatches: after.dispatches - before.dispatches,
         passes: after.passes - before.passes,
@@ -57,7 +57,7 @@ fn sent(trainer: &mut Trainer) -> Counts {
 fn dispatches_per_step_and_micro_batch_are_few() {
     let gpu = gpu();
     let environment = market(&gpu, 2);
-    // What is seen is normalised by itself, once a step and at the end; its moments move once more.
+    // With `observation_norm`, one more dispatch per step and at the end, and one that updates the statistics.
     for (recurrent, observation_norm) in [(false, false), (true, false), (false, true)] {
         let config = Config { observation_norm, ..with(recurrent) };
         few_dispatches(&gpu, &environment, &config, if observation_norm { 4 } else { 3 });
@@ -66,27 +66,27 @@ fn dispatches_per_step_and_micro_batch_are_few() {
 
 fn few_dispatches(gpu: &Gpu, environment: &Trading, config: &Config, a_step: u64) {
     let count = |steps: u32, epochs: u32, accumulation: u32| {
-        // Critics that remember take a chunk at a time: of everything, so that only the acting grows with the steps.
+        // Recurrent critics process one chunk per dispatch: a chunk of the whole rollout makes only acting grow with the steps.
         let chunk_length = if accumulation == 1 { 64 } else { 4 };
         let config = Config { rollout_steps: steps, epochs, accumulation, chunk_length, ..config.clone() };
         let mut trainer = Trainer::new(gpu, environment, &config).unwrap();
         assert_eq!(trainer.sizes().micro_batches(), accumulation);
         let first = sent(&mut trainer);
-        assert_eq!(sent(&mut trainer), first, "every iteration sends the same");
+        assert_eq!(sent(&mut trainer), first, "every iteration submits the same");
         assert_eq!(first.readbacks, 1);
         assert!(first.submits <= u64::from(epochs) + 2, "{first:?}");
         first.dispatches
     };
     let base = count(16, 1, 1);
-    // Twice the steps in a single micro-batch: only the acting grows.
+    // Twice the steps in a single micro-batch: only acting grows.
     let per_step = (count(32, 1, 1) - base) as f64 / 16.0;
     assert!(per_step > 0.0 && per_step <= a_step as f64, "{per_step} dispatches per environment step");
-    // A further epoch is an update of one micro-batch: forward, loss, backward, optimizer and all.
+    // A further epoch is one update of one micro-batch: forward, loss, backward and optimizer.
     let update = count(16, 2, 1) - base;
     assert!(update > 0 && update <= 10, "{update} dispatches for an update of one micro-batch");
     let update = count(16, 2, 4) - count(16, 1, 4);
     assert!(update <= 4 * 10, "{update} dispatches for an update of four micro-batches");
-    // Nothing else of weight: values, advantages, record.
+    // The rest: values, advantages, record.
     assert!(base <= a_step * 16 + 10 + 8, "{base} dispatches in an iteration");
 }
 
@@ -107,14 +107,14 @@ fn dispatches_do_not_depend_on_agents_layers_and_networks() {
     assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
 }
 
-/// Bytes in use on the device, where the backend can tell; everything submitted is over.
+/// Bytes in use on the device, if the backend reports them, after all submitted work has finished.
 fn in_use(gpu: &Gpu) -> Option<u64> {
     gpu.wait().unwrap();
     gpu.device().generate_allocator_report().map(|report| report.total_allocated_bytes)
 }
 
 #[test]
-fn the_plan_is_what_training_allocates_and_nothing_comes_later() {
+fn training_allocates_exactly_the_plan() {
     use Algorithm::{Happo, Mappo};
     for (hidden, networks, precision, recurrent, algorithm) in [
         (vec![64], Sharing::Shared, Precision::F32, false, Mappo),
@@ -122,7 +122,7 @@ fn the_plan_is_what_training_allocates_and_nothing_comes_later() {
         (vec![64], Sharing::Separate, Precision::F16, true, Mappo),
         (vec![64, 64, 64], Sharing::Separate, Precision::F32, false, Happo),
     ] {
-        // A device of its own: the report is about all that lives on it.
+        // A separate device, because the report covers everything allocated on it.
         let gpu = Gpu::open(&GpuOptions::default()).unwrap();
         let environment = market(&gpu, 3);
         let before = in_use(&gpu);
@@ -148,7 +148,7 @@ fn the_plan_is_what_training_allocates_and_nothing_comes_later() {
 }
 
 #[test]
-fn two_iterations_may_be_under_way_and_no_third() {
+fn at_most_two_iterations_are_in_flight() {
     let gpu = gpu();
     let environment = market(&gpu, 2);
     let mut trainer = Trainer::new(&gpu, &environment, &config()).unwrap();
@@ -158,7 +158,7 @@ fn two_iterations_may_be_under_way_and_no_third() {
     let before = trainer.counts();
     let error = trainer.submit().unwrap_err().to_string();
     assert!(error.contains("iterations in flight") && error.contains("at most 2"), "{error}");
-    assert_eq!(trainer.counts(), before, "the refused one left no trace");
+    assert_eq!(trainer.counts(), before, "the rejected iteration submits nothing");
     for iteration in [1, 2] {
         let progress = trainer.collect().unwrap().unwrap();
         assert_eq!((progress.iteration, progress.env_steps), (iteration, u64::from(iteration) * 8 * 16));
@@ -167,13 +167,13 @@ fn two_iterations_may_be_under_way_and_no_third() {
 }
 
 #[test]
-fn accumulated_gradients_are_those_of_the_whole_rollout() {
+fn accumulated_gradients_equal_those_of_the_whole_rollout() {
     let gpu = gpu();
     let environment = market(&gpu, 3);
     let change = |accumulation: u32, seed: u64| -> Vec<f64> {
         let config = Config { rollout_steps: 10, epochs: 1, accumulation, seed, ..config() };
         let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
-        // Ten steps in four micro-batches are three, three, three and one.
+        // Ten steps in four micro-batches: three, three, three and one.
         assert_eq!(trainer.sizes().micro_batches(), accumulation);
         let before = trainer.weights().unwrap();
         sent(&mut trainer);
@@ -181,8 +181,8 @@ fn accumulated_gradients_are_those_of_the_whole_rollout() {
         after.iter().zip(&before).map(|(after, before)| f64::from(*after) - f64::from(*before)).collect()
     };
     let norm = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>().sqrt();
-    // The first step of AdamW divides each gradient by its own size, so a gradient that is rounding alone still moves its
-    // weight by up to the learning rate: single weights cannot be compared, the change as a whole can.
+    // AdamW's first step divides each gradient by its magnitude, so that even a rounding error moves its weight by up to the
+    // learning rate. Therefore the test compares the norm of all changes instead of single weights.
     let distance =
         |a: &[f64], b: &[f64]| norm(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>()) / norm(a);
     let whole = change(1, 1);
@@ -192,11 +192,11 @@ fn accumulated_gradients_are_those_of_the_whole_rollout() {
         eprintln!("accumulation {accumulation}: {off:.2e}");
         assert!(off < 1e-3, "accumulation {accumulation}: {off:.2e} of the change");
     }
-    assert!(distance(&whole, &change(1, 2)) > 0.1, "another rollout does move the weights elsewhere");
+    assert!(distance(&whole, &change(1, 2)) > 0.1, "another rollout changes the weights differently");
 }
 
 #[test]
-fn both_kinds_of_networks_train_repeat_and_stay_finite() {
+fn shared_and_separate_networks_are_reproducible_and_finite() {
     let gpu = gpu();
     let environment = market(&gpu, 3);
     for (networks, precision) in [
@@ -229,7 +229,7 @@ fn both_kinds_of_networks_train_repeat_and_stay_finite() {
                 "{record:?}"
             );
         }
-        // 16 steps of episodes of 12: in each iteration every environment ends at least one.
+        // Rollouts of 16 steps, episodes of 12: every environment ends at least one episode per iteration.
         assert!(records.iter().all(|record| record.episodes >= 8.0), "{records:?}");
         assert!(weights.iter().all(|weight| weight.is_finite()));
         assert!(weights != before);
@@ -242,7 +242,7 @@ fn both_kinds_of_networks_train_repeat_and_stay_finite() {
     }
 }
 
-/// Indices are clamped into their buffers with checks on: the same bytes without them say that none was outside.
+/// With checks on, out-of-bounds indices are clamped: equal bytes without checks prove that none was out of bounds.
 #[test]
 fn checks_change_no_byte_in_either_class() {
     for checked in both_classes() {

@@ -1,4 +1,4 @@
-//! Evaluation: whole episodes on environments of its own, and nothing of training changes.
+//! Evaluation runs whole episodes in separate environments and does not affect training.
 
 use phalanx::env::spread::Definition;
 use phalanx::env::{CpuEnv, Outcome, Simulator, Spec, Spread};
@@ -13,10 +13,10 @@ fn eval_config(mode: ActionMode) -> EvalConfig {
 }
 
 #[test]
-fn a_policy_that_knows_nothing_gets_what_chance_gets() {
+fn an_untrained_policy_gets_the_returns_of_random_actions() {
     let gpu = unchecked_gpu();
     let config = Config { num_envs: 8, rollout_steps: 10, hidden: vec![16], ..Config::on_policy_mpe() };
-    // Rollouts of ten steps, episodes of 25: they go on from one rollout to the next.
+    // Rollouts of ten steps, episodes of 25: episodes continue from one rollout to the next.
     for (definition, mean) in [(Definition::OnPolicy, -218.6), (Definition::Mpe2, -26.46)] {
         let spread = Spread::new(definition);
         let trainer = Trainer::new(&gpu, &spread, &config).unwrap();
@@ -32,7 +32,7 @@ fn a_policy_that_knows_nothing_gets_what_chance_gets() {
 }
 
 #[test]
-fn training_does_not_notice() {
+fn evaluation_does_not_affect_training() {
     let gpu = unchecked_gpu();
     let config =
         Config { num_envs: 8, rollout_steps: 10, iterations: 3, hidden: vec![16], ..Config::on_policy_mpe() };
@@ -55,7 +55,7 @@ fn training_does_not_notice() {
     assert!(bits(weights(true)) == bits(weights(false)));
 }
 
-/// Every second episode has one step, the others have `long`; a step is worth 1.
+/// Every second episode has one step, the others have `long`; every step has reward 1.
 struct Uneven {
     long: u32,
     episode: u32,
@@ -82,7 +82,7 @@ impl Simulator for Uneven {
 }
 
 #[test]
-fn short_episodes_count_no_more_than_long_ones() {
+fn short_and_long_episodes_have_equal_weight() {
     let gpu = unchecked_gpu();
     let config = Config { num_envs: 4, rollout_steps: 6, hidden: vec![8], ..Config::default() };
     let score = |long: u32| {
@@ -97,7 +97,7 @@ fn short_episodes_count_no_more_than_long_ones() {
     assert!(error.contains("did not end within the 60 steps"), "{error}");
 }
 
-/// Two choices that an agent sees what to do with: a place of four, and a side.
+/// An agent observes the right options of two choices: one of four places, and one of two sides.
 struct Clerk {
     wanted: [u32; 2],
     state: u64,
@@ -144,7 +144,7 @@ impl Simulator for Clerk {
 }
 
 #[test]
-fn actions_of_two_choices_are_learnt() {
+fn multi_discrete_actions_are_learnt() {
     let gpu = unchecked_gpu();
     let config = Config {
         num_envs: 32,
@@ -183,12 +183,12 @@ fn actions_of_two_choices_are_learnt() {
     assert!(error.contains("add up to 5") && error.contains("[4, 2]"), "{error}");
 }
 
-/// Two agents steer two numbers each to where they are told, which differs from agent to agent.
+/// Two agents output two continuous actions each, which should match targets that they observe.
 struct Aim {
     wanted: [f32; 4],
     stream: Stream,
     taken: u32,
-    /// What numbers are promised to lie within.
+    /// Guaranteed bound on the actions.
     bound: f32,
 }
 
@@ -224,7 +224,7 @@ impl Simulator for Aim {
     fn step(&mut self, actions: &[u32], seen: &mut [f32], rewards: &mut [f32]) -> Outcome {
         assert!(actions.iter().all(|action| f32::from_bits(*action).abs() < self.bound));
         for (agent, reward) in rewards.iter_mut().enumerate() {
-            // The second agent's numbers the other way round.
+            // The second agent's targets are in reverse order.
             let own = |number: usize| f32::from_bits(actions[2 * agent + number]);
             let aims = [self.wanted[2 * agent + agent], self.wanted[2 * agent + 1 - agent]];
             *reward = -(own(0) - aims[0]).powi(2) - (own(1) - aims[1]).powi(2);
@@ -236,7 +236,7 @@ impl Simulator for Aim {
 }
 
 #[test]
-fn real_numbers_are_learnt() {
+fn continuous_actions_are_learnt() {
     let gpu = unchecked_gpu();
     for networks in [Sharing::Shared, Sharing::Separate] {
         let config = Config {
@@ -262,18 +262,21 @@ fn real_numbers_are_learnt() {
         trainer.train(|_| -> phalanx::Result<()> { Ok(()) }).unwrap();
         let after = evaluation.run(&trainer).unwrap().mean();
         println!("{networks:?}: {before:.2}, then {after:.2}");
-        // Means near 0 miss by a third a number: 8 steps of two numbers.
+        // Means near 0 have an expected error of one third per number: 8 steps of two numbers.
         assert!(before < -4.0 && after > -0.8, "{networks:?}: {before}, then {after}");
         let weights = trainer.weights().unwrap();
         let stds = trainer.layout().tensors.iter().filter(|tensor| tensor.name.ends_with("log_std"));
         let stds: Vec<&[f32]> = stds.map(|tensor| &weights[tensor.first..tensor.first + 2]).collect();
         assert_eq!(stds.len(), if networks == Sharing::Shared { 1 } else { 2 });
-        assert!(stds.concat().iter().all(|log_std| *log_std < -0.3), "surer than at first: {stds:?}");
+        assert!(
+            stds.concat().iter().all(|log_std| *log_std < -0.3),
+            "standard deviations must shrink: {stds:?}"
+        );
     }
 }
 
 #[test]
-fn squashed_numbers_are_learnt() {
+fn squashed_actions_are_learnt() {
     let gpu = unchecked_gpu();
     let config = Config {
         num_envs: 32,
@@ -303,7 +306,7 @@ fn squashed_numbers_are_learnt() {
             Ok(())
         })
         .unwrap();
-    // With one epoch the policy that is learnt from is the one that acted: the loss has the numbers that were drawn.
+    // With one epoch the trained policy is the one that acted: the loss must use the sampled numbers.
     assert!(furthest < 1e-6, "{furthest}");
     let after = evaluation.run(&trainer).unwrap().mean();
     println!("{before:.2}, then {after:.3}");

@@ -1,4 +1,4 @@
-//! The indicators beside TA-Lib and f64 formulas.
+//! The indicators against TA-Lib and f64 formulas.
 
 use half::f16;
 use ndarray::{Array2, ArrayView2, s};
@@ -34,7 +34,7 @@ fn agree_with_the_references_at_any_level_and_volatility() {
     for (case, worst) in cases.iter().zip(&table) {
         for (name, worst) in case.outputs.iter().zip(worst) {
             println!("{name:20} {worst:9.1e} {}", if case.points { "points" } else { "deviations" });
-            // Far below what is asked for (1e-2 points, 1e-3 deviations), so that a loss of digits is seen.
+            // Far below the required accuracy (1e-2 points, 1e-3 deviations), to detect a loss of digits.
             let allowed = if name.starts_with("stochrsi") { 1e-2 } else { 1e-4 };
             assert!(*worst < allowed, "{name}: {worst:e}");
         }
@@ -60,7 +60,7 @@ fn agree_for_windows_in_registers_and_in_memory() {
 }
 
 #[test]
-fn missing_prices_harm_no_bar_that_has_not_seen_them() {
+fn missing_prices_affect_only_bars_whose_window_contains_them() {
     let mut bars = walk(3, 600, 20.0, 0.02);
     for (t, bad) in [(0, f64::NAN), (100, f64::INFINITY), (101, f64::NAN), (230, f64::NAN), (599, f64::NAN)] {
         bars.close[[0, t]] = bad;
@@ -73,7 +73,7 @@ fn missing_prices_harm_no_bar_that_has_not_seen_them() {
 }
 
 #[test]
-fn short_series_have_no_values_and_are_no_error() {
+fn short_series_give_no_values_and_no_error() {
     let gpu = gpu();
     let indicators = all(&gpu, &cases(None));
     for bars in [1, 2, 3, 5] {
@@ -103,7 +103,7 @@ fn flat_prices_follow_the_crate() {
         for (name, want) in case.outputs.iter().zip(expected(&case, &bars, 0)) {
             for (t, want) in want.iter().enumerate() {
                 let got = values.get(name).expect("an output")[[0, t]];
-                // The crate's ATR of nothing is a rounding error in some bars, ours is 0.
+                // Without movement the crate's ATR is a rounding error in some bars, ours is 0.
                 assert!(
                     got.is_nan() == want.is_nan() && (got.is_nan() || (got - want).abs() < 1e-9),
                     "{name} {t}: {got}, not {want}"
@@ -113,9 +113,9 @@ fn flat_prices_follow_the_crate() {
     }
 }
 
-/// One series of more bars than one dispatch of a software adapter can loop over, in chunks and in parts.
+/// A series longer than one dispatch of a software adapter can process, in chunks and in parts.
 #[test]
-fn long_series_are_walked_to_their_end() {
+fn long_series_are_processed_to_their_end() {
     let bars = walk(1, 300_001, 100.0, 1e-3);
     let cases: Vec<Case> = cases(None)
         .into_iter()
@@ -131,16 +131,16 @@ fn long_series_are_walked_to_their_end() {
     check(&bars, &long, 1e-3);
 }
 
-/// Quotients keep what moved last however long nothing moves, also where the series is long enough for chunks.
+/// Ratios keep their last value while prices stand still, also in series long enough for chunks.
 #[test]
-fn still_stretches_keep_what_moved_before() {
+fn ratios_keep_their_value_while_prices_stand_still() {
     let mut bars = walk(1, 3000, 100.0, 0.01);
     for t in 700..1900 {
         for column in [&mut bars.high, &mut bars.low, &mut bars.close] {
             column[[0, t]] = 100.0;
         }
     }
-    // After a thousand bars f32 has nothing left of the averages; the reference has.
+    // After a thousand bars the averages underflow in f32, but not in the reference.
     let until = 1500;
     let gpu = gpu();
     for case in cases(None) {
@@ -162,7 +162,7 @@ fn still_stretches_keep_what_moved_before() {
     }
 }
 
-/// Equal candles whose typical price is not the close: nothing but rounding differs.
+/// Equal candles whose typical price is not the close: all differences are rounding errors.
 #[test]
 fn equal_candles_have_no_spread() {
     let same = |price: f64| Array2::from_elem((1, 200), price);
@@ -191,9 +191,9 @@ fn prices_that_are_not_positive_have_no_logarithm() {
     }
 }
 
-/// A jump on the first bar of a block of the window in memory must not drown the deviation of what follows.
+/// A jump on the first bar of a block of a window in memory must not affect the deviation of later bars.
 #[test]
-fn a_jump_at_the_border_of_a_block_leaves_digits() {
+fn a_jump_at_a_block_border_does_not_lose_precision() {
     let mut bars = walk(1, 200, 100.0, 1e-4);
     for t in 80..200 {
         for column in [&mut bars.high, &mut bars.low, &mut bars.close] {
@@ -222,7 +222,7 @@ fn same(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> bool {
 }
 
 #[test]
-fn live_bars_give_the_bits_of_the_batch() {
+fn live_values_equal_the_batch_bit_for_bit() {
     let gpu = gpu();
     let mut bars = walk(5, 230, 100.0, 0.01);
     bars.close[[1, 60]] = f64::NAN;
@@ -308,7 +308,7 @@ fn a_grid_of_parameters_is_one_dispatch_and_equals_its_members() {
 }
 
 #[test]
-fn every_series_may_have_parameters_of_its_own() {
+fn every_series_can_have_separate_parameters() {
     let gpu = gpu();
     let bars = walk(3, 200, 100.0, 0.01);
     let periods = [3, 30, 60];
@@ -343,7 +343,7 @@ fn f16_outputs_are_the_f32_outputs_rounded() {
         for ((s, t), want) in wide.get(name).expect("an output").indexed_iter() {
             let want = if is_price(name) { want - bars.close[[s, t]] } else { *want };
             let got = f64::from(got[s * series.stride() as usize + t]);
-            // Half a last digit, and what the way through f64 prices costs.
+            // Half a unit in the last place, plus the rounding errors of the conversion to f64 prices.
             let allowed = want.abs() * 2f64.powi(-11) + 1e-6;
             assert!(
                 got.is_nan() == want.is_nan() && (got.is_nan() || (got - want).abs() <= allowed),
@@ -355,7 +355,7 @@ fn f16_outputs_are_the_f32_outputs_rounded() {
 }
 
 #[test]
-fn outputs_go_where_the_caller_says() {
+fn outputs_can_be_written_to_buffers_of_the_caller() {
     let gpu = gpu();
     let bars = walk(2, 50, 100.0, 0.01);
     let series = upload(&gpu, &bars);
@@ -381,7 +381,7 @@ fn outputs_go_where_the_caller_says() {
 }
 
 #[test]
-fn mistakes_are_explained() {
+fn errors_name_the_mistake() {
     let gpu = gpu();
     let bars = walk(1, 50, 100.0, 0.01);
     let [high, low, close] = [&bars.high, &bars.low, &bars.close].map(|x| x.view());
@@ -389,7 +389,7 @@ fn mistakes_are_explained() {
     let fails = |indicators: Indicators, parts: [&str; 2]| {
         let error = indicators.panel(&series).unwrap_err().to_string();
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
-        // The live form learns of missing volumes with its first bar.
+        // The live version detects missing volumes at its first bar.
         assert!(error.contains("volume") || indicators.live(1).is_err(), "live takes it: {error}");
     };
     let new = || Indicators::new(&gpu);
@@ -412,7 +412,7 @@ fn mistakes_are_explained() {
 }
 
 #[test]
-fn the_classic_six_are_one_dispatch_and_repeat_to_the_last_bit() {
+fn the_classic_six_are_one_reproducible_dispatch() {
     let gpu = gpu();
     let bars = walk(9, 777, 100.0, 0.01);
     let series = upload(&gpu, &bars);
@@ -428,9 +428,9 @@ fn the_classic_six_are_one_dispatch_and_repeat_to_the_last_bit() {
     assert!(first.names().all(|name| same(first.get(name).unwrap(), second.get(name).unwrap())));
 }
 
-/// No bit of a value may depend on later bars.
+/// No bit of a value depends on later bars.
 #[test]
-fn later_bars_leave_earlier_values_as_they_are() {
+fn later_bars_do_not_change_earlier_values() {
     let gpu = gpu();
     let mut bars = walk(2, 200, 100.0, 0.01);
     let indicators = all(&gpu, &cases(None));

@@ -1,4 +1,4 @@
-//! Random panels beside TA-Lib and f64 formulas, and TA-Lib's own wheel on real candles.
+//! Random panels against TA-Lib and f64 formulas, and real candles against TA-Lib's Python wheel.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -42,7 +42,7 @@ prop_compose! {
                 *value = bad;
             }
         }
-        // A stochastic of two nearly equal RSI says nothing.
+        // The stochastic of two nearly equal RSI values is dominated by rounding.
         let second = if cases(None)[which].name.starts_with("Stochrsi") { second.max(8) } else { second };
         Panel { which, periods: Periods { period, second, third }, bars, volatility }
     }
@@ -63,9 +63,9 @@ proptest! {
     }
 }
 
-/// `tests/fixtures/indicators.py` makes the fixture.
+/// `tests/fixtures/indicators.py` generates the fixture.
 #[test]
-fn the_wheel_has_the_same_values_on_real_candles() {
+fn values_equal_the_python_wheel_on_real_candles() {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let candles = Candles::load(&[root.join("examples/data/us4_daily.csv.gz")], GapPolicy::Reject).unwrap();
     let first = candles.symbols.iter().enumerate().min_by_key(|(_, symbol)| *symbol).unwrap().0;

@@ -1,4 +1,4 @@
-//! One device compiles each kernel once, however many trainers, evaluations and policies use it.
+//! A device compiles each kernel once, for any number of trainers, evaluations and policies.
 
 use phalanx::env::Spread;
 use phalanx::env::spread::Definition;
@@ -21,8 +21,8 @@ fn a_second_trainer_and_a_second_evaluation_compile_nothing() {
         (trainers, gpu.kernels_compiled() - before - trainers)
     };
     let (trainers, evaluations) = compiled_by(&gpu);
-    // Training composes about twenty kernels. An evaluation acts as a trainer does, with kernels of its own for its own
-    // network only.
+    // Training composes about twenty kernels. An evaluation shares them, except for the kernels that depend on its network
+    // layout.
     assert!((10..40).contains(&trainers) && evaluations <= 2, "{trainers}, {evaluations}");
     assert!(gpu.kernels_reused() >= 10, "{} binds from the cache", gpu.kernels_reused());
     assert_eq!(compiled_by(&gpu), (0, 0));
@@ -32,7 +32,7 @@ fn a_second_trainer_and_a_second_evaluation_compile_nothing() {
         Class::Software => Class::Hardware,
     };
     let other = gpu.with_class(other);
-    assert!(compiled_by(&other).0 > 0, "another class has kernels of its own");
+    assert!(compiled_by(&other).0 > 0, "another class has separate kernels");
     assert_eq!(compiled_by(&other), (0, 0));
     assert_eq!(compiled_by(&gpu), (0, 0));
 }

@@ -1,4 +1,4 @@
-//! Training must learn what can be learnt, and must not where there is nothing to learn.
+//! Training finds a predictive feature, and finds nothing in a shuffled one.
 
 use ndarray::Array3;
 use phalanx::backtest::{Backtest, ReplayOptions};
@@ -22,8 +22,8 @@ fn signs(instruments: usize) -> Vec<Vec<f64>> {
     (0..instruments).map(|_| (0..BARS).map(|_| sign()).collect()).collect()
 }
 
-/// Trains on bars whose next move stands in a feature (or that feature's values in another order) and returns the share
-/// of the best possible log return that the policy earns on bars it never saw.
+/// Trains with a feature that equals the next move (or with the shuffled values of that feature) and returns the fraction
+/// of the best possible log return that the policy earns on held-out bars.
 fn share_of_optimum(visible: bool, precision: Precision, seed: u64) -> f64 {
     let signs = signs(2);
     let candles = common::candles(2, BARS, |i, bar| MOVE * signs[i][bar]);
@@ -34,7 +34,7 @@ fn share_of_optimum(visible: bool, precision: Precision, seed: u64) -> f64 {
             order.swap(last, (stream.uniform() * (last + 1) as f64) as usize);
         }
     }
-    // At the close of bar t the feature tells the move of bar t+1, which an order filled at its open earns.
+    // At the close of bar t the feature is the move of bar t+1, which an order filled at its open earns.
     let told = |i: usize, bar: usize| signs[i][(order[bar] + 1) % BARS];
     let extra = ExtraFeatures {
         names: vec!["oracle".into()],

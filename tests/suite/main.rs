@@ -1,4 +1,4 @@
-//! Everything that is tested through the public interface, in one program: its tests share devices and compiled kernels.
+//! Tests of the public interface, in one program so that they share devices and compiled kernels.
 
 use phalanx::gpu;
 

@@ -1,4 +1,4 @@
-//! The market on the device: its accounting against the f64 ledger, and nothing of the future in what is seen or earned.
+//! The market on the device: its accounting against the f64 ledger, and the absence of look-ahead in observations and rewards.
 
 use ndarray::Array2;
 use phalanx::env::Storage;
@@ -16,7 +16,7 @@ use crate::{common, testing};
 
 const ENVS: u32 = 4;
 
-/// Buffers of a rollout, driven by hand.
+/// A rollout of the market on test buffers.
 struct Stage {
     gpu: Gpu,
     recorded: EnvRecording,
@@ -101,7 +101,7 @@ fn data(gpu: &Gpu, candles: &Candles, train: usize) -> MarketData {
     MarketData::new(gpu, candles, &ExtraFeatures::default(), &Scaling::Fit(0..train)).unwrap()
 }
 
-/// Actions `[step][agent][env]` at random; every third step repeats the one before, so that holding is covered.
+/// Random actions `[step][agent][env]`; every third step repeats the previous one, to cover held positions.
 fn random_actions(stage: &Stage, choices: u32) -> Vec<u32> {
     let mut stream = Stream::new(11, 2);
     let mut actions = vec![0u32; stage.steps * stage.agents * ENVS as usize];
@@ -120,7 +120,7 @@ fn column(prices: &Array2<f64>, bar: usize) -> Vec<f64> {
 #[test]
 fn money_is_conserved_and_costs_are_exact_over_random_actions() {
     for gpu in testing::both_classes() {
-        // The last market loses all but a ten-millionth of its price: what is left must still be traded to the cent.
+        // The last market falls to a ten-millionth of its price: accounting must stay exact to the cent.
         for (commission, slippage, drift) in [(0.0, 0.0, 0.0), (7.5, 3.0, 0.0), (7.5, 3.0, -0.023)] {
             let mut stream = Stream::new(8, 3);
             let candles = common::candles(3, 700, |i, _| drift + 0.012 * (i + 1) as f64 * stream.normal());
@@ -188,9 +188,9 @@ fn money_is_conserved_and_costs_are_exact_over_random_actions() {
 }
 
 #[test]
-fn features_are_what_their_names_say() {
+fn features_match_their_definitions() {
     let gpu = testing::gpu();
-    // Falls by a factor of a thousand, so that the price level matters.
+    // Falls by a factor of a thousand, to test the effect of the price level.
     let mut stream = Stream::new(14, 3);
     let candles = common::candles(2, 240, |_, _| -0.03 + 0.01 * stream.normal());
     let fitted = data(&gpu, &candles, 200);
@@ -241,7 +241,7 @@ fn features_are_what_their_names_say() {
 }
 
 #[test]
-fn own_and_portfolio_returns_are_mixed_and_drawdown_is_punished() {
+fn rewards_mix_own_and_portfolio_returns_and_penalise_drawdown() {
     for gpu in testing::both_classes() {
         let mut stream = Stream::new(9, 3);
         let candles = common::candles(2, 200, |_, _| 0.02 * stream.normal());
@@ -281,9 +281,9 @@ fn own_and_portfolio_returns_are_mixed_and_drawdown_is_punished() {
 }
 
 #[test]
-fn a_ruined_account_is_terminated_and_starts_afresh() {
+fn a_bankrupt_account_terminates_and_a_new_episode_starts() {
     for gpu in testing::both_classes() {
-        // Prices rise by 8 % a bar: a short position loses more than all.
+        // Prices rise by 8 % per bar: a short position loses more than the account.
         let candles = common::candles(1, 120, |_, _| 0.08);
         let data = data(&gpu, &candles, 100);
         let settings = TradingSettings { bankruptcy_level: 0.2, ..Default::default() };
@@ -322,7 +322,7 @@ fn a_ruined_account_is_terminated_and_starts_afresh() {
 }
 
 #[test]
-fn forbidden_shorting_shows_in_the_masks_and_episodes_stay_inside_their_bars() {
+fn shorting_off_masks_short_actions_and_episodes_stay_within_their_bars() {
     for gpu in testing::both_classes() {
         let candles = common::candles(2, 150, |_, bar| 0.001 * (bar % 7) as f64);
         let data = data(&gpu, &candles, 100);
@@ -340,7 +340,7 @@ fn forbidden_shorting_shows_in_the_masks_and_episodes_stay_inside_their_bars() {
                 (0..23).map(|step| if step % 5 == 4 { 2 + step / 5 } else { 0 }).collect();
             assert_eq!(ends, expected);
         }
-        // Observations belong to a bar inside the range: the first feature, unscaled, is that bar's return.
+        // Observations belong to a bar within the range: the first feature, unscaled, is that bar's return.
         let seen = stage.floats(&stage.observations);
         let features: Vec<f32> = gpu.read(data.buffer()).unwrap();
         let known: Vec<f32> = (first..first + 12).map(|bar| features[bar * 2 * data.features()]).collect();
@@ -359,7 +359,7 @@ fn forbidden_shorting_shows_in_the_masks_and_episodes_stay_inside_their_bars() {
     }
 }
 
-/// Everything seen and earned on bars up to `until`, as bits.
+/// Bits of all observations and rewards on bars up to `until`.
 fn history(gpu: &Gpu, candles: &Candles, until: usize) -> (Vec<u32>, Vec<u32>) {
     let data = data(gpu, candles, 100);
     let bars = data.first_bar()..candles.bars();
@@ -374,7 +374,7 @@ fn history(gpu: &Gpu, candles: &Candles, until: usize) -> (Vec<u32>, Vec<u32>) {
 }
 
 #[test]
-fn changing_any_later_candle_changes_nothing_seen_or_earned_before() {
+fn later_candles_do_not_change_earlier_observations_or_rewards() {
     let gpu = testing::gpu();
     let mut stream = Stream::new(2, 3);
     let original = common::candles(2, 180, |_, _| 0.01 * stream.normal());
@@ -439,7 +439,7 @@ fn statistics_come_from_the_training_bars_alone() {
 }
 
 #[test]
-fn a_policy_that_is_ruined_decides_nothing_more() {
+fn a_bankrupt_policy_stays_flat() {
     let gpu = testing::gpu();
     let candles = common::candles(1, 120, |_, _| 0.08);
     let data = data(&gpu, &candles, 100);

@@ -1,4 +1,4 @@
-//! What was seen earlier decides what is right now: agents that remember learn it, others cannot.
+//! A task that requires memory: recurrent agents learn it, feed-forward agents cannot.
 
 use phalanx::env::{CpuEnv, Outcome, Simulator, Spec};
 use phalanx::mappo::Activation;
@@ -6,7 +6,7 @@ use phalanx::mappo::{ActionMode, Config, EvalConfig, Evaluation, Precision, Trai
 
 use crate::testing::unchecked_gpu;
 
-/// Shows one of two signs at first and asks for it some steps later: 1 for the right answer.
+/// Shows one of two signs in the first step and asks for it some steps later; the right answer has reward 1.
 #[derive(Default)]
 struct Recall {
     sign: u32,
@@ -23,7 +23,7 @@ impl Simulator for Recall {
     }
 
     fn reset(&mut self, seed: u64, seen: &mut [f32]) {
-        // Episodes of four to seven steps: rollouts and chunks begin and end anywhere in them.
+        // Episodes of four to seven steps, so that rollouts and chunks start and end anywhere within them.
         *self = Self { sign: (seed >> 8) as u32 % 2, left: 4 + (seed >> 16) as u32 % 4 };
         seen.copy_from_slice(&[self.sign as f32 * 2.0 - 1.0, 0.0]);
     }
@@ -39,7 +39,7 @@ impl Simulator for Recall {
     }
 }
 
-/// Share of right answers in episodes that were not trained on.
+/// Fraction of right answers in evaluation episodes.
 fn share_of_right_answers(recurrent: bool, precision: Precision) -> f64 {
     let config = Config {
         num_envs: 64,
@@ -48,7 +48,7 @@ fn share_of_right_answers(recurrent: bool, precision: Precision) -> f64 {
         iterations: 60,
         hidden: vec![16],
         activation: Activation::Tanh,
-        // Two numbers that say something by their size.
+        // LayerNorm would remove the magnitude of the two features.
         input_norm: false,
         actor_learning_rate: 5e-3,
         critic_learning_rate: 5e-3,
@@ -64,13 +64,13 @@ fn share_of_right_answers(recurrent: bool, precision: Precision) -> f64 {
     let eval_config = EvalConfig { envs: 64, episodes: 4, most_steps: 100, mode: ActionMode::Greedy };
     let mut evaluation = Evaluation::new(&gpu, &environment, &config, &eval_config).unwrap();
     let first = evaluation.run(&trainer).unwrap();
-    // What the first evaluation remembered at its end is nothing to the second.
+    // The second evaluation does not start from the hidden state of the first.
     assert_eq!(first, evaluation.run(&trainer).unwrap());
     first.mean()
 }
 
 #[test]
-fn agents_that_remember_answer_and_others_guess() {
+fn recurrent_agents_answer_and_others_guess() {
     for precision in [Precision::F32, Precision::F16] {
         let share = share_of_right_answers(true, precision);
         assert!(share > 0.95, "{precision:?}: {share}");

@@ -1,4 +1,4 @@
-//! Observations in units of their own: agents that see them normalised learn, others cannot tell them apart.
+//! Observations with very different units: agents learn only if they are normalised.
 
 use phalanx::env::spread::Definition;
 use phalanx::env::{CpuEnv, Outcome, Simulator, Spec, Spread};
@@ -10,12 +10,11 @@ use crate::testing::unchecked_gpu;
 
 const AGENTS: usize = 2;
 const LIMIT: u32 = 5;
-/// A rollout begins in the middle of an episode, and two have as many whole ones as fit into them.
+/// Rollouts start within an episode; two rollouts together contain whole episodes.
 const STEPS: u32 = 14;
 const PRICE: f32 = 40_000.0;
 
-/// A price that is a little above or below its mean, which is right to be told, the time in units nobody would choose, and what
-/// never changes.
+/// Observes a price slightly above or below its mean, which is the right answer, the time in an extreme unit, and a constant.
 #[derive(Default)]
 struct Quotes {
     seed: u64,
@@ -88,7 +87,7 @@ fn config(observation_norm: bool, precision: Precision) -> Config {
     }
 }
 
-/// Share of right answers in episodes that were not trained on.
+/// Fraction of right answers in evaluation episodes.
 fn share_of_right_answers(config: &Config) -> f64 {
     let gpu = unchecked_gpu();
     let environment = CpuEnv::new("quotes", Quotes::default);
@@ -102,7 +101,7 @@ fn share_of_right_answers(config: &Config) -> f64 {
 }
 
 #[test]
-fn what_is_normalised_can_be_told_apart() {
+fn normalised_observations_are_distinguished() {
     for precision in [Precision::F32, Precision::F16] {
         let share = share_of_right_answers(&config(true, precision));
         assert!(share > 0.95, "{precision:?}: {share}");
@@ -112,21 +111,21 @@ fn what_is_normalised_can_be_told_apart() {
 }
 
 #[test]
-fn moments_are_known_before_anything_is_learnt_and_move_with_every_rollout() {
+fn statistics_are_initialised_before_training_and_updated_by_every_rollout() {
     let gpu = unchecked_gpu();
     let environment = CpuEnv::new("quotes", Quotes::default);
     let config = config(true, Precision::F16);
     let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
     let rows = (config.num_envs * config.rollout_steps) as f32;
     let first = trainer.observation_moments().unwrap();
-    // Three features of either agent, and the state.
+    // Three features per agent, and the global state.
     assert_eq!(first.len(), AGENTS * 3 + 1);
-    assert_eq!(first[..3], first[3..6], "shared networks share moments");
+    assert_eq!(first[..3], first[3..6], "shared networks share statistics");
     let [price, time, constant, .., state] = first[..] else { unreachable!() };
     let deviation = |moment: [f32; 4]| (moment[2] / moment[3]).sqrt();
     assert_eq!([price[3], time[3], state[3]], [2.0 * rows, 2.0 * rows, rows]);
     assert!((price[0] - PRICE).abs() < 0.5 && (2.0..3.5).contains(&deviation(price)), "{price:?}");
-    // Times 0 to 4, about evenly often.
+    // Times 0 to 4 are about equally frequent.
     assert!((time[0] - 2e-7).abs() < 0.2e-7 && (deviation(time) / 1.414e-7 - 1.0).abs() < 0.1, "{time:?}");
     assert!((state[0] - 2e6).abs() < 0.2e6 && (deviation(state) / 1.414e6 - 1.0).abs() < 0.1, "{state:?}");
     assert_eq!(constant[..3], [-12.5, 0.0, 0.0]);
@@ -140,13 +139,13 @@ fn moments_are_known_before_anything_is_learnt_and_move_with_every_rollout() {
     let later = trainer.observation_moments().unwrap();
     assert_eq!(later[0][3], 6.0 * rows);
     assert!(later[0][0] != price[0] && (later[0][0] - PRICE).abs() < 0.5);
-    // What was played to get to know the units is no part of training: with it there would be one episode more.
+    // The rollout that initialises the statistics does not count, or there would be one more episode.
     assert_eq!(ends, (2 * STEPS / LIMIT * config.num_envs) as f32);
 }
 
-/// On the device ends of episodes are added to what is there.
+/// Environments on the device add to the totals of episodes, which must be cleared after the initial rollout.
 #[test]
-fn environments_on_the_device_start_afresh_after_the_units_are_known() {
+fn environments_on_the_device_are_reset_after_the_initial_rollout() {
     let gpu = unchecked_gpu();
     let config = Config {
         num_envs: 8,
@@ -164,12 +163,12 @@ fn environments_on_the_device_start_afresh_after_the_units_are_known() {
             Ok(())
         })
         .unwrap();
-    // Of the 30 steps 25 are one episode.
+    // The 30 steps contain one episode of 25.
     assert_eq!(seen, Some((8.0, Some(25.0))));
 }
 
 #[test]
-fn a_policy_that_sees_otherwise_is_not_evaluated() {
+fn evaluation_rejects_another_observation_norm() {
     let gpu = unchecked_gpu();
     let environment = CpuEnv::new("quotes", Quotes::default);
     let trainer = Trainer::new(&gpu, &environment, &config(true, Precision::F32)).unwrap();

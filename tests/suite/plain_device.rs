@@ -1,4 +1,4 @@
-//! The application's own device, with WebGPU's default limits and no optional feature.
+//! Training on an application's device with WebGPU's default limits and no optional feature.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,7 +34,7 @@ fn plain_gpu() -> Gpu {
 }
 
 #[test]
-fn a_device_with_too_low_limits_is_refused() {
+fn a_device_with_too_low_limits_is_rejected() {
     for (limits, name) in [
         (
             wgpu::Limits { max_storage_buffers_per_shader_stage: 7, ..Default::default() },

@@ -1,4 +1,4 @@
-//! The trainer program as its users meet it: command lines, files, messages, exit statuses.
+//! The trainer program: command lines, files, messages, exit statuses.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::common::program::{DEMO, Market, Workplace, columns, refused, rows, succeeded};
 use crate::testing;
 
-/// Files of a folder and those in it with their bytes.
+/// Paths and bytes of all files in a folder, recursively.
 fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let (folders, files): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
@@ -23,7 +23,7 @@ fn json(path: &Path) -> Value {
 }
 
 #[test]
-fn a_run_leaves_every_file_and_a_report_that_needs_nothing_else() {
+fn a_run_writes_every_file_and_a_self_contained_report() {
     let place = Workplace::new();
     let (run, model) = (place.path("run"), place.path("run/model.safetensors"));
     place.trained("run");
@@ -61,9 +61,9 @@ fn a_run_leaves_every_file_and_a_report_that_needs_nothing_else() {
 }
 
 #[test]
-fn half_precision_and_measured_kernels_train_and_backtest() {
+fn half_precision_and_autotuned_kernels_train_and_backtest() {
     let place = Workplace::new();
-    // A model takes the moments of its observations along.
+    // A model file contains the statistics of its observations.
     let sets = ["mappo.precision=\"f16\"", "mappo.activation=\"gelu\"", "mappo.observation_norm=true"];
     let half = sets.map(|set| ["--set", set]).concat();
     succeeded(&place.train(DEMO, "plain", &half));
@@ -83,7 +83,7 @@ fn half_precision_and_measured_kernels_train_and_backtest() {
 }
 
 #[test]
-fn evaluation_keeps_bars_of_its_own_and_the_best_checkpoint() {
+fn evaluation_uses_separate_bars_and_keeps_the_best_checkpoint() {
     let place = Workplace::new();
     let sets = ["mappo.iterations=5", "evaluation.every=2", "checkpoints.every=4"].map(|set| ["--set", set]);
     succeeded(&place.train(DEMO, "run", &sets.concat()));
@@ -98,7 +98,7 @@ fn evaluation_keeps_bars_of_its_own_and_the_best_checkpoint() {
     assert_eq!(best.score, Some(highest));
     assert_eq!(scores[best.iteration as usize - 1], Some(highest));
     assert_eq!(head("iteration-000000005.safetensors").score, None);
-    // Trained on four fifths of what it would otherwise be trained on: another model.
+    // Evaluation sets aside a fifth of the training bars, which changes the model.
     succeeded(&place.train(DEMO, "without", &["--set", "mappo.iterations=5"]));
     let model = |run: &str| std::fs::read(place.path(run).join("model.safetensors")).unwrap();
     assert_ne!(model("run"), model("without"));
@@ -107,7 +107,7 @@ fn evaluation_keeps_bars_of_its_own_and_the_best_checkpoint() {
     refused(&place.train(DEMO, "few", &few), &["`evaluation.fraction`", "from 0.01 to 0.9"]);
 }
 
-/// The results of a backtest on the demo's held-out bars.
+/// Checks the results of a backtest on the demo's held-out bars.
 fn check_backtest(run: &Path) {
     let candles = Candles::load(&[DEMO], GapPolicy::Reject).unwrap();
     let first = (candles.bars() as f64 * 0.75).round() as usize;
@@ -151,7 +151,7 @@ fn check_backtest(run: &Path) {
 }
 
 #[test]
-fn a_seed_decides_every_byte() {
+fn a_seed_determines_every_byte() {
     let place = Workplace::new();
     for (name, seed) in [("a", "5"), ("b", "5"), ("c", "6")] {
         succeeded(&place.train(DEMO, name, &["--seed", seed]));
@@ -160,7 +160,7 @@ fn a_seed_decides_every_byte() {
     assert_eq!(model("a"), model("b"));
     assert_ne!(model("a"), model("c"));
 
-    // What a run wrote down is enough to repeat it.
+    // The resolved settings of a run are sufficient to reproduce it.
     let (written, again) = (place.path("a/config.toml"), place.path("again"));
     let [written, again] = [&written, &again].map(|path| path.to_str().unwrap());
     succeeded(&place.run(&["train", "--data", DEMO, "--out", again, "--config", written]));
@@ -168,7 +168,7 @@ fn a_seed_decides_every_byte() {
 }
 
 #[test]
-fn a_run_is_replaced_only_by_force() {
+fn a_run_is_replaced_only_with_force() {
     let place = Workplace::new();
     let run = place.path("run");
     place.trained("run");
@@ -178,7 +178,7 @@ fn a_run_is_replaced_only_by_force() {
 
     refused(&place.train(DEMO, "run", &["--seed", "2"]), &["holds a run already", "--force", "--out"]);
     assert_eq!(contents(&run), before);
-    // Force does not mean losing a run to a mistake in the command.
+    // With --force, an invalid command still leaves the old run intact.
     let missing = place.path("none.csv");
     refused(&place.train(missing.to_str().unwrap(), "run", &["--force"]), &["none.csv"]);
     refused(&place.train(DEMO, "run", &["--force", "--set", "mappo.gamma=2"]), &["`gamma`"]);
@@ -189,11 +189,11 @@ fn a_run_is_replaced_only_by_force() {
     let model = run.join("model.safetensors");
     assert_ne!(after[&model], before[&model]);
     assert_eq!(after[&run.join("notes.txt")], b"mine");
-    assert!(!run.join("report.html").exists(), "the report was about the other model");
+    assert!(!run.join("report.html").exists(), "the old report must be removed");
 }
 
 #[test]
-fn settings_that_cannot_be_are_refused_before_anything_is_written() {
+fn invalid_settings_are_rejected_before_anything_is_written() {
     let place = Workplace::new();
     let file = place.write("run.toml", "[mappo]\nepochs = 2\ngama = 0.9\n");
     let cases: [(&[&str], &[&str]); 10] = [
@@ -212,7 +212,7 @@ fn settings_that_cannot_be_are_refused_before_anything_is_written() {
         refused(&place.train(DEMO, "run", arguments), wanted);
         assert!(!place.path("run").exists(), "{arguments:?}");
     }
-    // Sizes whose product exceeds 32 bits are a plan that does not fit, not an overflow.
+    // Sizes whose product exceeds 32 bits give an error about the budget, not an overflow.
     let giant = ["mappo.num_envs=1048576", "mappo.rollout_steps=65536", "mappo.memory_budget_mb=64"];
     let giant = giant.map(|set| ["--set", set]).concat();
     refused(
@@ -220,7 +220,7 @@ fn settings_that_cannot_be_are_refused_before_anything_is_written() {
         &["the budget is 64 MiB", "rollout_steps", "memory_budget_mb"],
     );
     assert!(!place.path("run").exists());
-    // Arguments that are no arguments are clap's to refuse.
+    // Invalid arguments are rejected by clap.
     for arguments in [&["train", "--data", DEMO] as &[&str], &["dance"], &[]] {
         let output = place.run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -229,7 +229,7 @@ fn settings_that_cannot_be_are_refused_before_anything_is_written() {
 }
 
 #[test]
-fn candles_that_cannot_be_used_are_named_and_leave_nothing_behind() {
+fn invalid_candles_are_located_and_leave_no_files() {
     let place = Workplace::new();
     let good = Market::new(&["AAA", "BBB"], 160);
     let broken = place.write("broken.csv", &good.csv().replacen(",11,", ",zwölf,", 1));
@@ -249,7 +249,7 @@ fn candles_that_cannot_be_used_are_named_and_leave_nothing_behind() {
 }
 
 #[test]
-fn gaps_are_refused_dropped_or_filled() {
+fn gaps_are_rejected_dropped_or_filled() {
     let place = Workplace::new();
     let data = place.write("gap.csv", &Market::new(&["AAA", "BBB"], 160).without("BBB", 100).csv());
     refused(&place.train(&data, "reject", &[]), &["BBB", "2001-04-11"]);
@@ -259,7 +259,7 @@ fn gaps_are_refused_dropped_or_filled() {
         succeeded(&output);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains(&format!("AAA BBB x {bars} bars")), "{said}");
-        // The run remembers the policy: the backtest meets the same gap.
+        // The run stores the gap policy, which the backtest applies to the same gap.
         succeeded(&place.backtest(&data, policy, &[]));
         let held_out = bars - (f64::from(bars) * 0.75).round() as i32;
         assert_eq!(rows(&place.path(policy).join("equity.csv")).len() as i32, held_out + 1);
@@ -267,7 +267,7 @@ fn gaps_are_refused_dropped_or_filled() {
 }
 
 #[test]
-fn indicators_treat_gaps_as_told() {
+fn indicators_apply_the_gap_policy() {
     let place = Workplace::new();
     let data = place.write("gap.csv", &Market::new(&["AAA", "BBB"], 160).without("BBB", 100).csv());
     let run =
@@ -290,7 +290,7 @@ fn indicators_treat_gaps_as_told() {
 }
 
 #[test]
-fn a_backtest_says_what_it_cannot_do() {
+fn backtest_errors_are_explained() {
     let place = Workplace::new();
     place.trained("run");
     let before = contents(&place.path("run"));
@@ -312,7 +312,7 @@ fn a_backtest_says_what_it_cannot_do() {
     }
     assert_eq!(contents(&place.path("run")), before, "nothing was written");
 
-    // Bars that were trained on may be traded, but not without a word.
+    // Trading bars of the training period prints a warning.
     let output = place.backtest(DEMO, "run", &["--from", "2010-06-01", "--to", "2010-06-30"]);
     succeeded(&output);
     assert!(String::from_utf8_lossy(&output.stderr).contains("trained on"), "{output:?}");
@@ -334,7 +334,7 @@ fn a_backtest_says_what_it_cannot_do() {
 }
 
 #[test]
-fn who_may_not_short_never_does() {
+fn no_position_is_short_with_shorting_off() {
     let place = Workplace::new();
     let levels = |name: &str, sets: &[&str]| -> Vec<f64> {
         if sets.is_empty() {
@@ -346,10 +346,10 @@ fn who_may_not_short_never_does() {
         columns(&place.path(name).join("equity.csv"), "position_")
     };
     let free = levels("free", &[]);
-    assert!(free.iter().any(|level| *level < 0.0), "otherwise the next assertion says nothing");
+    assert!(free.iter().any(|level| *level < 0.0), "the test needs short positions");
     let long = levels("long", &["--set", "market.shorting=false"]);
     assert!(long.iter().all(|level| *level >= 0.0));
-    // With a single position left there is nothing to choose: flat before the first fill, then that one.
+    // With a single allowed position the account is flat before the first fill and holds that position afterwards.
     let one =
         levels("one", &["--set", "market.shorting=false", "--set", "market.positions=[-1.0, -0.5, 0.5]"]);
     assert!(one[..4].iter().all(|level| *level == 0.0) && one[4..].iter().all(|level| *level == 0.5));
@@ -378,7 +378,7 @@ fn the_doctor_names_adapter_and_plan() {
     refused(&place.run(&["doctor", "--adapter", "nosuch"]), &wanted);
     refused(&place.train(DEMO, "run", &["--adapter", "nosuch"]), &wanted);
     assert!(!place.path("run").exists());
-    // Part of the name, in any case, is enough.
+    // Part of the name, in upper or lower case, is sufficient.
     let part = gpu.info().name.split_whitespace().next().unwrap().to_uppercase();
     succeeded(&place.run(&["--adapter", &part, "doctor"]));
 }

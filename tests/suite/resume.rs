@@ -1,4 +1,4 @@
-//! Runs that stop, however they stop, go on to the bytes of those that did not.
+//! Interrupted and resumed runs end with the same bytes as uninterrupted ones.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -18,7 +18,7 @@ use crate::testing::unchecked_gpu;
 fn config(precision: Precision) -> Config {
     Config {
         num_envs: 8,
-        // No multiple of the episode: environments are in the middle of one when a rollout ends.
+        // Not a multiple of the episode length: rollouts end within episodes.
         rollout_steps: 10,
         epochs: 2,
         iterations: 6,
@@ -37,7 +37,7 @@ fn train(trainer: &mut Trainer, until: u32) {
     trainer.train_until(until, |_| -> phalanx::Result<()> { Ok(()) }).unwrap();
 }
 
-/// Every setting that keeps something from one iteration to the next.
+/// Every setting with state between iterations.
 fn configs() -> Vec<Config> {
     let plain = config(Precision::F32);
     vec![
@@ -50,7 +50,7 @@ fn configs() -> Vec<Config> {
             entropy_end: Some(0.0),
             networks: Sharing::Separate,
             accumulation: 2,
-            // As many as a subgroup works on together.
+            // One subgroup of quads.
             num_envs: 32,
             algorithm: Algorithm::Happo,
             recurrent: true,
@@ -62,7 +62,7 @@ fn configs() -> Vec<Config> {
 }
 
 #[test]
-fn a_run_that_goes_on_comes_to_the_same_bytes() {
+fn a_resumed_run_ends_with_the_same_bytes() {
     let gpu = unchecked_gpu();
     let spread = Spread::new(Definition::Mpe2);
     configs().iter().for_each(|config| goes_on(&gpu, &spread, config));
@@ -73,9 +73,9 @@ fn a_run_that_goes_on_comes_to_the_same_bytes() {
     goes_on(&gpu, &CpuEnv::new("drift", Drift::default), &config(Precision::F32));
 }
 
-/// The critics see in slot 0 what was uploaded for the rollout before.
+/// The critics read the global state of slot 0, which was uploaded in the rollout before.
 #[test]
-fn a_run_with_critics_of_a_state_goes_on_to_the_same_bytes() {
+fn a_resumed_run_with_a_global_state_ends_with_the_same_bytes() {
     let gpu = unchecked_gpu();
     for precision in [Precision::F32, Precision::F16] {
         let observation_norm = precision == Precision::F16;
@@ -91,7 +91,7 @@ fn goes_on(gpu: &Gpu, environment: &dyn Environment, config: &Config) {
     let mut whole = trainer();
     train(&mut whole, 6);
     whole.save(&path("whole"), None).unwrap();
-    // Stopped twice, each time into a trainer that has done something else meanwhile.
+    // Interrupted twice, and resumed each time in a trainer with another state.
     let mut first = trainer();
     train(&mut first, 2);
     first.save(&path("2"), None).unwrap();
@@ -117,7 +117,7 @@ fn goes_on(gpu: &Gpu, environment: &dyn Environment, config: &Config) {
     assert!(bytes("whole") != bytes("4"));
 }
 
-/// Says only what changed, rewards only now and then, and remembers.
+/// Has internal state, observations of changes only, and sparse rewards.
 #[derive(Default)]
 struct Drift {
     place: f32,
@@ -168,7 +168,7 @@ impl Simulator for Drift {
 }
 
 #[test]
-fn snapshots_that_do_not_fit_are_refused_and_change_nothing() {
+fn mismatched_snapshots_are_rejected_and_change_nothing() {
     let gpu = unchecked_gpu();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("saved");
@@ -189,7 +189,7 @@ fn snapshots_that_do_not_fit_are_refused_and_change_nothing() {
     for length in [0, 9, bytes.len() / 2, bytes.len() - 1] {
         refused(&bytes[..length], &mut other, "not a safetensors file, or truncated");
     }
-    // A bit of the weights, and a digit of the head.
+    // A modified bit of the weights, and a modified digit of the metadata.
     let mut altered = bytes.clone();
     *altered.last_mut().unwrap() ^= 4;
     refused(&altered, &mut other, "checksum mismatch: the file was modified or is corrupt");
@@ -213,7 +213,7 @@ fn snapshots_that_do_not_fit_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn the_last_few_and_the_best_are_kept() {
+fn the_latest_snapshots_and_the_best_are_kept() {
     let gpu = unchecked_gpu();
     let folder = tempfile::tempdir().unwrap();
     let config = Config { learning_rate_decay: false, ..config(Precision::F32) };
@@ -238,27 +238,27 @@ fn the_last_few_and_the_best_are_kept() {
     assert_eq!(head(&snapshots.latest().unwrap().unwrap()).iteration, 4);
     let best = head(&snapshots.best().unwrap());
     assert_eq!((best.iteration, best.score), (2, Some(-1.0)));
-    // If nothing moves towards the last iteration, a finished run may be given more.
+    // Without schedules, a finished run can be continued with more iterations.
     let latest = snapshots.latest().unwrap().unwrap();
     let longer = Config { iterations: 8, ..config };
     trainer(&gpu, &longer).resume(&latest).unwrap();
-    // One that is damaged is passed over.
+    // A damaged snapshot is skipped.
     std::fs::write(&latest, "half a file").unwrap();
     let before = snapshots.latest().unwrap().unwrap();
     assert!(before.ends_with("iteration-000000003.safetensors"));
     std::fs::write(&before, "").unwrap();
     assert!(snapshots.latest().unwrap_err().to_string().contains("iteration-000000004"));
-    // The best so far cannot be compared with: the next is the best.
+    // If the best snapshot is unreadable, the next one becomes the best.
     std::fs::write(snapshots.best().unwrap(), "").unwrap();
     train(&mut run, 5);
     snapshots.save(&run, Some(-9.0)).unwrap();
     assert_eq!(head(&snapshots.best().unwrap()).score, Some(-9.0));
 }
 
-/// `kill -9` at random moments, from before the first checkpoint to the last files: five times, or as often as
-/// `PHALANX_KILLS` says (`make test-nightly`: 20).
+/// Kills the program (`kill -9`) at random times between the first checkpoint and the last file, `PHALANX_KILLS` times (default
+/// 5; `make test-nightly`: 20).
 #[test]
-fn a_trainer_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
+fn a_repeatedly_killed_trainer_ends_with_the_same_bytes() {
     let place = Workplace::new();
     let long =
         ["--set", "mappo.iterations=400", "--set", "checkpoints.every=3", "--set", "checkpoints.keep=2"];
@@ -283,10 +283,10 @@ fn a_trainer_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
         let mut command = place.command(arguments);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         runs += 1;
-        // A life that ends before its first checkpoint, or gets through, resumes nothing: two at least have to.
+        // A process that is killed before its first checkpoint, or finishes, resumes nothing: at least two must resume.
         let enough = kills >= wanted && resumed.len() >= 2;
         if !enough {
-            // Late enough that checkpoints were written: opening the device and compiling takes the first part of a life.
+            // Late enough for checkpoints: a process first opens the device and compiles kernels.
             std::thread::sleep(Duration::from_secs_f64(whole * (0.2 + 0.6 * stream.uniform())));
             if child.try_wait().unwrap().is_none() {
                 child.kill().unwrap();
@@ -300,7 +300,7 @@ fn a_trainer_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
             if enough {
                 break;
             }
-            // It got through, perhaps in its last moment: from the start again.
+            // The run finished before it was killed: start again.
             std::fs::remove_dir_all(place.path("parts")).unwrap();
         } else {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();

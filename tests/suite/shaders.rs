@@ -1,4 +1,4 @@
-//! Every kernel in every variant, for every shading language that wgpu hands to a driver.
+//! Composes, validates and translates every kernel variant to every shading language that wgpu passes to drivers.
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -12,7 +12,7 @@ use phalanx::indicators::{NAMES, sources};
 #[test]
 fn every_variant_composes_validates_and_translates() {
     let mut shipped = BTreeSet::new();
-    let dump = Dump::asked_for();
+    let dump = Dump::from_environment();
     for class in [Class::Hardware, Class::Software] {
         let fixed = phalanx::kernels(class).into_iter().map(|(shader, variant)| {
             let name = format!("{} {variant:?}", shader.name);
@@ -23,8 +23,8 @@ fn every_variant_composes_validates_and_translates() {
         for (name, source, variant) in fixed.chain(composed) {
             let module = naga::front::wgsl::parse_str(&source)
                 .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&source)));
-            // Nothing beyond the core language (which has pack2x16float): the same source has to run in a browser.
-            // Except where outputs are stored in 64 bits, which only software adapters with that feature do.
+            // Only the core language (with pack2x16float), so that the same source runs in browsers; except for 64-bit stores,
+            // which only software adapters with that feature use.
             let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
             capabilities.set(Capabilities::SHADER_FLOAT16, source.contains("enable f16;"));
             capabilities.set(Capabilities::SUBGROUP, source.contains("subgroup"));
@@ -48,7 +48,7 @@ fn every_variant_composes_validates_and_translates() {
             shipped.insert(describe(&name, class, &variant));
             dump.write(&name, class, &source, &module, &info);
             if cooperative {
-                // Direct3D has none, naga no way to say it.
+                // Direct3D has no cooperative matrices, and naga cannot translate them.
                 continue;
             }
             let mut text = String::new();
@@ -68,7 +68,7 @@ fn every_variant_composes_validates_and_translates() {
         let new: Vec<_> = shipped.difference(&listed).collect();
         let gone: Vec<_> = listed.difference(&shipped).collect();
         panic!(
-            "tests/kernels.txt is not what ships (PHALANX_BLESS=1 rewrites it): new {new:#?}, gone {gone:#?}"
+            "tests/kernels.txt is out of date (PHALANX_BLESS=1 rewrites it): new {new:#?}, gone {gone:#?}"
         );
     }
 }
@@ -83,11 +83,11 @@ fn describe(name: &str, class: Class, variant: &Variant) -> String {
     parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// Writes what ships into the folder that `PHALANX_DUMP` names, for the compilers of `make portability`.
+/// Writes all kernels to the folder `PHALANX_DUMP`, for the compilers of `make portability`.
 struct Dump(Option<PathBuf>);
 
 impl Dump {
-    fn asked_for() -> Self {
+    fn from_environment() -> Self {
         let folder = std::env::var_os("PHALANX_DUMP").map(PathBuf::from);
         if let Some(folder) = &folder {
             std::fs::create_dir_all(folder).unwrap();
@@ -95,7 +95,7 @@ impl Dump {
         Self(folder)
     }
 
-    /// The WGSL; and HLSL as wgpu hands it to FXC, if it needs no more than shader model 5.1.
+    /// Writes the WGSL and, if shader model 5.1 suffices, the HLSL that wgpu passes to FXC.
     fn write(&self, name: &str, class: Class, source: &str, module: &naga::Module, info: &ModuleInfo) {
         let Some(folder) = &self.0 else {
             return;
@@ -144,7 +144,7 @@ fn every_shader_file_belongs_to_a_kernel() {
                 names.contains(name.as_str()) || name == "indicators/panel"
             };
             assert!(listed, "{name} is not listed in phalanx::kernels");
-            assert!(root.join("src").join(format!("{name}.rs")).exists(), "{name} has no room of its own");
+            assert!(root.join("src").join(format!("{name}.rs")).exists(), "src/{name}.rs is missing");
         }
     }
 }

@@ -98,7 +98,7 @@ pub struct Batch {
     pub grads: u32,
     /// First quad of the global states, which follow the observations in their buffer.
     pub first_state: u32,
-    /// Features of an environment's own state; 0 if critics do not read it.
+    /// Features of the global state; 0 if critics do not read it.
     pub state_dim: u32,
     /// Padding to 48 bytes.
     pub pad: [u32; 2],

@@ -1,4 +1,4 @@
-//! Synthetic markets, the references of the indicators, and the trainer program.
+//! Synthetic markets, reference indicators, and the trainer program.
 
 pub mod oracle;
 pub mod panels;

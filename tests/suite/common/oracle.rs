@@ -1,4 +1,4 @@
-//! What the indicators have to be, in f64: TA-Lib's official Rust crate where it has the indicator, else the formula.
+//! Reference indicators in f64: TA-Lib's official Rust crate if it has the indicator, otherwise the formula.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ pub struct Bars {
     pub volume: Array2<f64>,
 }
 
-/// A stretch of bars of one series.
+/// A range of bars of one series.
 pub struct Stretch<'a> {
     pub high: &'a [f64],
     pub low: &'a [f64],
@@ -26,13 +26,13 @@ pub struct Stretch<'a> {
 type Outputs = Vec<Vec<f64>>;
 type Directional = fn(&Core, usize, &Stretch<'_>, i32, &mut [f64]) -> Result<OutRange, RetCode>;
 
-/// An indicator beside its reference.
+/// An indicator with its reference.
 pub struct Case {
     pub name: String,
     pub add: Box<dyn Fn(Indicators) -> Indicators>,
     pub input: Input,
     pub outputs: Vec<&'static str>,
-    /// Whether the outputs are points of a scale, rather than something measured in its own deviation.
+    /// Whether errors are measured in points of a fixed scale, rather than relative to the deviation of the output.
     pub points: bool,
     formula: Box<dyn Fn(&Stretch<'_>) -> Outputs>,
 }
@@ -53,7 +53,7 @@ fn case<I: Indicator + Clone + std::fmt::Debug + 'static>(
     }
 }
 
-/// What TA-Lib wrote to the front of its outputs, moved to the bars it belongs to.
+/// TA-Lib's outputs, which start at the front of the array, moved to their bars.
 fn placed<const N: usize>(
     bars: usize,
     run: impl FnOnce(&Core, usize, [&mut [f64]; N]) -> Result<OutRange, RetCode>,
@@ -71,7 +71,7 @@ fn placed<const N: usize>(
         .collect()
 }
 
-/// `value` of every bar at which the last `period` bars are there.
+/// `value` of every bar with at least `period` bars up to it.
 fn rolling(bars: usize, period: usize, value: impl Fn(Range<usize>) -> f64) -> Vec<f64> {
     (0..bars).map(|t| if t + 1 < period { f64::NAN } else { value(t + 1 - period..t + 1) }).collect()
 }
@@ -81,7 +81,7 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     values.sum::<f64>() / n
 }
 
-/// An average that starts as the mean of the first `period` values.
+/// An exponential average that starts as the mean of the first `period` values.
 fn seeded(values: &[f64], period: usize, weight: f64) -> Vec<f64> {
     let mut average = f64::NAN;
     (0..values.len())
@@ -100,7 +100,7 @@ fn typical(s: &Stretch<'_>, t: usize) -> f64 {
     (s.high[t] + s.low[t] + s.close[t]) / 3.0
 }
 
-/// Periods for the cases: the defaults, or those that a test chooses.
+/// Periods of the cases: defaults, or chosen by a test.
 #[derive(Clone, Copy, Debug)]
 pub struct Periods {
     pub period: u32,
@@ -108,7 +108,7 @@ pub struct Periods {
     pub third: u32,
 }
 
-/// Every indicator with the periods given (`None`: its defaults).
+/// Every indicator with the given periods (`None`: its defaults).
 pub fn cases(periods: Option<Periods>) -> Vec<Case> {
     let p = |default: u32, least: u32| periods.map_or(default, |p| p.period.max(least));
     let second = |default: u32, least: u32| periods.map_or(default, |p| p.second.max(least));
@@ -246,7 +246,7 @@ pub fn cases(periods: Option<Periods>) -> Vec<Case> {
     all
 }
 
-/// The reference of one series: outputs `[output][bar]`, anew in every stretch without a missing price.
+/// The reference of one series: outputs `[output][bar]`, restarted after every missing price.
 pub fn expected(case: &Case, bars: &Bars, series: usize) -> Outputs {
     let row = |values: &Array2<f64>| values.row(series).to_vec();
     let (high, low, close, volume) = (row(&bars.high), row(&bars.low), row(&bars.close), row(&bars.volume));
@@ -279,7 +279,7 @@ pub fn expected(case: &Case, bars: &Bars, series: usize) -> Outputs {
     outputs
 }
 
-/// What an output is measured in where its own deviation says little, because there are few values or they are alike.
+/// Alternative unit of an output, for outputs with few or equal values, whose deviation is meaningless.
 pub fn typical_size(name: &str, price: f64, volatility: f64) -> f64 {
     match name {
         "roc" => 100.0 * volatility,
@@ -292,7 +292,7 @@ pub fn typical_size(name: &str, price: f64, volatility: f64) -> f64 {
     }
 }
 
-/// Population standard deviation of what is there; 0 of nothing.
+/// Population standard deviation of the finite values; 0 if there are none.
 pub fn deviation(values: &[f64]) -> f64 {
     let there: Vec<f64> = values.iter().copied().filter(|x| x.is_finite()).collect();
     if there.is_empty() {

@@ -1,4 +1,4 @@
-//! Panels of indicators beside their references.
+//! Compares panels of indicators with their references.
 
 use ndarray::Array2;
 use phalanx::gpu::{Gpu, Recorder};
@@ -22,7 +22,7 @@ pub fn batch(gpu: &Gpu, indicators: &Indicators, bars: &Bars) -> Values {
     panel.read(gpu).expect("values")
 }
 
-/// Walks with the given level and volatility, in which the close lies anywhere between low and high.
+/// Random walks with the given level and volatility, whose close lies anywhere between low and high.
 pub fn walk(series: usize, bars: usize, level: f64, volatility: f64) -> Bars {
     let mut stream = Stream::new(series as u64 * 31 + bars as u64, 9);
     let [mut high, mut low, mut close, mut volume] = [0; 4].map(|_| Array2::zeros((series, bars)));
@@ -41,8 +41,8 @@ pub fn walk(series: usize, bars: usize, level: f64, volatility: f64) -> Bars {
     Bars { high, low, close, volume }
 }
 
-/// Largest error of every output of a case: in points, or in deviations of the output less the close it is measured
-/// from. NaN where the reference has one, and nowhere else.
+/// Largest error of every output of a case, in points or in standard deviations of the output relative to its close. Asserts
+/// that outputs are NaN exactly where the reference is.
 pub fn worst(values: &Values, case: &Case, bars: &Bars, volatility: f64) -> Vec<f64> {
     let mut worst = vec![0f64; case.outputs.len()];
     for s in 0..bars.close.nrows() {
@@ -72,10 +72,10 @@ pub fn is_price(name: &str) -> bool {
         || ["bb_", "dc_", "kc_"].iter().any(|start| name.starts_with(start))
 }
 
-/// Largest error that a property may show.
+/// Largest error allowed in a property test.
 pub fn allowed(case: &Case, name: &str) -> f64 {
     match (case.points, name.starts_with("stochrsi")) {
-        // Differences of the RSI, divided by one another.
+        // A ratio of differences of RSI values.
         (true, true) => 0.1,
         (true, false) => 1e-2,
         _ => 1e-3,

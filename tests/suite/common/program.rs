@@ -1,4 +1,4 @@
-//! The trainer program and what it works on.
+//! Runs the trainer program in a temporary folder.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 /// The demo's candles: AAPL, GOOG, IBM and MSFT, daily.
 pub const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/data/us4_daily.csv.gz");
 
-/// A training of an instant.
+/// Settings of a very short training.
 pub const SMALL: [&str; 12] = [
     "--set",
     "mappo.num_envs=4",
@@ -27,7 +27,7 @@ pub const SMALL: [&str; 12] = [
     "mappo.iterations=2",
 ];
 
-/// A folder to work in, gone at the end.
+/// A temporary working folder.
 pub struct Workplace(TempDir);
 
 impl Workplace {
@@ -45,28 +45,28 @@ impl Workplace {
         self.path(name).to_str().unwrap().into()
     }
 
-    /// The program, from this folder.
+    /// Runs the program in this folder.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap_or_else(|error| panic!("{}: {error}", program().display()))
     }
 
-    /// The same, not started yet.
+    /// The command, not started.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.args(arguments).current_dir(self.0.path());
-        // Neither the tester's log filter nor a missing desktop session may add lines; a backtrace has to stay away even
-        // where it is asked for.
+        // A log filter and a missing desktop session must not add lines to the output; RUST_BACKTRACE is set to check that
+        // errors print no backtrace.
         command.env_remove("RUST_LOG").env("RUST_BACKTRACE", "1").env("XDG_RUNTIME_DIR", self.0.path());
         command
     }
 
-    /// A small training into the folder `out`; `more` overrides its settings.
+    /// Trains a small run in the folder `out`; `more` overrides its settings.
     pub fn train(&self, data: &str, out: &str, more: &[&str]) -> Output {
         let start = ["train", "--data", data, "--out", out];
         self.run(&[&start as &[&str], &SMALL, more].concat())
     }
 
-    /// A copy of the run that [`Workplace::train`] makes of the demo's candles; it is trained once a process.
+    /// A copy of a run on the demo's candles, which is trained once per process.
     pub fn trained(&self, out: &str) {
         static RUN: LazyLock<Workplace> = LazyLock::new(|| {
             let place = Workplace::new();
@@ -76,7 +76,7 @@ impl Workplace {
         copy_folder(&RUN.path("run"), &self.path(out));
     }
 
-    /// A backtest of the run in the folder `run`.
+    /// Backtests the run in the folder `run`.
     pub fn backtest(&self, data: &str, run: &str, more: &[&str]) -> Output {
         self.run(&[&["backtest", "--run", run, "--data", data], more].concat())
     }
@@ -94,7 +94,7 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// Examples lie beside the folder of the test executables.
+/// Path of the program: examples are next to the folder of test executables.
 fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
@@ -111,7 +111,7 @@ pub fn succeeded(output: &Output) {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Asserts exit status 1 and one line on stderr that has all of `wanted`.
+/// Asserts exit status 1 and one line on stderr that contains all of `wanted`.
 pub fn refused(output: &Output, wanted: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "wanted {wanted:?}, got {said}");
@@ -131,7 +131,7 @@ pub fn rows(path: &Path) -> Vec<Vec<String>> {
     reader.records().map(|row| row.unwrap().iter().map(String::from).collect()).collect()
 }
 
-/// The numbers of the columns whose name begins with `prefix`, row by row.
+/// The values of the columns whose name starts with `prefix`, row by row.
 pub fn columns(path: &Path, prefix: &str) -> Vec<f64> {
     let rows = rows(path);
     let wanted: Vec<_> = (0..rows[0].len()).filter(|column| rows[0][*column].starts_with(prefix)).collect();
@@ -139,7 +139,7 @@ pub fn columns(path: &Path, prefix: &str) -> Vec<f64> {
     rows[1..].iter().flat_map(|row| wanted.iter().map(|column| row[*column].parse().unwrap())).collect()
 }
 
-/// Daily candles that end in whole numbers, as text.
+/// Daily candles with integer closes, as CSV text.
 pub struct Market {
     rows: Vec<(usize, String, String)>,
 }
@@ -148,7 +148,7 @@ impl Market {
     pub fn new(symbols: &[&str], bars: usize) -> Self {
         let row = |bar: usize, symbol: &str| {
             let day = date(2001, 1, 1).checked_add((bar as i64).days()).unwrap();
-            // A zigzag that never repeats a candle of the day before.
+            // A zigzag that never repeats the previous candle.
             let open = 10 + (bar * 7 + symbol.len()) % 13;
             let close = 10 + (bar * 5) % 11;
             let (high, low) = (open.max(close) + 1, open.min(close) - 1);
@@ -157,7 +157,7 @@ impl Market {
         Self { rows: symbols.iter().flat_map(|symbol| (0..bars).map(move |bar| row(bar, symbol))).collect() }
     }
 
-    /// Takes one bar of one instrument away.
+    /// Removes one bar of one instrument.
     pub fn without(mut self, symbol: &str, bar: usize) -> Self {
         self.rows.retain(|(at, of, _)| (*at, of.as_str()) != (bar, symbol));
         self
