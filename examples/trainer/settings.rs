@@ -1,8 +1,8 @@
 //! Layered settings: the defaults, then a TOML file, then `--set key=value`.
 //!
-//! serde judges the values. `serde_path_to_error` names the setting that it refuses, and this module finds the place that
-//! gave it: file and line, or the `--set`. A settings type must deny unknown fields. Because TOML has no null, an `Option`
-//! whose default is `Some` cannot be switched off.
+//! serde validates the values. `serde_path_to_error` names the rejected setting, and this module finds its origin: file and line,
+//! or the `--set` argument. A settings type must deny unknown fields. Because TOML has no null, an `Option` whose default is
+//! `Some` cannot be set to `None`.
 
 use std::path::Path;
 
@@ -21,14 +21,14 @@ const SIMILAR: f64 = 0.8;
 struct Given {
     path: Vec<String>,
     value: Value,
-    /// The text behind `--set key=`, if TOML reads it as something else than a string, array or table.
+    /// The text after `--set key=`, unless TOML parses it as a string, array or table.
     raw: Option<String>,
     /// Origin of each part of the path: file and line, or the `--set` argument.
     places: Vec<String>,
 }
 
-/// Settings of type `T`: its defaults, overlaid with the TOML `file`, overlaid with each `key=value` of `sets` in order.
-/// Dotted keys reach into tables; a value that is not valid TOML is a string.
+/// Resolves settings of type `T`: its defaults, overridden by the TOML `file`, overridden by each `key=value` of `sets` in order.
+/// Dotted keys address tables; a value that is not valid TOML is a string.
 ///
 /// # Errors
 /// If the file cannot be read or is not valid TOML, and for unknown keys and values that `T` rejects. The message names the
@@ -50,16 +50,16 @@ where
             Ok(settings) => return Ok(settings),
             Err(error) => error,
         };
-        let (setting, keys) = refused(&error);
+        let (setting, keys) = rejected(&error);
         let Some(culprit) = given.iter().rposition(|one| one.path.iter().zip(&keys).all(|(a, b)| a == b))
         else {
             bail!("the default settings are invalid: {error}");
         };
-        // `--set name=12` gives a text if the setting is one.
+        // `--set name=12` is a string if the setting is a string.
         if let Some(raw) = given[culprit].raw.take() {
             let parsed = std::mem::replace(&mut given[culprit].value, Value::String(raw));
             let again = layered::<T>(&defaults, &given).err();
-            if again.is_none_or(|again| refused(&again).0 != setting) {
+            if again.is_none_or(|again| rejected(&again).0 != setting) {
                 continue;
             }
             given[culprit].value = parsed;
@@ -77,10 +77,10 @@ where
     }
 }
 
-type Refusal = serde_path_to_error::Error<toml::de::Error>;
+type Rejection = serde_path_to_error::Error<toml::de::Error>;
 
-/// The setting that was refused, for instance `mappo.hidden[1]`, and its keys without positions in arrays.
-fn refused(error: &Refusal) -> (String, Vec<String>) {
+/// The rejected setting, for instance `mappo.hidden[1]`, and its keys without array indices.
+fn rejected(error: &Rejection) -> (String, Vec<String>) {
     let (mut name, mut keys) = (String::new(), Vec::new());
     for segment in error.path().iter() {
         match segment {
@@ -99,16 +99,16 @@ fn refused(error: &Refusal) -> (String, Vec<String>) {
     (name, keys)
 }
 
-/// Writes `settings` as TOML to `path`: the whole file, or nothing.
+/// Writes `settings` as TOML to `path`, atomically.
 ///
 /// # Errors
-/// If TOML cannot express `settings` or the file cannot be written.
+/// If `settings` cannot be represented in TOML or the file cannot be written.
 pub fn write_resolved<T: Serialize>(path: &Path, settings: &T) -> anyhow::Result<()> {
     let text = toml::to_string_pretty(settings).context("the settings cannot be written as TOML")?;
     Ok(write_atomically(path, text.as_bytes())?)
 }
 
-fn layered<T: DeserializeOwned>(defaults: &Table, given: &[Given]) -> Result<T, Refusal> {
+fn layered<T: DeserializeOwned>(defaults: &Table, given: &[Given]) -> Result<T, Rejection> {
     let mut table = defaults.clone();
     for one in given {
         put(&mut table, &one.path, &one.value);

@@ -1,22 +1,22 @@
-//! Records an environment that is one kernel.
+//! Records environments that consist of a single kernel.
 
 use super::{DeviceState, EnvRecording, RolloutBuffers, State};
 use crate::Result;
 use crate::gpu::{Access, Command, Gpu, Kernel};
 
 impl EnvRecording {
-    /// Accesses of the bindings that [`EnvRecording::of_kernel`] makes: parameters, actions, rewards, state, observations,
+    /// Access modes of the bindings of [`EnvRecording::of_kernel`]: parameters, actions, rewards, state, observations,
     /// `dones_and_masks`, episodes.
     pub const ACCESS: [Access; 7] = {
         use Access::{DynamicUniform, Read, Write};
         [DynamicUniform, Read, Write, Write, Write, Write, Write]
     };
 
-    /// Records an environment that is one kernel with one invocation per environment: one dispatch for the reset and one per
-    /// step.
+    /// Records an environment that consists of one kernel with one invocation per environment: one dispatch for the reset and one
+    /// per step.
     ///
-    /// `kernel` binds the buffers of [`EnvRecording::ACCESS`] in that order, followed by `data`, the environment's own buffers.
-    /// Its uniform buffer holds `parameters(step, reset)`; `reset` is true only in the dispatch that starts new episodes.
+    /// `kernel` binds the buffers of [`EnvRecording::ACCESS`] in that order, then `data`, further buffers of the environment.
+    /// Its uniform buffer contains `parameters(step, reset)`; `reset` is true only in the dispatch that starts new episodes.
     ///
     /// # Errors
     /// Those of [`Gpu::uniform_table`] and [`Kernel::bind`].
