@@ -28,7 +28,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> 
     }
 }
 
-/// The timeout of a new handle. Software rasterisers have none: they take minutes for honest work, and do not hang.
+/// The timeout of a new handle. Software rasterisers have none: they may need minutes, and do not hang.
 pub(super) fn hang_timeout(kind: wgpu::DeviceType) -> Option<Duration> {
     (kind != wgpu::DeviceType::Cpu).then_some(HANG_TIMEOUT)
 }
@@ -73,7 +73,10 @@ impl Gpu {
                 // Dropping the last handle on a queue waits for its work without a limit. This handle is never dropped.
                 std::mem::forget(self.queue().clone());
                 let seconds = self.hang_timeout().unwrap_or_default().as_secs_f32();
-                format!("it did not finish the submitted work within {seconds} s, and counts as hung")
+                format!(
+                    "it did not finish the submitted work within {seconds} s and counts as hung: raise the limit with \
+                     `Gpu::with_hang_timeout` if the work needs longer"
+                )
             }
             Ok(Err(error)) => error.to_string(),
             Err(reason) => reason,
