@@ -53,15 +53,9 @@ fn shared() -> Gpu {
     })
 }
 
-/// The shared device, with kernels that check their bounds.
+/// The shared device, with kernels as users run them. Bounds checks make the indices of register tiles opaque to the
+/// compiler, which then takes three to ten times as long; `make test-nightly` turns them on with `PHALANX_CHECKED`.
 pub fn gpu() -> Gpu {
-    shared().with_checks(true)
-}
-
-/// The shared device, with kernels as users run them. Networks compile three times as long with checks, which make the
-/// indices of their register tiles opaque to the compiler. `make test-nightly` sets `PHALANX_CHECKED`, which turns
-/// the checks on here as well.
-pub fn unchecked_gpu() -> Gpu {
     shared().with_checks(std::env::var_os("PHALANX_CHECKED").is_some())
 }
 

@@ -413,7 +413,7 @@ mod tests {
     /// scaled by the smallest variance, as in the reference.
     #[test]
     fn the_initial_value_scale_depends_on_value_norm() {
-        let gpu = crate::testing::unchecked_gpu();
+        let gpu = crate::testing::gpu();
         for (value_norm, deviation) in [(false, 1.0), (true, 1e-3)] {
             let config =
                 Config { value_norm, num_envs: 4, rollout_steps: 2, hidden: vec![4], ..Config::default() };
