@@ -13,7 +13,8 @@ export NODEVICE_SELECT = 1
 TRAINER     := $(CARGO) run --quiet --locked --release --example trainer --
 TRAINER_DEV = "$${CARGO_TARGET_DIR:-target}/debug/examples/trainer"
 
-.PHONY: help demo test test-nightly portability bench lint cargo
+GROUPS = networks indicators training updates others resume program other-training other-updates trainer documentation
+.PHONY: help demo test test-nightly portability bench lint cargo $(addprefix test-,$(GROUPS))
 
 help:
 	@echo "make demo    train on the demo candles, backtest the result and write its report"
@@ -35,18 +36,47 @@ demo: cargo
 # alone would have its dependencies built again with fewer features.
 TESTED = --workspace --lib --test suite --example trainer
 
-# The second and third run: the kernels for the other class of adapters, GPUs or software rasterisers.
+# Software rasterisers compile most of the time, each device one kernel after the other, and what a process has compiled lies
+# on the disk for the next. So the tests run in groups that share kernels, as many groups at a time as there are cores, and
+# one test of a group at a time: side by side, two tests would compile the same kernels twice.
+
 test: cargo
 	$(CARGO) build --locked --workspace --examples
 	$(CARGO) test --locked --no-run $(TESTED)
 	scripts/ensure-vulkan $(TRAINER_DEV) doctor
-	@skipped=$$(mktemp) && trap 'rm -f "$$skipped"' EXIT && export PHALANX_SKIPPED="$$skipped" && set -x && \
-	$(CARGO) test --locked $(TESTED) && \
-	PHALANX_OTHER_CLASS=1 $(CARGO) test --locked --workspace --lib -- ppo:: indicators:: market:: mappo:: && \
-	PHALANX_OTHER_CLASS=1 $(CARGO) test --locked --workspace --test suite -- learning:: discipline:: market:: \
-		resume::a_run_with_critics && \
-	$(CARGO) test --locked --workspace --doc && \
-	{ set +x; } 2>/dev/null && sort "$$skipped" && echo "Skipped checks: $$(wc -l <"$$skipped")."
+	@skipped=$$(mktemp) && trap 'rm -f "$$skipped"' EXIT && export PHALANX_SKIPPED="$$skipped" && \
+	$(MAKE) --no-print-directory --output-sync=target --jobs=$$(getconf _NPROCESSORS_ONLN) $(addprefix test-,$(GROUPS)) && \
+	sort "$$skipped" && echo "Skipped checks: $$(wc -l <"$$skipped")."
+
+UNIT  = $(CARGO) test --quiet --locked --workspace --lib -- --test-threads=1
+SUITE = $(CARGO) test --quiet --locked --workspace --test suite -- --test-threads=1
+# The kernels for the class of adapters that this one does not belong to, GPUs or software rasterisers.
+OTHER = PHALANX_OTHER_CLASS=1
+
+TRAINING = discipline:: learning:: evaluation:: observations:: memory::
+
+test-networks:
+	$(UNIT) nn::
+test-updates:
+	$(UNIT) ppo:: mappo::
+test-others:
+	$(UNIT) $(addprefix --skip ,nn:: ppo:: mappo::)
+test-indicators:
+	$(SUITE) indicators
+test-training:
+	$(SUITE) $(TRAINING)
+test-resume:
+	$(SUITE) resume::
+test-program:
+	$(SUITE) $(addprefix --skip ,indicators resume:: $(TRAINING))
+test-other-updates:
+	$(OTHER) $(UNIT) ppo:: indicators:: market:: mappo::
+test-other-training:
+	$(OTHER) $(SUITE) learning:: discipline:: market:: resume::a_resumed_run_with_a_global_state
+test-trainer:
+	$(CARGO) test --quiet --locked --workspace --example trainer
+test-documentation:
+	$(CARGO) test --quiet --locked --workspace --doc
 
 # Bounds checks in every kernel, and more kills.
 test-nightly:

@@ -123,15 +123,13 @@ impl Case {
     fn network(
         &self,
         stack: &NetworkStack,
-        params: &[f32],
-        nudge: Option<(usize, f64)>,
+        params: &[f64],
         agent: usize,
         input: Vec<f64>,
         h: &mut Vec<f64>,
     ) -> Vec<f64> {
         let net = (stack.params as usize + agent * stack.net_stride as usize) * 4;
-        let p =
-            |at: usize| f64::from(params[at]) + nudge.map_or(0.0, |(i, by)| if i == at { by } else { 0.0 });
+        let p = |at: usize| params[at];
         let mut x = input;
         let mut of_input = Vec::new();
         for l in 0..stack.layers as usize {
@@ -151,8 +149,8 @@ impl Case {
             let bias_row = if l == 0 { agent * stack.agent_bias as usize } else { 0 };
             x = (0..layer.outputs as usize)
                 .map(|c| {
-                    let product: f64 =
-                        y.iter().enumerate().map(|(k, v)| v * p(at(layer.weights) + k * stride + c)).sum();
+                    let column = params[at(layer.weights) + c..].iter().step_by(stride);
+                    let product: f64 = y.iter().zip(column).map(|(v, weight)| v * weight).sum();
                     product + p(at(layer.bias) + bias_row * stride + c)
                 })
                 .collect();
@@ -180,8 +178,7 @@ impl Case {
         x
     }
 
-    fn head(&self, stack: usize, params: &[f32], nudge: Option<(usize, f64)>, chunks: bool) -> Vec<Vec<f64>> {
-        let layout = self.layout();
+    fn head(&self, layout: &Layout, stack: usize, params: &[f64], chunks: bool) -> Vec<Vec<f64>> {
         let (agents, features, envs) =
             (self.shape.agents as usize, self.shape.obs_dim as usize, self.quads * 4);
         let observe = |slot: usize, f: usize, agent: usize, env: usize| {
@@ -211,7 +208,7 @@ impl Case {
                     };
                     let h = &mut remembered[agent * envs + env];
                     self.enter(chunks, stack, slot, agent, env, h);
-                    rows.push(self.network(&layout.stacks[stack], params, nudge, agent, input, h));
+                    rows.push(self.network(&layout.stacks[stack], params, agent, input, h));
                 }
             }
         }
@@ -236,30 +233,41 @@ impl Case {
 
     /// Logits and values, `[output][row]`.
     pub fn heads(&self, params: &[f32]) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
-        (self.head(0, params, None, true), self.head(1, params, None, true))
+        let (layout, params) = (self.layout(), in_f64(params));
+        (self.head(&layout, 0, &params, true), self.head(&layout, 1, &params, true))
     }
 
     /// Logits and values with the states of slot 0 carried through all slots.
     pub fn whole(&self) -> [Vec<Vec<f64>>; 2] {
-        [0, 1].map(|stack| self.head(stack, &self.params, None, false))
+        let (layout, params) = (self.layout(), in_f64(&self.params));
+        [0, 1].map(|stack| self.head(&layout, stack, &params, false))
     }
 
     /// Central difference of the loss in parameter `at`, through the stack that the parameter belongs to.
     pub fn difference(&self, at: usize) -> f64 {
+        self.difference_of(&self.layout(), &mut in_f64(&self.params), at)
+    }
+
+    fn difference_of(&self, layout: &Layout, params: &mut [f64], at: usize) -> f64 {
         let step = 1e-5;
-        let stack = usize::from(at >= self.layout().stacks[1].params as usize * 4);
+        let stack = usize::from(at >= layout.stacks[1].params as usize * 4);
         let weights = [&self.loss_logits, &self.loss_values][stack];
-        let loss = |by: f64| -> f64 {
-            let heads = self.head(stack, &self.params, Some((at, by)), true);
+        let centre = params[at];
+        let [above, below] = [step, -step].map(|by| -> f64 {
+            params[at] = centre + by;
+            let heads = self.head(layout, stack, params, true);
             weights.iter().zip(&heads).flat_map(|(w, h)| w.iter().zip(h)).map(|(w, h)| w * h).sum()
-        };
-        (loss(step) - loss(-step)) / (2.0 * step)
+        });
+        params[at] = centre;
+        (above - below) / (2.0 * step)
     }
 
     /// Central differences in every parameter, tensor by tensor.
     pub fn differences(&self) -> Vec<Vec<f64>> {
-        let of = |tensor: &Tensor| places(tensor).map(|at| self.difference(at)).collect();
-        self.layout().tensors.iter().map(of).collect()
+        let (layout, mut params) = (self.layout(), in_f64(&self.params));
+        let of =
+            |tensor: &Tensor| places(tensor).map(|at| self.difference_of(&layout, &mut params, at)).collect();
+        layout.tensors.iter().map(of).collect()
     }
 
     /// Asserts that no difference exceeds `tolerance` times the largest expected value.
@@ -270,6 +278,10 @@ impl Case {
             assert!(error < tolerance, "{what}: got {got}, expected {expected} (error {error:e})");
         }
     }
+}
+
+fn in_f64(params: &[f32]) -> Vec<f64> {
+    params.iter().copied().map(f64::from).collect()
 }
 
 /// Indices of a tensor's elements in the parameter buffer.

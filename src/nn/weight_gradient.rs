@@ -150,9 +150,21 @@ pub fn tiles(layout: &Layout, kernel_config: &KernelConfig) -> Vec<Tile> {
 /// # Errors
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu, kernel_config: &KernelConfig) -> Result<Kernel> {
+    compile(gpu, kernel_config, variant(kernel_config))
+}
+
+fn compile(gpu: &Gpu, kernel_config: &KernelConfig, variant: Variant) -> Result<Kernel> {
     use Access::{DynamicUniform, Read, Uniform, Write};
     let access = [DynamicUniform, Uniform, Read, Read, Read, Read, Read, Write];
-    Kernel::trusted(gpu, &shader(kernel_config), variant(kernel_config), &access, size_of::<Batch>())
+    Kernel::trusted(gpu, &shader(kernel_config), variant, &access, size_of::<Batch>())
+}
+
+/// The kernel for dispatches of `row` workgroups in x, because a real row takes long on a software rasteriser.
+#[cfg(test)]
+pub(super) fn kernel_with_rows_of(gpu: &Gpu, kernel_config: &KernelConfig, row: u32) -> Kernel {
+    let mut variant = variant(kernel_config);
+    variant.constants.retain(|(name, _)| *name != "GROUPS");
+    compile(gpu, kernel_config, variant.with("GROUPS", row)).unwrap()
 }
 
 /// Workgroups: tiles in x and y, splits in z.

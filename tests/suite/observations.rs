@@ -176,5 +176,5 @@ fn evaluation_rejects_another_observation_norm() {
     let other = config(false, Precision::F32);
     let mut evaluation = Evaluation::new(&gpu, &environment, &other, &eval_config).unwrap();
     let error = evaluation.run(&trainer).unwrap_err().to_string();
-    assert!(error.contains("normalised"), "{error}");
+    assert!(error.contains("`observation_norm`"), "{error}");
 }
