@@ -11,7 +11,7 @@ export NODEVICE_SELECT = 1
 # Each recipe builds first and asks for an adapter afterwards, so that code that does not compile is never
 # taken for a missing driver.
 TRAINER     := $(CARGO) run --quiet --locked --release --example trainer --
-TRAINER_DEV = "$${CARGO_TARGET_DIR:-target}/debug/examples/trainer"
+TRAINER_DEV = "$${CARGO_TARGET_DIR:-$${CARGO_BUILD_TARGET_DIR:-target}}/debug/examples/trainer"
 
 GROUPS = networks indicators training updates others resume program other-training other-updates trainer documentation
 .PHONY: help demo test test-nightly portability bench lint cargo $(addprefix test-,$(GROUPS))
@@ -19,7 +19,7 @@ GROUPS = networks indicators training updates others resume program other-traini
 help:
 	@echo "make demo    train on the demo candles, backtest the result and write its report"
 	@echo "make test    run all tests (on the GPU, or on the CPU through Mesa's llvmpipe)"
-	@echo "make test-nightly  the same with bounds checks in every kernel and more interruptions"
+	@echo "make test-nightly  the same with bounds checks in the networks too, and more interruptions"
 	@echo "make portability  compile every kernel with the compilers of browsers and of DirectX"
 	@echo "make bench   run the kernel benchmarks"
 	@echo "make lint    check formatting and run clippy, warnings being errors"
@@ -45,9 +45,11 @@ test: cargo
 	$(CARGO) test --locked --no-run $(TESTED)
 	scripts/ensure-vulkan $(TRAINER_DEV) doctor
 	@skipped=$$(mktemp) && trap 'rm -f "$$skipped"' EXIT && export PHALANX_SKIPPED="$$skipped" && \
-	$(MAKE) --no-print-directory --output-sync=target --jobs=$$(getconf _NPROCESSORS_ONLN) $(addprefix test-,$(GROUPS)) && \
+	$(MAKE) --no-print-directory $(TOGETHER) --jobs=$$(getconf _NPROCESSORS_ONLN) $(addprefix test-,$(GROUPS)) && \
 	sort "$$skipped" && echo "Skipped checks: $$(wc -l <"$$skipped")."
 
+# The output of a group in one piece, where make can: Apple's cannot.
+TOGETHER = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 UNIT  = $(CARGO) test --quiet --locked --workspace --lib -- --test-threads=1
 SUITE = $(CARGO) test --quiet --locked --workspace --test suite -- --test-threads=1
 # The kernels for the class of adapters that this one does not belong to, GPUs or software rasterisers.
@@ -78,7 +80,7 @@ test-trainer:
 test-documentation:
 	$(CARGO) test --quiet --locked --workspace --doc
 
-# Bounds checks in every kernel, and more kills.
+# Bounds checks in all kernels that the tests compile in their own process, and more kills.
 test-nightly:
 	PHALANX_CHECKED=1 PHALANX_KILLS=20 $(MAKE) test
 

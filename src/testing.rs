@@ -53,9 +53,15 @@ fn shared() -> Gpu {
     })
 }
 
-/// The shared device, with kernels as users run them. Bounds checks make the indices of register tiles opaque to the
-/// compiler, which then takes three to ten times as long; `make test-nightly` turns them on with `PHALANX_CHECKED`.
+/// The shared device, with kernels that check their bounds.
 pub fn gpu() -> Gpu {
+    shared().with_checks(true)
+}
+
+/// The shared device, with kernels as users run them. Networks compile three times as long with checks, which make the
+/// indices of their register tiles opaque to the compiler. `make test-nightly` sets `PHALANX_CHECKED`, which turns
+/// the checks on here as well.
+pub fn unchecked_gpu() -> Gpu {
     shared().with_checks(std::env::var_os("PHALANX_CHECKED").is_some())
 }
 
@@ -72,7 +78,9 @@ pub fn skip(reason: &str) {
         use std::io::Write;
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
         let thread = std::thread::current();
-        file.and_then(|mut file| writeln!(file, "{}: {reason}", thread.name().unwrap_or("a test")))
+        // In one write, because several processes append to the file.
+        let line = format!("{}: {reason}\n", thread.name().unwrap_or("a test"));
+        file.and_then(|mut file| file.write_all(line.as_bytes()))
             .expect("the file of skipped checks can be written");
     }
 }

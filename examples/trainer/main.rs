@@ -116,7 +116,15 @@ struct IndicatorsArgs {
 
 fn main() -> ExitCode {
     quiet_mesa();
-    let filter = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
+    let filter = std::env::var("RUST_LOG").ok().and_then(|text| match text.parse() {
+        Ok(filter) => Some(filter),
+        Err(error) => {
+            eprintln!(
+                "warning: RUST_LOG is ignored ({error}); expected levels by target: warn,phalanx=debug"
+            );
+            None
+        }
+    });
     let filter = filter.unwrap_or_else(|| {
         let quiet = [("wgpu_hal", LevelFilter::OFF), ("wgpu_core", LevelFilter::ERROR)];
         Targets::new().with_default(LevelFilter::WARN).with_targets(quiet)

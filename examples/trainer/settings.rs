@@ -45,26 +45,26 @@ where
     for set in sets {
         read_set(set, &mut given)?;
     }
-    loop {
-        let error = match layered::<T>(&defaults, &given) {
-            Ok(settings) => return Ok(settings),
-            Err(error) => error,
-        };
-        let (setting, keys) = rejected(&error);
-        let Some(culprit) = given.iter().rposition(|one| one.path.iter().zip(&keys).all(|(a, b)| a == b))
-        else {
-            bail!("the default settings are invalid: {error}");
-        };
+    if let Err(error) = layered::<T>(&defaults, &[]) {
+        bail!("the default settings are invalid: {error}");
+    }
+    // One after the other: a value that a later one replaces has to be valid too.
+    for n in 0..given.len() {
+        let Err(error) = layered::<T>(&defaults, &given[..=n]) else { continue };
         // `--set name=12` is a string if the setting is a string.
-        if let Some(raw) = given[culprit].raw.take() {
-            let parsed = std::mem::replace(&mut given[culprit].value, Value::String(raw));
-            let again = layered::<T>(&defaults, &given).err();
-            if again.is_none_or(|again| rejected(&again).0 != setting) {
+        if let Some(raw) = given[n].raw.take() {
+            let parsed = std::mem::replace(&mut given[n].value, Value::String(raw));
+            if layered::<T>(&defaults, &given[..=n]).is_ok() {
                 continue;
             }
-            given[culprit].value = parsed;
+            given[n].value = parsed;
         }
-        let places = &given[culprit].places;
+        let (mut setting, mut keys) = rejected(&error);
+        if keys.is_empty() {
+            keys.clone_from(&given[n].path);
+            setting = keys.join(".");
+        }
+        let places = &given[n].places;
         let place = places.get(keys.len().saturating_sub(1)).or(places.last());
         let place = place.map_or("", String::as_str);
         let message = error.inner().message();
@@ -75,6 +75,7 @@ where
         }
         bail!("{place}: setting `{setting}`: {message}");
     }
+    layered::<T>(&defaults, &given).map_err(|error| anyhow::anyhow!("{}", error.inner().message()))
 }
 
 type Rejection = serde_path_to_error::Error<toml::de::Error>;

@@ -105,9 +105,17 @@ fn tables_and_texts_of_a_set_reach_their_settings() {
     let ppo = Ppo { epochs: 9, target_kl: Some(1.0), ..Settings::default().ppo };
     assert_eq!(got, Settings { ppo, train_end: Some("7".into()), ..Settings::default() });
     assert_eq!(
-        error("seed = 'x'", &["ppo={epochs=true}", "seed=2"]),
+        error("seed = 1", &["ppo={epochs=true}", "seed=2"]),
         "--set ppo={epochs=true}: setting `ppo.epochs`: invalid type: boolean `true`, expected u32"
     );
+}
+
+#[test]
+fn a_value_that_a_later_one_replaces_has_to_be_valid() {
+    let message = error("seed = 'x'", &["seed=2"]);
+    assert!(message.contains("line 1: setting `seed`: invalid type: string"), "{message}");
+    let message = error("ppo = 1", &["ppo.epochs=3"]);
+    assert!(message.contains("setting `ppo`: invalid type: integer"), "{message}");
 }
 
 #[test]

@@ -144,6 +144,7 @@ impl Environment for CpuEnv {
     }
 
     fn identity(&self) -> String {
+        // The word in snapshots of format 2.
         format!("host environment {}", self.name)
     }
 

@@ -129,7 +129,7 @@ impl Readback {
         block_on(self.take_async(gpu))
     }
 
-    /// [`Readback::take`] for callers that await the device.
+    /// [`Readback::take`] for callers that await the device. Poll the future to completion: dropping it loses the result.
     ///
     /// # Errors
     /// As [`Readback::take`].

@@ -31,9 +31,13 @@ impl<T> Sender<T> {
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.sender_dropped = true;
-        if let Some(waker) = state.waker.take() {
+        let waker = {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.sender_dropped = true;
+            state.waker.take()
+        };
+        // Without the lock: an executor may poll the receiver at once.
+        if let Some(waker) = waker {
             waker.wake();
         }
     }

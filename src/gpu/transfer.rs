@@ -178,9 +178,14 @@ impl Gpu {
         .await?;
         self.wait_for(Some(submission))?;
         // `wait_for` has called the callback, or another thread that polls the device is about to.
-        if !matches!(mapped.await, Some(Ok(()))) {
+        let unmapped = match mapped.await {
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some(error.to_string()),
+            None => Some("its callback was dropped".into()),
+        };
+        if let Some(reason) = unmapped {
             self.alive()?;
-            return Err(Error::DeviceLost { reason: "a buffer could not be mapped".into() });
+            return Err(Error::DeviceLost { reason: format!("a buffer could not be mapped: {reason}") });
         }
         let bytes = match staging.get_mapped_range(..) {
             Ok(view) => view.to_vec(),

@@ -84,7 +84,7 @@ impl Run {
         accumulation: u32,
         settings: impl Fn(Config) -> Config,
     ) -> Self {
-        let gpu = crate::testing::gpu();
+        let gpu = crate::testing::unchecked_gpu();
         let config = Config {
             num_envs: ENVS as u32,
             rollout_steps: (case.observations.len() / (AGENTS * OBS_DIM * ENVS)) as u32,

@@ -202,7 +202,8 @@ impl Trainer {
         block_on(self.collect_async())
     }
 
-    /// [`Trainer::collect`] for callers that await the device: in a browser, a loop of [`Trainer::submit`] and this.
+    /// [`Trainer::collect`] for callers that await the device: in a browser, a loop of [`Trainer::submit`] and this. Poll the
+    /// future to completion: dropping it loses the metrics, and the trainer counts the iteration as in flight for good.
     ///
     /// # Errors
     /// As [`Trainer::collect`].
@@ -413,7 +414,7 @@ mod tests {
     /// scaled by the smallest variance, as in the reference.
     #[test]
     fn the_initial_value_scale_depends_on_value_norm() {
-        let gpu = crate::testing::gpu();
+        let gpu = crate::testing::unchecked_gpu();
         for (value_norm, deviation) in [(false, 1.0), (true, 1e-3)] {
             let config =
                 Config { value_norm, num_envs: 4, rollout_steps: 2, hidden: vec![4], ..Config::default() };

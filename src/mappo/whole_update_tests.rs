@@ -114,7 +114,7 @@ fn ready(case: &Fixture, target_kl: f64) -> (Trainer, Recorder) {
 }
 
 fn ready_for(case: &Fixture, envs: usize, steps: usize, config: Config) -> (Trainer, Recorder) {
-    let gpu = crate::testing::gpu();
+    let gpu = crate::testing::unchecked_gpu();
     let config = Config { num_envs: envs as u32, ..config };
     let slots = case.observations.len() / (AGENTS * OBS_DIM * envs);
     let still = Still { truncations: (slots - steps - 1) as u32 };

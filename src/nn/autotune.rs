@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_configuration_beyond_the_limits_fails() {
-        let gpu = crate::testing::gpu();
+        let gpu = crate::testing::unchecked_gpu();
         let profiler = Profiler::new(&gpu).unwrap();
         let giant = KernelConfig {
             workgroup: 1 << 20,

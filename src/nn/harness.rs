@@ -9,7 +9,11 @@ use super::*;
 use crate::gpu::{Arena, Command, Gpu, Recorder};
 use crate::nn::synthetic_pass::stored;
 
-pub(crate) use crate::testing::both_classes;
+/// The shared device with the kernels of software rasterisers, and with those of GPUs, as users run them: checks would
+/// make networks compile three times as long.
+pub(crate) fn both_classes() -> [crate::gpu::Gpu; 2] {
+    [Class::Software, Class::Hardware].map(|class| crate::testing::unchecked_gpu().with_class(class))
+}
 
 /// A kernel configuration, and the test device with the class of kernels that the configuration belongs to.
 #[derive(Clone)]

@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn agrees_with_f64() {
-        let gpu = crate::testing::gpu();
+        let gpu = crate::testing::unchecked_gpu();
         let listed = Cooperative::listed(&gpu);
         if listed.is_empty() {
             crate::testing::skip("the adapter has no cooperative matrices");
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn sizes_that_do_not_fit_are_refused() {
-        let gpu = crate::testing::gpu();
+        let gpu = crate::testing::unchecked_gpu();
         let buffer = gpu.upload("unused", &[0f32; 4]).unwrap();
         let matrices = Cooperative { size: 16, subgroup: 32 };
         for sizes in [[128, 128, 100], [0, 128, 128]] {

@@ -110,6 +110,22 @@ fn validate_observation_stats(metadata: &ModelMetadata, layout: &Layout) -> Resu
     }
 }
 
+/// Checks the statistics of the features: a finite mean and deviation per instrument and feature.
+fn validate_scaling(scaling: &ScalingStatistics) -> Result<()> {
+    let expected = scaling.symbols.len() * scaling.features.len();
+    if scaling.moments.len() != expected {
+        return Err(Error::shape("`scaling.moments`", expected, scaling.moments.len()));
+    }
+    let valid = |[mean, deviation]: &[f32; 2]| mean.is_finite() && deviation.is_finite() && *deviation >= 0.0;
+    match scaling.moments.iter().position(|moments| !valid(moments)) {
+        Some(index) => Err(Error::Data(format!(
+            "`scaling.moments` {index} is {:?}, expected a finite mean and a deviation of at least 0",
+            scaling.moments[index]
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Validates the metadata, except for settings that only training uses, and derives the layout of the networks.
 fn layout(metadata: &ModelMetadata) -> Result<Layout> {
     metadata.market.validate().map_err(|error| match error {
@@ -123,6 +139,7 @@ fn layout(metadata: &ModelMetadata) -> Result<Layout> {
     };
     // The market has no global state.
     let layout = Layout::new(&metadata.config.shape(&spec, false, 0))?;
+    validate_scaling(&metadata.scaling)?;
     validate_observation_stats(metadata, &layout)?;
     Ok(layout)
 }
@@ -164,6 +181,10 @@ mod tests {
 
         let market = |market: TradingSettings| ModelMetadata { market, ..good.clone() };
         let defaults = TradingSettings::default;
+        let scaling = |moments| ModelMetadata {
+            scaling: ScalingStatistics { moments, ..good.scaling.clone() },
+            ..good.clone()
+        };
         let mut stats = vec![[0.0f32; 4]; 6];
         stats[3][1] = f32::MAX;
         let too_few = ModelMetadata { observation_moments: stats[..5].to_vec(), ..good.clone() };
@@ -181,6 +202,8 @@ mod tests {
                 "setting `market.bankruptcy_level`: 2 ",
             ),
             (too_few, "`observation_moments`: expected 6, got 5"),
+            (scaling(vec![[0.0, 1.0]; 3]), "`scaling.moments`: expected 2, got 3"),
+            (scaling(vec![[0.0, 1.0], [0.0, -1.0]]), "`scaling.moments` 1 is [0.0, -1.0]"),
         ] {
             Checkpoint { metadata: forged.clone(), weights: weights.clone() }.save(&path, &layout).unwrap();
             let error = TrainedPolicy::load(&path).unwrap_err();

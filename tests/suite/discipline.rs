@@ -8,7 +8,7 @@ use phalanx::market::{ExtraFeatures, MarketData, Scaling};
 use phalanx::random::Stream;
 
 use crate::common;
-use crate::testing::{both_classes, gpu, skip};
+use crate::testing::{both_classes, skip, unchecked_gpu as gpu};
 
 /// A market of random walks with one instrument per agent.
 fn market(gpu: &Gpu, agents: usize) -> Trading {

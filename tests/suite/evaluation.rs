@@ -6,7 +6,7 @@ use phalanx::mappo::{ActionMode, Config, EvalConfig, Evaluation, Trainer};
 use phalanx::mappo::{Activation, Sharing};
 use phalanx::random::Stream;
 
-use crate::testing::gpu;
+use crate::testing::unchecked_gpu;
 
 fn eval_config(mode: ActionMode) -> EvalConfig {
     EvalConfig { envs: 256, episodes: 2, most_steps: 100, mode }
@@ -14,7 +14,7 @@ fn eval_config(mode: ActionMode) -> EvalConfig {
 
 #[test]
 fn an_untrained_policy_gets_the_returns_of_random_actions() {
-    let gpu = gpu();
+    let gpu = unchecked_gpu();
     let config = Config { num_envs: 8, rollout_steps: 10, hidden: vec![16], ..Config::on_policy_mpe() };
     // Rollouts of ten steps, episodes of 25: episodes continue from one rollout to the next.
     for (definition, mean) in [(Definition::OnPolicy, -218.6), (Definition::Mpe2, -26.46)] {
@@ -33,7 +33,7 @@ fn an_untrained_policy_gets_the_returns_of_random_actions() {
 
 #[test]
 fn evaluation_does_not_affect_training() {
-    let gpu = gpu();
+    let gpu = unchecked_gpu();
     let config =
         Config { num_envs: 8, rollout_steps: 10, iterations: 3, hidden: vec![16], ..Config::on_policy_mpe() };
     let spread = Spread::new(Definition::OnPolicy);
@@ -83,7 +83,7 @@ impl Simulator for Uneven {
 
 #[test]
 fn short_and_long_episodes_have_equal_weight() {
-    let gpu = gpu();
+    let gpu = unchecked_gpu();
     let config = Config { num_envs: 4, rollout_steps: 6, hidden: vec![8], ..Config::default() };
     let score = |long: u32| {
         let host = CpuEnv::new("uneven", move || Uneven { long, episode: 0, taken: 0 });
@@ -145,7 +145,7 @@ impl Simulator for Clerk {
 
 #[test]
 fn multi_discrete_actions_are_learnt() {
-    let gpu = gpu();
+    let gpu = unchecked_gpu();
     let config = Config {
         num_envs: 32,
         rollout_steps: 16,
@@ -237,7 +237,7 @@ impl Simulator for Aim {
 
 #[test]
 fn continuous_actions_are_learnt() {
-    let gpu = gpu();
+    let gpu = unchecked_gpu();
     for networks in [Sharing::Shared, Sharing::Separate] {
         let config = Config {
             num_envs: 32,
@@ -277,7 +277,7 @@ fn continuous_actions_are_learnt() {
 
 #[test]
 fn squashed_actions_are_learnt() {
-    let gpu = gpu();
+    let gpu = unchecked_gpu();
     let config = Config {
         num_envs: 32,
         rollout_steps: 8,

@@ -40,7 +40,7 @@ fn share_of_optimum(visible: bool, precision: Precision, seed: u64) -> f64 {
         names: vec!["oracle".into()],
         values: Array3::from_shape_fn((1, 2, BARS), |(_, i, bar)| told(i, bar)),
     };
-    let gpu = testing::gpu();
+    let gpu = testing::unchecked_gpu();
     let data = MarketData::new(&gpu, &candles, &extra, &Scaling::Fit(0..TRAIN)).unwrap();
     let market =
         TradingSettings { commission_bps: 0.0, slippage_bps: 0.0, episode_length: 64, ..Default::default() };

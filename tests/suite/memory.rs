@@ -4,7 +4,7 @@ use phalanx::env::{CpuEnv, Outcome, Simulator, Spec};
 use phalanx::mappo::Activation;
 use phalanx::mappo::{ActionMode, Config, EvalConfig, Evaluation, Precision, Trainer};
 
-use crate::testing::gpu;
+use crate::testing::unchecked_gpu;
 
 /// Shows one of two signs in the first step and asks for it some steps later; the right answer has reward 1.
 #[derive(Default)]
@@ -57,7 +57,7 @@ fn share_of_right_answers(recurrent: bool, precision: Precision) -> f64 {
         precision,
         ..Config::default()
     };
-    let gpu = gpu();
+    let gpu = unchecked_gpu();
     let environment = CpuEnv::new("recall", Recall::default);
     let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
     trainer.train(|_| -> phalanx::Result<()> { Ok(()) }).unwrap();

@@ -6,7 +6,7 @@ use phalanx::mappo::{ActionMode, Config, EvalConfig, Evaluation, Precision, Trai
 use phalanx::mappo::{Activation, CriticInput};
 use phalanx::random::Stream;
 
-use crate::testing::gpu;
+use crate::testing::unchecked_gpu;
 
 const AGENTS: usize = 2;
 const LIMIT: u32 = 5;
@@ -89,7 +89,7 @@ fn config(observation_norm: bool, precision: Precision) -> Config {
 
 /// Fraction of right answers in evaluation episodes.
 fn share_of_right_answers(config: &Config) -> f64 {
-    let gpu = gpu();
+    let gpu = unchecked_gpu();
     let environment = CpuEnv::new("quotes", Quotes::default);
     let mut trainer = Trainer::new(&gpu, &environment, config).unwrap();
     trainer.train(|_| -> phalanx::Result<()> { Ok(()) }).unwrap();
@@ -112,7 +112,7 @@ fn normalised_observations_are_distinguished() {
 
 #[test]
 fn statistics_are_initialised_before_training_and_updated_by_every_rollout() {
-    let gpu = gpu();
+    let gpu = unchecked_gpu();
     let environment = CpuEnv::new("quotes", Quotes::default);
     let config = config(true, Precision::F16);
     let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
@@ -146,7 +146,7 @@ fn statistics_are_initialised_before_training_and_updated_by_every_rollout() {
 /// Environments on the device add to the totals of episodes, which must be cleared after the initial rollout.
 #[test]
 fn environments_on_the_device_are_reset_after_the_initial_rollout() {
-    let gpu = gpu();
+    let gpu = unchecked_gpu();
     let config = Config {
         num_envs: 8,
         rollout_steps: 30,
@@ -169,7 +169,7 @@ fn environments_on_the_device_are_reset_after_the_initial_rollout() {
 
 #[test]
 fn evaluation_rejects_another_observation_norm() {
-    let gpu = gpu();
+    let gpu = unchecked_gpu();
     let environment = CpuEnv::new("quotes", Quotes::default);
     let trainer = Trainer::new(&gpu, &environment, &config(true, Precision::F32)).unwrap();
     let eval_config = EvalConfig { envs: 4, episodes: 1, most_steps: 100, mode: ActionMode::Greedy };

@@ -13,7 +13,7 @@ use phalanx::mappo::{CriticInput, Sharing};
 use phalanx::random::Stream;
 
 use crate::common::program::{DEMO, SMALL, Workplace, columns, refused, succeeded};
-use crate::testing::gpu;
+use crate::testing::unchecked_gpu;
 
 fn config(precision: Precision) -> Config {
     Config {
@@ -63,7 +63,7 @@ fn configs() -> Vec<Config> {
 
 #[test]
 fn a_resumed_run_ends_with_the_same_bytes() {
-    let gpu = gpu();
+    let gpu = unchecked_gpu();
     let spread = Spread::new(Definition::Mpe2);
     configs().iter().for_each(|config| goes_on(&gpu, &spread, config));
     for (task, precision) in [(Task::SpeakerListener, Precision::F16), (Task::Reference, Precision::F32)] {
@@ -76,7 +76,7 @@ fn a_resumed_run_ends_with_the_same_bytes() {
 /// The critics read the global state of slot 0, which was uploaded in the rollout before.
 #[test]
 fn a_resumed_run_with_a_global_state_ends_with_the_same_bytes() {
-    let gpu = gpu();
+    let gpu = unchecked_gpu();
     for precision in [Precision::F32, Precision::F16] {
         let observation_norm = precision == Precision::F16;
         let config = Config { critic_input: CriticInput::State, observation_norm, ..config(precision) };
@@ -169,7 +169,7 @@ impl Simulator for Drift {
 
 #[test]
 fn mismatched_snapshots_are_rejected_and_change_nothing() {
-    let gpu = gpu();
+    let gpu = unchecked_gpu();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("saved");
     let own = config(Precision::F32);
@@ -214,7 +214,7 @@ fn mismatched_snapshots_are_rejected_and_change_nothing() {
 
 #[test]
 fn the_latest_snapshots_and_the_best_are_kept() {
-    let gpu = gpu();
+    let gpu = unchecked_gpu();
     let folder = tempfile::tempdir().unwrap();
     let config = Config { learning_rate_decay: false, ..config(Precision::F32) };
     let mut run = trainer(&gpu, &config);
