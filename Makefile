@@ -45,7 +45,7 @@ test: cargo
 	$(CARGO) test --locked --no-run $(TESTED)
 	scripts/ensure-vulkan $(TRAINER_DEV) doctor
 	@skipped=$$(mktemp) && trap 'rm -f "$$skipped"' EXIT && export PHALANX_SKIPPED="$$skipped" && \
-	$(MAKE) --no-print-directory $(TOGETHER) --jobs=$$(getconf _NPROCESSORS_ONLN) $(addprefix test-,$(GROUPS)) && \
+	$(MAKE) --no-print-directory --keep-going $(TOGETHER) --jobs=$$(getconf _NPROCESSORS_ONLN) $(addprefix test-,$(GROUPS)) && \
 	sort "$$skipped" && echo "Skipped checks: $$(wc -l <"$$skipped")."
 
 # The output of a group in one piece, where make can: Apple's cannot.
