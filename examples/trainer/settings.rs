@@ -45,19 +45,26 @@ where
     for set in sets {
         read_set(set, &mut given)?;
     }
-    if let Err(error) = layered::<T>(&defaults, &[]) {
-        bail!("the default settings are invalid: {error}");
-    }
+    let mut settings = match layered::<T>(&defaults, &[]) {
+        Ok(settings) => settings,
+        Err(error) => bail!("the default settings are invalid: {error}"),
+    };
     // One after the other: a value that a later one replaces has to be valid too.
     for n in 0..given.len() {
-        let Err(error) = layered::<T>(&defaults, &given[..=n]) else { continue };
-        // `--set name=12` is a string if the setting is a string.
-        if let Some(raw) = given[n].raw.take() {
-            let parsed = std::mem::replace(&mut given[n].value, Value::String(raw));
-            if layered::<T>(&defaults, &given[..=n]).is_ok() {
+        let error = match layered(&defaults, &given[..=n]) {
+            Ok(valid) => {
+                settings = valid;
                 continue;
             }
-            given[n].value = parsed;
+            Err(error) => error,
+        };
+        // `--set name=12` is a string if the setting is a string.
+        if let Some(raw) = given[n].raw.take() {
+            given[n].value = Value::String(raw);
+            if let Ok(valid) = layered(&defaults, &given[..=n]) {
+                settings = valid;
+                continue;
+            }
         }
         let (mut setting, mut keys) = rejected(&error);
         if keys.is_empty() {
@@ -75,7 +82,7 @@ where
         }
         bail!("{place}: setting `{setting}`: {message}");
     }
-    layered::<T>(&defaults, &given).map_err(|error| anyhow::anyhow!("{}", error.inner().message()))
+    Ok(settings)
 }
 
 type Rejection = serde_path_to_error::Error<toml::de::Error>;

@@ -56,6 +56,25 @@ pub struct ScalingStatistics {
     pub moments: Vec<[f32; 2]>,
 }
 
+impl ScalingStatistics {
+    /// Checks that there is a finite mean and a finite deviation of at least 0 per instrument and feature.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let expected = self.symbols.len() * self.features.len();
+        if self.moments.len() != expected {
+            return Err(Error::shape("`scaling.moments`", expected, self.moments.len()));
+        }
+        let valid =
+            |[mean, deviation]: &[f32; 2]| mean.is_finite() && deviation.is_finite() && *deviation >= 0.0;
+        match self.moments.iter().position(|moments| !valid(moments)) {
+            Some(index) => Err(Error::Data(format!(
+                "`scaling.moments` {index} is {:?}, expected a finite mean and a deviation of at least 0",
+                self.moments[index]
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Features of the caller, appended to the built-in ones.
 #[derive(Clone, Debug, Default)]
 pub struct ExtraFeatures {
@@ -289,13 +308,14 @@ fn check_given<'a>(
              the same order"
         )));
     }
-    if given.features != features || given.moments.len() != symbols.len() * features.len() {
+    if given.features != features {
         let (of, got) = (given.features.join(", "), features.join(", "));
         return Err(Error::Data(format!(
             "the model was trained on the features {of}, but the data have {got}; supply the same features in the same \
              order"
         )));
     }
+    given.validate()?;
     Ok(&given.moments)
 }
 

@@ -276,6 +276,11 @@ fn tiles_beyond_a_row_of_workgroups_are_reached() {
 
 fn sum_many_tiles(gpu: &Gpu) {
     let kernel_config = KernelConfig::plain(gpu.class(), Storage::F32);
+    // The kernel that ships folds rows as long as those of the grid that it is dispatched with.
+    let row = crate::gpu::GROUPS_IN_A_ROW;
+    assert_eq!(weight_gradient::groups(row + 9, 1), [row, 2, 1]);
+    let shipped = weight_gradient::variant(&kernel_config);
+    assert!(shipped.constants.contains(&("GROUPS", crate::gpu::Constant::U32(row))), "{shipped:?}");
     const ROW: u32 = 61;
     let count = 2 * ROW + 9;
     // Each tile sums the gradients of the only quad into a bias of its own.

@@ -110,22 +110,6 @@ fn validate_observation_stats(metadata: &ModelMetadata, layout: &Layout) -> Resu
     }
 }
 
-/// Checks the statistics of the features: a finite mean and deviation per instrument and feature.
-fn validate_scaling(scaling: &ScalingStatistics) -> Result<()> {
-    let expected = scaling.symbols.len() * scaling.features.len();
-    if scaling.moments.len() != expected {
-        return Err(Error::shape("`scaling.moments`", expected, scaling.moments.len()));
-    }
-    let valid = |[mean, deviation]: &[f32; 2]| mean.is_finite() && deviation.is_finite() && *deviation >= 0.0;
-    match scaling.moments.iter().position(|moments| !valid(moments)) {
-        Some(index) => Err(Error::Data(format!(
-            "`scaling.moments` {index} is {:?}, expected a finite mean and a deviation of at least 0",
-            scaling.moments[index]
-        ))),
-        None => Ok(()),
-    }
-}
-
 /// Validates the metadata, except for settings that only training uses, and derives the layout of the networks.
 fn layout(metadata: &ModelMetadata) -> Result<Layout> {
     metadata.market.validate().map_err(|error| match error {
@@ -139,7 +123,7 @@ fn layout(metadata: &ModelMetadata) -> Result<Layout> {
     };
     // The market has no global state.
     let layout = Layout::new(&metadata.config.shape(&spec, false, 0))?;
-    validate_scaling(&metadata.scaling)?;
+    metadata.scaling.validate()?;
     validate_observation_stats(metadata, &layout)?;
     Ok(layout)
 }
