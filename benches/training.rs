@@ -17,8 +17,11 @@ fn trainer(gpu: &Gpu, num_envs: u32) -> phalanx::Result<Trainer> {
     let data = MarketData::new(gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(0..1000))?;
     let bars = data.first_bar()..1000;
     let environment = Trading::new(&data, &TradingSettings::default(), &Episodes::Random(bars))?;
-    let config =
-        Config { num_envs, rollout_steps: 16, epochs: 4, iterations: u32::MAX >> 8, ..Config::default() };
+    let mut config = Config::default();
+    config.ppo.num_envs = num_envs;
+    config.ppo.rollout_steps = 16;
+    config.ppo.epochs = 4;
+    config.ppo.iterations = u32::MAX >> 8;
     Trainer::new(gpu, &environment, &config)
 }
 
@@ -60,7 +63,10 @@ fn spread(criterion: &mut Criterion) {
         "envs", "steps/s", "iteration", "rollout", "values", "update", "host"
     );
     for (num_envs, recurrent) in [(128, false), (1024, false), (8192, false), (128, true), (1024, true)] {
-        let config = Config { num_envs, recurrent, iterations: u32::MAX >> 8, ..Config::on_policy_mpe() };
+        let mut config = Config::on_policy_mpe();
+        config.ppo.num_envs = num_envs;
+        config.ppo.iterations = u32::MAX >> 8;
+        config.network.recurrent = recurrent;
         let mut trainer = Trainer::new(&gpu, &Spread::new(Definition::OnPolicy), &config).expect("a trainer");
         // The number that the plan chose, which is smaller than requested if memory is short.
         let envs = trainer.sizes().envs;

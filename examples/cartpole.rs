@@ -100,21 +100,19 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let mut config = Config {
-        seed: options.seed,
-        num_envs: 16,
-        rollout_steps: 128,
-        accumulation: 1,
-        actor_learning_rate: 1e-3,
-        critic_learning_rate: 1e-3,
-        weight_decay: 0.0,
-        activation: Activation::Tanh,
-        // The four features have different units, which a LayerNorm would mix.
-        input_norm: false,
-        ..Config::default()
-    };
-    let per_iteration = u64::from(config.num_envs * config.rollout_steps);
-    config.iterations = (options.steps / per_iteration) as u32;
+    let mut config = Config::default();
+    config.ppo.seed = options.seed;
+    config.ppo.num_envs = 16;
+    config.ppo.rollout_steps = 128;
+    config.network.activation = Activation::Tanh;
+    // The four features have different units, which a LayerNorm would mix.
+    config.network.input_norm = false;
+    config.optimizer.actor_learning_rate = 1e-3;
+    config.optimizer.critic_learning_rate = 1e-3;
+    config.optimizer.weight_decay = 0.0;
+    config.device.accumulation = 1;
+    let per_iteration = u64::from(config.ppo.num_envs * config.ppo.rollout_steps);
+    config.ppo.iterations = (options.steps / per_iteration) as u32;
     let gpu = Gpu::open(&GpuOptions::default())?;
     let environment = CpuEnv::new("CartPole", CartPole::default);
     let mut trainer = Trainer::new(&gpu, &environment, &config)?;
@@ -130,7 +128,7 @@ fn main() -> Result<()> {
             last.pop_front();
         }
         let mean = last.iter().map(|(_, sum)| sum).sum::<f64>() / count(&last);
-        if progress.iteration % 10 == 0 || progress.iteration == config.iterations {
+        if progress.iteration % 10 == 0 || progress.iteration == config.ppo.iterations {
             println!(
                 "{:>7} steps, {:>6.0} steps/s: mean return of the last {:.0} episodes {mean:.1}",
                 progress.env_steps,

@@ -43,12 +43,10 @@ fn main() -> Result<()> {
         Name::SpeakerListener => (Task::SpeakerListener, 2_000_000),
         Name::Reference => (Task::Reference, 3_000_000),
     };
-    let config = Config {
-        epochs: 15,
-        activation: Activation::Relu,
-        networks: if options.shared { Sharing::Shared } else { Sharing::Separate },
-        recurrent: options.recurrent,
-        ..Config::on_policy_mpe()
-    };
+    let mut config = Config::on_policy_mpe();
+    config.ppo.epochs = 15;
+    config.network.activation = Activation::Relu;
+    config.network.networks = if options.shared { Sharing::Shared } else { Sharing::Separate };
+    config.network.recurrent = options.recurrent;
     options.run.train(&Communication::new(task), config, 1.0, published)
 }

@@ -221,20 +221,18 @@ impl Environment for Corridor {
 
 fn main() -> Result<()> {
     let half = std::env::args().any(|argument| argument == "--half");
-    let config = Config {
-        num_envs: 64,
-        rollout_steps: 32,
-        iterations: 60,
-        epochs: 5,
-        accumulation: 1,
-        actor_learning_rate: 2e-3,
-        critic_learning_rate: 2e-3,
-        hidden: vec![32, 32],
-        // LayerNorm over three features would hide the distances.
-        input_norm: false,
-        precision: if half { Precision::F16 } else { Precision::F32 },
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.ppo.num_envs = 64;
+    config.ppo.rollout_steps = 32;
+    config.ppo.iterations = 60;
+    config.ppo.epochs = 5;
+    config.network.hidden = vec![32, 32];
+    // LayerNorm over three features would hide the distances.
+    config.network.input_norm = false;
+    config.optimizer.actor_learning_rate = 2e-3;
+    config.optimizer.critic_learning_rate = 2e-3;
+    config.device.accumulation = 1;
+    config.device.precision = if half { Precision::F16 } else { Precision::F32 };
     let gpu = Gpu::open(&GpuOptions::default())?;
     let mut trainer = Trainer::new(&gpu, &Corridor, &config)?;
     println!("{}: {} environments", gpu.info().name, trainer.sizes().envs);

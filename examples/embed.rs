@@ -44,8 +44,11 @@ fn main() -> phalanx::Result<()> {
     let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(0..500))?;
     let bars = data.first_bar()..500;
     let environment = Trading::new(&data, &TradingSettings::default(), &Episodes::Random(bars))?;
-    let config =
-        Config { num_envs: 16, rollout_steps: 32, iterations: 20, hidden: vec![32], ..Config::default() };
+    let mut config = Config::default();
+    config.ppo.num_envs = 16;
+    config.ppo.rollout_steps = 32;
+    config.ppo.iterations = 20;
+    config.network.hidden = vec![32];
     let mut trainer = Trainer::new(&gpu, &environment, &config)?;
     trainer.train(|progress| -> phalanx::Result<()> {
         let record = progress.record;

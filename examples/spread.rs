@@ -41,9 +41,10 @@ fn main() -> Result<()> {
         Rules::OnPolicy => (Definition::OnPolicy, 1.0),
         Rules::Mpe2 => (Definition::Mpe2, 3.0),
     };
-    let mut config = Config { recurrent: options.recurrent, ..Config::on_policy_mpe() };
+    let mut config = Config::on_policy_mpe();
+    config.network.recurrent = options.recurrent;
     if options.half {
-        config.precision = Precision::F16;
+        config.device.precision = Precision::F16;
     }
     options.run.train(&Spread::new(definition), config, agents, 20_000_000)
 }

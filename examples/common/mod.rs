@@ -84,14 +84,16 @@ impl Run {
     pub fn train(
         &self,
         environment: &dyn Environment,
-        config: Config,
+        mut config: Config,
         agents: f64,
         published: u64,
     ) -> Result<()> {
-        let per_iteration = u64::from(self.envs.next_multiple_of(4)) * u64::from(config.rollout_steps);
+        let per_iteration = u64::from(self.envs.next_multiple_of(4)) * u64::from(config.ppo.rollout_steps);
         let iterations = u32::try_from(self.steps.unwrap_or(published).div_ceil(per_iteration))
             .context("--steps is too large: more than 4,294,967,295 iterations")?;
-        let config = Config { seed: self.seed, num_envs: self.envs, iterations, ..config };
+        config.ppo.seed = self.seed;
+        config.ppo.num_envs = self.envs;
+        config.ppo.iterations = iterations;
         let gpu = Gpu::open(&Default::default())?;
         let mut trainer = Trainer::new(&gpu, environment, &config)?;
         println!("{}: {} environments, {iterations} iterations", gpu.info().name, trainer.sizes().envs);

@@ -92,18 +92,18 @@ fn info(run: &Folder, policy: &TrainedPolicy, summary: &Summary) -> RunInfo {
     let config = &metadata.config;
     RunInfo {
         title: name.into_owned(),
-        seed: config.seed,
+        seed: config.ppo.seed,
         adapter: summary.adapter.clone(),
-        precision: format!("{:?}", config.precision).to_lowercase(),
+        precision: format!("{:?}", config.device.precision).to_lowercase(),
         parameters: policy.parameters(),
         env_steps: summary.env_steps,
         wall_time: Duration::from_secs_f64(summary.seconds.max(0.0)),
         training_period: Some((metadata.train_from, metadata.train_to)),
         version: metadata.version.clone(),
         more: vec![
-            ("Hidden layers".into(), format!("{:?}", config.hidden)),
-            ("Networks".into(), format!("{:?}", config.networks).to_lowercase()),
-            ("Discount".into(), config.gamma.to_string()),
+            ("Hidden layers".into(), format!("{:?}", config.network.hidden)),
+            ("Networks".into(), format!("{:?}", config.network.networks).to_lowercase()),
+            ("Discount".into(), config.ppo.gamma.to_string()),
             ("Shorting".into(), if metadata.market.shorting { "allowed" } else { "not allowed" }.into()),
         ],
     }

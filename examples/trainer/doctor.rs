@@ -123,7 +123,8 @@ fn describe(kernel_config: &KernelConfig) -> String {
 
 /// Memory plan, sizes and kernels of training with default settings and four instruments.
 fn planned(gpu: &Gpu, precision: Precision, budget: &Budget) -> Result<(Plan, Sizes, KernelConfig)> {
-    let config = Config { precision, ..Config::default() };
+    let mut config = Config::default();
+    config.device.precision = precision;
     let layout = config.layout(&FourInstruments)?;
     let (sizes, kernel_config) = Sizes::decide(gpu, &config, &FourInstruments, &layout, budget)?;
     let plan = sizes.plan(&FourInstruments, &layout, &config, &kernel_config);

@@ -339,7 +339,7 @@ mod tests {
             ],
         )
         .unwrap();
-        assert_eq!((settings.mappo.gamma, settings.market.shorting), (0.9, false));
+        assert_eq!((settings.mappo.ppo.gamma, settings.market.shorting), (0.9, false));
         crate::settings::write_resolved(&path, &settings).unwrap();
         assert_eq!(crate::settings::resolve::<Settings>(Some(&path), &[]).unwrap(), settings);
         let error = crate::settings::resolve::<Settings>(None, &["mappo.gama=0.9".into()]).unwrap_err();

@@ -63,7 +63,7 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
 
     let mut metrics = Writer::resume(&staging.metrics(), trainer.iteration())?;
     let before = metrics.before;
-    let mut progress = Progress::new(u64::from(settings.mappo.iterations));
+    let mut progress = Progress::new(u64::from(settings.mappo.ppo.iterations));
     let started = Instant::now();
     let mut last_return = f64::NAN;
     // The last iteration's row, written once an evaluation may have been added to it.
@@ -84,7 +84,7 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         });
         Ok(())
     };
-    while trainer.iteration() < settings.mappo.iterations {
+    while trainer.iteration() < settings.mappo.ppo.iterations {
         let here = trainer.iteration();
         // The next multiple of `every`; never if it is 0.
         let due = |every: u32| here.checked_div(every).map_or(u32::MAX, |n| (n + 1).saturating_mul(every));
@@ -145,7 +145,7 @@ impl Evaluator {
         let environment = Trading::new(data, &settings.market, &Episodes::Whole(bars.clone()))
             .context("the bars set aside for evaluation (`evaluation.fraction`)")?;
         let evaluation = |mode, envs| {
-            let most_steps = 2 * bars.len() as u32 + settings.mappo.rollout_steps;
+            let most_steps = 2 * bars.len() as u32 + settings.mappo.ppo.rollout_steps;
             let eval_config = EvalConfig { envs, episodes: 1, most_steps, mode };
             Evaluation::new(gpu, &environment, &settings.mappo, &eval_config)
         };

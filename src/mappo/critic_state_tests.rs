@@ -55,20 +55,19 @@ impl Simulator for Coin {
 }
 
 fn config(critic_input: CriticInput) -> Config {
-    Config {
-        num_envs: ENVS as u32,
-        rollout_steps: STEPS as u32,
-        gamma: f64::from(GAMMA),
-        iterations: 25,
-        hidden: vec![16],
-        activation: Activation::Tanh,
-        critic_learning_rate: 0.01,
-        learning_rate_decay: false,
-        input_norm: false,
-        hidden_norm: false,
-        critic_input,
-        ..Config::default()
-    }
+    let mut config = Config::default();
+    config.ppo.num_envs = ENVS as u32;
+    config.ppo.rollout_steps = STEPS as u32;
+    config.ppo.gamma = f64::from(GAMMA);
+    config.ppo.iterations = 25;
+    config.network.hidden = vec![16];
+    config.network.activation = Activation::Tanh;
+    config.network.input_norm = false;
+    config.network.hidden_norm = false;
+    config.network.critic_input = critic_input;
+    config.optimizer.critic_learning_rate = 0.01;
+    config.optimizer.learning_rate_decay = false;
+    config
 }
 
 /// The largest errors of the critics, in slots 0 to T and in those of truncated episodes, and the number of truncated episodes.
@@ -81,7 +80,7 @@ fn errors(config: &Config) -> ([f32; 2], usize) {
     trainer.recorder.run(&trainer.rollout.collect).unwrap();
     trainer.recorder.run(&trainer.rollout.values).unwrap();
     let bytes: Vec<u8> = gpu.read(&trainer.buffers.rollout.observations).unwrap();
-    let seen: Vec<f32> = match config.precision {
+    let seen: Vec<f32> = match config.device.precision {
         Precision::F32 => bytemuck::pod_collect_to_vec(&bytes),
         Precision::F16 => {
             bytemuck::pod_collect_to_vec::<u8, f16>(&bytes).into_iter().map(f16::to_f32).collect()
@@ -105,7 +104,7 @@ fn errors(config: &Config) -> ([f32; 2], usize) {
             }
         }
         for (slot, coin) in slots {
-            if config.critic_input == CriticInput::State {
+            if config.network.critic_input == CriticInput::State {
                 let first = trainer.sizes.first_state() as usize;
                 let shown = seen[first + (slot * NUMBERS + 2) * ENVS + env];
                 assert_eq!(shown, coin, "environment {env}, slot {slot}");
@@ -129,13 +128,15 @@ fn errors(config: &Config) -> ([f32; 2], usize) {
 #[test]
 fn critics_learn_from_a_state_what_observations_do_not_say() {
     let state = config(CriticInput::State);
-    let configs = [
-        state.clone(),
-        Config { precision: Precision::F16, ..state.clone() },
-        Config { networks: Sharing::Separate, minibatches: 2, ..state.clone() },
-        Config { recurrent: true, chunk_length: 3, ..state },
-    ];
-    for config in configs {
+    let mut half = state.clone();
+    half.device.precision = Precision::F16;
+    let mut separate = state.clone();
+    separate.ppo.minibatches = 2;
+    separate.network.networks = Sharing::Separate;
+    let mut recurrent = state.clone();
+    recurrent.network.recurrent = true;
+    recurrent.network.chunk_length = 3;
+    for config in [state, half, separate, recurrent] {
         let (worst, truncated) = errors(&config);
         println!("errors {worst:?} in all slots and in {truncated} of truncated episodes: {config:?}");
         assert!(truncated >= 2 * ENVS, "{truncated}");

@@ -76,11 +76,13 @@ impl Evaluation {
         config: &Config,
         eval_config: &EvalConfig,
     ) -> Result<Self> {
-        let config = Config { seed: config.seed ^ SEED, num_envs: eval_config.envs, ..config.clone() };
+        let mut config = config.clone();
+        config.ppo.seed ^= SEED;
+        config.ppo.num_envs = eval_config.envs;
         let layout = config.layout(environment)?.acting();
         let sizes = Sizes::acting(&config, environment);
-        let kernel_config = KernelConfig::new(gpu, config.precision, &layout, sizes.envs / 4)?;
-        let budget = Budget::of(gpu, config.memory_budget_mb);
+        let kernel_config = KernelConfig::new(gpu, config.device.precision, &layout, sizes.envs / 4)?;
+        let budget = Budget::of(gpu, config.device.memory_budget_mb);
         let mut plan = Buffers::plan(&sizes, &layout, &kernel_config);
         plan.extend(&environment.plan(sizes.envs, sizes.steps));
         if !budget.holds(&plan) {

@@ -17,7 +17,7 @@ use crate::ppo::{
 pub fn compile(setup: Setup<'_>) -> Result<()> {
     let Setup { gpu, config, sizes, layout, kernel_config, .. } = setup;
     let shape = &layout.shape;
-    let happo = config.algorithm == Algorithm::Happo;
+    let happo = config.ppo.algorithm == Algorithm::Happo;
     // Ordered by compile time, so that the slowest kernels start first.
     let mut jobs: Vec<Job<'_>> = vec![
         Box::new(|| backward::kernel(gpu, shape, kernel_config).map(drop)),

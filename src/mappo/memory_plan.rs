@@ -22,9 +22,9 @@ impl Sizes {
         budget: &Budget,
     ) -> Result<(Self, KernelConfig)> {
         let quads = Self::configured(config, environment).envs / 4;
-        let kernel_config = KernelConfig::new(gpu, config.precision, layout, quads)?;
+        let kernel_config = KernelConfig::new(gpu, config.device.precision, layout, quads)?;
         let sizes = Self::fit(config, environment, layout, &kernel_config, budget)?;
-        let fewer = KernelConfig::new(gpu, config.precision, layout, sizes.envs / 4)?;
+        let fewer = KernelConfig::new(gpu, config.device.precision, layout, sizes.envs / 4)?;
         if fewer == kernel_config {
             return Ok((sizes, kernel_config));
         }
@@ -63,7 +63,7 @@ impl Sizes {
                 return Err(Error::Budget {
                     needed: plan.bytes().div_ceil(1 << 20),
                     budget: budget.total >> 20,
-                    advice: match config.recurrent {
+                    advice: match config.network.recurrent {
                         true => {
                             "lower `rollout_steps`, `chunk_length` or `hidden`, or raise `memory_budget_mb`"
                         }
@@ -110,7 +110,7 @@ impl Sizes {
         let class = Class::Software;
         let [_, rows, quads] = self.wide();
         let agents = u64::from(self.spec.agents);
-        let groups = if config.networks == Sharing::Separate { agents } else { 1 };
+        let groups = if config.network.networks == Sharing::Separate { agents } else { 1 };
         let statistics = loss::partial_sums(kernel_config, quads) * self.updates(config);
         let mut most = write_metrics::loop_iterations(class, statistics, rows, u64::from(self.envs));
         most = most.max(advantage_stats::loop_iterations(class, rows, groups, u64::from(self.minibatches)));
@@ -137,8 +137,8 @@ impl Sizes {
             0 => self.slots().div_ceil(self.micro_slots),
             chunk => (self.steps + 1).div_ceil(chunk) + self.truncations.div_ceil(self.micro_slots),
         };
-        let agent_steps = u64::from(config.agent_steps(self.spec.agents));
-        let factor_updates = match config.algorithm {
+        let agent_steps = u64::from(config.ppo.agent_steps(self.spec.agents));
+        let factor_updates = match config.ppo.algorithm {
             Algorithm::Mappo => 0,
             Algorithm::Happo => agent_steps * u64::from(self.micro_batches()),
         };
@@ -148,7 +148,7 @@ impl Sizes {
             ("table of the values", u64::from(batches)),
             ("table of the normalisation", if self.normalized { u64::from(self.steps) + 1 } else { 0 }),
             ("table of the micro-batches", self.updates(config) + factor_updates),
-            ("table of the epochs", agent_steps * u64::from(config.epochs) * u64::from(self.minibatches)),
+            ("table of the epochs", agent_steps * u64::from(config.ppo.epochs) * u64::from(self.minibatches)),
         ] {
             plan.words(name, entries * TABLE_ENTRY / 4);
         }

@@ -36,7 +36,9 @@ fn plain() -> KernelConfig {
 
 #[test]
 fn f16_halves_what_is_stored_in_it_and_nothing_else() {
-    let config = Config { num_envs: 4096, rollout_steps: 128, ..Default::default() };
+    let mut config = Config::default();
+    config.ppo.num_envs = 4096;
+    config.ppo.rollout_steps = 128;
     let sizes = Sizes::configured(&config, &EMPTY);
     let half = KernelConfig::plain(Class::Hardware, Storage::F16);
     assert_eq!(half.storage.precision(), Precision::F16);
@@ -62,9 +64,14 @@ fn f16_halves_what_is_stored_in_it_and_nothing_else() {
 /// With normalised observations, environments write f32, which is carried to the next rollout; networks read the configured storage.
 #[test]
 fn normalised_observations_need_their_raw_numbers_beside_them() {
-    let config = Config { num_envs: 8, rollout_steps: 5, precision: Precision::F16, ..Default::default() };
+    let mut config = Config::default();
+    config.ppo.num_envs = 8;
+    config.ppo.rollout_steps = 5;
+    config.device.precision = Precision::F16;
     let sizes = [false, true].map(|observation_norm| {
-        let config = Config { observation_norm, critic_input: CriticInput::State, ..config.clone() };
+        let mut config = config.clone();
+        config.network.observation_norm = observation_norm;
+        config.network.critic_input = CriticInput::State;
         Sizes::configured(&config, &Empty(3))
     });
     let half = KernelConfig::plain(Class::Hardware, Storage::F16);
@@ -88,7 +95,10 @@ fn normalised_observations_need_their_raw_numbers_beside_them() {
 
 #[test]
 fn cards_from_4_to_16_gigabytes_get_what_fits() {
-    let config = Config { num_envs: 4096, rollout_steps: 128, accumulation: 1, ..Default::default() };
+    let mut config = Config::default();
+    config.ppo.num_envs = 4096;
+    config.ppo.rollout_steps = 128;
+    config.device.accumulation = 1;
     let mut previous = 0;
     for gigabytes in [1u64, 3, 6, 12] {
         let budget = Budget { total: gigabytes << 30, binding: 2 << 30, short_loops: false };
@@ -103,7 +113,9 @@ fn cards_from_4_to_16_gigabytes_get_what_fits() {
 
 #[test]
 fn environments_are_given_up_last_and_too_little_is_an_error() {
-    let config = Config { num_envs: 4096, rollout_steps: 128, ..Default::default() };
+    let mut config = Config::default();
+    config.ppo.num_envs = 4096;
+    config.ppo.rollout_steps = 128;
     let small = Budget { total: 100 << 20, binding: 100 << 20, short_loops: false };
     let sizes = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &small).unwrap();
     assert!(sizes.envs < 4096 && sizes.envs >= 4 && sizes.envs.is_multiple_of(4));
@@ -114,19 +126,17 @@ fn environments_are_given_up_last_and_too_little_is_an_error() {
 
 #[test]
 fn sizes_beyond_32_bits_shrink_or_are_refused() {
-    let config = Config {
-        num_envs: 1_048_576,
-        rollout_steps: 65_536,
-        epochs: 1000,
-        accumulation: 65_536,
-        ..Default::default()
-    };
+    let mut config = Config::default();
+    config.ppo.num_envs = 1_048_576;
+    config.ppo.rollout_steps = 65_536;
+    config.ppo.epochs = 1000;
+    config.device.accumulation = 65_536;
     config.validate().unwrap();
     // The table entries of 65 million micro-batches alone exceed the budget.
     let budget = Budget { total: 12 << 30, binding: 4 << 30, short_loops: false };
     let error = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &budget).unwrap_err();
     assert!(matches!(error, Error::Budget { needed, .. } if needed > 16_000), "{error}");
-    let config = Config { accumulation: 4, ..config };
+    config.device.accumulation = 4;
     let sizes = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &budget).unwrap();
     assert!(sizes.envs >= 4 && budget.holds(&sizes.plan(&EMPTY, &layout(), &config, &plain())));
     assert_eq!(u64::from(sizes.rows()), 4 * u64::from(sizes.envs) * 65_536);
@@ -136,7 +146,10 @@ fn sizes_beyond_32_bits_shrink_or_are_refused() {
 fn rollouts_that_no_launch_or_loop_reaches_shrink() {
     let soft = KernelConfig::plain(Class::Software, Storage::F32);
     let small = Layout::new(&Shape { obs_dim: 1, hidden: vec![4], ..Shape::default() }).unwrap();
-    let config = Config { num_envs: 65_536, rollout_steps: 64, accumulation: 1, ..Default::default() };
+    let mut config = Config::default();
+    config.ppo.num_envs = 65_536;
+    config.ppo.rollout_steps = 64;
+    config.device.accumulation = 1;
     let mut budget = Budget { total: 1 << 40, binding: 1 << 40, short_loops: false };
     let sizes = Sizes::fit(&config, &EMPTY, &small, &soft, &budget).unwrap();
     assert_eq!(sizes.envs, 65_536);
@@ -150,8 +163,11 @@ fn rollouts_that_no_launch_or_loop_reaches_shrink() {
 #[test]
 fn states_of_the_environments_follow_the_observations() {
     let seen = |critic_input, state_dim| {
-        let config =
-            Config { num_envs: 6, rollout_steps: 26, hidden: vec![8], critic_input, ..Default::default() };
+        let mut config = Config::default();
+        config.ppo.num_envs = 6;
+        config.ppo.rollout_steps = 26;
+        config.network.hidden = vec![8];
+        config.network.critic_input = critic_input;
         let environment = Empty(state_dim);
         let layout = config.layout(&environment).unwrap();
         let sizes = Sizes::configured(&config, &environment);
@@ -173,7 +189,10 @@ fn states_of_the_environments_follow_the_observations() {
 
 #[test]
 fn rows_are_counted_as_by_hand() {
-    let config = Config { num_envs: 6, rollout_steps: 26, accumulation: 4, ..Default::default() };
+    let mut config = Config::default();
+    config.ppo.num_envs = 6;
+    config.ppo.rollout_steps = 26;
+    config.device.accumulation = 4;
     let sizes = Sizes::configured(&config, &EMPTY);
     assert_eq!((sizes.envs, sizes.truncations, sizes.slots()), (8, 2, 29));
     assert_eq!((sizes.rows(), sizes.micro_slots, sizes.micro_batches()), (26 * 32, 7, 4));

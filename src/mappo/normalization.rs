@@ -51,7 +51,7 @@ pub fn update_stats(setup: Setup<'_>, buffers: &NormalizationBuffers) -> Result<
         quads: sizes.envs / 4,
         first_state: (sizes.first_state() / 4) as u32,
         masks: sizes.first_mask() / 4,
-        separate: u32::from(config.networks == Sharing::Separate),
+        separate: u32::from(config.network.networks == Sharing::Separate),
         ..RunningMeanStd::default()
     };
     let kernel = running_mean_std::kernel(gpu)?;

@@ -75,34 +75,28 @@ struct Seen {
 
 impl Run {
     fn new(case: &Case, precision: Precision, accumulation: u32) -> Self {
-        Self::with(case, precision, accumulation, |config| config)
+        Self::with(case, precision, accumulation, |_| {})
     }
 
-    fn with(
-        case: &Case,
-        precision: Precision,
-        accumulation: u32,
-        settings: impl Fn(Config) -> Config,
-    ) -> Self {
+    fn with(case: &Case, precision: Precision, accumulation: u32, change: impl Fn(&mut Config)) -> Self {
         let gpu = crate::testing::unchecked_gpu();
-        let config = Config {
-            num_envs: ENVS as u32,
-            rollout_steps: (case.observations.len() / (AGENTS * OBS_DIM * ENVS)) as u32,
-            epochs: 1,
-            accumulation,
-            hidden: case.hidden.clone(),
-            activation: case.activation,
-            huber_delta: 1.0,
-            max_grad_norm: 0.5,
-            actor_learning_rate: 3e-3,
-            critic_learning_rate: 3e-3,
-            learning_rate_decay: false,
-            weight_decay: 1e-2,
-            value_norm: false,
-            precision,
-            ..Config::default()
-        };
-        let trainer = Trainer::new(&gpu, &Still::default(), &settings(config)).unwrap();
+        let mut config = Config::default();
+        config.ppo.num_envs = ENVS as u32;
+        config.ppo.rollout_steps = (case.observations.len() / (AGENTS * OBS_DIM * ENVS)) as u32;
+        config.ppo.epochs = 1;
+        config.ppo.huber_delta = 1.0;
+        config.ppo.value_norm = false;
+        config.network.hidden = case.hidden.clone();
+        config.network.activation = case.activation;
+        config.optimizer.max_grad_norm = 0.5;
+        config.optimizer.actor_learning_rate = 3e-3;
+        config.optimizer.critic_learning_rate = 3e-3;
+        config.optimizer.learning_rate_decay = false;
+        config.optimizer.weight_decay = 1e-2;
+        config.device.accumulation = accumulation;
+        config.device.precision = precision;
+        change(&mut config);
+        let trainer = Trainer::new(&gpu, &Still::default(), &config).unwrap();
         let mut recorder = Recorder::new(&gpu);
         let f32s = |of: &[f64]| of.iter().map(|x| *x as f32).collect::<Vec<_>>();
         let write = |buffer: &wgpu::Buffer, at: u64, bytes: &[u8]| {
@@ -326,16 +320,15 @@ fn micro_batches_add_up_to_the_whole_batch() {
 fn minibatches_are_parts_of_the_rollout_with_a_step_each() {
     let case = longer(&cases().remove(1), 8);
     let run = |minibatches: u32, rate: f64, accumulation: u32| {
-        let settings = |config: Config| Config {
-            minibatches,
-            epochs: minibatches,
-            actor_learning_rate: rate,
-            critic_learning_rate: rate,
-            weight_decay: 0.0,
-            advantage_norm: AdvantageNorm::None,
-            ..config
+        let change = |config: &mut Config| {
+            config.ppo.minibatches = minibatches;
+            config.ppo.epochs = minibatches;
+            config.ppo.advantage_norm = AdvantageNorm::None;
+            config.optimizer.actor_learning_rate = rate;
+            config.optimizer.critic_learning_rate = rate;
+            config.optimizer.weight_decay = 0.0;
         };
-        let mut run = Run::with(&case, Precision::F32, accumulation, settings);
+        let mut run = Run::with(&case, Precision::F32, accumulation, change);
         // The advantage kernels count the active rows of each minibatch.
         run.recorder.run(&run.trainer.update.advantages).unwrap();
         let targets = [&case.old_log_probabilities, &case.advantages, &case.returns];

@@ -54,7 +54,7 @@ impl Rollout {
             &RolloutBuffers {
                 envs: sizes.envs,
                 steps: sizes.steps,
-                seed: config.seed,
+                seed: config.ppo.seed,
                 storage: sizes.observed_storage(kernel_config.storage),
                 state_dim: sizes.state_dim,
                 first_state: sizes.first_state() as u32,
@@ -169,9 +169,9 @@ fn acting(forward: &Forward<'_>, mode: ActionMode) -> Result<Vec<[Command; 2]>> 
             stride: batch.stride,
             greedy: u32::from(mode == ActionMode::Greedy),
             masks: sizes.first_mask() / 4,
-            seed_low: config.seed as u32,
+            seed_low: config.ppo.seed as u32,
             // A separate random stream: initial weights use the plain seed.
-            seed_high: (config.seed >> 32) as u32 ^ 0x5EED_AC70,
+            seed_high: (config.ppo.seed >> 32) as u32 ^ 0x5EED_AC70,
             starts: sizes.starts,
             pad: 0,
         })

@@ -15,7 +15,7 @@ pub struct Sizes {
     pub spec: Spec,
     /// Bit mask of the logits that start a choice ([`Environment::choices`]).
     pub starts: u32,
-    /// Discrete, continuous or squashed actions ([`Environment::continuous`], [`Config::squash`]).
+    /// Discrete, continuous or squashed actions ([`Environment::continuous`], [`squash`](super::NetworkConfig::squash)).
     pub kind: ActionKind,
     /// Size of the global state that is stored for the critics; 0 if they use observations.
     pub state_dim: u32,
@@ -33,7 +33,7 @@ pub struct Sizes {
     pub micro_slots: u32,
     /// Whether critics compute values of the rollout; `false` for a policy that only acts.
     pub valued: bool,
-    /// Whether observations are normalised by running statistics ([`Config::observation_norm`]).
+    /// Whether observations are normalised by running statistics ([`observation_norm`](super::NetworkConfig::observation_norm)).
     pub normalized: bool,
 }
 
@@ -41,20 +41,24 @@ impl Sizes {
     /// Sizes as configured, whether or not they fit into memory.
     #[must_use]
     pub fn configured(config: &Config, environment: &dyn Environment) -> Self {
-        let steps = config.rollout_steps;
+        let steps = config.ppo.rollout_steps;
         Self {
             spec: environment.spec(),
             starts: starts(&environment.choices()),
-            kind: ActionKind::new(environment.continuous(), config.squash),
-            state_dim: if config.critic_input == CriticInput::State { environment.state_dim() } else { 0 },
-            envs: round_up(config.num_envs.max(1), 4),
+            kind: ActionKind::new(environment.continuous(), config.network.squash),
+            state_dim: if config.network.critic_input == CriticInput::State {
+                environment.state_dim()
+            } else {
+                0
+            },
+            envs: round_up(config.ppo.num_envs.max(1), 4),
             steps,
             truncations: environment.truncations(steps),
             chunk: config.chunk(),
-            minibatches: config.minibatches.clamp(1, steps.div_ceil(config.chunk().max(1))),
+            minibatches: config.ppo.minibatches.clamp(1, steps.div_ceil(config.chunk().max(1))),
             micro_slots: 0,
             valued: true,
-            normalized: config.observation_norm,
+            normalized: config.network.observation_norm,
         }
         .with_micro_batches(config)
     }
@@ -128,7 +132,7 @@ impl Sizes {
     /// The same sizes with the configured number of micro-batches per minibatch.
     pub(super) fn with_micro_batches(self, config: &Config) -> Self {
         let largest = (0..self.minibatches).map(|m| self.minibatch(m).len() as u32).max().unwrap_or(1);
-        Self { micro_slots: self.whole_chunks(largest.div_ceil(config.accumulation.max(1))), ..self }
+        Self { micro_slots: self.whole_chunks(largest.div_ceil(config.device.accumulation.max(1))), ..self }
     }
 
     /// Rows of a slot, rows of a rollout, and quads of a micro-batch, in 64 bits: plans that do not fit may exceed 32.
@@ -179,8 +183,8 @@ impl Sizes {
 
     /// Micro-batches per iteration, over all epochs.
     pub(super) fn updates(&self, config: &Config) -> u64 {
-        let agent_steps = config.agent_steps(self.spec.agents);
-        u64::from(self.micro_batches()) * u64::from(config.epochs) * u64::from(agent_steps)
+        let agent_steps = config.ppo.agent_steps(self.spec.agents);
+        u64::from(self.micro_batches()) * u64::from(config.ppo.epochs) * u64::from(agent_steps)
     }
 
     /// Workgroups of the loss in one epoch; each writes separate partial sums.
@@ -190,7 +194,7 @@ impl Sizes {
 
     /// Number of HAPPO's factors, one per step and environment; 0 with MAPPO.
     pub(super) fn factors(&self, config: &Config) -> u64 {
-        match config.algorithm {
+        match config.ppo.algorithm {
             Algorithm::Mappo => 0,
             Algorithm::Happo => u64::from(self.steps) * u64::from(self.envs),
         }

@@ -47,8 +47,9 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Plans, allocates, compiles and initialises everything; training allocates nothing. With [`Config::observation_norm`] it
-    /// also runs a rollout of random actions to initialise the statistics of the observations, and resets the environments.
+    /// Plans, allocates, compiles and initialises everything; training allocates nothing. With
+    /// [`observation_norm`](super::NetworkConfig::observation_norm) it also runs a rollout of random actions to initialise the
+    /// statistics of the observations, and resets the environments.
     ///
     /// # Errors
     /// [`Error::Config`] for settings out of range, [`Error::Budget`] if no plan fits; errors of the device, and of simulators in that
@@ -77,12 +78,12 @@ impl Trainer {
         config: &Config,
         autotune: Option<&mut Autotune>,
     ) -> Result<Self> {
-        let budget = Budget::of(gpu, config.memory_budget_mb);
+        let budget = Budget::of(gpu, config.device.memory_budget_mb);
         let layout = config.layout(environment)?;
         let (mut sizes, mut kernel_config) = Sizes::decide(gpu, config, environment, &layout, &budget)?;
         if let Some(autotune) = autotune {
             let quads = sizes.envs / 4;
-            let best = autotune.best(gpu, config.precision, &layout, quads, sizes.micro_slots)?;
+            let best = autotune.best(gpu, config.device.precision, &layout, quads, sizes.micro_slots)?;
             let fitted = Sizes::fit(config, environment, &layout, &best, &budget)?;
             if fitted.envs == sizes.envs && fitted.micro_slots == sizes.micro_slots {
                 (sizes, kernel_config) = (fitted, best);
@@ -262,7 +263,7 @@ impl Trainer {
         &mut self,
         report: impl FnMut(&Progress) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        self.train_until(self.config.iterations, report)
+        self.train_until(self.config.ppo.iterations, report)
     }
 
     /// Trains up to iteration `last` of the run. Afterwards no iteration is in flight.
@@ -274,7 +275,7 @@ impl Trainer {
         last: u32,
         mut report: impl FnMut(&Progress) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        let last = last.min(self.config.iterations);
+        let last = last.min(self.config.ppo.iterations);
         while self.collected < last {
             if self.submitted < last && self.readback.has_room() {
                 self.submit()?;
@@ -312,7 +313,7 @@ impl Trainer {
 
     /// Running statistics of the observations for every agent and feature, then for every number of the global state:
     /// mean, rounding error of the mean, sum of squared deviations, and count (`ppo::running_mean_std`). Empty
-    /// without [`Config::observation_norm`].
+    /// without [`observation_norm`](super::NetworkConfig::observation_norm).
     ///
     /// # Errors
     /// [`Error::DeviceLost`].
@@ -359,13 +360,13 @@ impl Trainer {
 /// Writes the initial state of training: weights, the scale of the values, and the loss scale.
 fn start_training(setup: Setup<'_>) -> Result<()> {
     let Setup { gpu, config, layout, buffers, .. } = setup;
-    let weights = initial_weights(layout, config.activation, config.seed);
+    let weights = initial_weights(layout, config.network.activation, config.ppo.seed);
     gpu.write(&buffers.networks.params, 0, bytemuck::cast_slice(&weights))?;
     // The kernel that updates this scale runs only after the first advantages are computed.
-    let deviation = if config.value_norm { config.value_norm_floor.sqrt() as f32 } else { 1.0 };
+    let deviation = if config.ppo.value_norm { config.ppo.value_norm_floor.sqrt() as f32 } else { 1.0 };
     let of_scalars = &buffers.rollout.scalars;
     gpu.write(of_scalars, scalars::DEVIATION as u64 * 4, bytemuck::bytes_of(&deviation))?;
-    let scale = match config.precision {
+    let scale = match config.device.precision {
         Precision::F32 => 1.0,
         Precision::F16 => loss_scale::INITIAL,
     };
@@ -416,8 +417,11 @@ mod tests {
     fn the_initial_value_scale_depends_on_value_norm() {
         let gpu = crate::testing::unchecked_gpu();
         for (value_norm, deviation) in [(false, 1.0), (true, 1e-3)] {
-            let config =
-                Config { value_norm, num_envs: 4, rollout_steps: 2, hidden: vec![4], ..Config::default() };
+            let mut config = Config::default();
+            config.ppo.value_norm = value_norm;
+            config.ppo.num_envs = 4;
+            config.ppo.rollout_steps = 2;
+            config.network.hidden = vec![4];
             let trainer = Trainer::new(&gpu, &Still, &config).unwrap();
             let got: Vec<f32> = gpu.read(&trainer.buffers.rollout.scalars).unwrap();
             assert_eq!(

@@ -95,17 +95,16 @@ fn fixture() -> Fixture {
 }
 
 fn config(case: &Fixture, target_kl: f64) -> Config {
-    Config {
-        target_kl,
-        num_envs: ENVS as u32,
-        rollout_steps: case.steps() as u32,
-        recurrent: !case.states.is_empty(),
-        chunk_length: CHUNK,
-        hidden: case.hidden.clone(),
-        activation: case.activation,
-        agent_identity: true,
-        ..Config::on_policy_mpe()
-    }
+    let mut config = Config::on_policy_mpe();
+    config.ppo.target_kl = target_kl;
+    config.ppo.num_envs = ENVS as u32;
+    config.ppo.rollout_steps = case.steps() as u32;
+    config.network.recurrent = !case.states.is_empty();
+    config.network.chunk_length = CHUNK;
+    config.network.hidden = case.hidden.clone();
+    config.network.activation = case.activation;
+    config.network.agent_identity = true;
+    config
 }
 
 /// A trainer whose buffers hold the rollout of the fixture.
@@ -113,9 +112,9 @@ fn ready(case: &Fixture, target_kl: f64) -> (Trainer, Recorder) {
     ready_for(case, ENVS, case.steps(), config(case, target_kl))
 }
 
-fn ready_for(case: &Fixture, envs: usize, steps: usize, config: Config) -> (Trainer, Recorder) {
+fn ready_for(case: &Fixture, envs: usize, steps: usize, mut config: Config) -> (Trainer, Recorder) {
     let gpu = crate::testing::unchecked_gpu();
-    let config = Config { num_envs: envs as u32, ..config };
+    config.ppo.num_envs = envs as u32;
     let slots = case.observations.len() / (AGENTS * OBS_DIM * envs);
     let still = Still { truncations: (slots - steps - 1) as u32 };
     let trainer = Trainer::new(&gpu, &still, &config).unwrap();
@@ -137,7 +136,7 @@ fn ready_for(case: &Fixture, envs: usize, steps: usize, config: Config) -> (Trai
     write(&trainer.buffers.rollout.dones_and_masks, 0, bytemuck::cast_slice(&case.dones));
     write(&trainer.buffers.rollout.dones_and_masks, steps * envs, bytemuck::cast_slice(&case.masks));
     recorder.run(&trainer.rollout.prepare).unwrap();
-    if config.recurrent {
+    if config.network.recurrent {
         remember(case, &trainer, &mut recorder);
     }
     write(&trainer.buffers.rollout.actions, 0, bytemuck::cast_slice(&case.actions));
@@ -145,7 +144,7 @@ fn ready_for(case: &Fixture, envs: usize, steps: usize, config: Config) -> (Trai
     write(&trainer.buffers.rollout.targets, 0, bytemuck::cast_slice(&f32s(&case.old_log_probabilities)));
     let [m, s, d] = case.value_norm;
     let deviation = (s / d - (m / d).powi(2)).max(1e-2).sqrt();
-    if config.value_norm {
+    if config.ppo.value_norm {
         write(
             &trainer.buffers.rollout.scalars,
             scalars::VALUE_NORM_MEAN,
@@ -272,12 +271,10 @@ fn agent_steps_are_those_of_happo() {
     let case: Fixture = serde_json::from_str(include_str!("../../tests/fixtures/happo.json")).unwrap();
     assert_eq!([case.order.len(), case.agent_steps.len(), case.factors.len()], [AGENTS; 3]);
     let each = case.agent_steps[0].len();
-    let settings = Config {
-        algorithm: Algorithm::Happo,
-        networks: Sharing::Separate,
-        epochs: each as u32,
-        ..config(&case, 0.0)
-    };
+    let mut settings = config(&case, 0.0);
+    settings.ppo.algorithm = Algorithm::Happo;
+    settings.ppo.epochs = each as u32;
+    settings.network.networks = Sharing::Separate;
     let (trainer, mut recorder) = ready_for(&case, ENVS, case.steps(), settings);
     recorder.run(&trainer.rollout.values).unwrap();
     recorder.run(&trainer.update.advantages).unwrap();
@@ -363,12 +360,10 @@ fn inactive_agents_are_not_learned_from() {
         (of_u32(&case.masks, 0), of_u32(&case.actions, 1), of_u32(&case.dones, 1));
     twice.rewards = again(&case.rewards, 0.25);
     let weights = |case: &Fixture| {
-        let (trainer, mut recorder) = ready_for(
-            case,
-            case.dones.len() / steps,
-            steps,
-            Config { value_norm: false, rollout_steps: steps as u32, ..config(case, 0.0) },
-        );
+        let mut config = config(case, 0.0);
+        config.ppo.rollout_steps = steps as u32;
+        config.ppo.value_norm = false;
+        let (trainer, mut recorder) = ready_for(case, case.dones.len() / steps, steps, config);
         recorder.run(&trainer.rollout.values).unwrap();
         recorder.run(&trainer.update.advantages).unwrap();
         trainer.update.epochs.iter().for_each(|epoch| {

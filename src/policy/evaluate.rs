@@ -10,7 +10,7 @@ use crate::gpu::{Gpu, Recorder};
 use crate::mappo::buffers::Buffers;
 use crate::mappo::rollout::Rollout;
 use crate::mappo::setup::Setup;
-use crate::mappo::{ActionMode, Config, Sizes};
+use crate::mappo::{ActionMode, Sizes};
 use crate::market::MarketData;
 use crate::nn::KernelConfig;
 use crate::{Error, Result};
@@ -37,11 +37,12 @@ impl TrainedPolicy {
         let environment = Trading::new(data, &metadata.market, &Episodes::Whole(bars.clone()))?;
         let decisions = bars.len() - 1;
         // Four environments are the minimum; all of them trade the same bars with the same actions.
-        let config =
-            Config { num_envs: 4, rollout_steps: STEPS.min(decisions as u32), ..metadata.config.clone() };
+        let mut config = metadata.config.clone();
+        config.ppo.num_envs = 4;
+        config.ppo.rollout_steps = STEPS.min(decisions as u32);
         let sizes = Sizes::acting(&config, &environment);
         let layout = self.layout.acting();
-        let kernel_config = KernelConfig::new(gpu, config.precision, &layout, sizes.envs / 4)?;
+        let kernel_config = KernelConfig::new(gpu, config.device.precision, &layout, sizes.envs / 4)?;
         let buffers = Buffers::allocate(gpu, &sizes, &layout, &kernel_config)?;
         gpu.write(&buffers.networks.params, 0, bytemuck::cast_slice(&self.checkpoint.weights))?;
         if let Some(normalization) = &buffers.normalization {

@@ -96,7 +96,7 @@ impl TrainedPolicy {
 /// Checks the statistics of normalised observations: one finite entry per agent and feature.
 fn validate_observation_stats(metadata: &ModelMetadata, layout: &Layout) -> Result<()> {
     let Shape { agents, obs_dim, .. } = layout.shape;
-    let expected = if metadata.config.observation_norm { (agents * obs_dim) as usize } else { 0 };
+    let expected = if metadata.config.network.observation_norm { (agents * obs_dim) as usize } else { 0 };
     let stats = &metadata.observation_moments;
     if stats.len() != expected {
         return Err(Error::shape("`observation_moments`", expected, stats.len()));
@@ -136,8 +136,11 @@ mod tests {
 
     fn metadata() -> ModelMetadata {
         let day = date(2020, 1, 1).at(0, 0, 0, 0);
+        let mut config = Config::default();
+        config.network.hidden = vec![4];
+        config.network.observation_norm = true;
         ModelMetadata {
-            config: Config { hidden: vec![4], observation_norm: true, ..Config::default() },
+            config,
             market: TradingSettings::default(),
             scaling: ScalingStatistics {
                 features: vec!["return".into()],

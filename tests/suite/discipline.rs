@@ -21,21 +21,23 @@ fn market(gpu: &Gpu, agents: usize) -> Trading {
 }
 
 fn config() -> Config {
-    Config {
-        num_envs: 8,
-        rollout_steps: 16,
-        epochs: 2,
-        accumulation: 2,
-        iterations: 4,
-        hidden: vec![16],
-        ..Config::default()
-    }
+    let mut config = Config::default();
+    config.ppo.num_envs = 8;
+    config.ppo.rollout_steps = 16;
+    config.ppo.epochs = 2;
+    config.ppo.iterations = 4;
+    config.network.hidden = vec![16];
+    config.device.accumulation = 2;
+    config
 }
 
 /// Recurrent networks use the same activation as in other tests, to share compiled kernels.
 fn with(recurrent: bool) -> Config {
     let activation = if recurrent { Activation::Tanh } else { Activation::Relu };
-    Config { recurrent, activation, ..config() }
+    let mut config = config();
+    config.network.recurrent = recurrent;
+    config.network.activation = activation;
+    config
 }
 
 /// Counts of one iteration; asserts that collecting its record submits nothing.
@@ -59,7 +61,8 @@ fn dispatches_per_step_and_micro_batch_are_few() {
     let environment = market(&gpu, 2);
     // With `observation_norm`, one more dispatch per step and at the end, and one that updates the statistics.
     for (recurrent, observation_norm) in [(false, false), (true, false), (false, true)] {
-        let config = Config { observation_norm, ..with(recurrent) };
+        let mut config = with(recurrent);
+        config.network.observation_norm = observation_norm;
         few_dispatches(&gpu, &environment, &config, if observation_norm { 4 } else { 3 });
     }
 }
@@ -68,7 +71,11 @@ fn few_dispatches(gpu: &Gpu, environment: &Trading, config: &Config, a_step: u64
     let count = |steps: u32, epochs: u32, accumulation: u32| {
         // Recurrent critics process one chunk per dispatch: a chunk of the whole rollout makes only acting grow with the steps.
         let chunk_length = if accumulation == 1 { 64 } else { 4 };
-        let config = Config { rollout_steps: steps, epochs, accumulation, chunk_length, ..config.clone() };
+        let mut config = config.clone();
+        config.ppo.rollout_steps = steps;
+        config.ppo.epochs = epochs;
+        config.network.chunk_length = chunk_length;
+        config.device.accumulation = accumulation;
         let mut trainer = Trainer::new(gpu, environment, &config).unwrap();
         assert_eq!(trainer.sizes().micro_batches(), accumulation);
         let first = sent(&mut trainer);
@@ -101,7 +108,9 @@ fn dispatches_do_not_depend_on_agents_layers_and_networks() {
         (&five, vec![8, 12, 8], Sharing::Separate),
     ];
     let counts = shapes.map(|(environment, hidden, networks)| {
-        let config = Config { hidden, networks, ..config() };
+        let mut config = config();
+        config.network.hidden = hidden;
+        config.network.networks = networks;
         sent(&mut Trainer::new(&gpu, environment, &config).unwrap())
     });
     assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
@@ -126,7 +135,12 @@ fn training_allocates_exactly_the_plan() {
         let gpu = Gpu::open(&GpuOptions::default()).unwrap();
         let environment = market(&gpu, 3);
         let before = in_use(&gpu);
-        let config = Config { num_envs: 32, hidden, networks, precision, algorithm, ..with(recurrent) };
+        let mut config = with(recurrent);
+        config.ppo.num_envs = 32;
+        config.ppo.algorithm = algorithm;
+        config.network.hidden = hidden;
+        config.network.networks = networks;
+        config.device.precision = precision;
         let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
         let planned = trainer.plan().bytes();
         sent(&mut trainer);
@@ -171,7 +185,11 @@ fn accumulated_gradients_equal_those_of_the_whole_rollout() {
     let gpu = gpu();
     let environment = market(&gpu, 3);
     let change = |accumulation: u32, seed: u64| -> Vec<f64> {
-        let config = Config { rollout_steps: 10, epochs: 1, accumulation, seed, ..config() };
+        let mut config = config();
+        config.ppo.rollout_steps = 10;
+        config.ppo.epochs = 1;
+        config.ppo.seed = seed;
+        config.device.accumulation = accumulation;
         let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
         // Ten steps in four micro-batches: three, three, three and one.
         assert_eq!(trainer.sizes().micro_batches(), accumulation);
@@ -206,7 +224,10 @@ fn shared_and_separate_networks_are_reproducible_and_finite() {
         (Sharing::Separate, Precision::F16),
     ] {
         let train = |seed: u64| {
-            let config = Config { networks, precision, seed, ..config() };
+            let mut config = config();
+            config.ppo.seed = seed;
+            config.network.networks = networks;
+            config.device.precision = precision;
             let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
             let before = trainer.weights().unwrap();
             let mut records = Vec::new();
@@ -249,7 +270,8 @@ fn checks_change_no_byte_in_either_class() {
         let [with, without] = [true, false].map(|checks| {
             let gpu = checked.with_checks(checks);
             let environment = market(&gpu, 3);
-            let config = Config { iterations: 2, ..config() };
+            let mut config = config();
+            config.ppo.iterations = 2;
             let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
             trainer.train(|_| -> phalanx::Result<()> { Ok(()) }).unwrap();
             trainer.weights().unwrap()

@@ -15,7 +15,10 @@ fn eval_config(mode: ActionMode) -> EvalConfig {
 #[test]
 fn an_untrained_policy_gets_the_returns_of_random_actions() {
     let gpu = unchecked_gpu();
-    let config = Config { num_envs: 8, rollout_steps: 10, hidden: vec![16], ..Config::on_policy_mpe() };
+    let mut config = Config::on_policy_mpe();
+    config.ppo.num_envs = 8;
+    config.ppo.rollout_steps = 10;
+    config.network.hidden = vec![16];
     // Rollouts of ten steps, episodes of 25: episodes continue from one rollout to the next.
     for (definition, mean) in [(Definition::OnPolicy, -218.6), (Definition::Mpe2, -26.46)] {
         let spread = Spread::new(definition);
@@ -34,8 +37,11 @@ fn an_untrained_policy_gets_the_returns_of_random_actions() {
 #[test]
 fn evaluation_does_not_affect_training() {
     let gpu = unchecked_gpu();
-    let config =
-        Config { num_envs: 8, rollout_steps: 10, iterations: 3, hidden: vec![16], ..Config::on_policy_mpe() };
+    let mut config = Config::on_policy_mpe();
+    config.ppo.num_envs = 8;
+    config.ppo.rollout_steps = 10;
+    config.ppo.iterations = 3;
+    config.network.hidden = vec![16];
     let spread = Spread::new(Definition::OnPolicy);
     let weights = |evaluate: bool| {
         let mut trainer = Trainer::new(&gpu, &spread, &config).unwrap();
@@ -84,7 +90,10 @@ impl Simulator for Uneven {
 #[test]
 fn short_and_long_episodes_have_equal_weight() {
     let gpu = unchecked_gpu();
-    let config = Config { num_envs: 4, rollout_steps: 6, hidden: vec![8], ..Config::default() };
+    let mut config = Config::default();
+    config.ppo.num_envs = 4;
+    config.ppo.rollout_steps = 6;
+    config.network.hidden = vec![8];
     let score = |long: u32| {
         let host = CpuEnv::new("uneven", move || Uneven { long, episode: 0, taken: 0 });
         let trainer = Trainer::new(&gpu, &host, &config).unwrap();
@@ -146,18 +155,16 @@ impl Simulator for Clerk {
 #[test]
 fn multi_discrete_actions_are_learnt() {
     let gpu = unchecked_gpu();
-    let config = Config {
-        num_envs: 32,
-        rollout_steps: 16,
-        iterations: 25,
-        minibatches: 2,
-        actor_learning_rate: 3e-3,
-        critic_learning_rate: 3e-3,
-        gamma: 0.0,
-        hidden: vec![32],
-        input_norm: false,
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.ppo.num_envs = 32;
+    config.ppo.rollout_steps = 16;
+    config.ppo.iterations = 25;
+    config.ppo.minibatches = 2;
+    config.ppo.gamma = 0.0;
+    config.network.hidden = vec![32];
+    config.network.input_norm = false;
+    config.optimizer.actor_learning_rate = 3e-3;
+    config.optimizer.critic_learning_rate = 3e-3;
     let host = CpuEnv::new("clerk", || Clerk { wanted: [0; 2], state: 0, taken: 0 });
     let mut trainer = Trainer::new(&gpu, &host, &config).unwrap();
     let eval_config = EvalConfig { envs: 32, episodes: 1, most_steps: 100, mode: ActionMode::Greedy };
@@ -239,21 +246,19 @@ impl Simulator for Aim {
 fn continuous_actions_are_learnt() {
     let gpu = unchecked_gpu();
     for networks in [Sharing::Shared, Sharing::Separate] {
-        let config = Config {
-            num_envs: 32,
-            rollout_steps: 8,
-            iterations: 20,
-            minibatches: 2,
-            actor_learning_rate: 1e-2,
-            critic_learning_rate: 1e-2,
-            entropy: 0.0,
-            gamma: 0.0,
-            hidden: vec![16],
-            activation: Activation::Tanh,
-            input_norm: false,
-            networks,
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        config.ppo.num_envs = 32;
+        config.ppo.rollout_steps = 8;
+        config.ppo.iterations = 20;
+        config.ppo.minibatches = 2;
+        config.ppo.entropy = 0.0;
+        config.ppo.gamma = 0.0;
+        config.network.hidden = vec![16];
+        config.network.activation = Activation::Tanh;
+        config.network.input_norm = false;
+        config.network.networks = networks;
+        config.optimizer.actor_learning_rate = 1e-2;
+        config.optimizer.critic_learning_rate = 1e-2;
         let host = CpuEnv::new("aim", || Aim::new(f32::INFINITY));
         let mut trainer = Trainer::new(&gpu, &host, &config).unwrap();
         let eval_config = EvalConfig { envs: 32, episodes: 1, most_steps: 100, mode: ActionMode::Greedy };
@@ -278,22 +283,20 @@ fn continuous_actions_are_learnt() {
 #[test]
 fn squashed_actions_are_learnt() {
     let gpu = unchecked_gpu();
-    let config = Config {
-        num_envs: 32,
-        rollout_steps: 8,
-        epochs: 1,
-        iterations: 150,
-        accumulation: 1,
-        actor_learning_rate: 3e-2,
-        critic_learning_rate: 3e-2,
-        entropy: 0.0,
-        gamma: 0.0,
-        hidden: vec![16],
-        activation: Activation::Tanh,
-        input_norm: false,
-        squash: true,
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.ppo.num_envs = 32;
+    config.ppo.rollout_steps = 8;
+    config.ppo.epochs = 1;
+    config.ppo.iterations = 150;
+    config.ppo.entropy = 0.0;
+    config.ppo.gamma = 0.0;
+    config.network.hidden = vec![16];
+    config.network.activation = Activation::Tanh;
+    config.network.input_norm = false;
+    config.network.squash = true;
+    config.optimizer.actor_learning_rate = 3e-2;
+    config.optimizer.critic_learning_rate = 3e-2;
+    config.device.accumulation = 1;
     let host = CpuEnv::new("aim", || Aim::new(1.0));
     let mut trainer = Trainer::new(&gpu, &host, &config).unwrap();
     let eval_config = EvalConfig { envs: 32, episodes: 1, most_steps: 100, mode: ActionMode::Greedy };

@@ -8,7 +8,10 @@ use phalanx::mappo::{ActionMode, Config, EvalConfig, Evaluation, Trainer};
 #[test]
 fn a_second_trainer_and_a_second_evaluation_compile_nothing() {
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
-    let config = Config { num_envs: 8, rollout_steps: 5, hidden: vec![16], ..Config::on_policy_mpe() };
+    let mut config = Config::on_policy_mpe();
+    config.ppo.num_envs = 8;
+    config.ppo.rollout_steps = 5;
+    config.network.hidden = vec![16];
     let eval_config = EvalConfig { envs: 8, episodes: 1, most_steps: 50, mode: ActionMode::Sampled };
     let spread = Spread::new(Definition::OnPolicy);
     let compiled_by = |gpu: &Gpu| {

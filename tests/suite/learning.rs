@@ -44,19 +44,17 @@ fn share_of_optimum(visible: bool, precision: Precision, seed: u64) -> f64 {
     let data = MarketData::new(&gpu, &candles, &extra, &Scaling::Fit(0..TRAIN)).unwrap();
     let market =
         TradingSettings { commission_bps: 0.0, slippage_bps: 0.0, episode_length: 64, ..Default::default() };
-    let config = Config {
-        num_envs: 32,
-        rollout_steps: 32,
-        epochs: 5,
-        iterations: 20,
-        actor_learning_rate: 2e-3,
-        critic_learning_rate: 2e-3,
-        hidden: vec![32],
-        gamma: 0.5,
-        precision,
-        seed,
-        ..Default::default()
-    };
+    let mut config = Config::default();
+    config.ppo.num_envs = 32;
+    config.ppo.rollout_steps = 32;
+    config.ppo.epochs = 5;
+    config.ppo.iterations = 20;
+    config.ppo.gamma = 0.5;
+    config.ppo.seed = seed;
+    config.network.hidden = vec![32];
+    config.optimizer.actor_learning_rate = 2e-3;
+    config.optimizer.critic_learning_rate = 2e-3;
+    config.device.precision = precision;
     let bars = data.first_bar()..TRAIN;
     let environment = Trading::new(&data, &market, &Episodes::Random(bars)).unwrap();
     let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();

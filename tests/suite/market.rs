@@ -443,8 +443,10 @@ fn a_bankrupt_policy_stays_flat() {
     let gpu = testing::gpu();
     let candles = common::candles(1, 120, |_, _| 0.08);
     let data = data(&gpu, &candles, 100);
+    let mut config = Config::default();
+    config.network.hidden = vec![4];
     let metadata = ModelMetadata {
-        config: Config { hidden: vec![4], ..Config::default() },
+        config,
         market: TradingSettings { bankruptcy_level: 0.2, ..Default::default() },
         scaling: data.scaling().clone(),
         train_from: candles.timestamps[0],

@@ -41,22 +41,20 @@ impl Simulator for Recall {
 
 /// Fraction of right answers in evaluation episodes.
 fn share_of_right_answers(recurrent: bool, precision: Precision) -> f64 {
-    let config = Config {
-        num_envs: 64,
-        rollout_steps: 20,
-        epochs: 5,
-        iterations: 60,
-        hidden: vec![16],
-        activation: Activation::Tanh,
-        // LayerNorm would remove the magnitude of the two features.
-        input_norm: false,
-        actor_learning_rate: 5e-3,
-        critic_learning_rate: 5e-3,
-        accumulation: 1,
-        recurrent,
-        precision,
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.ppo.num_envs = 64;
+    config.ppo.rollout_steps = 20;
+    config.ppo.epochs = 5;
+    config.ppo.iterations = 60;
+    config.network.hidden = vec![16];
+    config.network.activation = Activation::Tanh;
+    // LayerNorm would remove the magnitude of the two features.
+    config.network.input_norm = false;
+    config.network.recurrent = recurrent;
+    config.optimizer.actor_learning_rate = 5e-3;
+    config.optimizer.critic_learning_rate = 5e-3;
+    config.device.accumulation = 1;
+    config.device.precision = precision;
     let gpu = unchecked_gpu();
     let environment = CpuEnv::new("recall", Recall::default);
     let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();

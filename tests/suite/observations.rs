@@ -68,23 +68,22 @@ impl Simulator for Quotes {
 }
 
 fn config(observation_norm: bool, precision: Precision) -> Config {
-    Config {
-        num_envs: 32,
-        rollout_steps: STEPS,
-        epochs: 5,
-        iterations: 25,
-        gamma: 0.5,
-        hidden: vec![16],
-        activation: Activation::Tanh,
-        input_norm: false,
-        observation_norm,
-        actor_learning_rate: 5e-3,
-        critic_learning_rate: 5e-3,
-        accumulation: 1,
-        critic_input: CriticInput::State,
-        precision,
-        ..Config::default()
-    }
+    let mut config = Config::default();
+    config.ppo.num_envs = 32;
+    config.ppo.rollout_steps = STEPS;
+    config.ppo.epochs = 5;
+    config.ppo.iterations = 25;
+    config.ppo.gamma = 0.5;
+    config.network.hidden = vec![16];
+    config.network.activation = Activation::Tanh;
+    config.network.input_norm = false;
+    config.network.observation_norm = observation_norm;
+    config.network.critic_input = CriticInput::State;
+    config.optimizer.actor_learning_rate = 5e-3;
+    config.optimizer.critic_learning_rate = 5e-3;
+    config.device.accumulation = 1;
+    config.device.precision = precision;
+    config
 }
 
 /// Fraction of right answers in evaluation episodes.
@@ -116,7 +115,7 @@ fn statistics_are_initialised_before_training_and_updated_by_every_rollout() {
     let environment = CpuEnv::new("quotes", Quotes::default);
     let config = config(true, Precision::F16);
     let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
-    let rows = (config.num_envs * config.rollout_steps) as f32;
+    let rows = (config.ppo.num_envs * config.ppo.rollout_steps) as f32;
     let first = trainer.observation_moments().unwrap();
     // Three features per agent, and the global state.
     assert_eq!(first.len(), AGENTS * 3 + 1);
@@ -140,21 +139,19 @@ fn statistics_are_initialised_before_training_and_updated_by_every_rollout() {
     assert_eq!(later[0][3], 6.0 * rows);
     assert!(later[0][0] != price[0] && (later[0][0] - PRICE).abs() < 0.5);
     // The rollout that initialises the statistics does not count, or there would be one more episode.
-    assert_eq!(ends, (2 * STEPS / LIMIT * config.num_envs) as f32);
+    assert_eq!(ends, (2 * STEPS / LIMIT * config.ppo.num_envs) as f32);
 }
 
 /// Environments on the device add to the totals of episodes, which must be cleared after the initial rollout.
 #[test]
 fn environments_on_the_device_are_reset_after_the_initial_rollout() {
     let gpu = unchecked_gpu();
-    let config = Config {
-        num_envs: 8,
-        rollout_steps: 30,
-        iterations: 1,
-        hidden: vec![16],
-        observation_norm: true,
-        ..Config::on_policy_mpe()
-    };
+    let mut config = Config::on_policy_mpe();
+    config.ppo.num_envs = 8;
+    config.ppo.rollout_steps = 30;
+    config.ppo.iterations = 1;
+    config.network.hidden = vec![16];
+    config.network.observation_norm = true;
     let mut trainer = Trainer::new(&gpu, &Spread::new(Definition::Mpe2), &config).unwrap();
     let mut seen = None;
     trainer

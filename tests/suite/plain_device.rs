@@ -85,8 +85,11 @@ fn train(gpu: &Gpu) {
     let data = MarketData::new(gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(0..150)).unwrap();
     let rules = TradingSettings { episode_length: 10, ..Default::default() };
     let market = Trading::new(&data, &rules, &Episodes::Random(data.first_bar()..150)).unwrap();
-    let config =
-        Config { num_envs: 4, rollout_steps: 8, iterations: 2, hidden: vec![16], ..Config::default() };
+    let mut config = Config::default();
+    config.ppo.num_envs = 4;
+    config.ppo.rollout_steps = 8;
+    config.ppo.iterations = 2;
+    config.network.hidden = vec![16];
     let mut trainer = Trainer::new(gpu, &market, &config).unwrap();
     let mut iterations = 0;
     trainer

@@ -16,17 +16,16 @@ use crate::common::program::{DEMO, SMALL, Workplace, columns, refused, succeeded
 use crate::testing::unchecked_gpu;
 
 fn config(precision: Precision) -> Config {
-    Config {
-        num_envs: 8,
-        // Not a multiple of the episode length: rollouts end within episodes.
-        rollout_steps: 10,
-        epochs: 2,
-        iterations: 6,
-        hidden: vec![16],
-        learning_rate_decay: true,
-        precision,
-        ..Config::on_policy_mpe()
-    }
+    let mut config = Config::on_policy_mpe();
+    config.ppo.num_envs = 8;
+    // Not a multiple of the episode length: rollouts end within episodes.
+    config.ppo.rollout_steps = 10;
+    config.ppo.epochs = 2;
+    config.ppo.iterations = 6;
+    config.network.hidden = vec![16];
+    config.optimizer.learning_rate_decay = true;
+    config.device.precision = precision;
+    config
 }
 
 fn trainer(gpu: &Gpu, config: &Config) -> Trainer {
@@ -39,26 +38,20 @@ fn train(trainer: &mut Trainer, until: u32) {
 
 /// Every setting with state between iterations.
 fn configs() -> Vec<Config> {
-    let plain = config(Precision::F32);
-    vec![
-        plain.clone(),
-        config(Precision::F16),
-        Config {
-            minibatches: 3,
-            epochs: 3,
-            target_kl: 1e-4,
-            entropy_end: Some(0.0),
-            networks: Sharing::Separate,
-            accumulation: 2,
-            // One subgroup of quads.
-            num_envs: 32,
-            algorithm: Algorithm::Happo,
-            recurrent: true,
-            chunk_length: 4,
-            observation_norm: true,
-            ..plain
-        },
-    ]
+    let mut all = config(Precision::F32);
+    all.ppo.algorithm = Algorithm::Happo;
+    // One subgroup of quads.
+    all.ppo.num_envs = 32;
+    all.ppo.epochs = 3;
+    all.ppo.minibatches = 3;
+    all.ppo.entropy_end = Some(0.0);
+    all.ppo.target_kl = 1e-4;
+    all.network.observation_norm = true;
+    all.network.recurrent = true;
+    all.network.chunk_length = 4;
+    all.network.networks = Sharing::Separate;
+    all.device.accumulation = 2;
+    vec![config(Precision::F32), config(Precision::F16), all]
 }
 
 #[test]
@@ -67,7 +60,8 @@ fn a_resumed_run_ends_with_the_same_bytes() {
     let spread = Spread::new(Definition::Mpe2);
     configs().iter().for_each(|config| goes_on(&gpu, &spread, config));
     for (task, precision) in [(Task::SpeakerListener, Precision::F16), (Task::Reference, Precision::F32)] {
-        let config = Config { networks: Sharing::Separate, ..config(precision) };
+        let mut config = config(precision);
+        config.network.networks = Sharing::Separate;
         goes_on(&gpu, &Communication::new(task), &config);
     }
     goes_on(&gpu, &CpuEnv::new("drift", Drift::default), &config(Precision::F32));
@@ -79,7 +73,9 @@ fn a_resumed_run_with_a_global_state_ends_with_the_same_bytes() {
     let gpu = unchecked_gpu();
     for precision in [Precision::F32, Precision::F16] {
         let observation_norm = precision == Precision::F16;
-        let config = Config { critic_input: CriticInput::State, observation_norm, ..config(precision) };
+        let mut config = config(precision);
+        config.network.critic_input = CriticInput::State;
+        config.network.observation_norm = observation_norm;
         goes_on(&gpu, &CpuEnv::new("drift", Drift::default), &config);
     }
 }
@@ -105,7 +101,7 @@ fn goes_on(gpu: &Gpu, environment: &dyn Environment, config: &Config) {
             Ok(())
         })
         .unwrap();
-    let per_iteration = u64::from(config.num_envs * config.rollout_steps);
+    let per_iteration = u64::from(config.ppo.num_envs * config.ppo.rollout_steps);
     assert_eq!(steps, [(3, 3 * per_iteration), (4, 4 * per_iteration)]);
     second.save(&path("4"), None).unwrap();
     let mut third = trainer();
@@ -199,9 +195,12 @@ fn mismatched_snapshots_are_rejected_and_change_nothing() {
     altered[digit] ^= 2;
     refused(&altered, &mut other, "checksum mismatch: the file was modified or is corrupt");
     refused(b"my diary", &mut other, "not a safetensors file, or truncated");
+    let (mut discounted, mut longer) = (own.clone(), own.clone());
+    discounted.ppo.gamma = 0.9;
+    longer.ppo.iterations = 7;
     for (config, wanted) in [
-        (Config { gamma: 0.9, ..own.clone() }, "`gamma` is 0.99 in the file, 0.9 here"),
-        (Config { iterations: 7, ..own.clone() }, "`iterations` is 6 in the file, 7 here"),
+        (discounted, "`gamma` is 0.99 in the file, 0.9 here"),
+        (longer, "`iterations` is 6 in the file, 7 here"),
         (config(Precision::F16), "`precision` is \"f32\" in the file, \"f16\" here"),
     ] {
         refused(&bytes, &mut trainer(&gpu, &config), wanted);
@@ -216,7 +215,8 @@ fn mismatched_snapshots_are_rejected_and_change_nothing() {
 fn the_latest_snapshots_and_the_best_are_kept() {
     let gpu = unchecked_gpu();
     let folder = tempfile::tempdir().unwrap();
-    let config = Config { learning_rate_decay: false, ..config(Precision::F32) };
+    let mut config = config(Precision::F32);
+    config.optimizer.learning_rate_decay = false;
     let mut run = trainer(&gpu, &config);
     std::fs::write(folder.path().join("half.tmp"), "a crash").unwrap();
     let snapshots = Snapshots::open(folder.path(), 2).unwrap();
@@ -240,8 +240,8 @@ fn the_latest_snapshots_and_the_best_are_kept() {
     assert_eq!((best.iteration, best.score), (2, Some(-1.0)));
     // Without schedules, a finished run can be continued with more iterations.
     let latest = snapshots.latest().unwrap().unwrap();
-    let longer = Config { iterations: 8, ..config };
-    trainer(&gpu, &longer).resume(&latest).unwrap();
+    config.ppo.iterations = 8;
+    trainer(&gpu, &config).resume(&latest).unwrap();
     // A damaged snapshot is skipped.
     std::fs::write(&latest, "half a file").unwrap();
     let before = snapshots.latest().unwrap().unwrap();

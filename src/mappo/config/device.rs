@@ -1,11 +1,32 @@
-//! Settings of the device: the memory budget. Precision has no range to check.
+//! Settings of the device: precision and memory.
 
-use super::{Config, range};
+use super::range;
 use crate::Result;
+use crate::nn::Precision;
 
-pub(super) fn validate(config: &Config) -> Result<()> {
-    match config.memory_budget_mb {
-        Some(budget) => range("memory_budget_mb", budget as f64, 1.0, 1e7),
-        None => Ok(()),
+/// Precision and memory on the device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceConfig {
+    /// Storage precision.
+    pub precision: Precision,
+    /// Limit on GPU memory in MiB; by default chosen for the adapter ([`crate::gpu::Budget::of`]).
+    pub memory_budget_mb: Option<u64>,
+    /// Micro-batches per minibatch, whose gradients are accumulated; raised if memory is short.
+    pub accumulation: u32,
+}
+
+impl Default for DeviceConfig {
+    fn default() -> Self {
+        Self { precision: Precision::F32, memory_budget_mb: None, accumulation: 4 }
+    }
+}
+
+impl DeviceConfig {
+    pub(super) fn validate(&self) -> Result<()> {
+        range("accumulation", self.accumulation, 1.0, 65_536.0)?;
+        match self.memory_budget_mb {
+            Some(budget) => range("memory_budget_mb", budget as f64, 1.0, 1e7),
+            None => Ok(()),
+        }
     }
 }

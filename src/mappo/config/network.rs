@@ -1,114 +1,64 @@
-//! Settings of the networks, and the resulting layout in an environment.
+//! Settings of the networks and their inputs.
 
-use super::{Config, range};
-use crate::env::{Environment, Spec};
-use crate::nn::{Layout, Shape};
-use crate::{Error, Result};
+use super::range;
+use crate::Result;
+use crate::nn::{Activation, CriticInput, Sharing};
 
-/// Maximum number of continuous actions per agent.
-const MAX_CONTINUOUS_ACTIONS: u32 = 16;
+/// The networks and their inputs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkConfig {
+    /// Widths of the hidden layers.
+    pub hidden: Vec<u32>,
+    /// Activation function of the hidden layers.
+    pub activation: Activation,
+    /// Whether observations, and the global state if the critic uses it, are normalised feature by feature with a running
+    /// mean and standard deviation (`ppo::running_mean_std`), for environments whose features have different units. Agents that
+    /// share networks share the statistics. They are initialised by a rollout of random actions, which is then discarded, and
+    /// updated after every rollout. With few features, disable `input_norm`: a LayerNorm keeps only their proportions.
+    pub observation_norm: bool,
+    /// Whether a LayerNorm precedes the first layer.
+    pub input_norm: bool,
+    /// Whether a LayerNorm follows every hidden layer's activation.
+    pub hidden_norm: bool,
+    /// Whether actors and critics have a GRU between the hidden layers and the head, as wide as the last hidden layer.
+    pub recurrent: bool,
+    /// Steps of truncated back-propagation through time: rollouts are split into sequences of this length, each of which starts
+    /// from the GRU state stored during the rollout. Only used if `recurrent` is set.
+    pub chunk_length: u32,
+    /// Whether continuous actions are squashed into (-1, 1) by tanh; an error in environments with discrete actions
+    /// ([`crate::env::Environment::continuous`]). Probabilities and entropies are those of the squashed actions
+    /// (`ppo::sample`, `ppo::loss`); the greedy action is the tanh of the mean.
+    pub squash: bool,
+    /// Whether agents share networks or have separate ones.
+    pub networks: Sharing,
+    /// Whether shared networks receive the agent's index as a one-hot input.
+    pub agent_identity: bool,
+    /// Input of the critics: the joint observation of all agents (MAPPO), the agent's own (IPPO), or the global state
+    /// ([`crate::env::Environment::state_dim`]).
+    pub critic_input: CriticInput,
+}
 
-impl Config {
-    /// Layout of the networks with these settings in an environment.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for settings out of range, for [`Config::squash`] with discrete actions, and for
-    /// [`crate::nn::CriticInput::State`] without a global state; [`Error::Shape`] if the sizes of the choices do not sum to the
-    /// number of actions.
-    pub fn layout(&self, environment: &dyn Environment) -> Result<Layout> {
-        self.validate()?;
-        let (choices, actions) = (environment.choices(), environment.spec().actions);
-        if environment.continuous() {
-            if !(1..=MAX_CONTINUOUS_ACTIONS).contains(&actions) {
-                return Err(Error::config(
-                    "actions",
-                    format!(
-                        "{actions} continuous actions per agent are out of range: from 1 to {MAX_CONTINUOUS_ACTIONS}"
-                    ),
-                ));
-            }
-            return Layout::new(&self.shape(&environment.spec(), true, environment.state_dim()));
-        }
-        if self.squash {
-            return Err(Error::config(
-                "squash",
-                "the environment's actions are discrete; only continuous actions can be squashed: set \
-                 `squash = false`",
-            ));
-        }
-        let sum = choices.iter().map(|size| u64::from(*size)).sum::<u64>();
-        if choices.iter().any(|size| *size < 2) || sum != u64::from(actions) {
-            let wanted = format!("sizes of at least 2 that add up to {actions}");
-            return Err(Error::shape("choices of an action", wanted, format!("{choices:?}")));
-        }
-        Layout::new(&self.shape(&environment.spec(), false, environment.state_dim()))
-    }
-
-    /// Steps of truncated back-propagation through time; 0 without a GRU.
-    pub(in crate::mappo) fn chunk(&self) -> u32 {
-        if self.recurrent { self.chunk_length.min(self.rollout_steps) } else { 0 }
-    }
-
-    /// Shape of the networks in an environment with a global state of `state_dim` numbers.
-    pub(crate) fn shape(&self, spec: &Spec, continuous: bool, state_dim: u32) -> Shape {
-        Shape {
-            agents: spec.agents,
-            obs_dim: spec.obs_dim,
-            actions: if continuous { 2 * spec.actions } else { spec.actions },
-            constants: if continuous { spec.actions } else { 0 },
-            hidden: self.hidden.clone(),
-            sharing: self.networks,
-            agent_identity: self.agent_identity,
-            critic_input: self.critic_input,
-            state_dim,
-            activation: self.activation,
-            input_norm: self.input_norm,
-            hidden_norm: self.hidden_norm,
-            chunk: self.chunk(),
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            hidden: vec![64, 64],
+            activation: Activation::Relu,
+            observation_norm: false,
+            input_norm: true,
+            hidden_norm: true,
+            recurrent: false,
+            chunk_length: 10,
+            squash: false,
+            networks: Sharing::Shared,
+            agent_identity: true,
+            critic_input: CriticInput::Joint,
         }
     }
 }
 
-/// Checks `chunk_length` and `minibatches`; [`Layout::new`] checks the widths of the layers.
-pub(super) fn validate(config: &Config) -> Result<()> {
-    range("chunk_length", config.chunk_length, 1.0, 65_536.0)?;
-    let chunks = config.rollout_steps.div_ceil(config.chunk().max(1));
-    if config.recurrent && config.minibatches > chunks {
-        return Err(Error::config(
-            "minibatches",
-            format!(
-                "{} is too many: a rollout has {chunks} sequences of `chunk_length` steps, which cannot be split \
-                 further; lower `minibatches` or `chunk_length`",
-                config.minibatches
-            ),
-        ));
-    }
-    range("minibatches", config.minibatches, 1.0, f64::from(chunks.min(1024)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::env::Spread;
-    use crate::env::spread::Definition;
-    use crate::nn::CriticInput;
-
-    #[test]
-    fn squash_is_rejected_for_discrete_actions() {
-        let config = Config { squash: true, ..Default::default() };
-        let error = config.layout(&Spread::new(Definition::Mpe2)).unwrap_err();
-        assert!(matches!(&error, Error::Config { key, .. } if key == "squash"), "{error}");
-    }
-
-    #[test]
-    fn critic_input_state_is_rejected_without_a_global_state() {
-        let config = Config { critic_input: CriticInput::State, ..Default::default() };
-        let error = config.layout(&Spread::new(Definition::Mpe2)).unwrap_err();
-        assert!(matches!(error, Error::Config { .. }), "{error:?}");
-        assert_eq!(
-            error.to_string(),
-            "setting `critic_input`: `state` needs an environment with a global state, and this one has none: \
-             use `joint`, the observations of all agents"
-        );
+impl NetworkConfig {
+    /// Checks `chunk_length`; [`crate::nn::Layout::new`] checks the widths of the layers.
+    pub(super) fn validate(&self) -> Result<()> {
+        range("chunk_length", self.chunk_length, 1.0, 65_536.0)
     }
 }

@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, range};
-use crate::nn::Sharing;
-use crate::{Error, Result};
+use super::range;
+use crate::Result;
 
 /// Rows over which advantages are normalised to mean 0 and standard deviation 1. Only rows of active agents count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +33,85 @@ pub enum Algorithm {
     Happo,
 }
 
-impl Config {
+/// The algorithm: rollouts, returns, losses and ValueNorm.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PpoConfig {
+    /// Random seed of the whole run: initial weights, environments, actions. The same seed on the same adapter gives the same
+    /// bytes.
+    pub seed: u64,
+    /// Whether all agents are updated together (MAPPO) or one after the other (HAPPO).
+    pub algorithm: Algorithm,
+    /// Number of parallel environments; rounded up to a multiple of 4, reduced if memory is short.
+    pub num_envs: u32,
+    /// Steps per rollout.
+    pub rollout_steps: u32,
+    /// Number of iterations, each a rollout and its updates.
+    pub iterations: u32,
+    /// Epochs of updates per rollout.
+    pub epochs: u32,
+    /// Minibatches per epoch, each a range of the rollout's steps with a separate optimizer step. Losses are means over a
+    /// minibatch, and each minibatch updates the running statistics of the returns (ValueNorm).
+    pub minibatches: u32,
+    /// Rows over which advantages are normalised.
+    pub advantage_norm: AdvantageNorm,
+    /// Multiplier of rewards in training; reported returns do not include it.
+    pub reward_scale: f64,
+    /// Discount factor per step.
+    pub gamma: f64,
+    /// Lambda of generalised advantage estimation.
+    pub gae_lambda: f64,
+    /// Clip range of the probability ratio.
+    pub clip: f64,
+    /// Clip range of the value.
+    pub value_clip: f64,
+    /// Delta of the value's Huber loss.
+    pub huber_delta: f64,
+    /// Entropy coefficient.
+    pub entropy: f64,
+    /// Entropy coefficient of the last iteration, reached linearly; unset: the coefficient is constant.
+    pub entropy_end: Option<f64>,
+    /// KL divergence (k3 estimate, mean over the rollout) above which the remaining epochs of a rollout are skipped: weights and
+    /// running statistics do not change. 0: never.
+    pub target_kl: f64,
+    /// Value loss coefficient.
+    pub value_coefficient: f64,
+    /// Whether critics predict returns normalised by running statistics (ValueNorm).
+    pub value_norm: bool,
+    /// Decay of the running statistics of the returns.
+    pub value_norm_beta: f64,
+    /// Lower bound on the variance of the returns in ValueNorm.
+    pub value_norm_floor: f64,
+}
+
+impl Default for PpoConfig {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            algorithm: Algorithm::Mappo,
+            num_envs: 128,
+            rollout_steps: 64,
+            iterations: 200,
+            epochs: 10,
+            minibatches: 1,
+            advantage_norm: AdvantageNorm::Rollout,
+            reward_scale: 1.0,
+            gamma: 0.99,
+            gae_lambda: 0.95,
+            clip: 0.2,
+            value_clip: 0.2,
+            huber_delta: 10.0,
+            entropy: 0.01,
+            entropy_end: None,
+            target_kl: 0.0,
+            value_coefficient: 1.0,
+            value_norm: true,
+            value_norm_beta: 0.99999,
+            value_norm_floor: 1e-6,
+        }
+    }
+}
+
+impl PpoConfig {
     /// Agent steps of an update: one per agent with HAPPO, else one.
     pub(in crate::mappo) fn agent_steps(&self, agents: u32) -> u32 {
         match self.algorithm {
@@ -42,30 +119,24 @@ impl Config {
             Algorithm::Happo => agents,
         }
     }
-}
 
-pub(super) fn validate(config: &Config) -> Result<()> {
-    if config.algorithm == Algorithm::Happo && config.networks == Sharing::Shared {
-        return Err(Error::config(
-            "algorithm",
-            "`happo` needs separate networks: set `networks = \"separate\"`",
-        ));
+    /// Checks every range except that of `minibatches`, which depends on the networks.
+    pub(super) fn validate(&self) -> Result<()> {
+        range("num_envs", self.num_envs, 1.0, 1_048_576.0)?;
+        range("rollout_steps", self.rollout_steps, 1.0, 65_536.0)?;
+        range("epochs", self.epochs, 1.0, 1000.0)?;
+        range("reward_scale", self.reward_scale, 1e-9, 1e9)?;
+        range("gamma", self.gamma, 0.0, 1.0)?;
+        range("gae_lambda", self.gae_lambda, 0.0, 1.0)?;
+        range("clip", self.clip, 1e-4, 10.0)?;
+        range("value_clip", self.value_clip, 1e-4, 1e6)?;
+        range("huber_delta", self.huber_delta, 1e-4, 1e6)?;
+        range("entropy", self.entropy, 0.0, 10.0)?;
+        range("entropy_end", self.entropy_end.unwrap_or_default(), 0.0, 10.0)?;
+        range("target_kl", self.target_kl, 0.0, 1e6)?;
+        range("value_coefficient", self.value_coefficient, 0.0, 100.0)?;
+        range("iterations", self.iterations, 1.0, 1e9)?;
+        range("value_norm_beta", self.value_norm_beta, 0.0, 0.999_999_9)?;
+        range("value_norm_floor", self.value_norm_floor, 1e-20, 1e6)
     }
-    range("num_envs", config.num_envs, 1.0, 1_048_576.0)?;
-    range("rollout_steps", config.rollout_steps, 1.0, 65_536.0)?;
-    range("epochs", config.epochs, 1.0, 1000.0)?;
-    range("accumulation", config.accumulation, 1.0, 65_536.0)?;
-    range("reward_scale", config.reward_scale, 1e-9, 1e9)?;
-    range("gamma", config.gamma, 0.0, 1.0)?;
-    range("gae_lambda", config.gae_lambda, 0.0, 1.0)?;
-    range("clip", config.clip, 1e-4, 10.0)?;
-    range("value_clip", config.value_clip, 1e-4, 1e6)?;
-    range("huber_delta", config.huber_delta, 1e-4, 1e6)?;
-    range("entropy", config.entropy, 0.0, 10.0)?;
-    range("entropy_end", config.entropy_end.unwrap_or_default(), 0.0, 10.0)?;
-    range("target_kl", config.target_kl, 0.0, 1e6)?;
-    range("value_coefficient", config.value_coefficient, 0.0, 100.0)?;
-    range("iterations", config.iterations, 1.0, 1e9)?;
-    range("value_norm_beta", config.value_norm_beta, 0.0, 0.999_999_9)?;
-    range("value_norm_floor", config.value_norm_floor, 1e-20, 1e6)
 }

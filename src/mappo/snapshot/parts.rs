@@ -51,7 +51,7 @@ impl Trainer {
         // Never used as indices: networks read observations, and only the bits of existing actions are read from a mask.
         let anything = || -> Check { Box::new(|_| Ok(())) };
         let finite = |dtype| -> Check { Box::new(move |bytes| all_finite(dtype, bytes)) };
-        let (nets, precision) = (self.layout.nets.len(), self.config.precision);
+        let (nets, precision) = (self.layout.nets.len(), self.config.device.precision);
         let second: Check = Box::new(|bytes| not_negative(&reals(bytes)?));
         let optimizer: Check = Box::new(move |bytes| optimizer(&reals(bytes)?, nets));
         let scalars: Check = Box::new(move |bytes| check_scalars(&reals(bytes)?, precision));

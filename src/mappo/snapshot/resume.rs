@@ -151,7 +151,7 @@ fn same_run(saved: &SnapshotMetadata, here: &SnapshotMetadata) -> Result<(), Str
         return Err("the settings in the file cannot be compared".into());
     };
     // More iterations are allowed unless a schedule depends on their number.
-    let scheduled = here.config.learning_rate_decay || here.config.entropy_end.is_some();
+    let scheduled = here.config.optimizer.learning_rate_decay || here.config.ppo.entropy_end.is_some();
     for (key, value) in own.iter().filter(|(key, _)| scheduled || *key != "iterations") {
         if file.get(key) != Some(value) {
             let found = file.get(key).map_or("nothing".into(), ToString::to_string);

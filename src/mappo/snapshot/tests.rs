@@ -105,18 +105,21 @@ impl Saved {
 }
 
 fn environments() -> Vec<(Box<dyn Environment>, Config)> {
-    let config = Config {
-        num_envs: 4,
-        rollout_steps: 6,
-        epochs: 1,
-        iterations: 3,
-        hidden: vec![4],
-        precision: Precision::F32,
-        ..Config::default()
-    };
-    let recurrent = Config { recurrent: true, chunk_length: 3, observation_norm: true, ..config.clone() };
-    let half = Config { precision: Precision::F16, ..config.clone() };
-    let critic_state = Config { critic_input: CriticInput::State, ..config };
+    let mut config = Config::default();
+    config.ppo.num_envs = 4;
+    config.ppo.rollout_steps = 6;
+    config.ppo.epochs = 1;
+    config.ppo.iterations = 3;
+    config.network.hidden = vec![4];
+    config.device.precision = Precision::F32;
+    let mut recurrent = config.clone();
+    recurrent.network.recurrent = true;
+    recurrent.network.chunk_length = 3;
+    recurrent.network.observation_norm = true;
+    let mut half = config.clone();
+    half.device.precision = Precision::F16;
+    let mut critic_state = config;
+    critic_state.network.critic_input = CriticInput::State;
     vec![
         (Box::new(Spread::new(Definition::Mpe2)), recurrent),
         (Box::new(Communication::new(Task::Reference)), half),

@@ -17,10 +17,10 @@ pub fn estimate(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
         steps: sizes.steps,
         agents: sizes.spec.agents,
         envs: sizes.envs,
-        gamma: config.gamma as f32,
-        lambda: config.gae_lambda as f32,
+        gamma: config.ppo.gamma as f32,
+        lambda: config.ppo.gae_lambda as f32,
         truncations: sizes.truncations,
-        reward_scale: config.reward_scale as f32,
+        reward_scale: config.ppo.reward_scale as f32,
         pad: 0,
     };
     let kernel = gae::kernel(gpu)?;
@@ -32,17 +32,17 @@ pub fn estimate(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
         agents: sizes.spec.agents,
         envs: sizes.envs,
         masks: sizes.first_mask(),
-        separate: u32::from(config.networks == Sharing::Separate),
+        separate: u32::from(config.network.networks == Sharing::Separate),
         minibatches: sizes.minibatches,
         chunk: sizes.chunk.max(1),
-        over: config.advantage_norm as u32,
+        over: config.ppo.advantage_norm as u32,
     };
     let kernel = advantage_stats::kernel(gpu)?;
     let group = advantage_stats::bind(gpu, &kernel, &parameters, [targets, scalars, dones_and_masks])?;
     commands.push(Command::dispatch(&kernel, &group, advantage_stats::GROUPS));
     if let Some(ones) = &update.first_factors {
         gpu.write(ones, 0, bytemuck::cast_slice(&vec![1f32; (ones.size() / 4) as usize]))?;
-        let epochs = config.epochs * config.agent_steps(sizes.spec.agents);
+        let epochs = config.ppo.epochs * config.ppo.agent_steps(sizes.spec.agents);
         commands.push(Command::Copy {
             source: ones.clone(),
             source_offset: 0,
@@ -60,23 +60,23 @@ pub fn minibatch_starts(setup: Setup<'_>, update: &UpdateBuffers, schedule: &Sch
     let Setup { gpu, config, sizes, kernel_config, buffers, .. } = setup;
     let kernel = epoch::kernel(gpu)?;
     let places = sizes.partial_sums(kernel_config);
-    let end = config.entropy_end.unwrap_or(config.entropy);
+    let end = config.ppo.entropy_end.unwrap_or(config.ppo.entropy);
     let agent_steps = schedule.agent_steps();
     let all: Vec<_> = agent_steps
         .clone()
-        .flat_map(|agent_step| (0..config.epochs).map(move |number| (agent_step, number)))
+        .flat_map(|agent_step| (0..config.ppo.epochs).map(move |number| (agent_step, number)))
         .flat_map(|(agent_step, number)| (0..sizes.minibatches).map(move |place| (agent_step, number, place)))
         .map(|(agent_step, number, place)| epoch::Epoch {
             // All agent steps together update ValueNorm as much as one update of all agents.
-            weight: ((1.0 - config.value_norm_beta) / f64::from(agent_steps.end)) as f32,
-            floor: config.value_norm_floor as f32,
-            enabled: u32::from(config.value_norm),
+            weight: ((1.0 - config.ppo.value_norm_beta) / f64::from(agent_steps.end)) as f32,
+            floor: config.ppo.value_norm_floor as f32,
+            enabled: u32::from(config.ppo.value_norm),
             number,
             places,
-            target_kl: config.target_kl as f32,
-            entropy: config.entropy as f32,
-            entropy_step: ((end - config.entropy) / f64::from(config.iterations)) as f32,
-            iterations: config.iterations,
+            target_kl: config.ppo.target_kl as f32,
+            entropy: config.ppo.entropy as f32,
+            entropy_step: ((end - config.ppo.entropy) / f64::from(config.ppo.iterations)) as f32,
+            iterations: config.ppo.iterations,
             further: u32::from(place > 0),
             moments: match sizes.minibatches {
                 1 => 0,
@@ -85,7 +85,7 @@ pub fn minibatch_starts(setup: Setup<'_>, update: &UpdateBuffers, schedule: &Sch
             agent_step: schedule.agent(agent_step),
             agents: sizes.spec.agents,
             minibatches: sizes.minibatches,
-            first_place: agent_step * config.epochs * places,
+            first_place: agent_step * config.ppo.epochs * places,
             pad: 0,
         })
         .collect();

@@ -138,23 +138,23 @@ impl GradientKernels {
 
 fn losses(setup: Setup<'_>, update: &UpdateBuffers, table: &wgpu::Buffer) -> Result<(Kernel, BindGroup)> {
     let Setup { gpu, config, sizes, layout, kernel_config, buffers } = setup;
-    let agent_steps = config.agent_steps(sizes.spec.agents);
+    let agent_steps = config.ppo.agent_steps(sizes.spec.agents);
     let parameters = loss::Loss {
         actions: sizes.spec.actions,
         section: sizes.rows() / 4,
         masks: sizes.first_mask() / 4,
         grad_actor: layout.head_gradient(0),
         grad_critic: layout.head_gradient(1),
-        clip: config.clip as f32,
-        value_clip: config.value_clip as f32,
-        huber: config.huber_delta as f32,
-        value: config.value_coefficient as f32,
+        clip: config.ppo.clip as f32,
+        value_clip: config.ppo.value_clip as f32,
+        huber: config.ppo.huber_delta as f32,
+        value: config.ppo.value_coefficient as f32,
         starts: sizes.starts,
         // The factors follow the partial sums, which are two vec4s each.
-        factors: 2 * sizes.partial_sums(kernel_config) * config.epochs * agent_steps,
+        factors: 2 * sizes.partial_sums(kernel_config) * config.ppo.epochs * agent_steps,
         pad: 0,
     };
-    let kernel = loss::kernel(gpu, kernel_config, sizes.kind, config.algorithm == Algorithm::Happo)?;
+    let kernel = loss::kernel(gpu, kernel_config, sizes.kind, config.ppo.algorithm == Algorithm::Happo)?;
     let rollout = &buffers.rollout;
     let bound = loss::Buffers {
         batches: table,

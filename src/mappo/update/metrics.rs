@@ -9,9 +9,9 @@ use crate::ppo::write_metrics;
 /// Writes the record, clears the episode totals and increments the iteration counter.
 pub fn write(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
     let Setup { gpu, config, sizes, layout, kernel_config, buffers } = setup;
-    let agent_steps = config.agent_steps(sizes.spec.agents);
+    let agent_steps = config.ppo.agent_steps(sizes.spec.agents);
     let parameters = write_metrics::WriteMetrics {
-        statistics: sizes.partial_sums(kernel_config) * config.epochs * agent_steps,
+        statistics: sizes.partial_sums(kernel_config) * config.ppo.epochs * agent_steps,
         rewards: sizes.rows(),
         envs: sizes.envs,
         nets: layout.nets.len() as u32,

@@ -69,7 +69,7 @@ impl Update {
             advantages: advantages::estimate(setup, buffers)?,
             epochs,
             factor_updates,
-            seed: setup.config.seed,
+            seed: setup.config.ppo.seed,
             write_metrics: metrics::write(setup, buffers)?,
         })
     }

@@ -18,7 +18,7 @@ pub fn step(setup: Setup<'_>, update: &UpdateBuffers, rollout: &Rollout, agent: 
     let (gradient, state) = (&update.gradient, &update.optimizer);
     let bound = [stacks, weights.nets(), params, &update.folded_gradient, gradient];
     let unfolded = unfold::command(gpu, layout, bound)?;
-    let rates = [config.actor_learning_rate, config.critic_learning_rate];
+    let rates = [config.optimizer.actor_learning_rate, config.optimizer.critic_learning_rate];
     let nets: Vec<_> = layout
         .nets
         .iter()
@@ -33,23 +33,31 @@ pub fn step(setup: Setup<'_>, update: &UpdateBuffers, rollout: &Rollout, agent: 
     let longest = nets.iter().map(|net| net.length).max().unwrap_or(0);
     let nets = gpu.upload("nets", &nets)?;
     let parameters = clip::Clip {
-        max_norm: config.max_grad_norm as f32,
-        log_beta1: config.adam_beta1.ln() as f32,
-        log_beta2: config.adam_beta2.ln() as f32,
-        decay: if config.learning_rate_decay { (1.0 / f64::from(config.iterations)) as f32 } else { 0.0 },
+        max_norm: config.optimizer.max_grad_norm as f32,
+        log_beta1: config.optimizer.adam_beta1.ln() as f32,
+        log_beta2: config.optimizer.adam_beta2.ln() as f32,
+        decay: if config.optimizer.learning_rate_decay {
+            (1.0 / f64::from(config.ppo.iterations)) as f32
+        } else {
+            0.0
+        },
         agent_step: agent,
         pad: [0; 3],
     };
     let clip_kernel = clip::kernel(gpu)?;
     let bound = [&nets, gradient, iteration, state, scalars];
     let clip_group = clip::bind(gpu, &clip_kernel, &parameters, bound)?;
-    let scale = match config.precision {
+    let scale = match config.device.precision {
         Precision::F32 => LossScale::CONSTANT,
         Precision::F16 => LossScale::DYNAMIC,
     };
-    let parameters =
-        adamw::AdamW::new(config.adam_beta1, config.adam_beta2, config.adam_epsilon, config.weight_decay)
-            .with_loss_scale(&scale, count);
+    let parameters = adamw::AdamW::new(
+        config.optimizer.adam_beta1,
+        config.optimizer.adam_beta2,
+        config.optimizer.adam_epsilon,
+        config.optimizer.weight_decay,
+    )
+    .with_loss_scale(&scale, count);
     let adamw_kernel = adamw::kernel(gpu)?;
     let bound = [&nets, state, gradient, &update.first_moments, &update.second_moments, params, scalars];
     let adamw_group = adamw::bind(gpu, &adamw_kernel, &parameters, bound)?;

@@ -61,9 +61,9 @@ pub struct Schedule {
 impl Schedule {
     pub fn new(config: &Config, sizes: &Sizes) -> Self {
         Self {
-            happo: config.algorithm == Algorithm::Happo,
-            agent_steps: config.agent_steps(sizes.spec.agents),
-            epochs: (0..config.epochs).map(|epoch| micro_batches(sizes, epoch)).collect(),
+            happo: config.ppo.algorithm == Algorithm::Happo,
+            agent_steps: config.ppo.agent_steps(sizes.spec.agents),
+            epochs: (0..config.ppo.epochs).map(|epoch| micro_batches(sizes, epoch)).collect(),
             per_epoch: sizes.micro_batches(),
         }
     }
