@@ -20,12 +20,13 @@ fn differences(number: usize) -> &'static [Vec<f64>] {
 fn suits(case: &Case, setup: &Setup) -> bool {
     let kernel_config = &setup.kernel_config;
     let plain = !kernel_config.subgroup_broadcast && kernel_config.cooperative.is_none();
+    // An activation is one function of the kernels; a layer that is wider than a tile and the GRU come with Gelu.
     let wanted = match (kernel_config.storage.precision(), case.shape.activation) {
         (Precision::F16, activation) if plain => activation == Activation::Tanh,
-        (_, activation) if plain && setup.gpu.class() == Class::Hardware => {
-            matches!(activation, Activation::Tanh | Activation::Gelu)
+        (_, activation) => {
+            !plain && kernel_config.storage.precision() == Precision::F32
+                || matches!(activation, Activation::Tanh | Activation::Gelu)
         }
-        _ => true,
     };
     wanted && kernel_config.suits(&case.layout(), case.quads as u32)
 }
@@ -100,7 +101,8 @@ fn native_and_packed_passes_agree() {
 
 fn compare_storage(native: &Setup, packed: &Setup) {
     // A GRU passes differences in the last bit on to all later steps, so it is compared with f64 alone.
-    for mut case in cases().into_iter().step_by(2).filter(|case| !case.shape.recurrent()) {
+    let comparable = |case: &Case| !case.shape.recurrent() && case.shape.activation == Activation::Tanh;
+    for mut case in cases().into_iter().filter(comparable) {
         // Beyond the largest f16 and below its smallest normal number.
         case.observations[0] = 1e6;
         case.observations[5] = -70_000.0;
