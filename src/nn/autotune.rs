@@ -94,7 +94,7 @@ impl Autotune {
         if let Some(known) = known.filter(|known| candidates.contains(known)) {
             return Ok(*known);
         }
-        let measured = measure_all(candidates, gpu, layout, quads, slots)?;
+        let measured = measure(candidates, gpu, layout, quads, slots)?;
         let fastest = measured.iter().filter(|one| one.time.is_some()).min_by_key(|one| one.time);
         let best = fastest.map_or(candidates[0], |one| one.kernel_config);
         // Another process may have written in the meantime.
@@ -163,21 +163,11 @@ fn candidates(gpu: &Gpu, precision: Precision, layout: &Layout, quads: u32) -> R
     Ok(unique)
 }
 
-/// Measures all candidates. The default is the first; the results of the others are compared with its.
+/// Measures `candidates`. The first is the default; the results of the others are compared with its.
 ///
 /// # Errors
 /// If the default fails; the failure of another candidate is logged.
-pub fn measure(
-    gpu: &Gpu,
-    precision: Precision,
-    layout: &Layout,
-    quads: u32,
-    slots: u32,
-) -> Result<Vec<Measured>> {
-    measure_all(&candidates(gpu, precision, layout, quads)?, gpu, layout, quads, slots)
-}
-
-fn measure_all(
+fn measure(
     candidates: &[KernelConfig],
     gpu: &Gpu,
     layout: &Layout,
@@ -281,7 +271,7 @@ mod tests {
         }
         for (gpu, precision) in classes.iter().copied() {
             let (layout, tested) = (layout(), tested(gpu, precision));
-            let measured = measure_all(&tested, gpu, &layout, 4, 3).unwrap();
+            let measured = measure(&tested, gpu, &layout, 4, 3).unwrap();
             assert!(measured.len() >= 2);
             assert!(measured.iter().all(|one| one.time.is_some()), "{measured:?}");
             let best = Autotune::open(&path).unwrap().best_of(&tested, gpu, &layout, 4, 3).unwrap();
