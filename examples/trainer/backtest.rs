@@ -8,7 +8,7 @@ use jiff::civil::DateTime;
 use phalanx::backtest::{Backtest, ReplayOptions, infer_periods_per_year};
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
-use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, parse_timestamp};
+use phalanx::market::{Candles, ExtraFeatures, FILLED, MarketData, Scaling, parse_timestamp};
 use phalanx::policy::TrainedPolicy;
 
 use crate::BacktestArgs;
@@ -59,11 +59,20 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let summary: Summary =
         serde_json::from_slice(&summary).with_context(|| run.summary().display().to_string())?;
     let curves = crate::metrics::curves(&run.metrics())?;
-    let page = render(&backtest, &curves, &info(&run, &policy, &summary))?;
+    let gaps = crate::gaps::lines(&candles);
+    let page = render(&backtest, &curves, &info(&run, &policy, &summary, &gaps))?;
     let out = Folder::new(args.out.as_deref().unwrap_or(run.path()));
     std::fs::create_dir_all(out.path()).with_context(|| out.path().display().to_string())?;
     phalanx::backtest::write(&backtest, out.path())?;
     write_atomically(&out.report(), page.as_bytes())?;
+    for (name, text) in &gaps {
+        eprintln!("{name:<10}{text}");
+    }
+    if candles.filled.is_some() && metadata.scaling.features.last().is_none_or(|name| name != FILLED) {
+        eprintln!(
+            "warning: the model was trained on candles without filled bars and cannot tell which bars are filled"
+        );
+    }
     print(&backtest);
     println!("Report: {}", out.report().display());
     Ok(())
@@ -86,10 +95,11 @@ fn bars(from: DateTime, to: Option<DateTime>, candles: &Candles, first: usize) -
     Ok(start..end)
 }
 
-fn info(run: &Folder, policy: &TrainedPolicy, summary: &Summary) -> RunInfo {
+fn info(run: &Folder, policy: &TrainedPolicy, summary: &Summary, gaps: &[(&str, String)]) -> RunInfo {
     let metadata = policy.metadata();
     let name = run.path().file_name().unwrap_or_default().to_string_lossy();
     let config = &metadata.config;
+    let gaps = gaps.iter().map(|(name, text)| (format!("{name} bars"), text.clone()));
     RunInfo {
         title: name.into_owned(),
         seed: config.ppo.seed,
@@ -100,12 +110,15 @@ fn info(run: &Folder, policy: &TrainedPolicy, summary: &Summary) -> RunInfo {
         wall_time: Duration::from_secs_f64(summary.seconds.max(0.0)),
         training_period: Some((metadata.train_from, metadata.train_to)),
         version: metadata.version.clone(),
-        more: vec![
+        more: [
             ("Hidden layers".into(), format!("{:?}", config.network.hidden)),
             ("Networks".into(), format!("{:?}", config.network.networks).to_lowercase()),
             ("Discount".into(), config.ppo.gamma.to_string()),
             ("Shorting".into(), if metadata.market.shorting { "allowed" } else { "not allowed" }.into()),
-        ],
+        ]
+        .into_iter()
+        .chain(gaps)
+        .collect(),
     }
 }
 

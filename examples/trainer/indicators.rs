@@ -6,17 +6,20 @@ use anyhow::{Context, Result, ensure};
 use phalanx::files::write_atomically;
 use phalanx::gpu::{Gpu, Recorder};
 use phalanx::indicators::{Indicator, Indicators, Input, NAMES, Series, Unit, Values, parse};
-use phalanx::market::{Candles, TimestampFormat};
+use phalanx::market::{Candles, RealBars, TimestampFormat};
 
 use crate::IndicatorsArgs;
 
 pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     let candles = Candles::load(&args.data, args.gaps)?;
     let gpu = open()?;
-    let prices = [&candles.high, &candles.low, &candles.close].map(|prices| prices.view());
-    let [high, low, close] = prices;
+    // A filled bar must not shorten a window: indicators see real bars only, and their values are carried over filled ones.
+    let real = candles.real_bars();
+    let [high, low, close] =
+        [&candles.high, &candles.low, &candles.close].map(|prices| real.compact(prices.view()));
+    let (high, low, close) = (high.view(), low.view(), close.view());
     let series = match &candles.volume {
-        Some(volume) => Series::with_volume(&gpu, high, low, close, volume.view())?,
+        Some(volume) => Series::with_volume(&gpu, high, low, close, real.compact(volume.view()).view())?,
         None => Series::upload(&gpu, high, low, close)?,
     };
     let panel = selected(&gpu, &args.indicators, candles.volume.is_some())?.panel(&series)?;
@@ -24,7 +27,10 @@ pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>
     let dates = TimestampFormat::of(&candles.timestamps);
     let timestamps: Vec<String> =
         candles.timestamps.iter().map(|timestamp| dates.format(*timestamp)).collect();
-    write_csv(&args.out, &candles.symbols, &timestamps, &panel.read(&gpu)?)?;
+    write_csv(&args.out, &candles.symbols, &timestamps, &panel.read(&gpu)?, &real)?;
+    for (name, text) in crate::gaps::lines(&candles) {
+        eprintln!("{name:<10}{text}");
+    }
     println!("wrote {} rows to {}", candles.bars() * candles.instruments(), args.out.display());
     Ok(())
 }
@@ -56,10 +62,16 @@ fn selected(gpu: &Gpu, wanted: &[String], volume: bool) -> Result<Indicators> {
 
 /// Writes one row per candle, sorted by timestamp, then by symbol. Fields are empty during warm-up. The file is written
 /// atomically.
-pub fn write_csv(out: &Path, symbols: &[String], timestamps: &[String], values: &Values) -> Result<()> {
+pub fn write_csv(
+    out: &Path,
+    symbols: &[String],
+    timestamps: &[String],
+    values: &Values,
+    real: &RealBars,
+) -> Result<()> {
     let columns: Vec<_> = values
         .names()
-        .filter_map(|name| Some((name, values.unit(name)? == Unit::Price, values.get(name)?)))
+        .filter_map(|name| Some((name, values.unit(name)? == Unit::Price, real.expand(values.get(name)?))))
         .collect();
     for (name, _, column) in &columns {
         let expected = (symbols.len(), timestamps.len());
@@ -125,7 +137,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("indicators.csv");
         let timestamps: Vec<String> = candles.timestamps.iter().map(ToString::to_string).collect();
-        write_csv(&path, &candles.symbols, &timestamps, &values).unwrap();
+        write_csv(&path, &candles.symbols, &timestamps, &values, &candles.real_bars()).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "temporary files are removed");
 
         let mut reader = csv::Reader::from_path(&path).unwrap();
@@ -160,7 +172,7 @@ mod tests {
         let path = folder.path().join("indicators.csv");
         let timestamps: Vec<String> = (0..candles.timestamps.len()).map(|t| t.to_string()).collect();
         let symbols = ["D", "b,c", "C", "A"].map(str::to_string);
-        write_csv(&path, &symbols, &timestamps, &values).unwrap();
+        write_csv(&path, &symbols, &timestamps, &values, &candles.real_bars()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let starts: Vec<_> = text.lines().skip(1).take(5).map(|line| line.trim_end_matches(',')).collect();
         assert_eq!(starts, ["0,A", "0,C", "0,D", "0,\"b,c\"", "1,A"]);
@@ -200,7 +212,9 @@ mod tests {
         let (candles, values) = panel();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("indicators.csv");
-        let error = write_csv(&path, &candles.symbols, &["one".into()], &values).unwrap_err().to_string();
+        let real = candles.real_bars();
+        let error =
+            write_csv(&path, &candles.symbols, &["one".into()], &values, &real).unwrap_err().to_string();
         assert!(error.contains("rsi") && !path.exists(), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 mod backtest;
 mod doctor;
+mod gaps;
 mod indicators;
 mod metrics;
 mod progress;

@@ -185,6 +185,9 @@ fn announce(gpu: &Gpu, candles: &Candles, splits: &Splits, bars: &Range<usize>, 
         date(bars.end - 1),
         date(splits.test.start),
     );
+    for (name, text) in crate::gaps::lines(candles) {
+        eprintln!("{name:<10}{text}");
+    }
     eprintln!(
         "Plan      {} environments x {} steps, micro-batches of {} rows, {} parameters, {:.1} MiB on the device",
         sizes.envs,

@@ -1,5 +1,5 @@
-// Advances all environments by one bar: orders decided after bar t fill at the open of t+1, and the account is marked to market
-// at the close of t+1. One invocation owns one environment: one account, N instruments. The accounting equals env::ledger's.
+// Advances all environments by one bar: orders decided after bar t fill at the open of t+1, or of the instrument's next real bar, and
+// the account is marked to market at the close of t+1. One invocation owns one environment: one account, N instruments. The accounting equals env::ledger's.
 
 import package::constants::WG;
 import package::lib::episode::{Moment, permit, settle};
@@ -21,7 +21,7 @@ struct Market {
     starts: u32,
     length: u32,
     // Index of the first price in the data: [bar][instrument][gap, move, open, close]. Gap: open minus previous close;
-    // move: close minus open.
+    // move: close minus open. Open: 0 if the instrument has no bar of its own, so that its order waits.
     prices: u32,
     seed_low: u32,
     seed_high: u32,
@@ -170,8 +170,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let level = p.levels[choice / 4u][choice % 4u];
         var quantity = held;
         var cost = 0.0;
-        if (level != field(level_field(a), env)) {
-            let price = price_of(next, a, OPEN);
+        let price = price_of(next, a, OPEN);
+        if (level != field(level_field(a), env) && price > 0.0) {
             quantity = level * stake / price;
             let traded = quantity - held;
             let fill = price * (1.0 + sign(traded) * p.slippage);

@@ -12,6 +12,11 @@ struct Features {
     extra: u32,
     // Distance between two rows of a section, in values.
     stride: u32,
+    // 1: rows hold the instrument's real bars only; the section after the caller's holds, per bar, the number of filled bars so far.
+    filled: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Features;
@@ -36,12 +41,17 @@ fn share(part: f32, whole: f32) -> f32 {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let bar = id.y * ROW + id.x;
+    let here = id.y * ROW + id.x;
     let i = id.z;
-    if (bar >= p.bars) {
+    if (here >= p.bars) {
         return;
     }
-    let at = (bar * p.instruments + i) * (FEATURES + p.extra);
+    let at = (here * p.instruments + i) * (FEATURES + p.extra);
+    // Position of the last real bar among the real bars. Before the first one, where no feature is used, it is that one.
+    var bar = here;
+    if (p.filled == 1u) {
+        bar -= min(here, u32(source(SECTIONS + p.extra, i, here)));
+    }
     let price = source(PRICE, i, bar);
     let range = source(RANGE, i, bar);
     var gap = 0.0;
@@ -74,6 +84,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     data[at + 14u] = source(STOCH_D, i, bar) / 100.0 - 0.5;
     data[at + 15u] = select(0.0, source(VOLUME, i, bar) / volume - 1.0, volume > 0.0);
     for (var e = 0u; e < p.extra; e++) {
-        data[at + FEATURES + e] = source(SECTIONS + e, i, bar);
+        data[at + FEATURES + e] = source(SECTIONS + e, i, here);
     }
 }

@@ -14,7 +14,8 @@ struct Scale {
     limit: f32,
     // Always 0; `add_compensated` explains why it is not a constant.
     zero: u32,
-    pad0: u32,
+    // Features per instrument if the last one marks filled bars and stays as it is; 0 if none does.
+    marked: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Scale;
@@ -55,6 +56,10 @@ fn scale(bar: u32, column: u32, mean: f32, deviation: f32) {
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let column = id.x;
     if (column >= p.columns) {
+        return;
+    }
+    if (p.marked > 0u && (column + 1u) % p.marked == 0u) {
+        statistics[column] = vec2<f32>(0.0, 1.0);
         return;
     }
     var statistic = statistics[column];

@@ -6,7 +6,7 @@ use jiff::civil::DateTime;
 use ndarray::{Array2, ArrayView2};
 
 use super::metrics::{Account, Metrics, drawdown};
-use crate::env::ledger::{Costs, Ledger, Trade};
+use crate::env::ledger::{Costs, Ledger, NextBar, Trade};
 use crate::market::Candles;
 use crate::{Error, Result};
 
@@ -74,7 +74,8 @@ impl Backtest {
     /// Replays the target positions `targets` on the bars `bars` of `candles`.
     ///
     /// `targets` is `[bars - 1][instrument]`. Row b is decided after the close of the b-th bar and
-    /// fills at the open of the next bar. There is no decision after the last bar.
+    /// fills at the open of the next bar. There is no decision after the last bar. A target that meets a filled
+    /// bar ([`Candles::filled`]) waits: the one that stands at the instrument's next real bar fills there.
     ///
     /// # Errors
     /// [`Error::Data`] for a range of fewer than two bars or outside the candles, or a price that is not positive;
@@ -130,6 +131,10 @@ fn window<'a>(candles: &'a Candles, bars: &Range<usize>) -> Result<&'a [DateTime
             return Err(Error::shape(what, expected, format!("{:?}", array.dim())));
         }
     }
+    if let Some(filled) = candles.filled.as_ref().filter(|filled| filled.dim() != shape) {
+        let expected = format!("{} instruments x {} bars", shape.0, shape.1);
+        return Err(Error::shape("filled", expected, format!("{:?}", filled.dim())));
+    }
     match candles.timestamps.get(bars.clone()) {
         Some(timestamps) if timestamps.len() >= 2 => Ok(timestamps),
         _ => Err(Error::Data(format!(
@@ -172,10 +177,14 @@ impl Run {
         for (decision, wanted) in targets.outer_iter().enumerate() {
             let bar = bars.start + decision;
             let column = |prices: &Array2<f64>, bar: usize| prices.column(bar).to_vec();
+            let (close, open) = (column(&candles.close, bar), column(&candles.open, bar + 1));
             let next = column(&candles.close, bar + 1);
-            let step = ledger
-                .step(&wanted.to_vec(), &column(&candles.close, bar), &column(&candles.open, bar + 1), &next)
-                .map_err(|error| at(candles, bar, error))?;
+            let filled = candles.filled.as_ref().map(|filled| filled.column(bar + 1).to_vec());
+            let mut prices = NextBar::new(&close, &open, &next);
+            if let Some(filled) = &filled {
+                prices = prices.filled(filled);
+            }
+            let step = ledger.step(&wanted.to_vec(), &prices).map_err(|error| at(candles, bar, error))?;
             run.equity.push(ledger.equity());
             run.gross_book.push(ledger.quantity().iter().zip(&next).map(|(q, c)| (q * c).abs()).sum());
             run.traded_value.push(step.trades.iter().map(|t| t.quantity.abs() * t.price).sum());

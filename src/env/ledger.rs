@@ -13,7 +13,8 @@
 //! ```
 //!
 //! An unchanged target holds the position: no rebalancing, no costs. Every instrument is sized with the
-//! same `E_open`, so the order of the instruments does not matter. Negative targets are short positions;
+//! same `E_open`, so the order of the instruments does not matter. At a filled bar nothing trades: the level stays
+//! what it was, and the target that stands when the instrument has a bar again fills at the open of that bar. Negative targets are short positions;
 //! borrowing is free of interest in both directions.
 
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,33 @@ impl Costs {
             }
         }
         Ok(())
+    }
+}
+
+/// The bar after a decision: prices per instrument.
+#[derive(Debug, Clone, Copy)]
+pub struct NextBar<'a> {
+    last_close: &'a [f64],
+    open: &'a [f64],
+    close: &'a [f64],
+    filled: Option<&'a [bool]>,
+}
+
+impl<'a> NextBar<'a> {
+    /// A bar with the close before it, at which the decision was made, the open, at which it fills, and the close, at which the
+    /// account is marked to market.
+    pub fn new(last_close: &'a [f64], open: &'a [f64], close: &'a [f64]) -> Self {
+        Self { last_close, open, close, filled: None }
+    }
+
+    /// Instruments that have no bar of their own: the gap policy filled it ([`crate::market::Candles::filled`]).
+    #[must_use]
+    pub fn filled(self, filled: &'a [bool]) -> Self {
+        Self { filled: Some(filled), ..self }
+    }
+
+    fn is_filled(&self, instrument: usize) -> bool {
+        self.filled.is_some_and(|filled| filled.get(instrument) == Some(&true))
     }
 }
 
@@ -166,21 +194,14 @@ impl Ledger {
         self.bankrupt
     }
 
-    /// Advances by one bar: `targets` are decided at `close`, filled at `open_next` and marked to market at `close_next`. All
-    /// slices are per instrument; targets are levels (1 = an N-th of the equity long, -1 short).
+    /// Advances by one bar. `targets` are per instrument and are levels (1 = an N-th of the equity long, -1 short).
     /// A bankrupt account no longer changes. On an error the account is unchanged.
     ///
     /// # Errors
     /// [`Error::Shape`] for a slice of the wrong length, [`Error::Data`] for a price that is not positive
     /// or a target that is not finite.
-    pub fn step(
-        &mut self,
-        targets: &[f64],
-        close: &[f64],
-        open_next: &[f64],
-        close_next: &[f64],
-    ) -> Result<Step> {
-        self.check(targets, close, open_next, close_next)?;
+    pub fn step(&mut self, targets: &[f64], bar: &NextBar<'_>) -> Result<Step> {
+        self.check(targets, bar)?;
         let count = self.quantity.len();
         let mut step = Step {
             log_return: 0.0,
@@ -196,22 +217,22 @@ impl Ledger {
         let gaps: Vec<f64> = self
             .quantity
             .iter()
-            .zip(open_next)
-            .zip(close)
+            .zip(bar.open)
+            .zip(bar.last_close)
             .map(|((q, open), close)| q * (open - close))
             .collect();
         let at_open = before + gaps.iter().sum::<f64>();
         let stake = at_open.max(0.0) / count as f64;
 
         let mut after = at_open;
-        let prices = open_next.iter().zip(close_next);
+        let prices = bar.open.iter().zip(bar.close);
         let holdings = self.quantity.iter_mut().zip(&mut self.level);
         let outcomes = gaps.iter().zip(&mut step.own_log_return);
         for (instrument, (((&target, (&open, &close)), (quantity, level)), (gap, own))) in
             targets.iter().zip(prices).zip(holdings).zip(outcomes).enumerate()
         {
             let mut cost = 0.0;
-            if target != *level {
+            if target != *level && !bar.is_filled(instrument) {
                 let wanted = target * stake / open;
                 let trade = fill(self.costs, instrument, wanted - *quantity, open, (*level, target));
                 cost = trade.commission + trade.slippage;
@@ -235,9 +256,12 @@ impl Ledger {
         Ok(step)
     }
 
-    fn check(&self, targets: &[f64], close: &[f64], open_next: &[f64], close_next: &[f64]) -> Result<()> {
+    fn check(&self, targets: &[f64], bar: &NextBar<'_>) -> Result<()> {
         let count = self.quantity.len();
-        let prices = [("close", close), ("open_next", open_next), ("close_next", close_next)];
+        let prices = [("last_close", bar.last_close), ("open", bar.open), ("close", bar.close)];
+        if let Some(filled) = bar.filled.filter(|filled| filled.len() != count) {
+            return Err(Error::shape("filled", format!("{count} instruments"), filled.len()));
+        }
         for (what, slice) in prices.into_iter().chain([("targets", targets)]) {
             if slice.len() != count {
                 return Err(Error::shape(what, format!("{count} instruments"), slice.len()));

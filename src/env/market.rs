@@ -1,11 +1,11 @@
 //! Advances the market by one bar in all environments: the device implementation of [`super::ledger`].
 //!
 //! A decision made after the close of bar t fills at the open of t+1 with commission and slippage and is marked to market at the
-//! close of t+1. The reward of agent i is scale (w own_i + (1 - w) portfolio - penalty max(0, deeper)), where own_i = ln(1 + N
+//! close of t+1. At a filled bar, whose open is given as 0, it waits. The reward of agent i is scale (w own_i + (1 - w) portfolio - penalty max(0, deeper)), where own_i = ln(1 + N
 //! (pnl_i - cost_i) / E), portfolio = ln(E' / E) and deeper is the increase in drawdown. An episode terminates when equity is at
 //! or below the bankruptcy level, and is truncated at full length.
 //!
-//! Shapes: data f32 `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open, close]`; state
+//! Shapes: data f32 `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open or 0, close]`; state
 //! `[field][env]`; all other buffers as in [`super::RolloutBuffers`].
 
 use super::{EnvRecording, MAX_EPISODES, StateFields};

@@ -19,8 +19,9 @@ pub enum GapPolicy {
     /// Keep only the timestamps at which every instrument has a bar.
     Drop,
     /// Start at the latest of the instruments' first bars and keep every timestamp from there on. A missing
-    /// bar gets the previous close as open, high, low and close, and volume 0. An instrument whose data end
-    /// early keeps its last close and still appears tradable at that price.
+    /// bar gets the previous close as open, high, low and close, and volume 0, and is marked in
+    /// [`Candles::filled`]: no order fills at it. An instrument whose data end early keeps its last close, and
+    /// its position can no longer be closed.
     ForwardFill,
 }
 
@@ -87,37 +88,36 @@ pub(super) fn align(mut series: Vec<Series>, policy: GapPolicy, has_volume: bool
             values.reserve_exact(shape.0 * shape.1);
         }
     }
-    let mut symbols = Vec::with_capacity(series.len());
+    let (mut symbols, mut dropped) = (Vec::with_capacity(series.len()), Vec::with_capacity(series.len()));
+    let mut filled = Vec::new();
     // Each series is freed as soon as it is copied, so that at most one instrument is in memory twice.
     for series in series {
-        let filled = copy(&series, &timestamps, &mut columns, has_volume)?;
-        if filled > 0 {
-            tracing::info!(symbol = series.symbol, filled, bars = timestamps.len(), "missing bars filled");
-        } else if timestamps.len() < series.bars.len() {
-            let dropped = series.bars.len() - timestamps.len();
-            tracing::info!(symbol = series.symbol, dropped, bars = timestamps.len(), "bars dropped");
-        }
+        let real = copy(&series, &timestamps, &mut columns, &mut filled, has_volume)?;
+        dropped.push(series.bars.len() - real);
         symbols.push(series.symbol);
     }
-    let array = |values: Vec<f64>| {
-        Array2::from_shape_vec(shape, values)
-            .map_err(|error| Error::Data(format!("could not align the candles: {error}")))
-    };
+    let failed = |error| Error::Data(format!("could not align the candles: {error}"));
+    let array = |values: Vec<f64>| Array2::from_shape_vec(shape, values).map_err(failed);
     let [open, high, low, close, volume] = columns;
     let volume = if has_volume { Some(array(volume)?) } else { None };
-    Candles::new(symbols, timestamps, array(open)?, array(high)?, array(low)?, array(close)?, volume)
+    let candles =
+        Candles::new(symbols, timestamps, array(open)?, array(high)?, array(low)?, array(close)?, volume)?;
+    let candles = candles.with_filled(Array2::from_shape_vec(shape, filled).map_err(failed)?)?;
+    Ok(Candles { dropped, ..candles })
 }
 
-/// Appends the bars of one instrument at `timestamps`; returns the number of bars that were filled.
+/// Appends the bars of one instrument at `timestamps`, and to `filled` whether each was filled; returns the number of bars that
+/// were not.
 fn copy(
     series: &Series,
     timestamps: &[DateTime],
     columns: &mut [Vec<f64>; 5],
+    filled: &mut Vec<bool>,
     has_volume: bool,
 ) -> Result<usize> {
     let mut bars = series.bars.iter().peekable();
     let mut latest: Option<&Bar> = None;
-    let mut filled = 0;
+    let mut real = 0;
     for timestamp in timestamps {
         while let Some(bar) = bars.next_if(|bar| bar.timestamp <= *timestamp) {
             latest = Some(bar);
@@ -125,10 +125,11 @@ fn copy(
         let bar = latest.ok_or_else(|| {
             Error::Data(format!("{} has no bar at or before {}", series.symbol, show(*timestamp)))
         })?;
+        filled.push(bar.timestamp != *timestamp);
         let values = if bar.timestamp == *timestamp {
+            real += 1;
             bar.values
         } else {
-            filled += 1;
             let [.., close, _] = bar.values;
             [close, close, close, close, 0.0]
         };
@@ -137,7 +138,7 @@ fn copy(
             column.push(value);
         }
     }
-    Ok(filled)
+    Ok(real)
 }
 
 /// The common timestamps, if all series have the same ones.
@@ -283,6 +284,7 @@ mod tests {
             assert_eq!(candles.low, array![[17.0, 27.0], [17.0, 27.0]]);
             assert_eq!(candles.close, array![[20.0, 30.0], [20.0, 30.0]]);
             assert_eq!(candles.volume, Some(array![[2.0, 3.0], [2.0, 3.0]]));
+            assert_eq!((candles.filled, candles.dropped), (None, vec![0, 0]));
         }
     }
 
@@ -294,6 +296,7 @@ mod tests {
         assert_eq!(days(&candles), [2, 8]);
         assert_eq!(candles.close, array![[20.0, 80.0], [20.0, 80.0], [20.0, 80.0]]);
         assert_eq!(candles.volume, None);
+        assert_eq!((candles.filled, candles.dropped), (None, vec![3, 3, 2]));
     }
 
     #[test]
@@ -319,6 +322,8 @@ mod tests {
         assert_eq!(candles.low, array![[20.0, 20.0, 47.0, 50.0], [27.0, 37.0, 47.0, 57.0]]);
         assert_eq!(candles.close, array![[20.0, 20.0, 50.0, 50.0], [30.0, 40.0, 50.0, 60.0]]);
         assert_eq!(candles.volume, Some(array![[0.0, 0.0, 5.0, 0.0], [3.0, 4.0, 5.0, 6.0]]));
+        assert_eq!(candles.filled, Some(array![[true, true, false, true], [false; 4]]));
+        assert_eq!(candles.dropped, [2, 0], "bars before the latest start");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Candles of several instruments on one time axis.
 
+use super::real_bars::RealBars;
 use super::rules::{Bar, check};
 use super::timestamp::show;
 use crate::{Error, Result};
@@ -14,6 +15,7 @@ use std::ops::Range;
 ///
 /// * prices are finite and above zero, `low <= open <= high` and `low <= close <= high`;
 /// * volume is finite and not negative;
+/// * a filled bar repeats the previous close as open, high, low and close, with volume 0;
 /// * timestamps increase strictly, symbols are unique, N and B are at least 1.
 #[derive(Clone, Debug)]
 pub struct Candles {
@@ -31,6 +33,11 @@ pub struct Candles {
     pub close: Array2<f64>,
     /// Units traded during the bar, `[N][B]`; `None` if the source has no volume.
     pub volume: Option<Array2<f64>>,
+    /// Bars that [`GapPolicy::ForwardFill`](super::GapPolicy::ForwardFill) made up, `[N][B]`: the instrument did not trade, so
+    /// no order fills at them and indicators skip them. `None` if every bar is real.
+    pub filled: Option<Array2<bool>>,
+    /// Bars of the source that the gap policy left out, `[N]`; empty if it was not asked.
+    pub dropped: Vec<usize>,
 }
 
 impl Candles {
@@ -61,11 +68,45 @@ impl Candles {
         close: Array2<f64>,
         volume: Option<Array2<f64>>,
     ) -> Result<Self> {
-        let candles = Self { symbols, timestamps, open, high, low, close, volume };
+        let candles =
+            Self { symbols, timestamps, open, high, low, close, volume, filled: None, dropped: Vec::new() };
         candles.check_shapes()?;
         candles.check_axes()?;
         candles.check_bars()?;
         Ok(candles)
+    }
+
+    /// Marks the bars that were made up, `[N][B]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a mask of another shape; [`Error::Data`], naming symbol and date, if a marked bar does not repeat the
+    /// previous close or has a volume.
+    pub fn with_filled(self, filled: Array2<bool>) -> Result<Self> {
+        let candles = Self { filled: Some(filled), ..self };
+        candles.check_shapes()?;
+        candles.check_filled()?;
+        Ok(candles.without_empty_mask())
+    }
+
+    /// `None` in place of a mask that marks no bar.
+    fn without_empty_mask(self) -> Self {
+        let filled = self.filled.filter(|filled| filled.iter().any(|it| *it));
+        Self { filled, ..self }
+    }
+
+    /// Number of bars of each instrument that were filled, `[N]`.
+    pub fn filled_bars(&self) -> Vec<usize> {
+        match &self.filled {
+            None => vec![0; self.instruments()],
+            Some(filled) => {
+                filled.rows().into_iter().map(|row| row.iter().filter(|it| **it).count()).collect()
+            }
+        }
+    }
+
+    /// The bars that are not filled, for computations that must see real bars only.
+    pub fn real_bars(&self) -> RealBars {
+        RealBars::new(self.filled.as_ref())
     }
 
     /// Number of instruments, N.
@@ -101,7 +142,10 @@ impl Candles {
             low: cut(&self.low),
             close: cut(&self.close),
             volume: self.volume.as_ref().map(cut),
-        })
+            filled: self.filled.as_ref().map(|filled| filled.slice(s![.., range.clone()]).to_owned()),
+            dropped: self.dropped.clone(),
+        }
+        .without_empty_mask())
     }
 
     /// Index of the first bar at or after `timestamp`; [`Candles::bars`] if all bars are earlier.
@@ -117,11 +161,14 @@ impl Candles {
         let expected = (self.instruments(), self.bars());
         let prices = [("open", &self.open), ("high", &self.high), ("low", &self.low), ("close", &self.close)];
         let arrays = prices.into_iter().chain(self.volume.as_ref().map(|volume| ("volume", volume)));
+        let text = |(rows, columns)| format!("{rows} instruments x {columns} bars");
         for (name, array) in arrays {
             if array.dim() != expected {
-                let text = |(rows, columns)| format!("{rows} instruments x {columns} bars");
                 return Err(Error::shape(format!("candles.{name}"), text(expected), text(array.dim())));
             }
+        }
+        if let Some(filled) = self.filled.as_ref().filter(|filled| filled.dim() != expected) {
+            return Err(Error::shape("candles.filled", text(expected), text(filled.dim())));
         }
         Ok(())
     }
@@ -147,6 +194,27 @@ impl Candles {
                     "bar {} comes after bar {}; timestamps have to increase strictly",
                     show(*right),
                     show(*left)
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_filled(&self) -> Result<()> {
+        let marked =
+            self.filled.iter().flat_map(|filled| filled.indexed_iter()).filter(|(_, filled)| **filled);
+        for (at, _) in marked {
+            let (instrument, bar) = at;
+            let close = self.close[at];
+            let before = if bar == 0 { close } else { self.close[[instrument, bar - 1]] };
+            let flat =
+                [self.open[at], self.high[at], self.low[at], before].iter().all(|price| *price == close);
+            let traded = self.volume.as_ref().is_some_and(|volume| volume[at] != 0.0);
+            if !flat || traded {
+                return Err(Error::Data(format!(
+                    "{} {}: a filled bar has to repeat the previous close as open, high, low and close, with volume 0",
+                    self.symbols[instrument],
+                    show(self.timestamps[bar])
                 )));
             }
         }
@@ -252,6 +320,37 @@ mod tests {
                 }
             }),
             "B 2020-01-03: volume is -3; a volume has to be finite and not negative"
+        );
+    }
+
+    #[test]
+    fn filled_bars_repeat_the_close_and_are_sliced() {
+        let candles = || {
+            let mut it = two_by_three();
+            for prices in [&mut it.open, &mut it.high, &mut it.low, &mut it.close] {
+                prices[[1, 1]] = 10.0;
+            }
+            it
+        };
+        let mask = array![[false, false, false], [false, true, false]];
+        let marked = candles().with_filled(mask.clone()).expect("B repeats its close");
+        assert_eq!(marked.filled_bars(), [0, 1]);
+        assert_eq!(marked.slice(1..3).expect("in range").filled, Some(array![[false, false], [true, false]]));
+        assert_eq!(marked.slice(2..3).expect("in range").filled, None, "no filled bar is left");
+        assert_eq!(candles().with_filled(Array2::from_elem((2, 3), false)).expect("real").filled, None);
+        let said = |candles: Candles, mask| {
+            candles.with_filled(mask).map_or_else(|e| e.to_string(), |_| "accepted".into())
+        };
+        assert!(said(two_by_three(), mask.clone()).starts_with("A 2020-01-03: a filled bar has to repeat"));
+        let mut jumps = candles();
+        jumps.close[[1, 0]] = 9.0;
+        assert!(said(jumps, mask.clone()).starts_with("A 2020-01-03: "));
+        let mut traded = candles();
+        traded.volume = Some(Array2::ones((2, 3)));
+        assert!(said(traded, mask).starts_with("A 2020-01-03: "));
+        assert!(
+            said(candles(), Array2::from_elem((3, 2), true))
+                .starts_with("candles.filled: expected 2 instruments")
         );
     }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
-use super::features::{self, FEATURES, LOOK_BACK, sections};
-use super::{Candles, scale};
+use super::features::{self, FEATURES, FILLED, LOOK_BACK, sections};
+use super::sources::{Sources, gap};
+use super::{Candles, RealBars, scale};
 use crate::gpu::{Class, Command, Gpu, Recorder};
 use crate::indicators::{Indicators, Series};
 use crate::{Error, Result};
@@ -18,20 +19,6 @@ const MOST_BARS_IN_SOFTWARE: usize = 160_000;
 
 /// Largest absolute value of a scaled feature, in standard deviations.
 const LIMIT: f32 = 5.0;
-
-/// Indicator outputs that the features use, in the order of the shader's sections.
-const INDICATORS: [(usize, &str); 10] = [
-    (sections::RSI, "rsi"),
-    (sections::MACD, "macd"),
-    (sections::MACD_HIST, "macd_hist"),
-    (sections::BB_UPPER, "bb_upper"),
-    (sections::BB_MIDDLE, "bb_middle"),
-    (sections::BB_LOWER, "bb_lower"),
-    (sections::ATR, "atr"),
-    (sections::MOM, "mom"),
-    (sections::STOCH_K, "stoch_k"),
-    (sections::STOCH_D, "stoch_d"),
-];
 
 /// Prices per bar and instrument: gap, move, open, close.
 const PRICES: usize = 4;
@@ -97,7 +84,9 @@ pub struct MarketData {
 }
 
 impl MarketData {
-    /// Computes and scales the features of `candles` on the device.
+    /// Computes and scales the features of `candles` on the device. Where bars were filled ([`Candles::filled`]), windows count real
+    /// bars only, a filled bar has the features of the instrument's last real one, and one more feature, [`FILLED`], marks it. With
+    /// statistics that lack this feature it is left out.
     ///
     /// # Errors
     /// [`Error::Data`] if there are too few candles for the indicators, too few training bars with features, statistics of
@@ -106,38 +95,36 @@ impl MarketData {
     pub fn new(gpu: &Gpu, candles: &Candles, extra: &ExtraFeatures, scaling: &Scaling) -> Result<Self> {
         let (instruments, bars) = (candles.instruments(), candles.bars());
         check_extra(candles, extra)?;
+        let real = candles.real_bars();
         let indicators = Indicators::classic(gpu);
-        let first_bar = (indicators.warm_up()? as usize).max(LOOK_BACK);
-        if bars < first_bar + 2 {
-            return Err(Error::Data(format!(
-                "the candles have {bars} bars, but at least {} are needed: {first_bar} for the indicators before the first \
-                 decision and 2 to trade; load more bars",
-                first_bar + 2
-            )));
-        }
+        let first_bar = first_bar(candles, &real, (indicators.warm_up()? as usize).max(LOOK_BACK))?;
         if gpu.class() == Class::Software && bars > MOST_BARS_IN_SOFTWARE {
             return Err(Error::Data(format!(
                 "the candles have {bars} bars, but a software adapter can scale at most {MOST_BARS_IN_SOFTWARE}; use \
                  fewer bars or a GPU"
             )));
         }
-        let names: Vec<String> =
-            FEATURES.iter().map(|name| (*name).to_string()).chain(extra.names.iter().cloned()).collect();
+        let marked = is_marked(&real, extra, scaling)?;
+        let own = FEATURES.iter().map(|name| (*name).to_string()).chain(extra.names.iter().cloned());
+        let names: Vec<String> = own.chain(marked.then(|| FILLED.to_string())).collect();
         let columns = instruments * names.len();
         let words = bars * columns + bars * instruments * PRICES;
-        let sections = (sections::SECTIONS + extra.names.len()) * instruments * Series::row(bars);
-        fits(gpu, words.max(sections) as u64 * 4)?;
+        let callers = names.len() - FEATURES.len();
+        let sections = (sections::SECTIONS + callers + usize::from(real.any_filled())) * instruments;
+        fits(gpu, words.max(sections * Series::row(bars)) as u64 * 4)?;
 
-        let series = Series::upload(gpu, candles.high.view(), candles.low.view(), candles.close.view())?;
         let buffer = gpu.buffer("market data", words as u64 * 4, crate::gpu::STATE)?;
         let mut recorder = Recorder::new(gpu);
-        let sources = gather(gpu, &mut recorder, candles, extra, &series, &indicators)?;
+        let sources = Sources { gpu, candles, real: &real, extra, marked };
+        let (sources, stride) = sources.gather(&mut recorder, &indicators)?;
 
         let shape = features::Parameters {
             bars: bars as u32,
             instruments: instruments as u32,
-            extra: extra.names.len() as u32,
-            stride: series.stride(),
+            extra: callers as u32,
+            stride,
+            filled: u32::from(real.any_filled()),
+            pad: [0; 3],
         };
         let kernel = features::kernel(gpu)?;
         let group = features::bind(gpu, &kernel, &shape, &sources, &buffer)?;
@@ -161,7 +148,7 @@ impl MarketData {
             fit: u32::from(given.is_none()),
             limit: LIMIT,
             zero: 0,
-            pad: 0,
+            marked: if marked { names.len() as u32 } else { 0 },
         };
         let kernel = scale::kernel(gpu)?;
         let group = scale::bind(gpu, &kernel, &scale_parameters, &statistics, &buffer)?;
@@ -182,7 +169,11 @@ impl MarketData {
                 for value in [open, high, low, close].into_iter().chain(own) {
                     crc.update(&value.to_le_bytes());
                 }
-                prices.extend([gap(candles, i, bar), close - open, open, close].map(|price| price as f32));
+                let filled = candles.filled.as_ref().map(|filled| filled[[i, bar]]);
+                crc.update(filled.map(u8::from).as_slice());
+                let open_to_orders = if filled == Some(true) { 0.0 } else { open };
+                let all = [gap(candles, i, bar), close - open, open_to_orders, close];
+                prices.extend(all.map(|price| price as f32));
             }
             checksums.push(crc.clone().finalize());
         }
@@ -195,7 +186,8 @@ impl MarketData {
     }
 
     /// The device buffer, f32: features `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open,
-    /// close]`. Gap is the open minus the previous close, move the close minus the open; both are computed in f64.
+    /// close]`. Gap is the open minus the previous close, move the close minus the open; both are computed in f64. The open of a
+    /// filled bar is 0.
     #[must_use]
     pub fn buffer(&self) -> &wgpu::Buffer {
         &self.buffer
@@ -244,12 +236,41 @@ impl MarketData {
     }
 }
 
-/// Open minus the previous close; 0 at the first bar.
-fn gap(candles: &Candles, instrument: usize, bar: usize) -> f64 {
-    match bar.checked_sub(1) {
-        Some(before) => candles.open[[instrument, bar]] - candles.close[[instrument, before]],
-        None => 0.0,
+/// The first bar at which every instrument has `look_back` real bars behind it.
+///
+/// # Errors
+/// [`Error::Data`] unless another bar follows it.
+fn first_bar(candles: &Candles, real: &RealBars, look_back: usize) -> Result<usize> {
+    let bars = candles.bars();
+    let reached = |i: usize| {
+        (look_back..bars).find(|bar| real.position(i, *bar).is_some_and(|position| position >= look_back))
+    };
+    let all = (0..candles.instruments()).map(reached).collect::<Option<Vec<_>>>();
+    match all.and_then(|all| all.into_iter().max()).filter(|first| first + 2 <= bars) {
+        Some(first) => Ok(first),
+        None => Err(Error::Data(format!(
+            "the candles have {bars} bars, but at least {} that are not filled are needed: {look_back} for the indicators \
+             before the first decision and 2 to trade; load more bars",
+            look_back + 2
+        ))),
     }
+}
+
+/// Whether the features include [`FILLED`].
+fn is_marked(real: &RealBars, extra: &ExtraFeatures, scaling: &Scaling) -> Result<bool> {
+    let marked = match scaling {
+        Scaling::Fit(_) => real.any_filled(),
+        Scaling::Given(given) => {
+            given.features.len() == FEATURES.len() + extra.names.len() + 1
+                && given.features.last().is_some_and(|name| name == FILLED)
+        }
+    };
+    if marked && extra.names.iter().any(|name| name == FILLED) {
+        return Err(Error::Data(format!(
+            "an extra feature is named `{FILLED}`, which marks filled bars; rename it"
+        )));
+    }
+    Ok(marked)
 }
 
 fn check_extra(candles: &Candles, extra: &ExtraFeatures) -> Result<()> {
@@ -317,65 +338,4 @@ fn check_given<'a>(
     }
     given.validate()?;
     Ok(&given.moments)
-}
-
-/// Uploads and computes all inputs of the feature kernel, section by section, in one buffer.
-fn gather(
-    gpu: &Gpu,
-    recorder: &mut Recorder,
-    candles: &Candles,
-    extra: &ExtraFeatures,
-    series: &Series,
-    indicators: &Indicators,
-) -> Result<wgpu::Buffer> {
-    let stride = series.stride() as usize;
-    let bytes = (candles.instruments() * stride) as u64 * 4;
-    let sources = gpu.buffer(
-        "feature sources",
-        (sections::SECTIONS + extra.names.len()) as u64 * bytes,
-        crate::gpu::STATE,
-    )?;
-    let close = &candles.close;
-    let moved = |i: usize, bar: usize, by: usize| match bar.checked_sub(by) {
-        Some(before) => close[[i, bar]] - close[[i, before]],
-        None => 0.0,
-    };
-    let own = |section: usize, i: usize, bar: usize| match section {
-        sections::GAP => gap(candles, i, bar),
-        sections::PRICE => close[[i, bar]],
-        sections::VOLUME => candles.volume.as_ref().map_or(0.0, |volume| volume[[i, bar]]),
-        sections::MOVE_1 => moved(i, bar, 1),
-        sections::MOVE_5 => moved(i, bar, 5),
-        sections::MOVE_20 => moved(i, bar, 20),
-        sections::RANGE => candles.high[[i, bar]] - candles.low[[i, bar]],
-        _ => close[[i, bar]] - candles.low[[i, bar]],
-    };
-    let write = |section: usize, value: &dyn Fn(usize, usize) -> f64| {
-        let mut values = vec![0f32; candles.instruments() * stride];
-        for (i, row) in values.chunks_exact_mut(stride).enumerate() {
-            row.iter_mut().take(candles.bars()).enumerate().for_each(|(bar, to)| *to = value(i, bar) as f32);
-        }
-        gpu.write(&sources, section as u64 * bytes, bytemuck::cast_slice(&values))
-    };
-    for section in 0..sections::SECTIONS - INDICATORS.len() {
-        write(section, &|i, bar| own(section, i, bar))?;
-    }
-    for (feature, values) in extra.values.outer_iter().enumerate() {
-        write(sections::SECTIONS + feature, &|i, bar| values[[i, bar]])?;
-    }
-    let panel = indicators.panel(series)?;
-    recorder.encode(&panel.commands())?;
-    for (section, name) in INDICATORS {
-        let source =
-            panel.buffer(name).ok_or_else(|| Error::shape("indicators", name, "none of that name"))?;
-        recorder.encode(&[Command::Copy {
-            source: source.clone(),
-            source_offset: 0,
-            target: sources.clone(),
-            target_offset: section as u64 * bytes,
-            bytes,
-        }])?;
-    }
-    recorder.submit()?;
-    Ok(sources)
 }

@@ -3,6 +3,10 @@
 //! Shapes: sources f32 `[section][instrument][stride]` (sections in the order of the shader's constants, then the caller's
 //! features), result f32 `[bar][instrument][feature]`. Price differences are computed in f64 on the CPU, so that they
 //! have full f32 precision at any price level.
+//!
+//! For candles with filled bars, the rows of all sections but the caller's hold the instrument's real bars only, one after the other.
+//! A filled bar has the features of the last real one. One more section at the end holds, per bar, the number of filled bars up to
+//! and including it.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
@@ -32,6 +36,10 @@ pub const FEATURES: [&str; sections::FEATURES] = [
     "volume",
 ];
 
+/// Name of the feature that marks filled bars: 1 where an instrument has no bar of its own, else 0. It exists only for candles that
+/// have such bars, comes after the caller's features, and is not scaled.
+pub const FILLED: &str = "filled";
+
 /// Longest look-back, in bars, of a feature that does not come from an indicator.
 pub const LOOK_BACK: usize = 20;
 
@@ -47,6 +55,10 @@ pub struct Parameters {
     pub extra: u32,
     /// Distance between two rows of a section, in values.
     pub stride: u32,
+    /// 1: indicators and prices are those of real bars only, and the last section says where.
+    pub filled: u32,
+    /// Padding to a multiple of 16 bytes.
+    pub pad: [u32; 3],
 }
 
 /// Compiles the kernel.

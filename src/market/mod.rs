@@ -16,15 +16,18 @@ mod features;
 #[cfg(test)]
 mod layout_tests;
 mod lines;
+mod real_bars;
 mod rules;
 mod scale;
+mod sources;
 mod splits;
 mod timestamp;
 
 pub use align::GapPolicy;
 pub use candles::Candles;
 pub use data::{ExtraFeatures, MarketData, Scaling, ScalingStatistics};
-pub use features::FEATURES;
+pub use features::{FEATURES, FILLED};
+pub use real_bars::RealBars;
 pub use splits::Splits;
 pub use timestamp::{TimestampFormat, parse_timestamp};
 

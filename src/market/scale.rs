@@ -2,6 +2,7 @@
 //!
 //! Shapes: data f32 `[bar][column]`, where a column is one feature of one instrument; statistics f32 `[column][mean,
 //! standard deviation]`, written if fitted, read if given. A column that is constant in training becomes 0.
+//! A column that marks filled bars stays as it is and has the statistics [0, 1].
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
@@ -27,8 +28,8 @@ pub struct Parameters {
     pub limit: f32,
     /// 0; the shader explains why it is not a constant.
     pub zero: u32,
-    /// Padding to a multiple of 16 bytes.
-    pub pad: u32,
+    /// Features per instrument if the last one marks filled bars, which is not scaled; 0 if none does.
+    pub marked: u32,
 }
 
 /// Compiles the kernel.
@@ -99,7 +100,7 @@ mod tests {
             fit: 1,
             limit: 3.0,
             zero: 0,
-            pad: 0,
+            marked: 0,
         };
         let (scaled, statistics) = scale(&data, 3, fit, &[f32::NAN; 6]);
         for c in [0, 2] {
@@ -129,5 +130,11 @@ mod tests {
 
         let (again, _) = scale(&data, 3, Parameters { fit: 0, first: 0, end: 1, ..fit }, &statistics);
         assert_eq!(again[..bars * columns], scaled[..bars * columns]);
+
+        // One instrument with three features, the last of which marks filled bars.
+        let (kept, statistics) = scale(&data, 3, Parameters { marked: 3, ..fit }, &[f32::NAN; 6]);
+        assert_eq!(statistics[4..6], [0.0, 1.0]);
+        assert!((0..bars).all(|bar| kept[bar * columns] == scaled[bar * columns]));
+        assert!((0..90).all(|bar| kept[bar * columns + 2] == value(bar, 2)));
     }
 }

@@ -200,4 +200,5 @@ fn gaps_are_filled() {
     assert_eq!(row(&candles.close), [3.0, 3.0, 6.0, 6.0, 6.0, 6.0, 6.0, 6.0]);
     assert_eq!(candles.volume.as_ref().map(row), Some(vec![2.0, 0.0, 6.0, 0.0, 0.0, 0.0, 0.0, 0.0]));
     assert_eq!(candles.close.row(1).to_vec(), [7.0, 8.0, 9.0, 10.0, 10.0, 10.0, 10.0, 10.0]);
+    assert_eq!((candles.filled_bars(), candles.dropped), (vec![6, 0], vec![1, 0]));
 }

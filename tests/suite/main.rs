@@ -7,6 +7,7 @@ mod candles;
 mod common;
 mod discipline;
 mod evaluation;
+mod filled_bars;
 mod indicators;
 mod indicators_properties;
 mod kernel_cache;

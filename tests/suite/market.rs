@@ -2,7 +2,7 @@
 
 use ndarray::Array2;
 use phalanx::env::Storage;
-use phalanx::env::ledger::Ledger;
+use phalanx::env::ledger::{Ledger, NextBar};
 use phalanx::env::{EnvRecording, Environment, Episodes, RolloutBuffers, Trading, TradingSettings};
 use phalanx::gpu::{Gpu, Recorder};
 use phalanx::indicators::{Indicators, Series};
@@ -14,24 +14,24 @@ use phalanx::random::Stream;
 
 use crate::{common, testing};
 
-const ENVS: u32 = 4;
+pub const ENVS: u32 = 4;
 
 /// A rollout of the market on test buffers.
-struct Stage {
+pub struct Stage {
     gpu: Gpu,
     recorded: EnvRecording,
-    observations: wgpu::Buffer,
+    pub observations: wgpu::Buffer,
     actions: wgpu::Buffer,
-    rewards: wgpu::Buffer,
+    pub rewards: wgpu::Buffer,
     dones_and_masks: wgpu::Buffer,
     episodes: wgpu::Buffer,
-    agents: usize,
-    steps: usize,
-    obs_dim: usize,
+    pub agents: usize,
+    pub steps: usize,
+    pub obs_dim: usize,
 }
 
 impl Stage {
-    fn new(
+    pub fn new(
         gpu: &Gpu,
         data: &MarketData,
         settings: &TradingSettings,
@@ -74,7 +74,7 @@ impl Stage {
         }
     }
 
-    fn run(&self, actions: &[u32]) {
+    pub fn run(&self, actions: &[u32]) {
         self.gpu.write(&self.actions, 0, bytemuck::cast_slice(actions)).unwrap();
         let mut recorder = Recorder::new(&self.gpu);
         recorder.run(&self.recorded.reset).unwrap();
@@ -84,25 +84,25 @@ impl Stage {
         recorder.submit().unwrap();
     }
 
-    fn floats(&self, buffer: &wgpu::Buffer) -> Vec<f32> {
+    pub fn floats(&self, buffer: &wgpu::Buffer) -> Vec<f32> {
         self.gpu.read(buffer).unwrap()
     }
 
-    fn at(&self, step: usize, agent: usize, env: usize) -> usize {
+    pub fn at(&self, step: usize, agent: usize, env: usize) -> usize {
         (step * self.agents + agent) * ENVS as usize + env
     }
 
-    fn observed(&self, all: &[f32], slot: usize, feature: usize, agent: usize, env: usize) -> f32 {
+    pub fn observed(&self, all: &[f32], slot: usize, feature: usize, agent: usize, env: usize) -> f32 {
         all[((slot * self.agents + agent) * self.obs_dim + feature) * ENVS as usize + env]
     }
 }
 
-fn data(gpu: &Gpu, candles: &Candles, train: usize) -> MarketData {
+pub fn data(gpu: &Gpu, candles: &Candles, train: usize) -> MarketData {
     MarketData::new(gpu, candles, &ExtraFeatures::default(), &Scaling::Fit(0..train)).unwrap()
 }
 
 /// Random actions `[step][agent][env]`; every third step repeats the previous one, to cover held positions.
-fn random_actions(stage: &Stage, choices: u32) -> Vec<u32> {
+pub fn random_actions(stage: &Stage, choices: u32) -> Vec<u32> {
     let mut stream = Stream::new(11, 2);
     let mut actions = vec![0u32; stage.steps * stage.agents * ENVS as usize];
     let row = stage.agents * ENVS as usize;
@@ -152,7 +152,8 @@ fn money_is_conserved_and_costs_are_exact_over_random_actions() {
                     let close = column(&candles.close, bar);
                     let (open_next, close_next) =
                         (column(&candles.open, bar + 1), column(&candles.close, bar + 1));
-                    let expected = ledger.step(&targets, &close, &open_next, &close_next).unwrap();
+                    let expected =
+                        ledger.step(&targets, &NextBar::new(&close, &open_next, &close_next)).unwrap();
                     let got = f64::from(rewards[stage.at(step, 0, env)]);
                     assert!(
                         (got - expected.log_return).abs() < 1e-6,
@@ -267,7 +268,9 @@ fn rewards_mix_own_and_portfolio_returns_and_penalise_drawdown() {
             let targets: Vec<f64> =
                 (0..2).map(|a| settings.positions[actions[stage.at(step, a, 1)] as usize]).collect();
             let (close, open) = (column(&candles.close, bar), column(&candles.open, bar + 1));
-            let expected = ledger.step(&targets, &close, &open, &column(&candles.close, bar + 1)).unwrap();
+            let expected = ledger
+                .step(&targets, &NextBar::new(&close, &open, &column(&candles.close, bar + 1)))
+                .unwrap();
             peak = peak.max(ledger.equity());
             let deeper = (1.0 - ledger.equity() / peak - before).max(0.0);
             for agent in 0..2 {
@@ -296,7 +299,7 @@ fn a_bankrupt_account_terminates_and_a_new_episode_starts() {
         while !ledger.bankrupt() {
             let bar = bars.start + length;
             let (open, next) = (column(&candles.open, bar + 1), column(&candles.close, bar + 1));
-            ledger.step(&[-1.0], &column(&candles.close, bar), &open, &next).unwrap();
+            ledger.step(&[-1.0], &NextBar::new(&column(&candles.close, bar), &open, &next)).unwrap();
             length += 1;
         }
         let dones_and_masks: Vec<u32> = gpu.read(&stage.dones_and_masks).unwrap();

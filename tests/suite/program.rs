@@ -259,8 +259,18 @@ fn gaps_are_rejected_dropped_or_filled() {
         succeeded(&output);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains(&format!("AAA BBB x {bars} bars")), "{said}");
+        let counted = match policy {
+            "drop" => "Dropped   AAA 1 bars that other instruments lack; 159 bars are left",
+            _ => "Filled    BBB 1 of 160 bars; no order fills at them",
+        };
+        assert!(said.contains(counted), "{said}");
         // The run stores the gap policy, which the backtest applies to the same gap.
-        succeeded(&place.backtest(&data, policy, &[]));
+        let output = place.backtest(&data, policy, &[]);
+        succeeded(&output);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(counted) && !said.contains("warning"), "{said}");
+        let page = std::fs::read_to_string(place.path(policy).join("report.html")).unwrap();
+        assert!(page.contains(counted[10..].trim()), "the report says it as well");
         let held_out = bars - (f64::from(bars) * 0.75).round() as i32;
         assert_eq!(rows(&place.path(policy).join("equity.csv")).len() as i32, held_out + 1);
     }
@@ -282,6 +292,15 @@ fn indicators_apply_the_gap_policy() {
         assert_eq!(rows.len() - 1, 2 * bars, "{policy}");
         let met = rows.iter().filter(|row| row[0].starts_with("2001-04-11")).count();
         assert_eq!(met, of_the_gap, "{policy}");
+        let values = |day: &str| {
+            let row = rows.iter().find(|row| row[0].starts_with(day) && row[1] == "BBB");
+            row.map(|row| row[2..].to_vec())
+        };
+        assert!(
+            of_the_gap == 0 || values("2001-04-11") == values("2001-04-10"),
+            "a filled bar moves no indicator"
+        );
+        assert_ne!(values("2001-04-12"), values("2001-04-10"));
     }
     let output = run(&["--gaps", "ignore"]);
     assert_eq!(output.status.code(), Some(2));

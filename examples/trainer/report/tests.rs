@@ -20,6 +20,8 @@ fn backtest(symbols: &[&str], bars: usize, decide: impl Fn(usize, usize) -> f64)
         low: prices.clone(),
         close: prices,
         volume: None,
+        filled: None,
+        dropped: Vec::new(),
     };
     let targets = Array2::from_shape_fn((bars - 1, symbols.len()), |(bar, i)| decide(bar, i));
     let options = ReplayOptions {

@@ -16,6 +16,8 @@ fn backtest(hours: i64) -> Backtest {
         low: prices.clone(),
         close: prices,
         volume: None,
+        filled: None,
+        dropped: Vec::new(),
     };
     let targets = array![[1.0, 0.0], [1.0, -1.0], [0.0, -1.0]];
     let options = ReplayOptions {

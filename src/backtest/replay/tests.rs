@@ -19,6 +19,8 @@ fn candles(open: Array2<f64>, close: Array2<f64>) -> Candles {
         open,
         close,
         volume: None,
+        filled: None,
+        dropped: Vec::new(),
     }
 }
 

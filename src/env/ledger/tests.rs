@@ -26,7 +26,7 @@ fn one_long_trade_by_hand() {
     // Commission 20 bps of 20*50.05 = 2.002. Close 55: +100. Equity 1000 - 3.002 + 100.
     let costs = Costs { commission_bps: 20.0, slippage_bps: 10.0 };
     let mut ledger = Ledger::new(1, 1000.0, 0.1, costs).unwrap();
-    let step = ledger.step(&[1.0], &[48.0], &[50.0], &[55.0]).unwrap();
+    let step = ledger.step(&[1.0], &NextBar::new(&[48.0], &[50.0], &[55.0])).unwrap();
     let [trade] = step.trades[..] else { panic!("one trade, got {:?}", step.trades) };
     close_to(trade.quantity, 20.0, 1e-15);
     close_to(trade.price, 50.05, 1e-15);
@@ -38,7 +38,7 @@ fn one_long_trade_by_hand() {
     close_to(step.own_log_return[0], step.log_return, 1e-13);
 
     // An unchanged target: the 20 units earn the gap of +2 and the bar's -1, without a trade or costs.
-    let step = ledger.step(&[1.0], &[55.0], &[57.0], &[56.0]).unwrap();
+    let step = ledger.step(&[1.0], &NextBar::new(&[55.0], &[57.0], &[56.0])).unwrap();
     assert!(step.trades.is_empty());
     close_to(ledger.equity(), 1116.998, 1e-14);
 }
@@ -47,14 +47,14 @@ fn one_long_trade_by_hand() {
 fn a_short_earns_when_the_price_falls_and_sells_below_the_open() {
     let costs = Costs { commission_bps: 0.0, slippage_bps: 100.0 };
     let mut ledger = Ledger::new(2, 1000.0, 0.1, costs).unwrap();
-    let step = ledger.step(&[-1.0, 0.0], &[10.0, 1.0], &[10.0, 1.0], &[8.0, 3.0]).unwrap();
+    let step = ledger.step(&[-1.0, 0.0], &NextBar::new(&[10.0, 1.0], &[10.0, 1.0], &[8.0, 3.0])).unwrap();
     close_to(step.trades[0].quantity, -50.0, 1e-15);
     close_to(step.trades[0].price, 9.9, 1e-15);
     close_to(ledger.equity(), 1000.0 - 5.0 + 100.0, 1e-14);
     close_to(step.own_log_return[0], (1.0_f64 + 2.0 * 95.0 / 1000.0).ln(), 1e-13);
     assert_eq!(step.own_log_return[1], 0.0);
     // Reversing to long buys back the 50 borrowed units and the new position, above the open.
-    let step = ledger.step(&[1.0, 0.0], &[8.0, 3.0], &[9.0, 3.0], &[9.0, 3.0]).unwrap();
+    let step = ledger.step(&[1.0, 0.0], &NextBar::new(&[8.0, 3.0], &[9.0, 3.0], &[9.0, 3.0])).unwrap();
     let stake = (1095.0 - 50.0) / 2.0;
     close_to(step.trades[0].quantity, 50.0 + stake / 9.0, 1e-14);
     close_to(step.trades[0].price, 9.09, 1e-15);
@@ -63,17 +63,37 @@ fn a_short_earns_when_the_price_falls_and_sells_below_the_open() {
 #[test]
 fn the_gap_belongs_to_the_old_position() {
     let mut ledger = Ledger::new(1, 100.0, 0.0, FREE).unwrap();
-    ledger.step(&[1.0], &[10.0], &[10.0], &[10.0]).unwrap();
-    let step = ledger.step(&[0.0], &[10.0], &[15.0], &[1.0]).unwrap();
+    ledger.step(&[1.0], &NextBar::new(&[10.0], &[10.0], &[10.0])).unwrap();
+    let step = ledger.step(&[0.0], &NextBar::new(&[10.0], &[15.0], &[1.0])).unwrap();
     close_to(ledger.equity(), 150.0, 1e-15);
     close_to(step.log_return, 1.5_f64.ln(), 1e-15);
     assert_eq!((ledger.quantity(), ledger.level()), (&[0.0][..], &[0.0][..]));
 }
 
 #[test]
+fn an_order_waits_for_the_next_real_bar() {
+    let mut ledger = Ledger::new(2, 1000.0, 0.0, FREE).unwrap();
+    let flat = [100.0, 50.0];
+    let step = ledger.step(&[1.0, 1.0], &NextBar::new(&flat, &flat, &flat).filled(&[true, false])).unwrap();
+    assert_eq!(step.trades.iter().map(|trade| trade.instrument).collect::<Vec<_>>(), [1]);
+    assert_eq!(ledger.level(), [0.0, 1.0]);
+    // The first instrument jumps before it can be bought.
+    let jump = [110.0, 50.0];
+    let step = ledger.step(&[1.0, 1.0], &NextBar::new(&flat, &jump, &jump).filled(&[false, false])).unwrap();
+    assert_eq!((step.trades[0].instrument, step.trades[0].price), (0, 110.0));
+    assert_eq!((ledger.equity(), ledger.level()), (1000.0, &[1.0, 1.0][..]));
+    // A held position is marked at the last close, and an order that is taken back never fills.
+    ledger.step(&[0.0, 1.0], &NextBar::new(&jump, &jump, &jump).filled(&[true, false])).unwrap();
+    let step = ledger.step(&[1.0, 1.0], &NextBar::new(&jump, &flat, &flat)).unwrap();
+    assert!(step.trades.is_empty());
+    let error = ledger.step(&[1.0, 1.0], &NextBar::new(&flat, &flat, &flat).filled(&[true])).unwrap_err();
+    assert!(error.to_string().contains("filled: expected 2 instruments, got 1"), "{error}");
+}
+
+#[test]
 fn all_instruments_are_sized_with_the_same_equity() {
     let mut ledger = Ledger::new(2, 1000.0, 0.0, Costs::default()).unwrap();
-    let step = ledger.step(&[1.0, 1.0], &[10.0, 10.0], &[10.0, 10.0], &[11.0, 11.0]).unwrap();
+    let step = ledger.step(&[1.0, 1.0], &NextBar::new(&[10.0, 10.0], &[10.0, 10.0], &[11.0, 11.0])).unwrap();
     assert_eq!(step.trades[0].quantity, step.trades[1].quantity);
     assert_eq!(step.own_log_return[0], step.own_log_return[1]);
     close_to(step.own_log_return[0], step.log_return, 1e-12);
@@ -82,12 +102,12 @@ fn all_instruments_are_sized_with_the_same_equity() {
 #[test]
 fn a_bankrupt_account_is_closed_for_good() {
     let mut ledger = Ledger::new(1, 100.0, 0.1, FREE).unwrap();
-    let step = ledger.step(&[1.0], &[10.0], &[10.0], &[1.0]).unwrap();
+    let step = ledger.step(&[1.0], &NextBar::new(&[10.0], &[10.0], &[1.0])).unwrap();
     assert!(step.bankrupt && ledger.bankrupt(), "exactly at the level is bankrupt");
     close_to(ledger.equity(), 10.0, 1e-15);
     assert_eq!((ledger.quantity(), ledger.level()), (&[0.0][..], &[0.0][..]));
     let frozen = ledger.clone();
-    let step = ledger.step(&[-1.0], &[1.0], &[5.0], &[9.0]).unwrap();
+    let step = ledger.step(&[-1.0], &NextBar::new(&[1.0], &[5.0], &[9.0])).unwrap();
     assert_eq!(step, Step { log_return: 0.0, own_log_return: vec![0.0], trades: vec![], bankrupt: true });
     assert_eq!(ledger, frozen);
 }
@@ -95,9 +115,9 @@ fn a_bankrupt_account_is_closed_for_good() {
 #[test]
 fn a_short_can_lose_more_than_the_account_and_the_log_return_stays_finite() {
     let mut ledger = Ledger::new(1, 100.0, 0.1, FREE).unwrap();
-    ledger.step(&[-1.0], &[10.0], &[10.0], &[10.0]).unwrap();
+    ledger.step(&[-1.0], &NextBar::new(&[10.0], &[10.0], &[10.0])).unwrap();
     // The gap alone loses twice the account; the new position is sized with zero equity.
-    let step = ledger.step(&[1.0], &[10.0], &[30.0], &[30.0]).unwrap();
+    let step = ledger.step(&[1.0], &NextBar::new(&[10.0], &[30.0], &[30.0])).unwrap();
     close_to(step.trades[0].quantity, 10.0, 1e-15);
     assert_eq!(step.log_return, MIN_RATIO.ln());
     assert_eq!(step.own_log_return[0], MIN_RATIO.ln());
@@ -130,7 +150,7 @@ fn a_cash_account_agrees_over_random_actions_and_prices() {
             let open: Vec<f64> = close.iter().map(|c| random.price_move(*c, size)).collect();
             let next: Vec<f64> = open.iter().map(|o| random.price_move(*o, size)).collect();
             let before = ledger.equity();
-            let step = ledger.step(&targets, &close, &open, &next).unwrap();
+            let step = ledger.step(&targets, &NextBar::new(&close, &open, &next)).unwrap();
             for trade in &step.trades {
                 cash -= trade.quantity * trade.price + trade.commission;
                 units[trade.instrument] += trade.quantity;
@@ -165,15 +185,21 @@ fn faults_are_named_and_change_nothing() {
     let fine = [1.0, 1.0];
     let message = |result: Result<Step>| result.unwrap_err().to_string();
     assert!(
-        message(ledger.step(&[1.0], &fine, &fine, &fine)).contains("targets: expected 2 instruments, got 1")
+        message(ledger.step(&[1.0], &NextBar::new(&fine, &fine, &fine)))
+            .contains("targets: expected 2 instruments, got 1")
     );
     assert!(
-        message(ledger.step(&fine, &fine, &[1.0, 0.0], &fine)).contains("open_next of instrument 1 is 0")
+        message(ledger.step(&fine, &NextBar::new(&fine, &[1.0, 0.0], &fine)))
+            .contains("open of instrument 1 is 0")
     );
     assert!(
-        message(ledger.step(&fine, &[f64::NAN, 1.0], &fine, &fine)).contains("close of instrument 0 is NaN")
+        message(ledger.step(&fine, &NextBar::new(&[f64::NAN, 1.0], &fine, &fine)))
+            .contains("last_close of instrument 0 is NaN")
     );
-    assert!(message(ledger.step(&[1.0, f64::NAN], &fine, &fine, &fine)).contains("target of instrument 1"));
+    assert!(
+        message(ledger.step(&[1.0, f64::NAN], &NextBar::new(&fine, &fine, &fine)))
+            .contains("target of instrument 1")
+    );
     assert_eq!(ledger, frozen);
     assert!(Ledger::new(0, 1.0, 0.1, FREE).is_err());
     assert!(Ledger::new(1, 0.0, 0.1, FREE).is_err());
