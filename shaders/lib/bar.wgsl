@@ -1,17 +1,51 @@
 // One bar as indicators read it. A missing price is NaN.
+//
+// A price is a pair of f32, the rounded price and the rounding error, which together have 48 bits: the difference of two prices has
+// the precision of f32 at any level, whatever other prices came between them.
+
+import package::memory::rounded;
+
 struct Bar {
-    // Close less the close before; 0 at the first close.
+    close: vec2<f32>,
+    high: vec2<f32>,
+    low: vec2<f32>,
+    // Close less the close before, 0 at the first close; the close before, rounded.
     change: f32,
+    before: f32,
     // High less close, close less low.
     above: f32,
     below: f32,
-    // Close.
-    price: f32,
     volume: f32,
     // Consecutive bars up to this one without a missing close, without a missing price, without a missing price or volume.
     closes: f32,
     candles: f32,
     trades: f32,
+}
+
+// A high or low, and its distance from the close.
+struct Edge {
+    price: vec2<f32>,
+    distance: f32,
+}
+
+// a less b. Compilers may reassociate sums, but the difference of the rounded prices has to come first.
+fn difference(a: vec2<f32>, b: vec2<f32>) -> f32 {
+    return rounded(a.x - b.x) + (a.y - b.y);
+}
+
+// The price `distance` above another one.
+fn offset(price: vec2<f32>, distance: f32) -> vec2<f32> {
+    let sum = rounded(price.x + distance);
+    let error = rounded(distance - rounded(sum - price.x)) + price.y;
+    let total = rounded(sum + error);
+    return vec2<f32>(total, error - rounded(total - sum));
+}
+
+// Decodes a high or low of src/indicators/series.rs: the distance from the close if the last bit is 0, otherwise the price.
+fn edge(code: f32, close: vec2<f32>) -> Edge {
+    let is_price = (bitcast<u32>(code) & 1u) == 1u;
+    let price = vec2<f32>(code, 0.0);
+    return Edge(select(offset(close, code), price, is_price), select(code, difference(price, close), is_price));
 }
 
 // The greatest of high less low, high less the close before and the close before less low.

@@ -1,6 +1,6 @@
 //! A selection of indicators, its computation over a panel of series, and the resulting values.
 
-use ndarray::{Array3, ArrayView2, ArrayView3, Axis, s};
+use ndarray::{Array3, ArrayView2, ArrayView3, Axis, Zip, s};
 
 use super::compose::PanelConfig;
 use super::group::{Group, Kernels, Rows, Walk, grid};
@@ -226,7 +226,13 @@ impl Indicators {
         let mut panel = Panel {
             outputs: names
                 .iter()
-                .map(|name| Column { name: name.clone(), unit: Unit::Plain, combinations: 1, buffer: None })
+                .map(|name| Column {
+                    name: name.clone(),
+                    unit: Unit::Plain,
+                    combinations: 1,
+                    buffer: None,
+                    prices: false,
+                })
                 .collect(),
             commands: Vec::new(),
             series: series.clone(),
@@ -236,6 +242,11 @@ impl Indicators {
         for group in self.groups(false, series.is_still())? {
             let rows = group.rows(series.series())?;
             let grid = grid(gpu, &group, rows, fours, series.is_still())?;
+            let members = || group.specs.iter().zip(&group.members);
+            let named = |member: &usize| self.entries.get(*member).map(Entry::names).unwrap_or_default();
+            // Buffers of the caller and f16 outputs have no room for them, or no use.
+            let theirs = |name: &String| given.iter().any(|(given, _)| given == name);
+            let prices = !self.half && !members().any(|(_, member)| named(member).iter().any(theirs));
             let config = PanelConfig {
                 class: gpu.class(),
                 textures,
@@ -244,22 +255,25 @@ impl Indicators {
                 parameter_table: false,
                 f16_outputs: self.half,
                 wide_stores: gpu.device().features().contains(wgpu::Features::SHADER_INT64) && textures,
+                prices,
             };
             let lanes = rows.saturating_mul(grid.chunks);
             let compiled = group.compile(gpu, config, lanes, &self.kernels)?;
             panel.bytes += compiled.bytes;
             let mut buffers = Vec::new();
-            for (spec, member) in group.specs.iter().zip(&group.members) {
-                let names = self.entries.get(*member).map(Entry::names).unwrap_or_default();
-                for (output, name) in spec.outputs.iter().zip(names) {
+            for (spec, member) in members() {
+                for (output, name) in spec.outputs.iter().zip(named(member)) {
                     let given = given.iter().find(|(given, _)| *given == name).map(|(_, buffer)| *buffer);
+                    let prices = prices && spec.is_channel(output);
                     let needed = u64::from(rows) * u64::from(series.stride()) * if self.half { 2 } else { 4 };
+                    let needed = if prices { 2 * needed } else { needed };
                     let buffer = self.output(&name, needed, given)?;
                     panel.bytes += if given.is_none() { buffer.size() } else { 0 };
                     if let Some(column) = panel.outputs.iter_mut().find(|column| column.name == name) {
                         column.unit = output.unit;
                         column.combinations = (rows / series.series()) as usize;
                         column.buffer = Some(buffer.clone());
+                        column.prices = prices;
                     }
                     buffers.push((buffer, needed));
                 }
@@ -324,6 +338,8 @@ struct Column {
     unit: Unit,
     combinations: usize,
     buffer: Option<wgpu::Buffer>,
+    /// Whether the buffer holds the values as prices too, behind those relative to the close.
+    prices: bool,
 }
 
 /// The outputs of a selection for one [`Series`], and the commands that compute them.
@@ -380,31 +396,47 @@ impl Panel {
             } else {
                 gpu.read::<f32>(buffer)?.into_iter().map(f64::from).collect()
             };
-            let values = Values::place(column.combinations, &self.series, column.unit, values)?;
+            let values = Values::place(column, &self.series, values)?;
             columns.push((column.name.clone(), column.unit, values));
         }
         Ok(Values { columns })
     }
 }
 
+/// A price in f64, from its difference from the close and the price itself, each rounded to f32: the smaller of the two has the
+/// smaller error. `price` is NaN where the device does not store it.
+pub(super) fn more_precise(difference: f64, price: f64, close: f64) -> f64 {
+    if price.abs() < difference.abs() { price } else { close + difference }
+}
+
 /// Indicator values on the CPU, NaN before an output's first valid bar. They have the precision of f32 (or f16); for prices,
-/// that precision applies to the difference from the close.
+/// that precision applies to the difference from the close, and for extremes of prices to the smaller of the difference and
+/// the price.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Values {
     pub(super) columns: Vec<(String, Unit, Array3<f64>)>,
 }
 
 impl Values {
-    fn place(combinations: usize, series: &Series, unit: Unit, mut values: Vec<f64>) -> Result<Array3<f64>> {
-        let (rows, stride) = (series.series() as usize, series.stride() as usize);
-        values.truncate(combinations * rows * stride);
-        let got = values.len();
-        let mut all = Array3::from_shape_vec((combinations, rows, stride), values)
-            .map_err(|_| Error::shape("values read", combinations * rows * stride, got))?
-            .slice(s![.., .., ..series.bars() as usize])
-            .to_owned();
-        if unit == Unit::Price {
-            all.axis_iter_mut(Axis(0)).for_each(|mut values| values += series.close());
+    fn place(column: &Column, series: &Series, values: Vec<f64>) -> Result<Array3<f64>> {
+        let shape = (column.combinations, series.series() as usize, series.stride() as usize);
+        let length = shape.0 * shape.1 * shape.2;
+        let part = |from: usize| {
+            let found = values.get(from..from + length).map(<[f64]>::to_vec).unwrap_or_default();
+            let all = Array3::from_shape_vec(shape, found)
+                .map_err(|_| Error::shape("values read", from + length, values.len()))?;
+            Ok(all.slice_move(s![.., .., ..series.bars() as usize]))
+        };
+        let mut all: Array3<f64> = part(0)?;
+        if column.unit != Unit::Price {
+            return Ok(all);
+        }
+        let prices = if column.prices { part(length)? } else { Array3::from_elem(all.dim(), f64::NAN) };
+        for (mut values, prices) in all.outer_iter_mut().zip(prices.outer_iter()) {
+            Zip::from(&mut values)
+                .and(&prices)
+                .and(series.close())
+                .for_each(|value, price, close| *value = more_precise(*value, *price, *close));
         }
         Ok(all)
     }

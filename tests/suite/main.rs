@@ -9,6 +9,7 @@ mod discipline;
 mod evaluation;
 mod indicators;
 mod indicators_properties;
+mod indicators_ticks;
 mod kernel_cache;
 mod learning;
 mod market;

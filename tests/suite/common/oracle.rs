@@ -30,6 +30,7 @@ type Directional = fn(&Core, usize, &Stretch<'_>, i32, &mut [f64]) -> Result<Out
 pub struct Case {
     pub name: String,
     pub add: Box<dyn Fn(Indicators) -> Indicators>,
+    pub spec: Spec,
     pub input: Input,
     pub outputs: Vec<&'static str>,
     /// Whether errors are measured in points of a fixed scale, rather than relative to the deviation of the output.
@@ -50,6 +51,14 @@ fn case<I: Indicator + Clone + std::fmt::Debug + 'static>(
         outputs: spec.outputs.iter().map(|output| output.name).collect(),
         points,
         formula: Box::new(formula),
+        spec,
+    }
+}
+
+impl Case {
+    /// Number of last bars that alone determine a value; `None` for indicators with averages.
+    pub fn window(&self) -> Option<u32> {
+        self.spec.memory.filter(|_| self.spec.averages.is_empty())
     }
 }
 
@@ -100,7 +109,7 @@ fn typical(s: &Stretch<'_>, t: usize) -> f64 {
     (s.high[t] + s.low[t] + s.close[t]) / 3.0
 }
 
-/// Periods of the cases: defaults, or chosen by a test.
+/// Periods of the cases.
 #[derive(Clone, Copy, Debug)]
 pub struct Periods {
     pub period: u32,
@@ -108,11 +117,17 @@ pub struct Periods {
     pub third: u32,
 }
 
-/// Every indicator with the given periods (`None`: its defaults).
+/// Periods whose windows fit into registers, and periods whose windows do not. Tests share these, because a software
+/// rasteriser takes seconds to compile the kernels of new ones.
+pub const SHORT: Periods = Periods { period: 3, second: 2, third: 5 };
+pub const LONG: Periods = Periods { period: 45, second: 34, third: 50 };
+
+/// Every indicator with the given periods and uneven factors (`None`: its defaults).
 pub fn cases(periods: Option<Periods>) -> Vec<Case> {
     let p = |default: u32, least: u32| periods.map_or(default, |p| p.period.max(least));
     let second = |default: u32, least: u32| periods.map_or(default, |p| p.second.max(least));
     let third = |default: u32| periods.map_or(default, |p| p.third);
+    let factor = |default: f64, other: f64| periods.map_or(default, |_| other);
     let i = |n: u32| i32::try_from(n).expect("a period");
     let u = |n: u32| n as usize;
     let mut all = Vec::new();
@@ -128,10 +143,11 @@ pub fn cases(periods: Option<Periods>) -> Vec<Case> {
         })
     }));
     let period = p(20, 2);
-    let bands = Bbands { period, deviations_up: 2.0, deviations_down: 2.5 };
+    let down = factor(2.0, 2.5);
+    let bands = Bbands { period, deviations_up: 2.0, deviations_down: down };
     all.push(case(bands, false, move |s| {
         placed(s.close.len(), |core, last, [a, b, c]| {
-            core.bbands(0, last, s.close, i(period), 2.0, 2.5, MAType::SMA, a, b, c)
+            core.bbands(0, last, s.close, i(period), 2.0, down, MAType::SMA, a, b, c)
         })
     }));
     let period = p(14, 1);
@@ -209,12 +225,13 @@ pub fn cases(periods: Option<Periods>) -> Vec<Case> {
         vec![upper, middle, lower]
     }));
     let (period, atr_period) = (p(20, 2), second(10, 1));
-    all.push(case(Keltner { period, atr_period, multiplier: 1.5 }, false, move |s| {
+    let multiplier = factor(2.0, 1.5);
+    all.push(case(Keltner { period, atr_period, multiplier }, false, move |s| {
         let bars = s.close.len();
         let mut middle = seeded(s.close, u(period), 2.0 / (f64::from(period) + 1.0));
         let range =
             placed(bars, |core, last, [a]| core.atr(0, last, s.high, s.low, s.close, i(atr_period), a));
-        let band = |sign: f64| middle.iter().zip(&range[0]).map(|(m, r)| m + sign * 1.5 * r).collect();
+        let band = |sign: f64| middle.iter().zip(&range[0]).map(|(m, r)| m + sign * multiplier * r).collect();
         let (upper, lower): (Vec<f64>, Vec<f64>) = (band(1.0), band(-1.0));
         middle.iter_mut().zip(&upper).for_each(|(m, other)| *m += 0.0 * other);
         vec![upper, middle, lower]
@@ -234,13 +251,14 @@ pub fn cases(periods: Option<Periods>) -> Vec<Case> {
             if v > 0.0 { -m / v.sqrt() } else { 0.0 }
         })]
     }));
-    let volatility = RealizedVolatility { period, periods_per_year: 365.0 };
+    let year = factor(252.0, 365.0);
+    let volatility = RealizedVolatility { period, periods_per_year: year };
     all.push(case(volatility, false, move |s| {
         vec![rolling(s.close.len(), u(period) + 1, |w| {
             let returns: Vec<f64> = s.close[w].windows(2).map(|pair| (pair[1] / pair[0]).ln()).collect();
             let m = mean(returns.iter().copied());
             let squares: f64 = returns.iter().map(|r| (r - m) * (r - m)).sum();
-            (squares / f64::from(period - 1) * 365.0).sqrt()
+            (squares / f64::from(period - 1) * year).sqrt()
         })]
     }));
     all
@@ -284,7 +302,7 @@ pub fn typical_size(name: &str, price: f64, volatility: f64) -> f64 {
     match name {
         "roc" => 100.0 * volatility,
         "log_return" => volatility,
-        "realized_volatility" => volatility * 365f64.sqrt(),
+        "realized_volatility" => volatility * 252f64.sqrt(),
         "zscore" => 1.0,
         "cci" => 100.0,
         "obv" => 1e5,

@@ -41,6 +41,36 @@ pub fn walk(series: usize, bars: usize, level: f64, volatility: f64) -> Bars {
     Bars { high, low, close, volume }
 }
 
+/// A bad tick: the part of a candle that is multiplied.
+#[derive(Clone, Copy, Debug)]
+pub enum Tick {
+    /// Open, high, low and close.
+    Candle,
+    /// The close, and with it the high or low that it exceeds.
+    Close,
+    /// The high, or with a factor below 1 the low.
+    Edge,
+}
+
+impl Tick {
+    pub fn strike(self, bars: &mut Bars, s: usize, t: usize, factor: f64) {
+        let [high, low, close] = [&mut bars.high, &mut bars.low, &mut bars.close].map(|x| &mut x[[s, t]]);
+        match self {
+            Self::Candle => [high, low, close].map(|price| *price *= factor),
+            Self::Close => {
+                *close *= factor;
+                *high = high.max(*close);
+                *low = low.min(*close);
+                [(); 3]
+            }
+            Self::Edge => {
+                *if factor > 1.0 { high } else { low } *= factor;
+                [(); 3]
+            }
+        };
+    }
+}
+
 /// Largest error of every output of a case, in points or in standard deviations of the output relative to its close. Asserts
 /// that outputs are NaN exactly where the reference is.
 pub fn worst(values: &Values, case: &Case, bars: &Bars, volatility: f64) -> Vec<f64> {
