@@ -8,7 +8,8 @@ var<private> prices: vec3<f32>;
 fn step(bar: Bar) -> vec3<f32> {
     let highest = highs::push(bar.high);
     let lowest = lows::push(bar.low);
-    prices = vec3<f32>(highest.x, 0.5 * (highest.x + lowest.x), lowest.x);
+    let edges = vec2<f32>(highest.x + highest.y, lowest.x + lowest.y);
+    prices = vec3<f32>(edges.x, 0.5 * (edges.x + edges.y), edges.y);
     let upper = difference(highest, bar.close);
     let lower = difference(lowest, bar.close);
     return vec3<f32>(upper, 0.5 * (upper + lower), lower);

@@ -1,6 +1,7 @@
 // Template: an exponential average that starts as the mean of its first `period` values.
 //
-// Every use is a module of its own, completed with period, weight and `long`, which enables compensation of rounding errors.
+// Every use is a module of its own, completed with period, weight and `long`, which enables compensation of rounding errors and,
+// for closes, holds the average as a price: one close far away would round an average that is relative to it.
 
 import package::lib::bar::{Bar, difference};
 import package::memory::add_exactly;
@@ -28,16 +29,16 @@ fn follow(x: f32, seen: f32) -> f32 {
     return state.value;
 }
 
-// The average of closes as a price.
-fn price() -> vec2<f32> {
-    return vec2<f32>(state.value, state.lost);
-}
-
 // The average of closes including that of the bar, which is close number `seen`; less that close.
 fn follow_close(bar: Bar, seen: f32) -> f32 {
+    if (!long) {
+        state.value -= bar.change;
+        return follow(0.0, seen);
+    }
     let rate = select(weight, 1.0 / seen, seen <= period);
-    let away = difference(bar.close, price());
-    let next = add_exactly(price(), away * rate);
+    let price = vec2<f32>(state.value, state.lost);
+    let away = difference(bar.close, price);
+    let next = add_exactly(price, away * rate);
     let first = seen <= 1.0;
     state.value = select(next.x, bar.close.x, first);
     state.lost = select(next.y, bar.close.y, first);

@@ -5,6 +5,8 @@
 //
 // Every use is a module of its own, completed with N and HIGHEST.
 
+import package::lib::bar::difference;
+
 const LAST: u32 = max(N, 2u) - 2u;
 
 // The state between two dispatches, which a kernel keeps in a buffer.
@@ -18,8 +20,7 @@ var<private> values: array<f32, LAST + 1u>;
 var<private> rests: array<f32, LAST + 1u>;
 
 fn better(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
-    let above = a.x > b.x || (a.x == b.x && a.y > b.y);
-    return select(b, a, above == HIGHEST);
+    return select(b, a, (difference(a, b) > 0.0) == HIGHEST);
 }
 
 fn stored(i: u32) -> vec2<f32> {

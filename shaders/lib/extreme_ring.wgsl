@@ -7,6 +7,7 @@
 // Every use is a module of its own, completed with N, CAPACITY (the largest N), OFFSET (of its values in a lane's memory) and
 // HIGHEST.
 
+import package::lib::bar::difference;
 import package::lib::numeric::is_nan;
 import package::memory::{rings, lane, lanes};
 
@@ -26,8 +27,7 @@ fn at(i: u32) -> u32 {
 }
 
 fn better(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
-    let above = a.x > b.x || (a.x == b.x && a.y > b.y);
-    return select(b, a, above == HIGHEST);
+    return select(b, a, (difference(a, b) > 0.0) == HIGHEST);
 }
 
 fn stored(i: u32) -> vec2<f32> {
@@ -70,7 +70,7 @@ fn close_block() {
 
 // Appends a price and returns the extreme of the last N.
 fn push(price: vec2<f32>) -> vec2<f32> {
-    if (is_nan(price.x)) {
+    if (is_nan(price.x) || is_nan(price.y)) {
         state = State();
         return price;
     }

@@ -97,7 +97,7 @@ fn close_block() {
 
 fn append(value: vec2<f32>, bar: Bar) {
     now = bar.close;
-    if (is_nan(value.x) || is_nan(now.x)) {
+    if (is_nan(value.x) || is_nan(value.y) || is_nan(now.x)) {
         state = State();
         return;
     }

@@ -7,8 +7,8 @@ use super::compose::PanelConfig;
 use super::grid;
 use super::group::{Group, Kernels, Rows, Walk, possible};
 use super::indicator::Unit;
-use super::panel::more_precise;
 use super::series::{Store, encode, finite};
+use super::values::more_precise;
 use crate::gpu::{Command, Gpu, Recorder};
 use crate::{Error, Result};
 

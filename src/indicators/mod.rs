@@ -19,13 +19,13 @@
 //!
 //! # Precision
 //!
-//! A price on the device is a pair of f32, which together have 48 bits, so errors do not depend on the price level, nor on
+//! A close on the device is a pair of f32, which together have 48 bits, so errors do not depend on the price level, nor on
 //! other prices of the series:
 //!
 //! * Differences and extremes of prices (momentum, ROC, log return, true range, Donchian, the highs and lows of %K and %R) are
 //!   exact to the f32 of the result, whatever else stands in the window: a bad tick 1000 times as high costs them no digit.
 //!   Donchian's outputs that are far from the close are read as prices in f32.
-//! * The state of an average of closes has 48 bits: its error decays with the weight of a bad tick.
+//! * An average has an error of up to 6e-8 of a bad tick, which decays as the tick's weight in the average does.
 //! * Sums and moments over a window (SMA, WMA, Bollinger, CCI, z-score, MFI, VWAP) that contains a bad tick have an error of
 //!   up to 6e-8 of that tick, and none once it has left the window.
 //! * OBV adds the sign of a change, which is 0 if two closes differ by less than 2^-48 of the price.
@@ -80,6 +80,7 @@ mod series;
 pub mod sma;
 pub mod stochf;
 pub mod stochrsi;
+mod values;
 pub mod vwap;
 pub mod willr;
 pub mod wma;
@@ -100,7 +101,7 @@ pub use macd::Macd;
 pub use mfi::Mfi;
 pub use mom::Mom;
 pub use obv::Obv;
-pub use panel::{Indicators, Panel, Values};
+pub use panel::{Indicators, Panel};
 pub use realized_volatility::RealizedVolatility;
 pub use rma::Rma;
 pub use roc::Roc;
@@ -109,6 +110,7 @@ pub use series::Series;
 pub use sma::Sma;
 pub use stochf::Stochf;
 pub use stochrsi::Stochrsi;
+pub use values::Values;
 pub use vwap::Vwap;
 pub use willr::Willr;
 pub use wma::Wma;

@@ -1,11 +1,9 @@
 //! A selection of indicators, its computation over a panel of series, and the resulting values.
 
-use ndarray::{Array3, ArrayView2, ArrayView3, Axis, Zip, s};
-
 use super::compose::PanelConfig;
 use super::group::{Group, Kernels, Rows, Walk, grid};
 use super::indicator::{Indicator, Spec, Unit};
-use super::{Atr, Bbands, Live, Macd, Mom, Rsi, Series, Stochf};
+use super::{Atr, Bbands, Live, Macd, Mom, Rsi, Series, Stochf, Values};
 use crate::gpu::{Class, Command, Gpu, Recorder};
 use crate::{Error, Result};
 
@@ -333,13 +331,13 @@ impl Indicators {
 }
 
 #[derive(Clone, Debug)]
-struct Column {
-    name: String,
-    unit: Unit,
-    combinations: usize,
-    buffer: Option<wgpu::Buffer>,
+pub(super) struct Column {
+    pub name: String,
+    pub unit: Unit,
+    pub combinations: usize,
+    pub buffer: Option<wgpu::Buffer>,
     /// Whether the buffer holds the values as prices too, behind those relative to the close.
-    prices: bool,
+    pub prices: bool,
 }
 
 /// The outputs of a selection for one [`Series`], and the commands that compute them.
@@ -400,67 +398,5 @@ impl Panel {
             columns.push((column.name.clone(), column.unit, values));
         }
         Ok(Values { columns })
-    }
-}
-
-/// A price in f64, from its difference from the close and the price itself, each rounded to f32: the smaller of the two has the
-/// smaller error. `price` is NaN where the device does not store it.
-pub(super) fn more_precise(difference: f64, price: f64, close: f64) -> f64 {
-    if price.abs() < difference.abs() { price } else { close + difference }
-}
-
-/// Indicator values on the CPU, NaN before an output's first valid bar. They have the precision of f32 (or f16); for prices,
-/// that precision applies to the difference from the close, and for extremes of prices to the smaller of the difference and
-/// the price.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Values {
-    pub(super) columns: Vec<(String, Unit, Array3<f64>)>,
-}
-
-impl Values {
-    fn place(column: &Column, series: &Series, values: Vec<f64>) -> Result<Array3<f64>> {
-        let shape = (column.combinations, series.series() as usize, series.stride() as usize);
-        let length = shape.0 * shape.1 * shape.2;
-        let part = |from: usize| {
-            let found = values.get(from..from + length).map(<[f64]>::to_vec).unwrap_or_default();
-            let all = Array3::from_shape_vec(shape, found)
-                .map_err(|_| Error::shape("values read", from + length, values.len()))?;
-            Ok(all.slice_move(s![.., .., ..series.bars() as usize]))
-        };
-        let mut all: Array3<f64> = part(0)?;
-        if column.unit != Unit::Price {
-            return Ok(all);
-        }
-        let prices = if column.prices { part(length)? } else { Array3::from_elem(all.dim(), f64::NAN) };
-        for (mut values, prices) in all.outer_iter_mut().zip(prices.outer_iter()) {
-            Zip::from(&mut values)
-                .and(&prices)
-                .and(series.close())
-                .for_each(|value, price, close| *value = more_precise(*value, *price, *close));
-        }
-        Ok(all)
-    }
-
-    /// Names of the outputs, in the order of addition.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.columns.iter().map(|(name, ..)| name.as_str())
-    }
-
-    /// The unit of an output, [`Unit::Price`] for prices; `None` for an unknown name.
-    #[must_use]
-    pub fn unit(&self, name: &str) -> Option<Unit> {
-        self.columns.iter().find(|(own, ..)| own == name).map(|(_, unit, _)| *unit)
-    }
-
-    /// An output, `[series][bars]`, for the first parameter set; `None` for an unknown name.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<ArrayView2<'_, f64>> {
-        self.grid(name).map(|values| values.index_axis_move(Axis(0), 0))
-    }
-
-    /// An output for all parameter sets, `[combination][series][bars]`; `None` for an unknown name.
-    #[must_use]
-    pub fn grid(&self, name: &str) -> Option<ArrayView3<'_, f64>> {
-        self.columns.iter().find(|(own, ..)| own == name).map(|(.., values)| values.view())
     }
 }

@@ -1,9 +1,11 @@
 //! Reference indicators in f64: TA-Lib's official Rust crate if it has the indicator, otherwise the formula.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use ndarray::Array2;
 use phalanx::indicators::*;
+use phalanx::random::Stream;
 use ta_lib::{Core, MAType, OutRange, RetCode};
 
 /// Candles with volumes, `[series][bars]`.
@@ -85,6 +87,23 @@ fn rolling(bars: usize, period: usize, value: impl Fn(Range<usize>) -> f64) -> V
     (0..bars).map(|t| if t + 1 < period { f64::NAN } else { value(t + 1 - period..t + 1) }).collect()
 }
 
+/// The best of the last `period` values, at a cost that does not depend on `period`.
+fn extremes(values: &[f64], period: usize, better: fn(f64, f64) -> bool) -> Vec<f64> {
+    // Bars whose values may still be the best of a window, the best first.
+    let mut candidates = VecDeque::new();
+    let mut best = |t: usize| {
+        while candidates.back().is_some_and(|last: &usize| !better(values[*last], values[t])) {
+            candidates.pop_back();
+        }
+        candidates.push_back(t);
+        if candidates[0] + period == t {
+            candidates.pop_front();
+        }
+        if t + 1 < period { f64::NAN } else { values[candidates[0]] }
+    };
+    (0..values.len()).map(&mut best).collect()
+}
+
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let n = values.len() as f64;
     values.sum::<f64>() / n
@@ -117,10 +136,42 @@ pub struct Periods {
     pub third: u32,
 }
 
-/// Periods whose windows fit into registers, and periods whose windows do not. Tests share these, because a software
-/// rasteriser takes seconds to compile the kernels of new ones.
-pub const SHORT: Periods = Periods { period: 3, second: 2, third: 5 };
-pub const LONG: Periods = Periods { period: 45, second: 34, third: 50 };
+/// The selections that tests share, because a software rasteriser takes seconds to compile the kernels of new ones: every
+/// indicator, with one set of periods each.
+#[derive(Clone, Copy, Debug)]
+pub enum Selection {
+    /// The defaults, whose windows fit into registers.
+    Defaults,
+    /// Periods drawn for each indicator by itself, from a fixed stream: some windows fit into registers, some do not.
+    Random,
+    /// Periods whose windows do not fit into registers.
+    Long,
+}
+
+impl Selection {
+    pub const ALL: [Self; 3] = [Self::Defaults, Self::Random, Self::Long];
+
+    pub fn cases(self) -> Vec<Case> {
+        match self {
+            Self::Defaults => cases(None),
+            Self::Long => cases(Some(Periods { period: 45, second: 34, third: 50 })),
+            Self::Random => {
+                let mut stream = Stream::new(11, 5);
+                let mut draw =
+                    |least: u32, most: u32| least + (f64::from(most - least + 1) * stream.uniform()) as u32;
+                let kinds = cases(None).into_iter().enumerate();
+                let drawn = kinds.map(|(kind, case)| {
+                    // The stochastic of two nearly equal RSI values is dominated by rounding.
+                    let second = if case.name.starts_with("Stochrsi") { 8 } else { 1 };
+                    let periods =
+                        Periods { period: draw(1, 47), second: draw(second, 39), third: draw(1, 39) };
+                    cases(Some(periods)).swap_remove(kind)
+                });
+                drawn.collect()
+            }
+        }
+    }
+}
 
 /// Every indicator with the given periods and uneven factors (`None`: its defaults).
 pub fn cases(periods: Option<Periods>) -> Vec<Case> {
@@ -219,8 +270,8 @@ pub fn cases(periods: Option<Periods>) -> Vec<Case> {
         })]
     }));
     all.push(case(Donchian { period }, false, move |s| {
-        let upper = rolling(s.high.len(), u(period), |w| s.high[w].iter().copied().fold(f64::MIN, f64::max));
-        let lower = rolling(s.low.len(), u(period), |w| s.low[w].iter().copied().fold(f64::MAX, f64::min));
+        let upper = extremes(s.high, u(period), |a, b| a > b);
+        let lower = extremes(s.low, u(period), |a, b| a < b);
         let middle = upper.iter().zip(&lower).map(|(a, b)| (a + b) / 2.0).collect();
         vec![upper, middle, lower]
     }));

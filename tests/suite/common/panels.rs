@@ -81,13 +81,14 @@ pub fn worst(values: &Values, case: &Case, bars: &Bars, volatility: f64) -> Vec<
             let price = is_price(name);
             let close = |t: usize| if price { bars.close[[s, t]] } else { 0.0 };
             let own: Vec<f64> = want.iter().enumerate().map(|(t, x)| x - close(t)).collect();
-            let least = bars.close.row(s).iter().copied().fold(f64::INFINITY, f64::min);
+            let closes = bars.close.row(s).into_iter().filter(|close| close.is_finite());
+            let least = closes.copied().fold(f64::INFINITY, f64::min);
             let unit = deviation(&own).max(0.1 * typical_size(name, least, volatility));
             let unit = if case.points { 1.0 } else { unit };
             for (t, want) in want.iter().enumerate() {
                 let got = got[[s, t]];
-                let place = format!("{} {name}, series {s}, bar {t}: {got}, not {want}", case.name);
-                assert_eq!(got.is_nan(), want.is_nan(), "{place}");
+                let same = got.is_nan() == want.is_nan();
+                assert!(same, "{} {name}, series {s}, bar {t}: {got}, not {want}", case.name);
                 if got != *want && !want.is_nan() {
                     *worst = worst.max((got - want).abs() / unit);
                 }
