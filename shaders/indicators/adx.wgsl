@@ -1,4 +1,4 @@
-import package::lib::bar::{Bar, true_range};
+import package::lib::bar::{Bar, difference, true_range};
 import package::lib::numeric::nan;
 import super::average;
 import super::parameters::{count, first_average};
@@ -8,9 +8,11 @@ struct State {
     plus: f32,
     minus: f32,
     range: f32,
-    // High and low of the previous bar, relative to its close.
-    above: f32,
-    below: f32,
+    // High and low of the previous bar, each a price as in lib/bar.
+    high: f32,
+    high_rest: f32,
+    low: f32,
+    low_rest: f32,
 }
 
 var<private> state: State;
@@ -18,10 +20,12 @@ var<private> state: State;
 // ADX, +DI, -DI.
 fn step(bar: Bar) -> vec3<f32> {
     let changes = bar.candles - 1.0;
-    let up = bar.change + bar.above - state.above;
-    let down = bar.below - bar.change - state.below;
-    state.above = bar.above;
-    state.below = bar.below;
+    let up = difference(bar.high, vec2<f32>(state.high, state.high_rest));
+    let down = difference(vec2<f32>(state.low, state.low_rest), bar.low);
+    state.high = bar.high.x;
+    state.high_rest = bar.high.y;
+    state.low = bar.low.x;
+    state.low_rest = bar.low.y;
     if (changes < 1.0) {
         state.plus = 0.0;
         state.minus = 0.0;

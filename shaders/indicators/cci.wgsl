@@ -4,7 +4,7 @@ import super::parameters::share;
 
 fn step(bar: Bar) -> f32 {
     let price = typical(bar);
-    prices::push(price, bar.change);
+    prices::push(price, bar);
     let mean = prices::sum() * share;
     let spread = prices::spread(mean);
     // A smaller spread is the rounding error of equal prices.

@@ -2,5 +2,5 @@ import package::lib::bar::Bar;
 import super::average;
 
 fn step(bar: Bar) -> f32 {
-    return average::follow_from(0.0, bar.change, bar.closes);
+    return average::follow_close(bar, bar.closes);
 }

@@ -4,7 +4,7 @@ import super::parameters::multiplier;
 
 // Upper, middle, lower.
 fn step(bar: Bar) -> vec3<f32> {
-    let middle = average::follow_from(0.0, bar.change, bar.candles);
+    let middle = average::follow_close(bar, bar.candles);
     let width = multiplier * range::follow(true_range(bar), bar.candles - 1.0);
     return vec3<f32>(middle + width, middle, middle - width);
 }

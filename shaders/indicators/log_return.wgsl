@@ -1,12 +1,11 @@
-import package::lib::bar::Bar;
-import package::lib::numeric::{log1p, nan};
+import package::lib::bar::{Bar, difference};
+import package::lib::numeric::{log_ratio, nan};
 import super::closes;
 
 fn step(bar: Bar) -> f32 {
-    closes::push(0.0, bar.change);
-    let before = bar.price + closes::oldest();
-    if (bar.price > 0.0 && before > 0.0) {
-        return log1p(-closes::oldest() / before);
+    let before = closes::push(bar);
+    if (bar.close.x > 0.0 && before.x > 0.0) {
+        return log_ratio(bar.close.x, before.x, difference(bar.close, before));
     }
     return nan();
 }

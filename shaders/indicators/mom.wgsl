@@ -1,7 +1,6 @@
-import package::lib::bar::Bar;
+import package::lib::bar::{Bar, difference};
 import super::closes;
 
 fn step(bar: Bar) -> f32 {
-    closes::push(0.0, bar.change);
-    return -closes::oldest();
+    return difference(bar.close, closes::push(bar));
 }

@@ -4,7 +4,7 @@
 // units of four bars.
 
 import package::constants::{ROW, WG};
-import package::lib::bar::Bar;
+import package::lib::bar::{Bar, difference, set_edges};
 import package::lib::numeric::is_nan;
 import package::memory::{lane, lanes, zero};
 @if(parameter_table) import package::uses::load;
@@ -46,6 +46,9 @@ struct Counters {
     closes: f32,
     candles: f32,
     trades: f32,
+    // The close before, a price as in lib/bar.
+    before: f32,
+    before_rest: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Walk;
@@ -57,7 +60,7 @@ struct Counters {
 
 var<private> seen: Counters;
 
-// The candle as (change, above, below, price), see lib/bar.
+// The close, its rounding error, and the codes of high and low, see lib/bar.
 @if(textures)
 fn candle(at: u32) -> vec4<f32> {
     return textureLoad(candles, vec2<u32>(at % p.width, at / p.width), 0);
@@ -86,10 +89,22 @@ fn volume(at: u32) -> f32 {
 fn bar(at: u32) -> Bar {
     let c = candle(at);
     let v = volume(at);
+    let before = vec2<f32>(seen.before, seen.before_rest);
     seen.closes = select(seen.closes + 1.0, 0.0, is_nan(c.x));
-    seen.candles = select(seen.candles + 1.0, 0.0, is_nan(c.x) || is_nan(c.y) || is_nan(c.z));
+    seen.candles = select(seen.candles + 1.0, 0.0, is_nan(c.x) || is_nan(c.z) || is_nan(c.w));
     seen.trades = select(seen.trades + 1.0, 0.0, is_nan(v) || seen.candles == 0.0);
-    return Bar(c.x, c.y, c.z, c.w, v, seen.closes, seen.candles, seen.trades);
+    seen.before = c.x;
+    seen.before_rest = c.y;
+    var bar: Bar;
+    bar.close = c.xy;
+    bar.change = difference(c.xy, before);
+    bar.before = before.x;
+    set_edges(&bar, c.z, c.w);
+    bar.volume = v;
+    bar.closes = seen.closes;
+    bar.candles = seen.candles;
+    bar.trades = seen.trades;
+    return bar;
 }
 
 @compute @workgroup_size(WG)
@@ -129,13 +144,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
                 }
             }
             if (four >= begin) {
-                store(row * p.stride + four);
+                store(row * p.stride + four, (p.rows + row) * p.stride + four);
             }
         }
     }
     @if(live) {
         for (var t = 0u; t < p.bars; t++) {
-            store_one(row * p.bars + t, step(bar(series * p.bars + t)));
+            let values = step(bar(series * p.bars + t));
+            store_one(row * p.bars + t, (p.rows + row) * p.bars + t, values);
         }
     }
     @if(keep) {

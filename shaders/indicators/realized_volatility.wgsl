@@ -1,5 +1,5 @@
 import package::lib::bar::Bar;
-import package::lib::numeric::{log1p, nan};
+import package::lib::numeric::{log_ratio, nan};
 import super::returns;
 import super::parameters::{count, scale};
 
@@ -11,13 +11,12 @@ struct State {
 var<private> state: State;
 
 fn step(bar: Bar) -> f32 {
-    let before = bar.price - bar.change;
-    let valid = bar.closes > 1.0 && bar.price > 0.0 && before > 0.0;
+    let valid = bar.closes > 1.0 && bar.close.x > 0.0 && bar.before > 0.0;
     var change = nan();
     if (valid) {
-        change = log1p(bar.change / before);
+        change = log_ratio(bar.close.x, bar.before, bar.change);
     }
     state.seen = select(0.0, state.seen + 1.0, valid);
-    returns::push(change, 0.0);
+    returns::push(change, bar);
     return select(nan(), sqrt(returns::moments().y) * scale, state.seen >= count);
 }

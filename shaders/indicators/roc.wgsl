@@ -1,8 +1,7 @@
-import package::lib::bar::Bar;
+import package::lib::bar::{Bar, difference};
 import super::closes;
 
 fn step(bar: Bar) -> f32 {
-    closes::push(0.0, bar.change);
-    let before = bar.price + closes::oldest();
-    return select(0.0, -100.0 * (closes::oldest() / before), before != 0.0);
+    let before = closes::push(bar);
+    return select(0.0, 100.0 * (difference(bar.close, before) / before.x), before.x != 0.0);
 }

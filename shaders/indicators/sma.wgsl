@@ -3,6 +3,6 @@ import super::closes;
 import super::parameters::share;
 
 fn step(bar: Bar) -> f32 {
-    closes::push(0.0, bar.change);
+    closes::push_close(bar);
     return closes::sum() * share;
 }

@@ -1,5 +1,5 @@
 import package::lib::bar::Bar;
-import super::{gain, loss, values, percents};
+import super::{gain, loss, highest, lowest, percents};
 import super::parameters::share;
 
 // %K, %D.
@@ -9,10 +9,9 @@ fn step(bar: Bar) -> vec2<f32> {
     let down = loss::follow(max(-bar.change, 0.0), changes);
     let total = up + down;
     let rsi = select(50.0, min(100.0 * (up / total), 100.0), total > 0.0);
-    values::push(rsi, 0.0);
-    let lowest = values::lowest();
-    let range = values::highest() - lowest;
-    let percent = select(0.0, 100.0 * ((rsi - lowest) / range), range > 0.0);
-    percents::push(percent, 0.0);
+    let least = lowest::push(vec2<f32>(rsi, 0.0)).x;
+    let range = highest::push(vec2<f32>(rsi, 0.0)).x - least;
+    let percent = select(0.0, 100.0 * ((rsi - least) / range), range > 0.0);
+    percents::push(percent, bar);
     return vec2<f32>(percent, percents::sum() * share);
 }

@@ -9,9 +9,9 @@ fn dollar_volume(i: u32) -> f32 {
 }
 
 fn step(bar: Bar) -> f32 {
-    let missing = is_nan(bar.volume) || is_nan(bar.change) || is_nan(typical(bar));
-    prices::push(select(typical(bar), nan(), missing), bar.change);
-    volumes::push(select(bar.volume, nan(), missing), 0.0);
+    let missing = is_nan(bar.volume) || is_nan(bar.close.x) || is_nan(typical(bar));
+    prices::push(select(typical(bar), nan(), missing), bar);
+    volumes::push(select(bar.volume, nan(), missing), bar);
     var traded = 0.0;
     // Unrolled by eight, see lib/ring.
     for (var i = 0u; i < volumes::N; i += 8u) {

@@ -1,10 +1,8 @@
-import package::lib::bar::Bar;
+import package::lib::bar::{Bar, difference};
 import super::{highs, lows};
 
 fn step(bar: Bar) -> f32 {
-    highs::push(bar.above, bar.change);
-    lows::push(-bar.below, bar.change);
-    let highest = highs::highest();
-    let range = highest - lows::lowest();
-    return select(0.0, -100.0 * (highest / range), range > 0.0);
+    let highest = highs::push(bar.high);
+    let range = difference(highest, lows::push(bar.low));
+    return select(0.0, -100.0 * (difference(highest, bar.close) / range), range > 0.0);
 }

@@ -1,7 +1,9 @@
 // Template: an exponential average that starts as the mean of its first `period` values.
 //
-// Every use is a module of its own, completed with period, weight and `long`, which enables compensation of rounding errors.
+// Every use is a module of its own, completed with period, weight and `long`, which enables compensation of rounding errors and,
+// for closes, holds the average as a price: one close far away would round an average that is relative to it.
 
+import package::lib::bar::{Bar, difference};
 import package::memory::add_exactly;
 
 struct State {
@@ -27,8 +29,18 @@ fn follow(x: f32, seen: f32) -> f32 {
     return state.value;
 }
 
-// The same for values relative to a level that has just risen by `change`.
-fn follow_from(x: f32, change: f32, seen: f32) -> f32 {
-    state.value -= change;
-    return follow(x, seen);
+// The average of closes including that of the bar, which is close number `seen`; less that close.
+fn follow_close(bar: Bar, seen: f32) -> f32 {
+    if (!long) {
+        state.value -= bar.change;
+        return follow(0.0, seen);
+    }
+    let rate = select(weight, 1.0 / seen, seen <= period);
+    let price = vec2<f32>(state.value, state.lost);
+    let away = difference(bar.close, price);
+    let next = add_exactly(price, away * rate);
+    let first = seen <= 1.0;
+    state.value = select(next.x, bar.close.x, first);
+    state.lost = select(next.y, bar.close.y, first);
+    return select(away * (rate - 1.0), 0.0, first);
 }

@@ -24,6 +24,14 @@ fn log1p(x: f32) -> f32 {
     return log(1.0 + x);
 }
 
+// ln(now / before) for positive values; `change` is now less before.
+fn log_ratio(now: f32, before: f32, change: f32) -> f32 {
+    if (abs(change) < 0.03125 * before) {
+        return log1p(change / before);
+    }
+    return log(now / before);
+}
+
 // exp(x) - 1 without the cancellation near 0.
 fn expm1(x: f32) -> f32 {
     if (abs(x) < 0.25) {

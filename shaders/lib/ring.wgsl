@@ -1,13 +1,15 @@
 // Template: the last N values in a storage buffer, for windows of any length, which may differ between lanes. It has the functions of
 // window.wgsl at a cost independent of N, except `spread` and loops over `value`.
 //
-// A window consists of the end of one block of N values and the beginning of the next (van Herk 1992; Gil and Werman 1993). Aggregates
-// of all ends are computed backwards when a block is complete, those of the beginning as values arrive. Sums restart with every block,
-// so that rounding errors last for two blocks at most.
+// A window consists of the end of one block of N values and the beginning of the next (van Herk 1992; Gil and Werman 1993). Sums over
+// all ends are computed backwards when a block is complete, those over the beginning as values arrive. Both are relative to the close
+// at the beginning of the block and restart with every block, while the values themselves are kept as prices: a price far away affects
+// the digits of sums only while the window contains it.
 //
-// Every use is a module of its own, completed with N, CAPACITY (the largest N), OFFSET (of its values in a lane's memory) and the
-// aggregates it needs: SUMS, SQUARES, WEIGHTS, EXTREMES.
+// Every use is a module of its own, completed with N, CAPACITY (the largest N), OFFSET (of its values in a lane's memory), PRICES, and
+// the sums it needs: SUMS, SQUARES, WEIGHTS.
 
+import package::lib::bar::{Bar, difference, offset};
 import package::lib::numeric::is_nan;
 import package::memory::{rings, lane, lanes};
 
@@ -15,29 +17,43 @@ struct State {
     // Number of values in the block that is being filled; 1 if there is a block before it.
     count: u32,
     before: u32,
-    // The current level relative to the level of the stored values.
-    level: f32,
-    // Aggregates of the block that is being filled.
+    // The close to which sums are relative.
+    base: f32,
+    base_rest: f32,
+    // Sums over the block that is being filled.
     sum: f32,
     squares: f32,
     weighted: f32,
-    highest: f32,
-    lowest: f32,
 }
 
 var<private> state: State;
 
-const ENDS_SUM: u32 = CAPACITY;
+// The close of the last bar.
+var<private> now: vec2<f32>;
+
+const RESTS: u32 = CAPACITY;
+const ENDS_SUM: u32 = RESTS + select(0u, CAPACITY, PRICES);
 const ENDS_SQUARES: u32 = ENDS_SUM + select(0u, CAPACITY, SUMS);
 const ENDS_WEIGHTED: u32 = ENDS_SQUARES + select(0u, CAPACITY, SQUARES);
-const ENDS_HIGHEST: u32 = ENDS_WEIGHTED + select(0u, CAPACITY, WEIGHTS);
-const ENDS_LOWEST: u32 = ENDS_HIGHEST + select(0u, CAPACITY, EXTREMES);
 
 fn at(i: u32) -> u32 {
     return (OFFSET + i) * lanes + lane;
 }
 
-// Aggregates of the end of the full block, from its last value on.
+fn base() -> vec2<f32> {
+    return vec2<f32>(state.base, state.base_rest);
+}
+
+// Value number i, relative to `level` if it is a price.
+fn relative(i: u32, level: vec2<f32>) -> f32 {
+    let value = rings[at(i)];
+    if (PRICES) {
+        return difference(vec2<f32>(value, rings[at(RESTS + i)]), level);
+    }
+    return value;
+}
+
+// Sums over the end of the full block, from its last value on.
 var<private> end: State;
 
 // Extends the end by the value `back` places before the last one.
@@ -46,13 +62,10 @@ fn extend(back: u32) {
         return;
     }
     let i = N - 1u - back;
-    let x = rings[at(i)] - state.level;
-    rings[at(i)] = x;
+    let x = relative(i, now);
     end.sum += x;
     end.squares += x * x;
     end.weighted += end.sum;
-    end.highest = select(max(end.highest, x), x, back == 0u);
-    end.lowest = select(min(end.lowest, x), x, back == 0u);
     if (SUMS) {
         rings[at(ENDS_SUM + i)] = end.sum;
     }
@@ -62,13 +75,9 @@ fn extend(back: u32) {
     if (WEIGHTS) {
         rings[at(ENDS_WEIGHTED + i)] = end.weighted;
     }
-    if (EXTREMES) {
-        rings[at(ENDS_HIGHEST + i)] = end.highest;
-        rings[at(ENDS_LOWEST + i)] = end.lowest;
-    }
 }
 
-// Rebases the values of the full block to the current level and computes the aggregates of its ends.
+// Computes the sums over all ends of the full block relative to the current close.
 fn close_block() {
     end = State();
     // Unrolled by eight: llvmpipe silently stops loops after 65,535 iterations.
@@ -86,24 +95,43 @@ fn close_block() {
     state.before = 1u;
 }
 
-fn push(x: f32, change: f32) {
-    if (is_nan(x) || is_nan(change)) {
+fn append(value: vec2<f32>, bar: Bar) {
+    now = bar.close;
+    if (is_nan(value.x) || is_nan(value.y) || is_nan(now.x)) {
         state = State();
         return;
     }
-    // Before close_block, so that a new block is relative to its own first level.
-    state.level += change;
     if (state.count == N) {
         close_block();
     }
-    let value = x + state.level;
-    rings[at(state.count)] = value;
-    state.highest = select(max(state.highest, value), value, state.count == 0u);
-    state.lowest = select(min(state.lowest, value), value, state.count == 0u);
+    if (state.count == 0u) {
+        state.base = now.x;
+        state.base_rest = now.y;
+    }
+    rings[at(state.count)] = value.x;
+    var x = value.x;
+    if (PRICES) {
+        rings[at(RESTS + state.count)] = value.y;
+        x = difference(value, base());
+    }
     state.count++;
-    state.sum += value;
-    state.squares += value * value;
-    state.weighted += f32(state.count) * value;
+    state.sum += x;
+    state.squares += x * x;
+    state.weighted += f32(state.count) * x;
+}
+
+// Appends x: a price less the close, or any other value.
+fn push(x: f32, bar: Bar) {
+    if (PRICES) {
+        append(offset(bar.close, x), bar);
+    } else {
+        append(vec2<f32>(x, 0.0), bar);
+    }
+}
+
+// Appends the close.
+fn push_close(bar: Bar) {
+    append(bar.close, bar);
 }
 
 // Whether the window still contains values of the block before.
@@ -111,13 +139,17 @@ fn ends() -> bool {
     return state.before == 1u && state.count < N;
 }
 
-// Value number i, in an arbitrary order that is the same for all windows that are pushed to together.
-fn value(i: u32) -> f32 {
-    return rings[at(i)] - state.level;
+// The current close relative to that of the sums.
+fn level() -> f32 {
+    if (PRICES) {
+        return difference(now, base());
+    }
+    return 0.0;
 }
 
-fn oldest() -> f32 {
-    return rings[at(select(0u, state.count, state.count < N))] - state.level;
+// Value number i, in an arbitrary order that is the same for all windows that are pushed to together.
+fn value(i: u32) -> f32 {
+    return relative(i, now);
 }
 
 fn total() -> f32 {
@@ -129,7 +161,7 @@ fn total() -> f32 {
 }
 
 fn sum() -> f32 {
-    return total() - f32(N) * state.level;
+    return total() - f32(N) * level();
 }
 
 fn moments() -> vec2<f32> {
@@ -138,7 +170,7 @@ fn moments() -> vec2<f32> {
         squares += rings[at(ENDS_SQUARES + state.count)];
     }
     let mean = total() / f32(N);
-    return vec2<f32>(mean - state.level, max(squares / f32(N) - mean * mean, 0.0));
+    return vec2<f32>(mean - level(), max(squares / f32(N) - mean * mean, 0.0));
 }
 
 fn weighted() -> f32 {
@@ -147,23 +179,7 @@ fn weighted() -> f32 {
         sum += f32(N - state.count) * state.sum + rings[at(ENDS_WEIGHTED + state.count)];
     }
     let n = f32(N);
-    return sum - 0.5 * n * (n + 1.0) * state.level;
-}
-
-fn highest() -> f32 {
-    var highest = state.highest;
-    if (ends()) {
-        highest = max(highest, rings[at(ENDS_HIGHEST + state.count)]);
-    }
-    return highest - state.level;
-}
-
-fn lowest() -> f32 {
-    var lowest = state.lowest;
-    if (ends()) {
-        lowest = min(lowest, rings[at(ENDS_LOWEST + state.count)]);
-    }
-    return lowest - state.level;
+    return sum - 0.5 * n * (n + 1.0) * level();
 }
 
 fn distance(i: u32, center: f32) -> f32 {

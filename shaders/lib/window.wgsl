@@ -1,6 +1,11 @@
 // Template: the last N values, for windows small enough for registers.
 //
-// Every use is a module of its own, completed with N.
+// Prices are held relative to the current close. A close far away rounds them, but they leave the window before it does: an error
+// is never greater than the rounding error of a price in the window.
+//
+// Every use is a module of its own, completed with N and PRICES.
+
+import package::lib::bar::Bar;
 
 // The state between two dispatches, which a kernel keeps in a buffer.
 struct State {
@@ -13,21 +18,23 @@ var<private> values: array<f32, N>;
 // A product, because division is slow.
 const SHARE: f32 = 1.0 / f32(N);
 
-// Appends x. All values are relative to a level that has just risen by `change`.
-fn push(x: f32, change: f32) {
+// Appends x: a price less the close, or any other value.
+fn push(x: f32, bar: Bar) {
+    let change = select(0.0, bar.change, PRICES);
     for (var i = 0u; i < N - 1u; i++) {
         values[i] = values[i + 1u] - change;
     }
     values[N - 1u] = x;
 }
 
+// Appends the close.
+fn push_close(bar: Bar) {
+    push(0.0, bar);
+}
+
 // Value number i, in an arbitrary order that is the same for all windows that are pushed to together.
 fn value(i: u32) -> f32 {
     return values[i];
-}
-
-fn oldest() -> f32 {
-    return values[0];
 }
 
 fn sum() -> f32 {
@@ -57,22 +64,6 @@ fn weighted() -> f32 {
         sum += f32(i + 1u) * values[i];
     }
     return sum;
-}
-
-fn highest() -> f32 {
-    var highest = values[0];
-    for (var i = 1u; i < N; i++) {
-        highest = max(highest, values[i]);
-    }
-    return highest;
-}
-
-fn lowest() -> f32 {
-    var lowest = values[0];
-    for (var i = 1u; i < N; i++) {
-        lowest = min(lowest, values[i]);
-    }
-    return lowest;
 }
 
 // Mean distance from `center`.

@@ -72,7 +72,7 @@ impl Indicator for Adx {
             ],
             averages: vec![average],
             windows: vec![],
-            state: 5,
+            state: 7,
         })
     }
 }

@@ -73,7 +73,11 @@ impl Indicator for Bbands {
                 ("deviations_down", Value::F32(self.deviations_down)),
             ],
             averages: vec![],
-            windows: vec![Window { name: "closes", length: self.period, needs: &[Need::Sum, Need::Squares] }],
+            windows: vec![Window {
+                name: "closes",
+                length: self.period,
+                needs: &[Need::Prices, Need::Sum, Need::Squares],
+            }],
             state: 0,
         })
     }

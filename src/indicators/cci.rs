@@ -59,7 +59,11 @@ impl Indicator for Cci {
             ratio: false,
             constants: vec![("share", Value::F32(1.0 / f64::from(self.period)))],
             averages: vec![],
-            windows: vec![Window { name: "prices", length: self.period, needs: &[Need::Sum, Need::Each] }],
+            windows: vec![Window {
+                name: "prices",
+                length: self.period,
+                needs: &[Need::Prices, Need::Sum, Need::Each],
+            }],
             state: 0,
         })
     }

@@ -11,9 +11,15 @@ use crate::gpu::{Class, Shader, Variant, compose_with};
 /// The kernel that iterates over bars.
 pub const SHADER: Shader = crate::shaders::shader!("indicators/panel");
 const AVERAGE: &str = include_str!("../../shaders/lib/average.wgsl");
-const WINDOW: &str = include_str!("../../shaders/lib/window.wgsl");
 const MEMORY: &str = include_str!("../../shaders/lib/memory.wgsl");
-const RING: &str = include_str!("../../shaders/lib/ring.wgsl");
+
+/// Templates of windows, each in registers and in memory.
+const WINDOW: [&str; 2] =
+    [include_str!("../../shaders/lib/window.wgsl"), include_str!("../../shaders/lib/ring.wgsl")];
+const LAG: [&str; 2] =
+    [include_str!("../../shaders/lib/lag.wgsl"), include_str!("../../shaders/lib/lag_ring.wgsl")];
+const EXTREME: [&str; 2] =
+    [include_str!("../../shaders/lib/extreme.wgsl"), include_str!("../../shaders/lib/extreme_ring.wgsl")];
 
 /// Longest window that is kept in registers: Mesa does not unroll longer loops, and more registers spill.
 const IN_REGISTERS: u32 = 32;
@@ -41,6 +47,8 @@ pub struct PanelConfig {
     pub f16_outputs: bool,
     /// Store outputs in 64-bit words of two values, which software adapters do twice as fast.
     pub wide_stores: bool,
+    /// Store extremes of prices a second time behind their rows, as prices rather than relative to the close.
+    pub prices: bool,
 }
 
 /// Loop iterations of one lane.
@@ -121,31 +129,56 @@ pub fn words_of_rings(specs: &[Spec], parameter_table: bool) -> u32 {
 }
 
 fn words_of_ring(window: &Window) -> u32 {
-    let arrays: u32 = window
-        .needs
-        .iter()
-        .map(|need| match need {
-            Need::Sum | Need::Squares | Need::Weighted => 1,
-            Need::Extremes => 2,
-            Need::Each => 0,
-        })
-        .sum();
-    window.length * (1 + arrays)
+    let arrays = |need: &Need| match need {
+        Need::Prices | Need::Lag | Need::Highest | Need::Lowest => 1,
+        Need::Sum | Need::Squares | Need::Weighted => 1,
+        Need::Each => 0,
+    };
+    window.length * (1 + window.needs.iter().map(arrays).sum::<u32>())
+}
+
+/// Registers that a window occupies, provided that it is kept in registers.
+#[must_use]
+pub fn registers(window: &Window) -> u32 {
+    if window.is_extreme() {
+        2 * (window.length - 1).max(1)
+    } else if window.has(Need::Lag) {
+        2 * window.length
+    } else {
+        window.length
+    }
 }
 
 /// Values per loop iteration in ring.wgsl.
 const STEP: u32 = 8;
 
-/// Words of `State` in ring.wgsl.
-const RING_STATE: u32 = 8;
+/// Words of `State` in the template of a window in memory.
+fn words_of_state(window: &Window) -> u32 {
+    if window.is_extreme() {
+        4
+    } else if window.has(Need::Lag) {
+        1
+    } else {
+        7
+    }
+}
+
+/// A module's state between two dispatches.
+struct Kept {
+    module: &'static str,
+    /// Size in words.
+    words: u32,
+    /// The private arrays that hold it, empty if it is `state`.
+    arrays: &'static [&'static str],
+}
 
 /// The generated modules of one use of an indicator.
 #[derive(Default)]
 struct Use {
     /// Name and text of each module.
     modules: Vec<(&'static str, String)>,
-    /// Modules with state, and the size of the state in words.
-    kept: Vec<(&'static str, u32)>,
+    /// Modules with state.
+    kept: Vec<Kept>,
     /// Statements that load the parameters from the table.
     load: String,
 }
@@ -172,7 +205,7 @@ pub fn compose(specs: &[Spec], config: PanelConfig) -> Result<Source> {
     modules.push(("memory".into(), memory));
     modules.push(("uses".into(), glue(specs, &uses, config)));
     let loops = loops(specs, config.parameter_table);
-    let state = uses.iter().flat_map(|part| &part.kept).map(|(_, words)| words).sum();
+    let state = uses.iter().flat_map(|part| &part.kept).map(|kept| kept.words).sum();
     let variant = Variant::wide(config.class)
         .when("textures", config.textures)
         .when("live", config.live)
@@ -190,15 +223,18 @@ pub fn compose(specs: &[Spec], config: PanelConfig) -> Result<Source> {
 pub fn loops<'a>(specs: impl IntoIterator<Item = &'a Spec>, parameter_table: bool) -> Loops {
     let windows = specs.into_iter().flat_map(|spec| &spec.windows);
     let mut loops = Loops::default();
+    let mut rings = false;
     for window in windows.filter(|window| parameter_table || !in_registers(window)) {
+        rings = true;
+        if window.has(Need::Lag) {
+            continue;
+        }
         let iterations = window.length.div_ceil(STEP);
         loops.burst += iterations;
         // The ends of a block of n values are computed once in n bars, amortised one iteration per bar.
-        loops.bar += 1 + if window.needs.contains(&Need::Each) { iterations } else { 0 };
+        loops.bar += 1 + if window.has(Need::Each) { iterations } else { 0 };
     }
-    if loops.burst > 0 {
-        loops.bar += 1;
-    }
+    loops.bar += u32::from(rings);
     loops
 }
 
@@ -206,33 +242,39 @@ pub fn loops<'a>(specs: impl IntoIterator<Item = &'a Spec>, parameter_table: boo
 fn use_modules(n: usize, spec: &Spec, parameter_table: bool, words: &mut u32, rings: &mut u32) -> Use {
     let mut part = Use { modules: vec![("parameters", String::new())], ..Use::default() };
     if spec.state > 0 {
-        part.kept.push(("indicator", spec.state));
+        part.kept.push(Kept { module: "indicator", words: spec.state, arrays: &[] });
     }
     for average in &spec.averages {
-        part.kept.push((average.name, 2));
+        part.kept.push(Kept { module: average.name, words: 2, arrays: &[] });
         let long = Value::Bool(parameter_table || average.period > SHORT);
         part.modules.push((average.name, AVERAGE.to_string() + &constant("long", long)));
     }
     for window in &spec.windows {
+        let needs = |need| Value::Bool(window.has(need));
+        let (template, mut constants, arrays): (_, _, &[_]) = if window.is_extreme() {
+            (EXTREME, vec![("HIGHEST", needs(Need::Highest))], &["values", "rests"])
+        } else if window.has(Need::Lag) {
+            (LAG, vec![], &["values", "rests"])
+        } else {
+            (WINDOW, vec![("PRICES", needs(Need::Prices))], &["values"])
+        };
         let ring = parameter_table || !in_registers(window);
-        if !ring {
-            part.kept.push((window.name, window.length));
-            part.modules.push((window.name, WINDOW.into()));
-            continue;
+        let (words, arrays) =
+            if ring { (words_of_state(window), &[][..]) } else { (registers(window), arrays) };
+        if ring {
+            constants.extend([("CAPACITY", Value::U32(window.length)), ("OFFSET", Value::U32(*rings))]);
+            *rings += words_of_ring(window);
         }
-        let needs = |need| Value::Bool(window.needs.contains(&need));
-        let constants = [
-            ("CAPACITY", Value::U32(window.length)),
-            ("OFFSET", Value::U32(*rings)),
-            ("SUMS", needs(Need::Sum)),
-            ("SQUARES", needs(Need::Squares)),
-            ("WEIGHTS", needs(Need::Weighted)),
-            ("EXTREMES", needs(Need::Extremes)),
-        ];
-        let constants = constants.map(|(name, value)| constant(name, value)).concat();
-        part.kept.push((window.name, RING_STATE));
-        part.modules.push((window.name, RING.to_string() + &constants));
-        *rings += words_of_ring(window);
+        if ring && template == WINDOW {
+            constants.extend([
+                ("SUMS", needs(Need::Sum)),
+                ("SQUARES", needs(Need::Squares)),
+                ("WEIGHTS", needs(Need::Weighted)),
+            ]);
+        }
+        let constants: String = constants.into_iter().map(|(name, value)| constant(name, value)).collect();
+        part.kept.push(Kept { module: window.name, words, arrays });
+        part.modules.push((window.name, template[usize::from(ring)].to_string() + &constants));
     }
     for (module, name, value) in row_parameters(spec) {
         let Some((_, text)) = part.modules.iter_mut().find(|(text, _)| *text == module) else {
@@ -252,12 +294,20 @@ fn use_modules(n: usize, spec: &Spec, parameter_table: bool, words: &mut u32, ri
     part
 }
 
+/// The names of a kernel's outputs, and for extremes of prices (`PanelConfig::prices`) those of the prices.
+fn stored(specs: &[Spec], prices: bool) -> Vec<(String, Option<String>)> {
+    let outputs =
+        specs.iter().flat_map(|spec| spec.outputs.iter().map(|output| prices && spec.is_channel(output)));
+    outputs.enumerate().map(|(o, channel)| (format!("o{o}"), channel.then(|| format!("p{o}")))).collect()
+}
+
 /// The module that passes bars to the indicators and stores their values in the outputs.
 fn glue(specs: &[Spec], uses: &[Use], config: PanelConfig) -> String {
     let mut text =
         String::from("import package::lib::bar::Bar;\nimport package::lib::numeric::nan;\nstruct Values {\n");
-    let outputs: usize = specs.iter().map(|spec| spec.outputs.len()).sum();
-    (0..outputs).for_each(|o| text += &format!("    o{o}: f32,\n"));
+    let outputs = stored(specs, config.prices);
+    let names = || outputs.iter().flat_map(|(name, price)| std::iter::once(name).chain(price));
+    names().for_each(|name| text += &format!("    {name}: f32,\n"));
     text += "}\n";
     let element = match (config.live, config.f16_outputs) {
         (true, _) => "f32",
@@ -265,13 +315,13 @@ fn glue(specs: &[Spec], uses: &[Use], config: PanelConfig) -> String {
         (false, false) if config.wide_stores => "vec2<u64>",
         (false, false) => "vec4<f32>",
     };
-    for o in 0..outputs {
+    for o in 0..outputs.len() {
         let binding = FIRST_OUTPUT as usize + o;
         text +=
             &format!("@group(0) @binding({binding}) var<storage, read_write> out{o}: array<{element}>;\n");
     }
     text += "fn step(bar: Bar) -> Values {\n    var values: Values;\n";
-    let mut next = 0;
+    let mut next = outputs.iter();
     for (n, spec) in specs.iter().enumerate() {
         let counter = match spec.input {
             Input::Close => "closes",
@@ -280,14 +330,18 @@ fn glue(specs: &[Spec], uses: &[Use], config: PanelConfig) -> String {
         };
         text += &format!("    let r{n} = package::use{n}::indicator::step(bar);\n");
         text += &format!("    let known{n} = bar.{counter} > package::use{n}::parameters::first;\n");
-        for component in ["x", "y", "z", "w"].iter().take(spec.outputs.len()) {
-            let value = if spec.outputs.len() == 1 { format!("r{n}") } else { format!("r{n}.{component}") };
-            text += &format!("    values.o{next} = select(nan(), {value}, known{n});\n");
-            next += 1;
+        let components = [".x", ".y", ".z", ".w"].into_iter().take(spec.outputs.len());
+        for (component, (name, price)) in components.zip(&mut next) {
+            let component = if spec.outputs.len() == 1 { "" } else { component };
+            text += &format!("    values.{name} = select(nan(), r{n}{component}, known{n});\n");
+            if let Some(price) = price {
+                let value = format!("package::use{n}::indicator::prices{component}");
+                text += &format!("    values.{price} = select(nan(), {value}, known{n});\n");
+            }
         }
     }
     text += "    return values;\n}\nstruct Four {\n";
-    (0..outputs).for_each(|o| text += &format!("    o{o}: vec4<f32>,\n"));
+    names().for_each(|name| text += &format!("    {name}: vec4<f32>,\n"));
     text += "}\n";
     if config.wide_stores && !config.f16_outputs {
         text += "fn pair(x: vec2<f32>) -> u64 {\n    let bits = bitcast<vec2<u32>>(x);\n";
@@ -296,49 +350,59 @@ fn glue(specs: &[Spec], uses: &[Use], config: PanelConfig) -> String {
     text += "var<private> four: Four;\nfn put(i: u32, values: Values) {\n";
     // FXC rejects assignments to component i of a vector in a structure.
     text += "    let component = vec4<u32>(i) == vec4<u32>(0u, 1u, 2u, 3u);\n";
-    (0..outputs).for_each(|o| {
-        text += &format!("    four.o{o} = select(four.o{o}, vec4<f32>(values.o{o}), component);\n");
+    names().for_each(|name| {
+        text += &format!("    four.{name} = select(four.{name}, vec4<f32>(values.{name}), component);\n");
     });
-    text += "}\nfn store(at: u32) {\n";
-    for o in 0..outputs {
-        let four = if config.f16_outputs {
-            format!("vec2<u32>(pack2x16float(four.o{o}.xy), pack2x16float(four.o{o}.zw))")
+    let four = |name: &str| {
+        if config.f16_outputs {
+            format!("vec2<u32>(pack2x16float(four.{name}.xy), pack2x16float(four.{name}.zw))")
         } else if config.wide_stores {
-            format!("vec2<u64>(pair(four.o{o}.xy), pair(four.o{o}.zw))")
+            format!("vec2<u64>(pair(four.{name}.xy), pair(four.{name}.zw))")
         } else {
-            format!("four.o{o}")
-        };
-        text += &format!("    out{o}[at] = {four};\n");
-    }
-    text += "}\nfn store_one(at: u32, a: Values) {\n";
-    (0..outputs).for_each(|o| text += &format!("    out{o}[at] = a.o{o};\n"));
-    text += "}\n";
+            format!("four.{name}")
+        }
+    };
+    let one = |name: &str| format!("values.{name}");
+    let store = |value: &dyn Fn(&str) -> String| -> String {
+        let lines = outputs.iter().enumerate().map(|(o, (name, price))| {
+            let price = price.iter().map(|price| format!("    out{o}[behind] = {};\n", value(price)));
+            format!("    out{o}[at] = {};\n", value(name)) + &price.collect::<String>()
+        });
+        lines.collect()
+    };
+    text += &format!("}}\nfn store(at: u32, behind: u32) {{\n{}}}\n", store(&four));
+    text += &format!("fn store_one(at: u32, behind: u32, values: Values) {{\n{}}}\n", store(&one));
     if config.parameter_table {
         text +=
             "@group(0) @binding(3) var<storage, read> parameter_table: array<u32>;\nfn load(entry: u32) {\n";
         uses.iter().for_each(|part| text += &part.load);
         text += "}\n";
     }
-    let kept = || uses.iter().enumerate().flat_map(|(n, part)| part.kept.iter().map(move |(m, _)| (n, m)));
-    text += "struct Kept {\n";
-    kept().for_each(|(n, m)| text += &format!("    u{n}_{m}: package::use{n}::{m}::State,\n"));
-    text += "}\n@group(0) @binding(5) var<storage, read_write> states: array<Kept>;\n";
-    text += "fn restore(lane: u32) {\n    let kept = states[lane];\n";
-    // Windows in registers store their values outside of their `State`.
-    let place = |n: usize, m: &str| {
-        let in_registers = uses[n].modules.iter().any(|(name, text)| *name == m && text.starts_with(WINDOW));
-        if in_registers { ["values", ".values"] } else { ["state", ""] }
-    };
-    kept().for_each(|(n, m)| {
-        let [own, field] = place(n, m);
-        text += &format!("    package::use{n}::{m}::{own} = kept.u{n}_{m}{field};\n");
-    });
-    text += "}\nfn save(lane: u32) {\n    var kept: Kept;\n";
-    kept().for_each(|(n, m)| {
-        let [own, field] = place(n, m);
-        text += &format!("    kept.u{n}_{m}{field} = package::use{n}::{m}::{own};\n");
-    });
-    text + "    states[lane] = kept;\n}\n"
+    text + &state(uses)
+}
+
+/// The functions that restore and save the state of all modules.
+fn state(uses: &[Use]) -> String {
+    let [mut fields, mut restore, mut save] = [const { String::new() }; 3];
+    for (n, part) in uses.iter().enumerate() {
+        for Kept { module, arrays, .. } in &part.kept {
+            let (own, kept) = (format!("package::use{n}::{module}"), format!("kept.u{n}_{module}"));
+            fields += &format!("    u{n}_{module}: {own}::State,\n");
+            if arrays.is_empty() {
+                restore += &format!("    {own}::state = {kept};\n");
+                save += &format!("    {kept} = {own}::state;\n");
+            }
+            for array in *arrays {
+                restore += &format!("    {own}::{array} = {kept}.{array};\n");
+                save += &format!("    {kept}.{array} = {own}::{array};\n");
+            }
+        }
+    }
+    format!(
+        "struct Kept {{\n{fields}}}\n@group(0) @binding(5) var<storage, read_write> states: array<Kept>;\n\
+         fn restore(lane: u32) {{\n    let kept = states[lane];\n{restore}}}\n\
+         fn save(lane: u32) {{\n    var kept: Kept;\n{save}    states[lane] = kept;\n}}\n"
+    )
 }
 
 fn constant(name: &str, value: Value) -> String {

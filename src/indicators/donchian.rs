@@ -64,8 +64,8 @@ impl Indicator for Donchian {
             constants: vec![],
             averages: vec![],
             windows: vec![
-                Window { name: "highs", length: self.period, needs: &[Need::Extremes] },
-                Window { name: "lows", length: self.period, needs: &[Need::Extremes] },
+                Window { name: "highs", length: self.period, needs: &[Need::Highest] },
+                Window { name: "lows", length: self.period, needs: &[Need::Lowest] },
             ],
             state: 0,
         })

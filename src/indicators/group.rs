@@ -10,7 +10,7 @@ use super::series::Store;
 use crate::gpu::{Access, BindGroup, Class, Command, Gpu, Kernel};
 use crate::{Error, Result};
 
-/// Most window values that one kernel keeps in registers; with more, drivers spill them to memory.
+/// Most registers that the windows of one kernel occupy; with more, drivers spill them to memory.
 const REGISTERS: u32 = 192;
 
 /// Assignment of parameter sets to rows of outputs.
@@ -114,7 +114,7 @@ impl Group {
         storage += if live || parts { 2 } else { 0 };
         let windows = all().flat_map(|spec| &spec.windows);
         let registers: u32 =
-            windows.filter(|window| compose::in_registers(window)).map(|window| window.length).sum();
+            windows.filter(|window| compose::in_registers(window)).map(compose::registers).sum();
         storage <= gpu.device().limits().max_storage_buffers_per_shader_stage as usize
             && registers <= REGISTERS
             && grid::possible(gpu.class(), compose::loops(all(), false))
@@ -175,7 +175,7 @@ impl Group {
         let most = gpu.device().limits().max_storage_buffer_binding_size;
         let mut kept = vec![(6, "rings", source.rings)];
         if config.keep {
-            kept.extend([(4, "counters", 3), (5, "state", source.state)]);
+            kept.extend([(4, "counters", 5), (5, "state", source.state)]);
         }
         for (binding, name, words) in kept.into_iter().filter(|(_, _, words)| *words > 0) {
             let bytes = u64::from(words) * u64::from(lanes) * 4;

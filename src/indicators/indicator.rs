@@ -41,7 +41,7 @@ pub enum Unit {
     /// Anything but a price level, such as an oscillator or a difference of prices. Stored as is.
     Plain,
     /// A price. The device stores its difference from the close of the bar, which f32 represents precisely at any price
-    /// level; [`super::Panel::read`] adds the close in f64.
+    /// level; [`super::Panel::read`] adds the close in f64. An extreme far from the close is read as a price in f32.
     Price,
 }
 
@@ -112,28 +112,47 @@ impl Average {
     }
 }
 
-/// A window of the last values of a quantity (`shaders/lib/window.wgsl`, `shaders/lib/ring.wgsl`).
+/// A window of the last values of a quantity: `shaders/lib/window.wgsl`, `lag.wgsl` or `extreme.wgsl` in registers, and
+/// `ring.wgsl`, `lag_ring.wgsl` or `extreme_ring.wgsl` in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Name of its module in the indicator's shader.
     pub name: &'static str,
     /// Number of values.
     pub length: u32,
-    /// Statistics that the shader reads, besides the oldest value.
+    /// What the shader reads. `Lag`, `Highest` and `Lowest` stand alone.
     pub needs: &'static [Need],
 }
 
-/// A statistic of a window.
+impl Window {
+    /// Whether the shader reads `need`.
+    pub(super) fn has(&self, need: Need) -> bool {
+        self.needs.contains(&need)
+    }
+
+    /// Whether it is the highest or the lowest value that the shader reads.
+    pub(super) fn is_extreme(&self) -> bool {
+        self.has(Need::Highest) || self.has(Need::Lowest)
+    }
+}
+
+/// A property or statistic of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
+    /// The values are prices, pushed relative to the close.
+    Prices,
+    /// The close of `length` bars ago: `push(bar)` returns it.
+    Lag,
+    /// The highest price: `push(price)` returns it.
+    Highest,
+    /// The lowest price: `push(price)` returns it.
+    Lowest,
     /// `sum()`. `Squares` and `Weighted` require it too.
     Sum,
     /// `moments()`.
     Squares,
     /// `weighted()`.
     Weighted,
-    /// `highest()`, `lowest()`.
-    Extremes,
     /// `spread()` (the sum of absolute deviations) or every `value()`. The only need whose cost grows with the length.
     Each,
 }
@@ -167,6 +186,12 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Whether an output is an extreme of prices, which may be far from the close and smaller: then its difference from the
+    /// close has fewer of its digits than the price itself in f32, so that both are stored.
+    pub(super) fn is_channel(&self, output: &Output) -> bool {
+        output.unit == Unit::Price && self.windows.iter().any(Window::is_extreme)
+    }
+
     /// [`Spec::memory`] on a series that has long runs of equal closes (`still`) or none.
     pub(super) fn memory_over(&self, still: bool) -> Option<u32> {
         self.memory.filter(|_| !(still && self.ratio))

@@ -7,7 +7,8 @@ use super::compose::PanelConfig;
 use super::grid;
 use super::group::{Group, Kernels, Rows, Walk, possible};
 use super::indicator::Unit;
-use super::series::{Store, fill, finite};
+use super::series::{Store, encode, finite};
+use super::values::more_precise;
 use crate::gpu::{Command, Gpu, Recorder};
 use crate::{Error, Result};
 
@@ -35,7 +36,6 @@ pub struct Live {
     series: usize,
     /// Bars uploaded at once.
     batch: usize,
-    before: Vec<f64>,
     started: bool,
 }
 
@@ -44,7 +44,8 @@ struct Part {
     walk: Walk,
     uniform: wgpu::Buffer,
     command: Command,
-    outputs: Vec<wgpu::Buffer>,
+    /// Buffers of the outputs, and whether each holds its values as prices too.
+    outputs: Vec<(wgpu::Buffer, bool)>,
     rows: usize,
 }
 
@@ -86,6 +87,7 @@ impl Live {
                 parameter_table: false,
                 f16_outputs: false,
                 wide_stores: false,
+                prices: true,
             };
             possible(gpu, &group)?;
             let compiled = group.compile(gpu, config, rows, kernels)?;
@@ -94,10 +96,15 @@ impl Live {
                 volumes = Some(gpu.buffer("live volumes", bars * 4, crate::gpu::STATE)?);
             }
             let bytes = u64::from(rows) * full as u64 * 4;
-            let outputs = (0..compiled.source.outputs)
-                .map(|_| gpu.buffer("live output", bytes, crate::gpu::STATE))
+            let channels =
+                group.specs.iter().flat_map(|spec| spec.outputs.iter().map(|o| spec.is_channel(o)));
+            let outputs = channels
+                .map(|prices| {
+                    let bytes = if prices { 2 * bytes } else { bytes };
+                    total += bytes;
+                    Ok((gpu.buffer("live output", bytes, crate::gpu::STATE)?, prices))
+                })
                 .collect::<Result<Vec<_>>>()?;
-            total += bytes * outputs.len() as u64;
             let walk = Walk {
                 rows,
                 series,
@@ -107,7 +114,7 @@ impl Live {
                 ..Walk::default()
             };
             let uniform = gpu.uniform("walk", &walk)?;
-            let bound: Vec<_> = outputs.iter().map(|output| (output, bytes)).collect();
+            let bound: Vec<_> = outputs.iter().map(|(output, _)| (output, output.size())).collect();
             let stores = (Store::Buffer(candles.clone()), volumes.clone().map(Store::Buffer));
             let bind = compiled.bind(gpu, &uniform, &stores.0, stores.1.as_ref(), &bound)?;
             let [x, y] = compiled.kernel.variant.rows(rows);
@@ -117,26 +124,12 @@ impl Live {
         let gathered = |bytes| gpu.buffer("live outputs", bytes, crate::gpu::STATE);
         let gathered = [gathered(total / full as u64)?, gathered(total)?];
         let series = series as usize;
-        let before = vec![f64::NAN; series];
         let gpu = gpu.clone();
-        Ok(Self {
-            gpu,
-            parts,
-            columns,
-            names,
-            candles,
-            volumes,
-            gathered,
-            series,
-            batch,
-            before,
-            started: false,
-        })
+        Ok(Self { gpu, parts, columns, names, candles, volumes, gathered, series, batch, started: false })
     }
 
     /// Resets the state to that before the first bar.
     pub fn reset(&mut self) {
-        self.before.fill(f64::NAN);
         self.started = false;
     }
 
@@ -200,11 +193,9 @@ impl Live {
         columns: &mut [(String, Unit, Array3<f64>)],
     ) -> Result<()> {
         let bars = close.ncols();
-        let mut candles = vec![[f32::NAN; 4]; self.series * bars];
-        for (s, row) in candles.chunks_exact_mut(bars).enumerate() {
-            let prices = (0..bars).map(|t| [high[[s, t]], low[[s, t]], close[[s, t]]]);
-            self.before[s] = fill(row, self.before[s], prices);
-        }
+        let prices = high.iter().zip(low).zip(close);
+        let candles: Vec<[f32; 4]> =
+            prices.map(|((high, low), close)| encode([*high, *low, *close])).collect();
         self.gpu.write(&self.candles, 0, bytemuck::cast_slice(&candles))?;
         if let (Some(buffer), Some(volume)) = (&self.volumes, volume) {
             let volume: Vec<f32> = volume.iter().map(|value| finite(*value as f32)).collect();
@@ -219,7 +210,8 @@ impl Live {
             part.walk.resume = u32::from(self.started);
             self.gpu.write(&part.uniform, 0, bytemuck::bytes_of(&part.walk))?;
             recorder.encode(std::slice::from_ref(&part.command))?;
-            for output in &part.outputs {
+            for (output, prices) in &part.outputs {
+                let bytes = if *prices { 2 * bytes } else { bytes };
                 recorder.encode(&[Command::Copy {
                     source: output.clone(),
                     source_offset: 0,
@@ -234,15 +226,22 @@ impl Live {
         self.started = true;
         let values: Vec<f32> = self.gpu.read(gathered)?;
         let mut rest = values.as_slice();
-        for (_, unit, column) in columns.iter_mut() {
-            for mut combination in column.axis_iter_mut(Axis(0)) {
-                for (s, mut row) in combination.rows_mut().into_iter().enumerate() {
-                    let (own, others) = rest.split_at(bars);
-                    rest = others;
-                    for t in 0..bars {
-                        let close = if *unit == Unit::Price { close[[s, t]] } else { 0.0 };
-                        row[first + t] = f64::from(own[t]) + close;
-                    }
+        let outputs = self.parts.iter().flat_map(|part| &part.outputs);
+        for ((_, unit, column), (_, prices)) in columns.iter_mut().zip(outputs) {
+            let (own, others) = rest.split_at(column.len() / column.dim().2 * bars);
+            let (behind, others) = others.split_at(if *prices { own.len() } else { 0 });
+            rest = others;
+            let own = own.chunks_exact(bars).enumerate();
+            for ((n, own), mut row) in own.zip(column.lanes_mut(Axis(2))) {
+                for t in 0..bars {
+                    let value = f64::from(own[t]);
+                    row[first + t] = match unit {
+                        Unit::Plain => value,
+                        Unit::Price => {
+                            let price = behind.get(n * bars + t).map_or(f64::NAN, |price| f64::from(*price));
+                            more_precise(value, price, close[[n % self.series, t]])
+                        }
+                    };
                 }
             }
         }

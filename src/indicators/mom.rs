@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::indicator::{Indicator, Input, Output, Spec, Unit, Window, check};
+use super::indicator::{Indicator, Input, Need, Output, Spec, Unit, Window, check};
 use crate::Result;
 use crate::gpu::Shader;
 
@@ -58,7 +58,7 @@ impl Indicator for Mom {
             ratio: false,
             constants: vec![],
             averages: vec![],
-            windows: vec![Window { name: "closes", length: self.period + 1, needs: &[] }],
+            windows: vec![Window { name: "closes", length: self.period, needs: &[Need::Lag] }],
             state: 0,
         })
     }

@@ -1,11 +1,9 @@
 //! A selection of indicators, its computation over a panel of series, and the resulting values.
 
-use ndarray::{Array3, ArrayView2, ArrayView3, Axis, s};
-
 use super::compose::PanelConfig;
 use super::group::{Group, Kernels, Rows, Walk, grid};
 use super::indicator::{Indicator, Spec, Unit};
-use super::{Atr, Bbands, Live, Macd, Mom, Rsi, Series, Stochf};
+use super::{Atr, Bbands, Live, Macd, Mom, Rsi, Series, Stochf, Values};
 use crate::gpu::{Class, Command, Gpu, Recorder};
 use crate::{Error, Result};
 
@@ -226,7 +224,13 @@ impl Indicators {
         let mut panel = Panel {
             outputs: names
                 .iter()
-                .map(|name| Column { name: name.clone(), unit: Unit::Plain, combinations: 1, buffer: None })
+                .map(|name| Column {
+                    name: name.clone(),
+                    unit: Unit::Plain,
+                    combinations: 1,
+                    buffer: None,
+                    prices: false,
+                })
                 .collect(),
             commands: Vec::new(),
             series: series.clone(),
@@ -236,6 +240,11 @@ impl Indicators {
         for group in self.groups(false, series.is_still())? {
             let rows = group.rows(series.series())?;
             let grid = grid(gpu, &group, rows, fours, series.is_still())?;
+            let members = || group.specs.iter().zip(&group.members);
+            let named = |member: &usize| self.entries.get(*member).map(Entry::names).unwrap_or_default();
+            // Buffers of the caller and f16 outputs have no room for them, or no use.
+            let theirs = |name: &String| given.iter().any(|(given, _)| given == name);
+            let prices = !self.half && !members().any(|(_, member)| named(member).iter().any(theirs));
             let config = PanelConfig {
                 class: gpu.class(),
                 textures,
@@ -244,22 +253,25 @@ impl Indicators {
                 parameter_table: false,
                 f16_outputs: self.half,
                 wide_stores: gpu.device().features().contains(wgpu::Features::SHADER_INT64) && textures,
+                prices,
             };
             let lanes = rows.saturating_mul(grid.chunks);
             let compiled = group.compile(gpu, config, lanes, &self.kernels)?;
             panel.bytes += compiled.bytes;
             let mut buffers = Vec::new();
-            for (spec, member) in group.specs.iter().zip(&group.members) {
-                let names = self.entries.get(*member).map(Entry::names).unwrap_or_default();
-                for (output, name) in spec.outputs.iter().zip(names) {
+            for (spec, member) in members() {
+                for (output, name) in spec.outputs.iter().zip(named(member)) {
                     let given = given.iter().find(|(given, _)| *given == name).map(|(_, buffer)| *buffer);
+                    let prices = prices && spec.is_channel(output);
                     let needed = u64::from(rows) * u64::from(series.stride()) * if self.half { 2 } else { 4 };
+                    let needed = if prices { 2 * needed } else { needed };
                     let buffer = self.output(&name, needed, given)?;
                     panel.bytes += if given.is_none() { buffer.size() } else { 0 };
                     if let Some(column) = panel.outputs.iter_mut().find(|column| column.name == name) {
                         column.unit = output.unit;
                         column.combinations = (rows / series.series()) as usize;
                         column.buffer = Some(buffer.clone());
+                        column.prices = prices;
                     }
                     buffers.push((buffer, needed));
                 }
@@ -319,11 +331,13 @@ impl Indicators {
 }
 
 #[derive(Clone, Debug)]
-struct Column {
-    name: String,
-    unit: Unit,
-    combinations: usize,
-    buffer: Option<wgpu::Buffer>,
+pub(super) struct Column {
+    pub name: String,
+    pub unit: Unit,
+    pub combinations: usize,
+    pub buffer: Option<wgpu::Buffer>,
+    /// Whether the buffer holds the values as prices too, behind those relative to the close.
+    pub prices: bool,
 }
 
 /// The outputs of a selection for one [`Series`], and the commands that compute them.
@@ -380,55 +394,9 @@ impl Panel {
             } else {
                 gpu.read::<f32>(buffer)?.into_iter().map(f64::from).collect()
             };
-            let values = Values::place(column.combinations, &self.series, column.unit, values)?;
+            let values = Values::place(column, &self.series, values)?;
             columns.push((column.name.clone(), column.unit, values));
         }
         Ok(Values { columns })
-    }
-}
-
-/// Indicator values on the CPU, NaN before an output's first valid bar. They have the precision of f32 (or f16); for prices,
-/// that precision applies to the difference from the close.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Values {
-    pub(super) columns: Vec<(String, Unit, Array3<f64>)>,
-}
-
-impl Values {
-    fn place(combinations: usize, series: &Series, unit: Unit, mut values: Vec<f64>) -> Result<Array3<f64>> {
-        let (rows, stride) = (series.series() as usize, series.stride() as usize);
-        values.truncate(combinations * rows * stride);
-        let got = values.len();
-        let mut all = Array3::from_shape_vec((combinations, rows, stride), values)
-            .map_err(|_| Error::shape("values read", combinations * rows * stride, got))?
-            .slice(s![.., .., ..series.bars() as usize])
-            .to_owned();
-        if unit == Unit::Price {
-            all.axis_iter_mut(Axis(0)).for_each(|mut values| values += series.close());
-        }
-        Ok(all)
-    }
-
-    /// Names of the outputs, in the order of addition.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.columns.iter().map(|(name, ..)| name.as_str())
-    }
-
-    /// The unit of an output, [`Unit::Price`] for prices; `None` for an unknown name.
-    #[must_use]
-    pub fn unit(&self, name: &str) -> Option<Unit> {
-        self.columns.iter().find(|(own, ..)| own == name).map(|(_, unit, _)| *unit)
-    }
-
-    /// An output, `[series][bars]`, for the first parameter set; `None` for an unknown name.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<ArrayView2<'_, f64>> {
-        self.grid(name).map(|values| values.index_axis_move(Axis(0), 0))
-    }
-
-    /// An output for all parameter sets, `[combination][series][bars]`; `None` for an unknown name.
-    #[must_use]
-    pub fn grid(&self, name: &str) -> Option<ArrayView3<'_, f64>> {
-        self.columns.iter().find(|(own, ..)| own == name).map(|(.., values)| values.view())
     }
 }

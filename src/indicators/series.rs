@@ -9,10 +9,10 @@ use crate::{Error, Result};
 
 /// Candles of several series on the device, `[series][bars]`.
 ///
-/// A bar consists of four f32: the close minus the previous close, the high minus the close, the close minus the low, and
-/// the close. The differences are computed in f64, so that they have full f32 precision at any price level. The change of
-/// the first close, and of a close after a missing one, is 0. A NaN or infinite price counts as missing. Rows are padded
-/// with missing bars to [`Series::stride`]. No bar depends on a later one.
+/// A bar consists of four f32: the close, the rounding error of that f32, and the high and the low, each as its difference
+/// from the close, or as a price where that has more of its digits. So closes have 48 bits, and differences of prices have the
+/// precision of f32 at any price level. A NaN or infinite price counts as missing. Rows are padded with missing bars to
+/// [`Series::stride`]. No bar depends on another one.
 #[derive(Clone, Debug)]
 pub struct Series {
     pub(super) candles: Store,
@@ -152,9 +152,12 @@ impl Series {
         let mut still = 0;
         for s in 0..series {
             let row = &mut candles[s * stride..][..bars];
-            fill(row, f64::NAN, (0..bars).map(|t| [high[[s, t]], low[[s, t]], close[[s, t]]]));
-            let runs = row.split(|bar| bar[0] != 0.0).map(|run| run.len() as u32);
-            still = runs.fold(still, u32::max);
+            let mut run = 0;
+            for (t, bar) in row.iter_mut().enumerate() {
+                *bar = encode([high[[s, t]], low[[s, t]], close[[s, t]]]);
+                run = if t > 0 && close[[s, t]] == close[[s, t - 1]] { run + 1 } else { 0 };
+                still = still.max(run);
+            }
         }
         let candles = Store::new(gpu, "candles", bytemuck::cast_slice(&candles), 4)?;
         let volumes = match volume {
@@ -226,21 +229,35 @@ fn most_bars(gpu: &Gpu) -> u64 {
     bars.min(u64::from(u32::MAX / 4))
 }
 
-/// Converts a row of prices (high, low, close) that follows the close `before` to the device's layout. Returns the last
-/// close.
-pub(super) fn fill(row: &mut [[f32; 4]], before: f64, prices: impl Iterator<Item = [f64; 3]>) -> f64 {
-    let mut before = before;
-    for (bar, [high, low, close]) in row.iter_mut().zip(prices) {
-        // `0.0 * close` is NaN if the close is not finite: then the change is missing too.
-        let change = if before.is_finite() { close - before } else { 0.0 * close };
-        *bar = [change, high - close, close - low, close].map(|value| finite(value as f32));
-        // A close beyond the range of f32 counts as missing.
-        if bar[3].is_nan() {
-            bar[0] = f32::NAN;
-        }
-        before = if bar[3].is_nan() { f64::NAN } else { close };
+/// Converts prices (high, low, close) to the device's layout: see `shaders/lib/bar.wgsl`.
+pub(super) fn encode([high, low, close]: [f64; 3]) -> [f32; 4] {
+    let rounded = close as f32;
+    // A close beyond the range of f32 counts as missing, and without a close the other prices mean nothing.
+    if !rounded.is_finite() {
+        return [f32::NAN; 4];
     }
-    before
+    [rounded, (close - f64::from(rounded)) as f32, edge(high, close), edge(low, close)]
+}
+
+/// The code of a high or low: its difference from the close, the last bit being 0, or the price itself, the last bit being 1,
+/// if the price is less than half as large. Either way its error is below the last digit of the smaller of the two.
+fn edge(price: f64, close: f64) -> f32 {
+    if price.abs() >= 0.5 * close.abs() {
+        return with_last_bit(price - close, 0);
+    }
+    // Below the smallest normal number devices may take a value for 0.
+    with_last_bit(if price.abs() < 1e-37 { 1e-37 } else { price }, 1)
+}
+
+/// The f32 next to `value` among those with the given last bit; NaN if it is not finite.
+fn with_last_bit(value: f64, bit: u32) -> f32 {
+    let rounded = finite(value as f32);
+    if rounded.is_nan() || rounded.to_bits() & 1 == bit {
+        return rounded;
+    }
+    let neighbours = [rounded.to_bits() - 1, rounded.to_bits() + 1].map(f32::from_bits);
+    let [inside, outside] = neighbours.map(|neighbour| (f64::from(neighbour) - value).abs());
+    if inside < outside { neighbours[0] } else { finite(neighbours[1]) }
 }
 
 /// Maps infinities to NaN, which marks a missing value.
@@ -253,36 +270,44 @@ mod tests {
     use super::*;
     use ndarray::array;
 
-    #[test]
-    fn differences_have_full_f32_precision() {
-        let prices = [[1e6 + 3.0, 1e6 - 1.0, 1e6 + 1.0 / 3.0], [1e6 + 7.2, 1e6, 1e6 + 7.1]];
-        let mut row = [[0.0; 4]; 2];
-        let last = fill(&mut row, f64::NAN, prices.into_iter());
-        assert_eq!(last, 1e6 + 7.1);
-        for (got, want) in row.as_flattened().iter().zip([
-            0.0,
-            8.0 / 3.0,
-            4.0 / 3.0,
-            1e6 + 1.0 / 3.0,
-            7.1 - 1.0 / 3.0,
-            0.1,
-            7.1,
-            1e6 + 7.1,
-        ]) {
-            assert!((f64::from(*got) - want).abs() <= 1e-7 * want, "{got}, not {want}");
-        }
+    /// The price that the device decodes.
+    fn decoded(code: f32, [close, rest]: [f32; 2]) -> f64 {
+        let close = if code.to_bits() & 1 == 1 { 0.0 } else { f64::from(close) + f64::from(rest) };
+        close + f64::from(code)
     }
 
     #[test]
-    fn non_finite_prices_are_missing_and_the_next_close_has_no_change() {
+    fn prices_keep_their_digits_whatever_the_close_is() {
+        let prices = [
+            [1e6 + 3.0, 1e6 - 1.0, 1e6 + 1.0 / 3.0],
+            [98_110.37, 98.11, 98_110.37],
+            [98.23, 0.098_11, 98.17],
+            [98.23, 0.098_11, 0.098_11],
+            [1e-6, -37.63, -37.63],
+            [5.0, 0.0, 5.0],
+            [7.1, 7.1, 7.1],
+        ];
+        for [high, low, close] in prices {
+            let [rounded, rest, codes @ ..] = encode([high, low, close]);
+            let pair = f64::from(rounded) + f64::from(rest);
+            assert!((pair - close).abs() <= 2f64.powi(-48) * close.abs(), "{pair}, not {close}");
+            for (code, price) in codes.into_iter().zip([high, low]) {
+                let got = decoded(code, [rounded, rest]);
+                let scale = price.abs().min((price - close).abs()).max(1e-9 * close.abs());
+                assert!((got - price).abs() <= 1.2e-7 * scale, "{got}, not {price}, at {close}");
+            }
+        }
+        let flat = encode([7.1; 3]);
+        assert_eq!(flat[2..], [0.0; 2]);
+    }
+
+    #[test]
+    fn non_finite_prices_are_missing() {
         let (nan, inf) = (f64::NAN, f64::INFINITY);
-        let prices = [[2.0, 1.0, nan], [3.0, 2.0, 2.5], [nan, 2.0, 3.0], [4.0, 3.0, inf], [4.0, 3.0, 3.5]];
-        let mut row = [[0.0; 4]; 5];
-        fill(&mut row, 5.0, prices.into_iter());
-        let shown = row.map(|bar| bar.map(|x| if x.is_nan() { -1.0 } else { x }));
+        let prices = [[2.0, 1.0, nan], [3.0, 2.0, 2.5], [nan, 2.0, 3.0], [4.0, -inf, inf], [4.0, 3.0, 1e39]];
+        let shown = prices.map(|bar| encode(bar).map(|x| if x.is_nan() { -1.0 } else { x }));
         let missing = [-1.0; 4];
-        let expected = [missing, [0.0, 0.5, 0.5, 2.5], [0.5, -1.0, 1.0, 3.0], missing, [0.0, 0.5, 0.5, 3.5]];
-        assert_eq!(shown, expected);
+        assert_eq!(shown, [missing, [2.5, 0.0, 0.5, -0.5], [3.0, 0.0, -1.0, -1.0], missing, missing]);
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Indicator for Sma {
             ratio: false,
             constants: vec![("share", Value::F32(1.0 / f64::from(self.period)))],
             averages: vec![],
-            windows: vec![Window { name: "closes", length: self.period, needs: &[Need::Sum] }],
+            windows: vec![Window { name: "closes", length: self.period, needs: &[Need::Prices, Need::Sum] }],
             state: 0,
         })
     }

@@ -65,8 +65,8 @@ impl Indicator for Stochf {
             constants: vec![("share", Value::F32(1.0 / f64::from(self.d)))],
             averages: vec![],
             windows: vec![
-                Window { name: "highs", length: self.k, needs: &[Need::Extremes] },
-                Window { name: "lows", length: self.k, needs: &[Need::Extremes] },
+                Window { name: "highs", length: self.k, needs: &[Need::Highest] },
+                Window { name: "lows", length: self.k, needs: &[Need::Lowest] },
                 Window { name: "percents", length: self.d, needs: &[Need::Sum] },
             ],
             state: 0,

@@ -69,7 +69,8 @@ impl Indicator for Stochrsi {
             constants: vec![("share", Value::F32(1.0 / f64::from(self.d)))],
             averages: vec![gain, Average { name: "loss", ..gain }],
             windows: vec![
-                Window { name: "values", length: self.k, needs: &[Need::Extremes] },
+                Window { name: "highest", length: self.k, needs: &[Need::Highest] },
+                Window { name: "lowest", length: self.k, needs: &[Need::Lowest] },
                 Window { name: "percents", length: self.d, needs: &[Need::Sum] },
             ],
             state: 0,

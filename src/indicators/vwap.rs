@@ -61,7 +61,7 @@ impl Indicator for Vwap {
             constants: vec![],
             averages: vec![],
             windows: vec![
-                Window { name: "prices", length: self.period, needs: &[Need::Each] },
+                Window { name: "prices", length: self.period, needs: &[Need::Prices, Need::Each] },
                 Window { name: "volumes", length: self.period, needs: &[Need::Sum, Need::Each] },
             ],
             state: 0,

@@ -62,7 +62,7 @@ impl Indicator for Wma {
             windows: vec![Window {
                 name: "closes",
                 length: self.period,
-                needs: &[Need::Sum, Need::Weighted],
+                needs: &[Need::Prices, Need::Sum, Need::Weighted],
             }],
             state: 0,
         })

@@ -58,7 +58,11 @@ impl Indicator for Zscore {
             ratio: false,
             constants: vec![],
             averages: vec![],
-            windows: vec![Window { name: "closes", length: self.period, needs: &[Need::Sum, Need::Squares] }],
+            windows: vec![Window {
+                name: "closes",
+                length: self.period,
+                needs: &[Need::Prices, Need::Sum, Need::Squares],
+            }],
             state: 0,
         })
     }

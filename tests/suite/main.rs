@@ -10,6 +10,7 @@ mod evaluation;
 mod filled_bars;
 mod indicators;
 mod indicators_properties;
+mod indicators_ticks;
 mod kernel_cache;
 mod learning;
 mod market;

@@ -1,9 +1,11 @@
 //! Reference indicators in f64: TA-Lib's official Rust crate if it has the indicator, otherwise the formula.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use ndarray::Array2;
 use phalanx::indicators::*;
+use phalanx::random::Stream;
 use ta_lib::{Core, MAType, OutRange, RetCode};
 
 /// Candles with volumes, `[series][bars]`.
@@ -30,6 +32,7 @@ type Directional = fn(&Core, usize, &Stretch<'_>, i32, &mut [f64]) -> Result<Out
 pub struct Case {
     pub name: String,
     pub add: Box<dyn Fn(Indicators) -> Indicators>,
+    pub spec: Spec,
     pub input: Input,
     pub outputs: Vec<&'static str>,
     /// Whether errors are measured in points of a fixed scale, rather than relative to the deviation of the output.
@@ -50,6 +53,14 @@ fn case<I: Indicator + Clone + std::fmt::Debug + 'static>(
         outputs: spec.outputs.iter().map(|output| output.name).collect(),
         points,
         formula: Box::new(formula),
+        spec,
+    }
+}
+
+impl Case {
+    /// Number of last bars that alone determine a value; `None` for indicators with averages.
+    pub fn window(&self) -> Option<u32> {
+        self.spec.memory.filter(|_| self.spec.averages.is_empty())
     }
 }
 
@@ -76,6 +87,23 @@ fn rolling(bars: usize, period: usize, value: impl Fn(Range<usize>) -> f64) -> V
     (0..bars).map(|t| if t + 1 < period { f64::NAN } else { value(t + 1 - period..t + 1) }).collect()
 }
 
+/// The best of the last `period` values, at a cost that does not depend on `period`.
+fn extremes(values: &[f64], period: usize, better: fn(f64, f64) -> bool) -> Vec<f64> {
+    // Bars whose values may still be the best of a window, the best first.
+    let mut candidates = VecDeque::new();
+    let mut best = |t: usize| {
+        while candidates.back().is_some_and(|last: &usize| !better(values[*last], values[t])) {
+            candidates.pop_back();
+        }
+        candidates.push_back(t);
+        if candidates[0] + period == t {
+            candidates.pop_front();
+        }
+        if t + 1 < period { f64::NAN } else { values[candidates[0]] }
+    };
+    (0..values.len()).map(&mut best).collect()
+}
+
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let n = values.len() as f64;
     values.sum::<f64>() / n
@@ -100,7 +128,7 @@ fn typical(s: &Stretch<'_>, t: usize) -> f64 {
     (s.high[t] + s.low[t] + s.close[t]) / 3.0
 }
 
-/// Periods of the cases: defaults, or chosen by a test.
+/// Periods of the cases.
 #[derive(Clone, Copy, Debug)]
 pub struct Periods {
     pub period: u32,
@@ -108,11 +136,49 @@ pub struct Periods {
     pub third: u32,
 }
 
-/// Every indicator with the given periods (`None`: its defaults).
+/// The selections that tests share, because a software rasteriser takes seconds to compile the kernels of new ones: every
+/// indicator, with one set of periods each.
+#[derive(Clone, Copy, Debug)]
+pub enum Selection {
+    /// The defaults, whose windows fit into registers.
+    Defaults,
+    /// Periods drawn for each indicator by itself, from a fixed stream: some windows fit into registers, some do not.
+    Random,
+    /// Periods whose windows do not fit into registers.
+    Long,
+}
+
+impl Selection {
+    pub const ALL: [Self; 3] = [Self::Defaults, Self::Random, Self::Long];
+
+    pub fn cases(self) -> Vec<Case> {
+        match self {
+            Self::Defaults => cases(None),
+            Self::Long => cases(Some(Periods { period: 45, second: 34, third: 50 })),
+            Self::Random => {
+                let mut stream = Stream::new(11, 5);
+                let mut draw =
+                    |least: u32, most: u32| least + (f64::from(most - least + 1) * stream.uniform()) as u32;
+                let kinds = cases(None).into_iter().enumerate();
+                let drawn = kinds.map(|(kind, case)| {
+                    // The stochastic of two nearly equal RSI values is dominated by rounding.
+                    let second = if case.name.starts_with("Stochrsi") { 8 } else { 1 };
+                    let periods =
+                        Periods { period: draw(1, 47), second: draw(second, 39), third: draw(1, 39) };
+                    cases(Some(periods)).swap_remove(kind)
+                });
+                drawn.collect()
+            }
+        }
+    }
+}
+
+/// Every indicator with the given periods and uneven factors (`None`: its defaults).
 pub fn cases(periods: Option<Periods>) -> Vec<Case> {
     let p = |default: u32, least: u32| periods.map_or(default, |p| p.period.max(least));
     let second = |default: u32, least: u32| periods.map_or(default, |p| p.second.max(least));
     let third = |default: u32| periods.map_or(default, |p| p.third);
+    let factor = |default: f64, other: f64| periods.map_or(default, |_| other);
     let i = |n: u32| i32::try_from(n).expect("a period");
     let u = |n: u32| n as usize;
     let mut all = Vec::new();
@@ -128,10 +194,11 @@ pub fn cases(periods: Option<Periods>) -> Vec<Case> {
         })
     }));
     let period = p(20, 2);
-    let bands = Bbands { period, deviations_up: 2.0, deviations_down: 2.5 };
+    let down = factor(2.0, 2.5);
+    let bands = Bbands { period, deviations_up: 2.0, deviations_down: down };
     all.push(case(bands, false, move |s| {
         placed(s.close.len(), |core, last, [a, b, c]| {
-            core.bbands(0, last, s.close, i(period), 2.0, 2.5, MAType::SMA, a, b, c)
+            core.bbands(0, last, s.close, i(period), 2.0, down, MAType::SMA, a, b, c)
         })
     }));
     let period = p(14, 1);
@@ -203,18 +270,19 @@ pub fn cases(periods: Option<Periods>) -> Vec<Case> {
         })]
     }));
     all.push(case(Donchian { period }, false, move |s| {
-        let upper = rolling(s.high.len(), u(period), |w| s.high[w].iter().copied().fold(f64::MIN, f64::max));
-        let lower = rolling(s.low.len(), u(period), |w| s.low[w].iter().copied().fold(f64::MAX, f64::min));
+        let upper = extremes(s.high, u(period), |a, b| a > b);
+        let lower = extremes(s.low, u(period), |a, b| a < b);
         let middle = upper.iter().zip(&lower).map(|(a, b)| (a + b) / 2.0).collect();
         vec![upper, middle, lower]
     }));
     let (period, atr_period) = (p(20, 2), second(10, 1));
-    all.push(case(Keltner { period, atr_period, multiplier: 1.5 }, false, move |s| {
+    let multiplier = factor(2.0, 1.5);
+    all.push(case(Keltner { period, atr_period, multiplier }, false, move |s| {
         let bars = s.close.len();
         let mut middle = seeded(s.close, u(period), 2.0 / (f64::from(period) + 1.0));
         let range =
             placed(bars, |core, last, [a]| core.atr(0, last, s.high, s.low, s.close, i(atr_period), a));
-        let band = |sign: f64| middle.iter().zip(&range[0]).map(|(m, r)| m + sign * 1.5 * r).collect();
+        let band = |sign: f64| middle.iter().zip(&range[0]).map(|(m, r)| m + sign * multiplier * r).collect();
         let (upper, lower): (Vec<f64>, Vec<f64>) = (band(1.0), band(-1.0));
         middle.iter_mut().zip(&upper).for_each(|(m, other)| *m += 0.0 * other);
         vec![upper, middle, lower]
@@ -234,13 +302,14 @@ pub fn cases(periods: Option<Periods>) -> Vec<Case> {
             if v > 0.0 { -m / v.sqrt() } else { 0.0 }
         })]
     }));
-    let volatility = RealizedVolatility { period, periods_per_year: 365.0 };
+    let year = factor(252.0, 365.0);
+    let volatility = RealizedVolatility { period, periods_per_year: year };
     all.push(case(volatility, false, move |s| {
         vec![rolling(s.close.len(), u(period) + 1, |w| {
             let returns: Vec<f64> = s.close[w].windows(2).map(|pair| (pair[1] / pair[0]).ln()).collect();
             let m = mean(returns.iter().copied());
             let squares: f64 = returns.iter().map(|r| (r - m) * (r - m)).sum();
-            (squares / f64::from(period - 1) * 365.0).sqrt()
+            (squares / f64::from(period - 1) * year).sqrt()
         })]
     }));
     all
@@ -284,7 +353,7 @@ pub fn typical_size(name: &str, price: f64, volatility: f64) -> f64 {
     match name {
         "roc" => 100.0 * volatility,
         "log_return" => volatility,
-        "realized_volatility" => volatility * 365f64.sqrt(),
+        "realized_volatility" => volatility * 252f64.sqrt(),
         "zscore" => 1.0,
         "cci" => 100.0,
         "obv" => 1e5,

@@ -41,6 +41,36 @@ pub fn walk(series: usize, bars: usize, level: f64, volatility: f64) -> Bars {
     Bars { high, low, close, volume }
 }
 
+/// A bad tick: the part of a candle that is multiplied.
+#[derive(Clone, Copy, Debug)]
+pub enum Tick {
+    /// Open, high, low and close.
+    Candle,
+    /// The close, and with it the high or low that it exceeds.
+    Close,
+    /// The high, or with a factor below 1 the low.
+    Edge,
+}
+
+impl Tick {
+    pub fn strike(self, bars: &mut Bars, s: usize, t: usize, factor: f64) {
+        let [high, low, close] = [&mut bars.high, &mut bars.low, &mut bars.close].map(|x| &mut x[[s, t]]);
+        match self {
+            Self::Candle => [high, low, close].map(|price| *price *= factor),
+            Self::Close => {
+                *close *= factor;
+                *high = high.max(*close);
+                *low = low.min(*close);
+                [(); 3]
+            }
+            Self::Edge => {
+                *if factor > 1.0 { high } else { low } *= factor;
+                [(); 3]
+            }
+        };
+    }
+}
+
 /// Largest error of every output of a case, in points or in standard deviations of the output relative to its close. Asserts
 /// that outputs are NaN exactly where the reference is.
 pub fn worst(values: &Values, case: &Case, bars: &Bars, volatility: f64) -> Vec<f64> {
@@ -51,13 +81,14 @@ pub fn worst(values: &Values, case: &Case, bars: &Bars, volatility: f64) -> Vec<
             let price = is_price(name);
             let close = |t: usize| if price { bars.close[[s, t]] } else { 0.0 };
             let own: Vec<f64> = want.iter().enumerate().map(|(t, x)| x - close(t)).collect();
-            let least = bars.close.row(s).iter().copied().fold(f64::INFINITY, f64::min);
+            let closes = bars.close.row(s).into_iter().filter(|close| close.is_finite());
+            let least = closes.copied().fold(f64::INFINITY, f64::min);
             let unit = deviation(&own).max(0.1 * typical_size(name, least, volatility));
             let unit = if case.points { 1.0 } else { unit };
             for (t, want) in want.iter().enumerate() {
                 let got = got[[s, t]];
-                let place = format!("{} {name}, series {s}, bar {t}: {got}, not {want}", case.name);
-                assert_eq!(got.is_nan(), want.is_nan(), "{place}");
+                let same = got.is_nan() == want.is_nan();
+                assert!(same, "{} {name}, series {s}, bar {t}: {got}, not {want}", case.name);
                 if got != *want && !want.is_nan() {
                     *worst = worst.max((got - want).abs() / unit);
                 }
