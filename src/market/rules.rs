@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn prices_out_of_the_range_by_rounding_are_moved_to_it() {
-        let (low, high) = (99.0, 100.1_f64);
+        let (low, high) = (99.0_f64, 100.1_f64);
         let [above, below] = [high.next_up().next_up(), low.next_down()];
         for (open, close, moved, expected) in [
             (99.5, high.next_up(), 1, [99.5, high]),
