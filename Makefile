@@ -88,7 +88,7 @@ test-nightly:
 
 # Not part of `test`: the feature takes long to build.
 test-parquet: cargo
-	$(CARGO) test --locked --lib --features parquet -- market::load
+	$(CARGO) test --locked --workspace --lib --features phalanx/parquet -- market::load
 
 portability: cargo
 	scripts/portability/run $(CARGO)

@@ -48,7 +48,7 @@ mod tests {
             ("", None),
             ("\"a,b,c,d\";open", Some(b';')),
             ("\n\r\n a;b\nx,y,z", Some(b';')),
-            ("https://example.com/?a=1,2,3;\ndate;open,high", Some(b';')),
+            ("https://example.com/?a=1,2,3;\ndate;open;high", Some(b';')),
             ("sep=;\r\ndate;open", Some(b';')),
             ("# a, b, c, d\ndate\topen", Some(b'\t')),
         ] {
