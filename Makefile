@@ -14,12 +14,13 @@ TRAINER     := $(CARGO) run --quiet --locked --release --example trainer --
 TRAINER_DEV = "$${CARGO_TARGET_DIR:-$${CARGO_BUILD_TARGET_DIR:-target}}/debug/examples/trainer"
 
 GROUPS = networks indicators training updates others resume program other-training other-updates trainer documentation
-.PHONY: help demo test test-nightly portability bench lint cargo $(addprefix test-,$(GROUPS))
+.PHONY: help demo test test-nightly test-parquet portability bench lint cargo $(addprefix test-,$(GROUPS))
 
 help:
 	@echo "make demo    train on the demo candles, backtest the result and write its report"
 	@echo "make test    run all tests (on the GPU, or on the CPU through Mesa's llvmpipe)"
 	@echo "make test-nightly  the same with bounds checks in the networks too, and more interruptions"
+	@echo "make test-parquet  test the feature \`parquet\`, which the others leave out"
 	@echo "make portability  compile every kernel with the compilers of browsers and of DirectX"
 	@echo "make bench   run the kernel benchmarks"
 	@echo "make lint    check formatting and run clippy, warnings being errors"
@@ -83,6 +84,11 @@ test-documentation:
 # Bounds checks in all kernels that the tests compile in their own process, and more kills.
 test-nightly:
 	PHALANX_CHECKED=1 PHALANX_KILLS=20 $(MAKE) test
+	$(MAKE) test-parquet
+
+# Not part of `test`: the feature takes long to build.
+test-parquet: cargo
+	$(CARGO) test --locked --workspace --lib --features phalanx/parquet -- market::load
 
 portability: cargo
 	scripts/portability/run $(CARGO)

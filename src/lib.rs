@@ -39,9 +39,10 @@
 //!
 //! # Cargo features
 //!
-//! All are on by default:
+//! All but `parquet` are on by default:
 //!
 //! * `market`: candles, features, the trading environment, trained policies and backtests;
+//! * `parquet`: candles from Parquet files;
 //! * `cpu-env`: environments written in Rust (`env::CpuEnv`), stepped on all cores;
 //! * `vulkan`, `metal`, `dx12`: the backends of [`wgpu`], which is re-exported, as [`ndarray`] and `jiff` are.
 //!

@@ -6,12 +6,13 @@ use anyhow::{Context, Result, ensure};
 use phalanx::files::write_atomically;
 use phalanx::gpu::{Gpu, Recorder};
 use phalanx::indicators::{Indicator, Indicators, Input, NAMES, Series, Unit, Values, parse};
-use phalanx::market::{Candles, RealBars, TimestampFormat};
+use phalanx::market::{LoadOptions, RealBars, TimestampFormat};
 
 use crate::IndicatorsArgs;
+use crate::run::load;
 
 pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
-    let candles = Candles::load(&args.data, args.gaps)?;
+    let candles = load(&args.data, &LoadOptions { gaps: args.gaps, adjust: args.adjust })?;
     let gpu = open()?;
     // A filled bar must not shorten a window: indicators see real bars only, and their values are carried over filled ones.
     let real = candles.real_bars();
@@ -117,7 +118,7 @@ impl Shortest for f64 {}
 mod tests {
     use super::*;
     use phalanx::gpu::GpuOptions;
-    use phalanx::market::GapPolicy;
+    use phalanx::market::{Candles, GapPolicy};
 
     fn panel() -> (Candles, Values) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/us4_daily.csv.gz");

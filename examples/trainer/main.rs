@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use phalanx::gpu::{Gpu, GpuOptions};
-use phalanx::market::GapPolicy;
+use phalanx::market::{Adjust, GapPolicy};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -50,7 +50,7 @@ enum Command {
 
 #[derive(Args)]
 struct TrainArgs {
-    /// Candle files (CSV, also gzipped) or folders of them.
+    /// Candle files (CSV, also gzipped, or Parquet) or folders of them.
     #[arg(long, required = true, num_args = 1..)]
     data: Vec<PathBuf>,
     /// Folder for the run; created if it does not exist.
@@ -84,7 +84,7 @@ struct BacktestArgs {
     /// Folder of a trained run.
     #[arg(long)]
     run: PathBuf,
-    /// Candle files (CSV, also gzipped) or folders of them.
+    /// Candle files (CSV, also gzipped, or Parquet) or folders of them.
     #[arg(long, required = true, num_args = 1..)]
     data: Vec<PathBuf>,
     /// Folder for the results; the run's folder by default.
@@ -100,7 +100,7 @@ struct BacktestArgs {
 
 #[derive(Args)]
 struct IndicatorsArgs {
-    /// Candle files (CSV, also gzipped) or folders of them.
+    /// Candle files (CSV, also gzipped, or Parquet) or folders of them.
     #[arg(long, required = true, num_args = 1..)]
     data: Vec<PathBuf>,
     /// CSV file to write.
@@ -113,6 +113,9 @@ struct IndicatorsArgs {
     /// Policy for bars that some instruments lack: reject, drop or forward-fill.
     #[arg(long, value_name = "POLICY", default_value_t)]
     gaps: GapPolicy,
+    /// What to do about an adjusted close: auto (adjust all prices by it) or none.
+    #[arg(long, default_value_t)]
+    adjust: Adjust,
 }
 
 fn main() -> ExitCode {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use phalanx::env::TradingSettings;
 use phalanx::files::write_atomically;
 use phalanx::mappo::Config;
-use phalanx::market::{Candles, GapPolicy, Splits, parse_timestamp};
+use phalanx::market::{Adjust, Candles, GapPolicy, LoadOptions, Splits, parse_timestamp};
 use serde::{Deserialize, Serialize};
 
 /// All settings of a run, in the structure of the configuration file.
@@ -83,6 +83,8 @@ impl Default for CheckpointSettings {
 pub struct DataSettings {
     /// Policy for bars that some instruments lack: reject, drop or forward-fill.
     pub gaps: GapPolicy,
+    /// What to do about an adjusted close: auto (adjust all prices by it) or none.
+    pub adjust: Adjust,
     /// Fraction of the bars, from the first on, that is used for training; the rest is held out.
     pub train_fraction: f64,
     /// Date of the first held-out bar; replaces `train_fraction`.
@@ -93,14 +95,20 @@ pub struct DataSettings {
 
 impl Default for DataSettings {
     fn default() -> Self {
-        Self { gaps: GapPolicy::default(), train_fraction: 0.75, test_from: None, periods_per_year: None }
+        Self {
+            gaps: GapPolicy::default(),
+            adjust: Adjust::default(),
+            train_fraction: 0.75,
+            test_from: None,
+            periods_per_year: None,
+        }
     }
 }
 
 impl DataSettings {
-    /// Reads the candles.
+    /// Reads the candles and prints what was found.
     pub fn load(&self, paths: &[PathBuf]) -> Result<Candles> {
-        Ok(Candles::load(paths, self.gaps)?)
+        load(paths, &LoadOptions { gaps: self.gaps, adjust: self.adjust })
     }
 
     /// Splits the candles into training and held-out bars.
@@ -113,6 +121,14 @@ impl DataSettings {
         };
         Ok(splits?)
     }
+}
+
+/// Reads candles and prints to standard error what was recognised, corrected and suspected.
+pub fn load(paths: &[PathBuf], options: &LoadOptions) -> Result<Candles> {
+    let loaded = Candles::load_with(paths, options)?;
+    loaded.report.findings().iter().for_each(|line| eprintln!("Data      {line}"));
+    loaded.report.warnings().iter().for_each(|line| eprintln!("warning: {line}"));
+    Ok(loaded.candles)
 }
 
 /// The folder of a run, with the paths of its files.

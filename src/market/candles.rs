@@ -10,11 +10,12 @@ use std::ops::Range;
 
 /// Open, high, low, close and volume of N instruments at the same B timestamps.
 ///
-/// [`Candles::load`] reads them from files, [`Candles::new`] takes them from memory. Both check every bar. Code that
-/// writes to the public fields must preserve these invariants:
+/// [`Candles::load`] reads them from files, [`Candles::new`] takes them from memory. Both check every bar, and both move
+/// an open or a close that is outside the bar's range by rounding only (up to about 4 units in the last place) to the nearest bound. Code
+/// that writes to the public fields must preserve these invariants:
 ///
-/// * prices are finite and above zero, `low <= open <= high` and `low <= close <= high`;
-/// * volume is finite and not negative;
+/// * prices are above zero and within the range of `f32`, `low <= open <= high` and `low <= close <= high`;
+/// * volume is not negative and within the range of `f32`;
 /// * a filled bar repeats the previous close as open, high, low and close, with volume 0;
 /// * timestamps increase strictly, symbols are unique, N and B are at least 1.
 #[derive(Clone, Debug)]
@@ -68,7 +69,7 @@ impl Candles {
         close: Array2<f64>,
         volume: Option<Array2<f64>>,
     ) -> Result<Self> {
-        let candles =
+        let mut candles =
             Self { symbols, timestamps, open, high, low, close, volume, filled: None, dropped: Vec::new() };
         candles.check_shapes()?;
         candles.check_axes()?;
@@ -221,18 +222,19 @@ impl Candles {
         Ok(())
     }
 
-    fn check_bars(&self) -> Result<()> {
+    fn check_bars(&mut self) -> Result<()> {
         for (instrument, symbol) in self.symbols.iter().enumerate() {
-            let prices = self.open.row(instrument);
+            let prices = self.open.row_mut(instrument);
             let highs = self.high.row(instrument);
             let lows = self.low.row(instrument);
-            let closes = self.close.row(instrument);
+            let closes = self.close.row_mut(instrument);
             let mut volumes = self.volume.as_ref().map(|volume| volume.row(instrument).into_iter());
-            let bars = prices.iter().zip(highs).zip(lows).zip(closes).zip(&self.timestamps);
+            let bars = prices.into_iter().zip(highs).zip(lows).zip(closes).zip(&self.timestamps);
             for ((((open, high), low), close), timestamp) in bars {
                 let volume = volumes.as_mut().and_then(Iterator::next).copied().unwrap_or(0.0);
-                let bar = Bar { timestamp: *timestamp, values: [*open, *high, *low, *close, volume] };
-                check(symbol, &bar).map_err(|(_, reason)| Error::Data(reason))?;
+                let mut bar = Bar { timestamp: *timestamp, values: [*open, *high, *low, *close, volume] };
+                check(symbol, &mut bar).map_err(|(_, reason)| Error::Data(reason))?;
+                [*open, _, _, *close, _] = bar.values;
             }
         }
         Ok(())

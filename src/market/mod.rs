@@ -1,6 +1,6 @@
 //! Market data: candles on the CPU, features and prices on the device.
 //!
-//! [`Candles`] are read from CSV files or memory, validated, and aligned by a [`GapPolicy`]: every instrument has a valid
+//! [`Candles`] are read from CSV and Parquet files or memory, validated, and aligned by a [`GapPolicy`]: every instrument has a valid
 //! bar at every timestamp, so later stages need no checks of their own. [`Splits`] separates training bars from test bars.
 //! [`MarketData`] computes and scales the [`FEATURES`] on the device.
 //!
@@ -9,13 +9,11 @@
 
 mod align;
 mod candles;
-mod columns;
-mod csv;
 mod data;
 mod features;
 #[cfg(test)]
 mod layout_tests;
-mod lines;
+mod load;
 mod real_bars;
 mod rules;
 mod scale;
@@ -27,6 +25,7 @@ pub use align::GapPolicy;
 pub use candles::Candles;
 pub use data::{ExtraFeatures, MarketData, Scaling, ScalingStatistics};
 pub use features::{FEATURES, FILLED};
+pub use load::{Adjust, Finding, LoadNote, LoadOptions, LoadReport, Loaded};
 pub use real_bars::RealBars;
 pub use splits::Splits;
 pub use timestamp::{TimestampFormat, parse_timestamp};

@@ -35,46 +35,85 @@ impl Field {
     }
 }
 
-/// Checks that prices are finite and positive, that volume is finite and not negative, and that
-/// `low <= open, close <= high`.
+/// The largest distance of a price from the bar's range that is a rounding error, in units of f64 precision: exports whose prices
+/// were adjusted one by one, as yfinance does, are off by one or two.
+const ROUNDING: f64 = 4.0 * f64::EPSILON;
+
+/// Checks that prices can be held by f32, in which the device computes, that volume is not negative, and that
+/// `low <= open, close <= high`. Moves an open or a close that is out of the range by rounding only to the nearest bound.
+///
+/// Returns how many prices it moved.
 ///
 /// # Errors
 /// The first field that violates a rule, and a message with symbol, timestamp and reason.
-pub(super) fn check(symbol: &str, bar: &Bar) -> Result<(), (Field, String)> {
+pub(super) fn check(symbol: &str, bar: &mut Bar) -> Result<u64, (Field, String)> {
     let [open, high, low, close, volume] = bar.values;
-    // Fast path for valid bars. Comparisons with NaN are false; infinity needs an explicit test.
-    if low > 0.0
+    // Fast path for valid bars. Comparisons with NaN are false.
+    if low >= LEAST_PRICE
         && low <= open
         && open <= high
         && low <= close
         && close <= high
-        && high < f64::INFINITY
-        && (0.0..f64::INFINITY).contains(&volume)
+        && high <= MOST
+        && (0.0..=MOST).contains(&volume)
     {
-        return Ok(());
+        return Ok(0);
     }
-    let (field, reason) = fault(open, high, low, close, volume);
-    Err((field, format!("{symbol} {}: {reason}", show(bar.timestamp))))
+    let rounded = |price: f64| {
+        let bound = price.max(low).min(high);
+        if (price - bound).abs() <= ROUNDING * bound { bound } else { price }
+    };
+    let (near_open, near_close) = (rounded(open), rounded(close));
+    match fault(near_open, high, low, near_close, volume) {
+        None => {
+            bar.values = [near_open, high, low, near_close, volume];
+            Ok(u64::from(near_open != open) + u64::from(near_close != close))
+        }
+        Some((field, reason)) => Err((field, format!("{symbol} {}: {reason}", show(bar.timestamp)))),
+    }
 }
 
-fn fault(open: f64, high: f64, low: f64, close: f64, volume: f64) -> (Field, String) {
+const LEAST_PRICE: f64 = f32::MIN_POSITIVE as f64;
+const MOST: f64 = f32::MAX as f64;
+
+fn fault(open: f64, high: f64, low: f64, close: f64, volume: f64) -> Option<(Field, String)> {
     for (field, price) in [(Field::Open, open), (Field::High, high), (Field::Low, low), (Field::Close, close)]
     {
+        let name = field.name();
         if !(price > 0.0 && price.is_finite()) {
-            return (field, format!("{} is {price}; a price has to be finite and above 0", field.name()));
+            return Some((field, format!("{name} is {price}; a price has to be finite and above 0")));
+        }
+        if !(LEAST_PRICE..=MOST).contains(&price) {
+            let reason = format!(
+                "{name} is {price:e}; a price has to be between {LEAST_PRICE:.3e} and {MOST:.3e}, the range of 32-bit \
+                 numbers: check the file, or quote the prices in another unit"
+            );
+            return Some((field, reason));
         }
     }
     if !(volume >= 0.0 && volume.is_finite()) {
-        return (Field::Volume, format!("volume is {volume}; a volume has to be finite and not negative"));
+        let reason = format!("volume is {volume}; a volume has to be finite and not negative");
+        return Some((Field::Volume, reason));
+    }
+    if volume > MOST {
+        let reason = format!(
+            "volume is {volume:e}; a volume has to be at most {MOST:.3e}, the range of 32-bit numbers: check the file, or \
+             count in another unit"
+        );
+        return Some((Field::Volume, reason));
     }
     if high < low {
         let reason =
             format!("high {high} is below low {low}; high has to be the bar's highest price, low its lowest");
-        return (Field::High, reason);
+        return Some((Field::High, reason));
     }
-    let (field, price) =
-        if low <= open && open <= high { (Field::Close, close) } else { (Field::Open, open) };
-    (field, format!("{} {price} is outside the bar's range, low {low} to high {high}", field.name()))
+    let inside = |price: f64| low <= price && price <= high;
+    let (field, price) = match (inside(open), inside(close)) {
+        (true, true) => return None,
+        (false, _) => (Field::Open, open),
+        (true, false) => (Field::Close, close),
+    };
+    Some((field, format!("{} {price} is outside the bar's range, low {low} to high {high}", field.name())))
 }
 
 #[cfg(test)]
@@ -83,14 +122,61 @@ mod tests {
     use jiff::civil::date;
 
     fn reason(values: [f64; 5]) -> Option<(Field, String)> {
-        check("X", &Bar { timestamp: date(2020, 1, 2).at(9, 30, 0, 0), values }).err()
+        check("X", &mut bar(values)).err()
+    }
+
+    fn bar(values: [f64; 5]) -> Bar {
+        Bar { timestamp: date(2020, 1, 2).at(9, 30, 0, 0), values }
     }
 
     #[test]
     fn flat_bars_and_prices_at_the_bounds_are_valid() {
         assert_eq!(reason([1.0, 1.0, 1.0, 1.0, 0.0]), None);
         assert_eq!(reason([2.0, 2.0, 1.0, 1.0, 5.5]), None);
-        assert_eq!(reason([f64::MIN_POSITIVE, 1e300, f64::MIN_POSITIVE, 1e300, 1e300]), None);
+        let (least, most) = (f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX));
+        assert_eq!(reason([least, most, least, most, most]), None);
+    }
+
+    #[test]
+    fn prices_out_of_the_range_by_rounding_are_moved_to_it() {
+        let (low, high) = (99.0_f64, 100.1_f64);
+        let [above, below] = [high.next_up().next_up(), low.next_down()];
+        for (open, close, moved, expected) in [
+            (99.5, high.next_up(), 1, [99.5, high]),
+            (above, below, 2, [high, low]),
+            (low, high, 0, [low, high]),
+        ] {
+            let mut bar = bar([open, high, low, close, 5.0]);
+            assert_eq!(check("X", &mut bar), Ok(moved));
+            assert_eq!(bar.values, [expected[0], high, low, expected[1], 5.0]);
+        }
+        for close in [high * (1.0 + 1e-14), low * (1.0 - 1e-14)] {
+            assert_eq!(reason([99.5, high, low, close, 5.0]).map(|fault| fault.0), Some(Field::Close));
+        }
+        // High below low by one unit is an error of the source, not of rounding.
+        assert_eq!(reason([2.0, 2.0, 2.0_f64.next_up(), 2.0, 5.0]).map(|fault| fault.0), Some(Field::High));
+    }
+
+    #[test]
+    fn numbers_beyond_f32_are_refused() {
+        let most = f64::from(f32::MAX);
+        for (values, field) in [
+            ([1e39, 1e39, 1e39, 1e39, 0.0], Field::Open),
+            ([1.0, most.next_up(), 1.0, 1.0, 0.0], Field::High),
+            ([1.0, 1.0, 1e-39, 1.0, 0.0], Field::Low),
+            ([1.0, 1.0, 1.0, 1.0, 1e39], Field::Volume),
+        ] {
+            let (found, text) = reason(values).expect("a fault");
+            assert_eq!(found, field);
+            assert!(text.contains("the range of 32-bit numbers"), "{text}");
+        }
+        assert_eq!(
+            reason([1e39, 2e39, 1e39, 2e39, 0.0]).map(|fault| fault.1).as_deref(),
+            Some(
+                "X 2020-01-02T09:30:00: open is 1e39; a price has to be between 1.175e-38 and 3.403e38, the range of \
+                 32-bit numbers: check the file, or quote the prices in another unit"
+            )
+        );
     }
 
     #[test]

@@ -5,18 +5,18 @@ use jiff::civil::{Date, DateTime, Time};
 use jiff::{SignedDuration, Timestamp, tz::Offset};
 
 /// The accepted formats, for error messages.
-pub(super) const FORMS: &str = "accepted formats: 2004-08-19, 2004-08-19 16:00[:00[.000]] (a space or T, then an optional Z or \
-     +00:00), 19.08.2004, 19.08.2004 16:00[:00[.000]] and unix time in seconds (9 or 10 digits), \
-     milliseconds (13) or microseconds (16)";
+pub(super) const FORMS: &str = "accepted formats: 2004-08-19, 2004.08.19, 19.08.2004 and 20040819, each alone or with a time such as \
+     16:00[:00[.000]] (after a space or T, before an optional Z, UTC, +02:00 or GMT+0200), and unix time in seconds \
+     (9 or 10 digits), milliseconds (12 or 13), microseconds (15 or 16) or nanoseconds (18 or 19)";
 
 /// Parses a date, or a date with a time, in any format accepted in candle files.
 ///
-/// * `2004-08-19`: midnight of that day;
-/// * `2004-08-19 16:00`, `2004-08-19T16:00:00.250`, each with an optional `Z`, `+00:00`, `+0000` or
-///   `+00`: with an offset the result is in UTC, without one it is the time as written;
-/// * `19.08.2004` and `19.08.2004 16:00:00.000`: day first;
-/// * whole numbers: Unix time in seconds (9 or 10 digits), milliseconds (13), microseconds (16), in UTC.
-///   Other lengths are rejected, because `20040819` could mean a date or a second in 1970.
+/// * `2004-08-19`, `2004.08.19`, `19.08.2004` (day first) and `20040819`: midnight of that day;
+/// * `2004-08-19 16:00`, `2004.08.19T16:00:00.250`, `20040819 160000`, each with an optional `Z`, `UTC`, `+00:00`,
+///   `+0000`, `+00` or `GMT+0200`: with an offset the result is in UTC, without one it is the time as written;
+/// * whole numbers: Unix time in seconds (9 or 10 digits), milliseconds (12 or 13), microseconds (15 or 16) or nanoseconds
+///   (18 or 19), in UTC, also written with `.0`. Other lengths are rejected, and so are 12 digits that could be a date with
+///   hours and minutes.
 ///
 /// Surrounding spaces are ignored.
 ///
@@ -39,8 +39,9 @@ pub(super) fn parse(text: &str) -> Result<DateTime, String> {
         "" => format!("the timestamp is empty; {FORMS}"),
         _ => format!("`{text}` is not a timestamp; {FORMS}"),
     };
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return unix(text).ok_or_else(refuse);
+    let digits = text.strip_suffix(".0").unwrap_or(text);
+    if digits.len() > 8 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return unix(digits).ok_or_else(refuse);
     }
     let written = Scan { rest: text.as_bytes() }.date_time().ok_or_else(refuse)?;
     written.resolve().ok_or_else(|| format!("`{text}` is a date or time of day that does not exist"))
@@ -75,8 +76,11 @@ fn unix(digits: &str) -> Option<DateTime> {
     let count = digits.parse().ok()?;
     let instant = match digits.len() {
         9 | 10 => Timestamp::from_second(count),
-        13 => Timestamp::from_millisecond(count),
-        16 => Timestamp::from_microsecond(count),
+        // 200408191630 is rather a date with hours and minutes than an instant in 1976.
+        12 if digits.starts_with("19") || digits.starts_with("20") => return None,
+        12 | 13 => Timestamp::from_millisecond(count),
+        15 | 16 => Timestamp::from_microsecond(count),
+        18 | 19 => Timestamp::from_nanosecond(count.into()),
         _ => return None,
     };
     Some(Offset::UTC.to_datetime(instant.ok()?))
@@ -116,8 +120,7 @@ struct Scan<'a> {
 impl Scan<'_> {
     fn date_time(mut self) -> Option<Written> {
         let mut written = Written::default();
-        let day_first = self.rest.get(2) == Some(&b'.');
-        if day_first {
+        if self.rest.get(2) == Some(&b'.') {
             written.day = self.two()?;
             self.expect(b'.')?;
             written.month = self.two()?;
@@ -125,27 +128,37 @@ impl Scan<'_> {
             written.year = self.four()?;
         } else {
             written.year = self.four()?;
-            self.expect(b'-')?;
+            let separator = *self.rest.first()?;
+            let separated = self.expect(b'-').or_else(|| self.expect(b'.')).is_some();
+            // Without separators only plausible years: any number of eight digits reads as a date.
+            if !separated && !(1900..2100).contains(&written.year) {
+                return None;
+            }
             written.month = self.two()?;
-            self.expect(b'-')?;
+            if separated {
+                self.expect(separator)?;
+            }
             written.day = self.two()?;
         }
         if self.rest.is_empty() {
             return Some(written);
         }
-        if day_first || self.expect(b'T').is_none() {
+        if self.expect(b'T').is_none() {
             self.expect(b' ')?;
         }
         self.time(&mut written)?;
-        if !day_first {
-            written.offset = self.offset()?;
-        }
+        written.offset = self.offset()?;
         self.rest.is_empty().then_some(written)
     }
 
     fn time(&mut self, written: &mut Written) -> Option<()> {
         written.hour = self.two()?;
-        self.expect(b':')?;
+        if self.expect(b':').is_none() {
+            // `160000`, as Stooq writes it.
+            written.minute = self.two()?;
+            written.second = self.two()?;
+            return Some(());
+        }
         written.minute = self.two()?;
         if self.expect(b':').is_some() {
             written.second = self.two()?;
@@ -168,9 +181,15 @@ impl Scan<'_> {
         Some(nanoseconds * 10_i32.pow(9 - places))
     }
 
-    /// `Z`, `+hh:mm`, `+hhmm`, `+hh` or nothing, in minutes.
+    /// `Z`, ` UTC`, `+hh:mm`, `+hhmm`, `+hh`, ` GMT+hhmm` or nothing, in minutes.
     fn offset(&mut self) -> Option<i16> {
-        if self.rest.is_empty() || self.expect(b'Z').is_some() {
+        if self.expect(b'Z').is_some() {
+            return Some(0);
+        }
+        if let Some(rest) = [b" UTC", b" GMT"].into_iter().find_map(|zone| self.rest.strip_prefix(zone)) {
+            self.rest = rest;
+        }
+        if self.rest.is_empty() {
             return Some(0);
         }
         let sign = if self.expect(b'-').is_some() { -1 } else { self.expect(b'+').map(|()| 1)? };
@@ -229,7 +248,20 @@ mod tests {
             ("19.08.2004", day.at(0, 0, 0, 0)),
             ("19.08.2004 16:30", day.at(16, 30, 0, 0)),
             ("19.08.2004 16:30:05.120", day.at(16, 30, 5, 120_000_000)),
+            ("2004.08.19", day.at(0, 0, 0, 0)),
+            ("2004.08.19 16:30:05", day.at(16, 30, 5, 0)),
+            ("20040819", day.at(0, 0, 0, 0)),
+            ("20040819 163005", day.at(16, 30, 5, 0)),
+            ("2004-08-19 16:30:05 UTC", day.at(16, 30, 5, 0)),
+            ("2004-08-19 16:30:05.250 UTC", day.at(16, 30, 5, 250_000_000)),
+            ("19.08.2004 02:00:00.000 GMT+0200", day.at(0, 0, 0, 0)),
+            ("19.08.2004 16:00:00.000 GMT-0400", day.at(20, 0, 0, 0)),
+            ("19.08.2004 16:30:05Z", day.at(16, 30, 5, 0)),
             ("946684800", date(2000, 1, 1).at(0, 0, 0, 0)),
+            ("946684800000", date(2000, 1, 1).at(0, 0, 0, 0)),
+            ("946684800.0", date(2000, 1, 1).at(0, 0, 0, 0)),
+            ("1092931200000000001", day.at(16, 0, 0, 1)),
+            ("946684800000000000", date(2000, 1, 1).at(0, 0, 0, 0)),
             ("1092931200", day.at(16, 0, 0, 0)),
             ("1092931200500", day.at(16, 0, 0, 500_000_000)),
             ("1092931200500001", day.at(16, 0, 0, 500_001_000)),
@@ -241,7 +273,9 @@ mod tests {
     #[test]
     fn near_misses_are_refused_with_the_accepted_formats() {
         for text in [
-            "20040819",
+            "12040819",
+            "2004-08.19",
+            "1092931",
             "200408191630",
             "19/08/2004",
             "08/19/2004",
@@ -254,10 +288,9 @@ mod tests {
             "2004-08-19 16:00:00.",
             "2004-08-19 16:00:00.1234567890",
             "2004-08-19 16:00:00+25:00",
-            "2004-08-19 16:00:00 UTC",
+            "2004-08-19 16:00:00 CET",
+            "2004-08-19 UTC",
             "2004-08-19Z",
-            "19.08.2004T16:00",
-            "19.08.2004 16:00:00Z",
             "19.08.04",
             "-1092931200",
             "yesterday",
@@ -271,7 +304,9 @@ mod tests {
 
     #[test]
     fn days_that_do_not_exist() {
-        for text in ["2003-02-29", "2004-13-01", "31.04.2004", "2004-08-19 24:00", "2004-08-19 23:59:60"] {
+        for text in
+            ["2003-02-29", "20040832", "2004-13-01", "31.04.2004", "2004-08-19 24:00", "2004-08-19 23:59:60"]
+        {
             assert_eq!(
                 parse(text),
                 Err(format!("`{text}` is a date or time of day that does not exist")),

@@ -6,9 +6,9 @@ use std::io::Write;
 use std::path::Path;
 
 const HEADER: &str = "date,symbol,open,high,low,close,volume\n";
-const FORMS: &str = "accepted formats: 2004-08-19, 2004-08-19 16:00[:00[.000]] (a space or T, then an optional Z or \
-     +00:00), 19.08.2004, 19.08.2004 16:00[:00[.000]] and unix time in seconds (9 or 10 digits), milliseconds \
-     (13) or microseconds (16)";
+const FORMS: &str = "accepted formats: 2004-08-19, 2004.08.19, 19.08.2004 and 20040819, each alone or with a time such as \
+     16:00[:00[.000]] (after a space or T, before an optional Z, UTC, +02:00 or GMT+0200), and unix time in seconds (9 or 10 \
+     digits), milliseconds (12 or 13), microseconds (15 or 16) or nanoseconds (18 or 19)";
 const EXAMPLE: &str = "write a header such as date,symbol,open,high,low,close,volume, then one line per bar";
 
 /// The error of loading these files from one directory, whose path is replaced by `DIR`.
@@ -85,7 +85,12 @@ fn negative_volume() {
 fn invalid_numbers() {
     assert_eq!(
         row_refusal("2020-01-03,A,2,3,1,n/a,10\n"),
-        "DIR/a.csv:4, column `close`: A 2020-01-03: `n/a` is not a number; write it like 1234.5 or 1.2345e3"
+        "DIR/a.csv:4, column `close`: A 2020-01-03: `n/a` stands for no value; every bar needs a number in this column (rows \
+         without any price are dropped)"
+    );
+    assert_eq!(
+        row_refusal("2020-01-03,A,2,3,1,two,10\n"),
+        "DIR/a.csv:4, column `close`: A 2020-01-03: `two` is not a number; write it like 1234.5 or 1.2345e3"
     );
     assert_eq!(
         row_refusal("2020-01-03,A,2,\"1,234.5\",1,2,10\n"),
@@ -93,7 +98,8 @@ fn invalid_numbers() {
     );
     assert_eq!(
         row_refusal("2020-01-03,A,2,3,1,2, \n"),
-        "DIR/a.csv:4, column `volume`: A 2020-01-03: the field is empty; every bar needs a number in this column"
+        "DIR/a.csv:4, column `volume`: A 2020-01-03: the field is empty; every bar needs a number in this column (rows \
+         without any price are dropped)"
     );
 }
 
@@ -181,11 +187,14 @@ fn files_without_bars() {
         refusal(&[("a.csv", HEADER.as_bytes())]),
         format!("DIR/a.csv: the file has a header but no bars; {EXAMPLE}")
     );
-    assert_eq!(refusal(&[("readme.txt", b"")]), "DIR: the directory contains no .csv or .csv.gz file");
+    assert_eq!(
+        refusal(&[("readme.txt", b"")]),
+        "DIR: the directory contains no .csv, .csv.gz, .parquet, .pq file"
+    );
     let none: [&Path; 0] = [];
     assert_eq!(
         Candles::load(&none, GapPolicy::Reject).map(|_| ()).map_err(|error| error.to_string()),
-        Err("no candle files given; pass CSV files or a directory of them".into())
+        Err("no candle files given; pass CSV or Parquet files or a directory of them".into())
     );
 }
 
@@ -194,13 +203,12 @@ fn missing_and_duplicate_columns() {
     assert_eq!(
         refusal(&[("a.csv", b"\nDay,Open,High,Low,Close\n2020-01-03,2,3,1,2\n")]),
         "DIR/a.csv:2: missing column: timestamp (accepted: date, time, timestamp, datetime, date time, open \
-         time, gmt time); the header has `Day`, `Open`, `High`, `Low`, `Close`"
+         time, gmt time, local time, unix, unix time, unix timestamp, epoch, index, index level 0); the header has `Day`, `Open`, `High`, `Low`, `Close`"
     );
     assert_eq!(
         refusal(&[("a.csv", b"date|open|high\n")]),
-        "DIR/a.csv:1: missing columns: timestamp (accepted: date, time, timestamp, datetime, date time, open \
-         time, gmt time), open (accepted: open, o), high (accepted: high, h, max), low (accepted: low, l, min), \
-         close (accepted: close, c); the header has `date|open|high`"
+        "DIR/a.csv:1: missing columns: low (accepted: low, l, min), close (accepted: close, c); the header has `date`, \
+         `open`, `high`"
     );
     assert_eq!(
         refusal(&[("a.csv", b"date,open,high,max,low,close\n")]),
@@ -253,17 +261,23 @@ fn damaged_gzip() {
 }
 
 #[test]
-fn one_symbol_in_two_files() {
+fn one_symbol_in_two_files_with_different_bars() {
     let long = format!("{HEADER}2020-01-01,B,2,3,1,2,10\n2020-01-01,A,2,3,1,2,10\n");
+    let other = long.replace(",B,", ",C,").replace("A,2,", "A,3,");
     assert_eq!(
-        refusal(&[("1.csv", long.as_bytes()), ("2.csv", long.replace(",B,", ",C,").as_bytes())]),
-        "DIR/2.csv:3, column `symbol`: A also appears in DIR/1.csv; put all bars of an instrument into one file"
+        refusal(&[("1.csv", long.as_bytes()), ("2.csv", other.as_bytes())]),
+        "DIR/2.csv: A also appears in DIR/1.csv, with different bars around 2020-01-01; keep every bar of an instrument in \
+         one file, or give different instruments different symbols"
     );
-    let single = b"date,open,high,low,close,volume\n2020-01-01,2,3,1,2,10\n";
-    assert_eq!(
-        refusal(&[("1.csv", long.as_bytes()), ("B.csv", single)]),
-        "DIR/B.csv:2: B also appears in DIR/1.csv; put all bars of an instrument into one file"
+    let single = b"date,open,high,low,close,volume\n2020-01-01,2,3,1,2,11\n";
+    let error = refusal(&[("1.csv", long.as_bytes()), ("B.csv", single)]);
+    assert!(
+        error.starts_with("DIR/B.csv: B also appears in DIR/1.csv, with different bars around "),
+        "{error}"
     );
+    let adjusted = b"date,open,high,low,close,volume,adj close\n2020-01-02,2,3,1,2,11,2\n";
+    let error = refusal(&[("1.csv", long.as_bytes()), ("B.csv", adjusted)]);
+    assert!(error.contains("only one of the files has an adjusted close"), "{error}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use phalanx::gpu;
 mod candle_files;
 mod candles;
 mod common;
+mod dialects;
 mod discipline;
 mod evaluation;
 mod filled_bars;

@@ -1,0 +1,330 @@
+//! Reads candle files.
+//!
+//! Every question about a file has a module with a table of known answers, to which a line can be added: [`delimiter`], [`header`]
+//! (where it is and which source wrote it), [`columns`] (their spellings), [`symbol`], [`number`], and the forms of
+//! [`timestamp`](super::timestamp)s. [`csv`] and [`parquet`] read [`rows`], [`series`] orders and [`join`] joins them, [`adjust`] corrects
+//! prices, and [`report`] says what was found.
+
+mod adjust;
+mod columns;
+mod csv;
+mod delimiter;
+mod header;
+mod join;
+mod lines;
+mod number;
+mod parquet;
+mod report;
+mod rows;
+mod series;
+mod symbol;
+
+pub use adjust::Adjust;
+pub use report::{Finding, LoadNote, LoadReport};
+
+use super::align::{GapPolicy, Series, align};
+use super::candles::Candles;
+use super::rules::{Bar, Field, check};
+use super::timestamp::show;
+use crate::{Error, Result};
+use columns::Prices;
+use header::Layout;
+use series::{FileSeries, Place};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+/// How candle files are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Policy for bars that some instruments lack.
+    pub gaps: GapPolicy,
+    /// What to do about an adjusted close.
+    pub adjust: Adjust,
+}
+
+/// Candles, and what was found while they were loaded.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The candles.
+    pub candles: Candles,
+    /// What was recognised, corrected and suspected.
+    pub report: LoadReport,
+}
+
+impl Candles {
+    /// Reads candle files with the default [`LoadOptions`] and this gap policy; see [`Candles::load_with`], which also returns what was
+    /// found. Warnings are logged.
+    ///
+    /// # Errors
+    /// Those of [`Candles::load_with`].
+    pub fn load(paths: &[impl AsRef<Path>], gaps: GapPolicy) -> Result<Self> {
+        let loaded = Self::load_with(paths, &LoadOptions { gaps, ..LoadOptions::default() })?;
+        loaded.report.findings().iter().for_each(|line| tracing::info!("{line}"));
+        loaded.report.warnings().iter().for_each(|line| tracing::warn!("{line}"));
+        Ok(loaded.candles)
+    }
+
+    /// Reads CSV files, plain or compressed with gzip, and Parquet files (with the cargo feature `parquet`), and aligns their
+    /// instruments by timestamp.
+    ///
+    /// A path is a file or a directory; from a directory, all `.csv`, `.csv.gz`, `.parquet` and `.pq` files are read. The exports of
+    /// Yahoo Finance and yfinance (also with three header lines and several tickers), Stooq, MetaTrader, TradingView, Dukascopy,
+    /// CryptoDataDownload, Binance and Kraken (also without a header) and FinRL are read as they are. In general:
+    /// * the first line names the columns, in any order. Case and surrounding spaces are ignored, `_` and `-` count as
+    ///   spaces, `<date>` as `date`. Needed are a timestamp (`date`, `time`, `timestamp`, `datetime`, `open time`, ... or `date`
+    ///   and `time` together), `open`, `high`, `low` and `close`; for all spellings see the error message for a file without
+    ///   them. For the forms of timestamps see [`parse_timestamp`](super::parse_timestamp);
+    /// * the symbol is in a column `symbol`, `ticker`, `tic`, `instrument`, `asset`, `coin` or `pair`, `name` if none of these
+    ///   exists; else it is the file name. Files whose names differ by a date or a number at the end only, and whose bars do
+    ///   not overlap, are joined to one instrument, and so are the bars of one symbol in several files;
+    /// * volume is in all files or in none. Of several volumes the base volume is taken: `Volume BTC` rather than `Volume USD`;
+    /// * an adjusted close is treated as [`LoadOptions::adjust`] says;
+    /// * fields are separated by commas, semicolons, tabs or `|`. Numbers have a decimal point, beside semicolons also a decimal
+    ///   comma. Text is UTF-8, with or without a byte order mark;
+    /// * the bars of an instrument are in order of time, the oldest or the newest first. Rows of different instruments may be
+    ///   interleaved. Rows whose prices are all missing (empty, `null`, `NaN`) are dropped.
+    ///
+    /// # Errors
+    /// [`Error::Candles`] with file, line and column if a file is not valid or a bar violates an invariant of
+    /// [`Candles`]; [`Error::Io`] if a file cannot be read; [`Error::Data`] if the instruments cannot be aligned
+    /// under `gaps`, or if no path is given.
+    pub fn load_with(paths: &[impl AsRef<Path>], options: &LoadOptions) -> Result<Loaded> {
+        let mut loader = Loader { options: options.clone(), ..Loader::default() };
+        for path in paths {
+            for file in files(path.as_ref())? {
+                loader.read(&file)?;
+            }
+        }
+        loader.finish()
+    }
+}
+
+/// Endings of candle files in a directory.
+const ENDINGS: &[&str] = &[".csv", ".csv.gz", ".parquet", ".pq"];
+
+/// The file itself, or the candle files of a directory, sorted.
+fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let mut files = Vec::new();
+    for entry in path.read_dir().map_err(Error::io(path))? {
+        let file = entry.map_err(Error::io(path))?.path();
+        let name = file.to_string_lossy().to_lowercase();
+        if ENDINGS.iter().any(|ending| name.ends_with(ending)) && !file.is_dir() {
+            files.push(file);
+        }
+    }
+    if files.is_empty() {
+        let reason = format!("the directory contains no {} file", ENDINGS.join(", "));
+        return Err(fault(path, None, None, reason));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn fault(path: &Path, line: Option<u64>, column: Option<&str>, reason: impl Into<String>) -> Error {
+    Error::Candles {
+        path: path.to_path_buf(),
+        line,
+        column: column.map(str::to_string),
+        reason: reason.into(),
+    }
+}
+
+/// A file that was read.
+struct File {
+    path: PathBuf,
+    has_volume: bool,
+    /// Header of the adjusted close.
+    adjusted: Option<String>,
+}
+
+/// Instruments and files read so far.
+#[derive(Default)]
+struct Loader {
+    options: LoadOptions,
+    files: Vec<File>,
+    series: Vec<FileSeries>,
+    /// Series of the current file.
+    by_symbol: HashMap<String, usize>,
+    /// Series of the last row.
+    recent: usize,
+    /// Rows without prices, by symbol.
+    dropped: BTreeMap<String, u64>,
+    report: LoadReport,
+}
+
+impl Loader {
+    fn read(&mut self, path: &Path) -> Result<()> {
+        self.by_symbol.clear();
+        let first = self.series.len();
+        self.recent = first;
+        if parquet::is_parquet(path)? {
+            parquet::read(path, self)?
+        } else {
+            csv::read(path, self)?
+        }
+        let own = self.series.get_mut(first..).unwrap_or_default();
+        if own.is_empty() {
+            let reason = "no row has prices; download the file again, or remove it";
+            return Err(fault(path, None, None, reason));
+        }
+        let mut reversed = false;
+        for series in own {
+            reversed |= series.sort();
+            series.bars.shrink_to_fit();
+            series.factors.shrink_to_fit();
+        }
+        if reversed {
+            self.note_file(Finding::NewestFirst);
+        }
+        Ok(())
+    }
+
+    /// Begins a file.
+    fn open(&mut self, path: &Path, layout: &Layout) {
+        let columns = &layout.columns;
+        let adjusted = columns.prices.iter().find_map(|prices| prices.adjusted);
+        let adjusted = adjusted.map(|column| columns.name(column).to_string());
+        let has_volume = columns.has_volume();
+        self.files.push(File { path: path.to_path_buf(), has_volume, adjusted: adjusted.clone() });
+        if let Some(source) = layout.source {
+            self.note_file(Finding::Source(source));
+        }
+        if let Some((used, others)) = columns.volume.clone() {
+            self.note_file(Finding::Volume { used, others });
+        }
+        if let Some(column) = adjusted.filter(|_| !self.adjusts()) {
+            self.note_file(Finding::NotAdjusted { column });
+        }
+    }
+
+    fn note_file(&mut self, finding: Finding) {
+        let name = self.files.last().and_then(|file| file.path.file_name());
+        let name = name.unwrap_or_default().to_string_lossy().into_owned();
+        self.report.note(name, finding);
+    }
+
+    fn adjusts(&self) -> bool {
+        self.options.adjust == Adjust::Auto
+    }
+
+    fn drop_row(&mut self, symbol: &str) {
+        match self.dropped.get_mut(symbol) {
+            Some(rows) => *rows += 1,
+            None => {
+                self.dropped.insert(symbol.to_string(), 1);
+            }
+        }
+    }
+
+    /// Adds a bar of the current file; `adjusted` is its adjusted close.
+    fn push(
+        &mut self,
+        place: &Place,
+        prices: &Prices,
+        symbol: &str,
+        mut bar: Bar,
+        adjusted: Option<f64>,
+    ) -> Result<()> {
+        let clamped = check(symbol, &mut bar)
+            .map_err(|(field, reason)| place.fault(&prices.name(field, place.columns), reason))?;
+        let factor = match (adjusted, prices.adjusted) {
+            (Some(adjusted), Some(column)) => {
+                let [.., close, _] = bar.values;
+                let factor = adjusted / close;
+                if !(factor > 0.0 && factor.is_finite()) {
+                    let reason = format!(
+                        "{symbol} {}: the adjusted close is {adjusted}; it has to be finite and above 0. Correct it, or read the \
+                         prices as they are (adjust = none)",
+                        show(bar.timestamp)
+                    );
+                    return Err(place.fault(place.columns.name(column), reason));
+                }
+                Some(factor)
+            }
+            _ => None,
+        };
+        let file = self.files.len().saturating_sub(1);
+        if self.series.get(self.recent).is_none_or(|series| series.symbol != symbol) {
+            self.recent = match self.by_symbol.get(symbol) {
+                Some(index) => *index,
+                None => {
+                    let mut series = FileSeries::new(symbol, file, place);
+                    series.named_by_file = place.columns.symbol.is_none() && prices.symbol.is_none();
+                    self.series.push(series);
+                    self.by_symbol.insert(symbol.to_string(), self.series.len() - 1);
+                    self.series.len() - 1
+                }
+            };
+        }
+        let Some(series) = self.series.get_mut(self.recent) else { return Ok(()) };
+        series.clamped += clamped;
+        series.push(place, bar, factor)
+    }
+
+    /// Whether the files have a volume column; an error if only some of them do.
+    fn has_volume(&self) -> Result<bool> {
+        let with = self.files.iter().find(|file| file.has_volume);
+        let without = self.files.iter().find(|file| !file.has_volume);
+        match (with, without) {
+            (Some(with), Some(without)) => {
+                let with = with.path.display();
+                let reason = format!(
+                    "missing, but {with} has it; add the column here (0 if unknown) or remove it from all files"
+                );
+                Err(fault(&without.path, None, Some(Field::Volume.name()), reason))
+            }
+            (with, _) => Ok(with.is_some()),
+        }
+    }
+
+    fn finish(mut self) -> Result<Loaded> {
+        let has_volume = self.has_volume()?;
+        if self.series.is_empty() {
+            let reason = "no candle files given; pass CSV or Parquet files or a directory of them";
+            return Err(Error::Data(reason.into()));
+        }
+        let columns: Vec<Option<String>> = self.files.iter().map(|file| file.adjusted.clone()).collect();
+        let mut joined = join::join(std::mem::take(&mut self.series), &self.files, &mut self.report)?;
+        self.note_rows(&joined);
+        for series in &mut joined {
+            let column = columns.get(series.file).cloned().flatten().unwrap_or_default();
+            if let Some(finding) = adjust::adjust(series, &column)? {
+                self.report.note(&series.symbol, finding);
+            }
+            for finding in adjust::unadjusted_splits(&series.bars) {
+                self.report.note(&series.symbol, finding);
+            }
+        }
+        let report = self.report;
+        let series = joined.into_iter().map(|it| Series { symbol: it.symbol, bars: it.bars }).collect();
+        let candles = align(series, self.options.gaps, has_volume).map_err(|error| {
+            let apart = |note: &LoadNote| matches!(note.finding, Finding::NotJoined { .. });
+            match (error, report.notes.iter().find(|note| apart(note))) {
+                (Error::Data(reason), Some(LoadNote { subject, finding })) => {
+                    Error::Data(format!("{reason}. {subject}: {finding}"))
+                }
+                (error, _) => error,
+            }
+        })?;
+        Ok(Loaded { candles, report })
+    }
+
+    /// Notes dropped rows and clamped prices.
+    fn note_rows(&mut self, joined: &[FileSeries]) {
+        let symbols: HashMap<&str, u64> =
+            joined.iter().map(|series| (series.symbol.as_str(), series.clamped)).collect();
+        for (symbol, rows) in std::mem::take(&mut self.dropped) {
+            self.report.note(&symbol, Finding::Dropped { rows });
+            let by_file = self.files.iter().any(|file| symbol::of_file(&file.path) == Some(&symbol));
+            if !symbols.contains_key(symbol.as_str()) && !by_file {
+                self.report.note(&symbol, Finding::NoBars);
+            }
+        }
+        for series in joined.iter().filter(|series| series.clamped > 0) {
+            self.report.note(&series.symbol, Finding::Clamped { prices: series.clamped });
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What was found while candles were loaded.
+
+use jiff::civil::DateTime;
+use std::fmt;
+
+use super::super::timestamp::show;
+
+/// What [`Candles::load_with`](crate::market::Candles::load_with) found and did. Displayed as lines of text, one for a finding.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LoadReport {
+    /// The notes, in the order of files and instruments.
+    pub notes: Vec<LoadNote>,
+}
+
+/// One finding about one file or instrument.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadNote {
+    /// The file, or the symbol of the instrument.
+    pub subject: String,
+    /// What was found.
+    pub finding: Finding,
+}
+
+/// Something in a candle file that the reader had to decide or correct.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Finding {
+    /// The file has the format of this source.
+    Source(&'static str),
+    /// Volume was read from the column `used`, although the file has `others`.
+    Volume {
+        /// Header of the column that was read.
+        used: String,
+        /// Headers of the columns that were not.
+        others: Vec<String>,
+    },
+    /// Numbers have a decimal comma.
+    DecimalComma,
+    /// The latest bar comes first; the bars were reversed.
+    NewestFirst,
+    /// Rows without any price were dropped.
+    Dropped {
+        /// Number of rows.
+        rows: u64,
+    },
+    /// Opens and closes that were outside the bar's range by rounding were moved to its bound.
+    Clamped {
+        /// Number of prices.
+        prices: u64,
+    },
+    /// The instrument has no row with prices and was left out.
+    NoBars,
+    /// The instrument was joined from several files.
+    Joined {
+        /// Number of files.
+        files: usize,
+        /// Bars that two files have alike.
+        repeated: usize,
+    },
+    /// These names differ by a date or a number only, but bars overlap and differ, so that they are different instruments.
+    NotJoined {
+        /// The part that the names have in common.
+        common: String,
+    },
+    /// Prices were multiplied by adjusted close over close.
+    Adjusted {
+        /// Header of the adjusted close.
+        column: String,
+        /// The smallest and the largest factor.
+        factors: [f64; 2],
+        /// Splits for which the volumes before them were adjusted too.
+        splits: usize,
+    },
+    /// The file has an adjusted close that was not used, as `adjust = "none"` demands.
+    NotAdjusted {
+        /// Header of the adjusted close.
+        column: String,
+    },
+    /// A jump of the price from one bar to the next that looks like a split.
+    LooksLikeSplit {
+        /// Bar after the jump.
+        timestamp: DateTime,
+        /// New shares for an old one; below 1 for a reverse split.
+        ratio: f64,
+        /// Close before and open after the jump.
+        prices: [f64; 2],
+    },
+}
+
+impl Finding {
+    /// Whether the user should look at it before trusting results.
+    #[must_use]
+    pub fn is_warning(&self) -> bool {
+        matches!(self, Self::NoBars | Self::NotJoined { .. } | Self::LooksLikeSplit { .. })
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(name) => write!(out, "read as {name}"),
+            Self::Volume { used, others } => {
+                write!(out, "volume is `{used}`")?;
+                let others: Vec<String> = others.iter().map(|name| format!("`{name}`")).collect();
+                if others.is_empty() { Ok(()) } else { write!(out, "; {} not used", others.join(", ")) }
+            }
+            Self::DecimalComma => write!(out, "numbers have a decimal comma"),
+            Self::NewestFirst => write!(out, "the newest bar comes first: reversed"),
+            Self::Dropped { rows: 1 } => write!(out, "1 row without prices dropped"),
+            Self::Dropped { rows } => write!(out, "{rows} rows without prices dropped"),
+            Self::Clamped { prices } => {
+                write!(out, "{prices} open or close outside low to high by rounding: moved to the bound")
+            }
+            Self::NoBars => write!(out, "no row has prices: the instrument is left out"),
+            Self::Joined { files, repeated } => {
+                write!(out, "joined from {files} files")?;
+                if *repeated == 0 { Ok(()) } else { write!(out, "; {repeated} bars are in two of them") }
+            }
+            Self::NotJoined { common } => write!(
+                out,
+                "not joined to one instrument `{common}`, although the file names differ by a date or number only: their bars \
+                 overlap. If they are one instrument, keep each bar in one file"
+            ),
+            Self::Adjusted { column, factors: [least, most], splits } => {
+                write!(out, "prices adjusted by `{column}` / close, {least:.4} to {most:.4}")?;
+                match splits {
+                    0 => Ok(()),
+                    1 => write!(out, "; volume adjusted for 1 split"),
+                    _ => write!(out, "; volume adjusted for {splits} splits"),
+                }
+            }
+            Self::NotAdjusted { column } => write!(out, "`{column}` not used (adjust = none)"),
+            Self::LooksLikeSplit { timestamp, ratio, prices: [before, after] } => {
+                let split = if *ratio >= 1.0 {
+                    format!("{ratio}:1 split")
+                } else {
+                    format!("1:{} reverse split", (1.0 / ratio).round())
+                };
+                write!(
+                    out,
+                    "the price jumps from {before} to {after} at {}, which looks like a {split} that is not adjusted; use adjusted \
+                     prices, or add a column `adj close`",
+                    show(*timestamp)
+                )
+            }
+        }
+    }
+}
+
+/// Lines of one kind of finding; the others are counted.
+const MOST_LINES: usize = 5;
+/// Subjects named on a line; the others are counted.
+const MOST_SUBJECTS: usize = 3;
+
+impl LoadReport {
+    pub(super) fn note(&mut self, subject: impl Into<String>, finding: Finding) {
+        self.notes.push(LoadNote { subject: subject.into(), finding });
+    }
+
+    /// A line for each finding that is no warning: equal ones share a line, and of many only the first are given in full.
+    #[must_use]
+    pub fn findings(&self) -> Vec<String> {
+        self.lines(false)
+    }
+
+    /// The same for the findings that are warnings.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.lines(true)
+    }
+
+    fn lines(&self, warnings: bool) -> Vec<String> {
+        let mut groups: Vec<(std::mem::Discriminant<Finding>, String, Vec<&str>)> = Vec::new();
+        let mut index = std::collections::HashMap::new();
+        for LoadNote { subject, finding } in &self.notes {
+            if finding.is_warning() != warnings {
+                continue;
+            }
+            let text = finding.to_string();
+            let at = *index.entry(text.clone()).or_insert(groups.len());
+            match groups.get_mut(at) {
+                Some((_, _, subjects)) => subjects.push(subject),
+                None => groups.push((std::mem::discriminant(finding), text, vec![subject])),
+            }
+        }
+        let mut counts: Vec<(std::mem::Discriminant<Finding>, usize)> = Vec::new();
+        let mut lines = Vec::new();
+        for (kind, text, subjects) in &groups {
+            let seen = match counts.iter_mut().find(|(it, _)| it == kind) {
+                Some((_, count)) => {
+                    *count += 1;
+                    *count
+                }
+                None => {
+                    counts.push((*kind, 1));
+                    1
+                }
+            };
+            if seen > MOST_LINES {
+                continue;
+            }
+            let mut names = subjects.iter().take(MOST_SUBJECTS).copied().collect::<Vec<_>>().join(", ");
+            if subjects.len() > MOST_SUBJECTS {
+                names += &format!(" and {} more", subjects.len() - MOST_SUBJECTS);
+            }
+            lines.push(format!("{names}: {text}"));
+            let all = groups.iter().filter(|(it, ..)| it == kind).count();
+            if seen == MOST_LINES && all > MOST_LINES {
+                lines.push(format!("... and {} more like it", all - MOST_LINES));
+            }
+        }
+        lines
+    }
+}
+
+impl fmt::Display for LoadReport {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let warnings = self.lines(true).into_iter().map(|line| format!("warning: {line}"));
+        let lines: Vec<String> = self.lines(false).into_iter().chain(warnings).collect();
+        out.write_str(&lines.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_findings_share_a_line_and_many_are_counted() {
+        let mut report = LoadReport::default();
+        for index in 0..5 {
+            report.note(format!("{index}.csv"), Finding::Source("Stooq"));
+        }
+        for rows in 1..=8 {
+            report.note(format!("S{rows}"), Finding::Dropped { rows });
+        }
+        report.note("A", Finding::NotJoined { common: "A".into() });
+        let lines = report.findings();
+        assert_eq!(lines[0], "0.csv, 1.csv, 2.csv and 2 more: read as Stooq");
+        assert_eq!(lines[1..3], ["S1: 1 row without prices dropped", "S2: 2 rows without prices dropped"]);
+        assert_eq!(lines[6], "... and 3 more like it");
+        assert_eq!(lines.len(), 7);
+        assert_eq!(report.warnings().len(), 1);
+        assert!(report.to_string().contains("\nwarning: A: not joined"), "{report}");
+    }
+}
