@@ -116,7 +116,7 @@ fn ready_for(case: &Fixture, envs: usize, steps: usize, mut config: Config) -> (
     let gpu = crate::testing::unchecked_gpu();
     config.ppo.num_envs = envs as u32;
     let slots = case.observations.len() / (AGENTS * OBS_DIM * envs);
-    let still = Still { truncations: (slots - steps - 1) as u32 };
+    let still = Still { truncations: (slots - steps - 1) as u32, ..Still::default() };
     let trainer = Trainer::new(&gpu, &still, &config).unwrap();
     let mut recorder = Recorder::new(&gpu);
     let f32s = |of: &[f64]| of.iter().map(|x| *x as f32).collect::<Vec<_>>();

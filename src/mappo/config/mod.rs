@@ -17,7 +17,7 @@ use crate::{Error, Result};
 pub use device::DeviceConfig;
 pub use network::NetworkConfig;
 pub use optimizer::OptimizerConfig;
-pub use ppo::{AdvantageNorm, Algorithm, PpoConfig};
+pub use ppo::{AdvantageNorm, Algorithm, PpoConfig, Ratio};
 
 /// Settings of MAPPO, in four groups. The defaults follow the reference implementation (marlbenchmark/on-policy), with learning
 /// rates for trading.

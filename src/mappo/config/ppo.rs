@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::range;
 use crate::Result;
+use crate::env::Environment;
 
 /// Rows over which advantages are normalised to mean 0 and standard deviation 1. Only rows of active agents count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,19 @@ pub enum Algorithm {
     /// authors' code: all agents share one ValueNorm, updated by an equal share in every agent step, and advantages are normalised
     /// over all agents.
     Happo,
+}
+
+/// The probability ratios that are clipped in actions of several choices ([`Environment::choices`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ratio {
+    /// One per choice, as in marlbenchmark/on-policy: the surrogates of the choices are added up, the entropy is the mean of
+    /// theirs.
+    #[default]
+    PerChoice,
+    /// That of the whole action, the product of the choices' ratios: one surrogate per action, the entropy is the sum of those
+    /// of the choices.
+    Joint,
 }
 
 /// The algorithm: rollouts, returns, losses and ValueNorm.
@@ -62,6 +76,9 @@ pub struct PpoConfig {
     pub gae_lambda: f64,
     /// Clip range of the probability ratio.
     pub clip: f64,
+    /// Ratios that are clipped in actions of several choices. Without effect on actions of one choice, continuous actions, and
+    /// HAPPO, which clips the ratio of the whole action as its reference does.
+    pub ratio: Ratio,
     /// Clip range of the value.
     pub value_clip: f64,
     /// Delta of the value's Huber loss.
@@ -98,6 +115,7 @@ impl Default for PpoConfig {
             gamma: 0.99,
             gae_lambda: 0.95,
             clip: 0.2,
+            ratio: Ratio::PerChoice,
             value_clip: 0.2,
             huber_delta: 10.0,
             entropy: 0.01,
@@ -118,6 +136,13 @@ impl PpoConfig {
             Algorithm::Mappo => 1,
             Algorithm::Happo => agents,
         }
+    }
+
+    /// Choices of an action whose ratios are clipped one by one; 0: the ratio of the whole action is clipped.
+    pub(in crate::mappo) fn clipped_choices(&self, environment: &dyn Environment) -> u32 {
+        let choices = environment.choices().len() as u32;
+        let per_choice = self.ratio == Ratio::PerChoice && self.algorithm == Algorithm::Mappo;
+        if per_choice && choices > 1 && !environment.continuous() { choices } else { 0 }
     }
 
     /// Checks every range except that of `minibatches`, which depends on the networks.

@@ -7,7 +7,7 @@ use crate::mappo::config::Algorithm;
 use crate::mappo::rollout::Rollout;
 use crate::mappo::setup::Setup;
 use crate::nn::{Batch, KernelConfig, backward, forward, reduce, weight_gradient};
-use crate::ppo::loss;
+use crate::ppo::{gae, loss};
 
 /// The compiled kernels with their buffers, the same for all micro-batches.
 pub struct GradientKernels {
@@ -152,7 +152,10 @@ fn losses(setup: Setup<'_>, update: &UpdateBuffers, table: &wgpu::Buffer) -> Res
         starts: sizes.starts,
         // The factors follow the partial sums, which are two vec4s each.
         factors: 2 * sizes.partial_sums(kernel_config) * config.ppo.epochs * agent_steps,
-        pad: 0,
+        choices: sizes.choices,
+        choice_targets: gae::choice_targets(sizes.rows()),
+        groups: sizes.groups,
+        pad: [0; 2],
     };
     let kernel = loss::kernel(gpu, kernel_config, sizes.kind, config.ppo.algorithm == Algorithm::Happo)?;
     let rollout = &buffers.rollout;
