@@ -1,7 +1,7 @@
 // PPO losses and their gradients at both heads, for four rows an invocation: clipped surrogate, clipped Huber value loss, entropy, and
 // the statistics for the metrics. The surrogate is that of the whole action, or the sum of those of its choices. In an agent step of
 // HAPPO only one agent's rows count, and the probability ratios of the agents before it, stored behind the statistics, multiply its
-// surrogate.
+// surrogate. Its own ratio, by which it multiplies them in turn, is that of its policies after and before its epochs.
 
 import package::constants::{WG, TILE};
 import package::lib::branch::{end_of, choice_of};
@@ -26,7 +26,7 @@ struct Loss {
     value: f32,
     // A bit for every logit that begins a choice.
     starts: u32,
-    // HAPPO: first vec4 of the factors in the statistics' buffer, [slot][env].
+    // HAPPO: first vec4 of the factors in the statistics' buffer, [slot][env]; the log-probabilities before an agent's epochs follow.
     factors: u32,
     // Choices whose ratios are clipped one by one; 0: the ratio of the whole action is.
     choices: u32,
@@ -293,8 +293,14 @@ fn main(
         let log_ratio = chosen.log_probability - targets[at];
         let whole = surrogate(log_ratio, weighed);
         @if(agent_steps) {
-            if (batch.loss.update_factors == 1u && agent + 1u == batch.loss.agent_step) {
-                statistics[factor_at] = factor * select(ONE, whole.ratio, active_rows);
+            if (batch.loss.update_factors > 0u && agent + 1u == batch.loss.agent_step) {
+                let before_at = factor_at + p.section / batch.agents;
+                if (batch.loss.update_factors == 1u) {
+                    statistics[before_at] = chosen.log_probability;
+                } else {
+                    let moved = exp(chosen.log_probability - statistics[before_at]);
+                    statistics[factor_at] = factor * select(ONE, moved, active_rows);
+                }
             }
         }
         let by_choice = p.choices > 0u;

@@ -84,7 +84,7 @@ pub struct UpdateBuffers {
     pub second_moments: wgpu::Buffer,
     /// See [`clip`].
     pub optimizer: wgpu::Buffer,
-    /// Partial sums of the losses, then HAPPO's factors.
+    /// Partial sums of the losses, then HAPPO's factors and the log-probabilities before an agent's epochs.
     pub statistics: wgpu::Buffer,
     /// HAPPO's factors for the first agent, all 1; absent with MAPPO.
     pub first_factors: Option<wgpu::Buffer>,

@@ -144,7 +144,7 @@ impl Sizes {
         let agent_steps = u64::from(config.ppo.agent_steps(self.spec.agents));
         let factor_updates = match config.ppo.algorithm {
             Algorithm::Mappo => 0,
-            Algorithm::Happo => agent_steps * u64::from(self.micro_batches()),
+            Algorithm::Happo => 2 * agent_steps * u64::from(self.micro_batches()),
         };
         for (name, entries) in [
             ("table of the actors", u64::from(self.steps)),

@@ -229,3 +229,38 @@ fn ratios_of_choices_are_clipped_one_by_one_as_in_on_policy() {
     let case = follow("choices");
     assert_eq!(case.sizes, [3, 2]);
 }
+
+#[test]
+fn separate_networks_have_a_value_norm_each_as_in_on_policy() {
+    let case = follow("separate");
+    let [first, second] = [0, 1].map(|agent| case.trainers[agent].value_norm);
+    assert_ne!(first, second);
+}
+
+/// The factors come from probabilities after and before the epochs of an agent. Those of the rollout, which are a tenth off here,
+/// have no part in them.
+#[test]
+fn agent_steps_are_those_of_happo_in_on_policy() {
+    let case = Case::new("happo");
+    let (trainer, mut recorder) = case.ready();
+    recorder.run(&trainer.rollout.values).unwrap();
+    recorder.run(&trainer.update.advantages).unwrap();
+    compare_targets(&case, &trainer);
+    let (epochs, factors) = (case.epochs(), case.factors[0].len());
+    for (agent, expected) in case.order.iter().zip(&case.factors) {
+        let statistics = floats(&trainer, |t| &t.update_buffers.statistics);
+        for (got, expected) in statistics[statistics.len() - 2 * factors..].iter().zip(expected) {
+            near("factor", f64::from(*got), *expected, 1e-4);
+        }
+        let [before, after] = &trainer.update.evaluations[*agent];
+        recorder.run(before).unwrap();
+        for number in 0..epochs {
+            let index = agent * epochs + number;
+            recorder.run(&trainer.update.epochs[index]).unwrap();
+            compare_epoch(&case, &trainer, &[*agent], number, index);
+        }
+        recorder.run(after).unwrap();
+    }
+    assert!(case.factors[2].iter().any(|factor| (factor - 1.0).abs() > 0.01));
+    compare_weights(&case, &trainer);
+}

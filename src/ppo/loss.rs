@@ -60,7 +60,8 @@ pub struct Loss {
     pub value: f32,
     /// A bit for every logit that begins a choice.
     pub starts: u32,
-    /// HAPPO: first vec4 of the factors in the statistics, `[slot][env]`: the product of the ratios of the agents that have learned.
+    /// HAPPO: first vec4 of the factors in the statistics, `[slot][env]`: the product of the ratios of the agents that have learned,
+    /// each the probability after its epochs divided by that before. The log-probabilities before an agent's epochs follow.
     pub factors: u32,
     /// Choices of an action whose ratios are clipped one by one; 0: the ratio of the whole action is clipped.
     pub choices: u32,
@@ -107,10 +108,10 @@ pub fn partial_sums(kernel_config: &KernelConfig, quads: u64) -> u64 {
 }
 
 /// f32s of the statistics of `dispatches` micro-batches of up to `quads` quads of rows, with `factors` factors of HAPPO after
-/// them.
+/// them and as many log-probabilities.
 #[must_use]
 pub fn statistics_words(kernel_config: &KernelConfig, quads: u64, dispatches: u64, factors: u64) -> u64 {
-    partial_sums(kernel_config, quads) * dispatches * STATISTICS + factors
+    partial_sums(kernel_config, quads) * dispatches * STATISTICS + 2 * factors
 }
 
 /// Buffers that the kernel reads and writes.

@@ -122,8 +122,8 @@ impl GradientKernels {
     }
 
     /// Only the forward pass and the losses of micro-batch `index`. With HAPPO and
-    /// [`update_factors`](crate::nn::LossPart::update_factors) they multiply the factors of later agents by the probability ratios
-    /// of the agent just updated.
+    /// [`update_factors`](crate::nn::LossPart::update_factors) they keep the agent's log-probabilities before its epochs, or multiply
+    /// the factors of later agents by its probability ratios.
     pub fn losses(&self, index: u32, batch: &Batch) -> [Command; 2] {
         [
             self.at(&self.forward, index, forward::groups(&self.kernel_config, batch, 2)),
