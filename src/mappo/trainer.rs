@@ -393,8 +393,8 @@ mod critic_state_tests;
 mod whole_update_tests;
 
 #[cfg(test)]
-#[path = "on_policy_tests.rs"]
-mod on_policy_tests;
+#[path = "original_code_tests.rs"]
+mod original_code_tests;
 
 #[cfg(test)]
 mod tests {

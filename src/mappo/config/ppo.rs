@@ -10,7 +10,7 @@ use crate::env::Environment;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdvantageNorm {
-    /// The whole rollout, as in the reference.
+    /// The whole rollout, as in the reference; agents with separate networks each normalise those of their own rows.
     #[default]
     Rollout,
     /// The minibatch.
@@ -28,9 +28,9 @@ pub enum Algorithm {
     Mappo,
     /// One agent after the other, in a new random order for every rollout: the objective of an agent is multiplied by the
     /// probability ratios of the agents before it (HAPPO; Kuba et al., arXiv 2109.11251). Requires separate networks. Every agent
-    /// step processes the whole rollout, so the time of updates is proportional to the number of agents. Two differences from the
-    /// authors' code: all agents share one ValueNorm, updated by an equal share in every agent step, and advantages are normalised
-    /// over all agents.
+    /// step processes the whole rollout, so the time of updates is proportional to the number of agents, and evaluates the agent's
+    /// policy twice more for its ratios. Every agent has a critic, as in marlbenchmark/on-policy; the authors' code (PKU-MARL/HARL)
+    /// trains one for all.
     Happo,
 }
 
@@ -92,7 +92,8 @@ pub struct PpoConfig {
     pub target_kl: f64,
     /// Value loss coefficient.
     pub value_coefficient: f64,
-    /// Whether critics predict returns normalised by running statistics (ValueNorm).
+    /// Whether critics predict returns normalised by running statistics (ValueNorm); agents with separate networks each have their
+    /// own.
     pub value_norm: bool,
     /// Decay of the running statistics of the returns.
     pub value_norm_beta: f64,

@@ -1,5 +1,6 @@
-//! Updates compared with those of the original code of marlbenchmark/on-policy (`tests/fixtures/on_policy.py`): gradients that are
-//! clipped and networks without agent identity, several choices per action, separate networks, and HAPPO.
+//! Updates compared with those of original code: of marlbenchmark/on-policy (`tests/fixtures/on_policy.py`), gradients that are clipped
+//! and networks without agent identity, several choices per action, separate networks, and HAPPO; of PKU-MARL/HARL
+//! (`tests/fixtures/harl_happo.py`), HAPPO.
 
 use std::collections::HashMap;
 
@@ -57,8 +58,11 @@ struct Case {
 
 impl Case {
     fn new(name: &str) -> Self {
-        let text = include_str!("../../tests/fixtures/on_policy.json");
-        let mut all: HashMap<String, serde_json::Value> = serde_json::from_str(text).unwrap();
+        Self::of(include_str!("../../tests/fixtures/on_policy.json"), name)
+    }
+
+    fn of(file: &str, name: &str) -> Self {
+        let mut all: HashMap<String, serde_json::Value> = serde_json::from_str(file).unwrap();
         serde_json::from_value(all.remove(name).unwrap()).unwrap()
     }
 
@@ -237,15 +241,24 @@ fn separate_networks_have_a_value_norm_each_as_in_on_policy() {
     assert_ne!(first, second);
 }
 
-/// The factors come from probabilities after and before the epochs of an agent. Those of the rollout, which are a tenth off here,
-/// have no part in them.
 #[test]
 fn agent_steps_are_those_of_happo_in_on_policy() {
-    let case = Case::new("happo");
+    follow_in_turn(&Case::new("happo"));
+}
+
+/// HARL trains one critic for all agents; ours become equal to it, since they start equal and agents share rewards.
+#[test]
+fn agent_steps_are_those_of_happo_in_harl() {
+    follow_in_turn(&Case::of(include_str!("../../tests/fixtures/harl_happo.json"), "happo"));
+}
+
+/// One agent is updated after the other. The factors come from probabilities after and before the epochs of an agent; those of the
+/// rollout, which are a tenth off here, have no part in them.
+fn follow_in_turn(case: &Case) {
     let (trainer, mut recorder) = case.ready();
     recorder.run(&trainer.rollout.values).unwrap();
     recorder.run(&trainer.update.advantages).unwrap();
-    compare_targets(&case, &trainer);
+    compare_targets(case, &trainer);
     let (epochs, factors) = (case.epochs(), case.factors[0].len());
     for (agent, expected) in case.order.iter().zip(&case.factors) {
         let statistics = floats(&trainer, |t| &t.update_buffers.statistics);
@@ -257,10 +270,10 @@ fn agent_steps_are_those_of_happo_in_on_policy() {
         for number in 0..epochs {
             let index = agent * epochs + number;
             recorder.run(&trainer.update.epochs[index]).unwrap();
-            compare_epoch(&case, &trainer, &[*agent], number, index);
+            compare_epoch(case, &trainer, &[*agent], number, index);
         }
         recorder.run(after).unwrap();
     }
     assert!(case.factors[2].iter().any(|factor| (factor - 1.0).abs() > 0.01));
-    compare_weights(&case, &trainer);
+    compare_weights(case, &trainer);
 }
