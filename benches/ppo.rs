@@ -66,7 +66,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
     let values = gpu.upload("values", &noise(ROWS + lanes))?;
     let rewards = gpu.upload("rewards", &noise(ROWS))?;
     let targets = gpu.upload("targets", &noise(3 * ROWS))?;
-    let mut moments_of = vec![0f32; scalars::minibatch(1, AGENTS, 1) as usize];
+    let mut moments_of = vec![0f32; scalars::words(1, AGENTS, 1) as usize];
     moments_of[scalars::DEVIATION] = 1.0;
     moments_of[scalars::ADVANTAGE_SCALE] = 1.0;
     let scalars = gpu.upload("scalars", &moments_of)?;
@@ -79,7 +79,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         lambda: 0.95,
         truncations: 1,
         reward_scale: 1.0,
-        pad: 0,
+        groups: 1,
     };
     let kernel = gae::kernel(gpu)?;
     let group =
@@ -127,6 +127,7 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         huber: 10.0,
         value: 1.0,
         starts: 1,
+        groups: 1,
         ..loss::Loss::default()
     };
     let kernel = loss::kernel(gpu, &kernel_config, ActionKind::Choices, false)?;

@@ -128,7 +128,8 @@ struct LossPart {
     minibatch: u32,
     // HAPPO: the agent that learns, counted from 1; 0: all agents learn.
     agent_step: u32,
-    // HAPPO: 1: multiply the ratios of this agent into the factors of the agents after it, and learn nothing.
+    // HAPPO: 1: keep the log-probabilities of this agent's actions, 2: multiply the ratios to those kept into the factors of the agents
+    // after it; either way learn nothing. 0: learn.
     update_factors: u32,
 }
 

@@ -1,8 +1,8 @@
 // Mean and deviation of the advantages of active agents, mean and mean square of all returns, and the number of active rows, of the
-// whole rollout and of every minibatch. One workgroup, fixed order.
+// whole rollout and of every minibatch, for each group of agents that share networks. One workgroup, fixed order.
 
 import package::constants::WG;
-import package::scalars::{ADVANTAGE_MEAN, ADVANTAGE_SCALE, RETURN_MEAN, RETURN_SQUARE, EPOCHS, ROW_SHARE, AGENTS};
+import package::scalars::{ADVANTAGE_MEAN, ADVANTAGE_SCALE, RETURN_MEAN, RETURN_SQUARE, EPOCHS, ROW_SHARE, GROUP};
 
 struct AdvantageStats {
     // f32s of one section of the targets.
@@ -11,7 +11,7 @@ struct AdvantageStats {
     envs: u32,
     // First u32 of the masks in dones_and_masks.
     masks: u32,
-    // 1: every agent has networks of its own, and their losses are means over its own rows.
+    // 1: every agent has networks of its own and is a group.
     separate: u32,
     // Number of minibatches of steps, and the steps of a chunk, which minibatches do not cut.
     minibatches: u32,
@@ -38,49 +38,28 @@ fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
     return sum;
 }
 
-// Whether row i is active: an agent without allowed actions is not. Past the end the last row is read instead of a branch.
-fn counts(i: u32, end: u32) -> bool {
-    return (i < end) & (dones_and_masks[p.masks + min(i, p.size - 1u)] != 0u);
+// Row k of a group.
+fn row_of(group: u32, k: u32) -> u32 {
+    let groups = select(1u, p.agents, p.separate == 1u);
+    let width = p.agents * p.envs / groups;
+    // Past the end the last row is read instead of a branch.
+    return min((k / width * groups + group) * width + k % width, p.size - 1u);
 }
 
-// Advantage, return, squared return, and 1 if the row is active.
-fn terms(i: u32, end: u32) -> vec4<f32> {
-    let at = min(i, p.size - 1u);
-    let r = select(0.0, targets[2u * p.size + at], i < end);
-    let a = vec2<f32>(targets[p.size + at], 1.0);
-    let active_row = select(vec2<f32>(0.0), a, counts(i, end));
+// Advantage, return, squared return, and 1 if the row is active: an agent without allowed actions is not.
+fn terms(group: u32, k: u32, end: u32) -> vec4<f32> {
+    let row = row_of(group, k);
+    let exists = k < end;
+    let r = select(0.0, targets[2u * p.size + row], exists);
+    let a = vec2<f32>(targets[p.size + row], 1.0);
+    let active_row = select(vec2<f32>(0.0), a, exists & (dones_and_masks[p.masks + row] != 0u));
     return vec4<f32>(active_row.x, r, r * r, active_row.y);
 }
 
-fn deviation(i: u32, end: u32, mean: f32) -> f32 {
-    let d = targets[p.size + min(i, p.size - 1u)] - mean;
-    return select(0.0, d * d, counts(i, end));
-}
-
-// 1 if row k of a group is active. A group consists of the agents that share networks: all of them, or one.
-fn mine(group: u32, k: u32, end: u32) -> f32 {
-    if (k >= end) {
-        return 0.0;
-    }
-    let groups = select(1u, p.agents, p.separate == 1u);
-    let width = p.agents * p.envs / groups;
-    return select(0.0, 1.0, counts((k / width * groups + group) * width + k % width, p.size));
-}
-
-// Number of active rows of this lane among rows `start` to `end` of a group.
-fn own(group: u32, start: u32, end: u32, lane: u32) -> f32 {
-    var rows = 0.0;
-    for (var k = start + lane; k < end; k += 8u * WG) {
-        rows += mine(group, k, end);
-        rows += mine(group, k + 1u * WG, end);
-        rows += mine(group, k + 2u * WG, end);
-        rows += mine(group, k + 3u * WG, end);
-        rows += mine(group, k + 4u * WG, end);
-        rows += mine(group, k + 5u * WG, end);
-        rows += mine(group, k + 6u * WG, end);
-        rows += mine(group, k + 7u * WG, end);
-    }
-    return rows;
+fn deviation(group: u32, k: u32, end: u32, mean: f32) -> f32 {
+    let row = row_of(group, k);
+    let d = targets[p.size + row] - mean;
+    return select(0.0, d * d, (k < end) & (dones_and_masks[p.masks + row] != 0u));
 }
 
 struct Stats {
@@ -91,32 +70,32 @@ struct Stats {
     squares: f32,
 }
 
-// Statistics of rows `start` to `end`.
-fn stats_of(start: u32, end: u32, lane: u32) -> Stats {
+// Statistics of rows `start` to `end` of a group.
+fn stats_of(group: u32, start: u32, end: u32, lane: u32) -> Stats {
     var sums = vec4<f32>(0.0);
     // Unrolled by eight: llvmpipe stops loops after 65,535 iterations.
-    for (var i = start + lane; i < end; i += 8u * WG) {
-        sums += terms(i, end);
-        sums += terms(i + 1u * WG, end);
-        sums += terms(i + 2u * WG, end);
-        sums += terms(i + 3u * WG, end);
-        sums += terms(i + 4u * WG, end);
-        sums += terms(i + 5u * WG, end);
-        sums += terms(i + 6u * WG, end);
-        sums += terms(i + 7u * WG, end);
+    for (var k = start + lane; k < end; k += 8u * WG) {
+        sums += terms(group, k, end);
+        sums += terms(group, k + 1u * WG, end);
+        sums += terms(group, k + 2u * WG, end);
+        sums += terms(group, k + 3u * WG, end);
+        sums += terms(group, k + 4u * WG, end);
+        sums += terms(group, k + 5u * WG, end);
+        sums += terms(group, k + 6u * WG, end);
+        sums += terms(group, k + 7u * WG, end);
     }
     let all = total(lane, sums);
     let mean = all.x / max(all.w, 1.0);
     var squares = 0.0;
-    for (var i = start + lane; i < end; i += 8u * WG) {
-        squares += deviation(i, end, mean);
-        squares += deviation(i + 1u * WG, end, mean);
-        squares += deviation(i + 2u * WG, end, mean);
-        squares += deviation(i + 3u * WG, end, mean);
-        squares += deviation(i + 4u * WG, end, mean);
-        squares += deviation(i + 5u * WG, end, mean);
-        squares += deviation(i + 6u * WG, end, mean);
-        squares += deviation(i + 7u * WG, end, mean);
+    for (var k = start + lane; k < end; k += 8u * WG) {
+        squares += deviation(group, k, end, mean);
+        squares += deviation(group, k + 1u * WG, end, mean);
+        squares += deviation(group, k + 2u * WG, end, mean);
+        squares += deviation(group, k + 3u * WG, end, mean);
+        squares += deviation(group, k + 4u * WG, end, mean);
+        squares += deviation(group, k + 5u * WG, end, mean);
+        squares += deviation(group, k + 6u * WG, end, mean);
+        squares += deviation(group, k + 7u * WG, end, mean);
     }
     return Stats(all, mean, total(lane, vec4<f32>(squares, 0.0, 0.0, 0.0)).x);
 }
@@ -135,59 +114,54 @@ fn first_step(m: u32, steps: u32) -> u32 {
 @compute @workgroup_size(WG)
 fn main(@builtin(local_invocation_index) lane: u32) {
     let steps = p.size / (p.agents * p.envs);
-    let row = p.agents * p.envs;
-    // First scalar of the minibatches' own statistics: mean and factor of the advantages, mean and mean square of the returns.
-    let own_stats = AGENTS + p.minibatches * p.agents;
-    var all = Stats(vec4<f32>(0.0), 0.0, 0.0);
-    for (var m = 0u; m < p.minibatches; m++) {
-        let start = first_step(m, steps) * row;
-        let end = first_step(m + 1u, steps) * row;
-        let found = stats_of(start, end, lane);
-        // Joined with the formula of Chan, Golub and LeVeque.
-        let apart = found.mean - all.mean;
-        let count = max(all.sums.w + found.sums.w, 1.0);
-        all.squares += found.squares + apart * apart * (all.sums.w * found.sums.w / count);
-        all.mean += apart * (found.sums.w / count);
-        all.sums += found.sums;
-        if (lane == 0u) {
-            let scales = scaling(found);
-            scalars[own_stats + 4u * m] = scales.x;
-            scalars[own_stats + 4u * m + 1u] = scales.y;
-            scalars[own_stats + 4u * m + 2u] = found.sums.y / f32(end - start);
-            scalars[own_stats + 4u * m + 3u] = found.sums.z / f32(end - start);
-        }
-    }
-    let acting = max(all.sums.w, 1.0);
-    if (lane == 0u) {
-        let scales = scaling(all);
-        scalars[ADVANTAGE_MEAN] = scales.x;
-        scalars[ADVANTAGE_SCALE] = scales.y;
-        scalars[RETURN_MEAN] = all.sums.y / f32(p.size);
-        scalars[RETURN_SQUARE] = all.sums.z / f32(p.size);
-        scalars[ROW_SHARE] = 1.0 / acting;
-        // No epochs of this rollout so far (ppo/epoch).
-        scalars[EPOCHS] = 0.0;
-        for (var m = 0u; m < select(p.minibatches, 0u, p.over == 1u); m++) {
-            scalars[own_stats + 4u * m] = scales.x;
-            scalars[own_stats + 4u * m + 1u] = scales.y;
-        }
-    }
     let groups = select(1u, p.agents, p.separate == 1u);
-    let per_step = p.size / steps / groups;
-    // One group in one minibatch is the whole rollout, which was counted above.
-    let everything = groups == 1u && p.minibatches == 1u;
-    for (var m = 0u; m < p.minibatches; m++) {
-        let start = first_step(m, steps) * per_step;
-        let end = select(first_step(m + 1u, steps) * per_step, start, everything);
-        for (var group = 0u; group < groups; group++) {
-            let counted = total(lane, vec4<f32>(own(group, start, end, lane), 0.0, 0.0, 0.0)).x;
-            let rows = select(counted, all.sums.w, everything);
+    let row = p.agents * p.envs / groups;
+    let shares = groups * GROUP;
+    // First scalar of the minibatches' own statistics: mean and factor of the advantages, mean and mean square of the returns.
+    let own_stats = shares + p.minibatches * p.agents;
+    var acting = 0.0;
+    for (var group = 0u; group < groups; group++) {
+        var all = Stats(vec4<f32>(0.0), 0.0, 0.0);
+        for (var m = 0u; m < p.minibatches; m++) {
+            let start = first_step(m, steps) * row;
+            let end = first_step(m + 1u, steps) * row;
+            let found = stats_of(group, start, end, lane);
+            // Joined with the formula of Chan, Golub and LeVeque.
+            let apart = found.mean - all.mean;
+            let count = max(all.sums.w + found.sums.w, 1.0);
+            all.squares += found.squares + apart * apart * (all.sums.w * found.sums.w / count);
+            all.mean += apart * (found.sums.w / count);
+            all.sums += found.sums;
             if (lane == 0u) {
-                // Every agent of the group. The uniform trip count is a demand of FXC on loops around barriers.
+                let scales = scaling(found);
+                let own = own_stats + 4u * (m * groups + group);
+                scalars[own] = scales.x;
+                scalars[own + 1u] = scales.y;
+                scalars[own + 2u] = found.sums.y / f32(end - start);
+                scalars[own + 3u] = found.sums.z / f32(end - start);
                 for (var n = 0u; n < p.agents / groups; n++) {
-                    scalars[AGENTS + m * p.agents + group + n * groups] = 1.0 / max(rows, 1.0);
+                    scalars[shares + m * p.agents + group + n * groups] = 1.0 / max(found.sums.w, 1.0);
                 }
             }
         }
+        acting += all.sums.w;
+        if (lane == 0u) {
+            let scales = scaling(all);
+            let rows = f32(p.size / groups);
+            let own = group * GROUP;
+            scalars[own + ADVANTAGE_MEAN] = scales.x;
+            scalars[own + ADVANTAGE_SCALE] = scales.y;
+            scalars[own + RETURN_MEAN] = all.sums.y / rows;
+            scalars[own + RETURN_SQUARE] = all.sums.z / rows;
+            for (var m = 0u; m < select(p.minibatches, 0u, p.over == 1u); m++) {
+                scalars[own_stats + 4u * (m * groups + group)] = scales.x;
+                scalars[own_stats + 4u * (m * groups + group) + 1u] = scales.y;
+            }
+        }
+    }
+    if (lane == 0u) {
+        scalars[ROW_SHARE] = 1.0 / max(acting, 1.0);
+        // No epochs of this rollout so far (ppo/epoch).
+        scalars[EPOCHS] = 0.0;
     }
 }

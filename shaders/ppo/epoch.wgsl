@@ -1,9 +1,9 @@
 // Begins an epoch, or a further minibatch of it: updates the running moments of the returns (ValueNorm) with those of the batch, which
-// ppo/advantage_stats computed, sets the entropy coefficient, and stops the updates on this rollout once the KL divergence exceeds its
+// ppo/advantage_stats computed, for each group of agents that share networks, or in an agent step of HAPPO for its agent; sets the entropy coefficient, and stops the updates on this rollout once the KL divergence exceeds its
 // target. One workgroup, fixed order.
 
 import package::constants::WG;
-import package::scalars::{VALUE_NORM_MEAN, VALUE_NORM_SQUARE, VALUE_NORM_DEBIAS, MEAN, DEVIATION, ADVANTAGE_MEAN, RETURN_MEAN, RETURN_SQUARE, ENTROPY, STOPPED, EPOCHS, ROW_SHARE, AGENTS};
+import package::scalars::{VALUE_NORM_MEAN, VALUE_NORM_SQUARE, VALUE_NORM_DEBIAS, MEAN, DEVIATION, ADVANTAGE_MEAN, RETURN_MEAN, RETURN_SQUARE, ENTROPY, STOPPED, EPOCHS, ROW_SHARE, GROUP};
 
 struct Epoch {
     // 1 - beta, computed in f64: 1 minus the f32 of beta would be inexact.
@@ -23,7 +23,7 @@ struct Epoch {
     iterations: u32,
     // 1: a further minibatch of the epoch.
     further: u32,
-    // First scalar of the minibatch's own statistics; 0: the minibatch is the whole rollout.
+    // First scalar of the minibatch's own statistics, [group][4]; 0: the minibatch is the whole rollout.
     moments: u32,
     // HAPPO: number of the agent that is trained, counted from 1; 0: all agents.
     agent_step: u32,
@@ -31,7 +31,8 @@ struct Epoch {
     minibatches: u32,
     // HAPPO: first place of the agent step's statistics.
     first_place: u32,
-    pad0: u32,
+    // Groups of agents that share networks: 1, or one per agent.
+    groups: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Epoch;
@@ -56,27 +57,29 @@ fn share() -> f32 {
     }
     var rows = 0.0;
     for (var m = 0u; m < p.minibatches; m++) {
-        rows += 1.0 / scalars[AGENTS + m * p.agents + p.agent_step - 1u];
+        rows += 1.0 / scalars[p.groups * GROUP + m * p.agents + p.agent_step - 1u];
     }
     return 1.0 / rows;
 }
 
-fn update_value_norm() {
+// `own` is the first scalar of a group.
+fn update_value_norm(own: u32) {
     if (p.enabled == 0u) {
-        scalars[MEAN] = 0.0;
-        scalars[DEVIATION] = 1.0;
+        scalars[own + MEAN] = 0.0;
+        scalars[own + DEVIATION] = 1.0;
         return;
     }
-    let first = scalars[VALUE_NORM_MEAN] + p.weight * (scalars[RETURN_MEAN] - scalars[VALUE_NORM_MEAN]);
-    let second = scalars[VALUE_NORM_SQUARE] + p.weight * (scalars[RETURN_SQUARE] - scalars[VALUE_NORM_SQUARE]);
-    let debias = scalars[VALUE_NORM_DEBIAS] + p.weight * (1.0 - scalars[VALUE_NORM_DEBIAS]);
-    scalars[VALUE_NORM_MEAN] = first;
-    scalars[VALUE_NORM_SQUARE] = second;
-    scalars[VALUE_NORM_DEBIAS] = debias;
+    let old = vec3<f32>(scalars[own + VALUE_NORM_MEAN], scalars[own + VALUE_NORM_SQUARE], scalars[own + VALUE_NORM_DEBIAS]);
+    let first = old.x + p.weight * (scalars[own + RETURN_MEAN] - old.x);
+    let second = old.y + p.weight * (scalars[own + RETURN_SQUARE] - old.y);
+    let debias = old.z + p.weight * (1.0 - old.z);
+    scalars[own + VALUE_NORM_MEAN] = first;
+    scalars[own + VALUE_NORM_SQUARE] = second;
+    scalars[own + VALUE_NORM_DEBIAS] = debias;
     let scale = max(debias, 1e-5);
     let mean = first / scale;
-    scalars[MEAN] = mean;
-    scalars[DEVIATION] = sqrt(max(second / scale - mean * mean, p.floor));
+    scalars[own + MEAN] = mean;
+    scalars[own + DEVIATION] = sqrt(max(second / scale - mean * mean, p.floor));
 }
 
 @compute @workgroup_size(WG)
@@ -113,12 +116,17 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     if (scalars[STOPPED] == 1.0) {
         return;
     }
-    if (p.moments > 0u) {
-        for (var i = 0u; i < 4u; i++) {
-            scalars[ADVANTAGE_MEAN + i] = scalars[p.moments + i];
-        }
-    }
     scalars[EPOCHS] += 1.0 - f32(p.further);
     scalars[ENTROPY] = p.entropy + p.entropy_step * f32(min(iteration[0], p.iterations));
-    update_value_norm();
+    let everyone = p.agent_step == 0u;
+    let first_group = select((p.agent_step - 1u) % p.groups, 0u, everyone);
+    let end_group = select(first_group + 1u, p.groups, everyone);
+    for (var group = first_group; group < end_group; group++) {
+        if (p.moments > 0u) {
+            for (var i = 0u; i < 4u; i++) {
+                scalars[group * GROUP + ADVANTAGE_MEAN + i] = scalars[p.moments + 4u * group + i];
+            }
+        }
+        update_value_norm(group * GROUP);
+    }
 }

@@ -1,7 +1,7 @@
 // Generalised advantage estimation. One invocation processes one agent of one environment, from the last step to the first.
 
 import package::constants::WG;
-import package::scalars::{MEAN, DEVIATION};
+import package::scalars::{MEAN, DEVIATION, GROUP};
 
 struct Gae {
     steps: u32,
@@ -12,7 +12,8 @@ struct Gae {
     // Slots of truncated episodes.
     truncations: u32,
     reward_scale: f32,
-    pad0: u32,
+    // Groups of agents that share networks: 1, or one per agent.
+    groups: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Gae;
@@ -31,8 +32,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let env = lane % p.envs;
     let size = p.steps * lanes;
-    let mean = scalars[MEAN];
-    let deviation = scalars[DEVIATION];
+    let own = lane / p.envs % p.groups * GROUP;
+    let mean = scalars[own + MEAN];
+    let deviation = scalars[own + DEVIATION];
     var next = values[size + lane] * deviation + mean;
     var advantage = 0.0;
     for (var back = 0u; back < p.steps; back++) {

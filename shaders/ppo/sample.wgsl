@@ -24,7 +24,8 @@ struct Sample {
     seed_high: u32,
     // A bit for every logit that begins a choice.
     starts: u32,
-    pad0: u32,
+    // First vec4 of the choices' log-probabilities in the targets, a section per choice; 0: they are not stored.
+    choice_targets: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Sample;
@@ -99,7 +100,11 @@ fn draw_choices(row: u32, rows: u32) {
         }
         chosen += choice * before;
         // An agent without allowed actions takes action 0, with log-probability 0.
-        log_probability += select(logit - top - log(total), vec4<f32>(0.0), total == vec4<f32>(0.0));
+        let own = select(logit - top - log(total), vec4<f32>(0.0), total == vec4<f32>(0.0));
+        log_probability += own;
+        if (p.choice_targets > 0u) {
+            targets[p.choice_targets + number * p.steps * rows + at] = own;
+        }
         before *= end - first;
         number += 1u;
         first = end;

@@ -2,7 +2,7 @@
 // workgroup, fixed order.
 
 import package::constants::WG;
-import package::scalars::{MEAN, DEVIATION, LOSS_SCALE, EPOCHS, ROW_SHARE};
+import package::scalars::{MEAN, DEVIATION, LOSS_SCALE, EPOCHS, ROW_SHARE, GROUP};
 
 struct WriteMetrics {
     // vec4 pairs that ppo/loss wrote in all epochs.
@@ -14,8 +14,9 @@ struct WriteMetrics {
     actors: u32,
     // Agent steps of HAPPO; else 1.
     agent_steps: u32,
-    pad1: u32,
-    pad2: u32,
+    // Groups of agents that share networks: 1, or one per agent.
+    groups: u32,
+    pad0: u32,
 }
 
 // Counterpart of ppo::write_metrics::Record.
@@ -148,6 +149,10 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         }
         skipped += optimizer[net * 2u + 1u].w;
     }
+    var value_norm = vec2<f32>(0.0);
+    for (var group = 0u; group < p.groups; group++) {
+        value_norm += vec2<f32>(scalars[group * GROUP + MEAN], scalars[group * GROUP + DEVIATION]);
+    }
     record.policy_loss = losses.x;
     record.value_loss = losses.y;
     record.entropy = losses.z;
@@ -162,8 +167,8 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     record.episode_steps = ended.z;
     record.terminated = ended.w;
     record.skipped = skipped;
-    record.value_mean = scalars[MEAN];
-    record.value_deviation = scalars[DEVIATION];
+    record.value_mean = value_norm.x / f32(p.groups);
+    record.value_deviation = value_norm.y / f32(p.groups);
     record.loss_scale = scalars[LOSS_SCALE];
     record.epochs = epochs;
     iteration[0] += 1u;

@@ -44,7 +44,7 @@ pub struct TransitionBuffers {
     /// Squashed actions before the tanh.
     pub draws: Option<wgpu::Buffer>,
     pub rewards: wgpu::Buffer,
-    /// Log-probabilities, advantages, returns.
+    /// Log-probabilities, advantages, returns; with ratios per choice, also the choices' log-probabilities.
     pub targets: wgpu::Buffer,
     pub dones_and_masks: wgpu::Buffer,
     pub values: wgpu::Buffer,
@@ -84,7 +84,7 @@ pub struct UpdateBuffers {
     pub second_moments: wgpu::Buffer,
     /// See [`clip`].
     pub optimizer: wgpu::Buffer,
-    /// Partial sums of the losses, then HAPPO's factors.
+    /// Partial sums of the losses, then HAPPO's factors and the log-probabilities before an agent's epochs.
     pub statistics: wgpu::Buffer,
     /// HAPPO's factors for the first agent, all 1; absent with MAPPO.
     pub first_factors: Option<wgpu::Buffer>,
@@ -119,7 +119,7 @@ impl Buffers {
             plan.words("draws", action_words);
         }
         plan.words("rewards", rows);
-        plan.words("targets", gae::target_words(rows));
+        plan.words("targets", gae::target_words(rows, sizes.choices));
         // For recurrent networks, the last row holds the episode ends of the step before the rollout.
         let endings = if sizes.chunk > 0 { envs } else { 0 };
         plan.words("dones_and_masks", sizes.endings() + endings);
@@ -134,7 +134,7 @@ impl Buffers {
         plan.words("values", slots * slot);
         plan.words("episodes", envs * 4);
         plan.words("iteration", 4);
-        plan.words("scalars", scalars::words(sizes.minibatches, sizes.spec.agents));
+        plan.words("scalars", scalars::words(sizes.groups, sizes.spec.agents, sizes.minibatches));
         plan.bytes_of("activations", u64::from(layout.act_rows) * room * 4 * stored);
         plan.words("LayerNorm statistics", u64::from(layout.layer_norm_stats_rows) * room * 4);
         plan.words("heads", u64::from(sizes.outputs() + 1) * room * 4);

@@ -113,7 +113,10 @@ fn errors(config: &Config) -> ([f32; 2], usize) {
             truncated += kind;
             for agent in 0..AGENTS {
                 let value = values[(slot * AGENTS + agent) * ENVS + env];
-                let value = value * scalars[scalars::DEVIATION] + scalars[scalars::MEAN];
+                let group = agent as u32 % trainer.sizes.groups;
+                let [mean, deviation] =
+                    [scalars::MEAN, scalars::DEVIATION].map(|index| scalars[scalars::of_group(group, index)]);
+                let value = value * deviation + mean;
                 worst[kind] = worst[kind].max((value - coin / (1.0 - GAMMA)).abs());
             }
         }

@@ -5,7 +5,7 @@ use super::config::{Algorithm, Config};
 use super::sizes::Sizes;
 use crate::env::Environment;
 use crate::gpu::{Budget, Class, GROUPS_IN_A_ROW, Gpu, Plan, TABLE_ENTRY, round_up};
-use crate::nn::{KernelConfig, Layout, MAX_LOOP_ITERATIONS, Sharing, WorkingWeights, weight_gradient};
+use crate::nn::{KernelConfig, Layout, MAX_LOOP_ITERATIONS, WorkingWeights, weight_gradient};
 use crate::ppo::{advantage_stats, loss, running_mean_std, write_metrics};
 use crate::{Error, Result};
 
@@ -110,10 +110,14 @@ impl Sizes {
         let class = Class::Software;
         let [_, rows, quads] = self.wide();
         let agents = u64::from(self.spec.agents);
-        let groups = if config.network.networks == Sharing::Separate { agents } else { 1 };
         let statistics = loss::partial_sums(kernel_config, quads) * self.updates(config);
         let mut most = write_metrics::loop_iterations(class, statistics, rows, u64::from(self.envs));
-        most = most.max(advantage_stats::loop_iterations(class, rows, groups, u64::from(self.minibatches)));
+        most = most.max(advantage_stats::loop_iterations(
+            class,
+            rows,
+            self.groups.into(),
+            self.minibatches.into(),
+        ));
         if self.normalized {
             most = most.max(running_mean_std::loop_iterations(class, rows, agents));
         }
@@ -140,7 +144,7 @@ impl Sizes {
         let agent_steps = u64::from(config.ppo.agent_steps(self.spec.agents));
         let factor_updates = match config.ppo.algorithm {
             Algorithm::Mappo => 0,
-            Algorithm::Happo => agent_steps * u64::from(self.micro_batches()),
+            Algorithm::Happo => 2 * agent_steps * u64::from(self.micro_batches()),
         };
         for (name, entries) in [
             ("table of the actors", u64::from(self.steps)),

@@ -17,7 +17,9 @@ mod update;
 pub use crate::nn::autotune::Autotune;
 pub use crate::nn::{Activation, Cooperative, CriticInput, KernelConfig, Precision, Sharing};
 pub use crate::ppo::write_metrics::Record;
-pub use config::{AdvantageNorm, Algorithm, Config, DeviceConfig, NetworkConfig, OptimizerConfig, PpoConfig};
+pub use config::{
+    AdvantageNorm, Algorithm, Config, DeviceConfig, NetworkConfig, OptimizerConfig, PpoConfig, Ratio,
+};
 pub use evaluation::{EvalConfig, EvalResult, Evaluation};
 pub use progress::{Phases, Progress};
 pub use rollout::ActionMode;

@@ -133,7 +133,7 @@ impl Run {
         write(&trainer.buffers.rollout.scalars, scalars::ROW_SHARE as u64 * 4, bytemuck::bytes_of(&share));
         write(
             &trainer.buffers.rollout.scalars,
-            scalars::AGENTS as u64 * 4,
+            u64::from(scalars::share(1, AGENTS as u32, 0, 0)) * 4,
             bytemuck::cast_slice(&[share; AGENTS]),
         );
         recorder.run(&trainer.rollout.prepare).unwrap();

@@ -9,7 +9,7 @@ use crate::env::{Environment, RolloutBuffers, State};
 use crate::gpu::{BindGroup, Command, Kernel, Recording};
 use crate::nn::forward::Memory;
 use crate::nn::{Batch, ForwardPart, RecurrentPart, WorkingWeights, forward};
-use crate::ppo::sample;
+use crate::ppo::{gae, sample};
 use crate::{Error, Result};
 
 /// Sampled or greedy actions.
@@ -173,7 +173,7 @@ fn acting(forward: &Forward<'_>, mode: ActionMode) -> Result<Vec<[Command; 2]>> 
             // A separate random stream: initial weights use the plain seed.
             seed_high: (config.ppo.seed >> 32) as u32 ^ 0x5EED_AC70,
             starts: sizes.starts,
-            pad: 0,
+            choice_targets: if sizes.choices > 0 { gae::choice_targets(sizes.rows()) } else { 0 },
         })
         .collect();
     let draws = gpu.uniform_table("draws", &draws)?;

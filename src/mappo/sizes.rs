@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::config::{Algorithm, Config};
 use crate::env::{Environment, Spec};
 use crate::gpu::round_up;
-use crate::nn::{CriticInput, KernelConfig, Layout, Storage};
+use crate::nn::{CriticInput, KernelConfig, Layout, Sharing, Storage};
 use crate::ppo::{ActionKind, loss};
 
 /// Basic sizes of a run, which determine all buffers and dispatches.
@@ -15,8 +15,12 @@ pub struct Sizes {
     pub spec: Spec,
     /// Bit mask of the logits that start a choice ([`Environment::choices`]).
     pub starts: u32,
+    /// Choices of an action whose probability ratios are clipped one by one; 0: the ratio of the whole action is clipped.
+    pub choices: u32,
     /// Discrete, continuous or squashed actions ([`Environment::continuous`], [`squash`](super::NetworkConfig::squash)).
     pub kind: ActionKind,
+    /// Groups of agents that share networks: 1, or one per agent. Each has a ValueNorm, and normalises its advantages.
+    pub groups: u32,
     /// Size of the global state that is stored for the critics; 0 if they use observations.
     pub state_dim: u32,
     /// E, number of parallel environments, a multiple of 4.
@@ -45,6 +49,11 @@ impl Sizes {
         Self {
             spec: environment.spec(),
             starts: starts(&environment.choices()),
+            choices: config.ppo.clipped_choices(environment),
+            groups: match config.network.networks {
+                Sharing::Shared => 1,
+                Sharing::Separate => environment.spec().agents,
+            },
             kind: ActionKind::new(environment.continuous(), config.network.squash),
             state_dim: if config.network.critic_input == CriticInput::State {
                 environment.state_dim()
@@ -68,13 +77,19 @@ impl Sizes {
     pub fn acting(config: &Config, environment: &dyn Environment) -> Self {
         let sizes = Self::configured(config, environment);
         let chunk = if sizes.chunk > 0 { sizes.steps } else { 0 };
-        Self { chunk, micro_slots: 1, valued: false, state_dim: 0, ..sizes }
+        Self { chunk, micro_slots: 1, valued: false, state_dim: 0, choices: 0, ..sizes }
     }
 
     /// Observation slots: one before each step, one after the last, and those of truncated episodes.
     #[must_use]
     pub fn slots(&self) -> u32 {
         self.steps + 1 + self.truncations
+    }
+
+    /// Whether an action consists of several choices.
+    #[must_use]
+    pub fn several_choices(&self) -> bool {
+        self.kind == ActionKind::Choices && self.starts.count_ones() > 1
     }
 
     /// Outputs of an actor: logits, or means and log standard deviations.

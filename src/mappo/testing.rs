@@ -18,11 +18,16 @@ pub(super) type Tensors = HashMap<String, Vec<f64>>;
 #[derive(Default)]
 pub(super) struct Still {
     pub truncations: u32,
+    /// Options of every choice of an action; empty: one choice of [`ACTIONS`].
+    pub choices: Vec<u32>,
 }
 
 impl Environment for Still {
     fn spec(&self) -> Spec {
-        Spec { agents: AGENTS as u32, obs_dim: OBS_DIM as u32, actions: ACTIONS as u32 }
+        Spec { agents: AGENTS as u32, obs_dim: OBS_DIM as u32, actions: self.choices().iter().sum() }
+    }
+    fn choices(&self) -> Vec<u32> {
+        if self.choices.is_empty() { vec![ACTIONS as u32] } else { self.choices.clone() }
     }
     fn truncations(&self, _: u32) -> u32 {
         self.truncations

@@ -359,13 +359,16 @@ impl Trainer {
 
 /// Writes the initial state of training: weights, the scale of the values, and the loss scale.
 fn start_training(setup: Setup<'_>) -> Result<()> {
-    let Setup { gpu, config, layout, buffers, .. } = setup;
+    let Setup { gpu, config, sizes, layout, buffers, .. } = setup;
     let weights = initial_weights(layout, config.network.activation, config.ppo.seed);
     gpu.write(&buffers.networks.params, 0, bytemuck::cast_slice(&weights))?;
     // The kernel that updates this scale runs only after the first advantages are computed.
     let deviation = if config.ppo.value_norm { config.ppo.value_norm_floor.sqrt() as f32 } else { 1.0 };
     let of_scalars = &buffers.rollout.scalars;
-    gpu.write(of_scalars, scalars::DEVIATION as u64 * 4, bytemuck::bytes_of(&deviation))?;
+    for group in 0..sizes.groups {
+        let at = scalars::of_group(group, scalars::DEVIATION) as u64;
+        gpu.write(of_scalars, at * 4, bytemuck::bytes_of(&deviation))?;
+    }
     let scale = match config.device.precision {
         Precision::F32 => 1.0,
         Precision::F16 => loss_scale::INITIAL,
@@ -388,6 +391,10 @@ mod critic_state_tests;
 #[cfg(test)]
 #[path = "whole_update_tests.rs"]
 mod whole_update_tests;
+
+#[cfg(test)]
+#[path = "original_code_tests.rs"]
+mod original_code_tests;
 
 #[cfg(test)]
 mod tests {

@@ -81,7 +81,7 @@ impl<M: DeserializeOwned> Checkpoint<M> {
 
     fn parse(bytes: &[u8], layout: impl FnOnce(&M) -> Result<Layout>) -> Result<(Self, Layout), String> {
         let (text, file) = envelope::read(bytes, KEY, "model file of phalanx")?;
-        envelope::check_format(&text, FORMAT)?;
+        envelope::check_format(&text, FORMAT..=FORMAT)?;
         let Envelope::<M> { metadata, .. } = envelope::parse(&text)?;
         let layout = layout(&metadata).map_err(|error| error.to_string())?;
         for tensor in &layout.tensors {

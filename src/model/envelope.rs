@@ -1,6 +1,7 @@
 //! The container of model files and snapshots: a safetensors file with one JSON text under a key of its own.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -54,19 +55,25 @@ pub(crate) fn read<'a>(bytes: &'a [u8], key: &str, kind: &str) -> Result<(String
 /// The `format` of JSON metadata, which is looked at before anything else is.
 ///
 /// # Errors
-/// JSON without one, and a format other than `format`.
-pub(crate) fn check_format(json: &str, format: u32) -> Result<(), String> {
+/// JSON without one, and a format other than `formats`.
+pub(crate) fn check_format(json: &str, formats: RangeInclusive<u32>) -> Result<u32, String> {
     #[derive(Deserialize)]
     struct Version {
         format: u32,
     }
     let Version { format: found } = parse(json)?;
-    if found != format {
+    if !formats.contains(&found) {
+        let (oldest, newest) = (formats.start(), formats.end());
+        let reads = if oldest == newest {
+            format!("format {newest}")
+        } else {
+            format!("formats {oldest} to {newest}")
+        };
         return Err(format!(
-            "the file has format {found}, and this version of phalanx reads format {format}: use the version that wrote it"
+            "the file has format {found}, and this version of phalanx reads {reads}: use the version that wrote it"
         ));
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Parses JSON metadata.

@@ -1,6 +1,6 @@
 //! Statistics of a rollout and of each of its minibatches: mean and population standard deviation of the advantages of active
-//! agents, mean and mean square of all returns, and the reciprocal of the number of active rows, for all agents and for the networks
-//! of each agent. An agent is active unless its action mask is 0.
+//! agents, mean and mean square of all returns, and the reciprocal of the number of active rows. They are computed for each group of
+//! agents that share networks: for all agents, or for each. An agent is active unless its action mask is 0.
 //!
 //! Advantages enter the loss as (A - mean) / (deviation + 1e-5). A second pass computes the deviation about the mean. One workgroup
 //! sums in a fixed order.
@@ -35,7 +35,7 @@ pub struct AdvantageStats {
     pub envs: u32,
     /// First u32 of the masks in `dones_and_masks`.
     pub masks: u32,
-    /// 1: separate networks for every agent.
+    /// 1: separate networks for every agent, which is a group by itself.
     pub separate: u32,
     /// M, minibatches. The rollout has C sequences of `chunk` steps; minibatch m begins with sequence m C / M.
     pub minibatches: u32,
@@ -50,9 +50,8 @@ pub struct AdvantageStats {
 #[must_use]
 pub fn loop_iterations(class: Class, rows: u64, groups: u64, minibatches: u64) -> u64 {
     let lanes = u64::from(Variant::reducing(class).workgroup);
-    // Sums, then squared deviations, then the rows that count, eight rows in an iteration; a reduction over all invocations
-    // follows each: two per minibatch, one per minibatch and group.
-    3 * rows.div_ceil(8 * lanes) + (2 + groups) * minibatches * (lanes + 1)
+    // Sums, then squared deviations, eight rows in an iteration; a reduction over all invocations follows each.
+    2 * (rows.div_ceil(8 * lanes) + groups * minibatches * (lanes + 2))
 }
 
 /// Binds targets, scalars and `dones_and_masks`.
@@ -102,31 +101,33 @@ mod tests {
             let rows: Vec<usize> = (0..size).filter(|i| active(*i)).collect();
             let count = rows.len() as f64;
             let tolerance = if centre == 0.0 { 2e-6 } else { 1e-4 };
-            // Statistics of a range of steps.
-            let moments = |steps: &std::ops::Range<usize>| -> [f64; 4] {
+            // Statistics of a range of steps, of one agent or of all.
+            let moments = |steps: &std::ops::Range<usize>, agent: Option<usize>| -> [f64; 4] {
+                let mine = |i: &usize| agent.is_none_or(|agent| i / envs % agents == agent);
                 let all = steps.start * agents * envs..steps.end * agents * envs;
-                let own: Vec<f64> =
-                    rows.iter().filter(|i| all.contains(i)).map(|i| f64::from(a[*i])).collect();
+                let own = rows.iter().filter(|i| all.contains(i) && mine(i));
+                let own: Vec<f64> = own.map(|i| f64::from(a[*i])).collect();
                 let count = own.len().max(1) as f64;
                 let average = own.iter().sum::<f64>() / count;
                 let squares = own.iter().map(|a| (a - average).powi(2)).sum::<f64>();
-                let returns: Vec<f64> = all.map(|i| f64::from(r[i])).collect();
+                let returns: Vec<f64> = all.filter(mine).map(|i| f64::from(r[i])).collect();
                 let mean =
                     |f: fn(f64) -> f64| returns.iter().map(|x| f(*x)).sum::<f64>() / returns.len() as f64;
                 [average, 1.0 / ((squares / count).sqrt() + 1e-5), mean(|x| x), mean(|x| x * x)]
             };
-            let whole = moments(&(0..steps));
             for (separate, minibatches, chunk, over) in [
                 (0, 1, 1, 0),
                 (1, 1, 2, 2),
                 (0, steps.min(3), 1, 1),
                 (1, steps.min(4), 1, 0),
+                (1, steps.min(2), 1, 1),
                 (0, steps.div_ceil(2).min(3), 2, 1),
             ] {
-                let length = scalars::minibatch(minibatches as u32, agents as u32, minibatches as u32);
+                let groups = if separate == 1 { agents } else { 1 };
+                let [size, agents_, envs_, minibatches_, groups_] =
+                    [size, agents, envs, minibatches, groups].map(|n| n as u32);
+                let length = scalars::words(groups_, agents_, minibatches_);
                 let scalars = gpu.upload("scalars", &vec![0f32; length as usize]).unwrap();
-                let [size, agents_, envs_, minibatches_] =
-                    [size, agents, envs, minibatches].map(|n| n as u32);
                 let parameters = AdvantageStats {
                     size,
                     agents: agents_,
@@ -145,24 +146,28 @@ mod tests {
                     2 => [0.0, 1.0, first, second],
                     _ => [mean, scale, first, second],
                 };
-                close("statistics", &got[5..9], &as_wanted(whole), tolerance);
                 close("share", &got[scalars::ROW_SHARE..], &[1.0 / count], 1e-6);
-                for m in 0..minibatches {
+                for (group, m) in (0..groups).flat_map(|group| (0..minibatches).map(move |m| (group, m))) {
+                    let agent = (separate == 1).then_some(group);
+                    let whole = moments(&(0..steps), agent);
+                    let at = scalars::of_group(group as u32, scalars::ADVANTAGE_MEAN);
+                    close("statistics", &got[at..], &as_wanted(whole), tolerance);
                     let chunks = steps.div_ceil(chunk);
                     let start = |m: usize| (m * chunks / minibatches * chunk).min(steps);
                     let own = start(m)..start(m + 1);
-                    let [mean, scale, first, second] = moments(&own);
+                    let [mean, scale, first, second] = moments(&own, agent);
                     let expected = match over {
                         1 => [mean, scale, first, second],
                         _ => as_wanted([whole[0], whole[1], first, second]),
                     };
-                    let at = scalars::minibatch(minibatches_, agents_, m as u32) as usize;
+                    let at =
+                        scalars::minibatch(groups_, agents_, minibatches_, m as u32) as usize + 4 * group;
                     close("a minibatch's statistics", &got[at..], &expected, tolerance.max(1e-5));
                     let inside = |i: &&usize| own.contains(&(*i / envs / agents));
                     for agent in 0..agents {
                         let counts = |i: &&usize| inside(i) && (separate == 0 || *i / envs % agents == agent);
                         let rows = rows.iter().filter(counts).count().max(1);
-                        let at = scalars::AGENTS + m * agents + agent;
+                        let at = scalars::share(groups_, agents_, m as u32, agent as u32) as usize;
                         close("agent's share", &got[at..], &[1.0 / rows as f64], 1e-6);
                     }
                 }

@@ -49,8 +49,8 @@ pub struct Epoch {
     pub minibatches: u32,
     /// First place of the partial sums of the agent step.
     pub first_place: u32,
-    /// Fills up to 16 bytes.
-    pub pad: u32,
+    /// Groups of agents that share networks, each with a ValueNorm: 1, or one per agent.
+    pub groups: u32,
 }
 
 /// Compiles the kernel.
@@ -77,6 +77,26 @@ mod tests {
     use super::super::scalars;
     use super::*;
 
+    /// All agents share networks.
+    const EPOCH: Epoch = Epoch {
+        weight: 0.0,
+        floor: 0.0,
+        enabled: 0,
+        number: 0,
+        places: 0,
+        target_kl: 0.0,
+        entropy: 0.0,
+        entropy_step: 0.0,
+        iterations: 0,
+        further: 0,
+        moments: 0,
+        agent_step: 0,
+        agents: 0,
+        minibatches: 0,
+        first_place: 0,
+        groups: 1,
+    };
+
     /// Scalars after one epoch that begins with `scalars`, the statistics and the iteration.
     fn begin(epoch: Epoch, scalars: &[f32], statistics: &[f32], iteration: u32) -> Vec<f32> {
         let gpu = gpu();
@@ -94,7 +114,7 @@ mod tests {
 
     #[test]
     fn three_batches_give_the_golden_values() {
-        let epoch = Epoch { weight: 1e-5, floor: 1e-6, enabled: 1, ..Epoch::default() };
+        let epoch = Epoch { weight: 1e-5, floor: 1e-6, enabled: 1, ..EPOCH };
         let golden = [
             ([1.0f32, 2.0, 3.0, 4.0], 2.5, 1.25),
             ([10.0, 12.0, 14.0, 16.0], 7.7500263, 30.6875094),
@@ -112,13 +132,12 @@ mod tests {
 
     #[test]
     fn a_further_minibatch_moves_the_moments_by_its_own_and_nothing_else() {
-        let own = scalars::minibatch(2, 3, 1) as usize;
+        let own = scalars::minibatch(1, 3, 2, 1) as usize;
         let mut start = [0f32; 32];
         start[own..own + 4].copy_from_slice(&[0.5, 2.0, 4.0, 20.0]);
         (start[scalars::EPOCHS], start[scalars::RETURN_MEAN]) = (1.0, 100.0);
         let moments = own as u32;
-        let further =
-            Epoch { weight: 0.5, enabled: 1, further: 1, moments, target_kl: 1.0, ..Epoch::default() };
+        let further = Epoch { weight: 0.5, enabled: 1, further: 1, moments, target_kl: 1.0, ..EPOCH };
         let got = begin(further, &start, &[9.0; 8], 0);
         assert_eq!(got[scalars::ADVANTAGE_MEAN..=scalars::RETURN_SQUARE], [0.5, 2.0, 4.0, 20.0]);
         assert_eq!(got[scalars::VALUE_NORM_MEAN..3], [2.0, 10.0, 0.5]);
@@ -127,13 +146,41 @@ mod tests {
         assert_eq!(begin(further, &start, &[9.0; 8], 0), start, "nor where it has been stopped");
     }
 
+    /// Two agents with separate networks: each moves by the returns of its own rows, all together or in an agent step of HAPPO.
+    #[test]
+    fn every_group_has_moments_of_its_own() {
+        let own = scalars::minibatch(2, 2, 3, 1) as usize;
+        let mut start = vec![0f32; scalars::words(2, 2, 3) as usize];
+        start[own..own + 8].copy_from_slice(&[0.5, 2.0, 4.0, 20.0, -0.5, 3.0, -6.0, 52.0]);
+        let epoch = |agent_step| Epoch {
+            weight: 0.5,
+            enabled: 1,
+            moments: own as u32,
+            agents: 2,
+            minibatches: 3,
+            groups: 2,
+            agent_step,
+            ..EPOCH
+        };
+        let stats = |of: &[f32], group: u32| {
+            let at = |index| of[scalars::of_group(group, index)];
+            [scalars::ADVANTAGE_MEAN, scalars::ADVANTAGE_SCALE, scalars::MEAN, scalars::DEVIATION].map(at)
+        };
+        let got = begin(epoch(0), &start, &[0.0; 8], 0);
+        assert_eq!(stats(&got, 0), [0.5, 2.0, 4.0, 2.0]);
+        assert_eq!(stats(&got, 1), [-0.5, 3.0, -6.0, 4.0]);
+        let second = begin(epoch(2), &start, &[0.0; 8], 0);
+        assert_eq!(stats(&second, 0), [0.0; 4]);
+        assert_eq!(stats(&second, 1), [-0.5, 3.0, -6.0, 4.0]);
+    }
+
     #[test]
     fn switched_off_it_leaves_values_alone_and_the_floor_holds() {
         let mut start = [0f32; 16];
         start[scalars::RETURN_MEAN] = 3.0;
         start[scalars::RETURN_SQUARE] = 9.0;
         for (enabled, expected) in [(0, [0.0, 1.0]), (1, [3.0, 0.5])] {
-            let epoch = Epoch { weight: 0.5, floor: 0.25, enabled, ..Epoch::default() };
+            let epoch = Epoch { weight: 0.5, floor: 0.25, enabled, ..EPOCH };
             let got = begin(epoch, &start, &[0.0; 8], 0);
             assert_eq!([got[scalars::MEAN], got[scalars::DEVIATION]], expected);
         }
@@ -142,7 +189,7 @@ mod tests {
     #[test]
     fn the_entropy_coefficient_moves_and_stays_at_its_end() {
         for (iteration, expected) in [(0, 0.5), (3, 0.35), (9, 0.05), (10, 0.0), (99, 0.0)] {
-            let epoch = Epoch { entropy: 0.5, entropy_step: -0.05, iterations: 10, ..Epoch::default() };
+            let epoch = Epoch { entropy: 0.5, entropy_step: -0.05, iterations: 10, ..EPOCH };
             let got = begin(epoch, &[0.0; 16], &[0.0; 8], iteration)[scalars::ENTROPY];
             assert!((got - expected).abs() < 1e-6, "{iteration}: {got}");
         }
@@ -159,14 +206,7 @@ mod tests {
         let mut start = [0f32; 16];
         (start[scalars::RETURN_MEAN], start[scalars::EPOCHS]) = (7.0, 2.0);
         start[scalars::ROW_SHARE] = 1.0 / 42.0;
-        let epoch = |number, target_kl| Epoch {
-            weight: 0.5,
-            enabled: 1,
-            number,
-            places,
-            target_kl,
-            ..Epoch::default()
-        };
+        let epoch = |number, target_kl| Epoch { weight: 0.5, enabled: 1, number, places, target_kl, ..EPOCH };
         // Epoch 2 tests the divergence of epoch 1.
         for (target_kl, stopped) in [(0.0, false), (0.26, false), (0.24, true)] {
             let got = begin(epoch(2, target_kl), &start, &statistics, 0);

@@ -2,7 +2,8 @@
 //!
 //! d_t = r_t + g V_{t+1} m_{t+1} - V_t; A_t = d_t + g l m_{t+1} A_{t+1}; R_t = A_t + V_t. After a terminal step nothing is
 //! bootstrapped; a truncated step bootstraps from the value of the episode's own last observation and ends the
-//! recursion. Values are stored normalised and are scaled back first.
+//! recursion. Values are stored normalised and are scaled back first, with the
+//! statistics of the agent's networks.
 //!
 //! Shapes: values `[slot][agent][env]` with slots 0..=T for the rollout, then those of truncated episodes; rewards and
 //! results `[t][agent][env]`; `dones_and_masks` `[t][env]`: 0 the episode goes on, 1 terminated, 2 + k truncated with its last
@@ -32,8 +33,8 @@ pub struct Gae {
     pub truncations: u32,
     /// Factor on the rewards.
     pub reward_scale: f32,
-    /// Fills up to 16 bytes.
-    pub pad: u32,
+    /// Groups of agents that share networks, each with a ValueNorm: 1, or one per agent.
+    pub groups: u32,
 }
 
 /// Compiles the kernel.
@@ -52,10 +53,17 @@ pub fn groups(variant: &Variant, parameters: &Gae) -> [u32; 3] {
     [variant.groups(parameters.agents * parameters.envs), 1, 1]
 }
 
-/// f32s of the targets of `rows` rows: log-probabilities, which [`super::sample`] writes, advantages and returns.
+/// f32s of the targets of `rows` rows: log-probabilities, which [`super::sample`] writes, advantages and returns; then the
+/// log-probabilities of each of `choices` choices.
 #[must_use]
-pub fn target_words(rows: u64) -> u64 {
-    3 * rows
+pub fn target_words(rows: u64, choices: u32) -> u64 {
+    (3 + u64::from(choices)) * rows
+}
+
+/// First vec4 of the choices' log-probabilities in the targets of `rows` rows, `[choice][t][agent][env]`.
+#[must_use]
+pub fn choice_targets(rows: u32) -> u32 {
+    3 * (rows / 4)
 }
 
 /// Binds values, rewards, `dones_and_masks`, scalars and targets.
@@ -103,7 +111,7 @@ mod tests {
         let normalised: Vec<f32> = values.iter().map(|v| (v - mean) / deviation).collect();
         let mut dones_and_masks = vec![0u32; steps * envs];
         dones_and_masks[2 * envs + lane] = signal;
-        let mut scalars = vec![f32::NAN; 12];
+        let mut scalars = vec![f32::NAN; 16];
         scalars[3] = mean;
         scalars[4] = deviation;
         // Divided by a power of two, so that `reward_scale` gives back the same numbers exactly.
@@ -116,7 +124,7 @@ mod tests {
             lambda: 0.95,
             truncations,
             reward_scale: 4.0,
-            pad: 0,
+            groups: 1,
         };
         let kernel = kernel(&gpu).unwrap();
         let targets = gpu.upload("targets", &vec![0f32; 3 * steps * envs]).unwrap();

@@ -12,12 +12,12 @@ crate::layout_testing::same_layout! {
     clip::Clip { max_norm, log_beta1, log_beta2, decay, agent_step, pad } = "Clip" in "ppo/clip";
     epoch::Epoch {
         weight, floor, enabled, number, places, target_kl, entropy, entropy_step, iterations,
-        further, moments, agent_step, agents, minibatches, first_place, pad,
+        further, moments, agent_step, agents, minibatches, first_place, groups,
     } = "Epoch" in "ppo/epoch";
-    gae::Gae { steps, agents, envs, gamma, lambda, truncations, reward_scale, pad } = "Gae" in "ppo/gae";
+    gae::Gae { steps, agents, envs, gamma, lambda, truncations, reward_scale, groups } = "Gae" in "ppo/gae";
     loss::Loss {
         actions, section, masks, grad_actor, grad_critic, clip, value_clip, huber, value, starts,
-        factors, pad,
+        factors, choices, choice_targets, groups, pad,
     } = "Loss" in "ppo/loss";
     normalize::Normalize {
         first_slot, slots, quads, observed, state_dim, first_state, limit, pad,
@@ -27,10 +27,10 @@ crate::layout_testing::same_layout! {
     } = "RunningMeanStd" in "ppo/running_mean_std";
     sample::Sample {
         step, steps, agents, quads, actions, stride, greedy, masks, seed_low, seed_high, starts,
-        pad,
+        choice_targets,
     } = "Sample" in "ppo/sample";
     write_metrics::WriteMetrics {
-        statistics, rewards, envs, nets, actors, agent_steps, pad,
+        statistics, rewards, envs, nets, actors, agent_steps, groups, pad,
     } = "WriteMetrics" in "ppo/write_metrics";
     write_metrics::Record {
         policy_loss, value_loss, entropy, approx_kl, clip_fraction, actor_norm, critic_norm,

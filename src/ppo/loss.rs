@@ -7,6 +7,10 @@
 //! that share a network in the whole rollout, so that micro-batches add up. The gradient is multiplied by the loss scale
 //! ([`super::loss_scale`]).
 //!
+//! Actions of several choices: rho is the ratio of the whole action and H the sum of the choices' entropies; or every choice has a
+//! ratio of its own, L is the mean over rows of the sum of the choices' clipped surrogates, and H the mean of their entropies
+//! (`Loss::choices`).
+//!
 //! Continuous actions: log p = - sum of z^2 / 2 + log_std + ln(2 pi) / 2, z = (u - mean) / std, H = sum of log_std + ln(2 pi e) / 2.
 //!
 //! Squashed actions, a = tanh(u): log p gains the term - ln(1 - tanh(u)^2), which does not depend on the policy, so that ratio and
@@ -18,7 +22,8 @@
 //! drive standard deviations up without end.
 //!
 //! Statistics: two vec4s per workgroup, the sums of (policy loss without entropy, value loss, entropy, k3 estimate of the KL divergence
-//! = (rho - 1) - log rho) and of (rows outside the clip range, 0, 0, 0).
+//! = (rho - 1) - log rho, with the ratio of the whole action) and of (rows outside the clip range, or the outside share of a row's
+//! choices, 0, 0, 0).
 
 use super::ActionKind;
 use crate::Result;
@@ -55,10 +60,17 @@ pub struct Loss {
     pub value: f32,
     /// A bit for every logit that begins a choice.
     pub starts: u32,
-    /// HAPPO: first vec4 of the factors in the statistics, `[slot][env]`: the product of the ratios of the agents that have learned.
+    /// HAPPO: first vec4 of the factors in the statistics, `[slot][env]`: the product of the ratios of the agents that have learned,
+    /// each the probability after its epochs divided by that before. The log-probabilities before an agent's epochs follow.
     pub factors: u32,
+    /// Choices of an action whose ratios are clipped one by one; 0: the ratio of the whole action is clipped.
+    pub choices: u32,
+    /// First vec4 of the choices' log-probabilities in the targets ([`super::gae::choice_targets`]).
+    pub choice_targets: u32,
+    /// Groups of agents that share networks: 1, or one per agent.
+    pub groups: u32,
     /// Fills up to 16 bytes.
-    pub pad: u32,
+    pub pad: [u32; 2],
 }
 
 /// The variant for this kernel configuration.
@@ -96,10 +108,10 @@ pub fn partial_sums(kernel_config: &KernelConfig, quads: u64) -> u64 {
 }
 
 /// f32s of the statistics of `dispatches` micro-batches of up to `quads` quads of rows, with `factors` factors of HAPPO after
-/// them.
+/// them and as many log-probabilities.
 #[must_use]
 pub fn statistics_words(kernel_config: &KernelConfig, quads: u64, dispatches: u64, factors: u64) -> u64 {
-    partial_sums(kernel_config, quads) * dispatches * STATISTICS + factors
+    partial_sums(kernel_config, quads) * dispatches * STATISTICS + 2 * factors
 }
 
 /// Buffers that the kernel reads and writes.
@@ -113,7 +125,7 @@ pub struct Buffers<'a> {
     pub dones_and_masks: &'a wgpu::Buffer,
     /// Actions taken; of squashed actions the numbers before tanh.
     pub actions: &'a wgpu::Buffer,
-    /// Log-probabilities, advantages, returns.
+    /// Log-probabilities, advantages, returns, and with ratios per choice the choices' log-probabilities.
     pub targets: &'a wgpu::Buffer,
     /// Values at the time of the rollout, normalised.
     pub values: &'a wgpu::Buffer,

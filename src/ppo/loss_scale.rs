@@ -70,7 +70,7 @@ mod tests {
         let nets = gpu.upload("nets", &[net(0), net(1)]).unwrap();
         let optimizer = gpu.upload("optimizer", &[0f32; 16]).unwrap();
         let iteration = gpu.upload("iteration", &[0u32; 2]).unwrap();
-        let scalars = gpu.upload("scalars", &[0f32; scalars::AGENTS]).unwrap();
+        let scalars = gpu.upload("scalars", &[0f32; scalars::GROUP]).unwrap();
         start(&gpu, &scalars, INITIAL).unwrap();
         let norms = clip::kernel(&gpu).unwrap();
         let clipping = clip::Clip {

@@ -18,6 +18,8 @@ struct Rows {
     scale: f32,
     /// Sizes of the choices of an action.
     choices: Vec<usize>,
+    /// Log-probability of every choice in the rollout, if each has a ratio of its own.
+    choices_old: Vec<[f64; 4]>,
     /// Numbers of a continuous action instead.
     reals: Vec<[f64; 4]>,
     /// Whether they are squashed by tanh.
@@ -61,10 +63,13 @@ fn evaluate(rows: &Rows) -> Outcome {
         huber: 10.0,
         value: 1.0,
         starts: (0..rows.choices.len()).map(|b| 1 << rows.choices[..b].iter().sum::<usize>()).sum(),
+        groups: 1,
+        choices: rows.choices_old.len() as u32,
+        choice_targets: super::super::gae::choice_targets(4),
         ..Loss::default()
     };
     let head = [rows.logits.concat(), rows.values.to_vec()].concat();
-    let targets = [rows.log_old, rows.advantages, rows.returns].concat();
+    let targets = [&[rows.log_old, rows.advantages, rows.returns], &rows.choices_old[..]].concat().concat();
     let mut scalars = [0f32; 17];
     scalars[16] = 0.25;
     (scalars[4], scalars[6], scalars[9], scalars[11]) = (1.0, 1.0, rows.scale, rows.entropy);
@@ -114,19 +119,30 @@ fn reference(rows: &Rows) -> f64 {
                     entropy += mean_log_slope(mean, log_std.exp(), 6, 0.7);
                 }
             }
+            let a = rows.advantages[i];
+            let surrogate = |log_ratio: f64| {
+                let ratio = log_ratio.exp();
+                (ratio * a).min(ratio.clamp(0.8, 1.2) * a)
+            };
+            let mut policy = 0.0;
             let (mut first, mut rest) = (0, rows.actions[i] as usize);
-            for size in rows.choices.iter().filter(|_| rows.reals.is_empty()) {
+            for (number, size) in rows.choices.iter().enumerate().filter(|_| rows.reals.is_empty()) {
                 let own = first..first + size;
                 let total: f64 = own.clone().filter(allowed).map(|j| z[j].exp()).sum();
                 let lp = |j: usize| z[j] - total.ln();
                 entropy += own.clone().filter(allowed).map(|j| -lp(j).exp() * lp(j)).sum::<f64>();
                 log_probability += lp(first + rest % size);
+                if let Some(old) = rows.choices_old.get(number) {
+                    policy -= surrogate(lp(first + rest % size) - old[i]);
+                }
                 rest /= size;
                 first += size;
             }
-            let ratio = (log_probability - rows.log_old[i]).exp();
-            let a = rows.advantages[i];
-            let policy = -(ratio * a).min(ratio.clamp(0.8, 1.2) * a);
+            if rows.choices_old.is_empty() {
+                policy = -surrogate(log_probability - rows.log_old[i]);
+            } else {
+                entropy /= rows.choices.len() as f64;
+            }
             let huber = |e: f64| if e.abs() <= 10.0 { e * e / 2.0 } else { 10.0 * (e.abs() - 5.0) };
             let (v, old) = (rows.values[i], rows.values_old[i]);
             let clipped = old + (v - old).clamp(-0.2, 0.2);
@@ -168,6 +184,7 @@ fn golden() -> Rows {
         entropy: 0.0,
         scale: 1.0,
         choices: vec![2],
+        choices_old: Vec::new(),
         reals: Vec::new(),
         squash: false,
     }
@@ -201,12 +218,14 @@ fn gradients_agree_with_finite_differences() {
     // One choice of five; a choice of two and one of three, forbidden actions in either, action = first + 2 second.
     let one = ([0b11111, 0b10111, 0b01101, 0b11110], [2, 1, 0, 4], vec![5]);
     let two = ([0b11111, 0b10101, 0b01110, 0b11110], [2 * 2, 2 * 2, 1, 1 + 2 * 2], vec![2, 3]);
-    for (masks, actions, choices) in [one, two] {
-        check_gradients(masks, actions, choices);
+    // The ratio of the whole action, and one per choice: inside the clip range, above and below it.
+    let each = vec![[-1.0, -0.1, -0.9, -0.2], [-1.4, -0.2, -0.3, -1.05]];
+    for ((masks, actions, choices), choices_old) in [(one, vec![]), (two.clone(), vec![]), (two, each)] {
+        check_gradients(masks, actions, choices, choices_old);
     }
 }
 
-fn check_gradients(masks: [u32; 4], actions: [u32; 4], choices: Vec<usize>) {
+fn check_gradients(masks: [u32; 4], actions: [u32; 4], choices: Vec<usize>, choices_old: Vec<[f64; 4]>) {
     let mut rows = Rows {
         logits: vec![
             [0.3, -1.0, 2.0, 0.1],
@@ -218,12 +237,16 @@ fn check_gradients(masks: [u32; 4], actions: [u32; 4], choices: Vec<usize>) {
         masks,
         actions,
         choices,
+        choices_old,
         log_old: [-1.0, -0.9, -0.3, -1.6],
         entropy: 0.37,
         ..golden()
     };
     rows.values = [0.1, 0.9, -0.3, 2.5];
     let got = evaluate(&rows);
+    let sum = got.statistics[..2].iter().map(|sum| f64::from(*sum)).sum::<f64>();
+    let entropy = f64::from(rows.entropy * got.statistics[2]);
+    close("loss", &[((sum - entropy) / 4.0) as f32], &[reference(&rows)], 1e-6);
     let step = 1e-6;
     for j in 0..rows.logits.len() {
         for i in 0..4 {

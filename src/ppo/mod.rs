@@ -71,17 +71,29 @@ impl ActionKind {
 pub mod scalars {
     pub use crate::shaders::constants::scalars::*;
 
-    /// f32s of the whole buffer.
+    /// Index of a statistic of a group.
     #[must_use]
-    pub fn words(minibatches: u32, agents: u32) -> u64 {
-        u64::from(minibatch(minibatches, agents, minibatches))
+    pub fn of_group(group: u32, index: usize) -> usize {
+        group as usize * GROUP + index
     }
 
-    /// Index of the statistics of a minibatch, which follow: its [`ADVANTAGE_MEAN`], [`ADVANTAGE_SCALE`], [`RETURN_MEAN`] and
-    /// [`RETURN_SQUARE`].
+    /// Index of 1 / rows that count for an agent's networks in a minibatch, `[minibatch][agent]`.
     #[must_use]
-    pub fn minibatch(minibatches: u32, agents: u32, minibatch: u32) -> u32 {
-        AGENTS as u32 + minibatches * agents + 4 * minibatch
+    pub fn share(groups: u32, agents: u32, minibatch: u32, agent: u32) -> u32 {
+        GROUP as u32 * groups + minibatch * agents + agent
+    }
+
+    /// Index of the statistics of a minibatch, `[minibatch][group]`, which follow: [`ADVANTAGE_MEAN`], [`ADVANTAGE_SCALE`],
+    /// [`RETURN_MEAN`] and [`RETURN_SQUARE`] of every group.
+    #[must_use]
+    pub fn minibatch(groups: u32, agents: u32, minibatches: u32, minibatch: u32) -> u32 {
+        share(groups, agents, minibatches, 0) + 4 * groups * minibatch
+    }
+
+    /// f32s of the whole buffer.
+    #[must_use]
+    pub fn words(groups: u32, agents: u32, minibatches: u32) -> u64 {
+        u64::from(minibatch(groups, agents, minibatches, minibatches))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Discrete actions: p_j = exp(z_j) / sum exp(z) over the allowed actions. The action is the first one whose cumulative probability
 //! exceeds a uniform random number, or the most probable one. A multi-discrete action has the logits of its choices one after the
 //! other; it is stored as one number whose digits are the choices, the first choice the fastest, and its probability is the product of
-//! theirs. Random numbers are counter-based: key = seed, counter = (step of the training, row), so a run can be repeated and resumed.
+//! theirs. The logarithms of the choices' probabilities can be stored as well. Random numbers are counter-based: key = seed, counter = (step of the training, row), so a run can be repeated and resumed.
 //!
 //! Continuous actions: a = mean + exp(log_std) z, z by the Box-Muller transform, log p = - sum of z^2 / 2 + log_std + ln(2 pi) / 2.
 //!
@@ -48,8 +48,8 @@ pub struct Sample {
     pub seed_high: u32,
     /// A bit for every logit that begins a choice.
     pub starts: u32,
-    /// Fills up to 16 bytes.
-    pub pad: u32,
+    /// First vec4 of the choices' log-probabilities in the targets ([`super::gae::choice_targets`]); 0: they are not stored.
+    pub choice_targets: u32,
 }
 
 /// The variant for these actions.
@@ -93,6 +93,8 @@ mod tests {
     struct Drawn {
         actions: Vec<u32>,
         log_probabilities: Vec<f32>,
+        /// Log-probabilities of the choices, `[choice][row]`.
+        choices: Vec<Vec<f32>>,
     }
 
     fn draw(logits: &[f32], mask: u32, quads: u32, greedy: bool, seed: u64, iteration: u32) -> Drawn {
@@ -116,6 +118,7 @@ mod tests {
             step: 0,
             agents: 1,
             quads,
+            choice_targets: super::super::gae::choice_targets(8 * rows as u32),
             actions: logits.len() as u32,
             stride: quads,
             greedy: u32::from(greedy),
@@ -126,7 +129,8 @@ mod tests {
         };
         let kernel = kernel(&gpu, ActionKind::Choices).unwrap();
         let actions = gpu.upload("actions", &vec![99u32; rows]).unwrap();
-        let targets = gpu.upload("targets", &vec![f32::NAN; rows]).unwrap();
+        let choices = starts.count_ones() as usize;
+        let targets = gpu.upload("targets", &vec![f32::NAN; (3 + choices) * 8 * rows]).unwrap();
         let buffers = [
             &gpu.uniform_table("sample", &[parameters]).unwrap(),
             &gpu.upload("logits", &all).unwrap(),
@@ -137,7 +141,13 @@ mod tests {
         ];
         let group = bind(&gpu, &kernel, &buffers).unwrap();
         run_at(&gpu, &kernel, &group, groups(&kernel.variant, 1, quads));
-        Drawn { actions: gpu.read(&actions).unwrap(), log_probabilities: gpu.read(&targets).unwrap() }
+        let targets: Vec<f32> = gpu.read(&targets).unwrap();
+        let section = |number: usize| targets[number * 8 * rows..][..rows].to_vec();
+        Drawn {
+            actions: gpu.read(&actions).unwrap(),
+            log_probabilities: section(0),
+            choices: (3..3 + choices).map(section).collect(),
+        }
     }
 
     #[test]
@@ -195,6 +205,14 @@ mod tests {
             assert!((found - p).abs() < 4.0 * deviation, "action {action}: {found} for {p}");
             let said = drawn.actions.iter().zip(&drawn.log_probabilities).filter(|(a, _)| **a == action);
             said.for_each(|(_, said)| assert!((f64::from(*said) - p.ln()).abs() < 1e-6));
+        }
+        // The log-probability of every choice is stored by itself.
+        for (row, action) in drawn.actions.iter().enumerate() {
+            let digits = [action % 2, action / 2 % 3, action / 6].map(|digit| digit as usize);
+            for (number, allowed) in [&logits[..2], &logits[2..4], &logits[5..]].into_iter().enumerate() {
+                let said = f64::from(drawn.choices[number][row]);
+                assert!((said - softmax(allowed, digits[number]).ln()).abs() < 1e-6, "choice {number}");
+            }
         }
         let best = draw_of(starts, &logits, mask, 1, true, 7, 3);
         assert!(best.actions.iter().all(|a| *a == 6));

@@ -28,8 +28,10 @@ pub struct WriteMetrics {
     pub actors: u32,
     /// HAPPO: agents; else 1.
     pub agent_steps: u32,
+    /// Groups of agents that share networks, each with a ValueNorm: 1, or one per agent.
+    pub groups: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 2],
+    pub pad: u32,
 }
 
 /// Metrics of an iteration, read back once. Means are over the rows of active agents, and over the epochs of the iteration that moved
@@ -65,9 +67,9 @@ pub struct Record {
     pub terminated: f32,
     /// Optimizer steps skipped so far because a gradient was not finite.
     pub skipped: f32,
-    /// Mean of the returns that values are normalised by.
+    /// Mean of the returns that values are normalised by; with separate networks, the mean over the agents.
     pub value_mean: f32,
-    /// Standard deviation of the returns that values are normalised by.
+    /// Standard deviation of the returns that values are normalised by; with separate networks, the mean over the agents.
     pub value_deviation: f32,
     /// Loss scale after the last update; 1 in f32.
     pub loss_scale: f32,
@@ -133,7 +135,8 @@ mod tests {
             nets: 3,
             actors: 2,
             agent_steps: 2,
-            pad: [0; 2],
+            groups: 2,
+            pad: 0,
         };
         let mut optimizer = [0f32; 24];
         (optimizer[1], optimizer[9], optimizer[17]) = (3.0, 5.0, 7.0);
@@ -141,8 +144,9 @@ mod tests {
         let episodes = gpu.upload("episodes", &(0..envs * 4).map(|i| i as f32).collect::<Vec<_>>()).unwrap();
         let iteration = gpu.upload("iteration", &[41u32, 0]).unwrap();
         let record = gpu.upload("record", &[0f32; 20]).unwrap();
-        let mut scalars = [0f32; 16];
+        let mut scalars = [0f32; 32];
         (scalars[3], scalars[4], scalars[9], scalars[13], scalars[14]) = (1.5, 2.5, 512.0, 2.0, 0.5);
+        (scalars[16 + 3], scalars[16 + 4]) = (-0.5, 1.5);
         let buffers = [
             &gpu.upload("statistics", &statistics).unwrap(),
             &gpu.upload("rewards", &(0..24).map(|i| i as f32).collect::<Vec<_>>()).unwrap(),
@@ -170,8 +174,8 @@ mod tests {
             episode_steps: sum(2),
             terminated: sum(3),
             skipped: 3.0,
-            value_mean: 1.5,
-            value_deviation: 2.5,
+            value_mean: 0.5,
+            value_deviation: 2.0,
             loss_scale: 512.0,
             epochs: 1.0,
             pad: [0.0; 2],

@@ -20,7 +20,8 @@ macro_rules! constants {
 }
 
 constants! {
-    /// Indices into the buffer of scalars of the PPO kernels.
+    /// Indices into the buffer of scalars of the PPO kernels. A group consists of the agents that share networks: all of them, or
+    /// one each.
     scalars: usize {
         /// Running mean of the returns (ValueNorm), biased towards 0.
         VALUE_NORM_MEAN = 0,
@@ -52,8 +53,9 @@ constants! {
         EPOCHS = 13,
         /// 1 / rows of active agents in the rollout.
         ROW_SHARE = 14,
-        /// From here on, for every minibatch and agent: 1 / rows that count for its networks.
-        AGENTS = 16,
+        /// Distance from the statistics of one group to those of the next, if every agent has networks of its own: the indices of
+        /// ValueNorm, of advantages and of returns are relative. Other scalars are in the first group.
+        GROUP = 16,
     }
 }
 

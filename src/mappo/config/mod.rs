@@ -17,10 +17,10 @@ use crate::{Error, Result};
 pub use device::DeviceConfig;
 pub use network::NetworkConfig;
 pub use optimizer::OptimizerConfig;
-pub use ppo::{AdvantageNorm, Algorithm, PpoConfig};
+pub use ppo::{AdvantageNorm, Algorithm, PpoConfig, Ratio};
 
-/// Settings of MAPPO, in four groups. The defaults follow the reference implementation (marlbenchmark/on-policy), with learning
-/// rates for trading.
+/// Settings of MAPPO, in four groups. The defaults are for trading; [`Config::on_policy_mpe`] has those of the reference
+/// implementation (marlbenchmark/on-policy) on its benchmark. `docs/reference.md` lists where defaults and algorithm differ from it.
 ///
 /// ```
 /// use phalanx::mappo::Config;

@@ -4,12 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::range;
 use crate::Result;
+use crate::env::Environment;
 
 /// Rows over which advantages are normalised to mean 0 and standard deviation 1. Only rows of active agents count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdvantageNorm {
-    /// The whole rollout, as in the reference.
+    /// The whole rollout, as in the reference; agents with separate networks each normalise those of their own rows.
     #[default]
     Rollout,
     /// The minibatch.
@@ -27,10 +28,23 @@ pub enum Algorithm {
     Mappo,
     /// One agent after the other, in a new random order for every rollout: the objective of an agent is multiplied by the
     /// probability ratios of the agents before it (HAPPO; Kuba et al., arXiv 2109.11251). Requires separate networks. Every agent
-    /// step processes the whole rollout, so the time of updates is proportional to the number of agents. Two differences from the
-    /// authors' code: all agents share one ValueNorm, updated by an equal share in every agent step, and advantages are normalised
-    /// over all agents.
+    /// step processes the whole rollout, so the time of updates is proportional to the number of agents, and evaluates the agent's
+    /// policy twice more for its ratios. Every agent has a critic, as in marlbenchmark/on-policy; the authors' code (PKU-MARL/HARL)
+    /// trains one for all.
     Happo,
+}
+
+/// The probability ratios that are clipped in actions of several choices ([`Environment::choices`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ratio {
+    /// One per choice, as in marlbenchmark/on-policy: the surrogates of the choices are added up, the entropy is the mean of
+    /// theirs.
+    #[default]
+    PerChoice,
+    /// That of the whole action, the product of the choices' ratios: one surrogate per action, the entropy is the sum of those
+    /// of the choices.
+    Joint,
 }
 
 /// The algorithm: rollouts, returns, losses and ValueNorm.
@@ -62,6 +76,9 @@ pub struct PpoConfig {
     pub gae_lambda: f64,
     /// Clip range of the probability ratio.
     pub clip: f64,
+    /// Ratios that are clipped in actions of several choices. Without effect on actions of one choice, continuous actions, and
+    /// HAPPO, which clips the ratio of the whole action as its reference does.
+    pub ratio: Ratio,
     /// Clip range of the value.
     pub value_clip: f64,
     /// Delta of the value's Huber loss.
@@ -75,7 +92,8 @@ pub struct PpoConfig {
     pub target_kl: f64,
     /// Value loss coefficient.
     pub value_coefficient: f64,
-    /// Whether critics predict returns normalised by running statistics (ValueNorm).
+    /// Whether critics predict returns normalised by running statistics (ValueNorm); agents with separate networks each have their
+    /// own.
     pub value_norm: bool,
     /// Decay of the running statistics of the returns.
     pub value_norm_beta: f64,
@@ -98,6 +116,7 @@ impl Default for PpoConfig {
             gamma: 0.99,
             gae_lambda: 0.95,
             clip: 0.2,
+            ratio: Ratio::PerChoice,
             value_clip: 0.2,
             huber_delta: 10.0,
             entropy: 0.01,
@@ -118,6 +137,13 @@ impl PpoConfig {
             Algorithm::Mappo => 1,
             Algorithm::Happo => agents,
         }
+    }
+
+    /// Choices of an action whose ratios are clipped one by one; 0: the ratio of the whole action is clipped.
+    pub(in crate::mappo) fn clipped_choices(&self, environment: &dyn Environment) -> u32 {
+        let choices = environment.choices().len() as u32;
+        let per_choice = self.ratio == Ratio::PerChoice && self.algorithm == Algorithm::Mappo;
+        if per_choice && choices > 1 && !environment.continuous() { choices } else { 0 }
     }
 
     /// Checks every range except that of `minibatches`, which depends on the networks.

@@ -113,6 +113,7 @@ flat_settings! {
     ppo.gamma
     ppo.gae_lambda
     ppo.clip
+    ppo.ratio
     ppo.value_clip
     ppo.huber_delta
     ppo.entropy

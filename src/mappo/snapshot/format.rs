@@ -5,13 +5,17 @@ use std::path::Path;
 use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use crate::mappo::Config;
+use crate::mappo::{Config, Ratio};
 use crate::model::envelope::{self, NamedTensor, failed};
 use crate::nn::KernelConfig;
 use crate::{Error, Result};
 
 /// Version of the format, raised when older versions cannot read new files.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
+
+/// Oldest version that is read. Runs of format 2 clipped the ratio of the whole action, and agents with separate networks shared
+/// one ValueNorm.
+const OLDEST: u32 = 2;
 
 /// Key of the metadata in the header of the file.
 const KEY: &str = "phalanx training";
@@ -70,13 +74,17 @@ pub(super) fn write(path: &Path, metadata: &SnapshotMetadata, tensors: &[NamedTe
 pub(super) fn read(bytes: &[u8]) -> Result<(SnapshotMetadata, SafeTensors<'_>), String> {
     let (text, file) = envelope::read(bytes, KEY, "snapshot of a training run")?;
     let Envelope { metadata, crc32 } = envelope::parse(&text)?;
-    envelope::check_format(&metadata, FORMAT)?;
+    let format = envelope::check_format(&metadata, OLDEST..=FORMAT)?;
     let tensors = file.tensors();
     let named = tensors.iter().map(|(name, view)| (name.as_str(), view.data()));
     if checksum(&metadata, named.collect()) != crc32 {
         return Err("checksum mismatch: the file was modified or is corrupt".into());
     }
-    Ok((envelope::parse(&metadata)?, file))
+    let mut parsed: SnapshotMetadata = envelope::parse(&metadata)?;
+    if format == 2 {
+        parsed.config.ppo.ratio = Ratio::Joint;
+    }
+    Ok((parsed, file))
 }
 
 /// Reads the metadata of a snapshot and verifies the checksum of the whole file.
@@ -106,12 +114,16 @@ fn checksum<'a>(metadata: &str, mut tensors: Vec<(&'a str, &'a [u8])>) -> u32 {
 mod tests {
     use super::*;
 
-    /// The metadata of a snapshot as format 2 was first written, with the envelope's keys.
+    /// The metadata of a snapshot as format 2 was first written, with the envelope's keys. Later versions have more settings.
     #[test]
     fn keys_of_format_2_are_stable() {
         let text = include_str!("../../../tests/fixtures/snapshot_metadata.json");
         let metadata: SnapshotMetadata = serde_json::from_str(text).unwrap();
-        assert_eq!(serde_json::to_string(&metadata).unwrap(), text);
+        let mut kept = serde_json::to_value(&metadata).unwrap();
+        let first: serde_json::Value = serde_json::from_str(text).unwrap();
+        let settings = first["config"].as_object().unwrap();
+        kept["config"].as_object_mut().unwrap().retain(|key, _| settings.contains_key(key));
+        assert_eq!(kept, first);
         let envelope = Envelope { metadata: "text".into(), crc32: 7 };
         assert_eq!(serde_json::to_string(&envelope).unwrap(), r#"{"head":"text","crc32":7}"#);
     }

@@ -54,7 +54,8 @@ impl Trainer {
         let (nets, precision) = (self.layout.nets.len(), self.config.device.precision);
         let second: Check = Box::new(|bytes| not_negative(&reals(bytes)?));
         let optimizer: Check = Box::new(move |bytes| optimizer(&reals(bytes)?, nets));
-        let scalars: Check = Box::new(move |bytes| check_scalars(&reals(bytes)?, precision));
+        let groups = sizes.groups;
+        let scalars: Check = Box::new(move |bytes| check_scalars(&reals(bytes)?, groups, precision));
         let clock: Check = Box::new(move |bytes| check_iteration(&words(bytes)?, iteration));
         let episodes: Check = Box::new(|bytes| cleared(&reals(bytes)?));
         let mut parts = vec![
@@ -181,13 +182,15 @@ fn optimizer(values: &[f32], nets: usize) -> Result<(), String> {
 }
 
 /// The scalars that persist between iterations; all others are recomputed before use.
-fn check_scalars(values: &[f32], precision: Precision) -> Result<(), String> {
-    let first = scalars::VALUE_NORM_MEAN;
-    within("mean of the returns", values[first], f32::MIN, f32::MAX)?;
-    within("mean of the squared returns", values[first + 1], 0.0, f32::MAX)?;
-    within("bias correction of the returns", values[first + 2], 0.0, 1.0)?;
-    within("mean of the values", values[scalars::MEAN], f32::MIN, f32::MAX)?;
-    within("deviation of the values", values[scalars::DEVIATION], f32::MIN_POSITIVE, f32::MAX)?;
+fn check_scalars(values: &[f32], groups: u32, precision: Precision) -> Result<(), String> {
+    for group in 0..groups {
+        let value = |index| values[scalars::of_group(group, index)];
+        within("mean of the returns", value(scalars::VALUE_NORM_MEAN), f32::MIN, f32::MAX)?;
+        within("mean of the squared returns", value(scalars::VALUE_NORM_SQUARE), 0.0, f32::MAX)?;
+        within("bias correction of the returns", value(scalars::VALUE_NORM_DEBIAS), 0.0, 1.0)?;
+        within("mean of the values", value(scalars::MEAN), f32::MIN, f32::MAX)?;
+        within("deviation of the values", value(scalars::DEVIATION), f32::MIN_POSITIVE, f32::MAX)?;
+    }
     let (low, high, interval) = match precision {
         Precision::F32 => (1.0, 1.0, LossScale::CONSTANT.interval),
         Precision::F16 => (1e-30, 3e38, LossScale::DYNAMIC.interval),

@@ -6,7 +6,7 @@ use safetensors::tensor::Dtype;
 
 use super::format::{self, FORMAT, SnapshotMetadata};
 use super::parts::MAX_ITERATIONS;
-use crate::mappo::Trainer;
+use crate::mappo::{Algorithm, Config, Trainer};
 use crate::model::envelope::{NamedTensor, failed};
 use crate::{Error, Result};
 
@@ -74,7 +74,19 @@ impl Trainer {
     fn restore(&self, bytes: &[u8]) -> Result<SnapshotMetadata, RestoreError> {
         let (metadata, file) = format::read(bytes)?;
         let own = self.snapshot_metadata(None);
-        same_run(&metadata, &own)?;
+        if metadata.format == 2 && self.sizes.groups > 1 {
+            return Err(RestoreError::File(
+                "it has format 2, in which agents with separate networks share one ValueNorm; now each has its own: \
+                 resume with the version that wrote it, or train anew"
+                    .into(),
+            ));
+        }
+        let mut compared = metadata.config.clone();
+        if !self.sizes.several_choices() || own.config.ppo.algorithm == Algorithm::Happo {
+            // Without effect.
+            compared.ppo.ratio = own.config.ppo.ratio;
+        }
+        same_run(&metadata, &compared, &own)?;
         let parts = self.parts(metadata.iteration);
         let mut checked = Vec::new();
         for part in &parts {
@@ -137,8 +149,8 @@ impl From<Error> for RestoreError {
     }
 }
 
-/// Checks that a snapshot belongs to this run.
-fn same_run(saved: &SnapshotMetadata, here: &SnapshotMetadata) -> Result<(), String> {
+/// Checks that a snapshot belongs to this run. `config` are its settings, except those without effect here.
+fn same_run(saved: &SnapshotMetadata, config: &Config, here: &SnapshotMetadata) -> Result<(), String> {
     if saved.environment != here.environment {
         return Err(format!(
             "it is from another environment: `{}` in the file, `{}` here",
@@ -146,7 +158,7 @@ fn same_run(saved: &SnapshotMetadata, here: &SnapshotMetadata) -> Result<(), Str
         ));
     }
     let (Ok(serde_json::Value::Object(file)), Ok(serde_json::Value::Object(own))) =
-        (serde_json::to_value(&saved.config), serde_json::to_value(&here.config))
+        (serde_json::to_value(config), serde_json::to_value(&here.config))
     else {
         return Err("the settings in the file cannot be compared".into());
     };

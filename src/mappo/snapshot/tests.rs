@@ -10,7 +10,7 @@ use crate::env::communication::Task;
 use crate::env::spread::Definition;
 use crate::env::{Communication, CpuEnv, Environment, Outcome, Simulator, Spec, Spread};
 use crate::gpu::Gpu;
-use crate::mappo::{Config, Precision, Trainer};
+use crate::mappo::{Config, Precision, Ratio, Sharing, Trainer};
 use crate::model::envelope::NamedTensor;
 use crate::nn::CriticInput;
 use crate::ppo::scalars;
@@ -238,4 +238,31 @@ fn check(
     format::write(path, &forged, &saved.tensors).unwrap();
     let error = trainer.resume(path).unwrap_err().to_string();
     assert!(error.contains("iteration is 4294967295, expected 0 to"), "{error}");
+}
+
+/// Runs of format 2 clipped the ratio of the whole action, and agents with separate networks shared a ValueNorm: files load where
+/// that makes no difference.
+#[test]
+fn snapshots_of_format_2_load_unless_the_run_would_go_on_differently() {
+    let gpu = crate::testing::unchecked_gpu();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("older");
+    let resume = |environment: &dyn Environment, config: &Config| {
+        let mut trainer = trained(&gpu, environment, config);
+        let mut saved = Saved::of(&trainer, &path);
+        saved.metadata.format = 2;
+        format::write(&path, &saved.metadata, &saved.tensors).unwrap();
+        trainer.resume(&path).map(|metadata| metadata.iteration)
+    };
+    let mut environments = environments();
+    let (host, host_config) = environments.pop().unwrap();
+    let (communication, mut config) = environments.pop().unwrap();
+    assert_eq!(resume(host.as_ref(), &host_config).unwrap(), 1);
+    let error = resume(communication.as_ref(), &config).unwrap_err().to_string();
+    assert!(error.contains(r#"`ratio` is "joint" in the file, "per_choice" here"#), "{error}");
+    config.ppo.ratio = Ratio::Joint;
+    assert_eq!(resume(communication.as_ref(), &config).unwrap(), 1);
+    config.network.networks = Sharing::Separate;
+    let error = resume(communication.as_ref(), &config).unwrap_err().to_string();
+    assert!(error.contains("share one ValueNorm") && error.contains("train anew"), "{error}");
 }

@@ -5,7 +5,6 @@ use crate::Result;
 use crate::gpu::{Command, Recording};
 use crate::mappo::buffers::UpdateBuffers;
 use crate::mappo::setup::Setup;
-use crate::nn::Sharing;
 use crate::ppo::{advantage_stats, epoch, gae, loss, scalars};
 
 /// Generalised advantage estimation and its statistics; with HAPPO, also the first agent's factors of 1.
@@ -21,7 +20,7 @@ pub fn estimate(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
         lambda: config.ppo.gae_lambda as f32,
         truncations: sizes.truncations,
         reward_scale: config.ppo.reward_scale as f32,
-        pad: 0,
+        groups: sizes.groups,
     };
     let kernel = gae::kernel(gpu)?;
     let bound = [&rollout.values, &rollout.rewards, dones_and_masks, scalars, targets];
@@ -32,7 +31,7 @@ pub fn estimate(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
         agents: sizes.spec.agents,
         envs: sizes.envs,
         masks: sizes.first_mask(),
-        separate: u32::from(config.network.networks == Sharing::Separate),
+        separate: u32::from(sizes.groups > 1),
         minibatches: sizes.minibatches,
         chunk: sizes.chunk.max(1),
         over: config.ppo.advantage_norm as u32,
@@ -61,14 +60,12 @@ pub fn minibatch_starts(setup: Setup<'_>, update: &UpdateBuffers, schedule: &Sch
     let kernel = epoch::kernel(gpu)?;
     let places = sizes.partial_sums(kernel_config);
     let end = config.ppo.entropy_end.unwrap_or(config.ppo.entropy);
-    let agent_steps = schedule.agent_steps();
-    let all: Vec<_> = agent_steps
-        .clone()
+    let all: Vec<_> = schedule
+        .agent_steps()
         .flat_map(|agent_step| (0..config.ppo.epochs).map(move |number| (agent_step, number)))
         .flat_map(|(agent_step, number)| (0..sizes.minibatches).map(move |place| (agent_step, number, place)))
         .map(|(agent_step, number, place)| epoch::Epoch {
-            // All agent steps together update ValueNorm as much as one update of all agents.
-            weight: ((1.0 - config.ppo.value_norm_beta) / f64::from(agent_steps.end)) as f32,
+            weight: (1.0 - config.ppo.value_norm_beta) as f32,
             floor: config.ppo.value_norm_floor as f32,
             enabled: u32::from(config.ppo.value_norm),
             number,
@@ -80,13 +77,18 @@ pub fn minibatch_starts(setup: Setup<'_>, update: &UpdateBuffers, schedule: &Sch
             further: u32::from(place > 0),
             moments: match sizes.minibatches {
                 1 => 0,
-                all => scalars::minibatch(all, sizes.spec.agents, minibatch_at(sizes, number, place)),
+                all => scalars::minibatch(
+                    sizes.groups,
+                    sizes.spec.agents,
+                    all,
+                    minibatch_at(sizes, number, place),
+                ),
             },
             agent_step: schedule.agent(agent_step),
             agents: sizes.spec.agents,
             minibatches: sizes.minibatches,
             first_place: agent_step * config.ppo.epochs * places,
-            pad: 0,
+            groups: sizes.groups,
         })
         .collect();
     let table = gpu.uniform_table("epochs", &all)?;

@@ -7,7 +7,7 @@ use crate::mappo::config::Algorithm;
 use crate::mappo::rollout::Rollout;
 use crate::mappo::setup::Setup;
 use crate::nn::{Batch, KernelConfig, backward, forward, reduce, weight_gradient};
-use crate::ppo::loss;
+use crate::ppo::{gae, loss};
 
 /// The compiled kernels with their buffers, the same for all micro-batches.
 pub struct GradientKernels {
@@ -122,8 +122,8 @@ impl GradientKernels {
     }
 
     /// Only the forward pass and the losses of micro-batch `index`. With HAPPO and
-    /// [`update_factors`](crate::nn::LossPart::update_factors) they multiply the factors of later agents by the probability ratios
-    /// of the agent just updated.
+    /// [`update_factors`](crate::nn::LossPart::update_factors) they keep the agent's log-probabilities before its epochs, or multiply
+    /// the factors of later agents by its probability ratios.
     pub fn losses(&self, index: u32, batch: &Batch) -> [Command; 2] {
         [
             self.at(&self.forward, index, forward::groups(&self.kernel_config, batch, 2)),
@@ -152,7 +152,10 @@ fn losses(setup: Setup<'_>, update: &UpdateBuffers, table: &wgpu::Buffer) -> Res
         starts: sizes.starts,
         // The factors follow the partial sums, which are two vec4s each.
         factors: 2 * sizes.partial_sums(kernel_config) * config.ppo.epochs * agent_steps,
-        pad: 0,
+        choices: sizes.choices,
+        choice_targets: gae::choice_targets(sizes.rows()),
+        groups: sizes.groups,
+        pad: [0; 2],
     };
     let kernel = loss::kernel(gpu, kernel_config, sizes.kind, config.ppo.algorithm == Algorithm::Happo)?;
     let rollout = &buffers.rollout;

@@ -17,7 +17,8 @@ pub fn write(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
         nets: layout.nets.len() as u32,
         actors: layout.nets.iter().filter(|net| net.stack == 0).count() as u32,
         agent_steps,
-        pad: [0; 2],
+        groups: sizes.groups,
+        pad: 0,
     };
     let kernel = write_metrics::kernel(gpu)?;
     let rollout = &buffers.rollout;

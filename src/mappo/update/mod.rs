@@ -7,12 +7,13 @@ mod optimizer;
 mod schedule;
 
 use super::buffers::UpdateBuffers;
+use super::config::Algorithm;
 use super::rollout::Rollout;
 use super::setup::Setup;
 use crate::Result;
 use crate::gpu::Recording;
 use gradient::GradientKernels;
-use schedule::{Schedule, agent_order};
+use schedule::{Evaluation, Schedule, agent_order};
 
 /// The recordings of one iteration after its rollout.
 #[derive(Debug)]
@@ -22,8 +23,9 @@ pub struct Update {
     /// One recording per epoch: at most 10 dispatches for a minibatch of one micro-batch, 5 for each further micro-batch. With
     /// HAPPO, the epochs of agent 0, then those of agent 1, and so on.
     pub epochs: Vec<Recording>,
-    /// With HAPPO, one recording per agent, which multiplies the factors of later agents by the agent's probability ratios.
-    pub factor_updates: Vec<Recording>,
+    /// With HAPPO, two recordings per agent: before the agent's epochs its log-probabilities are kept, after them the factors of
+    /// later agents are multiplied by its probability ratios.
+    pub evaluations: Vec<[Recording; 2]>,
     /// Seed of the agent order.
     seed: u64,
     /// Writes the metrics for readback and increments the iteration counter.
@@ -41,7 +43,7 @@ impl Update {
         let table = setup.gpu.uniform_table("micro-batches", &batches)?;
         let kernels = GradientKernels::new(setup, buffers, rollout, &table)?;
         let mut minibatch_starts = advantages::minibatch_starts(setup, buffers, &schedule)?.into_iter();
-        let (mut epochs, mut factor_updates) = (Vec::new(), Vec::new());
+        let (mut epochs, mut evaluations) = (Vec::new(), Vec::new());
         for agent_step in schedule.agent_steps() {
             let step = optimizer::step(setup, buffers, rollout, schedule.agent(agent_step))?;
             for epoch in schedule.epochs(agent_step) {
@@ -57,31 +59,33 @@ impl Update {
                 }
                 epochs.push(commands);
             }
-            let factors = schedule.factor_update(agent_step);
-            if !factors.is_empty() {
-                let losses = factors
-                    .into_iter()
-                    .flat_map(|(index, _)| kernels.losses(index, &batches[index as usize]));
-                factor_updates.push(losses.collect());
+            if setup.config.ppo.algorithm == Algorithm::Happo {
+                evaluations.push(Evaluation::ALL.map(|pass| {
+                    let parts = schedule.evaluation(agent_step, pass).into_iter();
+                    parts.flat_map(|(index, _)| kernels.losses(index, &batches[index as usize])).collect()
+                }));
             }
         }
         Ok(Self {
             advantages: advantages::estimate(setup, buffers)?,
             epochs,
-            factor_updates,
+            evaluations,
             seed: setup.config.ppo.seed,
             write_metrics: metrics::write(setup, buffers)?,
         })
     }
 
-    /// The epochs of an iteration in execution order, with a factor update after each agent but the last.
+    /// The epochs of an iteration in execution order; with HAPPO, those of each agent but the last are between its evaluations.
     pub fn in_order(&self, iteration: u32) -> impl Iterator<Item = &Recording> {
-        let agent_steps = self.factor_updates.len().max(1);
+        let agent_steps = self.evaluations.len().max(1);
         let each = self.epochs.len() / agent_steps;
         agent_order(agent_steps, self.seed, iteration).into_iter().enumerate().flat_map(
             move |(place, agent)| {
-                let factor_update = self.factor_updates.get(agent).filter(|_| place + 1 < agent_steps);
-                self.epochs[agent * each..(agent + 1) * each].iter().chain(factor_update)
+                let [before, after] = match self.evaluations.get(agent).filter(|_| place + 1 < agent_steps) {
+                    Some([before, after]) => [Some(before), Some(after)],
+                    None => [None; 2],
+                };
+                before.into_iter().chain(&self.epochs[agent * each..(agent + 1) * each]).chain(after)
             },
         )
     }

@@ -24,6 +24,21 @@ pub fn minibatch_at(sizes: &Sizes, epoch: u32, place: u32) -> u32 {
     (place + epoch) % sizes.minibatches
 }
 
+/// A pass of HAPPO that evaluates the policy of the agent of an agent step. Its number is that of
+/// [`LossPart::update_factors`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evaluation {
+    /// Keeps the log-probabilities of its actions before its epochs.
+    Before = 1,
+    /// After its epochs, multiplies the factors of later agents by its probability ratios.
+    After = 2,
+}
+
+impl Evaluation {
+    /// Both passes.
+    pub const ALL: [Self; 2] = [Self::Before, Self::After];
+}
+
 /// Slots of one forward and backward pass; its gradient is added to that of its minibatch.
 pub struct MicroBatch {
     minibatch: u32,
@@ -49,7 +64,7 @@ fn micro_batches(sizes: &Sizes, epoch: u32) -> Vec<MicroBatch> {
 }
 
 /// The micro-batches of an iteration. The index of a micro-batch is that of its parameters in the table of batches, which holds the
-/// epochs of all agent steps, then, with HAPPO, the factor updates.
+/// epochs of all agent steps, then, with HAPPO, the evaluations of every agent's policy.
 pub struct Schedule {
     happo: bool,
     agent_steps: u32,
@@ -84,9 +99,10 @@ impl Schedule {
         (first..).zip(&self.epochs).map(|(epoch, all)| (epoch * self.per_epoch..).zip(all).collect())
     }
 
-    /// The micro-batches, with their indices, in which HAPPO's factors are updated after an agent step; none without HAPPO.
-    pub fn factor_update(&self, agent_step: u32) -> Vec<(u32, &MicroBatch)> {
-        let first = (self.agent_steps * self.epochs.len() as u32 + agent_step) * self.per_epoch;
+    /// The micro-batches, with their indices, of a pass of HAPPO that evaluates an agent's policy; none without HAPPO.
+    pub fn evaluation(&self, agent_step: u32, pass: Evaluation) -> Vec<(u32, &MicroBatch)> {
+        let number = Evaluation::ALL.len() as u32 * agent_step + pass as u32 - 1;
+        let first = (self.agent_steps * self.epochs.len() as u32 + number) * self.per_epoch;
         if self.happo { (first..).zip(&self.epochs[0]).collect() } else { Vec::new() }
     }
 
@@ -114,11 +130,13 @@ impl Schedule {
         let learning = self
             .agent_steps()
             .flat_map(|step| self.epochs(step).flatten().map(move |numbered| (step, 0, numbered)));
-        let factors = self
-            .agent_steps()
-            .flat_map(|step| self.factor_update(step).into_iter().map(move |numbered| (step, 1, numbered)));
+        let evaluations = self.agent_steps().flat_map(|step| {
+            Evaluation::ALL.into_iter().flat_map(move |pass| {
+                self.evaluation(step, pass).into_iter().map(move |numbered| (step, pass as u32, numbered))
+            })
+        });
         learning
-            .chain(factors)
+            .chain(evaluations)
             .map(|(step, update_factors, numbered)| batch(step, update_factors, numbered))
             .collect()
     }

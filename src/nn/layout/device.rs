@@ -154,6 +154,7 @@ pub struct LossPart {
     pub minibatch: u32,
     /// HAPPO: the agent that learns, counted from 1; 0: all agents learn.
     pub agent_step: u32,
-    /// HAPPO: 1: multiply the ratios of this agent into the factors of the agents after it, and learn nothing.
+    /// HAPPO: 1: keep the log-probabilities of this agent's actions, 2: multiply the ratios to those kept into the factors of the
+    /// agents after it; either way learn nothing. 0: learn.
     pub update_factors: u32,
 }
