@@ -281,13 +281,11 @@ fn main(
         let advantage = (targets[p.section + at] - scalars[own + ADVANTAGE_MEAN]) * scalars[own + ADVANTAGE_SCALE];
 
         // Policy.
-        var weighed = advantage;
-        @if(agent_steps) {
-            let slot = batch.first_slot + row / (batch.agents * batch.quads);
-            let factor_at = p.factors + slot * batch.quads + row % batch.quads;
-            let factor = statistics[factor_at];
-            weighed *= factor;
-        }
+        @if(agent_steps) let slot = batch.first_slot + row / (batch.agents * batch.quads);
+        @if(agent_steps) let factor_at = p.factors + slot * batch.quads + row % batch.quads;
+        @if(agent_steps) let factor = statistics[factor_at];
+        @if(agent_steps) let weighed = advantage * factor;
+        @if(!agent_steps) let weighed = advantage;
         let logits = batch.forward.head_actor + row;
         let chosen = evaluate(logits, at, mask, weighed);
         let log_ratio = chosen.log_probability - targets[at];
