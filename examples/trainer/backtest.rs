@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::civil::DateTime;
-use phalanx::backtest::{Backtest, ReplayOptions, infer_periods_per_year};
+use phalanx::backtest::{Backtest, PeriodsPerYear, ReplayOptions, infer_periods_per_year};
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
 use phalanx::market::{Candles, ExtraFeatures, FILLED, MarketData, Scaling, parse_timestamp};
@@ -34,6 +34,10 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         .map(|(text, name)| text.as_ref().map(|text| parse_timestamp(text).context(name)).transpose());
     let [from, to] = dates;
     let (from, to) = (from?.unwrap_or(metadata.test_from), to?);
+    let periods_per_year = match args.periods_per_year.or(settings.data.periods_per_year) {
+        Some(value) => PeriodsPerYear::given(value)?,
+        None => infer_periods_per_year(&candles.timestamps),
+    };
     let gpu = open()?;
     let scaling = Scaling::Given(metadata.scaling.clone());
     let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &scaling)?;
@@ -45,8 +49,6 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         );
     }
     let targets = policy.targets(&gpu, &data, &bars)?;
-    let periods_per_year =
-        settings.data.periods_per_year.unwrap_or_else(|| infer_periods_per_year(&candles.timestamps));
     let options = ReplayOptions {
         costs: metadata.market.costs(),
         starting_equity: STARTING_EQUITY,
@@ -137,4 +139,5 @@ fn print(backtest: &Backtest) {
     for (name, own, hold) in rows {
         println!("{name:<14}{own:>14}{hold:>16}");
     }
+    println!("Annualised with {}", backtest.periods_per_year);
 }

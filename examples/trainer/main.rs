@@ -96,6 +96,10 @@ struct BacktestArgs {
     /// Last bar to trade; the last bar of the candles by default.
     #[arg(long, value_name = "DATE")]
     to: Option<String>,
+    /// Bars per year, for annualised metrics; by default data.periods_per_year of the run's settings, or else inferred from
+    /// the timestamps.
+    #[arg(long, value_name = "N")]
+    periods_per_year: Option<f64>,
 }
 
 #[derive(Args)]

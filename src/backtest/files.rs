@@ -18,6 +18,7 @@ struct Summary<'a> {
     costs: Costs,
     starting_equity: f64,
     periods_per_year: f64,
+    periods_per_year_reason: String,
     bankrupt_at: Option<String>,
     strategy: &'a Metrics,
     buy_and_hold: &'a Metrics,
@@ -28,11 +29,13 @@ struct Period {
     from: Option<String>,
     to: Option<String>,
     bars: usize,
+    years: f64,
 }
 
 /// Writes a backtest to the directory `dir`, which is created if missing:
 ///
-/// * `metrics.json`: metrics of the strategy and of buy-and-hold, period, symbols, costs; undefined values are `null`;
+/// * `metrics.json`: metrics of the strategy and of buy-and-hold, period, symbols, costs, bars per year and how this number
+///   was found; undefined values are `null`;
 /// * `equity.csv`: for every bar the timestamp, equity and drawdown of the strategy and of buy-and-hold, and a column
 ///   `position_SYMBOL` per instrument with the target position held at the close;
 /// * `trades.csv`: one line per fill.
@@ -63,11 +66,13 @@ fn metrics(backtest: &Backtest, dates: TimestampFormat) -> std::io::Result<Vec<u
             from: backtest.timestamps.first().map(|t| dates.format(*t)),
             to: backtest.timestamps.last().map(|t| dates.format(*t)),
             bars: backtest.timestamps.len(),
+            years: backtest.years,
         },
         symbols: &backtest.symbols,
         costs: backtest.costs,
         starting_equity: backtest.starting_equity,
-        periods_per_year: backtest.periods_per_year,
+        periods_per_year: backtest.periods_per_year.value(),
+        periods_per_year_reason: backtest.periods_per_year.reason(),
         bankrupt_at: backtest.bankrupt_at.map(|t| dates.format(t)),
         strategy: &backtest.metrics,
         buy_and_hold: &backtest.benchmark,

@@ -1,11 +1,12 @@
 //! Performance metrics of one account.
 //!
 //! Definitions follow `empyrical`, with simple returns per bar, a risk-free rate of zero and an explicit
-//! number of bars per year. The win rate follows `quantstats`, the turnover `pyfolio`. Undefined values, such as a
-//! ratio with zero deviation, are `None`.
+//! number of bars per year; growth per year is counted by the time that passed, not by the number of bars. The win rate
+//! follows `quantstats`, the turnover `pyfolio`. Undefined values, such as a ratio with zero deviation, are `None`.
 
 use serde::{Deserialize, Serialize};
 
+use super::periods::PeriodsPerYear;
 use crate::{Error, Result};
 
 /// Standard deviations of returns up to this value are rounding errors and count as zero: a return is the quotient of two
@@ -23,6 +24,9 @@ pub struct Account<'a> {
     pub traded_value: &'a [f64],
     /// Fraction of instruments with an open position at each close, in \[0, 1\], `[bar]`.
     pub invested: &'a [f64],
+    /// Years that the account covers: calendar days from the first bar's date to the last bar's, both included, divided
+    /// by 365.25.
+    pub years: f64,
     /// Number of trades.
     pub trades: usize,
     /// Commission paid, in account currency.
@@ -31,8 +35,8 @@ pub struct Account<'a> {
     pub slippage: f64,
 }
 
-/// Performance metrics. In the formulas, r are the simple returns of the N bars after the first, E is the equity, and P
-/// is the number of bars per year.
+/// Performance metrics. In the formulas, r are the simple returns of the N bars after the first, E is the equity, P is the
+/// number of bars per year, and Y is the number of years that the account covers.
 ///
 /// ```
 /// use phalanx::backtest::{Account, Metrics};
@@ -43,6 +47,7 @@ pub struct Account<'a> {
 ///     gross_book: &none,
 ///     traded_value: &none,
 ///     invested: &none,
+///     years: 3.0 / 365.25,
 ///     trades: 0,
 ///     commission: 0.0,
 ///     slippage: 0.0,
@@ -55,7 +60,7 @@ pub struct Account<'a> {
 pub struct Metrics {
     /// E_N / E_0 - 1.
     pub total_return: f64,
-    /// Compound annual growth rate, (E_N / E_0)^(P/N) - 1. `None` if the account ended below zero.
+    /// Compound annual growth rate, (E_N / E_0)^(1/Y) - 1. `None` if the account ended below zero.
     pub cagr: Option<f64>,
     /// Annualised volatility, std(r, ddof 1) sqrt(P). `None` for a single return.
     pub volatility: Option<f64>,
@@ -91,13 +96,13 @@ impl Metrics {
     ///
     /// # Errors
     /// [`Error::Data`] for fewer than two bars, a starting equity that is not positive or an equity that is not finite;
-    /// [`Error::Shape`] for series of different lengths; [`Error::Config`] if `periods_per_year` is not positive.
+    /// [`Error::Shape`] for series of different lengths; [`Error::Config`] if `periods_per_year` or `years` is not positive.
     pub fn new(account: &Account, periods_per_year: f64) -> Result<Self> {
         account.check()?;
-        if !(periods_per_year.is_finite() && periods_per_year > 0.0) {
-            let reason =
-                format!("{periods_per_year} is not positive; give the number of bars per year, such as 252");
-            return Err(Error::config("periods_per_year", reason));
+        PeriodsPerYear::given(periods_per_year)?;
+        if !(account.years.is_finite() && account.years > 0.0) {
+            let reason = format!("{} is not positive; give the years from first to last bar", account.years);
+            return Err(Error::config("years", reason));
         }
         let returns = returns(account.equity);
         let bars = returns.len();
@@ -111,7 +116,7 @@ impl Metrics {
             (Some(first), Some(last)) => last / first,
             _ => 1.0,
         };
-        let cagr = defined(growth.powf(periods_per_year / count) - 1.0).filter(|_| growth >= 0.0);
+        let cagr = defined(growth.powf(account.years.recip()) - 1.0).filter(|_| growth >= 0.0);
         let drawdown = drawdown(account.equity);
         let max_drawdown = drawdown.iter().copied().fold(0.0, f64::min);
         let moved = returns.iter().filter(|r| **r != 0.0).count();

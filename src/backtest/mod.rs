@@ -10,5 +10,5 @@ mod replay;
 
 pub use files::write;
 pub use metrics::{Account, Metrics};
-pub use periods::infer_periods_per_year;
+pub use periods::{PeriodsPerYear, infer_periods_per_year};
 pub use replay::{Backtest, DatedTrade, ReplayOptions};

@@ -6,6 +6,7 @@ use jiff::civil::DateTime;
 use ndarray::{Array2, ArrayView2};
 
 use super::metrics::{Account, Metrics, drawdown};
+use super::periods::{PeriodsPerYear, years};
 use crate::env::ledger::{Costs, Ledger, NextBar, Trade};
 use crate::market::Candles;
 use crate::{Error, Result};
@@ -19,8 +20,8 @@ pub struct ReplayOptions {
     pub starting_equity: f64,
     /// The account is closed permanently at or below this fraction of `starting_equity`.
     pub bankruptcy_level: f64,
-    /// Bars per year, see [`super::infer_periods_per_year`].
-    pub periods_per_year: f64,
+    /// Bars per year: inferred by [`super::infer_periods_per_year`], or [`PeriodsPerYear::given`].
+    pub periods_per_year: PeriodsPerYear,
 }
 
 /// A [`Trade`] with its time and symbol.
@@ -62,8 +63,10 @@ pub struct Backtest {
     pub metrics: Metrics,
     /// Metrics of buy-and-hold.
     pub benchmark: Metrics,
-    /// Number of bars per year used for annualised metrics.
-    pub periods_per_year: f64,
+    /// Number of bars per year used for annualised metrics, and how it was found.
+    pub periods_per_year: PeriodsPerYear,
+    /// Years from the first bar to the last, as in [`Account::years`].
+    pub years: f64,
     /// Commission and slippage.
     pub costs: Costs,
     /// Account value at the first close, in account currency.
@@ -95,6 +98,7 @@ impl Backtest {
         let strategy = Run::replay(candles, &bars, targets, options)?;
         let hold = Array2::ones(targets.raw_dim());
         let benchmark = Run::replay(candles, &bars, hold.view(), options)?;
+        let (years, periods) = (years(timestamps), options.periods_per_year);
         let date = |bar: usize| timestamps.get(bar).copied().unwrap_or_default();
         let symbol = |instrument: usize| candles.symbols.get(instrument).cloned().unwrap_or_default();
         let dated = |&(bar, trade): &(usize, Trade)| DatedTrade {
@@ -110,12 +114,13 @@ impl Backtest {
             benchmark_drawdown: drawdown(&benchmark.equity),
             trades: strategy.trades.iter().map(dated).collect(),
             bankrupt_at: strategy.bankrupt_at.map(date),
-            metrics: strategy.metrics(options.periods_per_year)?,
-            benchmark: benchmark.metrics(options.periods_per_year)?,
+            metrics: strategy.metrics(periods, years)?,
+            benchmark: benchmark.metrics(periods, years)?,
             equity: strategy.equity,
             benchmark_equity: benchmark.equity,
             positions: strategy.positions,
-            periods_per_year: options.periods_per_year,
+            periods_per_year: periods,
+            years,
             costs: options.costs,
             starting_equity: options.starting_equity,
         })
@@ -199,17 +204,18 @@ impl Run {
         Ok(run)
     }
 
-    fn metrics(&self, periods_per_year: f64) -> Result<Metrics> {
+    fn metrics(&self, periods_per_year: PeriodsPerYear, years: f64) -> Result<Metrics> {
         let account = Account {
             equity: &self.equity,
             gross_book: &self.gross_book,
             traded_value: &self.traded_value,
             invested: &self.invested,
+            years,
             trades: self.trades.len(),
             commission: self.trades.iter().map(|(_, trade)| trade.commission).sum(),
             slippage: self.trades.iter().map(|(_, trade)| trade.slippage).sum(),
         };
-        Metrics::new(&account, periods_per_year)
+        Metrics::new(&account, periods_per_year.value())
     }
 }
 

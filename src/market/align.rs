@@ -1,10 +1,11 @@
 //! Aligns instruments with different bars to one time axis.
 
 use super::candles::Candles;
+use super::offsets::are_daily;
 use super::rules::Bar;
 use super::timestamp::show;
 use crate::{Error, Result};
-use jiff::civil::DateTime;
+use jiff::civil::{DateTime, Time};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -75,6 +76,7 @@ impl Series {
 /// [`Error::Data`] if the policy cannot give every instrument a bar at every timestamp.
 pub(super) fn align(mut series: Vec<Series>, policy: GapPolicy, has_volume: bool) -> Result<Candles> {
     series.sort_by(|left, right| left.symbol.cmp(&right.symbol));
+    stamp_daily_bars_alike(&mut series);
     let timestamps = match policy {
         GapPolicy::Reject => same(&series)?,
         GapPolicy::Drop => common(&series)?,
@@ -104,6 +106,24 @@ pub(super) fn align(mut series: Vec<Series>, policy: GapPolicy, has_volume: bool
         Candles::new(symbols, timestamps, array(open)?, array(high)?, array(low)?, array(close)?, volume)?;
     let candles = candles.with_filled(Array2::from_shape_vec(shape, filled).map_err(failed)?)?;
     Ok(Candles { dropped, ..candles })
+}
+
+/// Reduces the timestamps to dates if all instruments have daily bars but stamp them at different times of day, as
+/// exchanges in different time zones do.
+fn stamp_daily_bars_alike(series: &mut [Series]) {
+    let Some((first, others)) = series.split_first() else { return };
+    if others.iter().all(|other| first.timestamps().eq(other.timestamps())) {
+        return;
+    }
+    let Some(time) = first.timestamps().next().map(DateTime::time) else { return };
+    if series.iter().all(|series| series.timestamps().all(|timestamp| timestamp.time() == time)) {
+        return;
+    }
+    if series.iter().all(|series| are_daily(series.timestamps().map(|timestamp| (timestamp, timestamp)))) {
+        for bar in series.iter_mut().flat_map(|series| &mut series.bars) {
+            bar.timestamp = bar.timestamp.date().to_datetime(Time::midnight());
+        }
+    }
 }
 
 /// Appends the bars of one instrument at `timestamps`, and to `filled` whether each was filled; returns the number of bars that
@@ -264,7 +284,7 @@ mod tests {
         let bar = |day: &i8| {
             let close = f64::from(*day) * 10.0;
             let values = [close - 1.0, close + 2.0, close - 3.0, close, f64::from(*day)];
-            Bar { timestamp: date(2020, 1, *day).at(0, 0, 0, 0), values }
+            Bar { timestamp: date(2020, 1, *day).at(0, 0, 0, 0), offset: None, values }
         };
         Series { symbol: symbol.into(), bars: days.iter().map(bar).collect() }
     }
@@ -336,6 +356,34 @@ mod tests {
                  instruments"
                 .into())
         );
+    }
+
+    /// The same series, its bars at `hour` o'clock.
+    fn at_hour(mut series: Series, hour: i8) -> Series {
+        for bar in &mut series.bars {
+            bar.timestamp = bar.timestamp.date().at(hour, 0, 0, 0);
+        }
+        series
+    }
+
+    #[test]
+    fn daily_bars_at_different_times_of_day_are_aligned_by_date() {
+        let input = || vec![at_hour(series("A", &[2, 3, 6]), 21), at_hour(series("B", &[2, 3, 6]), 17)];
+        for policy in GapPolicy::ALL {
+            let candles = align(input(), policy, true).expect("the same dates");
+            assert_eq!(candles.timestamps, [2, 3, 6].map(|day| date(2020, 1, day).at(0, 0, 0, 0)));
+            assert_eq!(candles.close, array![[20.0, 30.0, 60.0], [20.0, 30.0, 60.0]]);
+        }
+        // One time of day is kept, gaps or not.
+        let input = vec![at_hour(series("A", &[2, 3, 6]), 21), at_hour(series("B", &[2, 6]), 21)];
+        let candles = align(input, GapPolicy::Drop, true).expect("two bars");
+        assert_eq!(candles.timestamps, [2, 6].map(|day| date(2020, 1, day).at(21, 0, 0, 0)));
+        // One instrument with two bars a day: nothing is daily.
+        let mut twice = at_hour(series("A", &[2, 3]), 9);
+        twice.bars.insert(1, at_hour(series("A", &[2]), 17).bars.remove(0));
+        let error = align(vec![twice, at_hour(series("B", &[2, 3]), 17)], GapPolicy::Reject, true);
+        let error = error.map(|_| ()).expect_err("different bars").to_string();
+        assert!(error.contains("A lacks 1 of 4 bars (2020-01-03T17:00:00)"), "{error}");
     }
 
     #[test]

@@ -22,7 +22,8 @@ use std::ops::Range;
 pub struct Candles {
     /// Symbols of the instruments, `[N]`: sorted by [`Candles::load`], in the given order by [`Candles::new`].
     pub symbols: Vec<String>,
-    /// Timestamps of the bars, `[B]`, strictly increasing. Times that were written with an offset are in UTC.
+    /// Timestamps of the bars, `[B]`, strictly increasing. Times that were written with an offset are in UTC, except those
+    /// of daily bars, see [`Candles::load_with`].
     pub timestamps: Vec<DateTime>,
     /// First price of the bar, `[N][B]`.
     pub open: Array2<f64>,
@@ -232,7 +233,8 @@ impl Candles {
             let bars = prices.into_iter().zip(highs).zip(lows).zip(closes).zip(&self.timestamps);
             for ((((open, high), low), close), timestamp) in bars {
                 let volume = volumes.as_mut().and_then(Iterator::next).copied().unwrap_or(0.0);
-                let mut bar = Bar { timestamp: *timestamp, values: [*open, *high, *low, *close, volume] };
+                let mut bar =
+                    Bar { timestamp: *timestamp, offset: None, values: [*open, *high, *low, *close, volume] };
                 check(symbol, &mut bar).map_err(|(_, reason)| Error::Data(reason))?;
                 [*open, _, _, *close, _] = bar.values;
             }

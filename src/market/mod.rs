@@ -14,6 +14,7 @@ mod features;
 #[cfg(test)]
 mod layout_tests;
 mod load;
+mod offsets;
 mod real_bars;
 mod rules;
 mod scale;

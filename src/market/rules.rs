@@ -7,6 +7,8 @@ use jiff::civil::DateTime;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bar {
     pub timestamp: DateTime,
+    /// The offset from UTC that was written with the timestamp, in minutes east of Greenwich.
+    pub offset: Option<i16>,
     /// Open, high, low, close and volume, in the order of [`Field::ALL`]; an unknown volume is 0.
     pub values: [f64; 5],
 }
@@ -126,7 +128,7 @@ mod tests {
     }
 
     fn bar(values: [f64; 5]) -> Bar {
-        Bar { timestamp: date(2020, 1, 2).at(9, 30, 0, 0), values }
+        Bar { timestamp: date(2020, 1, 2).at(9, 30, 0, 0), offset: None, values }
     }
 
     #[test]

@@ -13,7 +13,8 @@ pub(super) const FORMS: &str = "accepted formats: 2004-08-19, 2004.08.19, 19.08.
 ///
 /// * `2004-08-19`, `2004.08.19`, `19.08.2004` (day first) and `20040819`: midnight of that day;
 /// * `2004-08-19 16:00`, `2004.08.19T16:00:00.250`, `20040819 160000`, each with an optional `Z`, `UTC`, `+00:00`,
-///   `+0000`, `+00` or `GMT+0200`: with an offset the result is in UTC, without one it is the time as written;
+///   `+0000`, `+00` or `GMT+0200`: with an offset the result is in UTC, without one it is the time as written (daily bars
+///   in candle files keep date and time as written, see [`Candles::load_with`](super::Candles::load_with));
 /// * whole numbers: Unix time in seconds (9 or 10 digits), milliseconds (12 or 13), microseconds (15 or 16) or nanoseconds
 ///   (18 or 19), in UTC, also written with `.0`. Other lengths are rejected, and so are 12 digits that could be a date with
 ///   hours and minutes.
@@ -29,11 +30,20 @@ pub(super) const FORMS: &str = "accepted formats: 2004-08-19, 2004.08.19, 19.08.
 /// # Ok::<(), phalanx::Error>(())
 /// ```
 pub fn parse_timestamp(text: &str) -> Result<DateTime> {
-    parse(text).map_err(Error::Data)
+    parse(text).map(|stamp| stamp.timestamp).map_err(Error::Data)
+}
+
+/// A parsed timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// In UTC if an offset was written, else as written.
+    pub timestamp: DateTime,
+    /// The offset that was written, in minutes east of Greenwich.
+    pub offset: Option<i16>,
 }
 
 /// [`parse_timestamp`] with a plain message, for callers that add file and line.
-pub(super) fn parse(text: &str) -> Result<DateTime, String> {
+pub(super) fn parse(text: &str) -> Result<Stamp, String> {
     let text = text.trim();
     let refuse = || match text {
         "" => format!("the timestamp is empty; {FORMS}"),
@@ -41,7 +51,7 @@ pub(super) fn parse(text: &str) -> Result<DateTime, String> {
     };
     let digits = text.strip_suffix(".0").unwrap_or(text);
     if digits.len() > 8 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return unix(digits).ok_or_else(refuse);
+        return unix(digits).map(|timestamp| Stamp { timestamp, offset: None }).ok_or_else(refuse);
     }
     let written = Scan { rest: text.as_bytes() }.date_time().ok_or_else(refuse)?;
     written.resolve().ok_or_else(|| format!("`{text}` is a date or time of day that does not exist"))
@@ -97,18 +107,16 @@ struct Written {
     second: i8,
     nanosecond: i32,
     /// East of Greenwich, in minutes.
-    offset: i16,
+    offset: Option<i16>,
 }
 
 impl Written {
-    fn resolve(self) -> Option<DateTime> {
+    fn resolve(self) -> Option<Stamp> {
         let date = Date::new(self.year, self.month, self.day).ok()?;
         let time = Time::new(self.hour, self.minute, self.second, self.nanosecond).ok()?;
         let local = DateTime::from_parts(date, time);
-        if self.offset == 0 {
-            return Some(local);
-        }
-        local.checked_sub(SignedDuration::from_mins(self.offset.into())).ok()
+        let east = SignedDuration::from_mins(self.offset.unwrap_or(0).into());
+        Some(Stamp { timestamp: local.checked_sub(east).ok()?, offset: self.offset })
     }
 }
 
@@ -147,7 +155,9 @@ impl Scan<'_> {
             self.expect(b' ')?;
         }
         self.time(&mut written)?;
-        written.offset = self.offset()?;
+        if !self.rest.is_empty() {
+            written.offset = Some(self.offset()?);
+        }
         self.rest.is_empty().then_some(written)
     }
 
@@ -181,7 +191,7 @@ impl Scan<'_> {
         Some(nanoseconds * 10_i32.pow(9 - places))
     }
 
-    /// `Z`, ` UTC`, `+hh:mm`, `+hhmm`, `+hh`, ` GMT+hhmm` or nothing, in minutes.
+    /// `Z`, ` UTC`, `+hh:mm`, `+hhmm`, `+hh` or ` GMT+hhmm`, in minutes.
     fn offset(&mut self) -> Option<i16> {
         if self.expect(b'Z').is_some() {
             return Some(0);
@@ -267,6 +277,20 @@ mod tests {
             ("1092931200500001", day.at(16, 0, 0, 500_001_000)),
         ] {
             assert_eq!(parse_timestamp(text).ok(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn offsets_are_kept_beside_the_time_in_utc() {
+        for (text, offset) in [
+            ("2004-08-19", None),
+            ("2004-08-19 16:00", None),
+            ("1092931200", None),
+            ("2004-08-19 16:00Z", Some(0)),
+            ("2004-08-19 16:00+09:00", Some(540)),
+            ("2004-08-19 16:00-0330", Some(-210)),
+        ] {
+            assert_eq!(parse(text).map(|stamp| stamp.offset), Ok(offset), "{text}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ndarray::{Array2, Axis};
-use phalanx::backtest::{Backtest, ReplayOptions};
+use phalanx::backtest::{Backtest, PeriodsPerYear, ReplayOptions};
 use phalanx::env::ledger::Costs;
 use phalanx::env::{Episodes, TradingSettings};
 use phalanx::gpu::Gpu;
@@ -34,7 +34,7 @@ fn an_order_fills_at_the_next_real_bar() {
         costs: Costs { commission_bps: 0.0, slippage_bps: 0.0 },
         starting_equity: 1000.0,
         bankruptcy_level: 0.1,
-        periods_per_year: 365.0,
+        periods_per_year: PeriodsPerYear::given(365.0).unwrap(),
     };
     let long = Array2::ones((bars.len() - 1, 2));
     let backtest = Backtest::replay(&candles, bars, long.view(), &options).unwrap();

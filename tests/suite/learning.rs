@@ -1,7 +1,7 @@
 //! Training finds a predictive feature, and finds nothing in a shuffled one.
 
 use ndarray::Array3;
-use phalanx::backtest::{Backtest, ReplayOptions};
+use phalanx::backtest::{Backtest, PeriodsPerYear, ReplayOptions};
 use phalanx::env::ledger::Costs;
 use phalanx::env::{Episodes, Trading, TradingSettings};
 use phalanx::mappo::{Config, Precision, Trainer};
@@ -83,7 +83,7 @@ fn log_return(candles: &Candles, targets: &ndarray::Array2<f64>) -> f64 {
         costs: Costs { commission_bps: 0.0, slippage_bps: 0.0 },
         starting_equity: 1.0,
         bankruptcy_level: 0.0,
-        periods_per_year: 252.0,
+        periods_per_year: PeriodsPerYear::given(252.0).unwrap(),
     };
     let replay = Backtest::replay(candles, TRAIN..BARS, targets.view(), &options).unwrap();
     replay.equity.last().unwrap().ln()

@@ -2,6 +2,7 @@
 
 use phalanx::gpu;
 
+mod calendar;
 mod candle_files;
 mod candles;
 mod common;

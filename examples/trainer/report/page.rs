@@ -179,12 +179,12 @@ fn curves(backtest: &Backtest, training: &TrainingCurves, run: &RunInfo) -> Resu
 fn facts(backtest: &Backtest, run: &RunInfo) -> Markup {
     let count = |value: u64| number(value as f64, 0);
     let bps = |value: f64| format!("{value} bps");
-    let costs = backtest.costs;
+    let (costs, periods) = (backtest.costs, backtest.periods_per_year);
     let mut facts = vec![
         ("Instruments", backtest.symbols.join(", ")),
         ("Held-out period", period(backtest)),
         ("Costs", format!("commission {}, slippage {}", bps(costs.commission_bps), bps(costs.slippage_bps))),
-        ("Bars per year", number(backtest.periods_per_year, 0)),
+        ("Bars per year", format!("{} ({})", number(periods.value(), 0), periods.reason())),
         ("Seed", run.seed.to_string()),
         ("Adapter", run.adapter.clone()),
         ("Precision", run.precision.clone()),

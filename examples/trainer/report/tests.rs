@@ -1,6 +1,6 @@
 use jiff::{ToSpan, civil::date};
 use ndarray::Array2;
-use phalanx::backtest::ReplayOptions;
+use phalanx::backtest::{PeriodsPerYear, ReplayOptions};
 use phalanx::env::ledger::Costs;
 use phalanx::market::Candles;
 
@@ -28,7 +28,7 @@ fn backtest(symbols: &[&str], bars: usize, decide: impl Fn(usize, usize) -> f64)
         costs: Costs::default(),
         starting_equity: 10_000.0,
         bankruptcy_level: 0.1,
-        periods_per_year: 252.0,
+        periods_per_year: PeriodsPerYear::given(252.0).unwrap(),
     };
     Backtest::replay(&candles, 0..bars, targets.view(), &options).unwrap()
 }

@@ -82,15 +82,15 @@ pub fn separation(backtest: &Backtest, run: &RunInfo) -> &'static str {
 /// the Sharpe ratio per bar, N the number of bars and P the bars per year (A. W. Lo, "The Statistics of Sharpe Ratios", 2002,
 /// for independent returns).
 pub fn caution(backtest: &Backtest) -> String {
-    let years = backtest.metrics.bars as f64 / backtest.periods_per_year;
+    let (years, periods_per_year) = (backtest.years, backtest.periods_per_year.value());
     let mut text = format!(
         "This is one held-out period of {} and one training run. Another seed or another period can reverse the \
          result, and performance in one held-out period proves little about the next.",
         span(years)
     );
     if let Some(sharpe) = backtest.metrics.sharpe {
-        let bar = sharpe / backtest.periods_per_year.sqrt();
-        let error = ((1.0 + bar * bar / 2.0) / years).sqrt();
+        let bar = sharpe / periods_per_year.sqrt();
+        let error = ((1.0 + bar * bar / 2.0) / backtest.metrics.bars as f64 * periods_per_year).sqrt();
         text += &format!(
             " With this many bars the standard error of a Sharpe ratio is about ±{}: the agents’ {} is hardly \
              distinguishable from any value between {} and {}.",

@@ -2,7 +2,7 @@ use jiff::{ToSpan, civil::date};
 use ndarray::array;
 
 use super::*;
-use crate::backtest::ReplayOptions;
+use crate::backtest::{PeriodsPerYear, ReplayOptions};
 use crate::market::Candles;
 
 fn backtest(hours: i64) -> Backtest {
@@ -24,7 +24,7 @@ fn backtest(hours: i64) -> Backtest {
         costs: Costs::default(),
         starting_equity: 100.0,
         bankruptcy_level: 0.1,
-        periods_per_year: 252.0,
+        periods_per_year: PeriodsPerYear::given(252.0).unwrap(),
     };
     Backtest::replay(&candles, 0..4, targets.view(), &options).unwrap()
 }
@@ -67,6 +67,9 @@ fn files_read_back_bit_for_bit() {
         serde_json::from_slice(&fs::read(dir.join("metrics.json")).unwrap()).unwrap();
     assert_eq!(json["period"]["from"], "2024-02-28");
     assert_eq!(json["period"]["bars"], 4);
+    assert!((json["period"]["years"].as_f64().unwrap() * 365.25 - 4.0).abs() < 1e-12);
+    assert_eq!(json["periods_per_year"], 252.0);
+    assert_eq!(json["periods_per_year_reason"], "as given");
     assert_eq!(json["symbols"][0], "A,A");
     assert_eq!(json["costs"]["commission_bps"], 5.0);
     assert_eq!(json["bankrupt_at"], serde_json::Value::Null);

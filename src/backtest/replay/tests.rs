@@ -6,7 +6,12 @@ use super::*;
 const FREE: Costs = Costs { commission_bps: 0.0, slippage_bps: 0.0 };
 
 fn options(costs: Costs) -> ReplayOptions {
-    ReplayOptions { costs, starting_equity: 1000.0, bankruptcy_level: 0.1, periods_per_year: 252.0 }
+    ReplayOptions {
+        costs,
+        starting_equity: 1000.0,
+        bankruptcy_level: 0.1,
+        periods_per_year: PeriodsPerYear::given(252.0).unwrap(),
+    }
 }
 
 fn candles(open: Array2<f64>, close: Array2<f64>) -> Candles {

@@ -148,6 +148,7 @@ mod tests {
     fn bars(closes: &[f64]) -> Vec<Bar> {
         let bar = |(day, close): (i8, &f64)| Bar {
             timestamp: date(2024, 1, day).at(0, 0, 0, 0),
+            offset: None,
             values: [*close, *close, *close, *close, 10.0],
         };
         (1..).zip(closes).map(bar).collect()

@@ -24,6 +24,7 @@ pub use report::{Finding, LoadNote, LoadReport};
 
 use super::align::{GapPolicy, Series, align};
 use super::candles::Candles;
+use super::offsets::restore_dates;
 use super::rules::{Bar, Field, check};
 use super::timestamp::show;
 use crate::{Error, Result};
@@ -82,7 +83,12 @@ impl Candles {
     /// * fields are separated by commas, semicolons, tabs or `|`. Numbers have a decimal point, beside semicolons also a decimal
     ///   comma. Text is UTF-8, with or without a byte order mark;
     /// * the bars of an instrument are in order of time, the oldest or the newest first. Rows of different instruments may be
-    ///   interleaved. Rows whose prices are all missing (empty, `null`, `NaN`) are dropped.
+    ///   interleaved. Rows whose prices are all missing (empty, `null`, `NaN`) are dropped;
+    /// * times written with an offset are converted to UTC. Daily bars (and longer ones) keep date and time as written,
+    ///   because the session of 8 January in Tokyo, `2024-01-08 00:00+09:00`, is 8 January everywhere. An instrument's bars
+    ///   are daily if all of them have an offset, no two have one date, and all are at least 20 hours apart; they stay in
+    ///   UTC if all are at midnight there. If all instruments have daily bars but stamp them at different times of day, the
+    ///   bars are aligned by date.
     ///
     /// # Errors
     /// [`Error::Candles`] with file, line and column if a file is not valid or a bar violates an invariant of
@@ -288,6 +294,7 @@ impl Loader {
         }
         let columns: Vec<Option<String>> = self.files.iter().map(|file| file.adjusted.clone()).collect();
         let mut joined = join::join(std::mem::take(&mut self.series), &self.files, &mut self.report)?;
+        joined.iter_mut().for_each(|series| restore_dates(&mut series.bars));
         self.note_rows(&joined);
         for series in &mut joined {
             let column = columns.get(series.file).cloned().flatten().unwrap_or_default();

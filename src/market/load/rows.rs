@@ -6,7 +6,7 @@ use super::series::Place;
 use super::{Loader, fault, symbol};
 use crate::Result;
 use crate::market::rules::Bar;
-use crate::market::timestamp::{parse, show};
+use crate::market::timestamp::{Stamp, parse, show};
 use jiff::civil::DateTime;
 use std::borrow::Cow;
 use std::path::Path;
@@ -73,7 +73,7 @@ impl<'a> Rows<'a> {
             Some(Prices { symbol: Some(symbol), .. }) => symbol.as_str().into(),
             _ => self.symbol(place, row)?,
         };
-        let timestamp = self.timestamp(place, row, &shared)?;
+        let Stamp { timestamp, offset } = self.timestamp(place, row, &shared)?;
         for prices in &columns.prices {
             let symbol = prices.symbol.as_deref().unwrap_or(&shared);
             let [quotes @ .., _] = prices.numbers;
@@ -87,7 +87,7 @@ impl<'a> Rows<'a> {
                     place.fault(columns.name(column), format!("{symbol} {}: {reason}", show(timestamp)))
                 }),
             };
-            let mut bar = Bar { timestamp, values: [0.0; 5] };
+            let mut bar = Bar { timestamp, offset, values: [0.0; 5] };
             for (slot, column) in bar.values.iter_mut().zip(prices.numbers) {
                 *slot = number(column)?;
             }
@@ -118,9 +118,9 @@ impl<'a> Rows<'a> {
         Ok(symbol)
     }
 
-    fn timestamp(&mut self, place: &Place, row: &impl Row, symbol: &str) -> Result<DateTime> {
+    fn timestamp(&mut self, place: &Place, row: &impl Row, symbol: &str) -> Result<Stamp> {
         let mut text = match (row.cell(self.columns.timestamp), self.columns.time) {
-            (Cell::Time(time), None) => return Ok(time),
+            (Cell::Time(timestamp), None) => return Ok(Stamp { timestamp, offset: None }),
             (cell, _) => cell.text(),
         };
         if let Some(time) = self.columns.time {
