@@ -12,7 +12,7 @@ use phalanx::market::{Candles, GapPolicy};
 use crate::common::program::{DEMO, Workplace, refused, succeeded};
 
 fn load(name: &str, gaps: GapPolicy) -> Candles {
-    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/candles");
+    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/calendars");
     Candles::load(&[folder.join(name)], gaps).unwrap()
 }
 
