@@ -98,9 +98,10 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         minibatches: 1,
         chunk: 1,
         over: 0,
+        ..Default::default()
     };
     let group = advantage_stats::bind(gpu, &kernel, &parameters, [&targets, &scalars, &dones_and_masks])?;
-    let commands = vec![Command::dispatch(&kernel, &group, advantage_stats::GROUPS)];
+    let commands = vec![Command::dispatch(&kernel, &group, advantage_stats::groups(&parameters))];
     // Read: advantage and return.
     stages.push(Stage { name: "advantage_stats", commands, bytes: bytes(2 * ROWS) });
 

@@ -3,15 +3,14 @@
 
 import package::constants::TILE;
 import package::lib::activation::{sigmoid, hyperbolic};
-import package::lib::forward::{batch, stacks, acts, Row};
+import package::lib::forward::{batch, stacks, acts, dones_and_masks, Row};
 import package::lib::layer_norm::{Stats, no_stats, stats_of_one, join, PARTS};
 import package::lib::network::{Layer, place};
 import package::lib::quad::{to_quad, of_quad};
 
 // States `[place][stack][entry][row of a slot]`: place 0 is scratch between the slots of a chunk, then come the states that enter
 // slots 0, chunk, 2 chunk.., then those that truncated episodes left behind.
-@group(0) @binding(7) var<storage, read_write> states: array<vec4<f32>>;
-@group(0) @binding(8) var<storage, read> dones_and_masks: array<vec4<u32>>;
+@group(0) @binding(8) var<storage, read_write> states: array<vec4<f32>>;
 
 // Place of the state that enters a slot. It is kept at multiples of the chunk length and overwritten by the next one in between.
 fn kept_place(slot: u32) -> u32 {

@@ -69,8 +69,8 @@ struct NetworkSlice {
     biases: u32,
 }
 
-// Rows of one dispatch: observation slots [first_slot, first_slot + rows / (agents * quads)). The parts are multiples of 16
-// bytes, the alignment of structures in uniform buffers.
+// Rows of one dispatch: observation slots [first_slot, first_slot + rows / (agents * quads)), or the slots that the order lists
+// there. The parts are multiples of 16 bytes, the alignment of structures in uniform buffers.
 struct Batch {
     first_slot: u32,
     // Quads of rows in this dispatch, and in the buffers (a multiple of TILE).
@@ -86,8 +86,10 @@ struct Batch {
     // First quad of the environments' own states, which follow the observations of all slots, and features of a state.
     first_state: u32,
     state_dim: u32,
+    // First vec4 of the order [place][quad] in dones_and_masks (ppo/shuffle): the slots of a quad of environments in shuffled
+    // minibatches. 0: slots are consecutive.
+    order: u32,
     pad0: u32,
-    pad1: u32,
     forward: ForwardPart,
     recurrent: RecurrentPart,
     loss: LossPart,

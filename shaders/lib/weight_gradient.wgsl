@@ -49,7 +49,8 @@ struct Split {
 @group(0) @binding(4) var<storage, read> acts: array<Quad>;
 @group(0) @binding(5) var<storage, read> layer_norm_stats: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> grads: array<Quad>;
-@group(0) @binding(7) var<storage, read_write> partials: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read> dones_and_masks: array<vec4<u32>>;
+@group(0) @binding(8) var<storage, read_write> partials: array<vec4<f32>>;
 
 // Quads of rows that a tile sums, `start` to `end` of them in one split.
 struct Range {
@@ -61,6 +62,16 @@ fn range_of(tile: Tile, number: u32) -> Range {
     let total = batch.rows / batch.agents * tile.agents;
     let length = (total + split.count - 1u) / split.count;
     return Range(number * length, min(total, (number + 1u) * length));
+}
+
+// As in lib/forward.
+fn slot_of(row: u32) -> u32 {
+    let slot = batch.first_slot + row / (batch.agents * batch.quads);
+    if (batch.order == 0u) {
+        return slot;
+    }
+    let listed = slot * batch.quads + row % batch.quads;
+    return min(dones_and_masks[batch.order + listed / 4u][listed % 4u], batch.recurrent.steps - 1u);
 }
 
 // One quad of rows: index of its first input and of its first gradient, mean and 1 / deviation of its LayerNorm.
@@ -82,7 +93,7 @@ fn locate(tile: Tile, i: u32) -> Row {
     at.left = place(row, batch.acts) + tile.left * TILE;
     if (tile.kind == OBSERVED) {
         let agent = (row % per_slot) / batch.quads;
-        let number = batch.first_slot + slot;
+        let number = slot_of(row);
         let observed = (number * batch.agents + select(agent, 0u, tile.input_kind == ALL)) * batch.obs_dim * batch.quads;
         let state = batch.first_state + number * batch.state_dim * batch.quads;
         at.left = select(observed, state, tile.input_kind == STATE) + tile.left * batch.quads + row % batch.quads;

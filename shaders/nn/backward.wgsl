@@ -174,6 +174,17 @@ struct Row {
     lane: u32,
 }
 
+// As in lib/forward.
+@if(recurrent)
+fn slot_of(row: u32) -> u32 {
+    let slot = batch.first_slot + row / (batch.agents * batch.quads);
+    if (batch.order == 0u) {
+        return slot;
+    }
+    let listed = slot * batch.quads + row % batch.quads;
+    return min(dones_and_masks[batch.order + listed / 4u][listed % 4u], batch.recurrent.steps - 1u);
+}
+
 // Computes the gradients of the gates, and the direct part of the old state's gradient, from the gradient of the new state. The
 // gradient from the next slot is dropped where an episode ended.
 @if(recurrent)
@@ -304,7 +315,7 @@ fn main(
         at.row = select(batch.rows - per_slot + index % per_slot, row, row < batch.rows);
         at.exists = index < count && row < batch.rows;
         at.goes_on = t + 1u < batch.recurrent.length && row + per_slot < batch.rows;
-        at.signal = (batch.first_slot + at.row / per_slot) * batch.quads + at.row % batch.quads;
+        at.signal = slot_of(at.row) * batch.quads + at.row % batch.quads;
         run_stack(at, stack);
     }
 }

@@ -9,7 +9,7 @@
 
 import package::constants::{WG, TILE};
 import package::lib::dense::{Target, dense, dense_block};
-import package::lib::forward::{batch, stacks, Row, Inputs};
+import package::lib::forward::{batch, stacks, slot_of, Row, Inputs};
 @if(recurrent) import package::lib::gru::{load_state, gru_cell};
 @if(recurrent) import package::network::GATES_OF_STATE;
 import package::lib::layer_norm::{input_stats, input_stats_part, gather};
@@ -118,7 +118,7 @@ fn main(
     @if(!recurrent) {
         at.row = min(index, batch.rows - 1u);
         at.exists = index < batch.rows;
-        at.slot = batch.first_slot + at.row / per_slot;
+        at.slot = slot_of(at.row);
         run_stack(at, stack);
     }
     @if(recurrent) for (var t = 0u; t < batch.recurrent.length; t++) {
@@ -126,7 +126,7 @@ fn main(
         // In a shorter last chunk the last slot is repeated.
         at.row = select(batch.rows - per_slot + index % per_slot, row, row < batch.rows);
         at.exists = index < count && row < batch.rows;
-        at.slot = batch.first_slot + at.row / per_slot;
+        at.slot = slot_of(at.row);
         load_state(at, t);
         run_stack(at, stack);
         @if(cooperative) storageBarrier();

@@ -1,5 +1,6 @@
 // Mean and deviation of the advantages of active agents, mean and mean square of all returns, and the number of active rows, of the
-// whole rollout and of every minibatch, for each group of agents that share networks. One workgroup, fixed order.
+// whole rollout and of every minibatch, for each group of agents that share networks. One workgroup, fixed order. In a shuffled
+// epoch, those of the minibatches alone, with a workgroup for each.
 
 import package::constants::WG;
 import package::scalars::{ADVANTAGE_MEAN, ADVANTAGE_SCALE, RETURN_MEAN, RETURN_SQUARE, EPOCHS, ROW_SHARE, GROUP};
@@ -18,6 +19,11 @@ struct AdvantageStats {
     chunk: u32,
     // Advantages are normalised over 0: the rollout, 1: the minibatch; 2: not at all.
     over: u32,
+    // First u32 of the order in dones_and_masks (ppo/shuffle); 0: minibatches are consecutive steps.
+    order: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: AdvantageStats;
@@ -38,28 +44,39 @@ fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
     return sum;
 }
 
-// Row k of a group.
-fn row_of(group: u32, k: u32) -> u32 {
+// Row k of a group; in a shuffled epoch, row k of the order, at least p.size where a sequence lists steps after the last one. Past the
+// end, the row before the end.
+fn row_of(group: u32, k: u32, end: u32) -> u32 {
     let groups = select(1u, p.agents, p.separate == 1u);
     let width = p.agents * p.envs / groups;
-    // Past the end the last row is read instead of a branch.
-    return min((k / width * groups + group) * width + k % width, p.size - 1u);
+    let inside = min(k, end - 1u);
+    let column = group * width + inside % width;
+    var step = inside / width;
+    if (p.order > 0u) {
+        step = dones_and_masks[p.order + step * (p.envs / 4u) + column % p.envs / 4u];
+    }
+    return step * (groups * width) + column;
 }
 
 // Advantage, return, squared return, and 1 if the row is active: an agent without allowed actions is not.
 fn terms(group: u32, k: u32, end: u32) -> vec4<f32> {
-    let row = row_of(group, k);
-    let exists = k < end;
+    let listed = row_of(group, k, end);
+    let row = min(listed, p.size - 1u);
+    let exists = (k < end) & (listed < p.size);
     let r = select(0.0, targets[2u * p.size + row], exists);
     let a = vec2<f32>(targets[p.size + row], 1.0);
     let active_row = select(vec2<f32>(0.0), a, exists & (dones_and_masks[p.masks + row] != 0u));
     return vec4<f32>(active_row.x, r, r * r, active_row.y);
 }
 
-fn deviation(group: u32, k: u32, end: u32, mean: f32) -> f32 {
-    let row = row_of(group, k);
+// Squared deviation of the advantage if the row is active, and 1 if the row exists.
+fn deviation(group: u32, k: u32, end: u32, mean: f32) -> vec2<f32> {
+    let listed = row_of(group, k, end);
+    let row = min(listed, p.size - 1u);
+    let exists = (k < end) & (listed < p.size);
     let d = targets[p.size + row] - mean;
-    return select(0.0, d * d, (k < end) & (dones_and_masks[p.masks + row] != 0u));
+    let counts = vec2<bool>(exists & (dones_and_masks[p.masks + row] != 0u), exists);
+    return select(vec2<f32>(0.0), vec2<f32>(d * d, 1.0), counts);
 }
 
 struct Stats {
@@ -68,6 +85,8 @@ struct Stats {
     mean: f32,
     // Sum of the squared deviations from the mean.
     squares: f32,
+    // Number of rows.
+    rows: f32,
 }
 
 // Statistics of rows `start` to `end` of a group.
@@ -86,7 +105,7 @@ fn stats_of(group: u32, start: u32, end: u32, lane: u32) -> Stats {
     }
     let all = total(lane, sums);
     let mean = all.x / max(all.w, 1.0);
-    var squares = 0.0;
+    var squares = vec2<f32>(0.0);
     for (var k = start + lane; k < end; k += 8u * WG) {
         squares += deviation(group, k, end, mean);
         squares += deviation(group, k + 1u * WG, end, mean);
@@ -97,7 +116,8 @@ fn stats_of(group: u32, start: u32, end: u32, lane: u32) -> Stats {
         squares += deviation(group, k + 6u * WG, end, mean);
         squares += deviation(group, k + 7u * WG, end, mean);
     }
-    return Stats(all, mean, total(lane, vec4<f32>(squares, 0.0, 0.0, 0.0)).x);
+    let found = total(lane, vec4<f32>(squares, 0.0, 0.0));
+    return Stats(all, mean, found.x, select(found.y, f32(end - start), p.order == 0u));
 }
 
 // Mean that is subtracted from the advantages, and the factor applied afterwards.
@@ -112,8 +132,13 @@ fn first_step(m: u32, steps: u32) -> u32 {
 }
 
 @compute @workgroup_size(WG)
-fn main(@builtin(local_invocation_index) lane: u32) {
-    let steps = p.size / (p.agents * p.envs);
+fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let shuffled = p.order > 0u;
+    // Steps, or places of the order: whole sequences.
+    let taken = p.size / (p.agents * p.envs);
+    let steps = select(taken, (taken + p.chunk - 1u) / p.chunk * p.chunk, shuffled);
+    let first = select(0u, group_id.x, shuffled);
+    let last = select(p.minibatches, group_id.x + 1u, shuffled);
     let groups = select(1u, p.agents, p.separate == 1u);
     let row = p.agents * p.envs / groups;
     let shares = groups * GROUP;
@@ -121,8 +146,8 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     let own_stats = shares + p.minibatches * p.agents;
     var acting = 0.0;
     for (var group = 0u; group < groups; group++) {
-        var all = Stats(vec4<f32>(0.0), 0.0, 0.0);
-        for (var m = 0u; m < p.minibatches; m++) {
+        var all = Stats(vec4<f32>(0.0), 0.0, 0.0, 0.0);
+        for (var m = first; m < last; m++) {
             let start = first_step(m, steps) * row;
             let end = first_step(m + 1u, steps) * row;
             let found = stats_of(group, start, end, lane);
@@ -137,15 +162,15 @@ fn main(@builtin(local_invocation_index) lane: u32) {
                 let own = own_stats + 4u * (m * groups + group);
                 scalars[own] = scales.x;
                 scalars[own + 1u] = scales.y;
-                scalars[own + 2u] = found.sums.y / f32(end - start);
-                scalars[own + 3u] = found.sums.z / f32(end - start);
+                scalars[own + 2u] = found.sums.y / found.rows;
+                scalars[own + 3u] = found.sums.z / found.rows;
                 for (var n = 0u; n < p.agents / groups; n++) {
                     scalars[shares + m * p.agents + group + n * groups] = 1.0 / max(found.sums.w, 1.0);
                 }
             }
         }
         acting += all.sums.w;
-        if (lane == 0u) {
+        if (lane == 0u && !shuffled) {
             let scales = scaling(all);
             let rows = f32(p.size / groups);
             let own = group * GROUP;
@@ -153,13 +178,16 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             scalars[own + ADVANTAGE_SCALE] = scales.y;
             scalars[own + RETURN_MEAN] = all.sums.y / rows;
             scalars[own + RETURN_SQUARE] = all.sums.z / rows;
-            for (var m = 0u; m < select(p.minibatches, 0u, p.over == 1u); m++) {
-                scalars[own_stats + 4u * (m * groups + group)] = scales.x;
-                scalars[own_stats + 4u * (m * groups + group) + 1u] = scales.y;
+        }
+        if (lane == 0u && p.over != 1u) {
+            // The rollout's, which a shuffled epoch does not change.
+            for (var m = first; m < last; m++) {
+                scalars[own_stats + 4u * (m * groups + group)] = scalars[group * GROUP + ADVANTAGE_MEAN];
+                scalars[own_stats + 4u * (m * groups + group) + 1u] = scalars[group * GROUP + ADVANTAGE_SCALE];
             }
         }
     }
-    if (lane == 0u) {
+    if (lane == 0u && !shuffled) {
         scalars[ROW_SHARE] = 1.0 / max(acting, 1.0);
         // No epochs of this rollout so far (ppo/epoch).
         scalars[EPOCHS] = 0.0;

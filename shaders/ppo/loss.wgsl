@@ -102,6 +102,16 @@ fn surrogate(log_ratio: vec4<f32>, weighed: vec4<f32>) -> Surrogate {
 }
 
 // The taken action under the present policy.
+// Slot of a row; in a shuffled minibatch it may lie after the last step.
+fn slot_of(row: u32) -> u32 {
+    let slot = batch.first_slot + row / (batch.agents * batch.quads);
+    if (batch.order == 0u) {
+        return slot;
+    }
+    let listed = slot * batch.quads + row % batch.quads;
+    return dones_and_masks[batch.order + listed / 4u][listed % 4u];
+}
+
 struct Chosen {
     log_probability: vec4<f32>,
     // Entropy of the policy, and with ratios per choice the sums of the choices' objectives and clipped ratios.
@@ -265,23 +275,27 @@ fn main(
     var mine_clipped = ZERO;
     if (row < batch.rows) {
         let s = batch.stride;
-        let at = batch.first_slot * batch.agents * batch.quads + row;
+        let per_slot = batch.agents * batch.quads;
+        let listed = slot_of(row);
+        // A shuffled sequence may list slots after the last step: their rows repeat that step and do not count.
+        let exists = batch.order == 0u || listed < batch.recurrent.steps;
+        let slot = select(batch.recurrent.steps - 1u, listed, exists);
+        let at = slot * per_slot + row % per_slot;
         let out = place(row, batch.grads);
         // 1 / rows that count for the agent's networks (ppo/advantage_stats), times the loss scale, so that small gradients do not
         // underflow in f16 (ppo/loss_scale).
-        let agent = row % (batch.agents * batch.quads) / batch.quads;
+        let agent = row % per_slot / batch.quads;
         let share = scalars[p.groups * GROUP + batch.loss.minibatch * batch.agents + agent] * scalars[LOSS_SCALE];
         // First statistic of the agent's networks.
         let own = agent % p.groups * GROUP;
         let mask = dones_and_masks[p.masks + at];
-        var active_rows = mask != vec4<u32>(0u);
+        var active_rows = (mask != vec4<u32>(0u)) & vec4<bool>(exists);
         @if(agent_steps) {
             active_rows = active_rows & vec4<bool>(agent + 1u == batch.loss.agent_step);
         }
         let advantage = (targets[p.section + at] - scalars[own + ADVANTAGE_MEAN]) * scalars[own + ADVANTAGE_SCALE];
 
         // Policy.
-        @if(agent_steps) let slot = batch.first_slot + row / (batch.agents * batch.quads);
         @if(agent_steps) let factor_at = p.factors + slot * batch.quads + row % batch.quads;
         @if(agent_steps) let factor = statistics[factor_at];
         @if(agent_steps) let weighed = advantage * factor;

@@ -46,6 +46,7 @@ pub struct TransitionBuffers {
     pub rewards: wgpu::Buffer,
     /// Log-probabilities, advantages, returns; with ratios per choice, also the choices' log-probabilities.
     pub targets: wgpu::Buffer,
+    /// Ends of episodes, action masks, with a GRU the ends of the step before slot 0, and the order of shuffled minibatches.
     pub dones_and_masks: wgpu::Buffer,
     pub values: wgpu::Buffer,
     /// Sums over the episodes that ended.
@@ -120,9 +121,7 @@ impl Buffers {
         }
         plan.words("rewards", rows);
         plan.words("targets", gae::target_words(rows, sizes.choices));
-        // For recurrent networks, the last row holds the episode ends of the step before the rollout.
-        let endings = if sizes.chunk > 0 { envs } else { 0 };
-        plan.words("dones_and_masks", sizes.endings() + endings);
+        plan.words("dones_and_masks", sizes.order() + sizes.order_words());
         if sizes.chunk > 0 {
             let places = Memory::places(sizes.steps, sizes.chunk, sizes.truncations);
             let state = 2 * u64::from(layout.shape.memory()) * slot;
@@ -205,8 +204,7 @@ impl Buffers {
 
     /// GRU states as the networks' kernels bind them.
     pub fn memory(&self) -> Option<Memory<'_>> {
-        let dones_and_masks = &self.rollout.dones_and_masks;
-        self.recurrent.as_ref().map(|buffers| Memory { states: &buffers.states, dones_and_masks })
+        self.recurrent.as_ref().map(|buffers| Memory { states: &buffers.states })
     }
 }
 

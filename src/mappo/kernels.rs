@@ -6,7 +6,8 @@ use crate::Result;
 use crate::gpu::{Job, in_parallel};
 use crate::nn::{backward, fold, forward, reduce, unfold, weight_gradient};
 use crate::ppo::{
-    adamw, advantage_stats, clip, epoch, gae, loss, normalize, running_mean_std, sample, write_metrics,
+    adamw, advantage_stats, clip, epoch, gae, loss, normalize, running_mean_std, sample, shuffle,
+    write_metrics,
 };
 
 /// Compiles every kernel of the rollout and of the update into the device's cache, where [`super::Trainer`] then finds
@@ -35,6 +36,9 @@ pub fn compile(setup: Setup<'_>) -> Result<()> {
         Box::new(|| unfold::kernel(gpu).map(drop)),
         Box::new(|| reduce::kernel(gpu).map(drop)),
     ];
+    if sizes.shuffled() {
+        jobs.push(Box::new(|| shuffle::kernel(gpu).map(drop)));
+    }
     if sizes.normalized {
         jobs.push(Box::new(|| normalize::kernel(gpu, kernel_config.storage).map(drop)));
         jobs.push(Box::new(|| running_mean_std::kernel(gpu).map(drop)));

@@ -144,7 +144,7 @@ impl Sizes {
         let agent_steps = u64::from(config.ppo.agent_steps(self.spec.agents));
         let factor_updates = match config.ppo.algorithm {
             Algorithm::Mappo => 0,
-            Algorithm::Happo => 2 * agent_steps * u64::from(self.micro_batches()),
+            Algorithm::Happo => 2 * agent_steps * u64::from(self.steps.div_ceil(self.micro_slots)),
         };
         for (name, entries) in [
             ("table of the actors", u64::from(self.steps)),
@@ -152,6 +152,10 @@ impl Sizes {
             ("table of the values", u64::from(batches)),
             ("table of the normalisation", if self.normalized { u64::from(self.steps) + 1 } else { 0 }),
             ("table of the micro-batches", self.updates(config) + factor_updates),
+            (
+                "table of the shuffles",
+                if self.shuffled() { agent_steps * u64::from(config.ppo.epochs) } else { 0 },
+            ),
             ("table of the epochs", agent_steps * u64::from(config.ppo.epochs) * u64::from(self.minibatches)),
         ] {
             plan.words(name, entries * TABLE_ENTRY / 4);

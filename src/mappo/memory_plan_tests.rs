@@ -198,3 +198,28 @@ fn rows_are_counted_as_by_hand() {
     assert_eq!((sizes.rows(), sizes.micro_slots, sizes.micro_batches()), (26 * 32, 7, 4));
     assert_eq!(sizes.micro_quads(), 7 * 8);
 }
+
+/// The order of shuffled minibatches, of whole sequences, follows the other flags.
+#[test]
+fn only_several_minibatches_need_an_order() {
+    let mut config = Config::default();
+    config.ppo.num_envs = 6;
+    config.ppo.rollout_steps = 25;
+    config.ppo.epochs = 3;
+    let bytes = |config: &Config| {
+        let sizes = Sizes::configured(config, &EMPTY);
+        let plan = sizes.plan(&EMPTY, &layout(), config, &plain());
+        let of = |wanted| plan.entries().iter().find(|(name, _)| *name == wanted).unwrap().1;
+        (of("dones_and_masks"), of("table of the shuffles"), sizes.minibatch(0).len())
+    };
+    // Ends of 25 steps and masks of 27 slots.
+    let flags = 4 * (25 + 27 * 4) * 8;
+    assert_eq!(bytes(&config), (flags, 16, 25));
+    config.ppo.minibatches = 2;
+    // 25 places of two quads, and 2 to fill a vec4.
+    assert_eq!(bytes(&config), (flags + 4 * 52, 3 * TABLE_ENTRY, 12));
+    config.network.recurrent = true;
+    config.network.chunk_length = 10;
+    // The ends before slot 0, and 30 places.
+    assert_eq!(bytes(&config), (flags + 4 * (8 + 60), 3 * TABLE_ENTRY, 10));
+}

@@ -8,7 +8,6 @@ use super::testing::{
 };
 use super::{Config, Trainer};
 use crate::gpu::Recorder;
-use crate::mappo::AdvantageNorm;
 use crate::nn::{Activation, Precision};
 use crate::ppo::scalars;
 
@@ -75,10 +74,6 @@ struct Seen {
 
 impl Run {
     fn new(case: &Case, precision: Precision, accumulation: u32) -> Self {
-        Self::with(case, precision, accumulation, |_| {})
-    }
-
-    fn with(case: &Case, precision: Precision, accumulation: u32, change: impl Fn(&mut Config)) -> Self {
         let gpu = crate::testing::unchecked_gpu();
         let mut config = Config::default();
         config.ppo.num_envs = ENVS as u32;
@@ -95,7 +90,6 @@ impl Run {
         config.optimizer.weight_decay = 1e-2;
         config.device.accumulation = accumulation;
         config.device.precision = precision;
-        change(&mut config);
         let trainer = Trainer::new(&gpu, &Still::default(), &config).unwrap();
         let mut recorder = Recorder::new(&gpu);
         let f32s = |of: &[f64]| of.iter().map(|x| *x as f32).collect::<Vec<_>>();
@@ -313,59 +307,4 @@ fn micro_batches_add_up_to_the_whole_batch() {
             assert_eq!(bits(&parts), bits(&gradient(accumulation).2));
         }
     }
-}
-
-/// With constant weights, the gradients of the minibatches, weighted by their share of the steps, add up to that of the rollout.
-#[test]
-fn minibatches_are_parts_of_the_rollout_with_a_step_each() {
-    let case = longer(&cases().remove(1), 8);
-    let run = |minibatches: u32, rate: f64, accumulation: u32| {
-        let change = |config: &mut Config| {
-            config.ppo.minibatches = minibatches;
-            config.ppo.epochs = minibatches;
-            config.ppo.advantage_norm = AdvantageNorm::None;
-            config.optimizer.actor_learning_rate = rate;
-            config.optimizer.critic_learning_rate = rate;
-            config.optimizer.weight_decay = 0.0;
-        };
-        let mut run = Run::with(&case, Precision::F32, accumulation, change);
-        // The advantage kernels count the active rows of each minibatch.
-        run.recorder.run(&run.trainer.update.advantages).unwrap();
-        let targets = [&case.old_log_probabilities, &case.advantages, &case.returns];
-        let targets: Vec<f32> = targets.iter().flat_map(|of| of.iter().map(|x| *x as f32)).collect();
-        run.trainer
-            .gpu
-            .write(&run.trainer.buffers.rollout.targets, 0, bytemuck::cast_slice(&targets))
-            .unwrap();
-        // The gradient of the last minibatch of each epoch: each minibatch is the last one once.
-        let epochs: Vec<_> = run.trainer.update.epochs.iter().collect();
-        let gradients: Vec<Vec<f32>> = epochs
-            .into_iter()
-            .map(|epoch| {
-                run.recorder.run(epoch).unwrap();
-                floats(&run.trainer, |t| &t.update_buffers.gradient)
-            })
-            .collect();
-        (gradients, floats(&run.trainer, |t| &t.update_buffers.optimizer)[0], run.trainer.sizes)
-    };
-    let (whole, steps, _) = run(1, 0.0, 1);
-    assert_eq!(steps, 1.0);
-    // Sixteen steps in 4 equal minibatches, and in 5, 5 and 6; with one micro-batch each, and with several.
-    for (minibatches, accumulation, micro) in [(4, 1, 4), (3, 1, 3), (3, 2, 6), (4, 4, 16)] {
-        let (parts, steps, sizes) = run(minibatches, 0.0, accumulation);
-        assert_eq!(sizes.micro_batches(), micro);
-        assert_eq!(steps as u32, minibatches * minibatches, "a step for every minibatch of every epoch");
-        let mut sum = vec![0f64; whole[0].len()];
-        for (epoch, part) in (0..).zip(&parts) {
-            let last = (minibatches - 1 + epoch) % minibatches;
-            let share = f64::from(sizes.minibatch(last).len() as u32) / f64::from(sizes.steps);
-            sum.iter_mut().zip(part).for_each(|(sum, g)| *sum += share * f64::from(*g));
-        }
-        let scale = whole[0].iter().fold(0f64, |m, x| m.max(f64::from(*x).abs()));
-        let apart = whole[0].iter().zip(&sum).fold(0f64, |m, (a, b)| m.max((f64::from(*a) - b).abs()));
-        assert!(apart <= 2e-6 * scale, "{minibatches} minibatches: {apart} of {scale}");
-        assert!(parts[0] != parts[1], "minibatches are not all the same");
-    }
-    // With a learning rate the second minibatch sees other weights.
-    assert!(run(4, 1e-3, 1).0[0] != run(4, 0.0, 1).0[0]);
 }

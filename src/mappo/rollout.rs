@@ -142,6 +142,7 @@ impl Forward<'_> {
             acts: &own.networks.activations,
             head,
             layer_norm_stats: &own.networks.layer_norm_stats,
+            dones_and_masks: &own.rollout.dones_and_masks,
             memory: own.memory(),
         };
         forward::bind(self.setup.gpu, self.kernel, buffers)

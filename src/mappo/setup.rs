@@ -18,7 +18,7 @@ pub struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// The parameters shared by all batches of the run.
+    /// The parameters shared by all batches of the run, whose slots are consecutive.
     pub fn batch(&self) -> Batch {
         let sizes = self.sizes;
         Batch {

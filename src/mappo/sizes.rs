@@ -77,7 +77,7 @@ impl Sizes {
     pub fn acting(config: &Config, environment: &dyn Environment) -> Self {
         let sizes = Self::configured(config, environment);
         let chunk = if sizes.chunk > 0 { sizes.steps } else { 0 };
-        Self { chunk, micro_slots: 1, valued: false, state_dim: 0, choices: 0, ..sizes }
+        Self { chunk, minibatches: 1, micro_slots: 1, valued: false, state_dim: 0, choices: 0, ..sizes }
     }
 
     /// Observation slots: one before each step, one after the last, and those of truncated episodes.
@@ -130,13 +130,26 @@ impl Sizes {
             .sum()
     }
 
-    /// Steps of minibatch `m`.
+    /// Whether the steps of a rollout are dealt to several minibatches at random.
+    #[must_use]
+    pub fn shuffled(&self) -> bool {
+        self.minibatches > 1
+    }
+
+    /// Places of minibatch `m`, each with a slot of rows: the steps of the rollout if it is the only one, else its range of the
+    /// random order. With a GRU, the order consists of whole sequences.
     #[must_use]
     pub fn minibatch(&self, m: u32) -> Range<u32> {
+        let places = self.places();
         let chunk = self.chunk.max(1);
-        let chunks = self.steps.div_ceil(chunk);
-        let start = |m: u32| (m * chunks / self.minibatches * chunk).min(self.steps);
+        let chunks = places.div_ceil(chunk);
+        let start = |m: u32| (m * chunks / self.minibatches * chunk).min(places);
         start(m)..start(m + 1)
+    }
+
+    /// Places of all minibatches.
+    pub(super) fn places(&self) -> u32 {
+        if self.shuffled() { self.whole_chunks(self.steps) } else { self.steps }
     }
 
     /// `slots`, rounded up to whole sequences of truncated back-propagation through time.
@@ -164,6 +177,20 @@ impl Sizes {
     /// Offset, in words, of the episode ends of the step before slot 0 in `dones_and_masks`.
     pub(super) fn endings(&self) -> u64 {
         u64::from(self.steps) * u64::from(self.envs) + u64::from(self.slots()) * self.wide()[0]
+    }
+
+    /// Offset of the order of shuffled minibatches in `dones_and_masks`, in words: a multiple of 4.
+    pub(super) fn order(&self) -> u64 {
+        // With a GRU, the ends of the step before slot 0 come first.
+        self.endings() + if self.chunk > 0 { u64::from(self.envs) } else { 0 }
+    }
+
+    /// Words of the order, in whole vec4s: a slot for every place and quad of environments.
+    pub(super) fn order_words(&self) -> u64 {
+        match self.shuffled() {
+            true => (u64::from(self.places()) * u64::from(self.envs / 4)).next_multiple_of(4),
+            false => 0,
+        }
     }
 
     /// Bytes of the GRU states of a slot.

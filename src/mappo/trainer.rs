@@ -389,6 +389,10 @@ mod parity_tests;
 mod critic_state_tests;
 
 #[cfg(test)]
+#[path = "shuffle_tests.rs"]
+mod shuffle_tests;
+
+#[cfg(test)]
 #[path = "whole_update_tests.rs"]
 mod whole_update_tests;
 

@@ -26,9 +26,9 @@ pub const SHADER: Shader = crate::shaders::shader!("nn/forward");
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu, shape: &Shape, kernel_config: &KernelConfig) -> Result<Kernel> {
     use Access::{DynamicUniform, Read, Uniform, Write};
-    let mut access = vec![DynamicUniform, Uniform, kernel_config.weights(), Read, Write, Write, Write];
+    let mut access = vec![DynamicUniform, Uniform, kernel_config.weights(), Read, Write, Write, Write, Read];
     if shape.recurrent() {
-        access.extend([Write, Read]);
+        access.push(Write);
     }
     Kernel::trusted(gpu, &SHADER, kernel_config.stack(shape), &access, size_of::<Batch>())
 }
@@ -61,6 +61,9 @@ pub struct Buffers<'a> {
     pub head: &'a wgpu::Buffer,
     /// Means and inverse deviations of the LayerNorms, f32.
     pub layer_norm_stats: &'a wgpu::Buffer,
+    /// Dones and masks as in [`crate::ppo::gae`]; then, with a GRU, one row more at [`super::RecurrentPart::endings`]: the step before
+    /// slot 0; then the order of shuffled minibatches ([`Batch::order`]). A GRU's state begins as 0 if its entry is not 0.
+    pub dones_and_masks: &'a wgpu::Buffer,
     /// With a GRU.
     pub memory: Option<Memory<'a>>,
 }
@@ -71,9 +74,6 @@ pub struct Memory<'a> {
     /// States, f32: `[place][stack][entry][row of a slot]`. Place 0 is that of the state in passing; then come those that
     /// enter slots 0, chunk, 2 chunk and so on up to the rollout's end; then those that truncated episodes left behind.
     pub states: &'a wgpu::Buffer,
-    /// Dones and masks as in [`crate::ppo::gae`], and one row more, at [`super::RecurrentPart::endings`]: the step before slot 0.
-    /// A state begins as 0 if its entry is not 0.
-    pub dones_and_masks: &'a wgpu::Buffer,
 }
 
 impl Memory<'_> {
@@ -96,12 +96,20 @@ impl Memory<'_> {
 /// # Errors
 /// As [`Kernel::bind`].
 pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGroup> {
-    let Buffers { batches, stacks, weights, observations, acts, head, layer_norm_stats, memory } = buffers;
+    let Buffers {
+        batches,
+        stacks,
+        weights,
+        observations,
+        acts,
+        head,
+        layer_norm_stats,
+        dones_and_masks,
+        memory,
+    } = buffers;
     let mut all = vec![batches.into(), stacks.into(), weights.resource()];
-    all.extend([observations, acts, head, layer_norm_stats].map(Resource::from));
-    all.extend(
-        memory.into_iter().flat_map(|memory| [memory.states, memory.dones_and_masks]).map(Resource::from),
-    );
+    all.extend([observations, acts, head, layer_norm_stats, dones_and_masks].map(Resource::from));
+    all.extend(memory.map(|memory| Resource::from(memory.states)));
     kernel.bind_all(gpu, &all)
 }
 

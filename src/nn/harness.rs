@@ -165,7 +165,7 @@ impl Case {
         let kernel = forward::kernel(gpu, &self.shape, kernel_config).unwrap();
         let dones_and_masks = &gpu.upload("dones_and_masks", &self.dones_and_masks).unwrap();
         let states = &gpu.upload("states", &[&self.states[..], &[f32::NAN; 4]].concat()).unwrap();
-        let memory = self.shape.recurrent().then_some(forward::Memory { states, dones_and_masks });
+        let memory = self.shape.recurrent().then_some(forward::Memory { states });
         let buffers = forward::Buffers {
             batches: table,
             stacks,
@@ -174,6 +174,7 @@ impl Case {
             acts,
             head,
             layer_norm_stats,
+            dones_and_masks,
             memory,
         };
         let group = forward::bind(gpu, &kernel, buffers).unwrap();
@@ -208,7 +209,6 @@ impl Case {
         }
         gpu.write(grads, 0, &stored(&seed, precision)).unwrap();
         let kernel = backward::kernel(gpu, &self.shape, kernel_config).unwrap();
-        let dones_and_masks = memory.map(|memory| memory.dones_and_masks);
         let buffers = backward::Buffers {
             batches: table,
             stacks,
@@ -216,7 +216,7 @@ impl Case {
             acts,
             layer_norm_stats,
             grads,
-            dones_and_masks,
+            dones_and_masks: memory.map(|_| dones_and_masks),
         };
         let group = backward::bind(gpu, &kernel, buffers).unwrap();
         recorder.run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
@@ -241,6 +241,7 @@ impl Case {
             acts,
             layer_norm_stats,
             grads,
+            dones_and_masks,
             partials,
         };
         let group = weight_gradient::bind(gpu, &kernel, buffers).unwrap();

@@ -10,8 +10,8 @@ crate::layout_testing::same_layout! {
         layers, params, net_stride, working, working_stride, input_kind, agent_bias, nets, layer,
     } = "NetworkStack" in "nn/forward";
     layout::Batch {
-        first_slot, rows, stride, agents, quads, obs_dim, acts, grads, first_state, state_dim, pad,
-        forward, recurrent, loss,
+        first_slot, rows, stride, agents, quads, obs_dim, acts, grads, first_state, state_dim, order,
+        pad, forward, recurrent, loss,
     } = "Batch" in "nn/forward";
     layout::ForwardPart { first_stack, keep, head_actor, head_critic } = "ForwardPart" in "nn/forward";
     layout::RecurrentPart {

@@ -90,8 +90,8 @@ impl SyntheticPass {
             let row = u64::from(shape.agents) * u64::from(quads) * 4;
             let places = u64::from(forward::Memory::places(slots, shape.chunk, 0));
             plan.words("states", places * 2 * u64::from(shape.memory()) * row);
-            plan.words("dones_and_masks", u64::from(slots) * u64::from(quads) * 4);
         }
+        plan.words("dones_and_masks", u64::from(slots) * u64::from(quads) * 4);
         let arena = Arena::allocate(gpu, &plan)?;
         let get = |name| arena.get(name);
         let inputs = rows as usize * 4 * shape.obs_dim as usize + state as usize * 4;
@@ -105,10 +105,9 @@ impl SyntheticPass {
         let (observations, acts_of, layer_norm_stats) =
             (get("observations")?, get("activations")?, get("LayerNorm statistics")?);
         let (grads_of, head) = (get("gradients")?, get("heads")?);
+        let dones_and_masks = get("dones_and_masks")?;
         let memory = match shape.recurrent() {
-            true => {
-                Some(forward::Memory { states: get("states")?, dones_and_masks: get("dones_and_masks")? })
-            }
+            true => Some(forward::Memory { states: get("states")? }),
             false => None,
         };
         let kernel = forward::kernel(gpu, shape, kernel_config)?;
@@ -120,6 +119,7 @@ impl SyntheticPass {
             acts: acts_of,
             head,
             layer_norm_stats,
+            dones_and_masks,
             memory,
         };
         let group = forward::bind(gpu, &kernel, buffers)?;
@@ -127,7 +127,6 @@ impl SyntheticPass {
         let forward = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
 
         let kernel = backward::kernel(gpu, shape, kernel_config)?;
-        let dones_and_masks = memory.map(|memory| memory.dones_and_masks);
         let buffers = backward::Buffers {
             batches,
             stacks,
@@ -135,7 +134,7 @@ impl SyntheticPass {
             acts: acts_of,
             layer_norm_stats,
             grads: grads_of,
-            dones_and_masks,
+            dones_and_masks: memory.map(|_| dones_and_masks),
         };
         let group = backward::bind(gpu, &kernel, buffers)?;
         let mut backward = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
@@ -149,6 +148,7 @@ impl SyntheticPass {
             acts: acts_of,
             layer_norm_stats,
             grads: grads_of,
+            dones_and_masks,
             partials: get("partial sums")?,
         };
         let group = weight_gradient::bind(gpu, &kernel, buffers)?;

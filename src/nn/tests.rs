@@ -318,6 +318,7 @@ fn sum_many_tiles(gpu: &Gpu) {
         acts: unused,
         layer_norm_stats: unused,
         grads: &gpu.upload("grads", &grads).unwrap(),
+        dones_and_masks: unused,
         partials,
     };
     let kernel = weight_gradient::kernel_with_rows_of(gpu, &kernel_config, ROW);

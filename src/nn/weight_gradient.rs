@@ -155,7 +155,7 @@ pub fn kernel(gpu: &Gpu, kernel_config: &KernelConfig) -> Result<Kernel> {
 
 fn compile(gpu: &Gpu, kernel_config: &KernelConfig, variant: Variant) -> Result<Kernel> {
     use Access::{DynamicUniform, Read, Uniform, Write};
-    let access = [DynamicUniform, Uniform, Read, Read, Read, Read, Read, Write];
+    let access = [DynamicUniform, Uniform, Read, Read, Read, Read, Read, Read, Write];
     Kernel::trusted(gpu, &shader(kernel_config), variant, &access, size_of::<Batch>())
 }
 
@@ -191,6 +191,8 @@ pub struct Buffers<'a> {
     pub layer_norm_stats: &'a wgpu::Buffer,
     /// Gradients of the matrix products.
     pub grads: &'a wgpu::Buffer,
+    /// As the forward pass has it, for the order of shuffled minibatches.
+    pub dones_and_masks: &'a wgpu::Buffer,
     /// Result: `[split][parameter]`.
     pub partials: &'a wgpu::Buffer,
 }
@@ -200,6 +202,17 @@ pub struct Buffers<'a> {
 /// # Errors
 /// As [`Kernel::bind`].
 pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGroup> {
-    let Buffers { batches, split, tiles, observations, acts, layer_norm_stats, grads, partials } = buffers;
-    kernel.bind(gpu, &[batches, split, tiles, observations, acts, layer_norm_stats, grads, partials])
+    let Buffers {
+        batches,
+        split,
+        tiles,
+        observations,
+        acts,
+        layer_norm_stats,
+        grads,
+        dones_and_masks,
+        partials,
+    } = buffers;
+    let all = [batches, split, tiles, observations, acts, layer_norm_stats, grads, dones_and_masks, partials];
+    kernel.bind(gpu, &all)
 }

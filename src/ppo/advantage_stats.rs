@@ -1,4 +1,4 @@
-//! Statistics of a rollout and of each of its minibatches: mean and population standard deviation of the advantages of active
+//! Statistics of a rollout and of each of its minibatches, or of the minibatches of a shuffled epoch alone: mean and population standard deviation of the advantages of active
 //! agents, mean and mean square of all returns, and the reciprocal of the number of active rows. They are computed for each group of
 //! agents that share networks: for all agents, or for each. An agent is active unless its action mask is 0.
 //!
@@ -11,8 +11,11 @@ use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
 /// The kernel's source.
 pub const SHADER: Shader = crate::shaders::shader!("ppo/advantage_stats");
 
-/// Workgroups: one reduces everything.
-pub const GROUPS: [u32; 3] = [1, 1, 1];
+/// Workgroups: one reduces everything; in a shuffled epoch, one for each minibatch.
+#[must_use]
+pub fn groups(parameters: &AdvantageStats) -> [u32; 3] {
+    [if parameters.order > 0 { parameters.minibatches } else { 1 }, 1, 1]
+}
 
 /// Compiles the kernel.
 ///
@@ -43,6 +46,10 @@ pub struct AdvantageStats {
     pub chunk: u32,
     /// Rows over which advantages are normalised: 0 the rollout, 1 the minibatch, 2 none.
     pub over: u32,
+    /// First u32 of the order in `dones_and_masks` ([`super::shuffle`]); 0: minibatches are consecutive steps.
+    pub order: u32,
+    /// Fills up to 16 bytes.
+    pub pad: [u32; 3],
 }
 
 /// Most iterations of the loops of one invocation, for adapters that limit them. `groups` are the sets of rows that share
@@ -71,7 +78,7 @@ pub fn bind(
 #[cfg(test)]
 mod tests {
     use super::super::harness::{close, gpu, run};
-    use super::super::scalars;
+    use super::super::{scalars, shuffle};
     use super::*;
 
     /// Steps, agents, environments, mean of the advantages, whether some agents are not active.
@@ -137,9 +144,10 @@ mod tests {
                     minibatches: minibatches_,
                     chunk: chunk as u32,
                     over,
+                    ..AdvantageStats::default()
                 };
                 let group = bind(&gpu, &kernel, &parameters, [&targets, &scalars, &dones_and_masks]).unwrap();
-                run(&gpu, &kernel, &group, GROUPS);
+                run(&gpu, &kernel, &group, super::groups(&parameters));
                 let got: Vec<f32> = gpu.read(&scalars).unwrap();
                 // Without normalisation advantages keep mean 0 and scale 1; returns are not affected.
                 let as_wanted = |[mean, scale, first, second]: [f64; 4]| match over {
@@ -170,6 +178,91 @@ mod tests {
                         let at = scalars::share(groups_, agents_, m as u32, agent as u32) as usize;
                         close("agent's share", &got[at..], &[1.0 / rows as f64], 1e-6);
                     }
+                }
+            }
+        }
+    }
+
+    /// Seven steps of twelve environments and three agents, in sequences of one step and of three, the last of which lists two
+    /// steps after the end.
+    #[test]
+    fn shuffled_minibatches_have_the_statistics_of_their_rows() {
+        let gpu = gpu();
+        let kernel = kernel(&gpu).unwrap();
+        let (steps, agents, envs) = (7, 3, 12);
+        let size = steps * agents * envs;
+        let advantages: Vec<f32> = (0..size).map(|i| ((i * 37) % 101) as f32 / 50.0).collect();
+        let returns: Vec<f32> = (0..size).map(|i| ((i * 53) % 97) as f32 / 40.0).collect();
+        let masks: Vec<u32> =
+            (0..size).map(|i: usize| u32::from(!(i * 7 + i / 13).is_multiple_of(5))).collect();
+        let targets = [vec![0.0; size], advantages.clone(), returns.clone()].concat();
+        let targets = gpu.upload("targets", &targets).unwrap();
+        for (chunk, minibatches, separate, over) in [(1, 3, 0, 1), (1, 4, 1, 0), (3, 2, 1, 1), (3, 3, 0, 2)] {
+            let chunks = steps.div_ceil(chunk);
+            let shuffle = shuffle::Shuffle {
+                quads: envs as u32 / 4,
+                chunk: chunk as u32,
+                chunks: chunks as u32,
+                ..shuffle::Shuffle::default()
+            };
+            let order = shuffle::tests::order(&shuffle, 5);
+            let words = [&[9; 2][..], &masks, &order].concat();
+            let dones_and_masks = gpu.upload("dones_and_masks", &words).unwrap();
+            let groups_ = if separate == 1 { agents as u32 } else { 1 };
+            let length = scalars::words(groups_, agents as u32, minibatches) as usize;
+            let mut before = vec![-1f32; length];
+            for group in 0..groups_ {
+                before[scalars::of_group(group, scalars::ADVANTAGE_MEAN)] = 0.5 + group as f32;
+            }
+            let scalars = gpu.upload("scalars", &before).unwrap();
+            let parameters = AdvantageStats {
+                size: size as u32,
+                agents: agents as u32,
+                envs: envs as u32,
+                masks: 2,
+                separate,
+                minibatches,
+                chunk: chunk as u32,
+                over,
+                order: (2 + size) as u32,
+                ..AdvantageStats::default()
+            };
+            let group = bind(&gpu, &kernel, &parameters, [&targets, &scalars, &dones_and_masks]).unwrap();
+            run(&gpu, &kernel, &group, groups(&parameters));
+            let got: Vec<f32> = gpu.read(&scalars).unwrap();
+            let rollout = ..groups_ as usize * scalars::GROUP;
+            assert_eq!(got[rollout], before[rollout], "those of the rollout stay");
+            for m in 0..minibatches as usize {
+                let start = |m: usize| m * chunks / minibatches as usize * chunk;
+                // Whether the minibatch has a row.
+                let has = |row: usize| {
+                    let (step, quad) = (row / envs / agents, row % envs / 4);
+                    let place =
+                        (0..chunks * chunk).find(|place| order[place * envs / 4 + quad] == step as u32);
+                    (start(m)..start(m + 1)).contains(&place.unwrap())
+                };
+                let rows: Vec<usize> = (0..size).filter(|row| has(*row)).collect();
+                let mean = |of: &dyn Fn(usize) -> f64, rows: &[usize]| {
+                    rows.iter().map(|row| of(*row)).sum::<f64>() / rows.len() as f64
+                };
+                for agent in 0..agents {
+                    let own = |row: &&usize| separate == 0 || **row / envs % agents == agent;
+                    let own: Vec<usize> = rows.iter().filter(own).copied().collect();
+                    let active: Vec<usize> = own.iter().copied().filter(|row| masks[*row] != 0).collect();
+                    let average = mean(&|row| f64::from(advantages[row]), &active);
+                    let square = mean(&|row| (f64::from(advantages[row]) - average).powi(2), &active);
+                    let group = if separate == 1 { agent } else { 0 };
+                    let [centre, scale] = match over {
+                        1 => [average, 1.0 / (square.sqrt() + 1e-5)],
+                        _ => [0.5 + group as f64, -1.0],
+                    };
+                    let first = mean(&|row| f64::from(returns[row]), &own);
+                    let second = mean(&|row| f64::from(returns[row]).powi(2), &own);
+                    let at = scalars::minibatch(groups_, agents as u32, minibatches, m as u32) as usize;
+                    let at = at + 4 * group;
+                    close("a minibatch's statistics", &got[at..], &[centre, scale, first, second], 1e-5);
+                    let at = scalars::share(groups_, agents as u32, m as u32, agent as u32) as usize;
+                    close("agent's share", &got[at..], &[1.0 / active.len() as f64], 1e-6);
                 }
             }
         }

@@ -5,7 +5,7 @@ crate::layout_testing::same_layout! {
         beta1, beta2, weight1, weight2, epsilon, decay, nets, interval, growth, backoff, pad,
     } = "AdamW" in "ppo/adamw";
     advantage_stats::AdvantageStats {
-        size, agents, envs, masks, separate, minibatches, chunk, over,
+        size, agents, envs, masks, separate, minibatches, chunk, over, order, pad,
     } = "AdvantageStats" in "ppo/advantage_stats";
     clip::NetworkSlice { first, length, rate, agent } = "NetworkSlice" in "ppo/clip";
     clip::NetworkSlice { first, length, rate, agent } = "NetworkSlice" in "ppo/adamw";
@@ -29,6 +29,9 @@ crate::layout_testing::same_layout! {
         step, steps, agents, quads, actions, stride, greedy, masks, seed_low, seed_high, starts,
         choice_targets,
     } = "Sample" in "ppo/sample";
+    shuffle::Shuffle {
+        seed_low, seed_high, epoch, quads, chunk, chunks, order, pad,
+    } = "Shuffle" in "ppo/shuffle";
     write_metrics::WriteMetrics {
         statistics, rewards, envs, nets, actors, agent_steps, groups, pad,
     } = "WriteMetrics" in "ppo/write_metrics";

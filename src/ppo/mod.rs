@@ -12,6 +12,7 @@ pub mod loss_scale;
 pub mod normalize;
 pub mod running_mean_std;
 pub mod sample;
+pub mod shuffle;
 pub mod write_metrics;
 
 use crate::gpu::{Class, Shader, Variant};
@@ -105,7 +106,7 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let mut all: Vec<_> = independent.map(|shader| (shader, Variant::independent(class))).to_vec();
     all.extend(reducing.map(|shader| (shader, Variant::reducing(class))));
     all.push((running_mean_std::SHADER, running_mean_std::variant(class)));
-    all.push((adamw::SHADER, Variant::wide(class)));
+    all.extend([adamw::SHADER, shuffle::SHADER].map(|shader| (shader, Variant::wide(class))));
     all.extend(ActionKind::ALL.map(|kind| (sample::SHADER, sample::variant(class, kind))));
     let storages = [Storage::F32, Storage::F16, Storage::Packed];
     all.extend(storages.map(|storage| (normalize::SHADER, normalize::variant(class, storage))));

@@ -159,7 +159,7 @@ fn multi_discrete_actions_are_learnt() {
     config.ppo.num_envs = 32;
     config.ppo.rollout_steps = 16;
     config.ppo.iterations = 25;
-    config.ppo.minibatches = 2;
+    config.ppo.minibatches = 4;
     config.ppo.gamma = 0.0;
     config.network.hidden = vec![32];
     config.network.input_norm = false;

@@ -107,7 +107,7 @@ impl Config {
         self.device.validate()
     }
 
-    /// Minibatches consist of whole steps or, with a GRU, of whole sequences.
+    /// Of every environment, minibatches hold whole steps or, with a GRU, whole sequences.
     fn validate_minibatches(&self) -> Result<()> {
         let minibatches = self.ppo.minibatches;
         let chunks = self.ppo.rollout_steps.div_ceil(self.chunk().max(1));

@@ -63,8 +63,10 @@ pub struct PpoConfig {
     pub iterations: u32,
     /// Epochs of updates per rollout.
     pub epochs: u32,
-    /// Minibatches per epoch, each a range of the rollout's steps with a separate optimizer step. Losses are means over a
-    /// minibatch, and each minibatch updates the running statistics of the returns (ValueNorm).
+    /// Minibatches per epoch, with a separate optimizer step each. In every epoch the steps of a rollout (with a GRU, sequences of
+    /// `chunk_length` steps) are dealt to the minibatches at random, separately for each four environments, so that all
+    /// minibatches hold equally many steps of every environment. Losses are means over a minibatch, and each minibatch updates
+    /// the running statistics of the returns (ValueNorm).
     pub minibatches: u32,
     /// Rows over which advantages are normalised.
     pub advantage_norm: AdvantageNorm,

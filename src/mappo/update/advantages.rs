@@ -1,11 +1,11 @@
 //! Advantages of a rollout, and the per-minibatch statistics.
 
-use super::schedule::{Schedule, minibatch_at};
+use super::schedule::Schedule;
 use crate::Result;
 use crate::gpu::{Command, Recording};
 use crate::mappo::buffers::UpdateBuffers;
 use crate::mappo::setup::Setup;
-use crate::ppo::{advantage_stats, epoch, gae, loss, scalars};
+use crate::ppo::{advantage_stats, epoch, gae, loss, scalars, shuffle};
 
 /// Generalised advantage estimation and its statistics; with HAPPO, also the first agent's factors of 1.
 pub fn estimate(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
@@ -26,19 +26,7 @@ pub fn estimate(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
     let bound = [&rollout.values, &rollout.rewards, dones_and_masks, scalars, targets];
     let group = gae::bind(gpu, &kernel, &parameters, bound)?;
     let mut commands = vec![Command::dispatch(&kernel, &group, gae::groups(&kernel.variant, &parameters))];
-    let parameters = advantage_stats::AdvantageStats {
-        size: sizes.rows(),
-        agents: sizes.spec.agents,
-        envs: sizes.envs,
-        masks: sizes.first_mask(),
-        separate: u32::from(sizes.groups > 1),
-        minibatches: sizes.minibatches,
-        chunk: sizes.chunk.max(1),
-        over: config.ppo.advantage_norm as u32,
-    };
-    let kernel = advantage_stats::kernel(gpu)?;
-    let group = advantage_stats::bind(gpu, &kernel, &parameters, [targets, scalars, dones_and_masks])?;
-    commands.push(Command::dispatch(&kernel, &group, advantage_stats::GROUPS));
+    commands.push(stats(setup, 0)?);
     if let Some(ones) = &update.first_factors {
         gpu.write(ones, 0, bytemuck::cast_slice(&vec![1f32; (ones.size() / 4) as usize]))?;
         let epochs = config.ppo.epochs * config.ppo.agent_steps(sizes.spec.agents);
@@ -51,6 +39,62 @@ pub fn estimate(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
         });
     }
     Ok(commands)
+}
+
+/// The statistics of a rollout and its minibatches; with an order, those of shuffled minibatches.
+fn stats(setup: Setup<'_>, order: u32) -> Result<Command> {
+    let Setup { gpu, config, sizes, buffers, .. } = setup;
+    let rollout = &buffers.rollout;
+    let parameters = advantage_stats::AdvantageStats {
+        size: sizes.rows(),
+        agents: sizes.spec.agents,
+        envs: sizes.envs,
+        masks: sizes.first_mask(),
+        separate: u32::from(sizes.groups > 1),
+        minibatches: sizes.minibatches,
+        chunk: sizes.chunk.max(1),
+        over: config.ppo.advantage_norm as u32,
+        order,
+        pad: [0; 3],
+    };
+    let kernel = advantage_stats::kernel(gpu)?;
+    let bound = [&rollout.targets, &rollout.scalars, &rollout.dones_and_masks];
+    let group = advantage_stats::bind(gpu, &kernel, &parameters, bound)?;
+    Ok(Command::dispatch(&kernel, &group, advantage_stats::groups(&parameters)))
+}
+
+/// The first dispatches of every epoch of every agent step if there are several minibatches: deals the steps to them, and computes
+/// the minibatches' statistics.
+pub fn shuffles(setup: Setup<'_>, schedule: &Schedule) -> Result<Vec<[Command; 2]>> {
+    let Setup { gpu, config, sizes, buffers, .. } = setup;
+    if !sizes.shuffled() {
+        return Ok(Vec::new());
+    }
+    let chunk = sizes.chunk.max(1);
+    let order = sizes.order() as u32;
+    let parameters: Vec<_> = (0..schedule.agent_steps().end * config.ppo.epochs)
+        .map(|epoch| shuffle::Shuffle {
+            seed_low: config.ppo.seed as u32,
+            seed_high: (config.ppo.seed >> 32) as u32 ^ shuffle::STREAM,
+            epoch,
+            quads: sizes.envs / 4,
+            chunk,
+            chunks: sizes.places() / chunk,
+            order,
+            pad: 0,
+        })
+        .collect();
+    let kernel = shuffle::kernel(gpu)?;
+    let table = gpu.uniform_table("shuffles", &parameters)?;
+    let rollout = &buffers.rollout;
+    let group = shuffle::bind(gpu, &kernel, [&table, &rollout.iteration, &rollout.dones_and_masks])?;
+    let stride = gpu.uniform_stride::<shuffle::Shuffle>();
+    let stats = stats(setup, order)?;
+    let both = |(index, parameters)| {
+        let grid = shuffle::groups(&kernel.variant, parameters);
+        [Command::dispatch_at(&kernel, &group, index, stride, grid), stats.clone()]
+    };
+    Ok((0..).zip(&parameters).map(both).collect())
 }
 
 /// The first dispatch of every minibatch of every epoch of every agent step: updates ValueNorm and the entropy coefficient, and
@@ -77,12 +121,7 @@ pub fn minibatch_starts(setup: Setup<'_>, update: &UpdateBuffers, schedule: &Sch
             further: u32::from(place > 0),
             moments: match sizes.minibatches {
                 1 => 0,
-                all => scalars::minibatch(
-                    sizes.groups,
-                    sizes.spec.agents,
-                    all,
-                    minibatch_at(sizes, number, place),
-                ),
+                all => scalars::minibatch(sizes.groups, sizes.spec.agents, all, place),
             },
             agent_step: schedule.agent(agent_step),
             agents: sizes.spec.agents,

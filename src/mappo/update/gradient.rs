@@ -36,7 +36,8 @@ impl GradientKernels {
     ) -> Result<Self> {
         let Setup { gpu, sizes, layout, kernel_config, buffers, .. } = setup;
         let networks = &buffers.networks;
-        let observations = &buffers.rollout.observations;
+        let (observations, dones_and_masks) =
+            (&buffers.rollout.observations, &buffers.rollout.dones_and_masks);
         let (acts, layer_norm_stats) = (&networks.activations, &networks.layer_norm_stats);
         let (grads, memory) = (&update.activation_gradients, buffers.memory());
         let (stacks, weights) = (&rollout.stacks, &rollout.weights);
@@ -49,11 +50,11 @@ impl GradientKernels {
             acts,
             head: &networks.heads,
             layer_norm_stats,
+            dones_and_masks,
             memory,
         };
         let forward_group = forward::bind(gpu, &forward_kernel, bound)?;
         let backward_kernel = backward::kernel(gpu, &layout.shape, kernel_config)?;
-        let dones_and_masks = memory.map(|memory| memory.dones_and_masks);
         let bound = backward::Buffers {
             batches: table,
             stacks,
@@ -61,7 +62,7 @@ impl GradientKernels {
             acts,
             layer_norm_stats,
             grads,
-            dones_and_masks,
+            dones_and_masks: memory.map(|_| dones_and_masks),
         };
         let backward_group = backward::bind(gpu, &backward_kernel, bound)?;
 
@@ -83,6 +84,7 @@ impl GradientKernels {
             acts,
             layer_norm_stats,
             grads,
+            dones_and_masks,
             partials: &update.partial_gradients,
         };
         let weights_group = weight_gradient::bind(gpu, &weights_kernel, bound)?;

@@ -20,8 +20,8 @@ use schedule::{Evaluation, Schedule, agent_order};
 pub struct Update {
     /// Advantages and their statistics.
     pub advantages: Recording,
-    /// One recording per epoch: at most 10 dispatches for a minibatch of one micro-batch, 5 for each further micro-batch. With
-    /// HAPPO, the epochs of agent 0, then those of agent 1, and so on.
+    /// One recording per epoch: at most 10 dispatches for a minibatch of one micro-batch, 5 for each further micro-batch, and 2 to
+    /// shuffle several minibatches. With HAPPO, the epochs of agent 0, then those of agent 1, and so on.
     pub epochs: Vec<Recording>,
     /// With HAPPO, two recordings per agent: before the agent's epochs its log-probabilities are kept, after them the factors of
     /// later agents are multiplied by its probability ratios.
@@ -42,12 +42,13 @@ impl Update {
         let batches = schedule.batches(setup);
         let table = setup.gpu.uniform_table("micro-batches", &batches)?;
         let kernels = GradientKernels::new(setup, buffers, rollout, &table)?;
+        let mut shuffles = advantages::shuffles(setup, &schedule)?.into_iter();
         let mut minibatch_starts = advantages::minibatch_starts(setup, buffers, &schedule)?.into_iter();
         let (mut epochs, mut evaluations) = (Vec::new(), Vec::new());
         for agent_step in schedule.agent_steps() {
             let step = optimizer::step(setup, buffers, rollout, schedule.agent(agent_step))?;
             for epoch in schedule.epochs(agent_step) {
-                let mut commands = Recording::new();
+                let mut commands: Recording = shuffles.next().into_iter().flatten().collect();
                 for (index, micro_batch) in epoch {
                     if micro_batch.first {
                         commands.extend(minibatch_starts.next());

@@ -19,11 +19,6 @@ pub fn agent_order(agents: usize, seed: u64, iteration: u32) -> Vec<usize> {
     order
 }
 
-/// The minibatch at position `place` of an epoch. The order rotates with every epoch, so that no minibatch is always the last.
-pub fn minibatch_at(sizes: &Sizes, epoch: u32, place: u32) -> u32 {
-    (place + epoch) % sizes.minibatches
-}
-
 /// A pass of HAPPO that evaluates the policy of the agent of an agent step. Its number is that of
 /// [`LossPart::update_factors`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +34,8 @@ impl Evaluation {
     pub const ALL: [Self; 2] = [Self::Before, Self::After];
 }
 
-/// Slots of one forward and backward pass; its gradient is added to that of its minibatch.
+/// Slots of one forward and backward pass, or places in the order of shuffled minibatches; its gradient is added to that of its
+/// minibatch.
 pub struct MicroBatch {
     minibatch: u32,
     slots: Range<u32>,
@@ -49,18 +45,13 @@ pub struct MicroBatch {
     pub last: bool,
 }
 
-/// The micro-batches of an epoch in execution order.
-fn micro_batches(sizes: &Sizes, epoch: u32) -> Vec<MicroBatch> {
-    let order = (0..sizes.minibatches).map(|place| minibatch_at(sizes, epoch, place));
-    order
-        .flat_map(|minibatch| {
-            let own = sizes.minibatch(minibatch);
-            own.clone().step_by(sizes.micro_slots as usize).map(move |start| {
-                let end = own.end.min(start + sizes.micro_slots);
-                MicroBatch { minibatch, slots: start..end, first: start == own.start, last: end == own.end }
-            })
-        })
-        .collect()
+/// The micro-batches of a minibatch that consists of these slots.
+fn micro_batches(sizes: &Sizes, minibatch: u32, own: Range<u32>) -> impl Iterator<Item = MicroBatch> {
+    let most = sizes.micro_slots;
+    own.clone().step_by(most as usize).map(move |start| {
+        let end = own.end.min(start + most);
+        MicroBatch { minibatch, slots: start..end, first: start == own.start, last: end == own.end }
+    })
 }
 
 /// The micro-batches of an iteration. The index of a micro-batch is that of its parameters in the table of batches, which holds the
@@ -69,17 +60,25 @@ pub struct Schedule {
     happo: bool,
     agent_steps: u32,
     /// Per agent step.
-    epochs: Vec<Vec<MicroBatch>>,
-    per_epoch: u32,
+    epochs: u32,
+    /// Of every epoch, in execution order.
+    micro_batches: Vec<MicroBatch>,
+    /// With HAPPO, the rollout in order, for evaluations.
+    evaluated: Vec<MicroBatch>,
 }
 
 impl Schedule {
     pub fn new(config: &Config, sizes: &Sizes) -> Self {
+        let happo = config.ppo.algorithm == Algorithm::Happo;
+        let evaluated = if happo { 0..sizes.steps } else { 0..0 };
         Self {
-            happo: config.ppo.algorithm == Algorithm::Happo,
+            happo,
             agent_steps: config.ppo.agent_steps(sizes.spec.agents),
-            epochs: (0..config.ppo.epochs).map(|epoch| micro_batches(sizes, epoch)).collect(),
-            per_epoch: sizes.micro_batches(),
+            epochs: config.ppo.epochs,
+            micro_batches: (0..sizes.minibatches)
+                .flat_map(|m| micro_batches(sizes, m, sizes.minibatch(m)))
+                .collect(),
+            evaluated: micro_batches(sizes, 0, evaluated).collect(),
         }
     }
 
@@ -95,15 +94,15 @@ impl Schedule {
 
     /// The micro-batches of every epoch of an agent step, with their indices.
     pub fn epochs(&self, agent_step: u32) -> impl Iterator<Item = Vec<(u32, &MicroBatch)>> {
-        let first = agent_step * self.epochs.len() as u32;
-        (first..).zip(&self.epochs).map(|(epoch, all)| (epoch * self.per_epoch..).zip(all).collect())
+        let (first, length) = (agent_step * self.epochs, self.micro_batches.len() as u32);
+        (first..first + self.epochs).map(move |epoch| (epoch * length..).zip(&self.micro_batches).collect())
     }
 
     /// The micro-batches, with their indices, of a pass of HAPPO that evaluates an agent's policy; none without HAPPO.
     pub fn evaluation(&self, agent_step: u32, pass: Evaluation) -> Vec<(u32, &MicroBatch)> {
         let number = Evaluation::ALL.len() as u32 * agent_step + pass as u32 - 1;
-        let first = (self.agent_steps * self.epochs.len() as u32 + number) * self.per_epoch;
-        if self.happo { (first..).zip(&self.epochs[0]).collect() } else { Vec::new() }
+        let before = self.agent_steps * self.epochs * self.micro_batches.len() as u32;
+        (before + number * self.evaluated.len() as u32..).zip(&self.evaluated).collect()
     }
 
     /// Parameters of all micro-batches, by index.
@@ -115,9 +114,12 @@ impl Schedule {
             head_critic: sizes.outputs() * sizes.room(kernel_config),
             ..ForwardPart::default()
         };
+        let order = if sizes.shuffled() { (sizes.order() / 4) as u32 } else { 0 };
         let shared = Batch { forward, ..setup.batch() };
         let batch = |agent_step, update_factors, (index, micro_batch): (u32, &MicroBatch)| Batch {
             first_slot: micro_batch.slots.start,
+            // Evaluations process the rollout in order.
+            order: if update_factors == 0 { order } else { 0 },
             rows: per_slot * micro_batch.slots.len() as u32,
             loss: LossPart {
                 index,

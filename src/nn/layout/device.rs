@@ -80,7 +80,7 @@ pub struct NetworkStack {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Batch {
-    /// First observation slot.
+    /// First observation slot; in shuffled minibatches the first place in the order.
     pub first_slot: u32,
     /// Quads of rows of this dispatch.
     pub rows: u32,
@@ -100,8 +100,10 @@ pub struct Batch {
     pub first_state: u32,
     /// Features of the global state; 0 if critics do not read it.
     pub state_dim: u32,
+    /// First vec4 of the order of the slots in `dones_and_masks` ([`crate::ppo::shuffle`]); 0: slots are consecutive.
+    pub order: u32,
     /// Padding to 48 bytes.
-    pub pad: [u32; 2],
+    pub pad: u32,
     /// For the forward pass, the backward pass and the loss.
     pub forward: ForwardPart,
     /// For networks with a GRU.
