@@ -4,7 +4,7 @@
 // units of four bars.
 
 import package::constants::{ROW, WG};
-import package::lib::bar::{Bar, difference, set_edges};
+import package::lib::bar::{Bar, difference, edge};
 import package::lib::numeric::is_nan;
 import package::memory::{lane, lanes, zero};
 @if(parameter_table) import package::uses::load;
@@ -99,7 +99,12 @@ fn bar(at: u32) -> Bar {
     bar.close = c.xy;
     bar.change = difference(c.xy, before);
     bar.before = before.x;
-    set_edges(&bar, c.z, c.w);
+    let high = edge(c.z, c.xy);
+    let low = edge(c.w, c.xy);
+    bar.high = high.price;
+    bar.low = low.price;
+    bar.above = high.distance;
+    bar.below = -low.distance;
     bar.volume = v;
     bar.closes = seen.closes;
     bar.candles = seen.candles;

@@ -22,6 +22,12 @@ struct Bar {
     trades: f32,
 }
 
+// A high or low, and its distance from the close.
+struct Edge {
+    price: vec2<f32>,
+    distance: f32,
+}
+
 // a less b. Compilers may reassociate sums, but the difference of the first parts has to come first.
 fn difference(a: vec2<f32>, b: vec2<f32>) -> f32 {
     return rounded(a.x - b.x) + (a.y - b.y);
@@ -32,29 +38,11 @@ fn offset(price: vec2<f32>, distance: f32) -> vec2<f32> {
     return vec2<f32>(price.x, price.y + distance);
 }
 
-// Whether src/indicators/series.rs encoded a high or low as a price, rather than as its distance from the close.
-fn is_price(code: f32) -> bool {
-    return (bitcast<u32>(code) & 1u) == 1u;
-}
-
-// Fills in high and low, whose codes are given, of a bar with a close.
-fn set_edges(bar: ptr<function, Bar>, high: f32, low: f32) {
-    let close = (*bar).close;
-    (*bar).high = offset(close, high);
-    (*bar).low = offset(close, low);
-    (*bar).above = high;
-    (*bar).below = -low;
-    // Rare: a close more than twice as far from 0 as its high or low.
-    if (is_price(high) || is_price(low)) {
-        if (is_price(high)) {
-            (*bar).high = vec2<f32>(high, 0.0);
-        }
-        if (is_price(low)) {
-            (*bar).low = vec2<f32>(low, 0.0);
-        }
-        (*bar).above = select(high, difference((*bar).high, close), is_price(high));
-        (*bar).below = select(-low, difference(close, (*bar).low), is_price(low));
-    }
+// Decodes a high or low of src/indicators/series.rs: its distance from the close if the last bit is 0, otherwise the price.
+fn edge(code: f32, close: vec2<f32>) -> Edge {
+    let is_price = (bitcast<u32>(code) & 1u) == 1u;
+    let price = vec2<f32>(code, 0.0);
+    return Edge(select(offset(close, code), price, is_price), select(code, difference(price, close), is_price));
 }
 
 // The greatest of high less low, high less the close before and the close before less low.

@@ -293,8 +293,8 @@ mod tests {
             assert!((pair - close).abs() <= 2f64.powi(-48) * close.abs(), "{pair}, not {close}");
             for (code, price) in codes.into_iter().zip([high, low]) {
                 let got = decoded(code, [rounded, rest]);
-                let scale = price.abs().min((price - close).abs()).max(1e-9 * close.abs());
-                assert!((got - price).abs() <= 1.2e-7 * scale, "{got}, not {price}, at {close}");
+                let allowed = 1.2e-7 * price.abs().min((price - close).abs()) + 2f64.powi(-48) * close.abs();
+                assert!((got - price).abs() <= allowed.max(1e-36), "{got}, not {price}, at {close}");
             }
         }
         let flat = encode([7.1; 3]);

@@ -428,7 +428,7 @@ fn the_classic_six_are_one_reproducible_dispatch() {
 #[test]
 fn later_bars_do_not_change_earlier_values() {
     let gpu = gpu();
-    let mut bars = walk(2, 200, 100.0, 0.01);
+    let mut bars = walk(2, 180, 100.0, 0.01);
     let indicators = all(&gpu, &cases(None));
     let before = batch(&gpu, &indicators, &bars);
     bars.close.slice_mut(s![.., 120..]).fill(1e6);
