@@ -37,8 +37,16 @@ fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
     lanes[lane] = mine;
     workgroupBarrier();
     var sum = vec4<f32>(0.0);
-    for (var other = 0u; other < WG; other++) {
+    // In order, eight an iteration: with an agent's networks each, this loop runs for every agent and minibatch.
+    for (var other = 0u; other < WG; other += 8u) {
         sum += lanes[other];
+        sum += lanes[other + 1u];
+        sum += lanes[other + 2u];
+        sum += lanes[other + 3u];
+        sum += lanes[other + 4u];
+        sum += lanes[other + 5u];
+        sum += lanes[other + 6u];
+        sum += lanes[other + 7u];
     }
     workgroupBarrier();
     return sum;

@@ -58,7 +58,7 @@ pub struct AdvantageStats {
 pub fn loop_iterations(class: Class, rows: u64, groups: u64, minibatches: u64) -> u64 {
     let lanes = u64::from(Variant::reducing(class).workgroup);
     // Sums, then squared deviations, eight rows in an iteration; a reduction over all invocations follows each.
-    2 * (rows.div_ceil(8 * lanes) + groups * minibatches * (lanes + 2))
+    2 * (rows.div_ceil(8 * lanes) + groups * minibatches * (lanes / 8 + 2))
 }
 
 /// Binds targets, scalars and `dones_and_masks`.
