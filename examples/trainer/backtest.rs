@@ -16,9 +16,6 @@ use crate::report::{RunInfo, render};
 use crate::run::{Folder, Settings, Summary};
 use crate::settings::resolve;
 
-/// Initial account value.
-const STARTING_EQUITY: f64 = 100_000.0;
-
 pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     let run = Folder::new(&args.run);
     ensure!(
@@ -50,8 +47,9 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     }
     let targets = policy.targets(&gpu, &data, &bars)?;
     let options = ReplayOptions {
-        costs: metadata.market.costs(),
-        starting_equity: STARTING_EQUITY,
+        costs: metadata.market.costs(&candles.symbols)?,
+        max_leverage: metadata.market.max_leverage,
+        starting_equity: metadata.market.starting_equity,
         bankruptcy_level: metadata.market.bankruptcy_level,
         periods_per_year,
     };
@@ -135,8 +133,11 @@ fn print(backtest: &Backtest) {
         ("Max drawdown", percent(Some(own.max_drawdown)), percent(Some(hold.max_drawdown))),
         ("Trades", own.trades.to_string(), hold.trades.to_string()),
     ];
+    let financing = [backtest.financing, backtest.benchmark_financing].map(|it| it.total());
+    let [own, hold] = financing.map(|amount| format!("{amount:.2}"));
+    let financed = (financing != [0.0; 2]).then_some(("Financing", own, hold));
     println!("{:<14}{:>14}{:>16}", "", "agents", "buy and hold");
-    for (name, own, hold) in rows {
+    for (name, own, hold) in rows.into_iter().chain(financed) {
         println!("{name:<14}{own:>14}{hold:>16}");
     }
     println!("Annualised with {}", backtest.periods_per_year);

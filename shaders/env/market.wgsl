@@ -3,7 +3,7 @@
 
 import package::constants::WG;
 import package::lib::episode::{Moment, permit, settle};
-import package::lib::numeric::{add_compensated, log1p};
+import package::lib::numeric::{add_compensated, is_finite, log1p};
 import package::lib::observe::show;
 import package::lib::random::{threefry, unit};
 
@@ -26,7 +26,21 @@ struct Market {
     seed_low: u32,
     seed_high: u32,
     commission: f32,
-    slippage: f32,
+    commission_per_unit: f32,
+    // Least commission of an order. Amounts are in units of the starting equity.
+    min_commission: f32,
+    // Largest gross exposure that orders may lead to, in units of the equity; 0: no limit.
+    max_leverage: f32,
+    // Rates a year on short positions, on cash, and on borrowed cash.
+    borrow_rate: f32,
+    cash_rate: f32,
+    margin_rate: f32,
+    // 1: one of these rates is not 0, or there are funding rates.
+    accrues: u32,
+    // Index of the years since the previous bar in the data, [bar].
+    years: u32,
+    // Index of the funding rates in the data, [bar][instrument]; 0: none.
+    funding: u32,
     // Equity, as a fraction of the starting equity, at which an account is closed.
     bankruptcy: f32,
     own_weight: f32,
@@ -36,9 +50,10 @@ struct Market {
     mask: u32,
     // 0: see add_compensated.
     zero: u32,
-    pad0: u32,
-    pad1: u32,
-    pad2: u32,
+    // 1: an action is a real number in (-1, 1), which is mapped to the levels from `lowest` to `highest`.
+    weights: u32,
+    lowest: f32,
+    highest: f32,
     // Target level of each action, four per vec4.
     levels: array<vec4<f32>, 8>,
 }
@@ -50,6 +65,8 @@ struct Market {
 @group(0) @binding(3) var<storage, read_write> state: array<u32>;
 // Binding 4: lib/observe; 5 and 6: lib/episode.
 @group(0) @binding(7) var<storage, read> data: array<f32>;
+// Slippage and half the spread of each instrument, as a fraction of the open.
+@group(0) @binding(8) var<storage, read> slippage: array<f32>;
 
 // Fields of the state, `[field][env]`. Equity is in units of the starting equity and is a compensated sum: thousands of bars
 // neither create nor lose money.
@@ -138,6 +155,70 @@ fn allow(env: u32, slot: u32) {
     }
 }
 
+// Target level of an agent's action. A number that is not finite counts as 0.
+fn level_of(agent: u32, env: u32) -> f32 {
+    let action = actions[(p.step * p.agents + agent) * p.envs + env];
+    if (p.weights == 1u) {
+        let a = bitcast<f32>(action);
+        let share = 0.5 * select(0.0, clamp(a, -1.0, 1.0), is_finite(a)) + 0.5;
+        return clamp(p.lowest + share * (p.highest - p.lowest), p.lowest, p.highest);
+    }
+    let choice = min(action, p.actions - 1u);
+    return p.levels[choice / 4u][choice % 4u];
+}
+
+// Part of an exposure that an order leaves in place; 0 if it changes sides.
+fn kept_part(held: f32, wanted: f32) -> f32 {
+    return select(0.0, min(abs(held), abs(wanted)), held * wanted > 0.0);
+}
+
+// Factor on the parts of the orders that raise the gross exposure, from the leverage limit.
+fn affordable(env: u32, next: u32, stake: f32) -> f32 {
+    if (p.max_leverage == 0.0) {
+        return 1.0;
+    }
+    var kept = 0.0;
+    var added = 0.0;
+    for (var a = 0u; a < p.agents; a++) {
+        let open = price_of(next, a, OPEN);
+        // A filled bar has one price.
+        let held = field(QUANTITY + a, env) * select(price_of(next, a, CLOSE), open, open > 0.0);
+        let level = level_of(a, env);
+        let trades = level != field(level_field(a), env) && open > 0.0;
+        let wanted = select(held, level * stake, trades);
+        let part = kept_part(held, wanted);
+        kept += part;
+        added += abs(wanted) - part;
+    }
+    let room = p.max_leverage * stake * f32(p.agents) - kept;
+    if (added <= room) {
+        return 1.0;
+    }
+    let factor = max(room, 0.0) / added;
+    return select(factor, 0.0, factor < 1e-6);
+}
+
+// Units to hold for the value `wanted`, of which the part beyond the value held is multiplied by `factor`, which is below 1.
+fn cut(wanted: f32, held: f32, price: f32, factor: f32) -> f32 {
+    let kept = kept_part(held * price, wanted);
+    if (abs(wanted) <= kept) {
+        return wanted / price;
+    }
+    if (kept > 0.0) {
+        return held + sign(wanted) * factor * (abs(wanted) - kept) / price;
+    }
+    return factor * wanted / price;
+}
+
+// Interest on one unit of cash over the bar `next`.
+fn interest_rate(env: u32, bar: u32, equity: f32) -> f32 {
+    var cash = equity;
+    for (var a = 0u; a < p.agents; a++) {
+        cash -= max(field(QUANTITY + a, env), 0.0) * price_of(bar, a, CLOSE);
+    }
+    return data[p.years + bar + 1u] * select(p.margin_rate, p.cash_rate, cash > 0.0);
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let env = id.x;
@@ -163,24 +244,44 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         gaps += field(QUANTITY + a, env) * price_of(next, a, GAP);
     }
     let stake = max(before + gaps, 0.0) / number;
+    let factor = affordable(env, next, stake);
+    var interest = 0.0;
+    if (p.accrues == 1u) {
+        interest = interest_rate(env, bar, before);
+    }
     var change = gaps;
     for (var a = 0u; a < p.agents; a++) {
         let held = field(QUANTITY + a, env);
-        let choice = min(actions[(p.step * p.agents + a) * p.envs + env], p.actions - 1u);
-        let level = p.levels[choice / 4u][choice % 4u];
+        let level = level_of(a, env);
         var quantity = held;
         var cost = 0.0;
         let price = price_of(next, a, OPEN);
         if (level != field(level_field(a), env) && price > 0.0) {
             quantity = level * stake / price;
+            if (factor < 1.0) {
+                quantity = cut(level * stake, held, price, factor);
+            }
             let traded = quantity - held;
-            let fill = price * (1.0 + sign(traded) * p.slippage);
-            cost = abs(traded) * (price * p.slippage + fill * p.commission);
+            let slip = slippage[a];
+            let fill = price * (1.0 + sign(traded) * slip);
+            cost = abs(traded) * (price * slip + fill * p.commission);
+            if (p.commission_per_unit > 0.0 || p.min_commission > 0.0) {
+                let commission = abs(traded) * (fill * p.commission + p.commission_per_unit);
+                cost = abs(traded) * price * slip + select(0.0, max(commission, p.min_commission), traded != 0.0);
+            }
             set_field(QUANTITY + a, env, quantity);
             set_field(level_field(a), env, level);
         }
         let gap = held * price_of(next, a, GAP);
-        let earned = quantity * price_of(next, a, MOVE) - cost;
+        var earned = quantity * price_of(next, a, MOVE) - cost;
+        if (p.accrues == 1u) {
+            let value = held * price_of(bar, a, CLOSE);
+            earned += interest * (before / number - max(value, 0.0));
+            earned -= p.borrow_rate * data[p.years + next] * max(-value, 0.0);
+            if (p.funding > 0u) {
+                earned -= data[p.funding + next * p.agents + a] * quantity * price;
+            }
+        }
         change += earned;
         // The agent's own return; the portfolio's is mixed in below.
         let own = log1p(max(number * (gap + earned) / before, 1e-6 - 1.0));

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{Backtest, Metrics};
-use crate::env::ledger::Costs;
+use crate::env::ledger::{Costs, Financing};
 use crate::files::write_atomically;
 use crate::market::TimestampFormat;
 use crate::{Error, Result};
@@ -15,13 +15,16 @@ use crate::{Error, Result};
 struct Summary<'a> {
     period: Period,
     symbols: &'a [String],
-    costs: Costs,
+    costs: &'a Costs,
     starting_equity: f64,
     periods_per_year: f64,
     periods_per_year_reason: String,
     bankrupt_at: Option<String>,
     strategy: &'a Metrics,
     buy_and_hold: &'a Metrics,
+    // Interest, borrowing and funding.
+    strategy_financing: Financing,
+    buy_and_hold_financing: Financing,
 }
 
 #[derive(Serialize)]
@@ -69,13 +72,15 @@ fn metrics(backtest: &Backtest, dates: TimestampFormat) -> std::io::Result<Vec<u
             years: backtest.years,
         },
         symbols: &backtest.symbols,
-        costs: backtest.costs,
+        costs: &backtest.costs,
         starting_equity: backtest.starting_equity,
         periods_per_year: backtest.periods_per_year.value(),
         periods_per_year_reason: backtest.periods_per_year.reason(),
         bankrupt_at: backtest.bankrupt_at.map(|t| dates.format(t)),
         strategy: &backtest.metrics,
         buy_and_hold: &backtest.benchmark,
+        strategy_financing: backtest.financing,
+        buy_and_hold_financing: backtest.benchmark_financing,
     };
     let mut bytes = serde_json::to_vec_pretty(&summary)?;
     bytes.push(b'\n');

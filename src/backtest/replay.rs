@@ -7,15 +7,17 @@ use ndarray::{Array2, ArrayView2};
 
 use super::metrics::{Account, Metrics, drawdown};
 use super::periods::{PeriodsPerYear, years};
-use crate::env::ledger::{Costs, Ledger, NextBar, Trade};
+use crate::env::ledger::{Costs, Financing, Ledger, NextBar, Trade};
 use crate::market::Candles;
 use crate::{Error, Result};
 
 /// Settings of a backtest's account.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ReplayOptions {
-    /// Commission and slippage.
+    /// Costs of orders and positions.
     pub costs: Costs,
+    /// Largest gross exposure that orders may lead to, as a multiple of the equity; larger ones are cut.
+    pub max_leverage: Option<f64>,
     /// Account value at the first close, in account currency.
     pub starting_equity: f64,
     /// The account is closed permanently at or below this fraction of `starting_equity`.
@@ -67,8 +69,12 @@ pub struct Backtest {
     pub periods_per_year: PeriodsPerYear,
     /// Years from the first bar to the last, as in [`Account::years`].
     pub years: f64,
-    /// Commission and slippage.
+    /// Costs of orders and positions.
     pub costs: Costs,
+    /// What the strategy's positions and cash cost and earned over time.
+    pub financing: Financing,
+    /// The same for buy-and-hold.
+    pub benchmark_financing: Financing,
     /// Account value at the first close, in account currency.
     pub starting_equity: f64,
 }
@@ -121,7 +127,9 @@ impl Backtest {
             positions: strategy.positions,
             periods_per_year: periods,
             years,
-            costs: options.costs,
+            costs: options.costs.clone(),
+            financing: strategy.financing,
+            benchmark_financing: benchmark.financing,
             starting_equity: options.starting_equity,
         })
     }
@@ -135,6 +143,10 @@ fn window<'a>(candles: &'a Candles, bars: &Range<usize>) -> Result<&'a [DateTime
             let expected = format!("{} instruments x {} bars", shape.0, shape.1);
             return Err(Error::shape(what, expected, format!("{:?}", array.dim())));
         }
+    }
+    if let Some(funding) = candles.funding.as_ref().filter(|funding| funding.dim() != shape) {
+        let expected = format!("{} instruments x {} bars", shape.0, shape.1);
+        return Err(Error::shape("funding", expected, format!("{:?}", funding.dim())));
     }
     if let Some(filled) = candles.filled.as_ref().filter(|filled| filled.dim() != shape) {
         let expected = format!("{} instruments x {} bars", shape.0, shape.1);
@@ -157,6 +169,7 @@ struct Run {
     invested: Vec<f64>,
     positions: Array2<f64>,
     trades: Vec<(usize, Trade)>,
+    financing: Financing,
     bankrupt_at: Option<usize>,
 }
 
@@ -169,7 +182,8 @@ impl Run {
     ) -> Result<Self> {
         let count = candles.symbols.len();
         let mut ledger =
-            Ledger::new(count, options.starting_equity, options.bankruptcy_level, options.costs)?;
+            Ledger::new(count, options.starting_equity, options.bankruptcy_level, options.costs.clone())?
+                .with_max_leverage(options.max_leverage)?;
         let mut run = Self {
             equity: vec![options.starting_equity],
             gross_book: vec![0.0],
@@ -177,6 +191,7 @@ impl Run {
             invested: vec![0.0],
             positions: Array2::zeros((bars.len(), count)),
             trades: Vec::new(),
+            financing: Financing::default(),
             bankrupt_at: None,
         };
         for (decision, wanted) in targets.outer_iter().enumerate() {
@@ -185,12 +200,17 @@ impl Run {
             let (close, open) = (column(&candles.close, bar), column(&candles.open, bar + 1));
             let next = column(&candles.close, bar + 1);
             let filled = candles.filled.as_ref().map(|filled| filled.column(bar + 1).to_vec());
-            let mut prices = NextBar::new(&close, &open, &next);
+            let funding = candles.funding.as_ref().map(|funding| funding.column(bar + 1).to_vec());
+            let mut prices = NextBar::new(&close, &open, &next).years(candles.years_before(bar + 1));
             if let Some(filled) = &filled {
                 prices = prices.filled(filled);
             }
+            if let Some(funding) = &funding {
+                prices = prices.funding(funding);
+            }
             let step = ledger.step(&wanted.to_vec(), &prices).map_err(|error| at(candles, bar, error))?;
             run.equity.push(ledger.equity());
+            run.financing += step.financing;
             run.gross_book.push(ledger.quantity().iter().zip(&next).map(|(q, c)| (q * c).abs()).sum());
             run.traded_value.push(step.trades.iter().map(|t| t.quantity.abs() * t.price).sum());
             let invested = ledger.level().iter().filter(|level| **level != 0.0).count();

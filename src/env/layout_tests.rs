@@ -6,8 +6,9 @@ crate::layout_testing::same_layout! {
     } = "Communication" in "env/communication";
     market::Parameters {
         step, steps, envs, agents, features, actions, reset, first, starts, length, prices,
-        seed_low, seed_high, commission, slippage, bankruptcy, own_weight, reward_scale,
-        drawdown_penalty, mask, zero, pad, levels,
+        seed_low, seed_high, commission, commission_per_unit, min_commission, max_leverage, borrow_rate,
+        cash_rate, margin_rate, accrues, years, funding, bankruptcy, own_weight, reward_scale,
+        drawdown_penalty, mask, zero, weights, lowest, highest, levels,
     } = "Market" in "env/market";
     spread::Parameters {
         step, steps, envs, agents, reset, length, paper, seed_low, seed_high, pad,

@@ -7,90 +7,39 @@
 //! gap_i    = q_i (open'_i - close_i)                         the gap belongs to the old position
 //! E_open   = E + sum gap_i
 //! q'_i     = target_i max(E_open, 0) / N / open'_i           if target_i != level_i, else q_i
-//! f_i      = open'_i (1 + sign(q'_i - q_i) slippage)         fill price
-//! cost_i   = |q'_i - q_i| (open'_i slippage + f_i commission)
-//! E'       = E_open - sum cost_i + sum q'_i (close'_i - open'_i)
+//! f_i      = open'_i (1 + sign(q'_i - q_i) slip_i)           fill price; slip_i = slippage + spread_i / 2
+//! cost_i   = |q'_i - q_i| open'_i slip_i + max(|q'_i - q_i| (f_i commission + per unit), minimum)
+//! C        = E - sum max(q_i, 0) close_i                     cash
+//! rate_i   = t r (E / N - max(q_i, 0) close_i)               r = cash rate if C > 0, else margin rate
+//!            - t borrow rate max(-q_i, 0) close_i
+//!            - funding_i q'_i open'_i
+//! E'       = E_open - sum cost_i + sum rate_i + sum q'_i (close'_i - open'_i)
 //! ```
 //!
 //! An unchanged target holds the position: no rebalancing, no costs. Every instrument is sized with the
 //! same `E_open`, so the order of the instruments does not matter. At a filled bar nothing trades: the level stays
-//! what it was, and the target that stands when the instrument has a bar again fills at the open of that bar. Negative targets are short positions;
-//! borrowing is free of interest in both directions.
+//! what it was, and the target that stands when the instrument has a bar again fills at the open of that bar.
+//! Negative targets are short positions. Rates a year accrue over `t`, the years from the decision to the close after it, on
+//! the positions at the decision; funding is charged on the position after the fill. Interest is shared out so that an
+//! instrument earns it on its N-th of the equity less its own position.
+//!
+//! With a leverage limit L, orders that raise the gross exposure `sum |q'_i| open'_i` beyond `L E_open` are cut by one common factor;
+//! those that lower it fill in full. The target counts as reached all the same. Positions that outgrow the limit are not
+//! closed: the limit is no margin call.
 
-use serde::{Deserialize, Serialize};
+mod bar;
+mod costs;
+
+pub use bar::NextBar;
+pub use costs::{Costs, Financing};
 
 use crate::{Error, Result};
 
 /// Lower bound on the equity ratio of a log return: a larger loss counts as `ln(1e-6)`.
 pub const MIN_RATIO: f64 = 1e-6;
 
-/// Trading costs in basis points (1e-4) of the traded value.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Costs {
-    /// Commission on the value at the fill price.
-    pub commission_bps: f64,
-    /// Slippage: distance between the fill price and the open, always against the trader.
-    pub slippage_bps: f64,
-}
-
-impl Default for Costs {
-    fn default() -> Self {
-        Self { commission_bps: 5.0, slippage_bps: 2.0 }
-    }
-}
-
-impl Costs {
-    /// Commission as a fraction of the value at the fill price.
-    pub fn commission_rate(&self) -> f64 {
-        self.commission_bps * 1e-4
-    }
-
-    /// Slippage as a fraction of the open.
-    pub fn slippage_rate(&self) -> f64 {
-        self.slippage_bps * 1e-4
-    }
-
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// [`Error::Config`] unless both are in `[0, 10000)` basis points; at 10000 a sale would pay nothing.
-    pub fn validate(&self) -> Result<()> {
-        for (key, value) in [("commission_bps", self.commission_bps), ("slippage_bps", self.slippage_bps)] {
-            if !(0.0..10_000.0).contains(&value) {
-                return Err(Error::config(key, format!("{value} is not in [0, 10000) basis points")));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The bar after a decision: prices per instrument.
-#[derive(Debug, Clone, Copy)]
-pub struct NextBar<'a> {
-    last_close: &'a [f64],
-    open: &'a [f64],
-    close: &'a [f64],
-    filled: Option<&'a [bool]>,
-}
-
-impl<'a> NextBar<'a> {
-    /// A bar with the close before it, at which the decision was made, the open, at which it fills, and the close, at which the
-    /// account is marked to market.
-    pub fn new(last_close: &'a [f64], open: &'a [f64], close: &'a [f64]) -> Self {
-        Self { last_close, open, close, filled: None }
-    }
-
-    /// Instruments that have no bar of their own: the gap policy filled it ([`crate::market::Candles::filled`]).
-    #[must_use]
-    pub fn filled(self, filled: &'a [bool]) -> Self {
-        Self { filled: Some(filled), ..self }
-    }
-
-    fn is_filled(&self, instrument: usize) -> bool {
-        self.filled.is_some_and(|filled| filled.get(instrument) == Some(&true))
-    }
-}
+/// A cut order that would trade less than this fraction of what was wanted is not placed.
+const MIN_FRACTION: f64 = 1e-6;
 
 /// A filled order.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,11 +50,11 @@ pub struct Trade {
     pub quantity: f64,
     /// Open of the bar at which the order filled.
     pub open: f64,
-    /// Fill price: the open, moved against the trader by the slippage.
+    /// Fill price: the open, moved against the trader by the slippage and half the spread.
     pub price: f64,
     /// Commission paid, in account currency.
     pub commission: f64,
-    /// Cost of the slippage, in account currency.
+    /// Cost of slippage and spread, in account currency.
     pub slippage: f64,
     /// Target level before the fill.
     pub level_before: f64,
@@ -118,11 +67,13 @@ pub struct Trade {
 pub struct Step {
     /// `ln(E'/E)`, with the ratio clamped to at least [`MIN_RATIO`]; 0 once bankrupt.
     pub log_return: f64,
-    /// Per instrument `ln(1 + N (pnl_i - cost_i) / E)`, with the argument clamped to at least [`MIN_RATIO`]: the
+    /// Per instrument `ln(1 + N (pnl_i - cost_i + rate_i) / E)`, with the argument clamped to at least [`MIN_RATIO`]: the
     /// instrument's return on its N-th of the account.
     pub own_log_return: Vec<f64>,
     /// Orders filled at this bar's open, ordered by instrument.
     pub trades: Vec<Trade>,
+    /// Interest, borrowing and funding of this bar.
+    pub financing: Financing,
     /// Whether the account is closed, by this bar or an earlier one.
     pub bankrupt: bool,
 }
@@ -131,6 +82,8 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ledger {
     costs: Costs,
+    /// Largest gross exposure that orders may lead to, in units of the equity.
+    max_leverage: Option<f64>,
     floor: f64,
     equity: f64,
     quantity: Vec<f64>,
@@ -143,7 +96,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::Config`] if there is no instrument, `starting_equity` is not positive,
-    /// `bankruptcy_level` is not in `[0, 1)`, or the costs are out of range.
+    /// `bankruptcy_level` is not in `[0, 1)`, or the costs are out of range or those of another number of instruments.
     pub fn new(
         instruments: usize,
         starting_equity: f64,
@@ -153,6 +106,10 @@ impl Ledger {
         costs.validate()?;
         if instruments == 0 {
             return Err(Error::config("instruments", "an account needs at least one instrument"));
+        }
+        if !costs.spread_bps.is_empty() && costs.spread_bps.len() != instruments {
+            let reason = format!("{} spreads for {instruments} instruments", costs.spread_bps.len());
+            return Err(Error::config("spread_bps", reason));
         }
         if !(starting_equity.is_finite() && starting_equity > 0.0) {
             return Err(Error::config(
@@ -166,12 +123,27 @@ impl Ledger {
         }
         Ok(Self {
             costs,
+            max_leverage: None,
             floor: bankruptcy_level * starting_equity,
             equity: starting_equity,
             quantity: vec![0.0; instruments],
             level: vec![0.0; instruments],
             bankrupt: false,
         })
+    }
+
+    /// Limits the gross exposure that orders may lead to: `max_leverage` times the equity at the fill.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the limit is not positive.
+    pub fn with_max_leverage(self, max_leverage: Option<f64>) -> Result<Self> {
+        match max_leverage {
+            Some(limit) if !(limit.is_finite() && limit > 0.0) => Err(Error::config(
+                "max_leverage",
+                format!("{limit} is not a positive multiple of the equity"),
+            )),
+            _ => Ok(Self { max_leverage, ..self }),
+        }
     }
 
     /// Account value at the last close, in account currency. Negative if losses exceed the account.
@@ -207,6 +179,7 @@ impl Ledger {
             log_return: 0.0,
             own_log_return: vec![0.0; count],
             trades: Vec::new(),
+            financing: Financing::default(),
             bankrupt: self.bankrupt,
         };
         if self.bankrupt {
@@ -223,26 +196,37 @@ impl Ledger {
             .collect();
         let at_open = before + gaps.iter().sum::<f64>();
         let stake = at_open.max(0.0) / count as f64;
+        let factor = self.affordable(targets, bar, stake);
+        let rate = self.interest_rate(bar);
 
         let mut after = at_open;
-        let prices = bar.open.iter().zip(bar.close);
-        let holdings = self.quantity.iter_mut().zip(&mut self.level);
-        let outcomes = gaps.iter().zip(&mut step.own_log_return);
-        for (instrument, (((&target, (&open, &close)), (quantity, level)), (gap, own))) in
-            targets.iter().zip(prices).zip(holdings).zip(outcomes).enumerate()
-        {
+        for (instrument, (gap, own)) in gaps.iter().zip(&mut step.own_log_return).enumerate() {
+            let (open, close, target) = (bar.open[instrument], bar.close[instrument], targets[instrument]);
+            let (held, level) = (self.quantity[instrument], self.level[instrument]);
+            let held_value = held * bar.last_close[instrument];
             let mut cost = 0.0;
-            if target != *level && !bar.is_filled(instrument) {
-                let wanted = target * stake / open;
-                let trade = fill(self.costs, instrument, wanted - *quantity, open, (*level, target));
+            if self.trades(instrument, target, bar) {
+                let wanted = sized(target * stake, held, open, factor);
+                let trade = fill(&self.costs, instrument, wanted - held, open, (level, target));
                 cost = trade.commission + trade.slippage;
-                step.trades.push(trade);
-                *quantity = wanted;
-                *level = target;
+                if trade.quantity != 0.0 {
+                    step.trades.push(trade);
+                }
+                self.quantity[instrument] = wanted;
+                self.level[instrument] = target;
             }
-            let held = *quantity * (close - open);
-            after += held - cost;
-            *own = (1.0 + count as f64 * (gap + held - cost) / before).max(MIN_RATIO).ln();
+            let quantity = self.quantity[instrument];
+            let financing = Financing {
+                borrow: self.costs.borrow_rate * bar.years * (-held_value).max(0.0),
+                interest: rate * (before / count as f64 - held_value.max(0.0)),
+                funding: bar.funding_of(instrument) * quantity * open,
+            };
+            step.financing += financing;
+            let earned = quantity * (close - open);
+            after += earned - cost;
+            after += financing.total();
+            let change = gap + earned - cost + financing.total();
+            *own = (1.0 + count as f64 * change / before).max(MIN_RATIO).ln();
         }
 
         step.log_return = (after / before).max(MIN_RATIO).ln();
@@ -256,24 +240,44 @@ impl Ledger {
         Ok(step)
     }
 
+    /// Whether an order is placed and fills.
+    fn trades(&self, instrument: usize, target: f64, bar: &NextBar<'_>) -> bool {
+        target != self.level[instrument] && !bar.is_filled(instrument)
+    }
+
+    /// Factor on the parts of the orders that raise the gross exposure, from the leverage limit.
+    fn affordable(&self, targets: &[f64], bar: &NextBar<'_>, stake: f64) -> f64 {
+        let Some(limit) = self.max_leverage else { return 1.0 };
+        let (mut kept, mut added) = (0.0, 0.0);
+        for (instrument, (&target, &quantity)) in targets.iter().zip(&self.quantity).enumerate() {
+            let held = quantity * bar.open[instrument];
+            let wanted = if self.trades(instrument, target, bar) { target * stake } else { held };
+            let part = kept_part(held, wanted);
+            kept += part;
+            added += wanted.abs() - part;
+        }
+        let room = limit * stake * targets.len() as f64 - kept;
+        if added <= room {
+            return 1.0;
+        }
+        let factor = room.max(0.0) / added;
+        if factor < MIN_FRACTION { 0.0 } else { factor }
+    }
+
+    /// Interest on one unit of cash over this bar.
+    fn interest_rate(&self, bar: &NextBar<'_>) -> f64 {
+        let longs =
+            self.quantity.iter().zip(bar.last_close).map(|(quantity, close)| quantity.max(0.0) * close);
+        let cash = self.equity - longs.sum::<f64>();
+        bar.years * if cash > 0.0 { self.costs.cash_rate } else { self.costs.margin_rate }
+    }
+
     fn check(&self, targets: &[f64], bar: &NextBar<'_>) -> Result<()> {
         let count = self.quantity.len();
-        let prices = [("last_close", bar.last_close), ("open", bar.open), ("close", bar.close)];
-        if let Some(filled) = bar.filled.filter(|filled| filled.len() != count) {
-            return Err(Error::shape("filled", format!("{count} instruments"), filled.len()));
+        if targets.len() != count {
+            return Err(Error::shape("targets", format!("{count} instruments"), targets.len()));
         }
-        for (what, slice) in prices.into_iter().chain([("targets", targets)]) {
-            if slice.len() != count {
-                return Err(Error::shape(what, format!("{count} instruments"), slice.len()));
-            }
-        }
-        for (what, slice) in prices {
-            if let Some((i, price)) = slice.iter().enumerate().find(|(_, p)| !(p.is_finite() && **p > 0.0)) {
-                return Err(Error::Data(format!(
-                    "{what} of instrument {i} is {price}, not a positive price"
-                )));
-            }
-        }
+        bar.check(count)?;
         match targets.iter().enumerate().find(|(_, t)| !t.is_finite()) {
             Some((i, target)) => {
                 Err(Error::Data(format!("target of instrument {i} is {target}, not finite")))
@@ -283,17 +287,35 @@ impl Ledger {
     }
 }
 
-fn fill(costs: Costs, instrument: usize, quantity: f64, open: f64, levels: (f64, f64)) -> Trade {
+/// Part of an exposure that an order leaves in place; 0 if it changes sides.
+fn kept_part(held: f64, wanted: f64) -> f64 {
+    if held * wanted > 0.0 { held.abs().min(wanted.abs()) } else { 0.0 }
+}
+
+/// Units to hold for the value `wanted`, of which the part beyond the value held is multiplied by `factor`.
+fn sized(wanted: f64, held: f64, open: f64, factor: f64) -> f64 {
+    let kept = kept_part(held * open, wanted);
+    if factor == 1.0 || wanted.abs() <= kept {
+        wanted / open
+    } else if kept > 0.0 {
+        held + wanted.signum() * factor * (wanted.abs() - kept) / open
+    } else {
+        factor * wanted / open
+    }
+}
+
+fn fill(costs: &Costs, instrument: usize, quantity: f64, open: f64, levels: (f64, f64)) -> Trade {
     // `signum` of 0.0 is 1.0 in Rust; an empty order must not move the price.
     let side = if quantity == 0.0 { 0.0 } else { quantity.signum() };
-    let price = open * (1.0 + side * costs.slippage_rate());
+    let slippage = costs.slippage_rate(instrument);
+    let price = open * (1.0 + side * slippage);
     Trade {
         instrument,
         quantity,
         open,
         price,
-        commission: quantity.abs() * price * costs.commission_rate(),
-        slippage: quantity.abs() * open * costs.slippage_rate(),
+        commission: costs.commission(quantity, price),
+        slippage: quantity.abs() * open * slippage,
         level_before: levels.0,
         level_after: levels.1,
     }

@@ -1,11 +1,12 @@
 //! Advances the market by one bar in all environments: the device implementation of [`super::ledger`].
 //!
 //! A decision made after the close of bar t fills at the open of t+1 with commission and slippage and is marked to market at the
-//! close of t+1. At a filled bar, whose open is given as 0, it waits. The reward of agent i is scale (w own_i + (1 - w) portfolio - penalty max(0, deeper)), where own_i = ln(1 + N
-//! (pnl_i - cost_i) / E), portfolio = ln(E' / E) and deeper is the increase in drawdown. An episode terminates when equity is at
+//! close of t+1. At a filled bar, whose open is given as 0, it waits. Amounts are in units of the starting equity. The reward of agent i is scale (w own_i + (1 - w) portfolio - penalty max(0, deeper)), where own_i = ln(1 + N
+//! (pnl_i - cost_i + rate_i) / E), portfolio = ln(E' / E) and deeper is the increase in drawdown. An episode terminates when equity is at
 //! or below the bankruptcy level, and is truncated at full length.
 //!
-//! Shapes: data f32 `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open or 0, close]`; state
+//! Shapes: data f32 `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open or 0, close]`, years `[bar]` and
+//! funding `[bar][instrument]`; slippage f32 `[instrument]`; state
 //! `[field][env]`; all other buffers as in [`super::RolloutBuffers`].
 
 use super::{EnvRecording, MAX_EPISODES, StateFields};
@@ -51,8 +52,24 @@ pub(super) struct Parameters {
     pub(super) seed_high: u32,
     /// Commission as a fraction of the value at the fill price.
     pub(super) commission: f32,
-    /// Slippage as a fraction of the open.
-    pub(super) slippage: f32,
+    /// Commission per unit.
+    pub(super) commission_per_unit: f32,
+    /// Least commission of an order, as a fraction of the starting equity.
+    pub(super) min_commission: f32,
+    /// Largest gross exposure that orders may lead to, in units of the equity; 0: no limit.
+    pub(super) max_leverage: f32,
+    /// Rate a year on short positions.
+    pub(super) borrow_rate: f32,
+    /// Rate a year on cash.
+    pub(super) cash_rate: f32,
+    /// Rate a year on borrowed cash.
+    pub(super) margin_rate: f32,
+    /// 1: positions or cash cost or earn something over time.
+    pub(super) accrues: u32,
+    /// Index of the first time between bars in the data.
+    pub(super) years: u32,
+    /// Index of the first funding rate in the data; 0: none.
+    pub(super) funding: u32,
     /// Equity at which an account is closed, as a fraction of the starting equity.
     pub(super) bankruptcy: f32,
     /// Weight of the agent's own return in its reward.
@@ -65,8 +82,12 @@ pub(super) struct Parameters {
     pub(super) mask: u32,
     /// Always 0, but unknown to the compiler, which therefore cannot simplify the compensated sum.
     pub(super) zero: u32,
-    /// Padding to 16 bytes.
-    pub(super) pad: [u32; 3],
+    /// 1: an action is a real number in (-1, 1), mapped to the levels from `lowest` to `highest`.
+    pub(super) weights: u32,
+    /// Lowest level of a continuous action.
+    pub(super) lowest: f32,
+    /// Highest level of a continuous action.
+    pub(super) highest: f32,
     /// Target level of each action.
     pub(super) levels: [f32; 32],
 }
@@ -81,6 +102,7 @@ pub(super) fn plan(agents: u32, envs: u32, steps: u32) -> Plan {
     let mut plan = Plan::new();
     plan.words("market state", state_words(agents, envs));
     plan.words("market parameters", (u64::from(steps) + 1) * TABLE_ENTRY / 4);
+    plan.words("market slippage", u64::from(agents));
     plan
 }
 
@@ -105,6 +127,11 @@ pub(super) fn validate(rules: &Parameters, words: &[u32]) -> Result<(), String> 
     for agent in 0..agents {
         fields.finite(&format!("quantity of instrument {agent}"), 8 + agent)?;
         let level = 8 + agents + agent;
+        if rules.weights == 1 {
+            let range = rules.lowest.min(0.0)..=rules.highest.max(0.0);
+            fields.reals(&format!("level of instrument {agent}"), level, range)?;
+            continue;
+        }
         for env in 0..envs {
             let found = fields.real(level, env);
             if found != 0.0 && !levels.contains(&found) {
@@ -137,7 +164,8 @@ pub(super) fn variant(class: Class, storage: Storage) -> Variant {
 /// As [`Kernel::new`].
 pub(super) fn kernel(gpu: &Gpu, storage: Storage) -> Result<Kernel> {
     let [parameters, actions, rewards, state, observations, ends, episodes] = EnvRecording::ACCESS;
-    let access = [parameters, actions, rewards, state, observations, ends, episodes, Access::Read];
+    let (data, slippage) = (Access::Read, Access::Read);
+    let access = [parameters, actions, rewards, state, observations, ends, episodes, data, slippage];
     Kernel::trusted(gpu, &SHADER, variant(gpu.class(), storage), &access, size_of::<Parameters>())
 }
 

@@ -17,6 +17,8 @@ pub mod spread;
 mod state;
 #[cfg(feature = "market")]
 mod trading;
+#[cfg(feature = "market")]
+mod trading_settings;
 
 pub use crate::nn::Storage;
 pub use communication::Communication;
@@ -25,7 +27,9 @@ pub use cpu_env::{CpuEnv, Outcome, Simulator};
 pub use spread::Spread;
 pub use state::{DeviceState, HostState, MAX_EPISODES, State, StateFields};
 #[cfg(feature = "market")]
-pub use trading::{Episodes, Trading, TradingSettings, observation_size};
+pub use trading::{Episodes, Trading};
+#[cfg(feature = "market")]
+pub use trading_settings::{ActionSpace, TradingSettings, observation_size};
 
 use crate::Result;
 use crate::gpu::{Class, Gpu, Plan, Recording, Shader, Variant};

@@ -1,6 +1,5 @@
 //! Candles of several instruments on one time axis.
 
-use super::real_bars::RealBars;
 use super::rules::{Bar, check};
 use super::timestamp::show;
 use crate::{Error, Result};
@@ -16,7 +15,8 @@ use std::ops::Range;
 ///
 /// * prices are above zero and within the range of `f32`, `low <= open <= high` and `low <= close <= high`;
 /// * volume is not negative and within the range of `f32`;
-/// * a filled bar repeats the previous close as open, high, low and close, with volume 0;
+/// * a filled bar repeats the previous close as open, high, low and close, with volume 0 and funding 0;
+/// * funding is strictly between -1 and 1;
 /// * timestamps increase strictly, symbols are unique, N and B are at least 1.
 #[derive(Clone, Debug)]
 pub struct Candles {
@@ -38,6 +38,9 @@ pub struct Candles {
     /// Bars that [`GapPolicy::ForwardFill`](super::GapPolicy::ForwardFill) made up, `[N][B]`: the instrument did not trade, so
     /// no order fills at them and indicators skip them. `None` if every bar is real.
     pub filled: Option<Array2<bool>>,
+    /// Funding rates of perpetual contracts, `[N][B]`: the sum of the rates that fall due during the bar, as a fraction of the
+    /// position's value at the open. Long positions pay a positive rate, short ones receive it. `None` if the source has none.
+    pub funding: Option<Array2<f64>>,
     /// Bars of the source that the gap policy left out, `[N]`; empty if it was not asked.
     pub dropped: Vec<usize>,
 }
@@ -70,45 +73,22 @@ impl Candles {
         close: Array2<f64>,
         volume: Option<Array2<f64>>,
     ) -> Result<Self> {
-        let mut candles =
-            Self { symbols, timestamps, open, high, low, close, volume, filled: None, dropped: Vec::new() };
+        let mut candles = Self {
+            symbols,
+            timestamps,
+            open,
+            high,
+            low,
+            close,
+            volume,
+            filled: None,
+            funding: None,
+            dropped: Vec::new(),
+        };
         candles.check_shapes()?;
         candles.check_axes()?;
         candles.check_bars()?;
         Ok(candles)
-    }
-
-    /// Marks the bars that were made up, `[N][B]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] for a mask of another shape; [`Error::Data`], naming symbol and date, if a marked bar does not repeat the
-    /// previous close or has a volume.
-    pub fn with_filled(self, filled: Array2<bool>) -> Result<Self> {
-        let candles = Self { filled: Some(filled), ..self };
-        candles.check_shapes()?;
-        candles.check_filled()?;
-        Ok(candles.without_empty_mask())
-    }
-
-    /// `None` in place of a mask that marks no bar.
-    fn without_empty_mask(self) -> Self {
-        let filled = self.filled.filter(|filled| filled.iter().any(|it| *it));
-        Self { filled, ..self }
-    }
-
-    /// Number of bars of each instrument that were filled, `[N]`.
-    pub fn filled_bars(&self) -> Vec<usize> {
-        match &self.filled {
-            None => vec![0; self.instruments()],
-            Some(filled) => {
-                filled.rows().into_iter().map(|row| row.iter().filter(|it| **it).count()).collect()
-            }
-        }
-    }
-
-    /// The bars that are not filled, for computations that must see real bars only.
-    pub fn real_bars(&self) -> RealBars {
-        RealBars::new(self.filled.as_ref())
     }
 
     /// Number of instruments, N.
@@ -145,6 +125,7 @@ impl Candles {
             close: cut(&self.close),
             volume: self.volume.as_ref().map(cut),
             filled: self.filled.as_ref().map(|filled| filled.slice(s![.., range.clone()]).to_owned()),
+            funding: self.funding.as_ref().map(cut),
             dropped: self.dropped.clone(),
         }
         .without_empty_mask())
@@ -155,14 +136,16 @@ impl Candles {
         self.timestamps.partition_point(|bar| *bar < timestamp)
     }
 
-    fn check_shapes(&self) -> Result<()> {
+    pub(super) fn check_shapes(&self) -> Result<()> {
         if self.symbols.is_empty() || self.timestamps.is_empty() {
             let got = format!("{} instruments and {} bars", self.instruments(), self.bars());
             return Err(Error::shape("candles", "at least 1 instrument and 1 bar", got));
         }
         let expected = (self.instruments(), self.bars());
         let prices = [("open", &self.open), ("high", &self.high), ("low", &self.low), ("close", &self.close)];
-        let arrays = prices.into_iter().chain(self.volume.as_ref().map(|volume| ("volume", volume)));
+        let volume = self.volume.as_ref().map(|volume| ("volume", volume));
+        let funding = self.funding.as_ref().map(|funding| ("funding", funding));
+        let arrays = prices.into_iter().chain(volume).chain(funding);
         let text = |(rows, columns)| format!("{rows} instruments x {columns} bars");
         for (name, array) in arrays {
             if array.dim() != expected {
@@ -196,27 +179,6 @@ impl Candles {
                     "bar {} comes after bar {}; timestamps have to increase strictly",
                     show(*right),
                     show(*left)
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_filled(&self) -> Result<()> {
-        let marked =
-            self.filled.iter().flat_map(|filled| filled.indexed_iter()).filter(|(_, filled)| **filled);
-        for (at, _) in marked {
-            let (instrument, bar) = at;
-            let close = self.close[at];
-            let before = if bar == 0 { close } else { self.close[[instrument, bar - 1]] };
-            let flat =
-                [self.open[at], self.high[at], self.low[at], before].iter().all(|price| *price == close);
-            let traded = self.volume.as_ref().is_some_and(|volume| volume[at] != 0.0);
-            if !flat || traded {
-                return Err(Error::Data(format!(
-                    "{} {}: a filled bar has to repeat the previous close as open, high, low and close, with volume 0",
-                    self.symbols[instrument],
-                    show(self.timestamps[bar])
                 )));
             }
         }
@@ -324,37 +286,6 @@ mod tests {
                 }
             }),
             "B 2020-01-03: volume is -3; a volume has to be finite and not negative"
-        );
-    }
-
-    #[test]
-    fn filled_bars_repeat_the_close_and_are_sliced() {
-        let candles = || {
-            let mut it = two_by_three();
-            for prices in [&mut it.open, &mut it.high, &mut it.low, &mut it.close] {
-                prices[[1, 1]] = 10.0;
-            }
-            it
-        };
-        let mask = array![[false, false, false], [false, true, false]];
-        let marked = candles().with_filled(mask.clone()).expect("B repeats its close");
-        assert_eq!(marked.filled_bars(), [0, 1]);
-        assert_eq!(marked.slice(1..3).expect("in range").filled, Some(array![[false, false], [true, false]]));
-        assert_eq!(marked.slice(2..3).expect("in range").filled, None, "no filled bar is left");
-        assert_eq!(candles().with_filled(Array2::from_elem((2, 3), false)).expect("real").filled, None);
-        let said = |candles: Candles, mask| {
-            candles.with_filled(mask).map_or_else(|e| e.to_string(), |_| "accepted".into())
-        };
-        assert!(said(two_by_three(), mask.clone()).starts_with("A 2020-01-03: a filled bar has to repeat"));
-        let mut jumps = candles();
-        jumps.close[[1, 0]] = 9.0;
-        assert!(said(jumps, mask.clone()).starts_with("A 2020-01-03: "));
-        let mut traded = candles();
-        traded.volume = Some(Array2::ones((2, 3)));
-        assert!(said(traded, mask).starts_with("A 2020-01-03: "));
-        assert!(
-            said(candles(), Array2::from_elem((3, 2), true))
-                .starts_with("candles.filled: expected 2 instruments")
         );
     }
 

@@ -79,6 +79,8 @@ pub struct MarketData {
     instruments: usize,
     statistics: ScalingStatistics,
     first_bar: usize,
+    /// Whether the buffer holds funding rates.
+    funded: bool,
     /// Checksum of the candles up to and including each bar.
     checksums: Arc<[u32]>,
 }
@@ -108,7 +110,9 @@ impl MarketData {
         let own = FEATURES.iter().map(|name| (*name).to_string()).chain(extra.names.iter().cloned());
         let names: Vec<String> = own.chain(marked.then(|| FILLED.to_string())).collect();
         let columns = instruments * names.len();
-        let words = bars * columns + bars * instruments * PRICES;
+        let prices = bars * instruments * PRICES;
+        let funding = candles.funding.as_ref().map_or(0, |_| bars * instruments);
+        let words = bars * columns + prices + bars + funding;
         let callers = names.len() - FEATURES.len();
         let sections = (sections::SECTIONS + callers + usize::from(real.any_filled())) * instruments;
         fits(gpu, words.max(sections * Series::row(bars)) as u64 * 4)?;
@@ -155,7 +159,7 @@ impl MarketData {
         let grid = scale::groups(&kernel.variant, columns as u32);
         recorder.run(&[Command::dispatch(&kernel, &group, grid)])?;
 
-        let mut prices = Vec::with_capacity(bars * instruments * PRICES);
+        let mut prices = Vec::with_capacity(words - bars * columns);
         let mut crc = crc32fast::Hasher::new();
         crc.update(candles.symbols.join(" ").as_bytes());
         let mut checksums = Vec::with_capacity(bars);
@@ -171,23 +175,31 @@ impl MarketData {
                 }
                 let filled = candles.filled.as_ref().map(|filled| filled[[i, bar]]);
                 crc.update(filled.map(u8::from).as_slice());
+                if let Some(funding) = &candles.funding {
+                    crc.update(&funding[[i, bar]].to_le_bytes());
+                }
                 let open_to_orders = if filled == Some(true) { 0.0 } else { open };
                 let all = [gap(candles, i, bar), close - open, open_to_orders, close];
                 prices.extend(all.map(|price| price as f32));
             }
             checksums.push(crc.clone().finalize());
         }
+        prices.extend((0..bars).map(|bar| candles.years_before(bar) as f32));
+        if let Some(funding) = &candles.funding {
+            prices.extend(funding.t().iter().map(|rate| *rate as f32));
+        }
         gpu.write(&buffer, (bars * columns) as u64 * 4, bytemuck::cast_slice(&prices))?;
         let checksums = checksums.into();
         let mut moments: Vec<[f32; 2]> = gpu.read(&statistics)?;
         moments.truncate(columns);
         let statistics = ScalingStatistics { features: names, symbols: candles.symbols.clone(), moments };
-        Ok(Self { buffer, bars, instruments, statistics, first_bar, checksums })
+        let funded = candles.funding.is_some();
+        Ok(Self { buffer, bars, instruments, statistics, first_bar, funded, checksums })
     }
 
     /// The device buffer, f32: features `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open,
     /// close]`. Gap is the open minus the previous close, move the close minus the open; both are computed in f64. The open of a
-    /// filled bar is 0.
+    /// filled bar is 0. Then the years since the previous bar, `[bar]`, and funding rates `[bar][instrument]` if the candles have them.
     #[must_use]
     pub fn buffer(&self) -> &wgpu::Buffer {
         &self.buffer
@@ -233,6 +245,18 @@ impl MarketData {
     #[must_use]
     pub(crate) fn prices_at(&self) -> u32 {
         (self.bars * self.instruments * self.features()) as u32
+    }
+
+    /// Index of the first time between bars in the buffer, in f32 values.
+    #[must_use]
+    pub(crate) fn years_at(&self) -> u32 {
+        self.prices_at() + (self.bars * self.instruments * PRICES) as u32
+    }
+
+    /// Index of the first funding rate in the buffer, in f32 values, if there are any.
+    #[must_use]
+    pub(crate) fn funding_at(&self) -> Option<u32> {
+        self.funded.then(|| self.years_at() + self.bars as u32)
     }
 }
 

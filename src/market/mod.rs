@@ -8,6 +8,7 @@
 //! only way to them, and it checks all sizes.
 
 mod align;
+mod annotations;
 mod candles;
 mod data;
 mod features;

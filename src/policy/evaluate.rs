@@ -78,10 +78,10 @@ impl TrainedPolicy {
                 // After a bankruptcy the environment starts a new episode, but this account stays closed.
                 bankrupt = ends[step * sizes.envs as usize] == 1;
                 for agent in 0..agents {
-                    let action = actions[(step * agents + agent) * sizes.envs as usize] as usize;
-                    let level = metadata.market.positions.get(action).copied();
-                    targets[[first + step, agent]] = level
-                        .ok_or_else(|| Error::shape("action", metadata.market.positions.len(), action))?;
+                    let action = actions[(step * agents + agent) * sizes.envs as usize];
+                    targets[[first + step, agent]] = metadata.market.level(action).ok_or_else(|| {
+                        Error::Data(format!("the policy chose action {action}, which does not exist"))
+                    })?;
                 }
             }
             first += steps;

@@ -119,10 +119,10 @@ fn layout(metadata: &ModelMetadata) -> Result<Layout> {
     let spec = Spec {
         agents: metadata.scaling.symbols.len() as u32,
         obs_dim: crate::env::observation_size(metadata.scaling.features.len()),
-        actions: metadata.market.positions.len() as u32,
+        actions: metadata.market.actions(),
     };
     // The market has no global state.
-    let layout = Layout::new(&metadata.config.shape(&spec, false, 0))?;
+    let layout = Layout::new(&metadata.config.shape(&spec, metadata.market.continuous(), 0))?;
     metadata.scaling.validate()?;
     validate_observation_stats(metadata, &layout)?;
     Ok(layout)
@@ -183,6 +183,10 @@ mod tests {
             (
                 market(TradingSettings { positions: vec![0.0; 33], ..defaults() }),
                 "setting `market.positions`: 33 ",
+            ),
+            (
+                market(TradingSettings { max_leverage: Some(-1.0), ..defaults() }),
+                "setting `market.max_leverage`: -1 ",
             ),
             (
                 market(TradingSettings { bankruptcy_level: 2.0, ..defaults() }),

@@ -22,6 +22,7 @@ fn always_long(candles: &Candles) -> Metrics {
     let targets = Array2::ones((bars.len() - 1, candles.instruments()));
     let options = ReplayOptions {
         costs: Costs::default(),
+        max_leverage: None,
         starting_equity: 100_000.0,
         bankruptcy_level: 0.1,
         periods_per_year: infer_periods_per_year(&candles.timestamps),

@@ -31,7 +31,8 @@ fn an_order_fills_at_the_next_real_bar() {
     );
     let bars = BEFORE..candles.bars();
     let options = ReplayOptions {
-        costs: Costs { commission_bps: 0.0, slippage_bps: 0.0 },
+        costs: Costs::NONE,
+        max_leverage: None,
         starting_equity: 1000.0,
         bankruptcy_level: 0.1,
         periods_per_year: PeriodsPerYear::given(365.0).unwrap(),

@@ -80,7 +80,8 @@ fn share_of_optimum(visible: bool, precision: Precision, seed: u64) -> f64 {
 
 fn log_return(candles: &Candles, targets: &ndarray::Array2<f64>) -> f64 {
     let options = ReplayOptions {
-        costs: Costs { commission_bps: 0.0, slippage_bps: 0.0 },
+        costs: Costs::NONE,
+        max_leverage: None,
         starting_equity: 1.0,
         bankruptcy_level: 0.0,
         periods_per_year: PeriodsPerYear::given(252.0).unwrap(),

@@ -113,7 +113,7 @@ pub fn random_actions(stage: &Stage, choices: u32) -> Vec<u32> {
     actions
 }
 
-fn column(prices: &Array2<f64>, bar: usize) -> Vec<f64> {
+pub fn column(prices: &Array2<f64>, bar: usize) -> Vec<f64> {
     prices.column(bar).to_vec()
 }
 
@@ -142,7 +142,7 @@ fn money_is_conserved_and_costs_are_exact_over_random_actions() {
             let rewards = stage.floats(&stage.rewards);
             let seen = stage.floats(&stage.observations);
             for env in 0..ENVS as usize {
-                let mut ledger = Ledger::new(3, 1.0, 0.0, settings.costs()).unwrap();
+                let mut ledger = Ledger::new(3, 1.0, 0.0, settings.costs(&candles.symbols).unwrap()).unwrap();
                 let mut equity = 0.0;
                 for step in 0..steps {
                     let bar = bars.start + step;
@@ -260,7 +260,7 @@ fn rewards_mix_own_and_portfolio_returns_and_penalise_drawdown() {
         let actions = random_actions(&stage, 3);
         stage.run(&actions);
         let rewards = stage.floats(&stage.rewards);
-        let mut ledger = Ledger::new(2, 1.0, 0.0, settings.costs()).unwrap();
+        let mut ledger = Ledger::new(2, 1.0, 0.0, settings.costs(&candles.symbols).unwrap()).unwrap();
         let mut peak = 1.0f64;
         for step in 0..steps {
             let bar = bars.start + step;
@@ -294,7 +294,7 @@ fn a_bankrupt_account_terminates_and_a_new_episode_starts() {
         let steps = 40;
         let stage = Stage::new(&gpu, &data, &settings, &Episodes::Whole(bars.clone()), steps);
         stage.run(&vec![0; stage.steps * ENVS as usize]);
-        let mut ledger = Ledger::new(1, 1.0, 0.2, settings.costs()).unwrap();
+        let mut ledger = Ledger::new(1, 1.0, 0.2, settings.costs(&candles.symbols).unwrap()).unwrap();
         let mut length = 0;
         while !ledger.bankrupt() {
             let bar = bars.start + length;

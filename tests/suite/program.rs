@@ -196,7 +196,7 @@ fn a_run_is_replaced_only_with_force() {
 fn invalid_settings_are_rejected_before_anything_is_written() {
     let place = Workplace::new();
     let file = place.write("run.toml", "[mappo]\nepochs = 2\ngama = 0.9\n");
-    let cases: [(&[&str], &[&str]); 10] = [
+    let cases: [(&[&str], &[&str]); 14] = [
         (&["--set", "mappo.gama=0.9"], &["unknown setting `mappo.gama`", "did you mean `mappo.gamma`?"]),
         (&["--config", &file], &["run.toml:3", "did you mean `mappo.gamma`?"]),
         (&["--set", "mappo.gamma=1.5"], &["`gamma`", "1.5 is out of range: from 0 to 1"]),
@@ -204,6 +204,10 @@ fn invalid_settings_are_rejected_before_anything_is_written() {
         (&["--set", "data.gaps=ignore"], &["data.gaps", "forward-fill"]),
         (&["--set", "data.test_from=2011-02-31"], &["data.test_from", "2011-02-31"]),
         (&["--set", "market.episode_length=5000"], &["`episode_length`", "5000 steps do not fit"]),
+        (&["--set", "market.borrow_rate=30"], &["`borrow_rate`", "from 0 to 10 a year"]),
+        (&["--set", "market.positions=[-2.0, 0.0, 2.0]"], &["`positions`", "set `max_leverage`"]),
+        (&["--set", "market.actions=\"weight\""], &["market.actions", "weights"]),
+        (&["--set", "market.spreads_bps.AAPLE=3"], &["`spreads_bps`", "`AAPLE`", "AAPL, GOOG, IBM, MSFT"]),
         (&["--set", "mappo.hidden=[]"], &["hidden"]),
         (&["--iterations", "0"], &["`iterations`", "from 1"]),
         (&["--set", "mappo.critic_input=state"], &["`critic_input`", "this one has none"]),
@@ -372,6 +376,37 @@ fn no_position_is_short_with_shorting_off() {
     let one =
         levels("one", &["--set", "market.shorting=false", "--set", "market.positions=[-1.0, -0.5, 0.5]"]);
     assert!(one[..4].iter().all(|level| *level == 0.0) && one[4..].iter().all(|level| *level == 0.5));
+}
+
+#[test]
+fn weights_train_and_backtest_with_every_cost() {
+    let place = Workplace::new();
+    let sets = [
+        "market.actions=\"weights\"",
+        "mappo.squash=true",
+        "market.positions=[-2.0, 2.0]",
+        "market.max_leverage=1.5",
+        "market.spreads_bps.IBM=4",
+        "market.min_commission=1",
+        "market.commission_per_unit=0.005",
+        "market.borrow_rate=0.03",
+        "market.cash_rate=0.02",
+        "market.margin_rate=0.05",
+        "market.starting_equity=50000",
+    ];
+    succeeded(&place.train(DEMO, "run", &sets.map(|set| ["--set", set]).concat()));
+    let output = place.backtest(DEMO, "run", &[]);
+    succeeded(&output);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("Financing"), "{output:?}");
+    let levels = columns(&place.path("run/equity.csv"), "position_");
+    assert!(levels.iter().all(|level| level.abs() <= 2.0));
+    assert!(levels.iter().any(|level| ![-2.0, 0.0, 2.0].contains(level)), "weights are continuous");
+    assert_eq!(columns(&place.path("run/equity.csv"), "equity")[0], 50_000.0);
+    let results = json(&place.path("run/metrics.json"));
+    assert_eq!(results["costs"]["spread_bps"], serde_json::json!([0.0, 0.0, 4.0, 0.0]));
+    assert!(results["strategy_financing"]["interest"].as_f64().is_some_and(|interest| interest != 0.0));
+    let page = std::fs::read_to_string(place.path("run/report.html")).unwrap();
+    assert!(page.contains("spread of IBM 4 bps") && page.contains("borrowing 3.0"), "costs in the report");
 }
 
 #[test]

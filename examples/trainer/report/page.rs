@@ -4,6 +4,7 @@ use anyhow::Result;
 use jiff::civil::DateTime;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use phalanx::backtest::{Backtest, Metrics};
+use phalanx::env::ledger::{Costs, Financing};
 
 use super::format::{UNDEFINED, duration, moment, money, number, percent, signed_percent};
 use super::{RunInfo, TrainingCurves, charts, plot, words};
@@ -178,12 +179,12 @@ fn curves(backtest: &Backtest, training: &TrainingCurves, run: &RunInfo) -> Resu
 
 fn facts(backtest: &Backtest, run: &RunInfo) -> Markup {
     let count = |value: u64| number(value as f64, 0);
-    let bps = |value: f64| format!("{value} bps");
-    let (costs, periods) = (backtest.costs, backtest.periods_per_year);
+    let costs = costs(&backtest.costs, &backtest.symbols);
+    let periods = backtest.periods_per_year;
     let mut facts = vec![
         ("Instruments", backtest.symbols.join(", ")),
         ("Held-out period", period(backtest)),
-        ("Costs", format!("commission {}, slippage {}", bps(costs.commission_bps), bps(costs.slippage_bps))),
+        ("Costs", costs),
         ("Bars per year", format!("{} ({})", number(periods.value(), 0), periods.reason())),
         ("Seed", run.seed.to_string()),
         ("Adapter", run.adapter.clone()),
@@ -196,6 +197,18 @@ fn facts(backtest: &Backtest, run: &RunInfo) -> Markup {
     if let Some((first, last)) = run.training_period {
         facts.insert(1, ("Training period", between(first, last)));
     }
+    let financing =
+        [("Financing", backtest.financing), ("Financing, buy-and-hold", backtest.benchmark_financing)];
+    let paid = financing.into_iter().filter(|(_, it)| *it != Financing::default());
+    facts.extend(paid.map(|(name, it)| {
+        let text = format!(
+            "interest {}, borrowing {}, funding {}",
+            money(it.interest),
+            money(-it.borrow),
+            money(-it.funding)
+        );
+        (name, text)
+    }));
     facts.extend(run.more.iter().map(|(name, value)| (name.as_str(), value.clone())));
     html! {
         dl.facts {
@@ -204,6 +217,28 @@ fn facts(backtest: &Backtest, run: &RunInfo) -> Markup {
             }
         }
     }
+}
+
+/// The costs that are not 0, commission and slippage always.
+fn costs(costs: &Costs, symbols: &[String]) -> String {
+    let mut texts = vec![format!("commission {} bps", costs.commission_bps)];
+    let mut add = |value: f64, text: String| {
+        if value != 0.0 {
+            texts.push(text);
+        }
+    };
+    add(costs.commission_per_unit, format!("{} per unit", costs.commission_per_unit));
+    add(costs.min_commission, format!("at least {}", costs.min_commission));
+    add(1.0, format!("slippage {} bps", costs.slippage_bps));
+    for (symbol, spread) in symbols.iter().zip(&costs.spread_bps) {
+        add(*spread, format!("spread of {symbol} {spread} bps"));
+    }
+    for (name, rate) in
+        [("borrowing", costs.borrow_rate), ("cash", costs.cash_rate), ("borrowed cash", costs.margin_rate)]
+    {
+        add(rate, format!("{name} {} a year", percent(rate)));
+    }
+    texts.join(", ")
 }
 
 fn period(backtest: &Backtest) -> String {

@@ -21,11 +21,13 @@ fn backtest(symbols: &[&str], bars: usize, decide: impl Fn(usize, usize) -> f64)
         close: prices,
         volume: None,
         filled: None,
+        funding: None,
         dropped: Vec::new(),
     };
     let targets = Array2::from_shape_fn((bars - 1, symbols.len()), |(bar, i)| decide(bar, i));
     let options = ReplayOptions {
         costs: Costs::default(),
+        max_leverage: None,
         starting_equity: 10_000.0,
         bankruptcy_level: 0.1,
         periods_per_year: PeriodsPerYear::given(252.0).unwrap(),

@@ -17,11 +17,13 @@ fn backtest(hours: i64) -> Backtest {
         close: prices,
         volume: None,
         filled: None,
+        funding: None,
         dropped: Vec::new(),
     };
     let targets = array![[1.0, 0.0], [1.0, -1.0], [0.0, -1.0]];
     let options = ReplayOptions {
         costs: Costs::default(),
+        max_leverage: None,
         starting_equity: 100.0,
         bankruptcy_level: 0.1,
         periods_per_year: PeriodsPerYear::given(252.0).unwrap(),

@@ -3,11 +3,12 @@ use ndarray::array;
 
 use super::*;
 
-const FREE: Costs = Costs { commission_bps: 0.0, slippage_bps: 0.0 };
+const FREE: Costs = Costs::NONE;
 
 fn options(costs: Costs) -> ReplayOptions {
     ReplayOptions {
         costs,
+        max_leverage: None,
         starting_equity: 1000.0,
         bankruptcy_level: 0.1,
         periods_per_year: PeriodsPerYear::given(252.0).unwrap(),
@@ -25,6 +26,7 @@ fn candles(open: Array2<f64>, close: Array2<f64>) -> Candles {
         close,
         volume: None,
         filled: None,
+        funding: None,
         dropped: Vec::new(),
     }
 }
