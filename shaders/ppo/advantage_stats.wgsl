@@ -160,7 +160,8 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         }
     }
     if (lane == 0u) {
-        scalars[ROW_SHARE] = 1.0 / max(acting, 1.0);
+        // 0.5: without an active row the share is 2, by which ppo/write_metrics tells it from one row.
+        scalars[ROW_SHARE] = 1.0 / max(acting, 0.5);
         // No epochs of this rollout so far (ppo/epoch).
         scalars[EPOCHS] = 0.0;
     }
