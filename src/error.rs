@@ -86,14 +86,16 @@ pub enum Error {
         /// What is wrong and what would be right.
         reason: String,
     },
-    /// The plan does not fit the card, even at its smallest.
-    #[error("the smallest plan needs {needed} MiB of GPU memory and the budget is {budget} MiB; {advice}")]
+    /// A plan does not fit the memory of the device.
+    #[error("{what} needs {needed} MiB of GPU memory and the budget is {budget} MiB; {advice}")]
     Budget {
-        /// Mebibytes of the smallest plan.
+        /// What needs the memory.
+        what: String,
+        /// Mebibytes that it needs.
         needed: u64,
         /// Mebibytes allowed.
         budget: u64,
-        /// Which settings to lower.
+        /// Which settings to change.
         advice: String,
     },
     /// A candle file is malformed or holds an invalid bar.

@@ -76,7 +76,10 @@ fn summary(gpu: &Gpu) -> Result<String> {
     };
     writeln!(text, "Adapter   {:.70}", adapter(gpu))?;
     writeln!(text, "Kernels   optimised for {class}")?;
-    writeln!(text, "Memory    budget of {} (setting: memory_budget_mb)", mib(budget.total))?;
+    let memory = gpu.memory();
+    let (available, used) = (mib(memory.available), mib(memory.used));
+    writeln!(text, "Memory    {available} for this process, {used} used ({})", memory.source)?;
+    writeln!(text, "Budget    {} for a plan (setting: mappo.memory_budget_mb)", mib(budget.total))?;
     writeln!(text, "\nFeatures")?;
     for (feature, name, purpose) in OPTIONAL_FEATURES {
         let has = if gpu.device().features().contains(feature) { "yes" } else { "no" };
@@ -84,21 +87,24 @@ fn summary(gpu: &Gpu) -> Result<String> {
     }
     writeln!(text, "\nNetwork kernels")?;
     for precision in [Precision::F32, Precision::F16] {
-        let (_, _, kernel_config) = planned(gpu, precision, &budget)?;
+        // Whether or not the plan fits into memory.
+        let (_, _, kernel_config) = planned(gpu, precision, &Budget { total: u64::MAX, ..budget })?;
         writeln!(text, "  {}  {}", name(precision), describe(&kernel_config))?;
     }
     writeln!(text, "\nMemory plan for the default settings and four instruments")?;
     for precision in [Precision::F32, Precision::F16] {
-        let (plan, sizes, _) = planned(gpu, precision, &budget)?;
-        writeln!(
-            text,
-            "  {}  {} of a budget of {}: {} environments, {} micro-batches",
-            name(precision),
-            mib(plan.bytes()),
-            mib(budget.total),
-            sizes.envs,
-            sizes.micro_batches(),
-        )?;
+        match planned(gpu, precision, &budget) {
+            Ok((plan, sizes, _)) => writeln!(
+                text,
+                "  {}  {} of a budget of {}: {} environments, {} micro-batches",
+                name(precision),
+                mib(plan.bytes()),
+                mib(budget.total),
+                sizes.envs,
+                sizes.micro_batches(),
+            )?,
+            Err(error) => writeln!(text, "  {}  {error}", name(precision))?,
+        }
     }
     Ok(text)
 }
@@ -156,7 +162,7 @@ fn details(gpu: &Gpu) -> Result<String> {
     }
     let budget = Budget::of(gpu, None);
     for precision in [Precision::F32, Precision::F16] {
-        let (plan, ..) = planned(gpu, precision, &budget)?;
+        let (plan, ..) = planned(gpu, precision, &Budget { total: u64::MAX, ..budget })?;
         writeln!(text, "\nLargest buffers in {}", name(precision))?;
         let mut entries = plan.entries().to_vec();
         entries.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));

@@ -74,9 +74,13 @@ struct TrainArgs {
     /// Replace an existing run in the folder.
     #[arg(long)]
     force: bool,
-    /// Resume the interrupted run in the folder, with its original settings.
-    #[arg(long, conflicts_with_all = ["config", "seed", "iterations", "sets", "force"])]
+    /// Resume the interrupted run in the folder, with its original settings. With --iterations N, train it further, to N iterations
+    /// in all, even if it is finished.
+    #[arg(long, conflicts_with_all = ["config", "seed", "sets", "force", "init"])]
     resume: bool,
+    /// Model file whose weights training starts from, instead of random ones; its networks must have the same shapes.
+    #[arg(long, value_name = "MODEL")]
+    init: Option<PathBuf>,
 }
 
 #[derive(Args)]

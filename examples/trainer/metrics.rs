@@ -36,6 +36,15 @@ pub struct Row {
     /// Epochs run, fewer if the KL divergence exceeded `target_kl`. Missing in files from before that setting.
     #[serde(default)]
     pub epochs: f32,
+    /// Mean return of about the last hundred episodes; empty until an episode has ended.
+    #[serde(default)]
+    pub running_return: Option<f64>,
+    /// 1 - Var(returns - values) / Var(returns); empty if all returns are equal. Missing, as the next column, in older files.
+    #[serde(default)]
+    pub explained_variance: Option<f64>,
+    /// Fraction of the rows whose agent was active.
+    #[serde(default)]
+    pub active: Option<f64>,
     /// Return over the evaluation bars with greedy actions, if the policy was evaluated in this iteration.
     #[serde(default)]
     pub evaluation: Option<f64>,
@@ -76,6 +85,9 @@ impl Row {
             value_deviation: record.value_deviation,
             skipped_updates: record.skipped,
             epochs: record.epochs,
+            running_return: progress.running_return,
+            explained_variance: Some(f64::from(record.explained_variance)).filter(|value| value.is_finite()),
+            active: Some(f64::from(record.active)),
             evaluation: None,
             evaluation_sampled: None,
             loss_scale: record.loss_scale,
@@ -146,6 +158,9 @@ pub fn curves(path: &Path) -> Result<TrainingCurves> {
         ("Value loss", "Error of the critic's value estimates, in units of normalised returns.", |row| {
             f64::from(row.value_loss)
         }),
+        ("Explained variance", "Fraction of the variance of the returns that the critic explains.", |row| {
+            row.explained_variance.unwrap_or(f64::NAN)
+        }),
         ("Entropy", "Entropy of the policy in nats; falls as the policy becomes deterministic.", |row| {
             f64::from(row.entropy)
         }),
@@ -180,34 +195,43 @@ mod tests {
     use super::*;
     use phalanx::mappo::Record;
 
+    fn progress(iteration: u32, env_steps: u64, record: Record) -> Progress {
+        let steps_per_second = 50.0;
+        Progress { iteration, env_steps, steps_per_second, running_return: None, skipped_in_a_row: 0, record }
+    }
+
     #[test]
     fn rows_are_read_as_curves_and_missing_returns_as_gaps() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.csv");
         let mut writer = Writer::resume(&path, 0).unwrap();
         for (iteration, episodes, loss_scale) in [(1u32, 0.0f32, 1.0f32), (2, 4.0, 512.0)] {
-            let record = Record { episodes, return_sum: 10.0, entropy: 0.5, loss_scale, ..Record::default() };
+            let record = Record {
+                episodes,
+                return_sum: 10.0,
+                entropy: 0.5,
+                loss_scale,
+                explained_variance: 0.75,
+                ..Record::default()
+            };
             let env_steps = u64::from(iteration) * 100;
-            let progress = Progress { iteration, env_steps, steps_per_second: 50.0, record };
+            let progress = progress(iteration, env_steps, record);
             writer.write(&Row::new(&progress, 1.0)).unwrap();
         }
         let curves = curves(&path).unwrap();
         assert_eq!(curves.env_steps, [100.0, 200.0]);
         assert!(curves.curves[0].2[0].is_nan());
         assert_eq!(curves.curves[0].2[1], 2.5);
-        assert_eq!(curves.curves[3].2, [0.5, 0.5]);
-        assert_eq!(curves.curves[7].2, [1.0, 512.0]);
+        assert_eq!(curves.curves[3].2, [0.75, 0.75]);
+        assert_eq!(curves.curves[4].2, [0.5, 0.5]);
+        assert_eq!(curves.curves[8].2, [1.0, 512.0]);
     }
 
     #[test]
     fn a_resumed_file_has_every_iteration_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.csv");
-        let row = |iteration: u32| {
-            let progress =
-                Progress { iteration, env_steps: 0, steps_per_second: 1.0, record: Record::default() };
-            Row::new(&progress, 0.0)
-        };
+        let row = |iteration: u32| Row::new(&progress(iteration, 0, Record::default()), 0.0);
         let iterations = || -> Vec<u32> {
             let mut reader = csv::Reader::from_path(&path).unwrap();
             reader.deserialize::<Row>().map(|row| row.unwrap().iteration).collect()

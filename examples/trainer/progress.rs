@@ -21,6 +21,8 @@ pub struct Line {
     pub steps_per_second: f64,
     /// Mean episode return; NaN until an episode has ended.
     pub mean_return: f64,
+    /// Mean return of about the last hundred episodes; NaN until an episode has ended.
+    pub running_return: f64,
     /// Clipped surrogate loss.
     pub policy_loss: f64,
     /// Value loss.
@@ -29,6 +31,8 @@ pub struct Line {
     pub entropy: f64,
     /// Approximate KL divergence between the old and the new policy.
     pub approx_kl: f64,
+    /// Fraction of the variance of the returns that the critic explains.
+    pub explained_variance: f64,
 }
 
 /// Shows the progress of a run on stderr.
@@ -130,13 +134,20 @@ fn pace(line: &Line, total: u64, left: Option<Duration>) -> String {
 
 fn losses(line: &Line) -> String {
     format!(
-        "return {}  policy {}  value {}  entropy {}  KL {}",
-        if line.mean_return.is_nan() { "-".into() } else { number(line.mean_return) },
+        "return {} (running {})  policy {}  value {}  entropy {}  KL {}  explained {}",
+        known(line.mean_return),
+        known(line.running_return),
         number(line.policy_loss),
         number(line.value_loss),
         number(line.entropy),
-        number(line.approx_kl)
+        number(line.approx_kl),
+        known(line.explained_variance)
     )
+}
+
+/// A number, or a dash for NaN: nothing is known yet.
+fn known(value: f64) -> String {
+    if value.is_nan() { "-".into() } else { number(value) }
 }
 
 /// A loss in nearly constant width, for readability: `-0.0123`, `4.20e-5`.
@@ -190,10 +201,12 @@ mod tests {
             env_steps: iteration * 4096,
             steps_per_second: 12_345.6,
             mean_return: 0.0123,
+            running_return: f64::NAN,
             policy_loss: -0.00456,
             value_loss: 12.5,
             entropy: 1.0986,
             approx_kl: 0.00042,
+            explained_variance: 0.75,
         }
     }
 
@@ -239,7 +252,7 @@ mod tests {
         assert_eq!(pace(&line(12), 200, left), " 12/200  49.2k steps  12.3k steps/s  2m 37s left");
         assert_eq!(
             losses(&line(12)),
-            "return 0.0123  policy -0.0046  value 12.5000  entropy 1.0986  KL 4.20e-4"
+            "return 0.0123 (running -)  policy -0.0046  value 12.5000  entropy 1.0986  KL 4.20e-4  explained 0.7500"
         );
     }
 

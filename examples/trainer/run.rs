@@ -182,6 +182,53 @@ impl Folder {
         Ok(staging)
     }
 
+    /// The run to resume: the interrupted one or, if it is to be trained `further`, the finished one.
+    ///
+    /// # Errors
+    /// If there is none, or the finished one has no checkpoints.
+    pub fn resumable(&self, further: bool) -> Result<Self> {
+        let unfinished = match self.unfinished() {
+            Err(error) if self.model().exists() && self.settings().exists() => error,
+            other => return other,
+        };
+        if !further {
+            anyhow::bail!(
+                "{unfinished}, only a finished one: --iterations N trains it further, to N iterations in all"
+            );
+        }
+        if !self.checkpoints().exists() {
+            anyhow::bail!(
+                "{} was trained without checkpoints (`checkpoints.every = 0`) and cannot be trained further; start another run from its \
+                 weights with --init {}",
+                self.0.display(),
+                self.model().display()
+            );
+        }
+        Ok(self.clone())
+    }
+
+    /// Copies the finished run to a staging folder, to train it further. The finished run stays intact until the longer one is
+    /// complete.
+    pub fn reopen(&self) -> Result<Self> {
+        let copy = Self(self.0.join("unfinished.new"));
+        if copy.0.exists() {
+            std::fs::remove_dir_all(&copy.0).with_context(|| copy.0.display().to_string())?;
+        }
+        std::fs::create_dir_all(copy.checkpoints()).with_context(|| copy.0.display().to_string())?;
+        let mut files = vec![(self.settings(), copy.settings()), (self.metrics(), copy.metrics())];
+        let folder = self.checkpoints();
+        for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let entry = entry.with_context(|| folder.display().to_string())?;
+            files.push((entry.path(), copy.checkpoints().join(entry.file_name())));
+        }
+        for (from, to) in files {
+            std::fs::copy(&from, to).with_context(|| from.display().to_string())?;
+        }
+        // An interrupted copy is not a run.
+        std::fs::rename(&copy.0, self.staging().0).with_context(|| copy.0.display().to_string())?;
+        Ok(self.staging())
+    }
+
     pub fn report(&self) -> PathBuf {
         self.0.join("report.html")
     }
@@ -305,6 +352,34 @@ mod tests {
         assert_eq!(std::fs::read_to_string(folder.model()).unwrap(), "second");
         assert!(!folder.report().exists() && !staging.path().exists());
         assert!(folder.path().join("notes.txt").exists());
+    }
+
+    #[test]
+    fn a_finished_run_is_reopened_only_to_train_it_further() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = Folder::new(&parent.path().join("run"));
+        let staging = folder.stage(false).unwrap();
+        for file in [staging.settings(), staging.metrics(), staging.summary(), staging.model()] {
+            std::fs::write(file, "finished").unwrap();
+        }
+        let write_checkpoint = |folder: &Folder| {
+            std::fs::create_dir_all(folder.checkpoints()).unwrap();
+            std::fs::write(folder.checkpoints().join("last"), "state").unwrap();
+        };
+        write_checkpoint(&staging);
+        assert_eq!(folder.resumable(true).unwrap().path(), staging.path(), "the interrupted run goes first");
+        folder.publish(&staging).unwrap();
+        let error = folder.resumable(false).unwrap_err().to_string();
+        assert!(error.contains("no unfinished run") && error.contains("--iterations"), "{error}");
+        assert_eq!(folder.resumable(true).unwrap().path(), folder.path());
+        let reopened = folder.reopen().unwrap();
+        assert_eq!(std::fs::read_to_string(reopened.checkpoints().join("last")).unwrap(), "state");
+        assert_eq!(std::fs::read_to_string(reopened.metrics()).unwrap(), "finished");
+        assert!(folder.model().exists() && folder.checkpoints().join("last").exists());
+        std::fs::remove_dir_all(reopened.path()).unwrap();
+        std::fs::remove_dir_all(folder.checkpoints()).unwrap();
+        let error = folder.resumable(true).unwrap_err().to_string();
+        assert!(error.contains("without checkpoints") && error.contains("--init"), "{error}");
     }
 
     #[test]

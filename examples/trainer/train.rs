@@ -8,6 +8,7 @@ use phalanx::env::{Episodes, Trading};
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
 use phalanx::mappo::Autotune;
+use phalanx::mappo::snapshot::read_metadata;
 use phalanx::mappo::{ActionMode, EvalConfig, Evaluation, Progress as Done, Snapshots, Trainer};
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, Splits, TimestampFormat};
 use phalanx::policy::{ModelMetadata, TrainedPolicy};
@@ -20,8 +21,14 @@ use crate::settings::{resolve, write_resolved};
 
 pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     let folder = Folder::new(&args.out);
-    let settings =
-        if args.resume { resolve(Some(&folder.unfinished()?.settings()), &[])? } else { requested(args)? };
+    let source = if args.resume { Some(folder.resumable(args.iterations.is_some())?) } else { None };
+    let settings: Settings = match &source {
+        Some(source) => resolve(Some(&source.settings()), &iterations(args))?,
+        None => requested(args)?,
+    };
+    if let (Some(source), Some(wanted)) = (&source, args.iterations) {
+        more_than_completed(source, wanted)?;
+    }
     settings.mappo.validate()?;
     settings.market.validate()?;
     let candles = settings.data.load(&args.data)?;
@@ -38,7 +45,14 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         None => Trainer::new(&gpu, &environment, &settings.mappo)?,
         Some(file) => Trainer::autotuned(&gpu, &environment, &settings.mappo, &mut Autotune::open(file)?)?,
     };
-    let staging = if args.resume { folder.unfinished()? } else { folder.stage(args.force)? };
+    if let Some(model) = &args.init {
+        trainer.load_weights(model)?;
+    }
+    let staging = match source {
+        None => folder.stage(args.force)?,
+        Some(finished) if finished.path() == folder.path() => folder.reopen()?,
+        Some(unfinished) => unfinished,
+    };
     write_resolved(&staging.settings(), &settings)?;
     let every = settings.checkpoints.every;
     let snapshots = match every {
@@ -60,6 +74,9 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
             iteration => eprintln!("Resumed   from iteration {iteration}"),
         }
     }
+    if let Some(model) = &args.init {
+        eprintln!("Weights   from {}", model.display());
+    }
 
     let mut metrics = Writer::resume(&staging.metrics(), trainer.iteration())?;
     let before = metrics.before;
@@ -77,10 +94,12 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
             env_steps: done.env_steps,
             steps_per_second: done.steps_per_second,
             mean_return: last_return,
+            running_return: done.running_return.unwrap_or(f64::NAN),
             policy_loss: f64::from(done.record.policy_loss),
             value_loss: f64::from(done.record.value_loss),
             entropy: f64::from(done.record.entropy),
             approx_kl: f64::from(done.record.approx_kl),
+            explained_variance: f64::from(done.record.explained_variance),
         });
         Ok(())
     };
@@ -88,9 +107,15 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         let here = trainer.iteration();
         // The next multiple of `every`; never if it is 0.
         let due = |every: u32| here.checked_div(every).map_or(u32::MAX, |n| (n + 1).saturating_mul(every));
-        trainer.train_until(due(every).min(due(settings.evaluation.every)), |done| {
+        let trained = trainer.train_until(due(every).min(due(settings.evaluation.every)), |done| {
             report(&mut metrics, &mut row, done)
-        })?;
+        });
+        if let Err(error) = trained {
+            // The metrics show how it came to that.
+            row.map_or(Ok(()), |row| metrics.write(&row))?;
+            progress.finish();
+            return Err(error);
+        }
         let is_due = |every: u32| every > 0 && trainer.iteration().is_multiple_of(every);
         let mut score = None;
         if let Some(evaluator) = evaluator.as_mut().filter(|_| is_due(settings.evaluation.every)) {
@@ -164,11 +189,31 @@ impl Evaluator {
     }
 }
 
+/// The number of iterations on the command line, as a setting.
+fn iterations(args: &TrainArgs) -> Vec<String> {
+    args.iterations.iter().map(|iterations| format!("mappo.iterations={iterations}")).collect()
+}
+
+/// Checks that `wanted` iterations are more than the run in `folder` has completed.
+fn more_than_completed(folder: &Folder, wanted: u32) -> Result<()> {
+    if !folder.checkpoints().exists() {
+        return Ok(());
+    }
+    let Some(latest) = Snapshots::open(&folder.checkpoints(), 1)?.latest()? else { return Ok(()) };
+    let completed = read_metadata(&latest)?.iteration;
+    if wanted <= completed {
+        anyhow::bail!(
+            "--iterations {wanted}: the run has completed {completed} iterations; choose a larger number"
+        );
+    }
+    Ok(())
+}
+
 /// Settings from the command line and its settings file.
 fn requested(args: &TrainArgs) -> Result<Settings> {
     let mut sets = args.sets.clone();
     sets.extend(args.seed.map(|seed| format!("mappo.seed={seed}")));
-    sets.extend(args.iterations.map(|iterations| format!("mappo.iterations={iterations}")));
+    sets.extend(iterations(args));
     resolve(args.config.as_deref(), &sets)
 }
 
@@ -196,4 +241,10 @@ fn announce(gpu: &Gpu, candles: &Candles, splits: &Splits, bars: &Range<usize>, 
         trainer.layout().parameters(),
         trainer.plan().bytes() as f64 / 1048576.0,
     );
+    let asked = trainer.config().ppo.num_envs;
+    if sizes.envs > asked {
+        eprintln!("          num_envs = {asked} was rounded up to {}, a multiple of 4", sizes.envs);
+    } else if sizes.envs < asked {
+        eprintln!("          num_envs = {asked} was lowered to the {} that fit (`shrink_envs`)", sizes.envs);
+    }
 }

@@ -196,7 +196,8 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
         }
     }
     if (lane == 0u && !shuffled) {
-        scalars[ROW_SHARE] = 1.0 / max(acting, 1.0);
+        // 0.5: without an active row the share is 2, by which ppo/write_metrics tells it from one row.
+        scalars[ROW_SHARE] = 1.0 / max(acting, 0.5);
         // No epochs of this rollout so far (ppo/epoch).
         scalars[EPOCHS] = 0.0;
     }

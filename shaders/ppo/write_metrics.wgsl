@@ -2,6 +2,7 @@
 // workgroup, fixed order.
 
 import package::constants::WG;
+import package::lib::numeric::nan;
 import package::scalars::{MEAN, DEVIATION, LOSS_SCALE, EPOCHS, ROW_SHARE, GROUP};
 
 struct WriteMetrics {
@@ -39,8 +40,8 @@ struct Record {
     value_deviation: f32,
     loss_scale: f32,
     epochs: f32,
-    pad0: f32,
-    pad1: f32,
+    explained_variance: f32,
+    active: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: WriteMetrics;
@@ -52,6 +53,8 @@ struct Record {
 @group(0) @binding(5) var<storage, read_write> episodes: array<f32>;
 @group(0) @binding(6) var<storage, read_write> iteration: array<u32>;
 @group(0) @binding(7) var<storage, read_write> record: Record;
+// Log-probabilities, advantages, returns: a section of p.rewards f32s each.
+@group(0) @binding(8) var<storage, read> targets: array<f32>;
 
 var<workgroup> lanes: array<vec4<f32>, WG>;
 
@@ -80,11 +83,21 @@ fn clipped(i: u32) -> f32 {
     return statistics[2u * i + 1u].x;
 }
 
-fn reward(i: u32) -> f32 {
+// Reward, advantage and return of a row. A return minus its advantage is the critic's value.
+fn row(i: u32) -> vec3<f32> {
     if (i >= p.rewards) {
-        return 0.0;
+        return vec3<f32>(0.0);
     }
-    return rewards[i];
+    return vec3<f32>(rewards[i], targets[p.rewards + i], targets[2u * p.rewards + i]);
+}
+
+// Squared deviations of the advantage and of the return of a row.
+fn squares(i: u32, mean: vec2<f32>) -> vec2<f32> {
+    if (i >= p.rewards) {
+        return vec2<f32>(0.0);
+    }
+    let apart = row(i).yz - mean;
+    return apart * apart;
 }
 
 @compute @workgroup_size(WG)
@@ -110,15 +123,16 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         others.x += clipped(i + 6u * WG);
         others.x += clipped(i + 7u * WG);
     }
+    var rows = vec3<f32>(0.0);
     for (var i = lane; i < p.rewards; i += 8u * WG) {
-        others.y += reward(i);
-        others.y += reward(i + 1u * WG);
-        others.y += reward(i + 2u * WG);
-        others.y += reward(i + 3u * WG);
-        others.y += reward(i + 4u * WG);
-        others.y += reward(i + 5u * WG);
-        others.y += reward(i + 6u * WG);
-        others.y += reward(i + 7u * WG);
+        rows += row(i);
+        rows += row(i + 1u * WG);
+        rows += row(i + 2u * WG);
+        rows += row(i + 3u * WG);
+        rows += row(i + 4u * WG);
+        rows += row(i + 5u * WG);
+        rows += row(i + 6u * WG);
+        rows += row(i + 7u * WG);
     }
     var ended = vec4<f32>(0.0);
     for (var e = lane; e < p.envs; e += WG) {
@@ -132,7 +146,20 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     let epochs = scalars[EPOCHS] / f32(p.agent_steps);
     let share = scalars[ROW_SHARE] / epochs;
     losses = total(lane, losses) * share;
-    others = total(lane, others);
+    others = total(lane, vec4<f32>(others.x, rows));
+    let means = others.zw / f32(p.rewards);
+    var deviations = vec2<f32>(0.0);
+    for (var i = lane; i < p.rewards; i += 8u * WG) {
+        deviations += squares(i, means);
+        deviations += squares(i + 1u * WG, means);
+        deviations += squares(i + 2u * WG, means);
+        deviations += squares(i + 3u * WG, means);
+        deviations += squares(i + 4u * WG, means);
+        deviations += squares(i + 5u * WG, means);
+        deviations += squares(i + 6u * WG, means);
+        deviations += squares(i + 7u * WG, means);
+    }
+    let spread = total(lane, vec4<f32>(deviations, 0.0, 0.0)).xy;
     ended = total(lane, ended);
     if (lane != 0u) {
         return;
@@ -171,5 +198,9 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     record.value_deviation = value_norm.y / f32(p.groups);
     record.loss_scale = scalars[LOSS_SCALE];
     record.epochs = epochs;
+    // Of constant returns it is not defined.
+    record.explained_variance = select(1.0 - spread.x / spread.y, nan(), spread.y == 0.0);
+    // ppo/advantage_stats writes 2 if no row is active.
+    record.active = select(1.0 / (scalars[ROW_SHARE] * f32(p.rewards)), 0.0, scalars[ROW_SHARE] > 1.5);
     iteration[0] += 1u;
 }

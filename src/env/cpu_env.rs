@@ -6,11 +6,13 @@
 mod instance;
 mod pool;
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::{EnvRecording, Environment, RolloutBuffers, Spec};
-use crate::Result;
 use crate::gpu::{Gpu, Plan};
+use crate::{Error, Result};
 
 /// State of the episode after a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +63,8 @@ pub trait Simulator: Send {
     fn step(&mut self, actions: &[u32], observations: &mut [f32], rewards: &mut [f32]) -> Outcome;
 
     /// Writes the mask of allowed next actions of every agent, one bit per action. Defaults to all. An agent without an allowed
-    /// action is inactive: it takes action 0 and its samples are excluded from the losses.
+    /// action is inactive: it takes action 0 and its samples are excluded from the losses. Bits beyond the actions are an error, and so
+    /// is an active agent without an allowed value of one of its [`choices`](Simulator::choices).
     fn allowed(&self, masks: &mut [u32]) {
         let _ = masks;
     }
@@ -120,6 +123,43 @@ impl CpuEnv {
 }
 
 impl CpuEnv {
+    /// Makes the copy for environment `env`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if it panics while it is made, or has other sizes than the first copy.
+    fn copy(&self, env: usize) -> Result<Box<dyn Simulator>> {
+        let made = caught(|| {
+            let simulator = (self.make)();
+            let difference = self.difference(simulator.as_ref());
+            (simulator, difference)
+        });
+        match made {
+            Ok((simulator, None)) => Ok(simulator),
+            Ok((_, Some(difference))) => Err(Error::Data(format!(
+                "environment {env}: {difference}: all copies of a simulator must have the same sizes"
+            ))),
+            Err(message) => Err(Error::Data(format!(
+                "environment {env}: the simulator panicked while it was made: {message}"
+            ))),
+        }
+    }
+
+    /// What differs between a copy and the first one.
+    fn difference(&self, copy: &dyn Simulator) -> Option<String> {
+        let limit = copy.time_limit().map(|steps| steps.max(1));
+        let pairs = [
+            ("spec", format!("{:?}", self.spec), format!("{:?}", copy.spec())),
+            ("choices", format!("{:?}", self.choices), format!("{:?}", copy.choices())),
+            ("continuous", self.continuous.to_string(), copy.continuous().to_string()),
+            ("time_limit", format!("{:?}", self.limit), format!("{limit:?}")),
+            ("state_dim", self.state_dim.to_string(), copy.state_dim().to_string()),
+        ];
+        let mut different = pairs.into_iter().filter(|(_, first, found)| first != found);
+        different
+            .next()
+            .map(|(name, first, found)| format!("`{name}` is {found}, and {first} in the first copy"))
+    }
+
     /// 32-bit words of the actions of all agents of one environment.
     fn words(&self) -> u32 {
         self.spec.agents * if self.continuous { self.spec.actions } else { 1 }
@@ -163,6 +203,17 @@ impl Environment for CpuEnv {
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
         pool::record(self, gpu, rollout)
     }
+}
+
+/// Runs code of a simulator; a panic becomes its message. With `panic = "abort"` a panic still ends the process.
+fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| message(payload.as_ref()))
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").into()
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ pub struct GpuOptions {
     /// Folder for compiled pipelines, which later processes load. Needs [`wgpu::Features::PIPELINE_CACHE`]; ignored without it. The
     /// folder must be this crate's own. `None` keeps nothing on disk.
     pub cache_dir: Option<std::path::PathBuf>,
+    /// GPU memory in MiB that a plan may use, at least 1. `None` reads the environment variable `PHALANX_MEMORY_BUDGET_MB`. If that
+    /// is unset, the driver is asked: see [`Budget::of`](super::Budget::of).
+    pub memory_budget_mb: Option<u64>,
 }
 
 /// Optional features that make kernels faster.
@@ -69,20 +72,43 @@ pub(super) async fn choose(options: &GpuOptions) -> Result<wgpu::Adapter> {
     }
 }
 
-/// Shapes of the cooperative matrices of the adapter that `device` was created on. wgpu lists them for adapters only, so this looks
-/// for the device's adapter among all adapters.
-pub(super) async fn cooperative_matrices(device: &wgpu::Device) -> Vec<wgpu::CooperativeMatrixProperties> {
-    if !device.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
-        return Vec::new();
-    }
+/// The adapter that `device` was created on, if something is asked of it: cooperative matrices, and memory with DirectX. A device
+/// does not lead to its adapter, so this looks for it among all adapters.
+pub(super) async fn of_device(device: &wgpu::Device) -> Option<wgpu::Adapter> {
     let own = device.adapter_info();
+    let matrices = device.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+    if !matrices && own.backend != wgpu::Backend::Dx12 {
+        return None;
+    }
     let same = |info: &wgpu::AdapterInfo| {
         (info.backend, info.vendor, info.device, &info.name, &info.driver_info)
             == (own.backend, own.vendor, own.device, &own.name, &own.driver_info)
     };
     let adapters = instance().enumerate_adapters(wgpu::Backends::all()).await;
-    let found = adapters.iter().find(|adapter| same(&adapter.get_info()));
-    found.map(wgpu::Adapter::cooperative_matrix_properties).unwrap_or_default()
+    adapters.into_iter().find(|adapter| same(&adapter.get_info()))
+}
+
+/// The memory that plans may use in MiB: from `options`, else from the environment; `None` if neither says.
+///
+/// # Errors
+/// [`Error::Config`] if it is not a positive integer.
+pub(super) fn memory_budget_mb(options: &GpuOptions) -> Result<Option<u64>> {
+    const VARIABLE: &str = "PHALANX_MEMORY_BUDGET_MB";
+    let (key, text) = match options.memory_budget_mb {
+        Some(budget) => ("memory_budget_mb", budget.to_string()),
+        None => (VARIABLE, std::env::var(VARIABLE).unwrap_or_default()),
+    };
+    mebibytes(key, &text)
+}
+
+fn mebibytes(key: &str, text: &str) -> Result<Option<u64>> {
+    match text.trim() {
+        "" => Ok(None),
+        text => match text.parse() {
+            Ok(budget) if budget > 0 => Ok(Some(budget)),
+            _ => Err(Error::config(key, format!("`{text}` is not a number of MiB, for instance 6000"))),
+        },
+    }
 }
 
 /// The class of kernels: from `options`, else from the environment, else from the adapter.
@@ -170,6 +196,18 @@ mod tests {
         let options = GpuOptions { adapter: Some("no such card".into()), ..GpuOptions::default() };
         let text = Gpu::open(&options).unwrap_err().to_string();
         assert!(text.contains("matches `no such card`") && text.contains("PHALANX_ADAPTER"), "{text}");
+    }
+
+    #[test]
+    fn memory_budgets_are_whole_mebibytes() {
+        assert_eq!(mebibytes("key", " ").unwrap(), None);
+        assert_eq!(mebibytes("key", "6000\n").unwrap(), Some(6000));
+        for text in ["0", "6 GB", "-1", "1.5"] {
+            let error = mebibytes("PHALANX_MEMORY_BUDGET_MB", text).unwrap_err().to_string();
+            assert!(error.contains("PHALANX_MEMORY_BUDGET_MB") && error.contains(text), "{error}");
+        }
+        let options = GpuOptions { memory_budget_mb: Some(0), ..GpuOptions::default() };
+        assert!(memory_budget_mb(&options).is_err());
     }
 
     #[test]

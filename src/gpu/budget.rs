@@ -1,5 +1,6 @@
 //! The GPU memory that a plan may use.
 
+use super::device_memory::{DeviceMemory, MemorySource};
 use super::{Gpu, Plan};
 
 const MIB: u64 = 1 << 20;
@@ -16,19 +17,29 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The budget of a device: `mebibytes`, or a default. WebGPU has no query for free memory, so the default is what the smallest
+    /// The budget of a device: `mebibytes`; else [`GpuOptions::memory_budget_mb`](super::GpuOptions::memory_budget_mb) or the
+    /// environment variable `PHALANX_MEMORY_BUDGET_MB`; else a share of what the driver says this process may use
+    /// ([`Gpu::memory`]), less what it uses already:
+    ///
+    /// | adapter | share |
+    /// |---|---|
+    /// | with a budget of the driver (Vulkan, DXGI) or a working set (Metal) | 90 % |
+    /// | an integrated GPU with Vulkan, whose budget is the system's free memory | 75 % |
+    /// | only the size of the heap is known | 75 % |
+    /// | a software rasteriser, which shares its memory with this process | 50 % |
+    ///
+    /// The rest is for pipelines, transfers and other programs. Where nothing can be asked, the budget is what the smallest
     /// common device of its kind can spare: 3 GiB of a discrete card of 4 GiB, 2 GiB on an integrated GPU, 1 GiB on a software
     /// rasteriser.
     #[must_use]
     pub fn of(gpu: &Gpu, mebibytes: Option<u64>) -> Self {
-        let default = match gpu.info().device_type {
-            wgpu::DeviceType::Cpu => 1024,
-            wgpu::DeviceType::IntegratedGpu => 2048,
-            _ => 3072,
-        };
         let limits = gpu.device().limits();
+        let given = mebibytes.or(gpu.memory_budget_mb());
         Self {
-            total: mebibytes.unwrap_or(default).saturating_mul(MIB),
+            total: match given {
+                Some(mebibytes) => mebibytes.saturating_mul(MIB),
+                None => usable(&gpu.memory(), gpu.info().device_type),
+            },
             short_loops: gpu.stops_long_loops(),
             // Kernels index with 32 bits.
             binding: limits
@@ -45,9 +56,33 @@ impl Budget {
     }
 }
 
+/// The memory that is assumed where nothing can be asked.
+pub(super) fn assumed(kind: wgpu::DeviceType) -> DeviceMemory {
+    let available = match kind {
+        wgpu::DeviceType::Cpu => 1024 * MIB,
+        wgpu::DeviceType::IntegratedGpu => 2048 * MIB,
+        _ => 3072 * MIB,
+    };
+    DeviceMemory { source: MemorySource::Assumed, available, used: 0 }
+}
+
+/// Bytes that a plan may use, as in the table of [`Budget::of`].
+fn usable(memory: &DeviceMemory, kind: wgpu::DeviceType) -> u64 {
+    let percent = match (memory.source, kind) {
+        (MemorySource::Assumed, _) => 100,
+        (_, wgpu::DeviceType::Cpu) => 50,
+        (MemorySource::VulkanHeap, _) | (MemorySource::VulkanBudget, wgpu::DeviceType::IntegratedGpu) => 75,
+        _ => 90,
+    };
+    (memory.available / 100 * percent).saturating_sub(memory.used)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::GpuOptions;
+
+    const GIB: u64 = 1 << 30;
 
     #[test]
     fn both_limits_count() {
@@ -62,5 +97,38 @@ mod tests {
             many.words("x", 256);
         }
         assert!(!budget.holds(&many), "together they are too large");
+    }
+
+    #[test]
+    fn plans_get_a_share_of_what_is_left() {
+        use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu};
+        let mib = |source, gibibytes: u64, used: u64, kind| {
+            usable(&DeviceMemory { source, available: gibibytes * GIB, used: used * MIB }, kind).div_ceil(MIB)
+        };
+        // Cards of 4, 8, 16 and 24 GB, of which the plan's process uses 100 MiB.
+        for (gibibytes, expected) in [(4, 3587), (8, 7273), (16, 14_646), (24, 22_019)] {
+            assert_eq!(mib(MemorySource::VulkanBudget, gibibytes, 100, DiscreteGpu), expected);
+            assert_eq!(mib(MemorySource::Dxgi, gibibytes, 100, DiscreteGpu), expected);
+        }
+        assert_eq!(mib(MemorySource::VulkanHeap, 8, 0, DiscreteGpu), 6144);
+        assert_eq!(mib(MemorySource::VulkanBudget, 8, 0, IntegratedGpu), 6144);
+        assert_eq!(mib(MemorySource::Metal, 8, 0, IntegratedGpu), 7373);
+        assert_eq!(mib(MemorySource::VulkanBudget, 8, 0, Cpu), 4096);
+        assert_eq!(mib(MemorySource::VulkanBudget, 1, 2048, DiscreteGpu), 0, "more is used than there is");
+        for (kind, expected) in [(DiscreteGpu, 3072), (IntegratedGpu, 2048), (Cpu, 1024)] {
+            assert_eq!(usable(&assumed(kind), kind).div_ceil(MIB), expected);
+        }
+    }
+
+    #[test]
+    fn a_given_budget_goes_before_the_drivers() {
+        let gpu = crate::testing::gpu();
+        let asked = Budget::of(&gpu, None).total;
+        assert_eq!(asked / MIB, usable(&gpu.memory(), gpu.info().device_type) / MIB, "what the driver says");
+        assert_eq!(Budget::of(&gpu, Some(70)).total, 70 * MIB);
+        let options = GpuOptions { memory_budget_mb: Some(90), ..GpuOptions::default() };
+        let given = Gpu::open(&options).unwrap();
+        assert_eq!(Budget::of(&given, None).total, 90 * MIB);
+        assert_eq!(Budget::of(&given, Some(70)).total, 70 * MIB, "the setting of a run goes first");
     }
 }

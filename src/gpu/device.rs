@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::guard::Unsettled;
 use super::kernel_cache::KernelCache;
 use super::wait::{block_on, hang_timeout};
-use super::{Class, GpuOptions, adapter};
+use super::{Class, DeviceMemory, GpuOptions, adapter, budget};
 use crate::{Error, Result};
 
 /// A handle on a device, its queue and its compiled kernels. Clones are cheap and share the device.
@@ -26,6 +26,10 @@ struct Shared {
     device: wgpu::Device,
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
+    /// For DirectX, where a device cannot be asked for its memory.
+    #[cfg(all(feature = "dx12", windows))]
+    adapter: Option<wgpu::Adapter>,
+    memory_budget_mb: Option<u64>,
     cooperative_matrices: Vec<wgpu::CooperativeMatrixProperties>,
     lost: Arc<Mutex<Option<String>>>,
     /// Errors of guards that could not wait for the device.
@@ -38,7 +42,8 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::NoAdapter`] when none answers or none matches, [`Error::NoDevice`] when the driver refuses,
-    /// [`Error::Limit`] when the adapter is too small for the kernels, [`Error::Config`] for an unknown `PHALANX_CLASS`.
+    /// [`Error::Limit`] when the adapter is too small for the kernels, [`Error::Config`] for an unknown `PHALANX_CLASS` and a memory
+    /// budget that is not a positive number.
     pub fn open(options: &GpuOptions) -> Result<Self> {
         block_on(Self::open_async(options))
     }
@@ -72,9 +77,7 @@ impl Gpu {
             .request_device(&descriptor)
             .await
             .map_err(|error| Error::NoDevice { adapter: info.name.clone(), reason: error.to_string() })?;
-        let matrices =
-            if options.experimental { adapter.cooperative_matrix_properties() } else { Vec::new() };
-        let gpu = Self::wrap(device, queue, info, matrices, class, options)?;
+        let gpu = Self::wrap(device, queue, info, Some(adapter), class, options)?;
         let lost = gpu.shared.lost.clone();
         gpu.device().set_device_lost_callback(move |reason, message| {
             if let Ok(mut slot) = lost.lock() {
@@ -108,7 +111,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Limit`] if the device was requested with lower limits than the kernels need, [`Error::Config`] for an unknown
-    /// `PHALANX_CLASS`.
+    /// `PHALANX_CLASS` or `PHALANX_MEMORY_BUDGET_MB`.
     pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         block_on(Self::from_device_async(device, queue))
     }
@@ -122,18 +125,20 @@ impl Gpu {
         let options = GpuOptions::default();
         let class = adapter::class(&options, &info)?;
         adapter::check_limits(&device.limits())?;
-        let matrices = adapter::cooperative_matrices(&device).await;
-        Self::wrap(device, queue, info, matrices, class, &options)
+        let adapter = adapter::of_device(&device).await;
+        Self::wrap(device, queue, info, adapter, class, &options)
     }
 
     fn wrap(
         device: wgpu::Device,
         queue: wgpu::Queue,
         info: wgpu::AdapterInfo,
-        cooperative_matrices: Vec<wgpu::CooperativeMatrixProperties>,
+        adapter: Option<wgpu::Adapter>,
         class: Class,
         options: &GpuOptions,
     ) -> Result<Self> {
+        let matrices = device.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        let listed = adapter.as_ref().filter(|_| matrices).map(wgpu::Adapter::cooperative_matrix_properties);
         let kernels = KernelCache::new(&device, &info, options.cache_dir.as_deref());
         let lost = Arc::new(Mutex::new(None));
         let hang_timeout = hang_timeout(info.device_type);
@@ -141,7 +146,10 @@ impl Gpu {
             device,
             queue,
             info,
-            cooperative_matrices,
+            #[cfg(all(feature = "dx12", windows))]
+            adapter,
+            memory_budget_mb: adapter::memory_budget_mb(options)?,
+            cooperative_matrices: listed.unwrap_or_default(),
             lost,
             unsettled: Unsettled::default(),
             kernels,
@@ -191,6 +199,12 @@ impl Gpu {
     #[must_use]
     pub fn info(&self) -> &wgpu::AdapterInfo {
         &self.shared.info
+    }
+
+    /// The memory of the adapter, asked of the driver now, or assumed where nothing can be asked.
+    #[must_use]
+    pub fn memory(&self) -> DeviceMemory {
+        DeviceMemory::ask(self).unwrap_or_else(|| budget::assumed(self.info().device_type))
     }
 
     /// Whether kernels are compiled with bounds checks.
@@ -243,6 +257,17 @@ impl Gpu {
     /// [`Error::Io`].
     pub fn save_kernels(&self) -> Result<()> {
         self.shared.kernels.save()
+    }
+
+    /// The memory that plans may use, in MiB, if the caller or the environment said so.
+    pub(super) fn memory_budget_mb(&self) -> Option<u64> {
+        self.shared.memory_budget_mb
+    }
+
+    /// The adapter, where something can be asked of it.
+    #[cfg(all(feature = "dx12", windows))]
+    pub(super) fn adapter(&self) -> Option<&wgpu::Adapter> {
+        self.shared.adapter.as_ref()
     }
 
     pub(super) fn hang_timeout(&self) -> Option<Duration> {

@@ -27,6 +27,19 @@ pub struct EvalConfig {
     pub mode: ActionMode,
 }
 
+impl EvalConfig {
+    fn validate(&self) -> Result<()> {
+        for (key, value) in
+            [("envs", self.envs), ("episodes", self.episodes), ("most_steps", self.most_steps)]
+        {
+            if value == 0 {
+                return Err(Error::config(key, "an evaluation takes at least 1, not 0"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Returns of the episodes of an evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvalResult {
@@ -69,13 +82,14 @@ impl Evaluation {
     /// the same sizes.
     ///
     /// # Errors
-    /// As [`Trainer::new`].
+    /// As [`Trainer::new`]; [`Error::Config`] if `envs`, `episodes` or `most_steps` of `eval_config` is 0.
     pub fn new(
         gpu: &Gpu,
         environment: &dyn Environment,
         config: &Config,
         eval_config: &EvalConfig,
     ) -> Result<Self> {
+        eval_config.validate()?;
         let mut config = config.clone();
         config.ppo.seed ^= SEED;
         config.ppo.num_envs = eval_config.envs;
@@ -87,6 +101,7 @@ impl Evaluation {
         plan.extend(&environment.plan(sizes.envs, sizes.steps));
         if !budget.holds(&plan) {
             return Err(Error::Budget {
+                what: format!("an evaluation in {} environments", sizes.envs),
                 needed: plan.bytes().div_ceil(1 << 20),
                 budget: budget.total >> 20,
                 advice: "evaluate on fewer environments, or raise `memory_budget_mb`".into(),
@@ -141,7 +156,7 @@ impl Evaluation {
         let agents = self.sizes.spec.agents as usize;
         let mut open = vec![(0.0f64, 0u32); envs];
         let mut done: Vec<Vec<(f64, u32)>> = vec![Vec::new(); envs];
-        let wanted = self.eval_config.episodes.max(1) as usize;
+        let wanted = self.eval_config.episodes as usize;
         for rollout in 0u32.. {
             if u64::from(rollout) * steps as u64 >= u64::from(self.eval_config.most_steps) {
                 let most = self.eval_config.most_steps;

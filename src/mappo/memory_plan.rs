@@ -4,13 +4,13 @@ use super::buffers::{Buffers, UpdateBuffers};
 use super::config::{Algorithm, Config};
 use super::sizes::Sizes;
 use crate::env::Environment;
-use crate::gpu::{Budget, Class, GROUPS_IN_A_ROW, Gpu, Plan, TABLE_ENTRY, round_up};
+use crate::gpu::{Budget, Class, GROUPS_IN_A_ROW, Gpu, Plan, TABLE_ENTRY};
 use crate::nn::{KernelConfig, Layout, MAX_LOOP_ITERATIONS, WorkingWeights, weight_gradient};
 use crate::ppo::{advantage_stats, loss, running_mean_std, write_metrics};
 use crate::{Error, Result};
 
 impl Sizes {
-    /// The largest sizes within the budget, and the matching kernel configuration.
+    /// Sizes within the budget, and the matching kernel configuration.
     ///
     /// # Errors
     /// As [`Sizes::fit`] and [`KernelConfig::new`].
@@ -21,24 +21,22 @@ impl Sizes {
         layout: &Layout,
         budget: &Budget,
     ) -> Result<(Self, KernelConfig)> {
-        let quads = Self::configured(config, environment).envs / 4;
-        let kernel_config = KernelConfig::new(gpu, config.device.precision, layout, quads)?;
-        let sizes = Self::fit(config, environment, layout, &kernel_config, budget)?;
-        let fewer = KernelConfig::new(gpu, config.device.precision, layout, sizes.envs / 4)?;
-        if fewer == kernel_config {
-            return Ok((sizes, kernel_config));
-        }
-        // With so few environments, invocations of one subgroup belong to different networks. Only the plain configuration allows
-        // that.
-        let plain = KernelConfig::plain(gpu.class(), fewer.storage).for_layout(gpu.class(), layout);
-        Ok((Self::fit(config, environment, layout, &plain, budget)?, plain))
+        largest(config, environment, budget, |config| {
+            // With few environments, invocations of one subgroup would belong to different networks: the kernels depend on their
+            // number.
+            let quads = Self::configured(config, environment).envs / 4;
+            let kernel_config = KernelConfig::new(gpu, config.device.precision, layout, quads)?;
+            let sizes = Self::with_all_envs(config, environment, layout, &kernel_config, budget);
+            Ok(sizes.map(|sizes| (sizes, kernel_config)))
+        })
     }
 
-    /// The largest sizes within the budget. Reduces the micro-batch first, which changes gradients only by rounding, then the
-    /// number of environments.
+    /// Sizes within the budget. Reduces the micro-batch, which changes gradients only by rounding; reduces the number of
+    /// environments, which changes results, only with [`shrink_envs`](super::DeviceConfig::shrink_envs).
     ///
     /// # Errors
-    /// [`Error::Budget`] if even four environments with micro-batches of one step do not fit.
+    /// [`Error::Budget`] if the environments do not fit, even with micro-batches of one step, and [`Error::Config`] if the kernels
+    /// cannot process so many. Both name the largest number of environments that fits.
     pub fn fit(
         config: &Config,
         environment: &dyn Environment,
@@ -46,31 +44,39 @@ impl Sizes {
         kernel_config: &KernelConfig,
         budget: &Budget,
     ) -> Result<Self> {
+        largest(config, environment, budget, |config| {
+            Ok(Self::with_all_envs(config, environment, layout, kernel_config, budget))
+        })
+    }
+
+    /// Sizes with the configured number of environments and the largest micro-batch that fits.
+    fn with_all_envs(
+        config: &Config,
+        environment: &dyn Environment,
+        layout: &Layout,
+        kernel_config: &KernelConfig,
+        budget: &Budget,
+    ) -> Result<Self, Obstacle> {
         let mut sizes = Self::configured(config, environment);
         loop {
+            let loops = sizes.loop_iterations(config, kernel_config);
+            if budget.short_loops && loops > MAX_LOOP_ITERATIONS {
+                // Smaller micro-batches would only mean more of them.
+                return Err(Obstacle::Loops(loops));
+            }
             let plan = sizes.plan(environment, layout, config, kernel_config);
-            let reachable =
-                !budget.short_loops || sizes.loop_iterations(config, kernel_config) <= MAX_LOOP_ITERATIONS;
-            if reachable && sizes.launches(kernel_config) && budget.holds(&plan) {
+            let launches = sizes.launches(kernel_config);
+            if launches && budget.holds(&plan) {
                 return Ok(sizes);
             }
-            if reachable && sizes.micro_slots > sizes.chunk.max(1) {
+            if sizes.micro_slots > sizes.chunk.max(1) {
                 sizes.micro_slots = sizes.whole_chunks(sizes.micro_slots.div_ceil(2));
-            } else if sizes.envs > 4 {
-                sizes.envs = round_up(sizes.envs / 2, 4);
-                sizes = sizes.with_micro_batches(config);
+            } else if !launches {
+                return Err(Obstacle::Dispatch);
+            } else if plan.bytes() > budget.total {
+                return Err(Obstacle::Memory(plan.bytes()));
             } else {
-                return Err(Error::Budget {
-                    needed: plan.bytes().div_ceil(1 << 20),
-                    budget: budget.total >> 20,
-                    advice: match config.network.recurrent {
-                        true => {
-                            "lower `rollout_steps`, `chunk_length` or `hidden`, or raise `memory_budget_mb`"
-                        }
-                        false => "lower `rollout_steps` or `hidden`, or raise `memory_budget_mb`",
-                    }
-                    .into(),
-                });
+                return Err(Obstacle::Buffer(plan.largest()));
             }
         }
     }
@@ -161,6 +167,107 @@ impl Sizes {
             plan.words(name, entries * TABLE_ENTRY / 4);
         }
         plan
+    }
+}
+
+/// Why a number of environments does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Obstacle {
+    /// Bytes of all buffers.
+    Memory(u64),
+    /// Bytes of the largest buffer.
+    Buffer(u64),
+    /// Loop iterations of one invocation, on an adapter that stops long loops.
+    Loops(u64),
+    /// More workgroups than a dispatch has.
+    Dispatch,
+}
+
+/// The result of `fit` for the configured number of environments or, if it does not fit and
+/// [`shrink_envs`](super::DeviceConfig::shrink_envs) is set, for the largest number that does. `fit` receives the settings with
+/// another `num_envs`.
+fn largest<T>(
+    config: &Config,
+    environment: &dyn Environment,
+    budget: &Budget,
+    fit: impl Fn(&Config) -> Result<Result<T, Obstacle>>,
+) -> Result<T> {
+    let obstacle = match fit(config)? {
+        Ok(fitting) => return Ok(fitting),
+        Err(obstacle) => obstacle,
+    };
+    let wanted = Sizes::configured(config, environment).envs;
+    let with = |quads: u32| {
+        let mut fewer = config.clone();
+        fewer.ppo.num_envs = quads * 4;
+        fit(&fewer)
+    };
+    // More environments need more of everything, so the largest number that fits is found by bisection.
+    let (mut fits, mut fails, mut found) = (0, wanted / 4, None);
+    while fits + 1 < fails {
+        let middle = fits + (fails - fits) / 2;
+        match with(middle)? {
+            Ok(fitting) => (fits, found) = (middle, Some(fitting)),
+            Err(_) => fails = middle,
+        }
+    }
+    match found {
+        Some(fitting) if config.device.shrink_envs => Ok(fitting),
+        Some(_) => Err(too_many(wanted, fits * 4, obstacle, budget)),
+        None => {
+            // Four environments may fail for another reason than all of them.
+            let last = if wanted > 4 { with(1)?.err() } else { None };
+            Err(too_few(config, last.unwrap_or(obstacle), budget))
+        }
+    }
+}
+
+/// `wanted` environments do not fit, `most` do.
+fn too_many(wanted: u32, most: u32, obstacle: Obstacle, budget: &Budget) -> Error {
+    let advice = format!(
+        "{most} environments fit: set `num_envs = {most}`, or let `shrink_envs = true` choose the number; or lower \
+         `rollout_steps` or `hidden`"
+    );
+    obstacle.error(&format!("{wanted} environments"), "num_envs", &advice, budget)
+}
+
+/// Not even four environments fit.
+fn too_few(config: &Config, obstacle: Obstacle, budget: &Budget) -> Error {
+    let advice = match config.network.recurrent {
+        true => "lower `rollout_steps`, `chunk_length` or `hidden`",
+        false => "lower `rollout_steps` or `hidden`",
+    };
+    obstacle.error("the smallest plan (four environments)", "rollout_steps", advice, budget)
+}
+
+impl Obstacle {
+    fn error(self, what: &str, key: &str, advice: &str, budget: &Budget) -> Error {
+        let memory = |what: String, bytes: u64, budget: u64, more: &str| Error::Budget {
+            what,
+            needed: bytes.div_ceil(1 << 20),
+            budget: budget >> 20,
+            advice: format!("{advice}{more}"),
+        };
+        match self {
+            Self::Memory(bytes) => memory(
+                what.into(),
+                bytes,
+                budget.total,
+                ", or raise `memory_budget_mb` if the device has more",
+            ),
+            Self::Buffer(bytes) => memory(format!("the largest buffer of {what}"), bytes, budget.binding, ""),
+            Self::Loops(iterations) => Error::config(
+                key,
+                format!(
+                    "software adapters (llvmpipe) stop loops after 65,535 iterations, and {what} with this \
+                     `rollout_steps` need {iterations}; {advice}"
+                ),
+            ),
+            Self::Dispatch => Error::config(
+                key,
+                format!("a step of {what} exceeds the workgroups of one dispatch; {advice}"),
+            ),
+        }
     }
 }
 

@@ -93,35 +93,71 @@ fn normalised_observations_need_their_raw_numbers_beside_them() {
     }
 }
 
-#[test]
-fn cards_from_4_to_16_gigabytes_get_what_fits() {
+/// The settings of the tests below: 4096 environments of 128 steps.
+fn large() -> Config {
     let mut config = Config::default();
     config.ppo.num_envs = 4096;
     config.ppo.rollout_steps = 128;
     config.device.accumulation = 1;
+    config
+}
+
+/// What cards of 4, 8 and 16 GB leave for a plan.
+#[test]
+fn cards_from_4_to_16_gigabytes_change_only_the_micro_batch() {
+    let config = large();
     let mut previous = 0;
-    for gigabytes in [1u64, 3, 6, 12] {
-        let budget = Budget { total: gigabytes << 30, binding: 2 << 30, short_loops: false };
+    for mebibytes in [3587, 7273, 14_646] {
+        let budget = Budget { total: mebibytes << 20, binding: 2 << 30, short_loops: false };
         let sizes = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &budget).unwrap();
         let plan = sizes.plan(&EMPTY, &layout(), &config, &plain());
-        assert!(budget.holds(&plan), "{gigabytes} GiB");
-        assert_eq!(sizes.envs, 4096, "shrinking the micro-batch is enough");
-        assert!(sizes.micro_slots >= previous, "a larger card gets larger micro-batches");
+        assert!(budget.holds(&plan), "{mebibytes} MiB");
+        assert_eq!(sizes.envs, 4096);
+        assert!(sizes.micro_slots > previous, "a larger card gets larger micro-batches");
         previous = sizes.micro_slots;
     }
 }
 
 #[test]
-fn environments_are_given_up_last_and_too_little_is_an_error() {
-    let mut config = Config::default();
-    config.ppo.num_envs = 4096;
-    config.ppo.rollout_steps = 128;
-    let small = Budget { total: 100 << 20, binding: 100 << 20, short_loops: false };
-    let sizes = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &small).unwrap();
-    assert!(sizes.envs < 4096 && sizes.envs >= 4 && sizes.envs.is_multiple_of(4));
+fn too_many_environments_are_an_error_that_names_how_many_fit() {
+    let mut config = large();
+    let small = Budget { total: 300 << 20, binding: 300 << 20, short_loops: false };
+    let fit = |config: &Config| Sizes::fit(config, &EMPTY, &layout(), &plain(), &small);
+    let error = fit(&config).unwrap_err();
+    assert!(matches!(error, Error::Budget { budget: 300, needed, .. } if needed > 300), "{error}");
+    let text = error.to_string();
+    assert!(text.starts_with("4096 environments need"), "{text}");
+    let most: u32 = text.split("`num_envs = ").nth(1).unwrap().split('`').next().unwrap().parse().unwrap();
+    assert!((4..4096).contains(&most) && most.is_multiple_of(4) && text.contains("shrink_envs"), "{text}");
+    // Exactly as many fit, and as many are taken if the settings allow it.
+    config.device.shrink_envs = true;
+    assert_eq!(fit(&config).unwrap().envs, most);
+    config.device.shrink_envs = false;
+    config.ppo.num_envs = most;
+    assert_eq!(fit(&config).unwrap().envs, most);
+    config.ppo.num_envs = most + 4;
+    fit(&config).unwrap_err();
+}
+
+#[test]
+fn too_little_memory_for_four_environments_is_an_error_of_its_own() {
+    let mut config = large();
     let none = Budget { total: 1 << 20, binding: 1 << 20, short_loops: false };
-    let error = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &none).unwrap_err().to_string();
-    assert!(error.contains("the budget is 1 MiB") && error.contains("rollout_steps"), "{error}");
+    for (envs, shrink_envs) in [(4096, false), (4096, true), (4, false)] {
+        config.ppo.num_envs = envs;
+        config.device.shrink_envs = shrink_envs;
+        let error = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &none).unwrap_err().to_string();
+        for part in ["the smallest plan", "the budget is 1 MiB", "`rollout_steps`", "`memory_budget_mb`"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+    // Enough in all, but not for one buffer.
+    let narrow = Budget { total: 8 << 30, binding: 1 << 20, short_loops: false };
+    let error = Sizes::fit(&config, &EMPTY, &layout(), &plain(), &narrow).unwrap_err().to_string();
+    assert!(
+        error.contains("the largest buffer of the smallest plan") && error.contains("is 1 MiB"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -131,6 +167,7 @@ fn sizes_beyond_32_bits_shrink_or_are_refused() {
     config.ppo.rollout_steps = 65_536;
     config.ppo.epochs = 1000;
     config.device.accumulation = 65_536;
+    config.device.shrink_envs = true;
     config.validate().unwrap();
     // The table entries of 65 million micro-batches alone exceed the budget.
     let budget = Budget { total: 12 << 30, binding: 4 << 30, short_loops: false };
@@ -143,7 +180,7 @@ fn sizes_beyond_32_bits_shrink_or_are_refused() {
 }
 
 #[test]
-fn rollouts_that_no_launch_or_loop_reaches_shrink() {
+fn rollouts_that_no_dispatch_or_loop_reaches_shrink_or_are_refused() {
     let soft = KernelConfig::plain(Class::Software, Storage::F32);
     let small = Layout::new(&Shape { obs_dim: 1, hidden: vec![4], ..Shape::default() }).unwrap();
     let mut config = Config::default();
@@ -156,7 +193,11 @@ fn rollouts_that_no_launch_or_loop_reaches_shrink() {
     assert!(sizes.micro_quads().div_ceil(soft.workgroup) <= 65_535, "{sizes:?}");
     // Two million rows, eight per loop iteration of eight invocations, need more than 65,535 iterations.
     budget.short_loops = true;
+    let error = Sizes::fit(&config, &EMPTY, &small, &soft, &budget).unwrap_err().to_string();
+    assert!(error.contains("setting `num_envs`") && error.contains("65,535 iterations"), "{error}");
+    config.device.shrink_envs = true;
     let sizes = Sizes::fit(&config, &EMPTY, &small, &soft, &budget).unwrap();
+    assert!(error.contains(&format!("`num_envs = {}`", sizes.envs)), "{error}");
     assert!(sizes.envs < 65_536 && 2 * sizes.rows() / 64 < 65_535, "{sizes:?}");
 }
 

@@ -3,15 +3,18 @@
 pub(crate) mod buffers;
 mod config;
 mod evaluation;
+mod health;
 mod kernels;
 mod memory_plan;
 mod normalization;
+mod pretrained;
 mod progress;
 pub(crate) mod rollout;
 pub(crate) mod setup;
 mod sizes;
 pub mod snapshot;
 mod trainer;
+mod training;
 mod update;
 
 pub use crate::nn::autotune::Autotune;
@@ -26,3 +29,4 @@ pub use rollout::ActionMode;
 pub use sizes::Sizes;
 pub use snapshot::Snapshots;
 pub use trainer::Trainer;
+pub use training::Verdict;

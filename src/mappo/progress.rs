@@ -13,6 +13,12 @@ pub struct Progress {
     pub env_steps: u64,
     /// Environment steps per second since training began.
     pub steps_per_second: f64,
+    /// Mean return of the latest episodes: those of as many iterations, from the latest back, as have a hundred episodes together.
+    /// `None` until an episode has ended. A resumed run starts anew.
+    pub running_return: Option<f64>,
+    /// Iterations in a row, this one included, in which all optimizer steps of a network were skipped because its gradient was not
+    /// finite.
+    pub skipped_in_a_row: u32,
     /// Losses, norms and episodes.
     pub record: Record,
 }

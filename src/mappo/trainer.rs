@@ -1,9 +1,10 @@
-//! The training loop: rollout, values, advantages, updates, metrics. One readback per iteration, delayed by one iteration.
+//! One iteration: rollout, values, advantages, updates, metrics. One readback per iteration, delayed by one iteration.
 
 use std::time::Duration;
 
 use super::buffers::{Buffers, UpdateBuffers};
 use super::config::Config;
+use super::health::Health;
 use super::kernels;
 use super::progress::{Phase, Phases, Progress};
 use super::rollout::{ActionMode, Rollout};
@@ -42,6 +43,9 @@ pub struct Trainer {
     pub(super) collected: u32,
     /// Iterations completed before this process resumed the run.
     resumed_at: u32,
+    pub(super) health: Health,
+    /// Whether an iteration failed half-way: then the buffers belong to no iteration.
+    pub(super) interrupted: bool,
     pub(super) identity: String,
     started: Option<Instant>,
 }
@@ -80,18 +84,18 @@ impl Trainer {
     ) -> Result<Self> {
         let budget = Budget::of(gpu, config.device.memory_budget_mb);
         let layout = config.layout(environment)?;
-        let (mut sizes, mut kernel_config) = Sizes::decide(gpu, config, environment, &layout, &budget)?;
+        let (sizes, mut kernel_config) = Sizes::decide(gpu, config, environment, &layout, &budget)?;
         if let Some(autotune) = autotune {
             let quads = sizes.envs / 4;
             let best = autotune.best(gpu, config.device.precision, &layout, quads, sizes.micro_slots)?;
-            let fitted = Sizes::fit(config, environment, &layout, &best, &budget)?;
-            if fitted.envs == sizes.envs && fitted.micro_slots == sizes.micro_slots {
-                (sizes, kernel_config) = (fitted, best);
-            } else {
-                tracing::warn!(
+            let mut planned = config.clone();
+            planned.ppo.num_envs = sizes.envs;
+            match Sizes::fit(&planned, environment, &layout, &best, &budget) {
+                Ok(fitted) if fitted == sizes => kernel_config = best,
+                _ => tracing::warn!(
                     ?best,
                     "the fastest kernel configuration does not fit in the memory budget; using the default"
-                );
+                ),
             }
         }
         if sizes != Sizes::configured(config, environment) {
@@ -148,6 +152,8 @@ impl Trainer {
             submitted: 0,
             collected: 0,
             resumed_at: 0,
+            health: Health::new(),
+            interrupted: false,
             identity: environment.identity(),
             started: None,
         })
@@ -156,8 +162,10 @@ impl Trainer {
     /// Submits one iteration to the device without waiting for it.
     ///
     /// # Errors
-    /// [`Error::Shape`] if too many iterations are in flight; errors of the device.
+    /// [`Error::Shape`] if too many iterations are in flight; [`Error::Data`] if an earlier iteration failed half-way and the trainer
+    /// was not resumed since; errors of the device and of simulators.
     pub fn submit(&mut self) -> Result<()> {
+        self.not_interrupted()?;
         if !self.readback.has_room() {
             return Err(Error::shape(
                 "iterations in flight",
@@ -169,8 +177,27 @@ impl Trainer {
         self.run_phases(|_, _| Ok(()))
     }
 
+    /// Checks that no iteration failed half-way.
+    ///
+    /// # Errors
+    /// [`Error::Data`].
+    pub(super) fn not_interrupted(&self) -> Result<()> {
+        match self.interrupted {
+            false => Ok(()),
+            true => Err(Error::Data(
+                "an iteration failed half-way: continue from a snapshot (`Trainer::resume`)".into(),
+            )),
+        }
+    }
+
     /// Encodes and submits the phases of one iteration, and calls `after` at the end of each.
-    fn run_phases(&mut self, mut after: impl FnMut(&mut Recorder, Phase) -> Result<()>) -> Result<()> {
+    fn run_phases(&mut self, after: impl FnMut(&mut Recorder, Phase) -> Result<()>) -> Result<()> {
+        let result = self.encode_phases(after);
+        self.interrupted = result.is_err();
+        result
+    }
+
+    fn encode_phases(&mut self, mut after: impl FnMut(&mut Recorder, Phase) -> Result<()>) -> Result<()> {
         let Self { rollout, update, recorder, readback, .. } = self;
         let phases = [
             (Phase::Rollout, vec![&rollout.collect]),
@@ -212,7 +239,12 @@ impl Trainer {
         let Some(records) = self.readback.take_async::<Record>(&self.gpu).await? else {
             return Ok(None);
         };
+        let record = records
+            .first()
+            .copied()
+            .ok_or_else(|| Error::shape("records of an iteration", 1, records.len()))?;
         self.collected += 1;
+        self.health.count(&record, self.sizes.minibatches);
         let per_iteration = u64::from(self.sizes.envs) * u64::from(self.sizes.steps);
         let env_steps = self.env_steps();
         let seconds = self.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
@@ -221,10 +253,9 @@ impl Trainer {
             env_steps,
             steps_per_second: (u64::from(self.collected - self.resumed_at) * per_iteration) as f64
                 / seconds.max(1e-9),
-            record: records
-                .first()
-                .copied()
-                .ok_or_else(|| Error::shape("records of an iteration", 1, records.len()))?,
+            running_return: self.health.running_return(),
+            skipped_in_a_row: self.health.skipped_in_a_row(),
+            record,
         }))
     }
 
@@ -233,6 +264,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::submit`] and [`Trainer::collect`].
     pub fn profile(&mut self) -> Result<Phases> {
+        self.not_interrupted()?;
         if self.submitted != self.collected {
             return Err(Error::shape("iterations in flight", 0, self.submitted - self.collected));
         }
@@ -255,39 +287,9 @@ impl Trainer {
         Ok(Phases { host, ..phases })
     }
 
-    /// Trains for the configured number of iterations. `report` receives the metrics of each while the next one is in flight.
-    ///
-    /// # Errors
-    /// Errors of `report` and of the device.
-    pub fn train<E: From<Error>>(
-        &mut self,
-        report: impl FnMut(&Progress) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
-        self.train_until(self.config.ppo.iterations, report)
-    }
-
-    /// Trains up to iteration `last` of the run. Afterwards no iteration is in flight.
-    ///
-    /// # Errors
-    /// As [`Trainer::train`].
-    pub fn train_until<E: From<Error>>(
-        &mut self,
-        last: u32,
-        mut report: impl FnMut(&Progress) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
-        let last = last.min(self.config.ppo.iterations);
-        while self.collected < last {
-            if self.submitted < last && self.readback.has_room() {
-                self.submit()?;
-                if self.readback.has_room() && self.submitted < last {
-                    continue;
-                }
-            }
-            if let Some(progress) = self.collect()? {
-                report(&progress)?;
-            }
-        }
-        Ok(())
+    /// Whether another iteration may be submitted.
+    pub(super) fn has_room(&self) -> bool {
+        self.readback.has_room()
     }
 
     /// Environment steps of the completed iterations, over all environments.
@@ -299,6 +301,8 @@ impl Trainer {
     pub(super) fn set_iteration(&mut self, iteration: u32) {
         (self.submitted, self.collected, self.resumed_at) = (iteration, iteration, iteration);
         self.started = None;
+        self.health = Health::default();
+        self.interrupted = false;
     }
 
     /// The flat parameter buffer, padding included.
@@ -324,6 +328,12 @@ impl Trainer {
         let mut stats = self.gpu.read(&normalization.observation_stats)?;
         stats.truncate(self.sizes.columns() as usize);
         Ok(stats)
+    }
+
+    /// The settings of the run.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Layout of the parameter buffer ([`Trainer::weights`]).
@@ -401,45 +411,5 @@ mod whole_update_tests;
 mod original_code_tests;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::env::{EnvRecording, RolloutBuffers, Spec};
-
-    struct Still;
-
-    impl Environment for Still {
-        fn spec(&self) -> Spec {
-            Spec { agents: 1, obs_dim: 2, actions: 2 }
-        }
-        fn truncations(&self, _: u32) -> u32 {
-            0
-        }
-        fn plan(&self, _: u32, _: u32) -> Plan {
-            Plan::new()
-        }
-        fn record(&self, _: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
-            Ok(EnvRecording { reset: vec![], steps: vec![vec![]; rollout.steps as usize], state: vec![] })
-        }
-    }
-
-    /// The first advantages are computed before ValueNorm's first update: without ValueNorm values are not scaled, with it they are
-    /// scaled by the smallest variance, as in the reference.
-    #[test]
-    fn the_initial_value_scale_depends_on_value_norm() {
-        let gpu = crate::testing::unchecked_gpu();
-        for (value_norm, deviation) in [(false, 1.0), (true, 1e-3)] {
-            let mut config = Config::default();
-            config.ppo.value_norm = value_norm;
-            config.ppo.num_envs = 4;
-            config.ppo.rollout_steps = 2;
-            config.network.hidden = vec![4];
-            let trainer = Trainer::new(&gpu, &Still, &config).unwrap();
-            let got: Vec<f32> = gpu.read(&trainer.buffers.rollout.scalars).unwrap();
-            assert_eq!(
-                [got[scalars::MEAN], got[scalars::DEVIATION]],
-                [0.0, deviation],
-                "value_norm = {value_norm}"
-            );
-        }
-    }
-}
+#[path = "trainer_tests.rs"]
+mod tests;

@@ -322,6 +322,7 @@ fn fits(gpu: &Gpu, bytes: u64) -> Result<()> {
         return Ok(());
     }
     Err(Error::Budget {
+        what: "the buffer of the market's features".into(),
         needed: bytes.div_ceil(1 << 20),
         budget: budget >> 20,
         advice: "the market's features must fit into one buffer of the device: use fewer bars or instruments"
@@ -330,7 +331,13 @@ fn fits(gpu: &Gpu, bytes: u64) -> Result<()> {
 }
 
 fn training_bars(train: &Range<usize>, first_bar: usize, bars: usize) -> Result<Range<usize>> {
-    let usable = train.start.max(first_bar)..train.end.min(bars);
+    if train.end > bars {
+        return Err(Error::Data(format!(
+            "the training bars {}..{} end after the last of {bars} bars: `Scaling::Fit` takes bars of the candles",
+            train.start, train.end
+        )));
+    }
+    let usable = train.start.max(first_bar)..train.end;
     if usable.len() >= 2 {
         return Ok(usable);
     }

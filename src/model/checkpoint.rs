@@ -73,7 +73,7 @@ impl<M: DeserializeOwned> Checkpoint<M> {
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read; [`Error::Checkpoint`] if it is not a model of this format, if the
-    /// metadata describe no layout, or if a tensor is missing, has another shape or a value that is not finite.
+    /// metadata describe no layout, or if a tensor is missing, is not in the layout, has another shape or a value that is not finite.
     pub fn load(path: &Path, layout: impl FnOnce(&M) -> Result<Layout>) -> Result<(Self, Layout)> {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         Self::parse(&bytes, layout).map_err(|reason| failed(path, reason))
@@ -94,6 +94,10 @@ impl<M: DeserializeOwned> Checkpoint<M> {
             }
             envelope::all_finite(Dtype::F32, view.data())
                 .map_err(|reason| format!("tensor `{name}`: {reason}"))?;
+        }
+        let known = |name: &str| layout.tensors.iter().any(|tensor| tensor.name == name);
+        if let Some(other) = file.names().into_iter().find(|name| !known(name)) {
+            return Err(format!("tensor `{other}` is not part of these networks"));
         }
         let mut weights = vec![0f32; layout.params as usize * 4];
         for tensor in &layout.tensors {

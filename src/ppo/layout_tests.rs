@@ -38,6 +38,7 @@ crate::layout_testing::same_layout! {
     write_metrics::Record {
         policy_loss, value_loss, entropy, approx_kl, clip_fraction, actor_norm, critic_norm,
         learning_rate, reward, return_sum, episodes, episode_steps, terminated, skipped, value_mean,
-        value_deviation, loss_scale, epochs, pad,
+        value_deviation, loss_scale, epochs, explained_variance,
+        active,
     } = "Record" in "ppo/write_metrics";
 }

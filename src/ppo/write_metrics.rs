@@ -75,8 +75,12 @@ pub struct Record {
     pub loss_scale: f32,
     /// Epochs that moved the weights: fewer than configured if `target_kl` ended them.
     pub epochs: f32,
-    /// Fills up to 16 bytes.
-    pub pad: [f32; 2],
+    /// Fraction of the variance of the returns that the critics' values explain, over all rows of the rollout and before the update:
+    /// 1 - Var(returns - values) / Var(returns). 1 is perfect, 0 no better than a constant, negative worse; NaN if all returns are
+    /// equal.
+    pub explained_variance: f32,
+    /// Fraction of the rows of the rollout whose agent was active.
+    pub active: f32,
 }
 
 /// Compiles the kernel.
@@ -85,7 +89,7 @@ pub struct Record {
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
-    let access = [Uniform, Read, Read, Read, Read, Write, Write, Write];
+    let access = [Uniform, Read, Read, Read, Read, Write, Write, Write, Read];
     Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &access, 0)
 }
 
@@ -93,11 +97,11 @@ pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
 #[must_use]
 pub fn loop_iterations(class: Class, statistics: u64, rewards: u64, envs: u64) -> u64 {
     let lanes = u64::from(Variant::reducing(class).workgroup);
-    // Eight pairs or rewards in an iteration, one environment.
-    (statistics + rewards).div_ceil(8 * lanes) + envs.div_ceil(lanes)
+    // Eight pairs or rows in an iteration, one environment. Rows are read twice, for means and for deviations.
+    (statistics + 2 * rewards).div_ceil(8 * lanes) + envs.div_ceil(lanes)
 }
 
-/// Binds statistics, rewards, optimizer state, scalars, episode counters, iteration and record.
+/// Binds statistics, rewards, optimizer state, scalars, episode counters, iteration, record and targets.
 ///
 /// # Errors
 /// As [`Kernel::bind`].
@@ -105,7 +109,7 @@ pub fn bind(
     gpu: &Gpu,
     kernel: &Kernel,
     parameters: &WriteMetrics,
-    buffers: [&wgpu::Buffer; 7],
+    buffers: [&wgpu::Buffer; 8],
 ) -> Result<BindGroup> {
     let uniform = gpu.uniform("write metrics", parameters)?;
     let mut all = vec![&uniform];
@@ -144,6 +148,11 @@ mod tests {
         let episodes = gpu.upload("episodes", &(0..envs * 4).map(|i| i as f32).collect::<Vec<_>>()).unwrap();
         let iteration = gpu.upload("iteration", &[41u32, 0]).unwrap();
         let record = gpu.upload("record", &[0f32; 20]).unwrap();
+        // Log-probabilities, advantages and returns of 24 rows. The returns are far from 0.
+        let wave = |i: usize, k: usize| ((i * k) % 11) as f32 * 0.25;
+        let advantages: Vec<f32> = (0..24).map(|i| wave(i, 7) - 1.0).collect();
+        let returns: Vec<f32> = (0..24).map(|i| 1000.0 + 2.0 * wave(i, 5)).collect();
+        let targets = [vec![9.0; 24], advantages.clone(), returns.clone()].concat();
         let mut scalars = [0f32; 32];
         (scalars[3], scalars[4], scalars[9], scalars[13], scalars[14]) = (1.5, 2.5, 512.0, 2.0, 0.5);
         (scalars[16 + 3], scalars[16 + 4]) = (-0.5, 1.5);
@@ -155,9 +164,18 @@ mod tests {
             &episodes,
             &iteration,
             &record,
+            &gpu.upload("targets", &targets).unwrap(),
         ];
         run(&gpu, &kernel, &bind(&gpu, &kernel, &metrics, buffers).unwrap(), GROUPS);
         let got: Vec<Record> = gpu.read(&record).unwrap();
+        let variance = |values: &[f32]| {
+            let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / values.len() as f64;
+            values.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / values.len() as f64
+        };
+        // Advantages are returns minus values.
+        let explained = 1.0 - variance(&advantages) / variance(&returns);
+        let found = f64::from(got[0].explained_variance);
+        assert!((found - explained).abs() < 1e-6 && explained < 0.9, "{found} for {explained}");
         let sum = |from: u32| (from * envs..(from + 1) * envs).sum::<u32>() as f32;
         let expected = Record {
             policy_loss: 37.0,
@@ -178,7 +196,9 @@ mod tests {
             value_deviation: 2.0,
             loss_scale: 512.0,
             epochs: 1.0,
-            pad: [0.0; 2],
+            explained_variance: got[0].explained_variance,
+            // Two of 24 rows: the share of a row is a half.
+            active: 2.0 / 24.0,
         };
         assert_eq!(got[0], expected);
         assert_eq!(gpu.read::<u32>(&iteration).unwrap()[0], 42);

@@ -315,3 +315,18 @@ fn squashed_actions_are_learnt() {
     println!("{before:.2}, then {after:.3}");
     assert!(before < -4.0 && after > -0.2, "{before}, then {after}");
 }
+
+#[test]
+fn an_evaluation_of_nothing_is_refused() {
+    let gpu = unchecked_gpu();
+    let spread = Spread::new(Definition::Mpe2);
+    let good = eval_config(ActionMode::Greedy);
+    for (key, eval_config) in [
+        ("envs", EvalConfig { envs: 0, ..good }),
+        ("episodes", EvalConfig { episodes: 0, ..good }),
+        ("most_steps", EvalConfig { most_steps: 0, ..good }),
+    ] {
+        let error = Evaluation::new(&gpu, &spread, &Config::default(), &eval_config).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{key}`")) && error.contains("at least 1"), "{error}");
+    }
+}

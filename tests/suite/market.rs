@@ -477,3 +477,14 @@ fn a_bankrupt_policy_stays_flat() {
     assert!(targets.iter().take(decided).all(|target| *target == -1.0));
     assert!(targets.iter().skip(decided).all(|target| *target == 0.0), "{targets:?}");
 }
+
+#[test]
+fn scaling_is_fitted_to_bars_that_exist() {
+    let gpu = testing::gpu();
+    let candles = common::candles(1, 120, |_, _| 0.01);
+    let bars = candles.bars();
+    let error =
+        MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(0..bars + 1)).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(&format!("0..{} end after the last of {bars} bars", bars + 1)), "{text}");
+}

@@ -416,11 +416,18 @@ fn the_doctor_names_adapter_and_plan() {
     succeeded(&output);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let gpu = testing::gpu();
-    for wanted in
-        [gpu.info().name.as_str(), "Memory plan", "MiB of a budget of", "micro-batches", "subgroups"]
-    {
+    for wanted in [
+        gpu.info().name.as_str(),
+        "Memory plan",
+        "MiB of a budget of",
+        "micro-batches",
+        "subgroups",
+        "MiB for this process",
+    ] {
         assert!(said.contains(wanted), "`{wanted}` is missing in {said}");
     }
+    // How the memory was found.
+    assert!(said.contains(&format!("({})", gpu.memory().source)), "{said}");
     assert!(said.lines().count() <= 24 && said.lines().all(|line| line.chars().count() <= 80), "{said}");
     let output = place.run(&["doctor", "--verbose"]);
     succeeded(&output);

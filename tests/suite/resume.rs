@@ -195,12 +195,12 @@ fn mismatched_snapshots_are_rejected_and_change_nothing() {
     altered[digit] ^= 2;
     refused(&altered, &mut other, "checksum mismatch: the file was modified or is corrupt");
     refused(b"my diary", &mut other, "not a safetensors file, or truncated");
-    let (mut discounted, mut longer) = (own.clone(), own.clone());
+    let (mut discounted, mut shorter) = (own.clone(), own.clone());
     discounted.ppo.gamma = 0.9;
-    longer.ppo.iterations = 7;
+    shorter.ppo.iterations = 5;
     for (config, wanted) in [
         (discounted, "`gamma` is 0.99 in the file, 0.9 here"),
-        (longer, "`iterations` is 6 in the file, 7 here"),
+        (shorter, "`iterations` is 6 in the file, 5 here"),
         (config(Precision::F16), "`precision` is \"f32\" in the file, \"f16\" here"),
     ] {
         refused(&bytes, &mut trainer(&gpu, &config), wanted);
@@ -253,6 +253,39 @@ fn the_latest_snapshots_and_the_best_are_kept() {
     train(&mut run, 5);
     snapshots.save(&run, Some(-9.0)).unwrap();
     assert_eq!(head(&snapshots.best().unwrap()).score, Some(-9.0));
+}
+
+/// The learning rate decays over the iterations: the longer run follows the schedule of its own number.
+#[test]
+fn a_finished_run_is_trained_further_and_lends_its_weights() {
+    let place = Workplace::new();
+    place.trained("run");
+    let resume = ["train", "--data", DEMO, "--out", "run", "--resume"];
+    let further = |iterations| place.run(&[&resume as &[&str], &["--iterations", iterations]].concat());
+    refused(&place.run(&resume), &["no unfinished run", "--iterations"]);
+    refused(&further("2"), &["has completed 2 iterations"]);
+    assert!(!place.path("run/unfinished").exists());
+    let before = std::fs::read(place.path("run/model.safetensors")).unwrap();
+    let output = further("5");
+    succeeded(&output);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Resumed   from iteration 2"));
+    let metrics = place.path("run/metrics.csv");
+    assert_eq!(columns(&metrics, "iteration"), [1.0, 2.0, 3.0, 4.0, 5.0]);
+    let rates = columns(&metrics, "learning_rate");
+    // 3e-4 (1 - iteration / iterations): of two iterations, then of five.
+    let wanted = [3e-4, 1.5e-4, 3e-4 * 0.6, 3e-4 * 0.4, 3e-4 * 0.2];
+    assert!(rates.iter().zip(wanted).all(|(rate, wanted)| (rate / wanted - 1.0).abs() < 1e-5), "{rates:?}");
+    assert!(std::fs::read_to_string(place.path("run/config.toml")).unwrap().contains("iterations = 5"));
+    assert!(std::fs::read(place.path("run/model.safetensors")).unwrap() != before);
+    assert!(!place.path("run/unfinished").exists());
+
+    let model = ["--init", "run/model.safetensors"];
+    let output = place.train(DEMO, "other", &model);
+    succeeded(&output);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Weights   from run/model.safetensors"));
+    let narrower = [&model as &[&str], &["--set", "mappo.hidden=[6]"]].concat();
+    refused(&place.train(DEMO, "third", &narrower), &["run/model.safetensors", "expected F32"]);
+    assert!(!place.path("third").exists());
 }
 
 /// Kills the program (`kill -9`) at random times between the first checkpoint and the last file, `PHALANX_KILLS` times (default

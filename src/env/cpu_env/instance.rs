@@ -2,13 +2,17 @@
 
 use half::f16;
 
-use super::{Outcome, Simulator};
+use super::{Outcome, Simulator, caught};
 use crate::env::{MAX_EPISODES, Spec};
 use crate::nn::Precision;
 use crate::random::threefry;
 
 /// Largest step count of an episode in a saved state: half the range of the counter, so that it cannot overflow after a resume.
 const MAX_STEPS: u32 = 1 << 31;
+
+/// Largest magnitude of observations and rewards: the squares of larger ones exceed f32, and normalisation, losses and gradient norms
+/// square them. A LayerNorm would turn such an observation into 0 without a word.
+const LARGEST: f32 = 1e18;
 
 /// One copy of a simulator with the results of its last step.
 pub(super) struct EnvInstance {
@@ -30,6 +34,10 @@ pub(super) struct EnvInstance {
     pub(super) finished: Option<(f64, u32)>,
     /// Episode and step of these results, both counted from 1.
     moment: (u32, u32),
+    /// The message of a panic. The simulator is not run again until it is replaced.
+    panicked: Option<String>,
+    /// What is wrong with the masks of the last step.
+    wrong_mask: Option<String>,
 }
 
 impl EnvInstance {
@@ -49,7 +57,23 @@ impl EnvInstance {
             total: 0.0,
             finished: None,
             moment: (0, 0),
+            panicked: None,
+            wrong_mask: None,
         }
+    }
+
+    /// Runs code of the simulator, unless it panicked before. A panic is kept for [`Self::fault`].
+    pub(super) fn run(&mut self, code: impl FnOnce(&mut Self)) {
+        if self.panicked.is_none()
+            && let Err(message) = caught(|| code(self))
+        {
+            self.panicked = Some(message);
+        }
+    }
+
+    /// Whether the simulator panicked.
+    pub(super) fn panicked(&self) -> bool {
+        self.panicked.is_some()
     }
 
     /// Starts the next episode.
@@ -72,15 +96,20 @@ impl EnvInstance {
         }
     }
 
-    /// Updates the action masks.
-    pub(super) fn update_masks(&mut self, actions: u32) {
-        let all = u32::MAX >> (32 - actions.clamp(1, 32));
+    /// Updates the action masks. `choices` are the sizes of the choices of an action; one for continuous actions.
+    pub(super) fn update_masks(&mut self, choices: &[u32]) {
+        let actions = choices.iter().sum::<u32>();
+        let all = bits(0, actions);
         self.masks.fill(all);
         self.simulator.allowed(&mut self.masks);
-        self.masks.iter_mut().for_each(|mask| *mask &= all);
+        let wrong = self.masks.iter().enumerate().find_map(|(agent, mask)| {
+            let reason = wrong_mask(*mask, choices)?;
+            Some(format!("the action mask of agent {agent} is {mask:#b}: {reason}"))
+        });
+        self.wrong_mask = wrong;
     }
 
-    pub(super) fn step(&mut self, actions: &[u32], seed: u64, env: usize, spec: &Spec) {
+    pub(super) fn step(&mut self, actions: &[u32], seed: u64, env: usize, choices: &[u32]) {
         // Zeroed, since old values that a simulator does not overwrite would be lost in a checkpoint.
         self.observations.fill(0.0);
         self.rewards.fill(0.0);
@@ -97,18 +126,25 @@ impl EnvInstance {
             self.final_state.copy_from_slice(&self.state);
             self.begin(seed, env);
         }
-        self.update_masks(spec.actions);
+        self.update_masks(choices);
     }
 
-    /// Reports the first non-finite value of the last step, with its episode and step.
+    /// Reports a panic, a wrong mask or the first value of the last step that is not finite or too large, with its episode and step.
     pub(super) fn fault(&self, precision: Precision) -> Option<String> {
+        let (episode, step) = self.moment;
+        if let Some(message) = &self.panicked {
+            return Some(format!("the simulator panicked after episode {episode}, step {step}: {message}"));
+        }
+        if let Some(wrong) = &self.wrong_mask {
+            return Some(format!("{wrong} (episode {episode}, step {step})"));
+        }
         let at = |what: &str, index: usize, value: f32| {
-            let (episode, step) = self.moment;
-            format!("{what} {index} is {value} (episode {episode}, step {step})")
+            let advice = if value.is_finite() { ", which is too large: scale it" } else { "" };
+            format!("{what} {index} is {value:e}{advice} (episode {episode}, step {step})")
         };
-        // Finite after conversion to the storage type.
+        // After conversion to the storage type. NaN is no smaller than anything.
         let storable = |value: f32| match precision {
-            Precision::F32 => value.is_finite(),
+            Precision::F32 => value.abs() <= LARGEST,
             Precision::F16 => f16::from_f32(value).is_finite(),
         };
         let find = |what: &str, values: &[f32], valid: &dyn Fn(f32) -> bool| {
@@ -119,7 +155,7 @@ impl EnvInstance {
             .or_else(|| find("final observation", &self.final_observations, &storable))
             .or_else(|| find("global state", &self.state, &storable))
             .or_else(|| find("final global state", &self.final_state, &storable))
-            .or_else(|| find("reward of agent", &self.rewards, &|value| value.is_finite()))
+            .or_else(|| find("reward of agent", &self.rewards, &|value| value.abs() <= LARGEST))
     }
 
     /// Appends the serialised state to `bytes`; `None` if the simulator does not support saving.
@@ -156,6 +192,28 @@ impl EnvInstance {
         *bytes = rest;
         self.simulator.load(simulator)
     }
+}
+
+/// `count` bits from bit `first` on.
+fn bits(first: u32, count: u32) -> u32 {
+    let ones = u64::MAX >> (64 - count.clamp(1, 32));
+    (ones << first.min(31)) as u32
+}
+
+/// Why a mask is invalid. A mask of 0 is valid: the agent is inactive.
+pub(super) fn wrong_mask(mask: u32, choices: &[u32]) -> Option<String> {
+    let actions = choices.iter().sum::<u32>();
+    if mask & !bits(0, actions) != 0 {
+        return Some(format!("it allows actions beyond the {actions} that exist"));
+    }
+    let mut first = 0;
+    for (number, size) in choices.iter().enumerate() {
+        if mask != 0 && mask & bits(first, *size) == 0 {
+            return Some(format!("it allows no value of choice {number}; an inactive agent has a mask of 0"));
+        }
+        first += size;
+    }
+    None
 }
 
 /// Splits off the first N bytes.

@@ -7,7 +7,7 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::instance::EnvInstance;
-use super::{CpuEnv, Make, Outcome};
+use super::{CpuEnv, Outcome, caught};
 use crate::env::{EnvRecording, Environment, HostState, RolloutBuffers, Spec, State};
 use crate::gpu::{Command, Gpu, HostWork, Readback, Recorder, STATE};
 use crate::nn::{Precision, Storage};
@@ -19,12 +19,14 @@ pub(super) fn record(cpu_env: &CpuEnv, gpu: &Gpu, rollout: &RolloutBuffers<'_>) 
     let actions = gpu.buffer("actions for the CPU", bytes.max(16), STATE)?;
     let truncations = cpu_env.truncations(rollout.steps) as usize;
     let slots = |numbers: u32| vec![0.0; truncations * (numbers * rollout.envs) as usize];
-    let instances = (0..rollout.envs)
-        .map(|_| EnvInstance::new((cpu_env.make)(), &cpu_env.spec, rollout.state_dim))
-        .collect();
+    let instances = (0..rollout.envs as usize)
+        .map(|env| Ok(EnvInstance::new(cpu_env.copy(env)?, &cpu_env.spec, rollout.state_dim)))
+        .collect::<Result<_>>()?;
     let pool = Pool {
         spec: cpu_env.spec,
-        make: cpu_env.make.clone(),
+        // Continuous actions have a mask of one bit a number, and no choices.
+        choices: if cpu_env.continuous { vec![cpu_env.spec.actions] } else { cpu_env.choices.clone() },
+        cpu_env: cpu_env.clone(),
         envs: rollout.envs as usize,
         steps: rollout.steps as usize,
         truncations,
@@ -69,7 +71,8 @@ pub(super) fn record(cpu_env: &CpuEnv, gpu: &Gpu, rollout: &RolloutBuffers<'_>) 
 /// All copies and the buffers of one trainer.
 struct Pool {
     spec: Spec,
-    make: Make,
+    choices: Vec<u32>,
+    cpu_env: CpuEnv,
     envs: usize,
     steps: usize,
     truncations: usize,
@@ -125,15 +128,23 @@ impl HostWork for Work {
 
 impl Pool {
     fn reset(&self, gpu: &Gpu, progress: &mut Progress) -> Result<()> {
-        let (seed, actions) = (self.seed, self.spec.actions);
+        // A simulator that panicked is in no defined state.
+        for (env, instance) in progress.instances.iter_mut().enumerate() {
+            if instance.panicked() {
+                *instance = EnvInstance::new(self.cpu_env.copy(env)?, &self.spec, self.state_dim);
+            }
+        }
+        let (seed, choices) = (self.seed, &self.choices);
         progress.instances.par_iter_mut().enumerate().for_each(|(env, instance)| {
-            instance.episode = 0;
-            instance.begin(seed, env);
-            instance.update_masks(actions);
+            instance.run(|instance| {
+                instance.episode = 0;
+                instance.begin(seed, env);
+                instance.update_masks(choices);
+            });
         });
         progress.episodes.fill(0.0);
         progress.truncated.fill(0);
-        self.check_finite(progress)?;
+        self.check(progress)?;
         self.write_observations(gpu, progress, 0)?;
         self.write_masks(gpu, progress, 0)
     }
@@ -146,12 +157,12 @@ impl Pool {
             reason: "no readback is pending".into(),
         })?;
         let (envs, agents) = (self.envs, self.spec.agents as usize);
-        let (seed, spec, words) = (self.seed, self.spec, actions.len() / envs);
+        let (seed, choices, words) = (self.seed, &self.choices, actions.len() / envs);
         progress.instances.par_iter_mut().enumerate().for_each(|(env, instance)| {
             let actions: Vec<u32> = (0..words).map(|word| actions[word * envs + env]).collect();
-            instance.step(&actions, seed, env, &spec);
+            instance.run(|instance| instance.step(&actions, seed, env, choices));
         });
-        self.check_finite(progress)?;
+        self.check(progress)?;
         if step == 0 {
             progress.truncated.fill(0);
             progress.final_observations.fill(0.0);
@@ -165,6 +176,12 @@ impl Pool {
             let terminated = instance.outcome == Outcome::Terminated;
             ends[env] = 1;
             if !terminated {
+                if self.truncations == 0 {
+                    return Err(Error::Data(format!(
+                        "environment {env} returned `Outcome::Truncated`, but `Simulator::time_limit` is `None`: let it return the \
+                         smallest number of steps after which an episode may be truncated"
+                    )));
+                }
                 if truncated[env] as usize >= self.truncations {
                     return Err(Error::Data(format!(
                         "environment {env} was truncated more often than its time limit allows: \
@@ -201,7 +218,8 @@ impl Pool {
         Ok(())
     }
 
-    fn check_finite(&self, progress: &Progress) -> Result<()> {
+    /// Checks what the simulators returned in their last step.
+    fn check(&self, progress: &Progress) -> Result<()> {
         let fault = progress
             .instances
             .iter()
@@ -252,12 +270,20 @@ impl Pool {
     }
 }
 
+fn panicked(env: usize, message: &str) -> Error {
+    Error::Data(format!("environment {env}: the simulator panicked: {message}"))
+}
+
 impl HostState for Pool {
     fn save(&self) -> Result<Vec<u8>> {
         let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = Vec::new();
-        for instance in &progress.instances {
-            instance.save(&mut bytes).ok_or_else(|| {
+        for (env, instance) in progress.instances.iter().enumerate() {
+            if let Some(fault) = instance.fault(self.storage.precision()) {
+                return Err(Error::Data(format!("environment {env}: {fault}")));
+            }
+            let saved = caught(|| instance.save(&mut bytes)).map_err(|message| panicked(env, &message))?;
+            saved.ok_or_else(|| {
                 Error::Data("this environment cannot be saved: implement `Simulator::save`".into())
             })?;
         }
@@ -267,9 +293,9 @@ impl HostState for Pool {
     fn load<'a>(&'a self, mut bytes: &[u8]) -> Result<Box<dyn FnOnce() + 'a>> {
         let mut instances = Vec::new();
         for env in 0..self.envs {
-            let mut instance = EnvInstance::new((self.make)(), &self.spec, self.state_dim);
-            instance
-                .load(&mut bytes)
+            let mut instance = EnvInstance::new(self.cpu_env.copy(env)?, &self.spec, self.state_dim);
+            caught(|| instance.load(&mut bytes))
+                .map_err(|message| panicked(env, &message))?
                 .map_err(|reason| Error::Data(format!("environment {env}: {reason}")))?;
             instances.push(instance);
         }

@@ -9,6 +9,8 @@ use crate::gpu::{Recorder, STATE};
 use crate::nn::Storage;
 use crate::random::Stream;
 
+mod faults;
+
 const AGENTS: usize = 2;
 const FEATURES: usize = 3;
 const NUMBERS: usize = 5;
@@ -21,6 +23,12 @@ struct Counter {
     taken: u32,
     faulty: bool,
     blind: bool,
+    /// An observation of agent 0 in the second step.
+    huge: Option<f32>,
+    /// A mask that is written for agent 0.
+    mask: Option<u32>,
+    /// The method that panics.
+    panics: &'static str,
 }
 
 impl Counter {
@@ -56,13 +64,20 @@ impl Simulator for Counter {
     }
 
     fn reset(&mut self, seed: u64, observations: &mut [f32]) {
+        assert!(self.panics != "reset", "no reset today");
         (self.seed, self.taken) = (seed, 0);
         self.observe(observations);
     }
 
     fn step(&mut self, actions: &[u32], observations: &mut [f32], rewards: &mut [f32]) -> Outcome {
         self.taken += 1;
+        if self.panics == "step" && self.taken == 2 {
+            std::panic::panic_any(format!("seed {} is unlucky", self.seed));
+        }
         self.observe(observations);
+        if let (2, Some(huge)) = (self.taken, self.huge) {
+            observations[1] = huge;
+        }
         for (agent, action) in actions.iter().enumerate() {
             rewards[agent] = *action as f32 - agent as f32 * 0.5;
         }
@@ -77,10 +92,12 @@ impl Simulator for Counter {
     }
 
     fn allowed(&self, masks: &mut [u32]) {
+        masks[0] = self.mask.unwrap_or(masks[0]);
         masks[1] = if self.taken.is_multiple_of(2) { 0b101 } else { 0b10 };
     }
 
     fn save(&self) -> Option<Vec<u8>> {
+        assert!(self.panics != "save", "nothing to save");
         Some([self.seed.to_le_bytes().as_slice(), &self.taken.to_le_bytes()].concat())
     }
 
@@ -300,8 +317,26 @@ fn non_finite_numbers_are_named() {
     bench.recorder.run(&bench.recorded.reset).unwrap();
     let error = bench.roll(&random_actions(1)).unwrap_err().to_string();
     assert!(error.contains("environment 0: reward of agent 1 is NaN (episode 1, step 2)"), "{error}");
+    // Finite, but its square is not; and finite, but not in f16.
+    let make = || Counter { huge: Some(-1e30), ..Counter::default() };
+    let error = error_of(make);
+    assert!(error.contains("environment 0: observation 1 is -1e30, which is too large: scale it"), "{error}");
+    let mut bench = Bench::new(
+        &CpuEnv::new("large", || Counter { huge: Some(70_000.0), ..Counter::default() }),
+        Storage::Packed,
+    );
+    bench.recorder.run(&bench.recorded.reset).unwrap();
+    let error = bench.roll(&random_actions(1)).unwrap_err().to_string();
+    assert!(error.contains("observation 1 is 7e4, which is too large"), "{error}");
     let cpu_env = CpuEnv::new("blind", || Counter { blind: true, ..Counter::default() });
     let mut bench = Bench::new(&cpu_env, Storage::F32);
     let error = bench.recorder.run(&bench.recorded.reset).unwrap_err().to_string();
     assert!(error.contains("environment 0: global state 2 is inf"), "{error}");
+}
+
+/// The error of a rollout of `simulator`, after a reset.
+fn error_of(make: impl Fn() -> Counter + Send + Sync + 'static) -> String {
+    let mut bench = Bench::new(&CpuEnv::new("counter", make), Storage::F32);
+    let reset = bench.recorder.run(&bench.recorded.reset);
+    reset.and_then(|_| bench.roll(&random_actions(1))).unwrap_err().to_string()
 }

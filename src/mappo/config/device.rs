@@ -9,15 +9,18 @@ use crate::nn::Precision;
 pub struct DeviceConfig {
     /// Storage precision.
     pub precision: Precision,
-    /// Limit on GPU memory in MiB; by default chosen for the adapter ([`crate::gpu::Budget::of`]).
+    /// Limit on GPU memory in MiB; by default a share of what the driver says is free ([`crate::gpu::Budget::of`]).
     pub memory_budget_mb: Option<u64>,
+    /// Whether the number of environments may be lowered to what fits into memory. Another number of environments is another
+    /// experiment, so by default too many are an error, which names the largest number that fits.
+    pub shrink_envs: bool,
     /// Micro-batches per minibatch, whose gradients are accumulated; raised if memory is short.
     pub accumulation: u32,
 }
 
 impl Default for DeviceConfig {
     fn default() -> Self {
-        Self { precision: Precision::F32, memory_budget_mb: None, accumulation: 4 }
+        Self { precision: Precision::F32, memory_budget_mb: None, shrink_envs: false, accumulation: 4 }
     }
 }
 

@@ -55,7 +55,7 @@ pub struct PpoConfig {
     pub seed: u64,
     /// Whether all agents are updated together (MAPPO) or one after the other (HAPPO).
     pub algorithm: Algorithm,
-    /// Number of parallel environments; rounded up to a multiple of 4, reduced if memory is short.
+    /// Number of parallel environments; rounded up to a multiple of 4.
     pub num_envs: u32,
     /// Steps per rollout.
     pub rollout_steps: u32,

@@ -145,6 +145,7 @@ flat_settings! {
     network.critic_input
     device.precision
     device.memory_budget_mb
+    device.shrink_envs
 }
 
 #[cfg(test)]

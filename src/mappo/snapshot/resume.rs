@@ -36,10 +36,11 @@ impl Trainer {
     /// Writes a snapshot atomically, between iterations.
     ///
     /// # Errors
-    /// [`Error::Shape`] while iterations are in flight; [`Error::Data`] if the environment cannot be saved; [`Error::Io`],
-    /// [`Error::DeviceLost`].
+    /// [`Error::Shape`] while iterations are in flight; [`Error::Data`] if the environment cannot be saved or an iteration failed
+    /// half-way; [`Error::Io`], [`Error::DeviceLost`].
     pub fn save(&self, path: &Path, score: Option<f64>) -> Result<()> {
         self.between_iterations()?;
+        self.not_interrupted()?;
         let mut tensors = Vec::new();
         for part in self.parts(self.submitted) {
             let bytes = self.gpu.read_range(&part.buffer, part.offset, part.bytes)?;
@@ -55,6 +56,9 @@ impl Trainer {
 
     /// Restores the state of this trainer from a snapshot. All values are validated before the first one is written, so a
     /// rejected file changes nothing.
+    ///
+    /// The settings may have more [`iterations`](crate::mappo::PpoConfig::iterations) than the snapshot's: a finished run is then
+    /// trained further. A learning rate or entropy coefficient with a schedule follows that of the larger number from here on.
     ///
     /// # Errors
     /// [`Error::Shape`] while iterations are in flight; [`Error::Io`]; [`Error::Checkpoint`] if the file is corrupt, was saved with
@@ -123,7 +127,7 @@ impl Trainer {
         Ok(metadata)
     }
 
-    fn between_iterations(&self) -> Result<()> {
+    pub(in crate::mappo) fn between_iterations(&self) -> Result<()> {
         match self.submitted - self.collected {
             0 => Ok(()),
             pending => Err(Error::shape("iterations in flight", 0, pending)),
@@ -162,9 +166,15 @@ fn same_run(saved: &SnapshotMetadata, config: &Config, here: &SnapshotMetadata) 
     else {
         return Err("the settings in the file cannot be compared".into());
     };
-    // More iterations are allowed unless a schedule depends on their number.
+    // More iterations train further, and fewer are allowed unless a schedule depends on their number. Other limits on memory are
+    // allowed because the plan below decides.
     let scheduled = here.config.optimizer.learning_rate_decay || here.config.ppo.entropy_end.is_some();
-    for (key, value) in own.iter().filter(|(key, _)| scheduled || *key != "iterations") {
+    let free = |key: &str| match key {
+        "iterations" => !scheduled || here.config.ppo.iterations > saved.config.ppo.iterations,
+        "memory_budget_mb" | "shrink_envs" => true,
+        _ => false,
+    };
+    for (key, value) in own.iter().filter(|(key, _)| !free(key)) {
         if file.get(key) != Some(value) {
             let found = file.get(key).map_or("nothing".into(), ToString::to_string);
             return Err(format!("it is from other settings: `{key}` is {found} in the file, {value} here"));

@@ -30,6 +30,7 @@ pub fn write(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
         &rollout.episodes,
         &rollout.iteration,
         &update.record,
+        &rollout.targets,
     ];
     let group = write_metrics::bind(gpu, &kernel, &parameters, bound)?;
     Ok(vec![Command::dispatch(&kernel, &group, write_metrics::GROUPS)])
