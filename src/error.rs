@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// Result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, where, and what would be right.
+/// An error: its cause, its place, and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -71,7 +71,7 @@ pub enum Error {
     /// The sizes of arguments do not match.
     #[error("{what}: expected {expected}, got {got}")]
     Shape {
-        /// Which argument.
+        /// Name of the argument.
         what: String,
         /// The required size.
         expected: String,
@@ -83,19 +83,19 @@ pub enum Error {
     Config {
         /// Name of the setting.
         key: String,
-        /// What is wrong and what would be right.
+        /// The fault, and what would be right.
         reason: String,
     },
     /// A plan does not fit the memory of the device.
     #[error("{what} needs {needed} MiB of GPU memory and the budget is {budget} MiB; {advice}")]
     Budget {
-        /// What needs the memory.
+        /// Purpose of the memory.
         what: String,
         /// Mebibytes that it needs.
         needed: u64,
         /// Mebibytes allowed.
         budget: u64,
-        /// Which settings to change.
+        /// Settings to change.
         advice: String,
     },
     /// A candle file is malformed or holds an invalid bar.
@@ -118,7 +118,7 @@ pub enum Error {
     Checkpoint {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// A file could not be read or written.
@@ -126,7 +126,7 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Message of the system.
         source: std::io::Error,
     },
 }

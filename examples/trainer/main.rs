@@ -121,7 +121,7 @@ struct IndicatorsArgs {
     /// Policy for bars that some instruments lack: reject, drop or forward-fill.
     #[arg(long, value_name = "POLICY", default_value_t)]
     gaps: GapPolicy,
-    /// What to do about an adjusted close: auto (adjust all prices by it) or none.
+    /// Column of adjusted closes: auto (adjust all prices by it) or none (ignore it).
     #[arg(long, default_value_t)]
     adjust: Adjust,
 }

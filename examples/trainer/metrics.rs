@@ -44,7 +44,7 @@ pub struct Row {
     pub explained_variance: Option<f64>,
     /// Fraction of the rows whose agent was active.
     #[serde(default)]
-    pub active: Option<f64>,
+    pub active_fraction: Option<f64>,
     /// Return over the evaluation bars with greedy actions, if the policy was evaluated in this iteration.
     #[serde(default)]
     pub evaluation: Option<f64>,
@@ -87,7 +87,7 @@ impl Row {
             epochs: record.epochs,
             running_return: progress.running_return,
             explained_variance: Some(f64::from(record.explained_variance)).filter(|value| value.is_finite()),
-            active: Some(f64::from(record.active)),
+            active_fraction: Some(f64::from(record.active_fraction)),
             evaluation: None,
             evaluation_sampled: None,
             loss_scale: record.loss_scale,

@@ -83,7 +83,7 @@ impl Default for CheckpointSettings {
 pub struct DataSettings {
     /// Policy for bars that some instruments lack: reject, drop or forward-fill.
     pub gaps: GapPolicy,
-    /// What to do about an adjusted close: auto (adjust all prices by it) or none.
+    /// Column of adjusted closes: auto (adjust all prices by it) or none (ignore it).
     pub adjust: Adjust,
     /// Fraction of the bars, from the first on, that is used for training; the rest is held out.
     pub train_fraction: f64,

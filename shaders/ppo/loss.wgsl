@@ -85,7 +85,7 @@ fn log_sum(logits: u32, first: u32, end: u32, mask: vec4<u32>) -> vec4<f32> {
 // Surrogate of a probability ratio.
 struct Surrogate {
     ratio: vec4<f32>,
-    // What is maximised.
+    // The objective, which is maximised.
     objective: vec4<f32>,
     // Derivative of the loss by the log-probability.
     slope: vec4<f32>,

@@ -41,7 +41,7 @@ struct Record {
     loss_scale: f32,
     epochs: f32,
     explained_variance: f32,
-    active: f32,
+    active_fraction: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: WriteMetrics;
@@ -201,6 +201,6 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     // Of constant returns it is not defined.
     record.explained_variance = select(1.0 - spread.x / spread.y, nan(), spread.y == 0.0);
     // ppo/advantage_stats writes 2 if no row is active.
-    record.active = select(1.0 / (scalars[ROW_SHARE] * f32(p.rewards)), 0.0, scalars[ROW_SHARE] > 1.5);
+    record.active_fraction = select(1.0 / (scalars[ROW_SHARE] * f32(p.rewards)), 0.0, scalars[ROW_SHARE] > 1.5);
     iteration[0] += 1u;
 }

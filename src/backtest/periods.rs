@@ -32,7 +32,7 @@ pub struct PeriodsPerYear {
     basis: Basis,
 }
 
-/// Where a number of bars per year comes from.
+/// Origin of a number of bars per year.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Basis {
     Given,
@@ -92,7 +92,7 @@ impl PeriodsPerYear {
         self.value
     }
 
-    /// How the number was found: `daily bars, 5 sessions a week, 50.4 weeks a year (holidays of an exchange)`.
+    /// Origin of the number: `daily bars, 5 sessions a week, 50.4 weeks a year (holidays of an exchange)`.
     #[must_use]
     pub fn reason(&self) -> String {
         match self.basis {

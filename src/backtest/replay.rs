@@ -71,7 +71,7 @@ pub struct Backtest {
     pub years: f64,
     /// Costs of orders and positions.
     pub costs: Costs,
-    /// What the strategy's positions and cash cost and earned over time.
+    /// Interest, borrow fees and funding of the strategy's positions and cash.
     pub financing: Financing,
     /// The same for buy-and-hold.
     pub benchmark_financing: Financing,

@@ -31,7 +31,7 @@ const REACH: f32 = 100.0;
 /// Movement actions: stay, -x, +x, -y, +y.
 const MOVES: u32 = 5;
 
-/// Which of the two MPE environments to simulate.
+/// The two MPE environments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Task {
     /// `simple_speaker_listener_v4`. Agent 0, the speaker, observes the colour of the goal (0.65 at the goal's index, 0.15

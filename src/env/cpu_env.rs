@@ -144,7 +144,7 @@ impl CpuEnv {
         }
     }
 
-    /// What differs between a copy and the first one.
+    /// Difference between a copy and the first one.
     fn difference(&self, copy: &dyn Simulator) -> Option<String> {
         let limit = copy.time_limit().map(|steps| steps.max(1));
         let pairs = [

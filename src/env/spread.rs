@@ -22,7 +22,7 @@ pub(super) const LENGTH: u32 = 25;
 /// Upper bound on coordinates and velocities that no agent can reach within an episode, even pushed by 63 others.
 const REACH: f32 = 1e4;
 
-/// Which implementation's rules to follow.
+/// Implementations whose rules can be followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Definition {
     /// The MAPPO paper's code (marlbenchmark/on-policy). Every agent receives the sum over all agents of the negative distances

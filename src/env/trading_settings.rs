@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ledger::Costs;
 use crate::{Error, Result};
 
-/// What an action of an agent is.
+/// Meaning of an agent's action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ActionSpace {
@@ -46,7 +46,7 @@ pub struct TradingSettings {
     pub max_leverage: Option<f64>,
     /// Account value at the start, in account currency.
     pub starting_equity: f64,
-    /// What an action is: one of `positions`, or a weight between the lowest and the highest of them.
+    /// Meaning of an action: one of `positions`, or a weight between the lowest and the highest of them.
     pub actions: ActionSpace,
     /// Target positions that an agent chooses from: 1 is long with its share (an N-th) of the equity, -1 short, 0 flat.
     pub positions: Vec<f64>,

@@ -5,7 +5,7 @@
 
 use super::Gpu;
 
-/// How the memory of an adapter was found.
+/// Source of a figure of an adapter's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MemorySource {
@@ -36,9 +36,9 @@ impl std::fmt::Display for MemorySource {
 /// The memory of an adapter at one moment, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceMemory {
-    /// How it was found.
+    /// Source of the figures.
     pub source: MemorySource,
-    /// What this process may use in all: the driver's budget, or the size of the heap.
+    /// Bytes that this process may use in all: the driver's budget, or the size of the heap.
     pub available: u64,
     /// The part of it that this process uses already; 0 if the driver does not say.
     pub used: u64,

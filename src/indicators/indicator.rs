@@ -120,7 +120,7 @@ pub struct Window {
     pub name: &'static str,
     /// Number of values.
     pub length: u32,
-    /// What the shader reads. `Lag`, `Highest` and `Lowest` stand alone.
+    /// Code that the shader compares with. `Lag`, `Highest` and `Lowest` stand alone.
     pub needs: &'static [Need],
 }
 

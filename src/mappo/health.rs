@@ -41,7 +41,7 @@ impl Health {
         self.skipped = Some(record.skipped);
         let (iterations, before) = self.fruitless;
         self.fruitless = if skipped >= steps { (iterations + 1, before + steps) } else { (0, 0.0) };
-        self.inactive = if record.active > 0.0 { 0 } else { self.inactive + 1 };
+        self.inactive = if record.active_fraction > 0.0 { 0 } else { self.inactive + 1 };
         if record.episodes > 0.0 {
             self.recent.push_back((record.return_sum, record.episodes));
             while let Some((_, oldest)) = self.recent.front()
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     fn record(skipped: f32, active: f32) -> Record {
-        Record { skipped, active, epochs: 2.0, ..Record::default() }
+        Record { skipped, active_fraction: active, epochs: 2.0, ..Record::default() }
     }
 
     fn config(precision: Precision) -> Config {

@@ -10,7 +10,7 @@ use super::trainer::Trainer;
 use crate::nn::Precision;
 use crate::{Error, Result};
 
-/// What the callback of [`Trainer::train`] returns: nothing, a [`ControlFlow`], or a result of one of the two.
+/// Results of the callback of [`Trainer::train`]: nothing, a [`ControlFlow`], or a result of one of the two.
 ///
 /// ```
 /// use std::ops::ControlFlow;

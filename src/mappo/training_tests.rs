@@ -10,7 +10,7 @@ use crate::mappo::{Config, Trainer};
 use crate::model::Checkpoint;
 use crate::{Error, Result};
 
-/// What goes wrong in a simulator.
+/// Faults of a simulator.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Trouble {
     #[default]
@@ -112,7 +112,7 @@ fn training_that_cannot_learn_is_an_error_that_says_why() {
         assert_eq!(reported.len(), 3, "every iteration until then is reported");
         let expected = if trouble == Trouble::None { [1, 2, 3] } else { [0; 3] };
         assert_eq!([0, 1, 2].map(|i| reported[i].skipped_in_a_row), expected);
-        assert_eq!(reported[2].record.active, if trouble == Trouble::None { 1.0 } else { 0.0 });
+        assert_eq!(reported[2].record.active_fraction, if trouble == Trouble::None { 1.0 } else { 0.0 });
         // Nothing is under way.
         assert_eq!(trainer.iteration(), 4, "the iteration in flight was completed");
         trainer.weights().unwrap();
@@ -163,7 +163,7 @@ fn the_callback_stops_training_and_nothing_is_left_under_way() {
     let last = last.unwrap();
     let running = last.running_return.unwrap();
     assert!((0.0..=3.0).contains(&running) && last.mean_return().unwrap() >= 0.0, "{running}");
-    assert!(last.record.explained_variance <= 1.0 && last.record.active == 1.0, "{:?}", last.record);
+    assert!(last.record.explained_variance <= 1.0 && last.record.active_fraction == 1.0, "{:?}", last.record);
 }
 
 #[test]

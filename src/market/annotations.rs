@@ -1,4 +1,4 @@
-//! What candles hold beside prices: which bars were filled, funding rates, and the time between bars.
+//! Data of candles beside prices: which bars were filled, funding rates, and the time between bars.
 
 use super::candles::Candles;
 use super::real_bars::RealBars;

@@ -23,7 +23,7 @@ const INDICATORS: [(usize, &str); 10] = [
 /// Filled bars are counted in f32, which is exact up to here.
 const MOST_FILLED: usize = 1 << 24;
 
-/// What the sections are computed from.
+/// Inputs of the sections.
 pub(super) struct Sources<'a> {
     pub gpu: &'a Gpu,
     pub candles: &'a Candles,

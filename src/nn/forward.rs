@@ -44,7 +44,7 @@ pub fn groups(kernel_config: &KernelConfig, batch: &Batch, stacks: u32) -> [u32;
     [sequences.div_ceil(kernel_config.block()), stacks, 1]
 }
 
-/// What the kernel reads and writes.
+/// Buffers of the kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<'a> {
     /// Table of [`Batch`].
@@ -68,7 +68,7 @@ pub struct Buffers<'a> {
     pub memory: Option<Memory<'a>>,
 }
 
-/// What a GRU needs from one dispatch to the next.
+/// State of a GRU between dispatches.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory<'a> {
     /// States, f32: `[place][stack][entry][row of a slot]`. Place 0 is that of the state in passing; then come those that

@@ -174,7 +174,7 @@ pub fn groups(tiles: u32, splits: u32) -> [u32; 3] {
     [x, y, splits]
 }
 
-/// What the kernel reads and writes.
+/// Buffers of the kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<'a> {
     /// Table of [`Batch`].

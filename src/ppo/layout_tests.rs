@@ -39,6 +39,6 @@ crate::layout_testing::same_layout! {
         policy_loss, value_loss, entropy, approx_kl, clip_fraction, actor_norm, critic_norm,
         learning_rate, reward, return_sum, episodes, episode_steps, terminated, skipped, value_mean,
         value_deviation, loss_scale, epochs, explained_variance,
-        active,
+        active_fraction,
     } = "Record" in "ppo/write_metrics";
 }

@@ -80,7 +80,7 @@ pub struct Record {
     /// equal.
     pub explained_variance: f32,
     /// Fraction of the rows of the rollout whose agent was active.
-    pub active: f32,
+    pub active_fraction: f32,
 }
 
 /// Compiles the kernel.
@@ -198,7 +198,7 @@ mod tests {
             epochs: 1.0,
             explained_variance: got[0].explained_variance,
             // Two of 24 rows: the share of a row is a half.
-            active: 2.0 / 24.0,
+            active_fraction: 2.0 / 24.0,
         };
         assert_eq!(got[0], expected);
         assert_eq!(gpu.read::<u32>(&iteration).unwrap()[0], 42);

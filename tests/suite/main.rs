@@ -6,6 +6,7 @@ mod calendar;
 mod candle_files;
 mod candles;
 mod common;
+mod control;
 mod costs;
 mod dialects;
 mod discipline;

@@ -34,7 +34,7 @@ fn a_run_writes_every_file_and_a_self_contained_report() {
     assert_eq!(settings["market"]["episode_length"].as_integer(), Some(16));
     let metrics = rows(&run.join("metrics.csv"));
     assert_eq!(metrics[0][..4], ["iteration", "env_steps", "seconds", "steps_per_second"]);
-    assert!(metrics.iter().all(|row| row.len() == 24), "{metrics:?}");
+    assert!(metrics.iter().all(|row| row.len() == 27), "{metrics:?}");
     let steps: Vec<_> = metrics[1..].iter().map(|row| (row[0].as_str(), row[1].as_str())).collect();
     assert_eq!(steps, [("1", "32"), ("2", "64")]);
     let training = json(&run.join("training.json"));
@@ -426,7 +426,7 @@ fn the_doctor_names_adapter_and_plan() {
     ] {
         assert!(said.contains(wanted), "`{wanted}` is missing in {said}");
     }
-    // How the memory was found.
+    // The source of the figure of memory.
     assert!(said.contains(&format!("({})", gpu.memory().source)), "{said}");
     assert!(said.lines().count() <= 24 && said.lines().all(|line| line.chars().count() <= 80), "{said}");
     let output = place.run(&["doctor", "--verbose"]);

@@ -72,7 +72,7 @@ fn tiles(own: &Metrics, hold: &Metrics) -> Markup {
 fn account(backtest: &Backtest) -> Result<Markup> {
     Ok(html! {
         h2 { "The account" }
-        p.intro { "Decisions are made after a bar’s close and filled at the next open, with commission and slippage." }
+        p.intro { "Orders are placed after a bar’s close and filled at the next open, with commission and slippage." }
         figure {
             figcaption { strong { "Equity" } (lines()) }
             (PreEscaped(charts::equity(backtest)?))

@@ -7,7 +7,7 @@ use super::{DAY, WEEK};
 /// Gaps longer than this, in seconds, belong to no week.
 const HOLE: f64 = 4.0 * WEEK;
 
-/// How the bars of a market are spread over the week.
+/// The spread of a market's bars over the week.
 pub(super) struct Week {
     /// Dates that have bars, and their number of bars.
     dates: Vec<(Date, f64)>,

@@ -32,8 +32,8 @@ fn candles(open: Array2<f64>, close: Array2<f64>) -> Candles {
 }
 
 #[test]
-fn a_decision_fills_at_the_next_open() {
-    // The first bar lies before the range. Decisions: buy, hold, sell.
+fn an_order_fills_at_the_next_open() {
+    // The first bar lies before the range. Orders: buy, hold, sell.
     let candles = candles(array![[9.0, 10.0, 12.0, 10.0, 16.0]], array![[9.0, 11.0, 15.0, 18.0, 99.0]]);
     let targets = array![[1.0], [1.0], [0.0]];
     let backtest = Backtest::replay(&candles, 1..5, targets.view(), &options(FREE)).unwrap();

@@ -36,7 +36,7 @@ pub(super) struct EnvInstance {
     moment: (u32, u32),
     /// The message of a panic. The simulator is not run again until it is replaced.
     panicked: Option<String>,
-    /// What is wrong with the masks of the last step.
+    /// Fault of the masks of the last step.
     wrong_mask: Option<String>,
 }
 

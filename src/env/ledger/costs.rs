@@ -1,4 +1,4 @@
-//! What an account pays: for orders, and for positions over time.
+//! Costs of an account: of orders, and of positions over time.
 
 use serde::{Deserialize, Serialize};
 
@@ -110,7 +110,7 @@ impl Costs {
     }
 }
 
-/// What positions and cash cost and earned over time, in account currency.
+/// Interest, borrow fees and funding of positions and cash, in account currency.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Financing {
     /// Paid for borrowed instruments (short positions).

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
-/// What to do about an adjusted close.
+/// Use of a column of adjusted closes.
 ///
 /// With [`Adjust::Auto`], every price of a bar is multiplied by adjusted close over close, so that returns include
 /// dividends and splits make no jump. Volume counts shares, which a dividend does not change: the volume before a split (a step of

@@ -1,4 +1,4 @@
-//! Which character separates the fields of a file.
+//! Character between the fields of a file.
 
 /// The accepted delimiters; of equally frequent ones the first.
 const DELIMITERS: &[u8] = b",;\t|";

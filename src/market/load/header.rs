@@ -1,4 +1,4 @@
-//! Where the header of a file is: on its first line, after other lines, over several lines, or nowhere.
+//! Place of the header of a file: on its first line, after other lines, over several lines, or nowhere.
 
 use super::columns::{Columns, Prices, is_close, is_timestamp, normalise};
 use super::delimiter::is_preamble;
@@ -8,7 +8,7 @@ use crate::market::timestamp;
 /// Records that decide the layout.
 pub(super) const RECORDS: usize = 8;
 
-/// How the rows of a file are read.
+/// Rules for reading the rows of a file.
 #[derive(Debug)]
 pub(super) struct Layout {
     pub columns: Columns,
@@ -24,7 +24,7 @@ struct Bare {
     columns: &'static [&'static str],
 }
 
-/// What the first fields of a row without header have to be; all others are numbers.
+/// First fields of a row without header; all others are numbers.
 #[derive(Clone, Copy)]
 enum Start {
     Epoch,
@@ -74,7 +74,7 @@ const SOURCES: &[(&str, &[&str])] = &[
     ("FinRL's format", &["tic"]),
 ];
 
-/// What to do about files that are refused, by a header that they have.
+/// Advice on files that are refused, by a header that they have.
 const ADVICE: &[(&str, &str)] = &[
     (
         "change %",

@@ -34,12 +34,12 @@ use series::{FileSeries, Place};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-/// How candle files are read.
+/// Options of reading candle files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadOptions {
     /// Policy for bars that some instruments lack.
     pub gaps: GapPolicy,
-    /// What to do about an adjusted close.
+    /// Use of a column of adjusted closes.
     pub adjust: Adjust,
 }
 
@@ -48,7 +48,7 @@ pub struct LoadOptions {
 pub struct Loaded {
     /// The candles.
     pub candles: Candles,
-    /// What was recognised, corrected and suspected.
+    /// Findings: recognised, corrected and suspected.
     pub report: LoadReport,
 }
 

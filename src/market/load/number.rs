@@ -1,4 +1,4 @@
-//! How a file writes numbers, and how it writes that there is none.
+//! Notation of numbers in a file, and of missing ones.
 
 /// Spellings of a missing value; case is ignored.
 const MISSING: &[&str] = &["", "null", "nan", "none", "na", "n/a", "#n/a", "<na>", "-"];

@@ -67,7 +67,7 @@ enum Value {
     Text(ByteArray),
 }
 
-/// How the stored values of a column are meant.
+/// Meaning of the stored values of a column.
 #[derive(Clone, Copy)]
 enum Meaning {
     Plain,

@@ -1,11 +1,11 @@
-//! What was found while candles were loaded.
+//! Findings made while candles were loaded.
 
 use jiff::civil::DateTime;
 use std::fmt;
 
 use super::super::timestamp::show;
 
-/// What [`Candles::load_with`](crate::market::Candles::load_with) found and did. Displayed as lines of text, one for a finding.
+/// Findings and corrections of [`Candles::load_with`](crate::market::Candles::load_with). Displayed as lines of text, one for a finding.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoadReport {
     /// The notes, in the order of files and instruments.
@@ -17,7 +17,7 @@ pub struct LoadReport {
 pub struct LoadNote {
     /// The file, or the symbol of the instrument.
     pub subject: String,
-    /// What was found.
+    /// The finding.
     pub finding: Finding,
 }
 

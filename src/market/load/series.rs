@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::path::Path;
 
-/// Where a row is.
+/// Place of a row.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Position {
     Line(u64),

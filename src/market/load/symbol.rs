@@ -1,4 +1,4 @@
-//! Which instrument a row belongs to: the column that says so, else the name of the file.
+//! Instrument of a row: from the column that says so, else from the name of the file.
 
 use std::path::Path;
 
@@ -64,14 +64,14 @@ impl Part {
 
 const SEPARATORS: [char; 5] = ['-', '_', '.', ' ', ','];
 
-/// What a file name has at its end that can differ between files of one instrument.
+/// End of a file name that can differ between files of one instrument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     Date,
     Number,
 }
 
-/// What several files of one instrument have in common: the name without the dates at its end, else without the number at
+/// Common name of several files of one instrument: the name without the dates at its end, else without the number at
 /// its end. `None` if there is neither or if no letter remains.
 pub(super) fn common_part(name: &str) -> Option<(&str, Ending)> {
     let mut rest = name;

@@ -1,22 +1,13 @@
-//! Trains on a simulator in plain Rust: the cart-pole of Barto, Sutton and Anderson (1983), as in Gymnasium's `CartPole-v1`.
-//!
-//! `cargo run --release --example cartpole -- --seed 1`
+//! The cart-pole of Barto, Sutton and Anderson (1983), as in Gymnasium's `CartPole-v1`.
 
-use std::collections::VecDeque;
-
-use anyhow::Result;
-use clap::Parser;
-use phalanx::env::{CpuEnv, Outcome, Simulator, Spec};
-use phalanx::gpu::{Gpu, GpuOptions};
-use phalanx::mappo::Activation;
-use phalanx::mappo::{Config, Trainer};
+use phalanx::env::{Outcome, Simulator, Spec};
 use phalanx::random::Stream;
 
 /// Position and velocity of the cart, angle and angular velocity of the pole.
 #[derive(Default)]
-struct CartPole {
-    state: [f64; 4],
-    taken: u32,
+pub struct CartPole {
+    pub state: [f64; 4],
+    pub taken: u32,
 }
 
 const LIMIT: u32 = 500;
@@ -86,56 +77,4 @@ impl Simulator for CartPole {
         self.taken = u32::from_le_bytes(taken.try_into().map_err(|_| "the number of steps is missing")?);
         Ok(())
     }
-}
-
-/// Trains an agent to balance a pole on a cart.
-#[derive(Debug, Parser)]
-struct Options {
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Total environment steps.
-    #[arg(long, default_value_t = 500_000)]
-    steps: u64,
-}
-
-fn main() -> Result<()> {
-    let options = Options::parse();
-    let mut config = Config::default();
-    config.ppo.seed = options.seed;
-    config.ppo.num_envs = 16;
-    config.ppo.rollout_steps = 128;
-    config.network.activation = Activation::Tanh;
-    // The four features have different units, which a LayerNorm would mix.
-    config.network.input_norm = false;
-    config.optimizer.actor_learning_rate = 1e-3;
-    config.optimizer.critic_learning_rate = 1e-3;
-    config.optimizer.weight_decay = 0.0;
-    config.device.accumulation = 1;
-    let per_iteration = u64::from(config.ppo.num_envs * config.ppo.rollout_steps);
-    config.ppo.iterations = (options.steps / per_iteration) as u32;
-    let gpu = Gpu::open(&GpuOptions::default())?;
-    let environment = CpuEnv::new("CartPole", CartPole::default);
-    let mut trainer = Trainer::new(&gpu, &environment, &config)?;
-    // Number of episodes and sum of returns of the last iterations, which cover at least a hundred episodes.
-    let mut last: VecDeque<(f64, f64)> = VecDeque::new();
-    trainer.train(|progress| -> Result<()> {
-        let record = progress.record;
-        if record.episodes > 0.0 {
-            last.push_back((f64::from(record.episodes), f64::from(record.return_sum)));
-        }
-        let count = |last: &VecDeque<(f64, f64)>| last.iter().map(|(n, _)| n).sum::<f64>();
-        while last.front().is_some_and(|(first, _)| count(&last) - first >= 100.0) {
-            last.pop_front();
-        }
-        let mean = last.iter().map(|(_, sum)| sum).sum::<f64>() / count(&last);
-        if progress.iteration % 10 == 0 || progress.iteration == config.ppo.iterations {
-            println!(
-                "{:>7} steps, {:>6.0} steps/s: mean return of the last {:.0} episodes {mean:.1}",
-                progress.env_steps,
-                progress.steps_per_second,
-                count(&last)
-            );
-        }
-        Ok(())
-    })
 }
