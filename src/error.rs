@@ -89,7 +89,7 @@ pub enum Error {
     /// A plan does not fit the memory of the device.
     #[error("{what} needs {needed} MiB of GPU memory and the budget is {budget} MiB; {advice}")]
     Budget {
-        /// Purpose of the memory.
+        /// The owner of the memory: a plan, an evaluation, a buffer.
         what: String,
         /// Mebibytes that it needs.
         needed: u64,

@@ -39,20 +39,16 @@ struct Options {
     /// Total environment steps.
     #[arg(long, default_value_t = 300_000)]
     steps: u64,
-    /// Normalise observations by their running mean and standard deviation.
-    #[arg(long)]
-    observation_norm: Option<bool>,
-    /// LayerNorm over the features of an observation.
-    #[arg(long)]
-    input_norm: Option<bool>,
+    /// A setting of the training, such as `hidden=[32, 32]`; repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
 }
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let mut config = Config::default();
+    // All settings that are not given have their defaults.
+    let mut config: Config = toml::from_str(&options.sets.join("\n"))?;
     config.ppo.seed = options.seed;
-    config.network.observation_norm = options.observation_norm.unwrap_or(config.network.observation_norm);
-    config.network.input_norm = options.input_norm.unwrap_or(config.network.input_norm);
     let per_iteration = u64::from(config.ppo.num_envs * config.ppo.rollout_steps);
     config.ppo.iterations = options.steps.div_ceil(per_iteration) as u32;
     let gpu = Gpu::open(&GpuOptions::default())?;

@@ -197,7 +197,14 @@ mod tests {
 
     fn progress(iteration: u32, env_steps: u64, record: Record) -> Progress {
         let steps_per_second = 50.0;
-        Progress { iteration, env_steps, steps_per_second, running_return: None, skipped_in_a_row: 0, record }
+        Progress {
+            iteration,
+            env_steps,
+            steps_per_second,
+            running_return: None,
+            iterations_without_step: 0,
+            record,
+        }
     }
 
     #[test]

@@ -164,6 +164,17 @@ impl Folder {
         self.0.join("checkpoints")
     }
 
+    /// The model that training started from, until the run is finished.
+    pub fn initial(&self) -> PathBuf {
+        self.0.join("initial.safetensors")
+    }
+
+    /// Keeps the model that training starts from, for a resume before the first checkpoint.
+    pub fn keep_initial(&self, model: &Path) -> Result<()> {
+        let bytes = std::fs::read(model).with_context(|| model.display().to_string())?;
+        Ok(write_atomically(&self.initial(), &bytes)?)
+    }
+
     /// Folder of the run while it is in training.
     fn staging(&self) -> Self {
         Self(self.0.join("unfinished"))
@@ -229,6 +240,13 @@ impl Folder {
         Ok(self.staging())
     }
 
+    /// Removes a copy that [`Self::reopen`] made; the finished run stays.
+    pub fn discard(&self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("warning: {} could not be removed: {error}", self.0.display());
+        }
+    }
+
     pub fn report(&self) -> PathBuf {
         self.0.join("report.html")
     }
@@ -264,7 +282,13 @@ impl Folder {
             std::fs::remove_dir_all(&staging.0).with_context(|| staging.0.display().to_string())?;
         }
         std::fs::create_dir_all(&staging.0).with_context(|| staging.0.display().to_string())?;
-        Ok(staging)
+        // Of an earlier run without checkpoints.
+        match std::fs::remove_file(staging.initial()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| staging.initial().display().to_string())
+            }
+            _ => Ok(staging),
+        }
     }
 
     /// Copies a finished run from its staging folder to this one, the model last. Removes the results of a previous run, but no other

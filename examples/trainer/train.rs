@@ -48,21 +48,27 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     if let Some(model) = &args.init {
         trainer.load_weights(model)?;
     }
-    let staging = match source {
-        None => folder.stage(args.force)?,
-        Some(finished) if finished.path() == folder.path() => folder.reopen()?,
-        Some(unfinished) => unfinished,
+    let (staging, reopened) = match source {
+        None => (folder.stage(args.force)?, false),
+        Some(finished) if finished.path() == folder.path() => (folder.reopen()?, true),
+        Some(unfinished) => (unfinished, false),
     };
+    // Training is resumed before the settings change, and a refused one leaves everything as it was.
+    if args.resume {
+        resume(&mut trainer, &staging).inspect_err(|_| {
+            if reopened {
+                staging.discard();
+            }
+        })?;
+    } else if let Some(model) = &args.init {
+        staging.keep_initial(model)?;
+    }
     write_resolved(&staging.settings(), &settings)?;
     let every = settings.checkpoints.every;
     let snapshots = match every {
         0 => None,
         _ => Some(Snapshots::open(&staging.checkpoints(), settings.checkpoints.keep)?),
     };
-    let latest = snapshots.as_ref().map(Snapshots::latest).transpose()?.flatten();
-    if let Some(path) = &latest {
-        trainer.resume(path)?;
-    }
     let mut evaluator = match evaluated {
         None => None,
         Some(bars) => Some(Evaluator::new(&gpu, &data, &settings, bars)?),
@@ -70,6 +76,9 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     announce(&gpu, &candles, &splits, &bars, &trainer);
     if args.resume {
         match trainer.iteration() {
+            0 if staging.initial().exists() => {
+                eprintln!("Resumed   from the weights of --init: no checkpoint was saved yet")
+            }
             0 => eprintln!("Resumed   from the start: no checkpoint was saved yet"),
             iteration => eprintln!("Resumed   from iteration {iteration}"),
         }
@@ -159,6 +168,22 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         summary.seconds,
         folder.model().display()
     );
+    Ok(())
+}
+
+/// Resumes from the latest snapshot of an interrupted run; without one, from the weights that it was started with, if any.
+fn resume(trainer: &mut Trainer, run: &Folder) -> Result<()> {
+    let latest = match run.checkpoints().exists() {
+        true => Snapshots::open(&run.checkpoints(), 1)?.latest()?,
+        false => None,
+    };
+    match latest {
+        Some(path) => {
+            trainer.resume(&path)?;
+        }
+        None if run.initial().exists() => trainer.load_weights(&run.initial())?,
+        None => {}
+    }
     Ok(())
 }
 

@@ -191,7 +191,8 @@ fn affordable(env: u32, next: u32, stake: f32) -> f32 {
         added += abs(wanted) - part;
     }
     let room = p.max_leverage * stake * f32(p.agents) - kept;
-    if (added <= room) {
+    // Without an order that raises the exposure there is nothing to cut, even above the limit.
+    if (added == 0.0 || added <= room) {
         return 1.0;
     }
     let factor = max(room, 0.0) / added;
@@ -210,7 +211,7 @@ fn cut(wanted: f32, held: f32, price: f32, factor: f32) -> f32 {
     return factor * wanted / price;
 }
 
-// Interest on one unit of cash over the bar `next`.
+// Interest on one unit of cash over the bar after `bar`.
 fn interest_rate(env: u32, bar: u32, equity: f32) -> f32 {
     var cash = equity;
     for (var a = 0u; a < p.agents; a++) {

@@ -2,6 +2,7 @@
 // The first invocation of the dispatch updates the loss scale.
 
 import package::constants::{ROW, WG};
+import package::lib::optimizer_step::{APPLIED, is_skipped};
 import package::scalars::{LOSS_SCALE, GOOD_STEPS, STOPPED};
 
 struct NetworkSlice {
@@ -41,7 +42,7 @@ struct AdamW {
 fn update_loss_scale() {
     var good = true;
     for (var net = 0u; net < p.nets; net++) {
-        good = good && optimizer[net * 2u + 1u].z != 0.0;
+        good = good && !is_skipped(optimizer[net * 2u + 1u].z);
     }
     var scale = scalars[LOSS_SCALE];
     var steps = scalars[GOOD_STEPS] + 1.0;
@@ -75,7 +76,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let state = optimizer[id.z * 2u];
     let bias = optimizer[id.z * 2u + 1u];
     // The step is skipped, or another agent is trained (HAPPO).
-    if (bias.z != 1.0) {
+    if (bias.z != APPLIED) {
         return;
     }
     let i = net.first + at;

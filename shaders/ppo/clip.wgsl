@@ -3,6 +3,7 @@
 
 import package::constants::WG;
 import package::lib::numeric::{expm1, is_finite};
+import package::lib::optimizer_step::{APPLIED, skipped, skipped_in_a_row, waiting};
 import package::scalars::{LOSS_SCALE, STOPPED};
 
 struct NetworkSlice {
@@ -33,7 +34,7 @@ struct Clip {
 @group(0) @binding(2) var<storage, read> gradient: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> iteration: array<u32>;
 // Two vec4s a network: (steps taken, norm, factor on the scaled gradient, learning rate), (1 - beta1^t, 1 - beta2^t, state of the
-// step, steps skipped so far). State: 0 skipped, 1 applied, 2 another agent is trained.
+// step, steps skipped so far): lib/optimizer_step has the states.
 @group(0) @binding(4) var<storage, read_write> optimizer: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> scalars: array<f32>;
 
@@ -70,8 +71,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (lane != 0u || scalars[STOPPED] == 1.0) {
         return;
     }
+    let own = optimizer[group.x * 2u + 1u];
+    let in_a_row = skipped_in_a_row(own.z);
     if (waits) {
-        optimizer[group.x * 2u + 1u].z = 2.0;
+        optimizer[group.x * 2u + 1u].z = waiting(in_a_row);
         return;
     }
     var squares = 0.0;
@@ -81,7 +84,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let unscale = 1.0 / scalars[LOSS_SCALE];
     let norm = sqrt(squares) * unscale;
     let before = optimizer[group.x * 2u];
-    let skipped = optimizer[group.x * 2u + 1u].w;
     // A step with a non-finite gradient would destroy the weights: it is skipped and counted.
     let usable = is_finite(norm);
     let steps = before.x + select(0.0, 1.0, usable);
@@ -91,7 +93,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     optimizer[group.x * 2u + 1u] = vec4<f32>(
         -expm1(steps * p.log_beta1),
         -expm1(steps * p.log_beta2),
-        select(0.0, 1.0, usable),
-        skipped + select(1.0, 0.0, usable),
+        select(skipped(in_a_row + 1.0), APPLIED, usable),
+        own.w + select(1.0, 0.0, usable),
     );
 }

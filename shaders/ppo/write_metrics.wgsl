@@ -3,6 +3,7 @@
 
 import package::constants::WG;
 import package::lib::numeric::nan;
+import package::lib::optimizer_step::skipped_in_a_row;
 import package::scalars::{MEAN, DEVIATION, LOSS_SCALE, EPOCHS, ROW_SHARE, GROUP};
 
 struct WriteMetrics {
@@ -42,6 +43,7 @@ struct Record {
     epochs: f32,
     explained_variance: f32,
     active_fraction: f32,
+    skipped_in_a_row: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: WriteMetrics;
@@ -167,6 +169,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     var actor_norm = 0.0;
     var critic_norm = 0.0;
     var skipped = 0.0;
+    var in_a_row = 0.0;
     for (var net = 0u; net < p.nets; net++) {
         let norm = optimizer[net * 2u].y;
         if (net < p.actors) {
@@ -175,6 +178,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             critic_norm = max(critic_norm, norm);
         }
         skipped += optimizer[net * 2u + 1u].w;
+        in_a_row = max(in_a_row, skipped_in_a_row(optimizer[net * 2u + 1u].z));
     }
     var value_norm = vec2<f32>(0.0);
     for (var group = 0u; group < p.groups; group++) {
@@ -202,5 +206,6 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     record.explained_variance = select(1.0 - spread.x / spread.y, nan(), spread.y == 0.0);
     // ppo/advantage_stats writes 2 if no row is active.
     record.active_fraction = select(1.0 / (scalars[ROW_SHARE] * f32(p.rewards)), 0.0, scalars[ROW_SHARE] > 1.5);
+    record.skipped_in_a_row = in_a_row;
     iteration[0] += 1u;
 }

@@ -40,7 +40,7 @@ struct Period {
 /// * `metrics.json`: metrics of the strategy and of buy-and-hold, period, symbols, costs, bars per year and how this number
 ///   was found; undefined values are `null`;
 /// * `equity.csv`: for every bar the timestamp, equity and drawdown of the strategy and of buy-and-hold, and a column
-///   `position_SYMBOL` per instrument with the target position held at the close;
+///   `position_SYMBOL` per instrument with the target position at the close;
 /// * `trades.csv`: one line per fill.
 ///
 /// Timestamps are ISO 8601, without the time if every bar is at midnight. Each file is written under a temporary

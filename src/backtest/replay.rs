@@ -55,7 +55,8 @@ pub struct Backtest {
     pub benchmark_equity: Vec<f64>,
     /// Drawdown of buy-and-hold, `[bar]`.
     pub benchmark_drawdown: Vec<f64>,
-    /// Target position held at each close, `[bar][instrument]`; 0 in the first row.
+    /// Target position at each close, `[bar][instrument]`; 0 in the first row. An order that a leverage limit cut counts as reached:
+    /// the exposure is smaller then.
     pub positions: Array2<f64>,
     /// Trades of the strategy in order of time.
     pub trades: Vec<DatedTrade>,
@@ -213,7 +214,7 @@ impl Run {
             run.financing += step.financing;
             run.gross_book.push(ledger.quantity().iter().zip(&next).map(|(q, c)| (q * c).abs()).sum());
             run.traded_value.push(step.trades.iter().map(|t| t.quantity.abs() * t.price).sum());
-            let invested = ledger.level().iter().filter(|level| **level != 0.0).count();
+            let invested = ledger.quantity().iter().filter(|quantity| **quantity != 0.0).count();
             run.invested.push(invested as f64 / count as f64);
             run.positions.row_mut(decision + 1).iter_mut().zip(ledger.level()).for_each(|(p, l)| *p = *l);
             run.trades.extend(step.trades.into_iter().map(|trade| (decision + 1, trade)));

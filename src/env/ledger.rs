@@ -257,7 +257,8 @@ impl Ledger {
             added += wanted.abs() - part;
         }
         let room = limit * stake * targets.len() as f64 - kept;
-        if added <= room {
+        // Without an order that raises the exposure there is nothing to cut, even above the limit.
+        if added == 0.0 || added <= room {
             return 1.0;
         }
         let factor = room.max(0.0) / added;

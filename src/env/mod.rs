@@ -25,7 +25,7 @@ pub use communication::Communication;
 #[cfg(feature = "cpu-env")]
 pub use cpu_env::{CpuEnv, Outcome, Simulator};
 pub use spread::Spread;
-pub use state::{DeviceState, HostState, MAX_EPISODES, State, StateFields};
+pub use state::{DeviceState, HostState, LARGEST_MAGNITUDE, MAX_EPISODES, State, StateFields};
 #[cfg(feature = "market")]
 pub use trading::{Episodes, Trading};
 #[cfg(feature = "market")]

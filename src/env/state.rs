@@ -11,6 +11,10 @@ use crate::Result;
 /// overflow after a resume.
 pub const MAX_EPISODES: u32 = 1 << 31;
 
+/// Largest magnitude of observations and rewards. Normalisation, losses and gradient norms sum the squares of many of them, which must
+/// stay finite in f32.
+pub const LARGEST_MAGNITUDE: f32 = 1e15;
+
 /// A part of an environment's state.
 #[derive(Clone, Debug)]
 pub enum State {

@@ -136,9 +136,13 @@ impl Environment for Trading {
         let Self { data, settings, first, starts, length, .. } = self;
         // Candles after the last tradable bar may differ.
         let traded = data.checksum((first + starts + length) as usize);
-        let text = serde_json::to_string(&(data.scaling(), settings, first, starts, length, traded));
+        let scaling = serde_json::to_string(data.scaling()).unwrap_or_default();
+        let rules = settings.identity();
         let mut crc = crc32fast::Hasher::new();
-        crc.update(text.unwrap_or_default().as_bytes());
+        crc.update(format!("[{scaling},{rules},{first},{starts},{length},{traded}]").as_bytes());
+        if self.costs.accrues() {
+            crc.update(&data.time_checksum((first + starts + length) as usize).to_le_bytes());
+        }
         format!("market of {} instruments, {:08x}", data.instruments(), crc.finalize())
     }
 

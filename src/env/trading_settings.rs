@@ -64,6 +64,20 @@ pub struct TradingSettings {
     pub drawdown_penalty: f64,
 }
 
+/// The settings of the first version, as it stored them.
+#[derive(Serialize)]
+struct FirstSettings<'a> {
+    commission_bps: f64,
+    slippage_bps: f64,
+    positions: &'a [f64],
+    shorting: bool,
+    episode_length: u32,
+    bankruptcy_level: f64,
+    own_reward_weight: f64,
+    reward_scale: f64,
+    drawdown_penalty: f64,
+}
+
 impl Default for TradingSettings {
     fn default() -> Self {
         Self {
@@ -94,7 +108,7 @@ impl TradingSettings {
     /// The costs of an account that trades these instruments.
     ///
     /// # Errors
-    /// [`Error::Config`] if `spreads_bps` names another instrument.
+    /// [`Error::Config`] if `spreads_bps` names another instrument, or a fill would be worth nothing after slippage and spread.
     pub fn costs(&self, symbols: &[String]) -> Result<Costs> {
         if let Some(other) = self.spreads_bps.keys().find(|symbol| !symbols.contains(symbol)) {
             let reason =
@@ -104,7 +118,9 @@ impl TradingSettings {
         let spread = |symbol: &String| self.spreads_bps.get(symbol).copied().unwrap_or(self.spread_bps);
         let spreads: Vec<f64> = symbols.iter().map(spread).collect();
         let spread_bps = if spreads.iter().any(|spread| *spread != 0.0) { spreads } else { Vec::new() };
-        Ok(Costs { spread_bps, ..self.costs_without_spreads() })
+        let costs = Costs { spread_bps, ..self.costs_without_spreads() };
+        costs.validate()?;
+        Ok(costs)
     }
 
     fn costs_without_spreads(&self) -> Costs {
@@ -141,9 +157,7 @@ impl TradingSettings {
         range("starting_equity", self.starting_equity, 1e-6, 1e15)?;
         range("positions", self.positions.len() as f64, 2.0, 32.0)?;
         self.positions.iter().try_for_each(|level| range("positions", *level, -10.0, 10.0))?;
-        if let (None, Some(level)) =
-            (self.max_leverage, self.positions.iter().find(|level| level.abs() > 1.0))
-        {
+        if let (None, Some(level)) = (self.max_leverage, self.allowed().find(|level| level.abs() > 1.0)) {
             let reason = format!(
                 "{level} is beyond an instrument's share of the equity: set `max_leverage`, for instance to 1"
             );
@@ -186,6 +200,38 @@ impl TradingSettings {
     #[must_use]
     pub fn actions(&self) -> u32 {
         if self.continuous() { 1 } else { self.positions.len() as u32 }
+    }
+
+    /// The settings as text, for the identity of a market: those of the first version, then all of them if a later one differs from its
+    /// default. So older snapshots can be resumed.
+    pub(super) fn identity(&self) -> String {
+        let first = FirstSettings {
+            commission_bps: self.commission_bps,
+            slippage_bps: self.slippage_bps,
+            positions: &self.positions,
+            shorting: self.shorting,
+            episode_length: self.episode_length,
+            bankruptcy_level: self.bankruptcy_level,
+            own_reward_weight: self.own_reward_weight,
+            reward_scale: self.reward_scale,
+            drawdown_penalty: self.drawdown_penalty,
+        };
+        let defaults = Self {
+            commission_bps: self.commission_bps,
+            slippage_bps: self.slippage_bps,
+            positions: self.positions.clone(),
+            shorting: self.shorting,
+            episode_length: self.episode_length,
+            bankruptcy_level: self.bankruptcy_level,
+            own_reward_weight: self.own_reward_weight,
+            reward_scale: self.reward_scale,
+            drawdown_penalty: self.drawdown_penalty,
+            ..Self::default()
+        };
+        let later = (*self != defaults).then_some(self);
+        let text = |value: serde_json::Result<String>| value.unwrap_or_default();
+        text(serde_json::to_string(&first))
+            + &later.map_or(String::new(), |all| text(serde_json::to_string(all)))
     }
 
     /// Positions that `shorting` allows.
@@ -259,6 +305,27 @@ mod tests {
         TradingSettings { positions: vec![0.0, 2.0], max_leverage: Some(1.5), ..defaults() }
             .validate()
             .unwrap();
+    }
+
+    #[test]
+    fn later_settings_are_part_of_the_identity_only_where_they_differ() {
+        let first = r#"{"commission_bps":5.0,"slippage_bps":2.0,"positions":[-1.0,0.0,1.0],"shorting":true,"episode_length":128,"bankruptcy_level":0.1,"own_reward_weight":0.5,"reward_scale":100.0,"drawdown_penalty":0.0}"#;
+        assert_eq!(defaults().identity(), first, "as the first version stored it");
+        let other = TradingSettings { borrow_rate: 0.1, ..defaults() }.identity();
+        assert!(other.starts_with(first) && other.contains("borrow_rate"), "{other}");
+    }
+
+    #[test]
+    fn a_fill_is_worth_something_after_slippage_and_spread() {
+        let settings = TradingSettings { slippage_bps: 6000.0, spread_bps: 9000.0, ..defaults() };
+        settings.costs(&["AAA".into()]).unwrap_err();
+    }
+
+    #[test]
+    fn a_level_that_is_never_taken_needs_no_leverage() {
+        let settings = TradingSettings { positions: vec![-2.0, 0.0, 1.0], shorting: false, ..defaults() };
+        settings.validate().unwrap();
+        TradingSettings { shorting: true, ..settings }.validate().unwrap_err();
     }
 
     #[test]

@@ -18,9 +18,7 @@ const RECENT: f32 = 100.0;
 /// Counters over the iterations of a trainer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Health {
-    /// Skipped optimizer steps of all networks so far; `None` until a resumed run has completed an iteration.
-    skipped: Option<f32>,
-    /// Iterations in a row in which a network took no optimizer step, and the steps that it skipped in them.
+    /// Iterations in a row in which a network took no optimizer step, and the steps that it has skipped in a row.
     fruitless: (u32, f32),
     /// Iterations in a row without an active agent.
     inactive: u32,
@@ -29,18 +27,11 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Counters of a new run.
-    pub fn new() -> Self {
-        Self { skipped: Some(0.0), ..Self::default() }
-    }
-
     /// Counts an iteration. `minibatches` is the number of optimizer steps of a network in an epoch.
     pub fn count(&mut self, record: &Record, minibatches: u32) {
         let steps = (record.epochs * minibatches as f32).max(1.0);
-        let skipped = self.skipped.map_or(0.0, |before| record.skipped - before);
-        self.skipped = Some(record.skipped);
-        let (iterations, before) = self.fruitless;
-        self.fruitless = if skipped >= steps { (iterations + 1, before + steps) } else { (0, 0.0) };
+        let skipped = record.skipped_in_a_row;
+        self.fruitless = if skipped >= steps { (self.fruitless.0 + 1, skipped) } else { (0, 0.0) };
         self.inactive = if record.active_fraction > 0.0 { 0 } else { self.inactive + 1 };
         if record.episodes > 0.0 {
             self.recent.push_back((record.return_sum, record.episodes));
@@ -63,7 +54,7 @@ impl Health {
     }
 
     /// Iterations in a row in which all optimizer steps of a network were skipped.
-    pub fn skipped_in_a_row(&self) -> u32 {
+    pub fn iterations_without_step(&self) -> u32 {
         self.fruitless.0
     }
 
@@ -94,8 +85,8 @@ pub(super) enum Fault {
 mod tests {
     use super::*;
 
-    fn record(skipped: f32, active: f32) -> Record {
-        Record { skipped, active_fraction: active, epochs: 2.0, ..Record::default() }
+    fn record(skipped_in_a_row: f32, active_fraction: f32) -> Record {
+        Record { skipped_in_a_row, active_fraction, epochs: 2.0, ..Record::default() }
     }
 
     fn config(precision: Precision) -> Config {
@@ -106,39 +97,30 @@ mod tests {
 
     #[test]
     fn only_iterations_without_any_step_of_a_network_count() {
-        let mut health = Health::new();
+        let mut health = Health::default();
         let half = config(Precision::F16);
         let whole = config(Precision::F32);
         // Two epochs of three minibatches: six steps.
-        for (iteration, skipped) in [5.0, 10.0, 16.0, 22.0].into_iter().enumerate() {
+        for (iteration, skipped) in [5.0, 2.0, 6.0, 12.0].into_iter().enumerate() {
             health.count(&record(skipped, 1.0), 3);
             assert_eq!(health.fault(&whole), None, "iteration {iteration}");
         }
-        assert_eq!(health.skipped_in_a_row(), 2);
-        health.count(&record(28.0, 1.0), 3);
+        assert_eq!(health.iterations_without_step(), 2);
+        health.count(&record(18.0, 1.0), 3);
         assert_eq!(health.fault(&whole), Some(Fault::NotFinite(3)));
         // In f16 the loss scale may still be too high.
         assert_eq!(health.fault(&half), None);
-        for iteration in 1..=4 {
-            health.count(&record(28.0 + 6.0 * iteration as f32, 1.0), 3);
+        for iteration in 4..=7 {
+            health.count(&record(6.0 * iteration as f32, 1.0), 3);
         }
         assert_eq!(health.fault(&half), Some(Fault::NotFinite(7)));
-        health.count(&record(53.0, 1.0), 3);
-        assert_eq!((health.fault(&half), health.skipped_in_a_row()), (None, 0), "one step was taken");
-    }
-
-    #[test]
-    fn the_steps_skipped_before_a_resume_do_not_count() {
-        let mut health = Health::default();
-        for _ in 0..5 {
-            health.count(&record(600.0, 1.0), 1);
-        }
-        assert_eq!(health.fault(&config(Precision::F32)), None);
+        health.count(&record(5.0, 1.0), 3);
+        assert_eq!((health.fault(&half), health.iterations_without_step()), (None, 0), "one step was taken");
     }
 
     #[test]
     fn rollouts_without_an_active_agent_count() {
-        let mut health = Health::new();
+        let mut health = Health::default();
         for active in [0.0, 0.0, 0.25, 0.0, 0.0] {
             health.count(&record(0.0, active), 1);
             assert_eq!(health.fault(&config(Precision::F32)), None);
@@ -149,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_running_return_covers_a_hundred_episodes() {
-        let mut health = Health::new();
+        let mut health = Health::default();
         assert_eq!(health.running_return(), None);
         let mut end = |total: f32, episodes: f32| {
             health.count(&Record { return_sum: total, episodes, ..record(0.0, 1.0) }, 1);

@@ -228,7 +228,7 @@ fn too_many(wanted: u32, most: u32, obstacle: Obstacle, budget: &Budget) -> Erro
         "{most} environments fit: set `num_envs = {most}`, or let `shrink_envs = true` choose the number; or lower \
          `rollout_steps` or `hidden`"
     );
-    obstacle.error(&format!("{wanted} environments"), "num_envs", &advice, budget)
+    obstacle.error(&format!("a plan of {wanted} environments"), "num_envs", &advice, budget)
 }
 
 /// Not even four environments fit.

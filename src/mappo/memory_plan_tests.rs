@@ -125,7 +125,7 @@ fn too_many_environments_are_an_error_that_names_how_many_fit() {
     let error = fit(&config).unwrap_err();
     assert!(matches!(error, Error::Budget { budget: 300, needed, .. } if needed > 300), "{error}");
     let text = error.to_string();
-    assert!(text.starts_with("4096 environments need"), "{text}");
+    assert!(text.starts_with("a plan of 4096 environments needs"), "{text}");
     let most: u32 = text.split("`num_envs = ").nth(1).unwrap().split('`').next().unwrap().parse().unwrap();
     assert!((4..4096).contains(&most) && most.is_multiple_of(4) && text.contains("shrink_envs"), "{text}");
     // Exactly as many fit, and as many are taken if the settings allow it.

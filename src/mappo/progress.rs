@@ -18,7 +18,7 @@ pub struct Progress {
     pub running_return: Option<f64>,
     /// Iterations in a row, this one included, in which all optimizer steps of a network were skipped because its gradient was not
     /// finite.
-    pub skipped_in_a_row: u32,
+    pub iterations_without_step: u32,
     /// Losses, norms and episodes.
     pub record: Record,
 }

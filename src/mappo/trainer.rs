@@ -46,6 +46,8 @@ pub struct Trainer {
     pub(super) health: Health,
     /// Whether an iteration failed half-way: then the buffers belong to no iteration.
     pub(super) interrupted: bool,
+    /// Whether the observations of this process's first rollout were checked.
+    pub(super) examined: bool,
     pub(super) identity: String,
     started: Option<Instant>,
 }
@@ -152,8 +154,9 @@ impl Trainer {
             submitted: 0,
             collected: 0,
             resumed_at: 0,
-            health: Health::new(),
+            health: Health::default(),
             interrupted: false,
+            examined: false,
             identity: environment.identity(),
             started: None,
         })
@@ -254,7 +257,7 @@ impl Trainer {
             steps_per_second: (u64::from(self.collected - self.resumed_at) * per_iteration) as f64
                 / seconds.max(1e-9),
             running_return: self.health.running_return(),
-            skipped_in_a_row: self.health.skipped_in_a_row(),
+            iterations_without_step: self.health.iterations_without_step(),
             record,
         }))
     }

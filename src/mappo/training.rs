@@ -7,6 +7,7 @@ use half::f16;
 use super::health::Fault;
 use super::progress::Progress;
 use super::trainer::Trainer;
+use crate::env::LARGEST_MAGNITUDE;
 use crate::nn::Precision;
 use crate::{Error, Result};
 
@@ -109,6 +110,9 @@ impl Trainer {
                 if report(&progress).verdict()?.is_break() {
                     last = last.min(self.submitted);
                 }
+                if !std::mem::replace(&mut self.examined, true) {
+                    self.examine()?;
+                }
                 if let Some(fault) = self.health.fault(&self.config) {
                     return Err(self.cannot_learn(fault).into());
                 }
@@ -136,38 +140,82 @@ impl Trainer {
         }
     }
 
-    /// The largest observation and the largest reward of the last rollout, and what to do about the larger one.
-    fn suspect(&self) -> Result<String> {
+    /// Checks the observations of the first rollout. [`CpuEnv`](crate::env::CpuEnv) checks every step; environments on the device
+    /// write their observations unseen, and a LayerNorm would turn all but the huge ones into 0 without a word.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if one is too large for squares of it to be summed in f32.
+    pub(super) fn examine(&self) -> Result<()> {
+        let largest = self.largest_observation(1 << 20)?;
+        if largest.value.abs() <= LARGEST_MAGNITUDE {
+            return Ok(());
+        }
+        let found = format!("{largest} is too large");
+        let advice = match largest.value.is_finite() {
+            true => format!("magnitudes up to {LARGEST_MAGNITUDE:e} are allowed: scale that feature"),
+            false => "observations must be finite".into(),
+        };
+        Err(Error::Data(format!("{found}: {advice}")))
+    }
+
+    /// The largest of the first `most` observations of the last rollout.
+    fn largest_observation(&self, most: usize) -> Result<Observation> {
         let sizes = &self.sizes;
-        let rewards: Vec<f32> = self.gpu.read(&self.buffers.rollout.rewards)?;
+        let storage = sizes.observed_storage(self.kernel_config.storage);
+        // Slots of the rollout; those of truncated episodes may be unused.
+        let seen = ((sizes.observed() * u64::from(sizes.steps + 1)) as usize).min(most);
         let raw = self.buffers.observed();
-        let bytes = self.gpu.read_range(raw, 0, raw.size())?;
-        let observations: Vec<f32> = match sizes.observed_storage(self.kernel_config.storage).precision() {
+        let bytes = self.gpu.read_range(raw, 0, raw.size().min(seen as u64 * storage.precision().bytes()))?;
+        let observations: Vec<f32> = match storage.precision() {
             Precision::F32 => bytemuck::pod_collect_to_vec(&bytes),
             Precision::F16 => {
                 bytes.as_chunks::<2>().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect()
             }
         };
-        // Slots of the rollout; those of truncated episodes may be unused.
-        let seen = (sizes.observed() * u64::from(sizes.steps + 1)) as usize;
-        let (index, observation) = largest(&observations[..seen.min(observations.len())]);
-        let (_, reward) = largest(&rewards[..sizes.rows() as usize]);
+        let (index, value) = largest(&observations);
         let number = index / sizes.envs as usize;
         let feature = number % sizes.spec.obs_dim as usize;
         let agent = number / sizes.spec.obs_dim as usize % sizes.spec.agents as usize;
+        Ok(Observation { agent, feature, value })
+    }
+
+    /// The largest observation and the largest reward of the last rollout, and what to do about the larger one.
+    fn suspect(&self) -> Result<String> {
+        let rewards: Vec<f32> = self.gpu.read(&self.buffers.rollout.rewards)?;
+        let (_, reward) = largest(&rewards[..self.sizes.rows() as usize]);
+        let observation = self.largest_observation(usize::MAX)?;
         let found = format!(
-            "The largest observation of the last rollout is {observation:e} (feature {feature} of agent {agent}), the largest \
-             reward {reward:e} in magnitude"
+            "The largest {observation} in the last rollout, the largest reward {reward:e} in magnitude"
         );
-        let advice = if observation.abs() >= reward.abs() && observation.abs() > 1e3 {
-            "scale that feature, or set `observation_norm = true`"
-        } else if reward.abs() > 1e3 {
-            "scale the rewards (`reward_scale`)"
-        } else {
-            "lower the learning rates (`actor_learning_rate`, `critic_learning_rate`) or `max_grad_norm`, or use \
-             `precision = \"f32\"`"
+        let observed = observation.value.abs();
+        let network = &self.config.network;
+        let advice = match (observed >= reward.abs() && observed > 1e3, reward.abs() > 1e3) {
+            (true, _) if network.observation_norm => "scale that feature",
+            (true, _) => "scale that feature, or set `observation_norm = true`",
+            (false, true) => "scale the rewards (`reward_scale`)",
+            _ if self.config.device.precision == Precision::F16 => {
+                "lower the learning rates (`actor_learning_rate`, `critic_learning_rate`) or `max_grad_norm`, or use \
+                 `precision = \"f32\"`"
+            }
+            _ => {
+                "lower the learning rates (`actor_learning_rate`, `critic_learning_rate`) or `max_grad_norm`"
+            }
         };
         Ok(format!("{found}: {advice}"))
+    }
+}
+
+/// An observation of the last rollout.
+struct Observation {
+    agent: usize,
+    feature: usize,
+    value: f32,
+}
+
+impl std::fmt::Display for Observation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { agent, feature, value } = self;
+        write!(f, "observation {value:e} (feature {feature} of agent {agent})")
     }
 }
 

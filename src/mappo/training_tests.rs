@@ -91,7 +91,7 @@ fn training_that_cannot_learn_is_an_error_that_says_why() {
             &[
                 "3 iterations",
                 "not finite",
-                "observation of the last rollout is 1e0",
+                "largest observation 1e0 (feature 0 of agent 0) in the last rollout",
                 "lower the learning rates",
             ] as &[_],
         ),
@@ -111,7 +111,7 @@ fn training_that_cannot_learn_is_an_error_that_says_why() {
         parts.iter().for_each(|part| assert!(error.contains(part), "{part}: {error}"));
         assert_eq!(reported.len(), 3, "every iteration until then is reported");
         let expected = if trouble == Trouble::None { [1, 2, 3] } else { [0; 3] };
-        assert_eq!([0, 1, 2].map(|i| reported[i].skipped_in_a_row), expected);
+        assert_eq!([0, 1, 2].map(|i| reported[i].iterations_without_step), expected);
         assert_eq!(reported[2].record.active_fraction, if trouble == Trouble::None { 1.0 } else { 0.0 });
         // Nothing is under way.
         assert_eq!(trainer.iteration(), 4, "the iteration in flight was completed");
@@ -127,6 +127,12 @@ fn observations_that_no_network_can_use_are_refused_at_the_start() {
     let environment = CpuEnv::new("short", || Short { trouble: Trouble::Huge, ..Short::default() });
     let error = Trainer::new(&gpu, &environment, &config()).unwrap_err().to_string();
     assert!(error.contains("environment 0: observation 1 is 1e30, which is too large"), "{error}");
+    // As an environment on the device might write it.
+    let trainer = trainer(&gpu, &config(), Trouble::None);
+    trainer.examine().unwrap();
+    gpu.write(trainer.buffers.observed(), 4 * 4, bytemuck::bytes_of(&-1e30f32)).unwrap();
+    let error = trainer.examine().unwrap_err().to_string();
+    assert!(error.contains("observation -1e30 (feature 1 of agent 0) is too large"), "{error}");
 }
 
 #[test]

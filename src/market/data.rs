@@ -81,8 +81,8 @@ pub struct MarketData {
     first_bar: usize,
     /// Whether the buffer holds funding rates.
     funded: bool,
-    /// Checksum of the candles up to and including each bar.
-    checksums: Arc<[u32]>,
+    /// Checksums of the candles and of the time between bars, up to and including each bar.
+    checksums: Arc<[[u32; 2]]>,
 }
 
 impl MarketData {
@@ -161,6 +161,7 @@ impl MarketData {
 
         let mut prices = Vec::with_capacity(words - bars * columns);
         let mut crc = crc32fast::Hasher::new();
+        let mut time = crc32fast::Hasher::new();
         crc.update(candles.symbols.join(" ").as_bytes());
         let mut checksums = Vec::with_capacity(bars);
         for bar in 0..bars {
@@ -182,7 +183,8 @@ impl MarketData {
                 let all = [gap(candles, i, bar), close - open, open_to_orders, close];
                 prices.extend(all.map(|price| price as f32));
             }
-            checksums.push(crc.clone().finalize());
+            time.update(&candles.years_before(bar).to_le_bytes());
+            checksums.push([crc.clone(), time.clone()].map(crc32fast::Hasher::finalize));
         }
         prices.extend((0..bars).map(|bar| candles.years_before(bar) as f32));
         if let Some(funding) = &candles.funding {
@@ -238,7 +240,16 @@ impl MarketData {
     /// Checksum of the candles and extra features before bar `end`.
     #[must_use]
     pub(crate) fn checksum(&self, end: usize) -> u32 {
-        end.checked_sub(1).and_then(|last| self.checksums.get(last)).copied().unwrap_or(0)
+        self.checksums_before(end)[0]
+    }
+
+    /// Checksum of the time between bars, up to bar `end`.
+    pub(crate) fn time_checksum(&self, end: usize) -> u32 {
+        self.checksums_before(end)[1]
+    }
+
+    fn checksums_before(&self, end: usize) -> [u32; 2] {
+        end.checked_sub(1).and_then(|last| self.checksums.get(last)).copied().unwrap_or_default()
     }
 
     /// Index of the first price in the buffer, in f32 values.

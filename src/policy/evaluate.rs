@@ -80,7 +80,13 @@ impl TrainedPolicy {
                 for agent in 0..agents {
                     let action = actions[(step * agents + agent) * sizes.envs as usize];
                     targets[[first + step, agent]] = metadata.market.level(action).ok_or_else(|| {
-                        Error::Data(format!("the policy chose action {action}, which does not exist"))
+                        let symbol = &data.scaling().symbols[agent];
+                        Error::Data(match metadata.market.continuous() {
+                            true => format!("the policy's weight for {symbol} is {}", f32::from_bits(action)),
+                            false => {
+                                format!("the policy chose action {action} for {symbol}, which does not exist")
+                            }
+                        })
                     })?;
                 }
             }

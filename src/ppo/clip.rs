@@ -148,7 +148,7 @@ mod tests {
             let mut gradient = vec![1f32; 40];
             gradient[7] = poison;
             let got = state(&gradient, 1.0, 0);
-            assert_eq!([got[0], got[6], got[7]], [0.0, 0.0, 1.0], "{poison}");
+            assert_eq!([got[0], got[6], got[7]], [0.0, -1.0, 1.0], "{poison}");
             assert_eq!([got[8], got[14], got[15]], [1.0, 1.0, 0.0], "{poison}");
         }
     }

@@ -38,7 +38,6 @@ crate::layout_testing::same_layout! {
     write_metrics::Record {
         policy_loss, value_loss, entropy, approx_kl, clip_fraction, actor_norm, critic_norm,
         learning_rate, reward, return_sum, episodes, episode_steps, terminated, skipped, value_mean,
-        value_deviation, loss_scale, epochs, explained_variance,
-        active_fraction,
+        value_deviation, loss_scale, epochs, explained_variance, active_fraction, skipped_in_a_row,
     } = "Record" in "ppo/write_metrics";
 }

@@ -10,7 +10,7 @@ pub const SHADER: Shader = crate::shaders::shader!("ppo/write_metrics");
 pub const GROUPS: [u32; 3] = [1, 1, 1];
 
 /// f32s of a [`Record`].
-pub const RECORD: u64 = 20;
+pub const RECORD: u64 = size_of::<Record>() as u64 / 4;
 
 /// Counterpart of `WriteMetrics` in the shader.
 #[repr(C)]
@@ -81,6 +81,8 @@ pub struct Record {
     pub explained_variance: f32,
     /// Fraction of the rows of the rollout whose agent was active.
     pub active_fraction: f32,
+    /// Optimizer steps that a network skipped in a row, up to its last one; the largest number of all networks.
+    pub skipped_in_a_row: f32,
 }
 
 /// Compiles the kernel.
@@ -145,9 +147,11 @@ mod tests {
         let mut optimizer = [0f32; 24];
         (optimizer[1], optimizer[9], optimizer[17]) = (3.0, 5.0, 7.0);
         (optimizer[3], optimizer[7], optimizer[23]) = (0.01, 2.0, 1.0);
+        // Applied; the third in a row that is skipped; waiting, with four skipped before.
+        (optimizer[6], optimizer[14], optimizer[22]) = (1.0, -3.0, 6.0);
         let episodes = gpu.upload("episodes", &(0..envs * 4).map(|i| i as f32).collect::<Vec<_>>()).unwrap();
         let iteration = gpu.upload("iteration", &[41u32, 0]).unwrap();
-        let record = gpu.upload("record", &[0f32; 20]).unwrap();
+        let record = gpu.upload("record", &[Record::default()]).unwrap();
         // Log-probabilities, advantages and returns of 24 rows. The returns are far from 0.
         let wave = |i: usize, k: usize| ((i * k) % 11) as f32 * 0.25;
         let advantages: Vec<f32> = (0..24).map(|i| wave(i, 7) - 1.0).collect();
@@ -199,6 +203,7 @@ mod tests {
             explained_variance: got[0].explained_variance,
             // Two of 24 rows: the share of a row is a half.
             active_fraction: 2.0 / 24.0,
+            skipped_in_a_row: 4.0,
         };
         assert_eq!(got[0], expected);
         assert_eq!(gpu.read::<u32>(&iteration).unwrap()[0], 42);

@@ -61,6 +61,13 @@ fn device_and_ledger_agree_on_every_cost() {
             let mut chosen = random_actions(&stage, 5);
             if actions == ActionSpace::Weights {
                 chosen.iter_mut().for_each(|action| *action = (*action as f32 * 0.45 - 0.9).to_bits());
+                // Unbounded actions, and a policy that has diverged.
+                let extremes = [3.0, -7.0, f32::NAN, f32::INFINITY].iter().cycle();
+                chosen
+                    .iter_mut()
+                    .step_by(29)
+                    .zip(extremes)
+                    .for_each(|(action, extreme)| *action = extreme.to_bits());
             }
             stage.run(&chosen);
             let (rewards, seen) = (stage.floats(&stage.rewards), stage.floats(&stage.observations));
@@ -72,7 +79,11 @@ fn device_and_ledger_agree_on_every_cost() {
                 let bar = bars.start + step;
                 let level = |a: usize| match chosen[stage.at(step, a, 1)] {
                     action if actions == ActionSpace::Positions => settings.positions[action as usize],
-                    action => f64::from(-1.5 + (0.5 * f32::from_bits(action) + 0.5) * 4.0),
+                    action => {
+                        let number =
+                            Some(f32::from_bits(action)).filter(|number| number.is_finite()).unwrap_or(0.0);
+                        f64::from(-1.5 + (0.5 * number.clamp(-1.0, 1.0) + 0.5) * 4.0)
+                    }
                 };
                 let targets: Vec<f64> = (0..3).map(level).collect();
                 let [close, open, next] =

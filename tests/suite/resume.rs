@@ -288,6 +288,62 @@ fn a_finished_run_is_trained_further_and_lends_its_weights() {
     assert!(!place.path("third").exists());
 }
 
+/// Starts the program and kills it as soon as `exists` holds.
+fn killed(place: &Workplace, arguments: &[&str], exists: impl Fn() -> bool) {
+    let mut child = place.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_run_with_given_weights_is_resumed_with_them_before_its_first_checkpoint() {
+    let place = Workplace::new();
+    place.trained("run");
+    let start = |out: &'static str| {
+        let init = [
+            "--init",
+            "run/model.safetensors",
+            "--set",
+            "mappo.iterations=60",
+            "--set",
+            "checkpoints.every=0",
+        ];
+        [&["train", "--data", DEMO, "--out", out] as &[&str], &SMALL, &init].concat()
+    };
+    succeeded(&place.run(&start("whole")));
+    killed(&place, &start("parts"), || place.path("parts/unfinished/config.toml").exists());
+    let output = place.run(&["train", "--data", DEMO, "--out", "parts", "--resume"]);
+    succeeded(&output);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Resumed   from the weights of --init"));
+    let model = |out: &str| std::fs::read(place.path(out).join("model.safetensors")).unwrap();
+    assert!(model("parts") == model("whole"), "the same bytes");
+}
+
+#[test]
+fn a_refused_change_of_the_iterations_leaves_the_settings() {
+    let place = Workplace::new();
+    let long = ["--set", "mappo.iterations=400", "--set", "checkpoints.every=1"];
+    let start = [&["train", "--data", DEMO, "--out", "run"] as &[&str], &SMALL, &long].concat();
+    let saved = || {
+        let folder = std::fs::read_dir(place.path("run/unfinished/checkpoints"));
+        folder.is_ok_and(|mut files| {
+            files.any(|file| {
+                file.is_ok_and(|file| file.path().extension().is_some_and(|end| end == "safetensors"))
+            })
+        })
+    };
+    killed(&place, &start, saved);
+    let resume = ["train", "--data", DEMO, "--out", "run", "--resume", "--iterations", "399"];
+    // The learning rate decays over the iterations, and part of them is done.
+    refused(&place.run(&resume), &["`iterations`", "400", "399"]);
+    let settings = std::fs::read_to_string(place.path("run/unfinished/config.toml")).unwrap();
+    assert!(settings.contains("iterations = 400"), "{settings}");
+}
+
 /// Kills the program (`kill -9`) at random times between the first checkpoint and the last file, `PHALANX_KILLS` times (default
 /// 5; `make test-nightly`: 20).
 #[test]

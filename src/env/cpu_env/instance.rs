@@ -3,16 +3,12 @@
 use half::f16;
 
 use super::{Outcome, Simulator, caught};
-use crate::env::{MAX_EPISODES, Spec};
+use crate::env::{LARGEST_MAGNITUDE, MAX_EPISODES, Spec};
 use crate::nn::Precision;
 use crate::random::threefry;
 
 /// Largest step count of an episode in a saved state: half the range of the counter, so that it cannot overflow after a resume.
 const MAX_STEPS: u32 = 1 << 31;
-
-/// Largest magnitude of observations and rewards: the squares of larger ones exceed f32, and normalisation, losses and gradient norms
-/// square them. A LayerNorm would turn such an observation into 0 without a word.
-const LARGEST: f32 = 1e18;
 
 /// One copy of a simulator with the results of its last step.
 pub(super) struct EnvInstance {
@@ -133,7 +129,13 @@ impl EnvInstance {
     pub(super) fn fault(&self, precision: Precision) -> Option<String> {
         let (episode, step) = self.moment;
         if let Some(message) = &self.panicked {
-            return Some(format!("the simulator panicked after episode {episode}, step {step}: {message}"));
+            return Some(match self.episode {
+                0 => format!("the simulator panicked in its first reset: {message}"),
+                begun => format!(
+                    "the simulator panicked in episode {begun} (steps taken: {}): {message}",
+                    self.taken
+                ),
+            });
         }
         if let Some(wrong) = &self.wrong_mask {
             return Some(format!("{wrong} (episode {episode}, step {step})"));
@@ -144,7 +146,7 @@ impl EnvInstance {
         };
         // After conversion to the storage type. NaN is no smaller than anything.
         let storable = |value: f32| match precision {
-            Precision::F32 => value.abs() <= LARGEST,
+            Precision::F32 => value.abs() <= LARGEST_MAGNITUDE,
             Precision::F16 => f16::from_f32(value).is_finite(),
         };
         let find = |what: &str, values: &[f32], valid: &dyn Fn(f32) -> bool| {
@@ -155,7 +157,7 @@ impl EnvInstance {
             .or_else(|| find("final observation", &self.final_observations, &storable))
             .or_else(|| find("global state", &self.state, &storable))
             .or_else(|| find("final global state", &self.final_state, &storable))
-            .or_else(|| find("reward of agent", &self.rewards, &|value| value.abs() <= LARGEST))
+            .or_else(|| find("reward of agent", &self.rewards, &|value| value.abs() <= LARGEST_MAGNITUDE))
     }
 
     /// Appends the serialised state to `bytes`; `None` if the simulator does not support saving.

@@ -175,7 +175,7 @@ fn optimizer(values: &[f32], nets: usize) -> Result<(), String> {
             within(&format!("first bias correction of network {net}"), state[4], 0.0, 1.0)?;
             within(&format!("second bias correction of network {net}"), state[5], 0.0, 1.0)?;
         }
-        counted(&format!("step flag of network {net}"), state[6], 2.0)?;
+        counted(&format!("step state of network {net}"), state[6].abs(), MAX_STEPS)?;
         counted(&format!("skipped steps of network {net}"), state[7], MAX_STEPS)?;
     }
     Ok(())

@@ -117,7 +117,7 @@ impl Trainer {
         {
             tracing::warn!(
                 saved = %metadata.adapter, here = %own.adapter,
-                "the snapshot is from another adapter or other kernels: results will differ in the last digits"
+                "the snapshot is from another adapter, other kernels or other micro-batches: results will differ in the last digits"
             );
         }
         for (part, view) in checked {
