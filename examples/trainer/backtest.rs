@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use jiff::ToSpan;
 use jiff::civil::DateTime;
 use phalanx::backtest::{Backtest, PeriodsPerYear, ReplayOptions, infer_periods_per_year};
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
 use phalanx::market::{Candles, ExtraFeatures, FILLED, MarketData, Scaling, parse_timestamp};
-use phalanx::policy::TrainedPolicy;
+use phalanx::policy::{ModelMetadata, TrainedPolicy};
 
 use crate::BacktestArgs;
 use crate::report::{RunInfo, render};
@@ -27,10 +28,13 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let policy = TrainedPolicy::load(&run.model())?;
     let metadata = policy.metadata();
     let candles = settings.data.load(&args.data)?;
-    let dates = [(&args.from, "--from"), (&args.to, "--to")]
-        .map(|(text, name)| text.as_ref().map(|text| parse_timestamp(text).context(name)).transpose());
-    let [from, to] = dates;
-    let (from, to) = (from?.unwrap_or(metadata.test_from), to?);
+    if let Some(difference) = metadata.bars.and_then(|bars| bars.difference(&candles)) {
+        ensure!(args.force, "{difference}: the results would mean nothing; --force trades them all the same");
+        eprintln!("warning: {difference}");
+    }
+    let from = args.from.as_ref().map(|text| parse_timestamp(text).context("--from")).transpose()?;
+    let from = from.unwrap_or(metadata.test_from);
+    let to = args.to.as_ref().map(|text| end_of(text).context("--to")).transpose()?;
     let periods_per_year = match args.periods_per_year.or(settings.data.periods_per_year) {
         Some(value) => PeriodsPerYear::given(value)?,
         None => infer_periods_per_year(&candles.timestamps),
@@ -39,13 +43,19 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let scaling = Scaling::Given(metadata.scaling.clone());
     let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &scaling)?;
     let bars = bars(from, to, &candles, data.first_bar())?;
+    let skipped = bars.start - candles.index_at_or_after(from);
+    if skipped > 0 {
+        eprintln!(
+            "Skipped   {skipped} bars from {from} on: the model's features need {} bars of history, which these candles do not have",
+            data.first_bar()
+        );
+    }
     if candles.timestamps[bars.start] < metadata.test_from {
         eprintln!(
             "warning: bars before {} were trained on; results that include them do not predict future performance",
             metadata.test_from
         );
     }
-    let targets = policy.targets(&gpu, &data, &bars)?;
     let options = ReplayOptions {
         costs: metadata.market.costs(&candles.symbols)?,
         max_leverage: metadata.market.max_leverage,
@@ -53,14 +63,19 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         bankruptcy_level: metadata.market.bankruptcy_level,
         periods_per_year,
     };
-    let backtest = Backtest::replay(&candles, bars, targets.view(), &options)?;
+    let replay = |bars: Range<usize>| -> Result<Backtest> {
+        let targets = policy.targets(&gpu, &data, &bars)?;
+        Ok(Backtest::replay(&candles, bars, targets.view(), &options)?)
+    };
+    let in_sample = in_sample(metadata, &candles, &bars, data.first_bar()).map(&replay).transpose()?;
+    let backtest = replay(bars)?;
 
     let summary = std::fs::read(run.summary()).with_context(|| run.summary().display().to_string())?;
     let summary: Summary =
         serde_json::from_slice(&summary).with_context(|| run.summary().display().to_string())?;
     let curves = crate::metrics::curves(&run.metrics())?;
     let gaps = crate::gaps::lines(&candles);
-    let page = render(&backtest, &curves, &info(&run, &policy, &summary, &gaps))?;
+    let page = render(&backtest, in_sample.as_ref(), &curves, &info(&run, &policy, &summary, &gaps))?;
     let out = Folder::new(args.out.as_deref().unwrap_or(run.path()));
     std::fs::create_dir_all(out.path()).with_context(|| out.path().display().to_string())?;
     phalanx::backtest::write(&backtest, out.path())?;
@@ -73,18 +88,34 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
             "warning: the model was trained on candles without filled bars and cannot tell which bars are filled"
         );
     }
-    print(&backtest);
+    print(&backtest, in_sample.as_ref());
     println!("Report: {}", out.report().display());
     Ok(())
 }
 
-/// The bars to trade, from `from` to `to`.
+/// The first moment after `text`; a day counts whole.
+fn end_of(text: &str) -> Result<DateTime> {
+    let moment = parse_timestamp(text)?;
+    let step = if text.contains(':') { 1.nanosecond() } else { 1.day() };
+    Ok(moment.checked_add(step)?)
+}
+
+/// The bars that the model was trained on, if the candles have them all and none of the bars to trade is among them.
+fn in_sample(
+    metadata: &ModelMetadata,
+    candles: &Candles,
+    traded: &Range<usize>,
+    first: usize,
+) -> Option<Range<usize>> {
+    let place = |timestamp| candles.timestamps.binary_search(&timestamp).ok();
+    let (start, last) = (place(metadata.train_from)?, place(metadata.train_to)?);
+    (start >= first && start < last && last < traded.start).then_some(start..last + 1)
+}
+
+/// The bars to trade, from `from` up to the moment `to`.
 fn bars(from: DateTime, to: Option<DateTime>, candles: &Candles, first: usize) -> Result<Range<usize>> {
     let start = candles.index_at_or_after(from).max(first);
-    let end = match to {
-        None => candles.bars(),
-        Some(to) => candles.timestamps.partition_point(|timestamp| *timestamp <= to),
-    };
+    let end = to.map_or(candles.bars(), |to| candles.index_at_or_after(to));
     ensure!(
         end > start + 1,
         "fewer than two bars to trade from {from} on; the candles cover {} to {}, and features start at {}",
@@ -122,7 +153,7 @@ fn info(run: &Folder, policy: &TrainedPolicy, summary: &Summary, gaps: &[(&str, 
     }
 }
 
-fn print(backtest: &Backtest) {
+fn print(backtest: &Backtest, in_sample: Option<&Backtest>) {
     let percent = |value: Option<f64>| value.map_or("-".into(), |v| format!("{:.2} %", v * 100.0));
     let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.2}"));
     let (own, hold) = (&backtest.metrics, &backtest.benchmark);
@@ -141,4 +172,17 @@ fn print(backtest: &Backtest) {
         println!("{name:<14}{own:>14}{hold:>16}");
     }
     println!("Annualised with {}", backtest.periods_per_year);
+    if let Some(moment) = backtest.bankrupt_at {
+        println!("The account went bankrupt at {moment} and stayed closed.");
+    }
+    if let Some(trained) = in_sample {
+        let (own, hold) = (&trained.metrics, &trained.benchmark);
+        println!(
+            "In sample, on the bars it was trained on: return {} (buy and hold {}), Sharpe {} ({})",
+            percent(Some(own.total_return)),
+            percent(Some(hold.total_return)),
+            number(own.sharpe),
+            number(hold.sharpe)
+        );
+    }
 }

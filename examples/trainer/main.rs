@@ -97,9 +97,12 @@ struct BacktestArgs {
     /// First bar to trade; the first held-out bar by default.
     #[arg(long, value_name = "DATE")]
     from: Option<String>,
-    /// Last bar to trade; the last bar of the candles by default.
+    /// Last bar to trade, a day counting whole; the last bar of the candles by default.
     #[arg(long, value_name = "DATE")]
     to: Option<String>,
+    /// Trade candles of another kind than the model was trained on: bars of another length, or without volume.
+    #[arg(long)]
+    force: bool,
     /// Bars per year, for annualised metrics; by default data.periods_per_year of the run's settings, or else inferred from
     /// the timestamps.
     #[arg(long, value_name = "N")]

@@ -47,16 +47,21 @@ pub struct RunInfo {
     pub more: Vec<(String, String)>,
 }
 
-/// Renders the report as one self-contained HTML document.
+/// Renders the report as one self-contained HTML document. `in_sample` is the same policy on the bars that it was trained on.
 ///
 /// # Errors
 /// If the length of a training curve differs from that of `env_steps`, or a plot cannot be drawn.
-pub fn render(backtest: &Backtest, training: &TrainingCurves, run: &RunInfo) -> Result<String> {
+pub fn render(
+    backtest: &Backtest,
+    in_sample: Option<&Backtest>,
+    training: &TrainingCurves,
+    run: &RunInfo,
+) -> Result<String> {
     for (name, _, values) in &training.curves {
         let (got, wanted) = (values.len(), training.env_steps.len());
         ensure!(got == wanted, "training curve `{name}` has {got} values for {wanted} records of env_steps");
     }
-    Ok(page::page(backtest, training, run)?.into_string())
+    Ok(page::page(backtest, in_sample, training, run)?.into_string())
 }
 
 #[cfg(test)]

@@ -35,6 +35,19 @@ pub struct EvaluationSettings {
     pub every: u32,
     /// Fraction of the training bars that is set aside for evaluation.
     pub fraction: f64,
+    /// The policy that becomes the model of the run.
+    pub model: ChosenModel,
+}
+
+/// The policy that becomes the model of a run with evaluations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChosenModel {
+    /// The one with the highest return of greedy actions over the evaluation bars; of equal ones the first.
+    #[default]
+    Best,
+    /// That of the last iteration.
+    Last,
 }
 
 impl EvaluationSettings {
@@ -57,7 +70,7 @@ impl EvaluationSettings {
 
 impl Default for EvaluationSettings {
     fn default() -> Self {
-        Self { every: 0, fraction: 0.2 }
+        Self { every: 0, fraction: 0.2, model: ChosenModel::default() }
     }
 }
 
@@ -346,6 +359,12 @@ pub struct Summary {
     pub seconds: f64,
     /// Planned GPU memory in bytes.
     pub gpu_bytes: u64,
+    /// Iteration whose policy became the model; missing in older files.
+    #[serde(default)]
+    pub model_iteration: Option<u32>,
+    /// Return of that policy over the evaluation bars, with greedy actions, if it was evaluated.
+    #[serde(default)]
+    pub model_score: Option<f64>,
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use phalanx::mappo::Autotune;
 use phalanx::mappo::snapshot::read_metadata;
 use phalanx::mappo::{ActionMode, EvalConfig, Evaluation, Progress as Done, Snapshots, Trainer};
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, Splits, TimestampFormat};
-use phalanx::policy::{ModelMetadata, TrainedPolicy};
+use phalanx::policy::{ModelMetadata, TrainedPolicy, TrainingBars};
 
 use crate::TrainArgs;
 use crate::metrics::{Row, Writer};
 use crate::progress::{Line, Progress};
-use crate::run::{Folder, Settings, Summary};
+use crate::run::{ChosenModel, Folder, Settings, Summary};
 use crate::settings::{resolve, write_resolved};
 
 pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
@@ -54,8 +54,9 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         Some(unfinished) => (unfinished, false),
     };
     // Training is resumed before the settings change, and a refused one leaves everything as it was.
+    let mut best = None;
     if args.resume {
-        resume(&mut trainer, &staging).inspect_err(|_| {
+        best = resume(&mut trainer, &staging).inspect_err(|_| {
             if reopened {
                 staging.discard();
             }
@@ -130,6 +131,9 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         if let Some(evaluator) = evaluator.as_mut().filter(|_| is_due(settings.evaluation.every)) {
             let [greedy, sampled] = evaluator.run(&trainer)?;
             score = Some(greedy);
+            if best.as_ref().is_none_or(|best| greedy > best.score) {
+                best = Some(Best::of(&trainer, greedy)?);
+            }
             row = row.map(|row| Row { evaluation: Some(greedy), evaluation_sampled: Some(sampled), ..row });
         }
         if let Some(row) = row.take() {
@@ -142,6 +146,14 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     }
     progress.finish();
     let env_steps = trainer.env_steps();
+    let last = || -> Result<_> {
+        Ok((trainer.iteration(), None, trainer.weights()?, trainer.observation_moments()?))
+    };
+    let (iteration, score, weights, observation_moments) =
+        match best.filter(|_| settings.evaluation.model == ChosenModel::Best) {
+            Some(best) => (best.iteration, Some(best.score), best.weights, best.observation_moments),
+            None => last()?,
+        };
 
     let metadata = ModelMetadata {
         config: settings.mappo.clone(),
@@ -151,14 +163,17 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         train_to: candles.timestamps[bars.end - 1],
         test_from: candles.timestamps[splits.test.start],
         version: env!("CARGO_PKG_VERSION").into(),
-        observation_moments: trainer.observation_moments()?,
+        observation_moments,
+        bars: Some(TrainingBars::of(&candles)),
     };
-    TrainedPolicy::new(metadata, trainer.weights()?)?.save(&staging.model())?;
+    TrainedPolicy::new(metadata, weights)?.save(&staging.model())?;
     let summary = Summary {
         adapter: crate::doctor::adapter(&gpu),
         env_steps,
         seconds: before + started.elapsed().as_secs_f64(),
         gpu_bytes: trainer.plan().bytes() + evaluator.as_ref().map_or(0, Evaluator::bytes),
+        model_iteration: Some(iteration),
+        model_score: score,
     };
     let json = serde_json::to_vec_pretty(&summary).context("writing training.json")?;
     write_atomically(&staging.summary(), &json)?;
@@ -168,23 +183,50 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         summary.seconds,
         folder.model().display()
     );
+    if let Some(score) = score {
+        println!(
+            "The model is the policy of iteration {iteration}, the best over the evaluation bars (return {score:.2})."
+        );
+    }
     Ok(())
 }
 
-/// Resumes from the latest snapshot of an interrupted run; without one, from the weights that it was started with, if any.
-fn resume(trainer: &mut Trainer, run: &Folder) -> Result<()> {
-    let latest = match run.checkpoints().exists() {
-        true => Snapshots::open(&run.checkpoints(), 1)?.latest()?,
+/// The policy with the highest return so far over the evaluation bars.
+struct Best {
+    iteration: u32,
+    score: f64,
+    weights: Vec<f32>,
+    observation_moments: Vec<[f32; 4]>,
+}
+
+impl Best {
+    fn of(trainer: &Trainer, score: f64) -> Result<Self> {
+        let (weights, observation_moments) = (trainer.weights()?, trainer.observation_moments()?);
+        Ok(Self { iteration: trainer.iteration(), score, weights, observation_moments })
+    }
+}
+
+/// Resumes from the latest snapshot of an interrupted run; without one, from the weights that it was started with, if any. Returns the
+/// best policy so far.
+fn resume(trainer: &mut Trainer, run: &Folder) -> Result<Option<Best>> {
+    let snapshots = match run.checkpoints().exists() {
+        true => Some(Snapshots::open(&run.checkpoints(), 1)?),
         false => None,
     };
-    match latest {
-        Some(path) => {
-            trainer.resume(&path)?;
+    let latest = snapshots.as_ref().map(Snapshots::latest).transpose()?.flatten();
+    let Some(latest) = latest else {
+        if run.initial().exists() {
+            trainer.load_weights(&run.initial())?;
         }
-        None if run.initial().exists() => trainer.load_weights(&run.initial())?,
-        None => {}
+        return Ok(None);
+    };
+    let mut best = None;
+    if let Some(path) = snapshots.as_ref().and_then(Snapshots::best) {
+        let metadata = trainer.resume(&path)?;
+        best = metadata.score.map(|score| Best::of(trainer, score)).transpose()?;
     }
-    Ok(())
+    trainer.resume(&latest)?;
+    Ok(best)
 }
 
 /// Evaluates the policy on the evaluation bars, with greedy and with sampled actions.

@@ -1,6 +1,6 @@
-// Begins an epoch, or a further minibatch of it: updates the running moments of the returns (ValueNorm) with those of the batch, which
-// ppo/advantage_stats computed, for each group of agents that share networks, or in an agent step of HAPPO for its agent; sets the entropy coefficient, and stops the updates on this rollout once the KL divergence exceeds its
-// target. One workgroup, fixed order.
+// Begins an epoch or a further minibatch of it. Updates ValueNorm of every group of agents that share networks (with HAPPO, of the
+// trained agent) from the batch's statistics (ppo/advantage_stats). Sets the entropy coefficient. Stops the updates on this rollout
+// if the KL divergence exceeds its limit. One workgroup, fixed order.
 
 import package::constants::WG;
 import package::scalars::{VALUE_NORM_MEAN, VALUE_NORM_SQUARE, VALUE_NORM_DEBIAS, MEAN, DEVIATION, ADVANTAGE_MEAN, RETURN_MEAN, RETURN_SQUARE, ENTROPY, STOPPED, EPOCHS, ROW_SHARE, GROUP};
@@ -24,7 +24,7 @@ struct Epoch {
     // 1: a further minibatch of the epoch.
     further: u32,
     // First scalar of the minibatch's own statistics, [group][4]; 0: the minibatch is the whole rollout.
-    moments: u32,
+    minibatch_stats: u32,
     // HAPPO: number of the agent that is trained, counted from 1; 0: all agents.
     agent_step: u32,
     agents: u32,
@@ -122,9 +122,9 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     let first_group = select((p.agent_step - 1u) % p.groups, 0u, everyone);
     let end_group = select(first_group + 1u, p.groups, everyone);
     for (var group = first_group; group < end_group; group++) {
-        if (p.moments > 0u) {
+        if (p.minibatch_stats > 0u) {
             for (var i = 0u; i < 4u; i++) {
-                scalars[group * GROUP + ADVANTAGE_MEAN + i] = scalars[p.moments + 4u * group + i];
+                scalars[group * GROUP + ADVANTAGE_MEAN + i] = scalars[p.minibatch_stats + 4u * group + i];
             }
         }
         update_value_norm(group * GROUP);

@@ -101,7 +101,6 @@ fn surrogate(log_ratio: vec4<f32>, weighed: vec4<f32>) -> Surrogate {
     return Surrogate(ratio, min(plain, bounded), select(ZERO, -plain, plain <= bounded), select(ZERO, ONE, outside));
 }
 
-// The taken action under the present policy.
 // Slot of a row; in a shuffled minibatch it may lie after the last step.
 fn slot_of(row: u32) -> u32 {
     let slot = batch.first_slot + row / (batch.agents * batch.quads);
@@ -112,6 +111,7 @@ fn slot_of(row: u32) -> u32 {
     return dones_and_masks[batch.order + listed / 4u][listed % 4u];
 }
 
+// The taken action under the present policy.
 struct Chosen {
     log_probability: vec4<f32>,
     // Entropy of the policy, and with ratios per choice the sums of the choices' objectives and clipped ratios.

@@ -23,7 +23,7 @@ struct Shuffle {
 @group(0) @binding(1) var<storage, read> iteration: array<u32>;
 @group(0) @binding(2) var<storage, read_write> dones_and_masks: array<u32>;
 
-// After 16 rounds, orders of up to 64 sequences cannot be told from uniform ones in 300,000 draws.
+// After 16 rounds the orders already pass the chi-squared tests of `src/ppo/shuffle_tests.rs`.
 const ROUNDS: u32 = 24u;
 
 // Position of `index` in a permutation of 0..chunks: a swap-or-not network. Every round pairs the indices that add up to a random

@@ -296,8 +296,9 @@ fn use_modules(n: usize, spec: &Spec, parameter_table: bool, words: &mut u32, ri
 
 /// The names of a kernel's outputs, and for extremes of prices (`PanelConfig::prices`) those of the prices.
 fn stored(specs: &[Spec], prices: bool) -> Vec<(String, Option<String>)> {
-    let outputs =
-        specs.iter().flat_map(|spec| spec.outputs.iter().map(|output| prices && spec.is_channel(output)));
+    let outputs = specs
+        .iter()
+        .flat_map(|spec| spec.outputs.iter().map(|output| prices && spec.is_price_extreme(output)));
     outputs.enumerate().map(|(o, channel)| (format!("o{o}"), channel.then(|| format!("p{o}")))).collect()
 }
 

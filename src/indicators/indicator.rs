@@ -188,7 +188,7 @@ pub struct Spec {
 impl Spec {
     /// Whether an output is an extreme of prices, which may be far from the close and smaller: then its difference from the
     /// close has fewer of its digits than the price itself in f32, so that both are stored.
-    pub(super) fn is_channel(&self, output: &Output) -> bool {
+    pub(super) fn is_price_extreme(&self, output: &Output) -> bool {
         output.unit == Unit::Price && self.windows.iter().any(Window::is_extreme)
     }
 

@@ -97,7 +97,7 @@ impl Live {
             }
             let bytes = u64::from(rows) * full as u64 * 4;
             let channels =
-                group.specs.iter().flat_map(|spec| spec.outputs.iter().map(|o| spec.is_channel(o)));
+                group.specs.iter().flat_map(|spec| spec.outputs.iter().map(|o| spec.is_price_extreme(o)));
             let outputs = channels
                 .map(|prices| {
                     let bytes = if prices { 2 * bytes } else { bytes };

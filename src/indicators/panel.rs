@@ -200,7 +200,9 @@ impl Indicators {
     /// As [`Indicators::panel`], but writes some outputs to buffers of the caller.
     ///
     /// Such a buffer needs usage `STORAGE`, and `COPY_SRC` for [`Panel::read`]. It holds `[combination][series][stride]`
-    /// values of 4 bytes (2 with [`Indicators::half`]) with the stride of [`Series::stride`]; a larger buffer is allowed.
+    /// values of 4 bytes (2 with [`Indicators::half`]) with the stride of [`Series::stride`]; a larger buffer is allowed. With a buffer
+    /// for one of Donchian's outputs, those in the same kernel are relative to the close alone: far from it, as after a bad tick, they
+    /// are precise to 6e-8 of the distance.
     ///
     /// # Errors
     /// As [`Indicators::panel`]; [`Error::Shape`] if a buffer is too small, is given twice or names no output.
@@ -244,7 +246,11 @@ impl Indicators {
             let named = |member: &usize| self.entries.get(*member).map(Entry::names).unwrap_or_default();
             // Buffers of the caller and f16 outputs have no room for them, or no use.
             let theirs = |name: &String| given.iter().any(|(given, _)| given == name);
-            let prices = !self.half && !members().any(|(_, member)| named(member).iter().any(theirs));
+            let prices = !self.half
+                && !members().any(|(spec, member)| {
+                    let outputs = spec.outputs.iter().zip(named(member));
+                    outputs.into_iter().any(|(output, name)| spec.is_price_extreme(output) && theirs(&name))
+                });
             let config = PanelConfig {
                 class: gpu.class(),
                 textures,
@@ -262,7 +268,7 @@ impl Indicators {
             for (spec, member) in members() {
                 for (output, name) in spec.outputs.iter().zip(named(member)) {
                     let given = given.iter().find(|(given, _)| *given == name).map(|(_, buffer)| *buffer);
-                    let prices = prices && spec.is_channel(output);
+                    let prices = prices && spec.is_price_extreme(output);
                     let needed = u64::from(rows) * u64::from(series.stride()) * if self.half { 2 } else { 4 };
                     let needed = if prices { 2 * needed } else { needed };
                     let buffer = self.output(&name, needed, given)?;

@@ -122,6 +122,7 @@ impl Sizes {
             class,
             rows,
             self.groups.into(),
+            agents,
             self.minibatches.into(),
         ));
         if self.normalized {

@@ -244,18 +244,18 @@ fn separate_networks_have_a_value_norm_each_as_in_on_policy() {
 
 #[test]
 fn agent_steps_are_those_of_happo_in_on_policy() {
-    follow_in_turn(&Case::new("happo"));
+    follow_agent_steps(&Case::new("happo"));
 }
 
 /// HARL trains one critic for all agents; ours become equal to it, since they start equal and agents share rewards.
 #[test]
 fn agent_steps_are_those_of_happo_in_harl() {
-    follow_in_turn(&Case::of(include_str!("../../tests/fixtures/harl_happo.json"), "happo"));
+    follow_agent_steps(&Case::of(include_str!("../../tests/fixtures/harl_happo.json"), "happo"));
 }
 
 /// One agent is updated after the other. The factors come from probabilities after and before the epochs of an agent; those of the
 /// rollout, which are a tenth off here, have no part in them.
-fn follow_in_turn(case: &Case) {
+fn follow_agent_steps(case: &Case) {
     let (trainer, mut recorder) = case.ready();
     recorder.run(&trainer.rollout.values).unwrap();
     recorder.run(&trainer.update.advantages).unwrap();

@@ -294,7 +294,8 @@ fn first_bar(candles: &Candles, real: &RealBars, look_back: usize) -> Result<usi
 /// Whether the features include [`FILLED`].
 fn is_marked(real: &RealBars, extra: &ExtraFeatures, scaling: &Scaling) -> Result<bool> {
     let marked = match scaling {
-        Scaling::Fit(_) => real.any_filled(),
+        // Only fills that training sees: an input that never changes there would have untrained weights.
+        Scaling::Fit(train) => real.any_filled_in(train.clone()),
         Scaling::Given(given) => {
             given.features.len() == FEATURES.len() + extra.names.len() + 1
                 && given.features.last().is_some_and(|name| name == FILLED)

@@ -1,5 +1,7 @@
 //! The real bars of candles: those that no gap policy made up.
 
+use std::ops::Range;
+
 use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
 /// Positions of the real bars of every instrument, from [`Candles::real_bars`](super::Candles::real_bars). A window of bars that
@@ -89,6 +91,16 @@ impl RealBars {
     /// Whether some bar is filled.
     pub(super) fn any_filled(&self) -> bool {
         self.filled.as_ref().is_some_and(|filled| filled.iter().any(|count| *count > 0))
+    }
+
+    /// Whether a bar of `bars` was filled; bars beyond the last do not count.
+    pub(super) fn any_filled_in(&self, bars: Range<usize>) -> bool {
+        let Some(filled) = &self.filled else { return false };
+        let (Some(last), false) = (bars.end.min(filled.ncols()).checked_sub(1), bars.is_empty()) else {
+            return false;
+        };
+        let before = |row: usize| bars.start.checked_sub(1).map_or(0, |bar| filled[[row, bar.min(last)]]);
+        (0..filled.nrows()).any(|row| filled[[row, last]] > before(row))
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 
+use super::bars::TrainingBars;
 use crate::env::{Spec, TradingSettings};
 use crate::mappo::Config;
 use crate::market::ScalingStatistics;
@@ -33,6 +34,9 @@ pub struct ModelMetadata {
     /// without `observation_norm`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observation_moments: Vec<[f32; 4]>,
+    /// The kind of bars of the training; `None` in files of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bars: Option<TrainingBars>,
 }
 
 /// A trained policy.
@@ -152,6 +156,7 @@ mod tests {
             test_from: day,
             version: "0.1.0".into(),
             observation_moments: vec![[0.0, 0.0, 1.0, 1.0]; 6],
+            bars: None,
         }
     }
 

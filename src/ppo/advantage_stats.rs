@@ -1,5 +1,5 @@
-//! Statistics of a rollout and of each of its minibatches, or of the minibatches of a shuffled epoch alone: mean and population standard deviation of the advantages of active
-//! agents, mean and mean square of all returns, and the reciprocal of the number of active rows. They are computed for each group of
+//! Statistics of a rollout and of each of its minibatches; in a shuffled epoch, of the minibatches alone: mean and population
+//! standard deviation of the advantages of active agents, mean and mean square of all returns, and the reciprocal of the number of active rows. They are computed for each group of
 //! agents that share networks: for all agents, or for each. An agent is active unless its action mask is 0.
 //!
 //! Advantages enter the loss as (A - mean) / (deviation + 1e-5). A second pass computes the deviation about the mean. One workgroup
@@ -55,10 +55,11 @@ pub struct AdvantageStats {
 /// Most iterations of the loops of one invocation, for adapters that limit them. `groups` are the sets of rows that share
 /// networks: 1, or one per agent.
 #[must_use]
-pub fn loop_iterations(class: Class, rows: u64, groups: u64, minibatches: u64) -> u64 {
+pub fn loop_iterations(class: Class, rows: u64, groups: u64, agents: u64, minibatches: u64) -> u64 {
     let lanes = u64::from(Variant::reducing(class).workgroup);
-    // Sums, then squared deviations, eight rows in an iteration; a reduction over all invocations follows each.
-    2 * (rows.div_ceil(8 * lanes) + groups * minibatches * (lanes / 8 + 2))
+    // Sums, then squared deviations, eight rows in an iteration; a reduction over all invocations follows each. The first invocation
+    // writes the share of a row for every agent.
+    2 * (rows.div_ceil(8 * lanes) + groups * minibatches * (lanes / 8 + 2)) + agents * minibatches
 }
 
 /// Binds targets, scalars and `dones_and_masks`.

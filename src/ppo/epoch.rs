@@ -40,7 +40,7 @@ pub struct Epoch {
     /// 0: the first minibatch of the epoch; 1: a later one.
     pub further: u32,
     /// Index of the minibatch's statistics in the scalars ([`super::scalars::minibatch`]); 0: those of the rollout are used.
-    pub moments: u32,
+    pub minibatch_stats: u32,
     /// HAPPO: the agent that learns, from 1; 0: all agents.
     pub agent_step: u32,
     /// Agents.
@@ -89,7 +89,7 @@ mod tests {
         entropy_step: 0.0,
         iterations: 0,
         further: 0,
-        moments: 0,
+        minibatch_stats: 0,
         agent_step: 0,
         agents: 0,
         minibatches: 0,
@@ -136,8 +136,8 @@ mod tests {
         let mut start = [0f32; 32];
         start[own..own + 4].copy_from_slice(&[0.5, 2.0, 4.0, 20.0]);
         (start[scalars::EPOCHS], start[scalars::RETURN_MEAN]) = (1.0, 100.0);
-        let moments = own as u32;
-        let further = Epoch { weight: 0.5, enabled: 1, further: 1, moments, target_kl: 1.0, ..EPOCH };
+        let minibatch_stats = own as u32;
+        let further = Epoch { weight: 0.5, enabled: 1, further: 1, minibatch_stats, target_kl: 1.0, ..EPOCH };
         let got = begin(further, &start, &[9.0; 8], 0);
         assert_eq!(got[scalars::ADVANTAGE_MEAN..=scalars::RETURN_SQUARE], [0.5, 2.0, 4.0, 20.0]);
         assert_eq!(got[scalars::VALUE_NORM_MEAN..3], [2.0, 10.0, 0.5]);
@@ -155,7 +155,7 @@ mod tests {
         let epoch = |agent_step| Epoch {
             weight: 0.5,
             enabled: 1,
-            moments: own as u32,
+            minibatch_stats: own as u32,
             agents: 2,
             minibatches: 3,
             groups: 2,

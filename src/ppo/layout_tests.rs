@@ -12,7 +12,7 @@ crate::layout_testing::same_layout! {
     clip::Clip { max_norm, log_beta1, log_beta2, decay, agent_step, pad } = "Clip" in "ppo/clip";
     epoch::Epoch {
         weight, floor, enabled, number, places, target_kl, entropy, entropy_step, iterations,
-        further, moments, agent_step, agents, minibatches, first_place, groups,
+        further, minibatch_stats, agent_step, agents, minibatches, first_place, groups,
     } = "Epoch" in "ppo/epoch";
     gae::Gae { steps, agents, envs, gamma, lambda, truncations, reward_scale, groups } = "Gae" in "ppo/gae";
     loss::Loss {

@@ -13,6 +13,7 @@ pub fn order(shuffle: &Shuffle, iteration: u32) -> Vec<u32> {
     let mut order = vec![0; (chunks * chunk * quads) as usize];
     for quad in 0..quads {
         let mut places: Vec<u32> = (0..chunks).collect();
+        // As `ROUNDS` in the shader.
         for round in 0..24 {
             let sum = threefry(key, [1 << 31 | round, quad])[0] % chunks;
             let swaps = |pair: u32| threefry(key, [pair, quad])[0] >> round & 1 == 1;

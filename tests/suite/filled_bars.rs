@@ -53,7 +53,9 @@ fn an_order_fills_at_the_next_real_bar() {
 fn an_order_waits_on_the_device() {
     for gpu in testing::both_classes() {
         let candles = stale();
-        let data = crate::market::data(&gpu, &candles, BEFORE);
+        let unmarked = crate::market::data(&gpu, &candles, BEFORE);
+        assert_eq!(unmarked.features(), FEATURES.len(), "a mark that training never sees is no input");
+        let data = crate::market::data(&gpu, &candles, BEFORE + 2);
         let settings = TradingSettings { commission_bps: 0.0, slippage_bps: 0.0, ..Default::default() };
         let bars = BEFORE..candles.bars();
         let stage = Stage::new(&gpu, &data, &settings, &Episodes::Whole(bars), 4);

@@ -3,7 +3,7 @@
 use half::f16;
 use ndarray::{Array2, ArrayView2, s};
 use phalanx::gpu::{Class, Recorder};
-use phalanx::indicators::{Bbands, Cci, Indicators, Macd, Obv, Rsi, Series, Sma, Vwap};
+use phalanx::indicators::{Bbands, Cci, Ema, Indicators, Macd, Obv, Rsi, Series, Sma, Vwap};
 
 use crate::common::oracle::{Bars, Case, Periods, Selection, cases, deviation, expected};
 use crate::common::panels::{Tick, all, allowed, batch, is_price, upload, walk, worst};
@@ -57,7 +57,7 @@ fn check_some(bars: &Bars, cases: &[Case], start: &str, volatility: f64) {
 
 #[test]
 fn agree_for_windows_in_registers_and_in_memory() {
-    for selection in [Selection::Random, Selection::Long] {
+    for selection in [Selection::Mixed(11), Selection::Long] {
         check(&walk(2, 401, 50.0, 0.01), &selection.cases(), 0.01);
     }
 }
@@ -124,7 +124,7 @@ fn long_series_are_processed_to_their_end() {
     check(&bars, &cases(None), 1e-3);
     let long: Vec<Case> = cases_with(40_000)
         .into_iter()
-        .filter(|case| ["Rsi", "Sma", "Donchian"].iter().any(|name| case.name.starts_with(name)))
+        .filter(|case| ["Rsi", "Sma", "Donchian", "Ema"].iter().any(|name| case.name.starts_with(name)))
         .collect();
     check(&bars, &long, 1e-3);
 }
@@ -278,9 +278,10 @@ fn a_grid_of_parameters_is_one_dispatch_and_agrees_with_the_references() {
         .grid(rsi.clone())
         .grid(bands.clone())
         .grid([10, 40].map(|period| Vwap { period }))
+        .grid([20, 150].map(|period| Ema { period }))
         .panel(&series)
         .expect("a panel");
-    assert_eq!(panel.commands().len(), 3, "one for each indicator");
+    assert_eq!(panel.commands().len(), 4, "one for each indicator");
     Recorder::new(&gpu).run(&panel.commands()).expect("a submission");
     let grid = panel.read(&gpu).expect("values");
     assert_eq!(grid.grid("rsi").expect("rsi").dim(), (64, 3, 500));
@@ -301,6 +302,7 @@ fn a_grid_of_parameters_is_one_dispatch_and_agrees_with_the_references() {
     rsi.enumerate().for_each(|(n, rsi)| close(n, "Rsi", rsi.period));
     bands.iter().enumerate().for_each(|(n, bands)| close(n, "Bbands", bands.period));
     [10, 40].into_iter().enumerate().for_each(|(n, period)| close(n, "Vwap", period));
+    [20, 150].into_iter().enumerate().for_each(|(n, period)| close(n, "Ema", period));
 }
 
 #[test]

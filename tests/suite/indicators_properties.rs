@@ -5,7 +5,7 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 use ndarray::s;
-use phalanx::indicators::{Donchian, Indicators, NAMES, parse};
+use phalanx::indicators::{Donchian, Ema, Indicators, NAMES, Sma, Willr, parse};
 use phalanx::market::{Candles, GapPolicy};
 use proptest::prelude::*;
 
@@ -20,9 +20,18 @@ struct Panel {
     volatility: f64,
 }
 
+/// The shared selections, whose kernels are compiled once; in `make test-nightly` also new periods in most cases.
+pub fn selections() -> BoxedStrategy<Selection> {
+    let shared = prop::sample::select(Selection::ALL.to_vec());
+    match std::env::var_os("PHALANX_CHECKED") {
+        None => shared.boxed(),
+        Some(_) => prop_oneof![1 => shared, 3 => any::<u64>().prop_map(Selection::Mixed)].boxed(),
+    }
+}
+
 prop_compose! {
     fn panel()(
-        selection in prop::sample::select(Selection::ALL.to_vec()),
+        selection in selections(),
         series in 1usize..6,
         length in 1usize..400,
         level in -4.0f64..6.0,
@@ -55,6 +64,36 @@ proptest! {
                 // The stochastic of two nearly equal RSI values is dominated by rounding.
                 let near = name.starts_with("stochrsi") && matches!(panel.selection, Selection::Defaults);
                 prop_assert!(near || worst < allowed(case, name), "{} {name}: {worst:e}", case.name);
+            }
+        }
+    }
+}
+
+/// The last periods whose windows lie in registers, the last whose averages need no compensation, and the next ones.
+#[test]
+fn both_sides_of_the_limits_of_periods_agree() {
+    let gpu = gpu();
+    let bars = walk(2, 350, 30.0, 0.01);
+    let mut indicators = Indicators::new(&gpu);
+    for period in [32, 33, 100, 101] {
+        indicators = indicators.with(Ema { period }).named(&format!("ema{period}"));
+        indicators = indicators.with(Sma { period }).named(&format!("sma{period}"));
+        indicators = indicators.with(Willr { period }).named(&format!("willr{period}"));
+    }
+    let values = batch(&gpu, &indicators, &bars);
+    for (kind, least) in [("ema", 30.0), ("sma", 30.0), ("willr", 100.0)] {
+        for period in [32, 33, 100, 101] {
+            let name = format!("{kind}{period}");
+            let got = values.get(&name).unwrap();
+            let cases = cases(Some(Periods { period, second: 1, third: 1 }));
+            let case = cases.iter().find(|case| case.outputs == [kind]).unwrap();
+            for s in 0..2 {
+                for (t, want) in expected(case, &bars, s).swap_remove(0).into_iter().enumerate() {
+                    let got = got[[s, t]];
+                    let same =
+                        got.is_nan() == want.is_nan() && (got.is_nan() || (got - want).abs() < 1e-6 * least);
+                    assert!(same, "{name}, series {s}, bar {t}: {got}, not {want}");
+                }
             }
         }
     }

@@ -6,8 +6,9 @@ use phalanx::indicators::{Average, Donchian, Indicators, Mom, Values};
 use phalanx::market::{Candles, GapPolicy};
 use proptest::prelude::*;
 
-use crate::common::oracle::{Bars, Case, Selection};
+use crate::common::oracle::{Bars, Case, Selection, expected};
 use crate::common::panels::{Tick, all, batch, walk};
+use crate::indicators_properties::selections;
 use crate::testing::{both_classes, gpu};
 
 /// `tests/fixtures/bad_tick.csv`: the fourth of seven bars is 1000 times as high as the others.
@@ -113,6 +114,39 @@ fn bounds(case: &Case, bars: &Bars, s: usize, t: usize) -> Vec<(&'static str, Bo
     }
 }
 
+/// An indicator that sums what depends on ticks, in f64, and the largest error that f32 justifies: a few roundings of the largest
+/// number in its window, or of all numbers so far where it never forgets.
+fn sums(case: &Case, bars: &Bars, s: usize) -> Vec<(&'static str, Vec<Bound>)> {
+    let (high, low, close, volume) =
+        (bars.high.row(s), bars.low.row(s), bars.close.row(s), bars.volume.row(s));
+    let range = |t: usize| {
+        let before = close[t.saturating_sub(1)];
+        (high[t] - low[t]).max((high[t] - before).abs()).max((low[t] - before).abs())
+    };
+    // The largest distance of a close from that of bar t, in the window of `length` bars.
+    let distance = |t: usize, length: usize| {
+        let window = (t + 1).saturating_sub(length)..=t;
+        window.map(|j| (close[j] - close[t]).abs()).fold(0.0, f64::max)
+    };
+    let name = case.outputs[0];
+    let size: Box<dyn Fn(usize) -> f64> = match name {
+        "sma" | "wma" => {
+            let length = case.spec.memory.unwrap_or(1) as usize;
+            Box::new(move |t| 2.0 * distance(t, length) + PRICE / DIGITS * close[t])
+        }
+        "obv" => Box::new(move |t| (0..=t).map(|j| volume[j].abs()).sum()),
+        // Wilder's average: a tick decays as its weight does, and so do the roundings that it caused.
+        "atr" => {
+            let weight = case.spec.averages[0].weight;
+            let decay = move |t: usize, j: usize| (1.0 - weight).powi((t - j) as i32);
+            Box::new(move |t| (0..=t).map(|j| range(j) * decay(t, j)).sum::<f64>())
+        }
+        _ => return vec![],
+    };
+    let wanted = expected(case, bars, s).swap_remove(0);
+    vec![(name, wanted.into_iter().enumerate().map(|(t, want)| Bound(want, DIGITS * size(t))).collect())]
+}
+
 /// The value at the best of some bars.
 fn edge_at<T>(
     bars: std::ops::RangeInclusive<usize>,
@@ -146,7 +180,7 @@ struct Struck {
 
 prop_compose! {
     fn struck()(
-        selection in prop::sample::select(Selection::ALL.to_vec()),
+        selection in selections(),
         level in -3.0f64..5.0,
         volatility in -4.0f64..-1.5,
         ticks in prop::collection::vec((0usize..2, 0usize..BARS, 0usize..3, any::<bool>()), 1..5),
@@ -175,6 +209,15 @@ proptest! {
         for case in &cases {
             for (s, t) in (0..2).flat_map(|s| (0..BARS).map(move |t| (s, t))) {
                 for (name, Bound(want, allowed)) in bounds(case, &struck.bars, s, t) {
+                    let got = values.get(name).expect("an output")[[s, t]];
+                    let error = (got - want).abs();
+                    prop_assert!(error <= allowed, "{} {name}, series {s}, bar {t}: {got}, not {want}: {error:e} > {allowed:e}", case.name);
+                }
+            }
+        }
+        for (case, s) in cases.iter().flat_map(|case| (0..2).map(move |s| (case, s))) {
+            for (name, bounds) in sums(case, &struck.bars, s) {
+                for (t, Bound(want, allowed)) in bounds.into_iter().enumerate().filter(|(_, bound)| bound.0.is_finite()) {
                     let got = values.get(name).expect("an output")[[s, t]];
                     let error = (got - want).abs();
                     prop_assert!(error <= allowed, "{} {name}, series {s}, bar {t}: {got}, not {want}: {error:e} > {allowed:e}", case.name);

@@ -69,6 +69,7 @@ fn share_of_optimum(visible: bool, precision: Precision, seed: u64) -> f64 {
         test_from: candles.timestamps[TRAIN],
         version: "test".into(),
         observation_moments: trainer.observation_moments().unwrap(),
+        bars: None,
     };
     let policy = TrainedPolicy::new(metadata, trainer.weights().unwrap()).unwrap();
     let bars = TRAIN..BARS;

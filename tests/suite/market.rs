@@ -457,6 +457,7 @@ fn a_bankrupt_policy_stays_flat() {
         test_from: candles.timestamps[100],
         version: "test".into(),
         observation_moments: vec![],
+        bars: None,
     };
     let shape = Shape {
         agents: 1,

@@ -11,7 +11,12 @@ use super::{RunInfo, TrainingCurves, charts, plot, words};
 
 const STYLE: &str = include_str!("style.css");
 
-pub fn page(backtest: &Backtest, training: &TrainingCurves, run: &RunInfo) -> Result<Markup> {
+pub fn page(
+    backtest: &Backtest,
+    in_sample: Option<&Backtest>,
+    training: &TrainingCurves,
+    run: &RunInfo,
+) -> Result<Markup> {
     let headline = words::headline(backtest);
     Ok(html! {
         (DOCTYPE)
@@ -34,6 +39,9 @@ pub fn page(backtest: &Backtest, training: &TrainingCurves, run: &RunInfo) -> Re
                     section.columns {
                         div.account { (account(backtest)?) }
                         div { (figures(&backtest.metrics, &backtest.benchmark)) }
+                    }
+                    @if let Some(in_sample) = in_sample {
+                        (comparison(in_sample, backtest))
                     }
                     (curves(backtest, training, run)?)
                     section {
@@ -145,6 +153,42 @@ fn figures(own: &Metrics, hold: &Metrics) -> Markup {
             p { "Simple returns per bar, no risk-free rate. Sharpe: mean over standard deviation. Sortino: mean over downside deviation, the root mean square of the negative returns over all bars. Both are annualised." }
             p { "Calmar: annual return over maximum drawdown. Winning bars: gains among the bars with a non-zero return. Turnover: traded value over the mean gross position value at the last two closes. Time invested: fraction of bars with a position, averaged over the instruments." }
             p { "A dash (" (UNDEFINED) ") marks an undefined metric, such as a ratio with zero deviation." }
+        }
+    }
+}
+
+/// The policy on the bars that it was trained on, beside the held-out ones.
+fn comparison(in_sample: &Backtest, backtest: &Backtest) -> Markup {
+    let growth = |value: Option<f64>| value.map_or(UNDEFINED.into(), signed_percent);
+    let rows: [(&str, Show); 4] = [
+        ("Total return", &|m| signed_percent(m.total_return)),
+        ("Annual return", &|m| growth(m.cagr)),
+        ("Sharpe ratio", &|m| plain(m.sharpe)),
+        ("Max drawdown", &|m| percent(m.max_drawdown)),
+    ];
+    html! {
+        section {
+            h2 { "In sample and out of sample" }
+            p.intro {
+                "The same policy on the bars it was trained on, " (period(in_sample)) ", and on the held-out ones, with the same costs. "
+                "What is earned in sample alone was learnt by heart."
+            }
+            table {
+                thead { tr {
+                        td {}
+                        th scope="col" { "Agents, in sample" } th scope="col" { "Buy-and-hold, in sample" }
+                        th scope="col" { "Agents, out of sample" } th scope="col" { "Buy-and-hold, out of sample" } } }
+                tbody {
+                    @for (name, show) in rows {
+                        tr {
+                            th scope="row" { (name) }
+                            @for account in [in_sample, backtest] {
+                                td { (show(&account.metrics)) } td { (show(&account.benchmark)) }
+                            }
+                        }
+                    }
+                }
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeStruct as _, Serializer};
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ macro_rules! flat_settings {
             type Value = Config;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("struct Config")
+                formatter.write_str("the settings of `Config`")
             }
 
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Config, M::Error> {
@@ -50,17 +50,6 @@ macro_rules! flat_settings {
                         $(Key::$key => config.$group.$key = map.next_value()?,)*
                     }
                 }
-                Ok(config)
-            }
-
-            /// Binary formats store the values without their keys.
-            fn visit_seq<S: SeqAccess<'de>>(self, mut values: S) -> Result<Config, S::Error> {
-                let mut config = Config::default();
-                $(
-                    if let Some(value) = values.next_element()? {
-                        config.$group.$key = value;
-                    }
-                )*
                 Ok(config)
             }
         }
@@ -96,7 +85,7 @@ struct ConfigVisitor;
 
 impl<'de> Deserialize<'de> for Config {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_struct("Config", KEYS, ConfigVisitor)
+        deserializer.deserialize_map(ConfigVisitor)
     }
 }
 
@@ -171,19 +160,8 @@ mod tests {
             error(r#"{"gama": 0.9}"#).contains("unknown field `gama`, expected one of `seed`, `algorithm`")
         );
         assert!(error(r#"{"gamma": 0.9, "gamma": 0.8}"#).contains("duplicate field `gamma`"));
-        assert!(error("1").contains("expected struct Config"));
-    }
-
-    #[test]
-    fn values_without_keys_are_in_the_order_of_the_keys() {
-        let read: Config = serde_json::from_str(r#"[5, "happo", 12]"#).unwrap();
-        let ppo = PpoConfig {
-            seed: 5,
-            algorithm: crate::mappo::Algorithm::Happo,
-            num_envs: 12,
-            ..Default::default()
-        };
-        assert_eq!(read, Config { ppo, ..Default::default() });
+        assert!(error("1").contains("expected the settings"));
+        assert!(error("[5, 12]").contains("expected the settings"));
     }
 
     #[test]

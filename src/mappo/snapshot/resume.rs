@@ -85,6 +85,13 @@ impl Trainer {
                     .into(),
             ));
         }
+        if metadata.format == 2 && self.sizes.shuffled() {
+            return Err(RestoreError::File(
+                "it has format 2, whose minibatches are consecutive steps of the rollout; now they are random ones: resume with the \
+                 version that wrote it, or train anew"
+                    .into(),
+            ));
+        }
         let mut compared = metadata.config.clone();
         if !self.sizes.several_choices() || own.config.ppo.algorithm == Algorithm::Happo {
             // Without effect.

@@ -255,9 +255,12 @@ fn snapshots_of_format_2_load_unless_the_run_would_go_on_differently() {
         trainer.resume(&path).map(|metadata| metadata.iteration)
     };
     let mut environments = environments();
-    let (host, host_config) = environments.pop().unwrap();
+    let (host, mut host_config) = environments.pop().unwrap();
     let (communication, mut config) = environments.pop().unwrap();
     assert_eq!(resume(host.as_ref(), &host_config).unwrap(), 1);
+    host_config.ppo.minibatches = 2;
+    let error = resume(host.as_ref(), &host_config).unwrap_err().to_string();
+    assert!(error.contains("minibatches are consecutive steps"), "{error}");
     let error = resume(communication.as_ref(), &config).unwrap_err().to_string();
     assert!(error.contains(r#"`ratio` is "joint" in the file, "per_choice" here"#), "{error}");
     config.ppo.ratio = Ratio::Joint;

@@ -119,7 +119,7 @@ pub fn minibatch_starts(setup: Setup<'_>, update: &UpdateBuffers, schedule: &Sch
             entropy_step: ((end - config.ppo.entropy) / f64::from(config.ppo.iterations)) as f32,
             iterations: config.ppo.iterations,
             further: u32::from(place > 0),
-            moments: match sizes.minibatches {
+            minibatch_stats: match sizes.minibatches {
                 1 => 0,
                 all => scalars::minibatch(sizes.groups, sizes.spec.agents, all, place),
             },
