@@ -31,6 +31,12 @@ struct Options {
     /// Train in half precision (f16).
     #[arg(long)]
     half: bool,
+    /// Train with the default settings of phalanx instead of those of the paper's code.
+    #[arg(long, conflicts_with_all = ["recurrent", "half"])]
+    defaults: bool,
+    /// A setting that differs from the defaults, such as `hidden=[32, 32]`; repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "defaults")]
+    sets: Vec<String>,
     #[command(flatten)]
     run: common::Run,
 }
@@ -41,7 +47,10 @@ fn main() -> Result<()> {
         Rules::OnPolicy => (Definition::OnPolicy, 1.0),
         Rules::Mpe2 => (Definition::Mpe2, 3.0),
     };
-    let mut config = Config::on_policy_mpe();
+    let mut config = match options.defaults {
+        true => toml::from_str(&options.sets.join("\n"))?,
+        false => Config::on_policy_mpe(),
+    };
     config.network.recurrent = options.recurrent;
     if options.half {
         config.device.precision = Precision::F16;

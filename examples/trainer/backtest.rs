@@ -186,3 +186,17 @@ fn print(backtest: &Backtest, in_sample: Option<&Backtest>) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_counts_whole_and_a_time_is_a_moment() {
+        let next = end_of("2024-02-29").unwrap();
+        assert_eq!(next, parse_timestamp("2024-03-01").unwrap());
+        let moment = parse_timestamp("2024-02-29 16:00").unwrap();
+        assert!(end_of("2024-02-29 16:00").unwrap() > moment);
+        assert!(end_of("2024-02-29 16:00").unwrap() < moment + 1.second());
+    }
+}

@@ -2,6 +2,7 @@
 
 use phalanx::gpu;
 
+mod backtests;
 mod calendar;
 mod candle_files;
 mod candles;

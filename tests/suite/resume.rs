@@ -272,8 +272,8 @@ fn a_finished_run_is_trained_further_and_lends_its_weights() {
     let metrics = place.path("run/metrics.csv");
     assert_eq!(columns(&metrics, "iteration"), [1.0, 2.0, 3.0, 4.0, 5.0]);
     let rates = columns(&metrics, "learning_rate");
-    // 3e-4 (1 - iteration / iterations): of two iterations, then of five.
-    let wanted = [3e-4, 1.5e-4, 3e-4 * 0.6, 3e-4 * 0.4, 3e-4 * 0.2];
+    // 1e-3 (1 - iteration / iterations): of two iterations, then of five.
+    let wanted = [1e-3, 5e-4, 6e-4, 4e-4, 2e-4];
     assert!(rates.iter().zip(wanted).all(|(rate, wanted)| (rate / wanted - 1.0).abs() < 1e-5), "{rates:?}");
     assert!(std::fs::read_to_string(place.path("run/config.toml")).unwrap().contains("iterations = 5"));
     assert!(std::fs::read(place.path("run/model.safetensors")).unwrap() != before);

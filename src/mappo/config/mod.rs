@@ -75,6 +75,7 @@ impl Config {
             },
             network: NetworkConfig {
                 activation: Activation::Tanh,
+                input_norm: true,
                 agent_identity: false,
                 ..Default::default()
             },

@@ -14,9 +14,10 @@ pub struct NetworkConfig {
     /// Whether observations, and the global state if the critic uses it, are normalised feature by feature with a running
     /// mean and standard deviation (`ppo::running_mean_std`), for environments whose features have different units. Agents that
     /// share networks share the statistics. They are initialised by a rollout of random actions, which is then discarded, and
-    /// updated after every rollout. With few features, disable `input_norm`: a LayerNorm keeps only their proportions.
+    /// updated after every rollout.
     pub observation_norm: bool,
-    /// Whether a LayerNorm precedes the first layer.
+    /// Whether a LayerNorm precedes the first layer. It suits dozens of features of one kind; of a few raw ones it leaves only their
+    /// proportions, and agents learn little (`docs/learning.md`).
     pub input_norm: bool,
     /// Whether a LayerNorm follows every hidden layer's activation.
     pub hidden_norm: bool,
@@ -44,7 +45,7 @@ impl Default for NetworkConfig {
             hidden: vec![64, 64],
             activation: Activation::Relu,
             observation_norm: false,
-            input_norm: true,
+            input_norm: false,
             hidden_norm: true,
             recurrent: false,
             chunk_length: 10,

@@ -27,8 +27,8 @@ pub struct OptimizerConfig {
 impl Default for OptimizerConfig {
     fn default() -> Self {
         Self {
-            actor_learning_rate: 3e-4,
-            critic_learning_rate: 3e-4,
+            actor_learning_rate: 1e-3,
+            critic_learning_rate: 1e-3,
             learning_rate_decay: true,
             adam_beta1: 0.9,
             adam_beta2: 0.999,
