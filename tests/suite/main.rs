@@ -15,6 +15,7 @@ mod filled_bars;
 mod indicators;
 mod indicators_properties;
 mod indicators_ticks;
+mod joined_files;
 mod kernel_cache;
 mod learning;
 mod market;

@@ -20,7 +20,7 @@ mod series;
 mod symbol;
 
 pub use adjust::Adjust;
-pub use report::{Finding, LoadNote, LoadReport};
+pub use report::{Finding, LoadNote, LoadReport, NotJoinedReason};
 
 use super::align::{GapPolicy, Series, align};
 use super::candles::Candles;
@@ -292,13 +292,11 @@ impl Loader {
             let reason = "no candle files given; pass CSV or Parquet files or a directory of them";
             return Err(Error::Data(reason.into()));
         }
-        let columns: Vec<Option<String>> = self.files.iter().map(|file| file.adjusted.clone()).collect();
         let mut joined = join::join(std::mem::take(&mut self.series), &self.files, &mut self.report)?;
         joined.iter_mut().for_each(|series| restore_dates(&mut series.bars));
         self.note_rows(&joined);
         for series in &mut joined {
-            let column = columns.get(series.file).cloned().flatten().unwrap_or_default();
-            if let Some(finding) = adjust::adjust(series, &column)? {
+            if let Some(finding) = adjust::adjust(series, &self.files)? {
                 self.report.note(&series.symbol, finding);
             }
             for finding in adjust::unadjusted_splits(&series.bars) {
