@@ -17,6 +17,7 @@ mod indicators_properties;
 mod indicators_ticks;
 mod joined_files;
 mod kernel_cache;
+mod large_files;
 mod learning;
 mod market;
 mod memory;
