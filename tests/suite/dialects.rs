@@ -379,6 +379,31 @@ fn tickers_without_prices_are_left_out() {
 }
 
 #[test]
+fn a_volume_that_one_ticker_lacks_is_left_out_with_a_warning() {
+    let text = "Price,Close,Close,High,High,Low,Low,Open,Open,Volume\nTicker,A,B,A,B,A,B,A,B,A\nDate,,,,,,,,,\n\
+        2024-01-02,1,1,1,1,1,1,1,1,5\n2024-01-03,2,2,2,2,2,2,2,2,6\n";
+    let Loaded { candles, report } =
+        written(&[("x.csv", text)], &LoadOptions::default()).expect("two tickers");
+    assert_eq!((candles.symbols.len(), candles.volume), (2, None));
+    assert_eq!(
+        report.warnings(),
+        [
+            "x.csv: no volume was read, because the header has no volume of B: add the column (0 if unknown), or remove these \
+          tickers"
+        ]
+    );
+    // Nobody has a volume: nothing is lost.
+    let text = text
+        .replace(",Volume", "")
+        .replace("A,B,A\n", "A,B\n")
+        .replace(",,,\n", ",,\n")
+        .replace(",5\n", "\n");
+    let report =
+        written(&[("x.csv", &text.replace(",6\n", "\n"))], &LoadOptions::default()).expect("two").report;
+    assert!(report.warnings().is_empty(), "{report}");
+}
+
+#[test]
 fn refusals_say_what_to_do() {
     for (text, expected) in [
         ("<html>\n", "x.csv:1: missing columns: "),

@@ -12,6 +12,7 @@ mod dialects;
 mod discipline;
 mod evaluation;
 mod filled_bars;
+mod funding;
 mod indicators;
 mod indicators_properties;
 mod indicators_ticks;

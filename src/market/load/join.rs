@@ -4,6 +4,7 @@ use super::report::{Finding, LoadReport, NotJoinedReason};
 use super::series::{Factor, FileSeries};
 use super::symbol::{Ending, common_part};
 use super::{File, fault};
+use crate::market::rules::Bar;
 use crate::market::timestamp::show;
 use crate::{Error, Result};
 use jiff::SignedDuration;
@@ -141,9 +142,12 @@ impl Conflict {
                 fault(second, None, None, reason)
             }
             Difference::Column(column) => {
+                let otherwise = match *column {
+                    FUNDING => " (0 or empty without funding)",
+                    _ => ", or read both without it (adjust = none)",
+                };
                 let reason = format!(
-                    "{symbol} also appears in {other}, but only one of the files has {column}; add the column, or read both \
-                     without it (adjust = none)"
+                    "{symbol} also appears in {other}, but only one of the files has {column}; add the column{otherwise}"
                 );
                 fault(second, None, None, reason)
             }
@@ -165,6 +169,9 @@ impl Conflict {
     }
 }
 
+const ADJUSTED_CLOSE: &str = "an adjusted close";
+const FUNDING: &str = "funding rates";
+
 /// Adjustment factors of one bar in two downloads are equal up to this fraction: closes have few digits.
 const SAME_FACTOR: f64 = 1e-6;
 
@@ -180,15 +187,21 @@ fn conflict(group: &mut [FileSeries]) -> Option<Conflict> {
             Some(Conflict { symbol: series.symbol.clone(), files, difference })
         };
         if latest.factors.is_empty() != series.factors.is_empty() {
-            return conflict(Difference::Column("an adjusted close"));
+            return conflict(Difference::Column(ADJUSTED_CLOSE));
+        }
+        if latest.funding.is_empty() != series.funding.is_empty() {
+            return conflict(Difference::Column(FUNDING));
         }
         let overlap = series.bars.iter().take_while(|bar| Some(bar.timestamp) <= end(latest));
         let from = latest.bars.partition_point(|bar| Some(bar.timestamp) < start(series));
         let mut known = latest.bars.iter().skip(from);
+        let mut funding = latest.funding.iter().skip(from).zip(&series.funding);
         let factors = latest.factors.iter().skip(from).zip(&series.factors);
         let mut factors = factors.map(|(one, two)| [*one, *two]);
         for bar in overlap {
-            if known.next().is_none_or(|it| (it.timestamp, it.values) != (bar.timestamp, bar.values)) {
+            let same = |known: &Bar| (known.timestamp, known.values) == (bar.timestamp, bar.values);
+            let same_rate = funding.next().is_none_or(|(one, two)| one == two);
+            if !known.next().is_some_and(same) || !same_rate {
                 return conflict(Difference::Bars(bar.timestamp));
             }
             if let Some(factors @ [one, two]) = factors.next()
@@ -216,6 +229,9 @@ fn concatenated(group: Vec<FileSeries>, report: &mut LoadReport) -> Option<FileS
         whole.bars.extend(part.bars.drain(known..));
         let factors = known.min(part.factors.len());
         whole.factors.extend(part.factors.drain(factors..));
+        let rates = known.min(part.funding.len());
+        whole.funding.extend(part.funding.drain(rates..));
+        whole.in_utc |= part.in_utc;
         whole.clamped += part.clamped;
     }
     if files > 1 {

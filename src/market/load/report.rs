@@ -1,7 +1,7 @@
 //! Findings made while candles were loaded.
 
 use jiff::SignedDuration;
-use jiff::civil::DateTime;
+use jiff::civil::{DateTime, Time};
 use std::fmt;
 
 use super::super::timestamp::show;
@@ -34,6 +34,24 @@ pub enum Finding {
         used: String,
         /// Headers of the columns that were not.
         others: Vec<String>,
+    },
+    /// The volume of all tickers of the file was left out, because these have none.
+    VolumeLeftOut {
+        /// Tickers without a volume.
+        tickers: Vec<String>,
+    },
+    /// Funding rates were read from this column.
+    Funding {
+        /// Header of the column.
+        column: String,
+    },
+    /// The instrument has no column of funding rates, although others have one: its rates are 0.
+    NoFunding,
+    /// Daily bars are stamped at this time of day in UTC, not at midnight, without a known time zone: their dates may not be those
+    /// of the exchange.
+    DaysInUtc {
+        /// Time of day of the first such bar.
+        time: Time,
     },
     /// Numbers have a decimal comma.
     DecimalComma,
@@ -125,7 +143,14 @@ impl Finding {
     /// Whether the user should look at it before trusting results.
     #[must_use]
     pub fn is_warning(&self) -> bool {
-        matches!(self, Self::NoBars | Self::NotJoined { .. } | Self::LooksLikeSplit { .. })
+        matches!(
+            self,
+            Self::NoBars
+                | Self::NotJoined { .. }
+                | Self::LooksLikeSplit { .. }
+                | Self::VolumeLeftOut { .. }
+                | Self::DaysInUtc { .. }
+        )
     }
 }
 
@@ -138,6 +163,30 @@ impl fmt::Display for Finding {
                 let others: Vec<String> = others.iter().map(|name| format!("`{name}`")).collect();
                 if others.is_empty() { Ok(()) } else { write!(out, "; {} not used", others.join(", ")) }
             }
+            Self::VolumeLeftOut { tickers } => {
+                let mut names = tickers.iter().take(MOST_SUBJECTS).cloned().collect::<Vec<_>>().join(", ");
+                if tickers.len() > MOST_SUBJECTS {
+                    names += &format!(" and {} more", tickers.len() - MOST_SUBJECTS);
+                }
+                write!(
+                    out,
+                    "no volume was read, because the header has no volume of {names}: add the column (0 if unknown), or remove \
+                     these tickers"
+                )
+            }
+            Self::Funding { column } => write!(out, "funding rates are `{column}`"),
+            Self::NoFunding => {
+                write!(
+                    out,
+                    "no column of funding rates, which other instruments have: the rate is 0 at every bar"
+                )
+            }
+            Self::DaysInUtc { time } => write!(
+                out,
+                "daily bars are stamped {} in UTC, so that their dates may be a day off from the exchange's: write dates, or \
+                 local timestamps without a time zone",
+                time.strftime("%H:%M")
+            ),
             Self::DecimalComma => write!(out, "numbers have a decimal comma"),
             Self::NewestFirst => write!(out, "the newest bar comes first: reversed"),
             Self::Dropped { rows: 1 } => write!(out, "1 row without prices dropped"),
@@ -151,7 +200,11 @@ impl fmt::Display for Finding {
             Self::NoBars => write!(out, "no row has prices: the instrument is left out"),
             Self::Joined { files, repeated } => {
                 write!(out, "joined from {files} files")?;
-                if *repeated == 0 { Ok(()) } else { write!(out, "; {repeated} bars are in two of them") }
+                match repeated {
+                    0 => Ok(()),
+                    1 => write!(out, "; 1 bar is in two of them"),
+                    _ => write!(out, "; {repeated} bars are in two of them"),
+                }
             }
             Self::NotJoined { common, reason } => write!(
                 out,

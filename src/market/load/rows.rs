@@ -47,6 +47,15 @@ impl<'a> Cell<'a> {
 pub(super) trait Row {
     fn cell(&self, column: usize) -> Cell<'_>;
 }
+/// Numbers of a bar beside prices and volume.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beside {
+    /// The adjusted close.
+    pub adjusted: Option<f64>,
+    /// The funding rate; `None` if the file has none.
+    pub funding: Option<f64>,
+}
+
 
 /// The rows of one file.
 pub(super) struct Rows<'a> {
@@ -94,7 +103,14 @@ impl<'a> Rows<'a> {
             let adjusted =
                 prices.adjusted.filter(|column| loader.adjusts() && !row.cell(*column).is_missing());
             let adjusted = adjusted.map(|column| number(Some(column))).transpose()?;
-            loader.push(place, prices, symbol, bar, adjusted)?;
+            let funding = prices.funding.map(|column| match row.cell(column) {
+                cell if cell.is_missing() => Ok(0.0),
+                _ => funding_rate(number(Some(column))?).map_err(|reason| {
+                    place.fault(columns.name(column), format!("{symbol} {}: {reason}", show(timestamp)))
+                }),
+            });
+            let beside = Beside { adjusted, funding: funding.transpose()? };
+            loader.push(place, prices, symbol, bar, beside)?;
         }
         Ok(())
     }
@@ -132,6 +148,17 @@ impl<'a> Rows<'a> {
             .map_err(|reason| place.fault(&self.columns.timestamp_name(), format!("{symbol}: {reason}")))
     }
 }
+/// Checks a funding rate of a bar.
+fn funding_rate(rate: f64) -> Result<f64, String> {
+    if rate.abs() < 1.0 {
+        return Ok(rate);
+    }
+    Err(format!(
+        "the funding rate is {rate}; it has to be a fraction strictly between -1 and 1, such as 0.0001 for 0.01 % (an empty \
+         field is 0)"
+    ))
+}
+
 
 impl Numbers {
     fn of(&mut self, cell: Cell) -> Result<f64, String> {

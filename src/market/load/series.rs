@@ -80,6 +80,10 @@ pub(super) struct FileSeries {
     pub bars: Vec<Bar>,
     /// One for every bar; empty if the file has no adjusted close.
     pub factors: Vec<Factor>,
+    /// Funding rate of every bar; empty if the file has none.
+    pub funding: Vec<f64>,
+    /// Whether the timestamps are instants in UTC without a known time zone.
+    pub in_utc: bool,
     /// Opens and closes that were moved into the bar's range.
     pub clamped: u64,
     /// Position of the last bar.
@@ -95,6 +99,8 @@ impl FileSeries {
             named_by_file: false,
             bars: Vec::new(),
             factors: Vec::new(),
+            funding: Vec::new(),
+            in_utc: false,
             clamped: 0,
             last: place.position,
             newest_first: false,
@@ -102,7 +108,7 @@ impl FileSeries {
     }
 
     /// Appends a bar; the first two decide whether the newest or the oldest comes first.
-    pub fn push(&mut self, place: &Place, bar: Bar, ratio: Option<f64>) -> Result<()> {
+    pub fn push(&mut self, place: &Place, bar: Bar, ratio: Option<f64>, funding: Option<f64>) -> Result<()> {
         if let Some(last) = self.bars.last() {
             let order = bar.timestamp.cmp(&last.timestamp);
             if self.bars.len() == 1 {
@@ -123,6 +129,7 @@ impl FileSeries {
             return Err(place.row_fault(reason));
         }
         self.bars.push(bar);
+        self.funding.extend(funding);
         self.factors.extend(ratio.map(|ratio| Factor { ratio, file: self.file, position: place.position }));
         self.last = place.position;
         Ok(())
@@ -133,6 +140,7 @@ impl FileSeries {
         if self.newest_first {
             self.bars.reverse();
             self.factors.reverse();
+            self.funding.reverse();
         }
         std::mem::take(&mut self.newest_first)
     }
