@@ -7,7 +7,6 @@ use super::{Loader, fault, symbol};
 use crate::Result;
 use crate::market::rules::Bar;
 use crate::market::timestamp::{Stamp, parse, show};
-use jiff::civil::DateTime;
 use std::borrow::Cow;
 use std::path::Path;
 
@@ -21,7 +20,7 @@ pub(super) enum Cell<'a> {
     #[cfg_attr(not(feature = "parquet"), expect(dead_code, reason = "text files have no typed fields"))]
     Number(f64),
     #[cfg_attr(not(feature = "parquet"), expect(dead_code, reason = "text files have no typed fields"))]
-    Time(DateTime),
+    Time(Stamp),
 }
 
 impl<'a> Cell<'a> {
@@ -33,12 +32,12 @@ impl<'a> Cell<'a> {
         }
     }
 
-    fn text(self) -> Cow<'a, str> {
+    pub fn text(self) -> Cow<'a, str> {
         match self {
             Self::Text(text) => text.into(),
             Self::Int(number) => number.to_string().into(),
             Self::Number(number) => number.to_string().into(),
-            Self::Time(time) => show(time).into(),
+            Self::Time(stamp) => show(stamp.timestamp).into(),
         }
     }
 }
@@ -47,6 +46,7 @@ impl<'a> Cell<'a> {
 pub(super) trait Row {
     fn cell(&self, column: usize) -> Cell<'_>;
 }
+
 /// Numbers of a bar beside prices and volume.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Beside {
@@ -55,7 +55,6 @@ pub(super) struct Beside {
     /// The funding rate; `None` if the file has none.
     pub funding: Option<f64>,
 }
-
 
 /// The rows of one file.
 pub(super) struct Rows<'a> {
@@ -136,7 +135,7 @@ impl<'a> Rows<'a> {
 
     fn timestamp(&mut self, place: &Place, row: &impl Row, symbol: &str) -> Result<Stamp> {
         let mut text = match (row.cell(self.columns.timestamp), self.columns.time) {
-            (Cell::Time(timestamp), None) => return Ok(Stamp { timestamp, offset: None }),
+            (Cell::Time(stamp), None) => return Ok(stamp),
             (cell, _) => cell.text(),
         };
         if let Some(time) = self.columns.time {
@@ -148,6 +147,7 @@ impl<'a> Rows<'a> {
             .map_err(|reason| place.fault(&self.columns.timestamp_name(), format!("{symbol}: {reason}")))
     }
 }
+
 /// Checks a funding rate of a bar.
 fn funding_rate(rate: f64) -> Result<f64, String> {
     if rate.abs() < 1.0 {
@@ -158,7 +158,6 @@ fn funding_rate(rate: f64) -> Result<f64, String> {
          field is 0)"
     ))
 }
-
 
 impl Numbers {
     fn of(&mut self, cell: Cell) -> Result<f64, String> {
