@@ -128,9 +128,9 @@ mod tests {
         let local = [5, 8, 9].map(midnight);
         let utc = [4, 7, 8].map(|day| jiff::civil::date(2024, 1, day).at(15, 0, 0, 0));
         let mut names = vec!["tokyo_offset"];
-        // Windows has no database of time zones that could be read.
-        if jiff::tz::TimeZone::get("Asia/Tokyo").is_ok() {
-            names.push("tokyo");
+        match jiff::tz::TimeZone::get("Asia/Tokyo") {
+            Ok(_) => names.push("tokyo"),
+            Err(_) => crate::testing::skip("the system has no database of time zones"),
         }
         for name in names {
             let loaded = loaded(fixture(&format!("{name}.parquet")));
