@@ -19,7 +19,7 @@ GROUPS = networks indicators training updates others resume program other-traini
 help:
 	@echo "make demo    train on the demo candles, backtest the result and write its report"
 	@echo "make test    run all tests (on the GPU, or on the CPU through Mesa's llvmpipe)"
-	@echo "make test-nightly  the same with bounds checks in the networks too, and more interruptions"
+	@echo "make test-nightly  the same with bounds checks in the networks too, more interruptions and large files"
 	@echo "make test-parquet  test the feature \`parquet\`, which the others leave out"
 	@echo "make portability  compile every kernel with the compilers of browsers and of DirectX"
 	@echo "make bench   run the kernel benchmarks"
@@ -81,9 +81,9 @@ test-trainer:
 test-documentation:
 	$(CARGO) test --quiet --locked --workspace --doc
 
-# Bounds checks in all kernels that the tests compile in their own process, and more kills.
+# Bounds checks in all kernels that the tests compile in their own process, more kills, and large candle files.
 test-nightly:
-	PHALANX_CHECKED=1 PHALANX_KILLS=20 $(MAKE) test
+	PHALANX_CHECKED=1 PHALANX_KILLS=20 PHALANX_LARGE=1 $(MAKE) test
 	$(MAKE) test-parquet
 
 # Not part of `test`: the feature takes long to build.

@@ -8,21 +8,33 @@ const MOST: usize = 10;
 /// One line each for filled and for dropped bars, with its heading; none where there are no such bars.
 pub fn lines(candles: &Candles) -> Vec<(&'static str, String)> {
     let bars = candles.bars();
-    let filled = listed(candles, &candles.filled_bars());
-    let filled = filled.map(|list| ("Filled", format!("{list} of {bars} bars; no order fills at them")));
-    let dropped = listed(candles, &candles.dropped);
-    let dropped = dropped
-        .map(|list| ("Dropped", format!("{list} bars that other instruments lack; {bars} bars are left")));
+    let filled = listed(candles, &candles.filled_bars(), |symbol, count| format!("{symbol} {count}"));
+    let filled =
+        filled.map(|list| ("Filled", format!("{list} of {}; no order fills at them", counted(bars))));
+    let dropped = listed(candles, &candles.dropped, |symbol, count| format!("{symbol}: {}", counted(count)));
+    let dropped = dropped.map(|list| {
+        let are = if bars == 1 { "is" } else { "are" };
+        ("Dropped", format!("{list} that other instruments lack; {} {are} left", counted(bars)))
+    });
     filled.into_iter().chain(dropped).collect()
 }
 
-/// "AAPL 3, IBM 12 and 5 more instruments".
-fn listed(candles: &Candles, counts: &[usize]) -> Option<String> {
+/// "1 bar", "2 bars".
+fn counted(bars: usize) -> String {
+    if bars == 1 { "1 bar".into() } else { format!("{bars} bars") }
+}
+
+/// "AAPL 3, IBM 12 and 5 more instruments", the first ones as `text` writes them.
+fn listed(candles: &Candles, counts: &[usize], text: impl Fn(&str, usize) -> String) -> Option<String> {
     let affected = candles.symbols.iter().zip(counts).filter(|(_, count)| **count > 0);
-    let texts: Vec<String> = affected.map(|(symbol, count)| format!("{symbol} {count}")).collect();
-    let more = texts.len().saturating_sub(MOST);
-    let rest = if more > 0 { format!(" and {more} more instruments") } else { String::new() };
-    (!texts.is_empty()).then(|| format!("{}{rest}", texts[..texts.len() - more].join(", ")))
+    let texts: Vec<String> = affected.map(|(symbol, count)| text(symbol, *count)).collect();
+    let rest = match texts.len().saturating_sub(MOST) {
+        0 => String::new(),
+        1 => " and 1 more instrument".into(),
+        more => format!(" and {more} more instruments"),
+    };
+    let named = texts.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+    (!texts.is_empty()).then(|| format!("{named}{rest}"))
 }
 
 #[cfg(test)]
@@ -49,6 +61,9 @@ mod tests {
             "{text}"
         );
         let dropped = lines(&Candles { dropped: vec![0, 4, 0], ..candles(3) });
-        assert_eq!(dropped, [("Dropped", "S1 4 bars that other instruments lack; 2 bars are left".into())]);
+        assert_eq!(dropped, [("Dropped", "S1: 4 bars that other instruments lack; 2 bars are left".into())]);
+        let dropped = lines(&Candles { dropped: vec![1, 0, 2], ..candles(3) });
+        let expected = "S0: 1 bar, S2: 2 bars that other instruments lack; 2 bars are left";
+        assert_eq!(dropped, [("Dropped", expected.into())]);
     }
 }

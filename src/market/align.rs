@@ -17,7 +17,8 @@ pub enum GapPolicy {
     /// Return an error that names the missing bars.
     #[default]
     Reject,
-    /// Keep only the timestamps at which every instrument has a bar.
+    /// Keep only the timestamps at which every instrument has a bar. Funding rates of the bars between two of them are added to those of
+    /// the later one.
     Drop,
     /// Start at the latest of the instruments' first bars and keep every timestamp from there on. A missing
     /// bar gets the previous close as open, high, low and close, and volume 0, and is marked in
@@ -62,6 +63,8 @@ impl FromStr for GapPolicy {
 pub(super) struct Series {
     pub symbol: String,
     pub bars: Vec<Bar>,
+    /// Funding rates of the bars; empty if there are none.
+    pub funding: Vec<f64>,
 }
 
 impl Series {
@@ -92,9 +95,13 @@ pub(super) fn align(mut series: Vec<Series>, policy: GapPolicy, has_volume: bool
     }
     let (mut symbols, mut dropped) = (Vec::with_capacity(series.len()), Vec::with_capacity(series.len()));
     let mut filled = Vec::new();
+    let mut funding = series.iter().any(|series| !series.funding.is_empty()).then(Vec::new);
     // Each series is freed as soon as it is copied, so that at most one instrument is in memory twice.
     for series in series {
         let real = copy(&series, &timestamps, &mut columns, &mut filled, has_volume)?;
+        if let Some(funding) = &mut funding {
+            funding.extend(due(&series, &timestamps));
+        }
         dropped.push(series.bars.len() - real);
         symbols.push(series.symbol);
     }
@@ -104,7 +111,10 @@ pub(super) fn align(mut series: Vec<Series>, policy: GapPolicy, has_volume: bool
     let volume = if has_volume { Some(array(volume)?) } else { None };
     let candles =
         Candles::new(symbols, timestamps, array(open)?, array(high)?, array(low)?, array(close)?, volume)?;
-    let candles = candles.with_filled(Array2::from_shape_vec(shape, filled).map_err(failed)?)?;
+    let mut candles = candles.with_filled(Array2::from_shape_vec(shape, filled).map_err(failed)?)?;
+    if let Some(funding) = funding {
+        candles = candles.with_funding(array(funding)?)?;
+    }
     Ok(Candles { dropped, ..candles })
 }
 
@@ -159,6 +169,21 @@ fn copy(
         }
     }
     Ok(real)
+}
+
+/// Funding rates at `timestamps`: 0 where the series has no bar. The rates of bars that were left out fall due with the next bar
+/// that is kept, because positions are held across them; those before the first timestamp are nobody's.
+fn due(series: &Series, timestamps: &[DateTime]) -> impl Iterator<Item = f64> {
+    let start = timestamps.first().copied();
+    let rates = series.timestamps().zip(series.funding.iter().copied());
+    let mut rates = rates.filter(move |(at, _)| Some(*at) >= start).peekable();
+    timestamps.iter().map(move |timestamp| {
+        let mut sum = 0.0;
+        while let Some((_, rate)) = rates.next_if(|(at, _)| at <= timestamp) {
+            sum += rate;
+        }
+        sum
+    })
 }
 
 /// The common timestamps, if all series have the same ones.
@@ -261,7 +286,7 @@ fn union(series: &[Series]) -> Vec<DateTime> {
 fn periods(series: &[Series]) -> String {
     const MOST: usize = 10;
     let mut texts: Vec<String> = Vec::new();
-    for Series { symbol, bars } in series.iter().take(MOST) {
+    for Series { symbol, bars, .. } in series.iter().take(MOST) {
         if let (Some(first), Some(last)) = (bars.first(), bars.last()) {
             let (first, last) = (show(first.timestamp), show(last.timestamp));
             texts.push(format!("{symbol}: {first} to {last}, {} bars", bars.len()));
@@ -286,7 +311,7 @@ mod tests {
             let values = [close - 1.0, close + 2.0, close - 3.0, close, f64::from(*day)];
             Bar { timestamp: date(2020, 1, *day).at(0, 0, 0, 0), offset: None, values }
         };
-        Series { symbol: symbol.into(), bars: days.iter().map(bar).collect() }
+        Series { symbol: symbol.into(), bars: days.iter().map(bar).collect(), funding: Vec::new() }
     }
 
     fn days(candles: &Candles) -> Vec<i8> {

@@ -39,7 +39,8 @@ pub struct Candles {
     /// no order fills at them and indicators skip them. `None` if every bar is real.
     pub filled: Option<Array2<bool>>,
     /// Funding rates of perpetual contracts, `[N][B]`: the sum of the rates that fall due during the bar, as a fraction of the
-    /// position's value at the open. Long positions pay a positive rate, short ones receive it. `None` if the source has none.
+    /// position's value at the open. Long positions pay a positive rate, short ones receive it. Set by [`Candles::with_funding`], or
+    /// read from a column of candle files. `None` if the source has none.
     pub funding: Option<Array2<f64>>,
     /// Bars of the source that the gap policy left out, `[N]`; empty if it was not asked.
     pub dropped: Vec<usize>,

@@ -27,7 +27,7 @@ pub use align::GapPolicy;
 pub use candles::Candles;
 pub use data::{ExtraFeatures, MarketData, Scaling, ScalingStatistics};
 pub use features::{FEATURES, FILLED};
-pub use load::{Adjust, Finding, LoadNote, LoadOptions, LoadReport, Loaded};
+pub use load::{Adjust, Finding, LoadNote, LoadOptions, LoadReport, Loaded, NotJoinedReason};
 pub use real_bars::RealBars;
 pub use splits::Splits;
 pub use timestamp::{TimestampFormat, parse_timestamp};

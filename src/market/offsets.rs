@@ -20,6 +20,14 @@ pub(super) fn restore_dates(bars: &mut [Bar]) {
     }
 }
 
+/// Time of day of the first bar that is not at midnight, if these are two or more daily bars. Stamped in UTC, such bars may have
+/// other dates than in the time zone of their exchange.
+pub(super) fn days_in_utc(bars: &[Bar]) -> Option<Time> {
+    let time = bars.iter().map(|bar| bar.timestamp.time()).find(|time| *time != Time::midnight())?;
+    let daily = bars.len() > 1 && are_daily(bars.iter().map(|bar| (bar.timestamp, bar.timestamp)));
+    daily.then_some(time)
+}
+
 fn local(utc: DateTime, minutes: i16) -> DateTime {
     utc.saturating_add(SignedDuration::from_mins(minutes.into()))
 }
@@ -78,6 +86,24 @@ mod tests {
             restored(&["2024-03-01 00:00+01:00", "2024-04-01 00:00+02:00"]),
             ["03-01 00:00", "04-01 00:00"]
         );
+    }
+
+    #[test]
+    fn daily_bars_that_are_not_at_midnight_in_utc() {
+        let found = |texts: &[&str]| {
+            let bar = |text: &&str| {
+                let timestamp = parse(text).expect("a timestamp").timestamp;
+                Bar { timestamp, offset: None, values: [1.0; 5] }
+            };
+            days_in_utc(&texts.iter().map(bar).collect::<Vec<_>>())
+        };
+        let at = |hour| Some(Time::constant(hour, 0, 0, 0));
+        assert_eq!(found(&["2024-01-04 15:00", "2024-01-07 15:00"]), at(15));
+        // Midnight in London, in winter and in summer.
+        assert_eq!(found(&["2024-03-28 00:00", "2024-03-31 23:00"]), at(23));
+        assert_eq!(found(&["2024-01-04", "2024-01-05"]), None);
+        assert_eq!(found(&["2024-01-04 15:00", "2024-01-04 16:00"]), None);
+        assert_eq!(found(&["2024-01-04 15:00"]), None);
     }
 
     #[test]

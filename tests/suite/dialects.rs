@@ -21,7 +21,7 @@ fn load(name: &str) -> Loaded {
 }
 
 /// All lines of the report.
-fn lines(report: &LoadReport) -> Vec<String> {
+pub(crate) fn lines(report: &LoadReport) -> Vec<String> {
     report.to_string().lines().map(str::to_string).collect()
 }
 
@@ -174,7 +174,7 @@ const DIALECTS: &[Dialect] = &[
         period: ["2024-01-02", "2024-01-04"],
         prices: [99.5, 100.1],
         volume: 5.0,
-        report: &["rounding: 2 open or close outside low to high by rounding: moved to the bound"],
+        report: &["rounding: 2 opens or closes lay outside low..high by rounding and were clamped"],
     },
     Dialect {
         file: "yfinance.csv",
@@ -235,7 +235,7 @@ fn a_file_a_month_is_one_instrument() {
 }
 
 /// Loads files of one instrument each.
-fn written(files: &[(&str, &str)], options: &LoadOptions) -> phalanx::Result<Loaded> {
+pub(crate) fn written(files: &[(&str, &str)], options: &LoadOptions) -> phalanx::Result<Loaded> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (name, text) in files {
         std::fs::write(folder.path().join(name), text).expect("a writable folder");
@@ -243,7 +243,7 @@ fn written(files: &[(&str, &str)], options: &LoadOptions) -> phalanx::Result<Loa
     Candles::load_with(&[folder.path()], options)
 }
 
-fn daily(days: &[(&str, f64)]) -> String {
+pub(crate) fn daily(days: &[(&str, f64)]) -> String {
     let row = |(day, price): &(&str, f64)| format!("{day},{price},{price},{price},{price}\n");
     format!("date,open,high,low,close\n{}", days.iter().map(row).collect::<String>())
 }
@@ -265,7 +265,10 @@ fn overlapping_files_are_joined_only_if_they_agree() {
     let drop = LoadOptions { gaps: GapPolicy::Drop, ..LoadOptions::default() };
     let Loaded { candles, report } = written(&files(&other), &drop).expect("two instruments");
     assert_eq!(candles.symbols, ["ES_2024-03", "ES_2024-06"]);
-    assert!(matches!(&report.notes[0].finding, Finding::NotJoined { common } if common == "ES"), "{report}");
+    assert!(
+        matches!(&report.notes[0].finding, Finding::NotJoined { common, .. } if common == "ES"),
+        "{report}"
+    );
     let error = written(&files(&other), &LoadOptions::default()).expect_err("gaps").to_string();
     assert!(
         error.contains("lacks 1 of 4 bars") && error.contains("not joined to one instrument `ES`"),
@@ -376,6 +379,31 @@ fn tickers_without_prices_are_left_out() {
 }
 
 #[test]
+fn a_volume_that_one_ticker_lacks_is_left_out_with_a_warning() {
+    let text = "Price,Close,Close,High,High,Low,Low,Open,Open,Volume\nTicker,A,B,A,B,A,B,A,B,A\nDate,,,,,,,,,\n\
+        2024-01-02,1,1,1,1,1,1,1,1,5\n2024-01-03,2,2,2,2,2,2,2,2,6\n";
+    let Loaded { candles, report } =
+        written(&[("x.csv", text)], &LoadOptions::default()).expect("two tickers");
+    assert_eq!((candles.symbols.len(), candles.volume), (2, None));
+    assert_eq!(
+        report.warnings(),
+        [
+            "x.csv: no volume was read, because the header has no volume of B: add the column (0 if unknown), or remove these \
+          tickers"
+        ]
+    );
+    // Nobody has a volume: nothing is lost.
+    let text = text
+        .replace(",Volume", "")
+        .replace("A,B,A\n", "A,B\n")
+        .replace(",,,\n", ",,\n")
+        .replace(",5\n", "\n");
+    let report =
+        written(&[("x.csv", &text.replace(",6\n", "\n"))], &LoadOptions::default()).expect("two").report;
+    assert!(report.warnings().is_empty(), "{report}");
+}
+
+#[test]
 fn refusals_say_what_to_do() {
     for (text, expected) in [
         ("<html>\n", "x.csv:1: missing columns: "),
@@ -396,43 +424,4 @@ fn refusals_say_what_to_do() {
         let error = written(&[("x.csv", text)], &LoadOptions::default()).expect_err(text).to_string();
         assert!(error.contains(expected), "{error}");
     }
-}
-
-/// Writes `bars` one-minute bars of each of `symbols` instruments, loads them, and prints the seconds and the peak memory.
-fn measure(symbols: u32, bars: u32) {
-    use std::io::Write;
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("large.csv");
-    let mut file = std::io::BufWriter::new(std::fs::File::create(&path).expect("a writable folder"));
-    writeln!(file, "timestamp,symbol,open,high,low,close,volume").expect("disk space");
-    for bar in 0..bars {
-        let price = 100.0 + f64::from(bar % 977) / 100.0;
-        for symbol in 0..symbols {
-            let time = 1_000_000_000 + 60 * u64::from(bar);
-            writeln!(file, "{time},S{symbol},{price},{},{},{price},{bar}", price + 0.5, price - 0.5)
-                .expect("disk space");
-        }
-    }
-    file.into_inner().expect("disk space").sync_all().expect("disk space");
-    let size = std::fs::metadata(&path).expect("the file").len() >> 20;
-    let start = std::time::Instant::now();
-    let candles = Candles::load(&[&path], GapPolicy::Reject).expect("valid candles");
-    let seconds = start.elapsed().as_secs_f64();
-    assert_eq!((candles.instruments(), candles.bars()), (symbols as usize, bars as usize));
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak =
-        status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("peak memory unknown").to_string();
-    println!("{symbols} x {bars} bars, {size} MiB of CSV: {seconds:.1} s, {peak}");
-}
-
-#[test]
-#[ignore = "prints time and memory of a large file; run it alone"]
-fn two_million_bars() {
-    measure(1, 2_000_000);
-}
-
-#[test]
-#[ignore = "prints time and memory of a large file; run it alone"]
-fn two_thousand_symbols() {
-    measure(2_000, 1_000);
 }

@@ -264,7 +264,7 @@ fn gaps_are_rejected_dropped_or_filled() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains(&format!("AAA BBB x {bars} bars")), "{said}");
         let counted = match policy {
-            "drop" => "Dropped   AAA 1 bars that other instruments lack; 159 bars are left",
+            "drop" => "Dropped   AAA: 1 bar that other instruments lack; 159 bars are left",
             _ => "Filled    BBB 1 of 160 bars; no order fills at them",
         };
         assert!(said.contains(counted), "{said}");

@@ -1,5 +1,6 @@
 //! Prices adjusted for splits and dividends, and jumps that look like splits that nobody adjusted.
 
+use super::File;
 use super::report::Finding;
 use super::series::FileSeries;
 use crate::market::rules::{Bar, check};
@@ -68,8 +69,9 @@ fn usual(ratio: f64, least: f64, tolerance: f64) -> Option<f64> {
 /// Multiplies prices by the series' factors, and volumes before splits by their ratios. `None` if there are no factors.
 ///
 /// # Errors
-/// [`Error::Data`] if an adjusted price cannot be held by f32.
-pub(super) fn adjust(series: &mut FileSeries, column: &str) -> Result<Option<Finding>> {
+/// [`Error::Candles`] if an adjusted price or volume cannot be held by f32.
+pub(super) fn adjust(series: &mut FileSeries, files: &[File]) -> Result<Option<Finding>> {
+    let column = |file: usize| files.get(file).and_then(|file| file.adjusted.as_deref()).unwrap_or_default();
     let factors = std::mem::take(&mut series.factors);
     if factors.is_empty() {
         return Ok(None);
@@ -79,23 +81,26 @@ pub(super) fn adjust(series: &mut FileSeries, column: &str) -> Result<Option<Fin
     for (bar, factor) in series.bars.iter_mut().zip(&factors).rev() {
         let [.., close, _] = bar.values;
         if let Some((later_factor, later_close)) = later
-            && let Some(ratio) = usual(later_factor / factor, 0.0, 0.02)
+            && let Some(ratio) = usual(later_factor / factor.ratio, 0.0, 0.02)
             // A large dividend changes the factor as well, but leaves prices where they are.
             && (later_close * ratio / close).ln().abs() < 0.4
         {
             shares *= ratio;
             splits += 1;
         }
-        later = Some((*factor, close));
+        later = Some((factor.ratio, close));
         let [prices @ .., volume] = &mut bar.values;
-        prices.iter_mut().for_each(|price| *price *= factor);
+        prices.iter_mut().for_each(|price| *price *= factor.ratio);
         *volume *= shares;
-        check(&series.symbol, bar)
-            .map_err(|(_, reason)| Error::Data(format!("after adjusting by `{column}`: {reason}")))?;
+        check(&series.symbol, bar).map_err(|(_, reason)| {
+            let path = files.get(factor.file).map_or("".as_ref(), |file| file.path.as_path());
+            let reason = format!("after adjusting: {reason}; or read the prices as they are (adjust = none)");
+            factor.position.fault(path, Some(column(factor.file)), reason)
+        })?;
     }
-    let least = factors.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = factors.iter().copied().fold(0.0, f64::max);
-    Ok(Some(Finding::Adjusted { column: column.to_string(), factors: [least, most], splits }))
+    let ratios = || factors.iter().map(|factor| factor.ratio);
+    let range = [ratios().fold(f64::INFINITY, f64::min), ratios().fold(0.0, f64::max)];
+    Ok(Some(Finding::Adjusted { column: column(series.file).to_string(), factors: range, splits }))
 }
 
 /// Jumps from a close to the next open by about the ratio of a usual split, after which the price stays, and which are far larger

@@ -27,6 +27,8 @@ pub(super) struct Prices {
     /// Open, high, low, close and volume, in the order of [`Field::ALL`]; only volume may be absent.
     pub numbers: [Option<usize>; 5],
     pub adjusted: Option<usize>,
+    /// Funding rates of perpetual contracts.
+    pub funding: Option<usize>,
 }
 
 /// Accepted spellings, compared after [`normalise`]: those of the first group that occurs are taken.
@@ -40,6 +42,8 @@ const TIMESTAMP: Spellings = &[
 ];
 
 const ADJUSTED: &[&str] = &["adj close", "adjclose", "adj. close", "adjusted close", "close adj"];
+
+const FUNDING: &[&str] = &["funding", "funding rate", "fundingrate"];
 
 fn spellings(field: Field) -> Spellings {
     match field {
@@ -212,7 +216,8 @@ impl Columns {
         }
         let adjusted = headers.one("adjusted close", &[ADJUSTED])?;
         if let (Some(timestamp), []) = (timestamp, missing.as_slice()) {
-            let prices = vec![Prices { symbol: None, numbers, adjusted }];
+            let funding = headers.one("funding rate", &[FUNDING])?;
+            let prices = vec![Prices { symbol: None, numbers, adjusted, funding }];
             return Ok(Self { names, timestamp, time, symbol, prices, volume });
         }
         let hint = match (numbers, adjusted) {
@@ -238,7 +243,8 @@ impl Columns {
     /// Indices of the columns that are read.
     #[cfg(feature = "parquet")]
     pub fn used(&self) -> Vec<usize> {
-        let prices = self.prices.iter().flat_map(|it| it.numbers.into_iter().chain([it.adjusted]));
+        let prices =
+            self.prices.iter().flat_map(|it| it.numbers.into_iter().chain([it.adjusted, it.funding]));
         prices.chain([Some(self.timestamp), self.time, self.symbol]).flatten().collect()
     }
 
@@ -254,7 +260,16 @@ impl Columns {
 
     /// Whether every instrument of the file has a volume.
     pub fn has_volume(&self) -> bool {
-        self.prices.iter().all(|prices| matches!(prices.numbers, [.., Some(_)]))
+        self.prices.iter().all(Prices::has_volume)
+    }
+
+    /// The tickers without a volume, if others have one.
+    pub fn without_volume(&self) -> Vec<String> {
+        if !self.prices.iter().any(Prices::has_volume) {
+            return Vec::new();
+        }
+        let without = self.prices.iter().filter(|prices| !prices.has_volume());
+        without.filter_map(|prices| prices.symbol.clone()).collect()
     }
 
     /// Header or headers of the timestamp.
@@ -267,6 +282,10 @@ impl Columns {
 }
 
 impl Prices {
+    fn has_volume(&self) -> bool {
+        matches!(self.numbers, [.., Some(_)])
+    }
+
     /// Header of the column of a field.
     pub fn name(&self, field: Field, columns: &Columns) -> String {
         let at = self.numbers.into_iter().zip(Field::ALL).find(|(_, it)| *it == field);
@@ -297,19 +316,24 @@ mod tests {
             let columns = find(header).expect(header);
             assert_eq!((columns.timestamp, columns.time, columns.symbol), (0, None, Some(1)), "{header}");
             let numbers = [Some(2), Some(3), Some(4), Some(5), Some(6)];
-            assert_eq!(columns.prices, [Prices { symbol: None, numbers, adjusted: None }], "{header}");
+            assert_eq!(
+                columns.prices,
+                [Prices { symbol: None, numbers, adjusted: None, funding: None }],
+                "{header}"
+            );
             assert_eq!(columns.volume, None, "{header}");
         }
     }
 
     #[test]
     fn other_columns_are_ignored() {
-        let columns = find("id,close,Adj Close,high,,low,open,timestamp,name,ticker").expect("complete");
+        let columns =
+            find("id,close,Adj Close,high,,low,open,timestamp,name,ticker,fundingRate").expect("complete");
         assert_eq!((columns.timestamp, columns.symbol), (7, Some(9)));
         let numbers = [Some(6), Some(3), Some(5), Some(1), None];
-        assert_eq!(columns.prices, [Prices { symbol: None, numbers, adjusted: Some(2) }]);
+        assert_eq!(columns.prices, [Prices { symbol: None, numbers, adjusted: Some(2), funding: Some(10) }]);
         assert_eq!(columns.prices[0].name(Field::Open, &columns), "open");
-        assert_eq!(columns.count(), 10);
+        assert_eq!(columns.count(), 11);
     }
 
     #[test]
@@ -365,6 +389,10 @@ mod tests {
             (
                 "date,symbol,ticker,open,high,low,close",
                 "2 columns match the symbol: `symbol`, `ticker`; keep one of them",
+            ),
+            (
+                "date,open,high,low,close,funding,Funding_Rate",
+                "2 columns match the funding rate: `funding`, `Funding_Rate`; keep one of them",
             ),
             (
                 "date,time,timestamp,open,high,low,close",

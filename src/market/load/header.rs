@@ -15,6 +15,8 @@ pub(super) struct Layout {
     /// Records before the first row.
     pub header: usize,
     pub source: Option<&'static str>,
+    /// Whether timestamps are instants in UTC without a known time zone, as in Parquet files.
+    pub in_utc: bool,
 }
 
 /// A format whose files have no header.
@@ -114,25 +116,38 @@ pub(super) fn find(records: &[Vec<String>]) -> Result<Layout, (usize, String)> {
     };
     if let Some(bare) = BARE.iter().find(|bare| bare.matches(first)) {
         let columns = Columns::find(bare.columns.iter().copied(), &[]).map_err(|reason| (skipped, reason))?;
-        return Ok(Layout { columns, header: skipped, source: Some(bare.source) });
+        return Ok(Layout { columns, header: skipped, source: Some(bare.source), in_utc: false });
     }
     if let Some(tickers) = Tickers::find(rest) {
         let columns = tickers.columns().map_err(|reason| (skipped, reason))?;
-        return Ok(Layout { columns, header: skipped + tickers.lines, source: Some(tickers.source) });
+        return Ok(Layout {
+            columns,
+            header: skipped + tickers.lines,
+            source: Some(tickers.source),
+            in_utc: false,
+        });
     }
-    let sample = rest.get(1..).unwrap_or_default();
-    let columns = Columns::find(first.iter().map(String::as_str), sample).map_err(|reason| {
-        let reason = if first.iter().any(|field| field.trim().parse::<f64>().is_ok()) {
-            without_header(first)
+    let (columns, source) =
+        named(first, rest.get(1..).unwrap_or_default()).map_err(|reason| (skipped, reason))?;
+    Ok(Layout { columns, header: skipped + 1, source, in_utc: false })
+}
+
+/// Columns and source of a file whose columns have these names; `sample` is the first rows of values.
+pub(super) fn named(
+    names: &[String],
+    sample: &[Vec<String>],
+) -> Result<(Columns, Option<&'static str>), String> {
+    let columns = Columns::find(names.iter().map(String::as_str), sample).map_err(|reason| {
+        if names.iter().any(|field| field.trim().parse::<f64>().is_ok()) {
+            without_header(names)
         } else {
-            reason + &advice(first)
-        };
-        (skipped, reason)
+            reason + &advice(names)
+        }
     })?;
-    let lower: Vec<String> = first.iter().map(|field| field.trim().to_lowercase()).collect();
+    let lower: Vec<String> = names.iter().map(|field| field.trim().to_lowercase()).collect();
     let source =
         SOURCES.iter().find(|(_, headers)| headers.iter().all(|it| lower.iter().any(|name| name == it)));
-    Ok(Layout { columns, header: skipped + 1, source: source.map(|(name, _)| *name) })
+    Ok((columns, source.map(|(name, _)| *name)))
 }
 
 fn joined(record: &[String]) -> String {
@@ -238,6 +253,7 @@ impl<'a> Tickers<'a> {
                 symbol: Some((*ticker).to_string()),
                 numbers: it.numbers.map(original),
                 adjusted: original(it.adjusted),
+                funding: original(it.funding),
             }));
         }
         let names = std::iter::once(self.index).chain(self.prices.iter().skip(1).map(String::as_str));

@@ -1,18 +1,20 @@
 //! Joins the files of one instrument: a file a month, or one file a download.
 
-use super::report::{Finding, LoadReport};
-use super::series::FileSeries;
+use super::report::{Finding, LoadReport, NotJoinedReason};
+use super::series::{Factor, FileSeries};
 use super::symbol::{Ending, common_part};
 use super::{File, fault};
+use crate::market::rules::Bar;
 use crate::market::timestamp::show;
 use crate::{Error, Result};
+use jiff::SignedDuration;
 use jiff::civil::DateTime;
 use std::collections::HashMap;
 
 /// Joins series with the same symbol, and series whose files have names that differ by a date or a number only.
 ///
 /// # Errors
-/// If two files have different bars of a symbol in the same period.
+/// If two files of one symbol have different bars in the same period, or equal bars with different adjustments.
 pub(super) fn join(
     series: Vec<FileSeries>,
     files: &[File],
@@ -37,22 +39,62 @@ pub(super) fn join(
             result.extend(group);
             continue;
         };
-        if conflict(&mut group).is_none() {
+        let Some(reason) = apart(&mut group, files)? else {
             for series in &mut group {
                 series.symbol.clone_from(&name);
             }
             result.extend(concatenated(group, report));
             continue;
-        }
+        };
         for series in &group {
-            // Numbers distinguish instruments as often as parts of one: only dates are worth a note.
-            if common_part(&series.symbol).is_some_and(|(_, ending)| ending == Ending::Date) {
-                report.note(&series.symbol, Finding::NotJoined { common: name.clone() });
+            // Numbers distinguish instruments as often as parts of one: overlapping bars are worth a note for dates only.
+            if named_by_date(series) || matches!(reason, NotJoinedReason::Spacing(_)) {
+                let finding = Finding::NotJoined { common: name.clone(), reason: reason.clone() };
+                report.note(&series.symbol, finding);
             }
         }
         result.extend(group);
     }
     Ok(result)
+}
+
+/// Sorts series whose names have a part in common by time. Returns why they are different instruments, if they are.
+///
+/// # Errors
+/// If two of them have the same bars with different adjustments: they are one instrument that cannot be joined.
+fn apart(group: &mut [FileSeries], files: &[File]) -> Result<Option<NotJoinedReason>> {
+    if let Some(conflict) = conflict(group) {
+        return match conflict.difference {
+            Difference::Bars(_) => Ok(Some(NotJoinedReason::BarsDiffer)),
+            Difference::Column(column) => Ok(Some(NotJoinedReason::Column(column))),
+            Difference::Factors { .. } => Err(conflict.error(files)),
+        };
+    }
+    if group.iter().all(named_by_date) {
+        return Ok(None);
+    }
+    let mut spacings = group.iter().filter_map(median_spacing);
+    let Some(first) = spacings.next() else { return Ok(None) };
+    let differs = |other: &SignedDuration| {
+        let ratio = other.as_secs_f64() / first.as_secs_f64();
+        // Months have 28 to 31 days; the bar lengths in use differ by more.
+        !(0.8..=1.25).contains(&ratio)
+    };
+    Ok(spacings.find(differs).map(|other| NotJoinedReason::Spacing([first, other])))
+}
+
+fn named_by_date(series: &FileSeries) -> bool {
+    common_part(&series.symbol).is_some_and(|(_, ending)| ending == Ending::Date)
+}
+
+/// Median distance in time of the first bars; `None` if there is one bar only.
+fn median_spacing(series: &FileSeries) -> Option<SignedDuration> {
+    const MOST: usize = 1000;
+    let pairs = series.bars.iter().zip(series.bars.iter().skip(1)).take(MOST);
+    let mut spacings: Vec<SignedDuration> =
+        pairs.map(|(before, after)| after.timestamp.duration_since(before.timestamp)).collect();
+    let middle = spacings.len().checked_sub(1)? / 2;
+    Some(*spacings.select_nth_unstable(middle).1)
 }
 
 /// Groups series by key, in the order of their first members; a series without a key is a group of its own.
@@ -73,29 +115,65 @@ fn grouped(series: Vec<FileSeries>, key: impl Fn(&FileSeries) -> Option<String>)
 struct Conflict {
     symbol: String,
     files: [usize; 2],
-    /// The first bar that differs; `None` if only one of them has an adjusted close.
-    at: Option<DateTime>,
+    difference: Difference,
+}
+
+enum Difference {
+    /// The first bar that differs.
+    Bars(DateTime),
+    /// Only one of them has this column.
+    Column(&'static str),
+    /// Equal bars with different adjustments.
+    Factors { at: DateTime, factors: [Factor; 2] },
 }
 
 impl Conflict {
     fn error(&self, files: &[File]) -> Error {
-        let [first, second] = self.files.map(|file| files.get(file).map(|file| file.path.as_path()));
-        let (first, second) = (first.unwrap_or("".as_ref()), second.unwrap_or("".as_ref()));
+        let path = |file: usize| files.get(file).map_or("".as_ref(), |file| file.path.as_path());
+        let [first, second] = self.files.map(path);
         let (symbol, other) = (&self.symbol, first.display());
-        let reason = match self.at {
-            Some(at) => format!(
-                "{symbol} also appears in {other}, with different bars around {}; keep every bar of an instrument in one file, or \
-                 give different instruments different symbols",
-                show(at)
-            ),
-            None => format!(
-                "{symbol} also appears in {other}, but only one of the files has an adjusted close; add the column, or read \
-                 both without it (adjust = none)"
-            ),
-        };
-        fault(second, None, None, reason)
+        match &self.difference {
+            Difference::Bars(at) => {
+                let reason = format!(
+                    "{symbol} also appears in {other}, with different bars around {}; keep every bar of an instrument in one \
+                     file, or give different instruments different symbols",
+                    show(*at)
+                );
+                fault(second, None, None, reason)
+            }
+            Difference::Column(column) => {
+                let otherwise = match *column {
+                    FUNDING => " (0 or empty without funding)",
+                    _ => ", or read both without it (adjust = none)",
+                };
+                let reason = format!(
+                    "{symbol} also appears in {other}, but only one of the files has {column}; add the column{otherwise}"
+                );
+                fault(second, None, None, reason)
+            }
+            Difference::Factors { at, factors: [one, two] } => {
+                let reason = format!(
+                    "{symbol} {}: adjusted close / close is {:.6}, but {:.6} for the same bar in {} ({}); joined, the adjusted \
+                     price would jump where one file ends. Download the whole period into one file, or read the prices as \
+                     they are (adjust = none)",
+                    show(*at),
+                    two.ratio,
+                    one.ratio,
+                    path(one.file).display(),
+                    one.position
+                );
+                let column = files.get(two.file).and_then(|file| file.adjusted.as_deref());
+                two.position.fault(path(two.file), column, reason)
+            }
+        }
     }
 }
+
+const ADJUSTED_CLOSE: &str = "an adjusted close";
+const FUNDING: &str = "funding rates";
+
+/// Adjustment factors of one bar in two downloads are equal up to this fraction: closes have few digits.
+const SAME_FACTOR: f64 = 1e-6;
 
 /// Sorts the series by time and looks for bars in which they differ where they overlap.
 fn conflict(group: &mut [FileSeries]) -> Option<Conflict> {
@@ -104,17 +182,32 @@ fn conflict(group: &mut [FileSeries]) -> Option<Conflict> {
     group.sort_by_key(start);
     let (mut latest, others) = group.split_first()?;
     for series in others {
-        let conflict =
-            |at| Some(Conflict { symbol: series.symbol.clone(), files: [latest.file, series.file], at });
+        let conflict = |difference| {
+            let files = [latest.file, series.file];
+            Some(Conflict { symbol: series.symbol.clone(), files, difference })
+        };
         if latest.factors.is_empty() != series.factors.is_empty() {
-            return conflict(None);
+            return conflict(Difference::Column(ADJUSTED_CLOSE));
+        }
+        if latest.funding.is_empty() != series.funding.is_empty() {
+            return conflict(Difference::Column(FUNDING));
         }
         let overlap = series.bars.iter().take_while(|bar| Some(bar.timestamp) <= end(latest));
         let from = latest.bars.partition_point(|bar| Some(bar.timestamp) < start(series));
         let mut known = latest.bars.iter().skip(from);
+        let mut funding = latest.funding.iter().skip(from).zip(&series.funding);
+        let factors = latest.factors.iter().skip(from).zip(&series.factors);
+        let mut factors = factors.map(|(one, two)| [*one, *two]);
         for bar in overlap {
-            if known.next().is_none_or(|it| (it.timestamp, it.values) != (bar.timestamp, bar.values)) {
-                return conflict(Some(bar.timestamp));
+            let same = |known: &Bar| (known.timestamp, known.values) == (bar.timestamp, bar.values);
+            let same_rate = funding.next().is_none_or(|(one, two)| one == two);
+            if !known.next().is_some_and(same) || !same_rate {
+                return conflict(Difference::Bars(bar.timestamp));
+            }
+            if let Some(factors @ [one, two]) = factors.next()
+                && (one.ratio / two.ratio - 1.0).abs() > SAME_FACTOR
+            {
+                return conflict(Difference::Factors { at: bar.timestamp, factors });
             }
         }
         if end(series) > end(latest) {
@@ -136,6 +229,9 @@ fn concatenated(group: Vec<FileSeries>, report: &mut LoadReport) -> Option<FileS
         whole.bars.extend(part.bars.drain(known..));
         let factors = known.min(part.factors.len());
         whole.factors.extend(part.factors.drain(factors..));
+        let rates = known.min(part.funding.len());
+        whole.funding.extend(part.funding.drain(rates..));
+        whole.in_utc |= part.in_utc;
         whole.clamped += part.clamped;
     }
     if files > 1 {

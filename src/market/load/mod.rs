@@ -20,16 +20,17 @@ mod series;
 mod symbol;
 
 pub use adjust::Adjust;
-pub use report::{Finding, LoadNote, LoadReport};
+pub use report::{Finding, LoadNote, LoadReport, NotJoinedReason};
 
 use super::align::{GapPolicy, Series, align};
 use super::candles::Candles;
-use super::offsets::restore_dates;
+use super::offsets::{days_in_utc, restore_dates};
 use super::rules::{Bar, Field, check};
 use super::timestamp::show;
 use crate::{Error, Result};
 use columns::Prices;
 use header::Layout;
+use rows::Beside;
 use series::{FileSeries, Place};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -77,7 +78,10 @@ impl Candles {
     ///   them. For the forms of timestamps see [`parse_timestamp`](super::parse_timestamp);
     /// * the symbol is in a column `symbol`, `ticker`, `tic`, `instrument`, `asset`, `coin` or `pair`, `name` if none of these
     ///   exists; else it is the file name. Files whose names differ by a date or a number at the end only, and whose bars do
-    ///   not overlap, are joined to one instrument, and so are the bars of one symbol in several files;
+    ///   not overlap, are joined to one instrument, and so are the bars of one symbol in several files. Names that differ by a number
+    ///   need bars of one length, and overlapping bars the same adjustment;
+    /// * funding rates of perpetual contracts ([`Candles::funding`]) are in a column `funding`, `funding rate` or `fundingrate`; an
+    ///   empty field is 0, and so are the rates of an instrument without the column, if others have it;
     /// * volume is in all files or in none. Of several volumes the base volume is taken: `Volume BTC` rather than `Volume USD`;
     /// * an adjusted close is treated as [`LoadOptions::adjust`] says;
     /// * fields are separated by commas, semicolons, tabs or `|`. Numbers have a decimal point, beside semicolons also a decimal
@@ -144,6 +148,8 @@ struct File {
     has_volume: bool,
     /// Header of the adjusted close.
     adjusted: Option<String>,
+    /// Whether timestamps are instants in UTC without a known time zone.
+    in_utc: bool,
 }
 
 /// Instruments and files read so far.
@@ -181,6 +187,7 @@ impl Loader {
             reversed |= series.sort();
             series.bars.shrink_to_fit();
             series.factors.shrink_to_fit();
+            series.funding.shrink_to_fit();
         }
         if reversed {
             self.note_file(Finding::NewestFirst);
@@ -194,12 +201,20 @@ impl Loader {
         let adjusted = columns.prices.iter().find_map(|prices| prices.adjusted);
         let adjusted = adjusted.map(|column| columns.name(column).to_string());
         let has_volume = columns.has_volume();
-        self.files.push(File { path: path.to_path_buf(), has_volume, adjusted: adjusted.clone() });
+        let path = path.to_path_buf();
+        self.files.push(File { path, has_volume, adjusted: adjusted.clone(), in_utc: layout.in_utc });
         if let Some(source) = layout.source {
             self.note_file(Finding::Source(source));
         }
         if let Some((used, others)) = columns.volume.clone() {
             self.note_file(Finding::Volume { used, others });
+        }
+        let tickers = columns.without_volume();
+        if !tickers.is_empty() {
+            self.note_file(Finding::VolumeLeftOut { tickers });
+        }
+        if let Some(column) = columns.prices.iter().find_map(|prices| prices.funding) {
+            self.note_file(Finding::Funding { column: columns.name(column).to_string() });
         }
         if let Some(column) = adjusted.filter(|_| !self.adjusts()) {
             self.note_file(Finding::NotAdjusted { column });
@@ -225,18 +240,18 @@ impl Loader {
         }
     }
 
-    /// Adds a bar of the current file; `adjusted` is its adjusted close.
+    /// Adds a bar of the current file.
     fn push(
         &mut self,
         place: &Place,
         prices: &Prices,
         symbol: &str,
         mut bar: Bar,
-        adjusted: Option<f64>,
+        beside: Beside,
     ) -> Result<()> {
         let clamped = check(symbol, &mut bar)
             .map_err(|(field, reason)| place.fault(&prices.name(field, place.columns), reason))?;
-        let factor = match (adjusted, prices.adjusted) {
+        let factor = match (beside.adjusted, prices.adjusted) {
             (Some(adjusted), Some(column)) => {
                 let [.., close, _] = bar.values;
                 let factor = adjusted / close;
@@ -258,6 +273,7 @@ impl Loader {
                 Some(index) => *index,
                 None => {
                     let mut series = FileSeries::new(symbol, file, place);
+                    series.in_utc = self.files.last().is_some_and(|file| file.in_utc);
                     series.named_by_file = place.columns.symbol.is_none() && prices.symbol.is_none();
                     self.series.push(series);
                     self.by_symbol.insert(symbol.to_string(), self.series.len() - 1);
@@ -267,7 +283,7 @@ impl Loader {
         }
         let Some(series) = self.series.get_mut(self.recent) else { return Ok(()) };
         series.clamped += clamped;
-        series.push(place, bar, factor)
+        series.push(place, bar, factor, beside.funding)
     }
 
     /// Whether the files have a volume column; an error if only some of them do.
@@ -292,13 +308,11 @@ impl Loader {
             let reason = "no candle files given; pass CSV or Parquet files or a directory of them";
             return Err(Error::Data(reason.into()));
         }
-        let columns: Vec<Option<String>> = self.files.iter().map(|file| file.adjusted.clone()).collect();
         let mut joined = join::join(std::mem::take(&mut self.series), &self.files, &mut self.report)?;
         joined.iter_mut().for_each(|series| restore_dates(&mut series.bars));
         self.note_rows(&joined);
         for series in &mut joined {
-            let column = columns.get(series.file).cloned().flatten().unwrap_or_default();
-            if let Some(finding) = adjust::adjust(series, &column)? {
+            if let Some(finding) = adjust::adjust(series, &self.files)? {
                 self.report.note(&series.symbol, finding);
             }
             for finding in adjust::unadjusted_splits(&series.bars) {
@@ -306,7 +320,8 @@ impl Loader {
             }
         }
         let report = self.report;
-        let series = joined.into_iter().map(|it| Series { symbol: it.symbol, bars: it.bars }).collect();
+        let own = |it: FileSeries| Series { symbol: it.symbol, bars: it.bars, funding: it.funding };
+        let series = joined.into_iter().map(own).collect();
         let candles = align(series, self.options.gaps, has_volume).map_err(|error| {
             let apart = |note: &LoadNote| matches!(note.finding, Finding::NotJoined { .. });
             match (error, report.notes.iter().find(|note| apart(note))) {
@@ -319,7 +334,7 @@ impl Loader {
         Ok(Loaded { candles, report })
     }
 
-    /// Notes dropped rows and clamped prices.
+    /// Notes dropped rows, clamped prices, missing funding rates, and daily bars whose dates are in doubt.
     fn note_rows(&mut self, joined: &[FileSeries]) {
         let symbols: HashMap<&str, u64> =
             joined.iter().map(|series| (series.symbol.as_str(), series.clamped)).collect();
@@ -330,8 +345,17 @@ impl Loader {
                 self.report.note(&symbol, Finding::NoBars);
             }
         }
-        for series in joined.iter().filter(|series| series.clamped > 0) {
-            self.report.note(&series.symbol, Finding::Clamped { prices: series.clamped });
+        let funded = joined.iter().any(|series| !series.funding.is_empty());
+        for series in joined {
+            if series.clamped > 0 {
+                self.report.note(&series.symbol, Finding::Clamped { prices: series.clamped });
+            }
+            if funded && series.funding.is_empty() {
+                self.report.note(&series.symbol, Finding::NoFunding);
+            }
+            if let Some(time) = days_in_utc(&series.bars).filter(|_| series.in_utc) {
+                self.report.note(&series.symbol, Finding::DaysInUtc { time });
+            }
         }
     }
 }

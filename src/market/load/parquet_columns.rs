@@ -1,19 +1,18 @@
 //! The columns of a Parquet file, a batch of rows at a time.
 
-use super::super::header;
+use super::super::header::{self, Layout};
 use super::super::number::Numbers;
 use super::super::rows::{Cell, Row, Rows};
 use super::super::series::{Place, Position};
 use super::super::{Loader, fault};
+use super::values::{Meaning, Value};
+use super::zones;
 use crate::{Error, Result};
-use ::parquet::basic::{ConvertedType, LogicalType, TimeUnit};
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use ::parquet::data_type::{ByteArray, DataType, Int96};
+use ::parquet::data_type::DataType;
 use ::parquet::errors::{ParquetError, Result as Read};
 use ::parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use ::parquet::schema::types::ColumnDescriptor;
-use jiff::civil::DateTime;
-use jiff::{Timestamp, tz::Offset};
 use std::fs::File;
 use std::path::Path;
 
@@ -29,11 +28,18 @@ pub(in super::super) fn read(path: &Path, loader: &mut Loader) -> Result<()> {
     };
     let file = File::open(path).map_err(Error::io(path))?;
     let reader = SerializedFileReader::new(file).map_err(broken)?;
-    let schema = reader.metadata().file_metadata().schema_descr();
+    let metadata = reader.metadata().file_metadata();
+    let schema = metadata.schema_descr();
     let names: Vec<String> = schema.columns().iter().map(|column| column.path().string()).collect();
-    let layout = header::find(&[names]).map_err(|(_, reason)| fault(path, None, None, reason))?;
-    let columns = &layout.columns;
+    let zones = zones::of_columns(metadata);
+    let meaning = |column: &ColumnDescriptor| Meaning::of(column, zones.get(&column.path().string()));
+    let sample = sample(&reader, meaning);
+    let (columns, source) =
+        header::named(&names, &sample).map_err(|reason| fault(path, None, None, reason))?;
+    let in_utc = schema.columns().get(columns.timestamp).is_some_and(|column| meaning(column).is_utc());
+    let layout = Layout { columns, header: 0, source, in_utc };
     loader.open(path, &layout);
+    let columns = &layout.columns;
 
     // Fields have types here: no mark of decimals is to be found.
     let mut rows = Rows::new(path, columns, Numbers::new(b','));
@@ -41,7 +47,7 @@ pub(in super::super) fn read(path: &Path, loader: &mut Loader) -> Result<()> {
     let mut row = 0;
     for group in 0..reader.num_row_groups() {
         let group = reader.get_row_group(group).map_err(broken)?;
-        let mut batch = Batch::new(&*group, &used).map_err(broken)?;
+        let mut batch = Batch::new(&*group, &used, meaning).map_err(broken)?;
         let mut left = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
         while left > 0 {
             let count = left.min(BATCH);
@@ -58,26 +64,37 @@ pub(in super::super) fn read(path: &Path, loader: &mut Loader) -> Result<()> {
     Ok(())
 }
 
-/// A value of a column.
-enum Value {
-    Missing,
-    Int(i64),
-    Number(f64),
-    Time(DateTime),
-    Text(ByteArray),
-}
-
-/// Meaning of the stored values of a column.
-#[derive(Clone, Copy)]
-enum Meaning {
-    Plain,
-    /// Whole numbers without a sign.
-    Unsigned,
-    /// To be divided by this power of ten.
-    Decimal(i32),
-    /// Days since 1970.
-    Days,
-    Instant(TimeUnit),
+/// The first rows as text, as many as a CSV file has after its header, to choose between columns by their values. Columns that
+/// cannot be decoded are empty: if they are read at all, their error comes later.
+fn sample(
+    reader: &SerializedFileReader<File>,
+    meaning: impl Fn(&ColumnDescriptor) -> Meaning,
+) -> Vec<Vec<String>> {
+    const ROWS: usize = header::RECORDS - 1;
+    let mut texts = Vec::new();
+    for group in 0..reader.num_row_groups() {
+        let Ok(group) = reader.get_row_group(group) else { break };
+        let count = usize::try_from(group.metadata().num_rows()).unwrap_or(0).min(ROWS - texts.len());
+        let schema = group.metadata().schema_descr();
+        let mut columns = Vec::with_capacity(schema.num_columns());
+        for (index, schema) in schema.columns().iter().enumerate() {
+            // Repeated values are not one a row.
+            let column = (schema.max_rep_level() == 0).then(|| Column::new(&*group, index, &meaning));
+            let column = column.and_then(Read::ok);
+            columns.push(column.and_then(|mut column| column.fill(count).ok().map(|()| column)));
+        }
+        let mut batch = Batch { columns, at: 0 };
+        for at in 0..count {
+            batch.at = at;
+            texts.push(
+                (0..schema.num_columns()).map(|column| batch.cell(column).text().into_owned()).collect(),
+            );
+        }
+        if texts.len() == ROWS {
+            break;
+        }
+    }
+    texts
 }
 
 struct Column {
@@ -96,16 +113,15 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(group: &dyn RowGroupReader, used: &[usize]) -> Read<Self> {
+    fn new(
+        group: &dyn RowGroupReader,
+        used: &[usize],
+        meaning: impl Fn(&ColumnDescriptor) -> Meaning,
+    ) -> Read<Self> {
         let mut columns = Vec::new();
-        for (index, schema) in group.metadata().schema_descr().columns().iter().enumerate() {
-            columns.push(if used.contains(&index) {
-                let reader = group.get_column_reader(index)?;
-                let present = schema.max_def_level();
-                Some(Column { reader, meaning: Meaning::of(schema), present, values: Vec::new() })
-            } else {
-                None
-            });
+        for index in 0..group.metadata().schema_descr().num_columns() {
+            let column = used.contains(&index).then(|| Column::new(group, index, &meaning));
+            columns.push(column.transpose()?);
         }
         Ok(Self { columns, at: 0 })
     }
@@ -129,63 +145,20 @@ impl Row for Batch {
     }
 }
 
-impl Meaning {
-    fn of(schema: &ColumnDescriptor) -> Self {
-        match (schema.logical_type_ref(), schema.converted_type()) {
-            (Some(LogicalType::Timestamp(it)), _) => Self::Instant(it.unit),
-            (_, ConvertedType::TIMESTAMP_MILLIS) => Self::Instant(TimeUnit::MILLIS),
-            (_, ConvertedType::TIMESTAMP_MICROS) => Self::Instant(TimeUnit::MICROS),
-            (Some(LogicalType::Date), _) | (_, ConvertedType::DATE) => Self::Days,
-            (Some(LogicalType::Decimal(it)), _) => Self::Decimal(it.scale),
-            (_, ConvertedType::DECIMAL) => Self::Decimal(schema.type_scale()),
-            (
-                _,
-                ConvertedType::UINT_8
-                | ConvertedType::UINT_16
-                | ConvertedType::UINT_32
-                | ConvertedType::UINT_64,
-            ) => Self::Unsigned,
-            _ => Self::Plain,
-        }
-    }
-
-    fn whole(self, value: i64) -> Value {
-        let time = |instant: std::result::Result<Timestamp, _>| {
-            instant.map_or(Value::Missing, |instant: Timestamp| Value::Time(Offset::UTC.to_datetime(instant)))
-        };
-        match self {
-            Self::Plain | Self::Unsigned => Value::Int(value),
-            // One division of two exact numbers: the nearest f64, as if it were parsed from text.
-            Self::Decimal(scale) => Value::Number(value as f64 / 10_f64.powi(scale)),
-            Self::Days => time(Timestamp::from_second(value.saturating_mul(86_400))),
-            Self::Instant(TimeUnit::MILLIS) => time(Timestamp::from_millisecond(value)),
-            Self::Instant(TimeUnit::MICROS) => time(Timestamp::from_microsecond(value)),
-            Self::Instant(TimeUnit::NANOS) => time(Timestamp::from_nanosecond(value.into())),
-        }
-    }
-
-    fn bytes(self, value: ByteArray) -> Value {
-        match self {
-            Self::Decimal(scale) => big_endian(value.data())
-                .map_or(Value::Missing, |whole| Value::Number(whole as f64 / 10_f64.powi(scale))),
-            _ => Value::Text(value),
-        }
-    }
-}
-
-/// A signed number of at most 16 bytes.
-fn big_endian(bytes: &[u8]) -> Option<i128> {
-    let sign = if bytes.first()? & 0x80 == 0 { 0 } else { 0xff };
-    let mut all = [sign; 16];
-    let start = all.len().checked_sub(bytes.len())?;
-    all.get_mut(start..)?.copy_from_slice(bytes);
-    Some(i128::from_be_bytes(all))
-}
-
 impl Column {
+    fn new(
+        group: &dyn RowGroupReader,
+        index: usize,
+        meaning: impl Fn(&ColumnDescriptor) -> Meaning,
+    ) -> Read<Self> {
+        let schema = group.metadata().schema_descr().column(index);
+        let reader = group.get_column_reader(index)?;
+        Ok(Self { reader, meaning: meaning(&schema), present: schema.max_def_level(), values: Vec::new() })
+    }
+
     fn fill(&mut self, count: usize) -> Read<()> {
         let Self { reader, meaning, present, values } = self;
-        let (meaning, present) = (*meaning, *present);
+        let (meaning, present) = (&*meaning, *present);
         let unsigned = matches!(meaning, Meaning::Unsigned);
         values.clear();
         match reader {
@@ -199,9 +172,7 @@ impl Column {
                 ..0 if unsigned => Value::Number(it.cast_unsigned() as f64),
                 _ => meaning.whole(it),
             }),
-            ColumnReader::Int96ColumnReader(it) => typed(it, count, present, values, |it: Int96| {
-                Meaning::Instant(TimeUnit::NANOS).whole(it.to_nanos())
-            }),
+            ColumnReader::Int96ColumnReader(it) => typed(it, count, present, values, Meaning::int96),
             ColumnReader::FloatColumnReader(it) => {
                 typed(it, count, present, values, |it| Value::Number(it.into()))
             }

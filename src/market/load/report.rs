@@ -1,6 +1,7 @@
 //! Findings made while candles were loaded.
 
-use jiff::civil::DateTime;
+use jiff::SignedDuration;
+use jiff::civil::{DateTime, Time};
 use std::fmt;
 
 use super::super::timestamp::show;
@@ -34,6 +35,24 @@ pub enum Finding {
         /// Headers of the columns that were not.
         others: Vec<String>,
     },
+    /// The volume of all tickers of the file was left out, because these have none.
+    VolumeLeftOut {
+        /// Tickers without a volume.
+        tickers: Vec<String>,
+    },
+    /// Funding rates were read from this column.
+    Funding {
+        /// Header of the column.
+        column: String,
+    },
+    /// The instrument has no column of funding rates, although others have one: its rates are 0.
+    NoFunding,
+    /// Daily bars are stamped at this time of day in UTC, not at midnight, without a known time zone: their dates may not be those
+    /// of the exchange.
+    DaysInUtc {
+        /// Time of day of the first such bar.
+        time: Time,
+    },
     /// Numbers have a decimal comma.
     DecimalComma,
     /// The latest bar comes first; the bars were reversed.
@@ -57,10 +76,12 @@ pub enum Finding {
         /// Bars that two files have alike.
         repeated: usize,
     },
-    /// These names differ by a date or a number only, but bars overlap and differ, so that they are different instruments.
+    /// The names of these files differ by a date or a number only, but the files were not joined to one instrument.
     NotJoined {
         /// The part that the names have in common.
         common: String,
+        /// Why they were not joined.
+        reason: NotJoinedReason,
     },
     /// Prices were multiplied by adjusted close over close.
     Adjusted {
@@ -87,11 +108,49 @@ pub enum Finding {
     },
 }
 
+/// Why files with similar names were not joined to one instrument.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum NotJoinedReason {
+    /// Their bars overlap and differ, as those of two futures contracts do.
+    BarsDiffer,
+    /// Their names differ by a number, and their bars have different median distances in time: hours and days, for instance.
+    Spacing([SignedDuration; 2]),
+    /// Only some of them have this, for instance "an adjusted close".
+    Column(&'static str),
+}
+
+impl fmt::Display for NotJoinedReason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BarsDiffer => {
+                write!(out, "their bars overlap. If they are one instrument, keep each bar in one file")
+            }
+            Self::Spacing([one, other]) => write!(
+                out,
+                "their bars are {one:#} and {other:#} apart. If they are one instrument, load files of one bar length only"
+            ),
+            Self::Column(column) => write!(
+                out,
+                "only some of them have {column}. If they are one instrument, add the column to all of them or \
+                 remove it"
+            ),
+        }
+    }
+}
+
 impl Finding {
     /// Whether the user should look at it before trusting results.
     #[must_use]
     pub fn is_warning(&self) -> bool {
-        matches!(self, Self::NoBars | Self::NotJoined { .. } | Self::LooksLikeSplit { .. })
+        matches!(
+            self,
+            Self::NoBars
+                | Self::NotJoined { .. }
+                | Self::LooksLikeSplit { .. }
+                | Self::VolumeLeftOut { .. }
+                | Self::DaysInUtc { .. }
+        )
     }
 }
 
@@ -104,22 +163,52 @@ impl fmt::Display for Finding {
                 let others: Vec<String> = others.iter().map(|name| format!("`{name}`")).collect();
                 if others.is_empty() { Ok(()) } else { write!(out, "; {} not used", others.join(", ")) }
             }
+            Self::VolumeLeftOut { tickers } => {
+                let mut names = tickers.iter().take(MOST_SUBJECTS).cloned().collect::<Vec<_>>().join(", ");
+                if tickers.len() > MOST_SUBJECTS {
+                    names += &format!(" and {} more", tickers.len() - MOST_SUBJECTS);
+                }
+                write!(
+                    out,
+                    "no volume was read, because the header has no volume of {names}: add the column (0 if unknown), or remove \
+                     these tickers"
+                )
+            }
+            Self::Funding { column } => write!(out, "funding rates are `{column}`"),
+            Self::NoFunding => {
+                write!(
+                    out,
+                    "no column of funding rates, which other instruments have: the rate is 0 at every bar"
+                )
+            }
+            Self::DaysInUtc { time } => write!(
+                out,
+                "daily bars are stamped {} in UTC, so that their dates may be a day off from the exchange's: write dates, or \
+                 local timestamps without a time zone",
+                time.strftime("%H:%M")
+            ),
             Self::DecimalComma => write!(out, "numbers have a decimal comma"),
             Self::NewestFirst => write!(out, "the newest bar comes first: reversed"),
             Self::Dropped { rows: 1 } => write!(out, "1 row without prices dropped"),
             Self::Dropped { rows } => write!(out, "{rows} rows without prices dropped"),
+            Self::Clamped { prices: 1 } => {
+                write!(out, "1 open or close lay outside low..high by rounding and was clamped")
+            }
             Self::Clamped { prices } => {
-                write!(out, "{prices} open or close outside low to high by rounding: moved to the bound")
+                write!(out, "{prices} opens or closes lay outside low..high by rounding and were clamped")
             }
             Self::NoBars => write!(out, "no row has prices: the instrument is left out"),
             Self::Joined { files, repeated } => {
                 write!(out, "joined from {files} files")?;
-                if *repeated == 0 { Ok(()) } else { write!(out, "; {repeated} bars are in two of them") }
+                match repeated {
+                    0 => Ok(()),
+                    1 => write!(out, "; 1 bar is in two of them"),
+                    _ => write!(out, "; {repeated} bars are in two of them"),
+                }
             }
-            Self::NotJoined { common } => write!(
+            Self::NotJoined { common, reason } => write!(
                 out,
-                "not joined to one instrument `{common}`, although the file names differ by a date or number only: their bars \
-                 overlap. If they are one instrument, keep each bar in one file"
+                "not joined to one instrument `{common}`, although the file names differ by a date or number only: {reason}"
             ),
             Self::Adjusted { column, factors: [least, most], splits } => {
                 write!(out, "prices adjusted by `{column}` / close, {least:.4} to {most:.4}")?;
@@ -234,12 +323,15 @@ mod tests {
         for rows in 1..=8 {
             report.note(format!("S{rows}"), Finding::Dropped { rows });
         }
-        report.note("A", Finding::NotJoined { common: "A".into() });
+        report.note("C", Finding::Clamped { prices: 1 });
+        let reason = NotJoinedReason::BarsDiffer;
+        report.note("A", Finding::NotJoined { common: "A".into(), reason });
         let lines = report.findings();
         assert_eq!(lines[0], "0.csv, 1.csv, 2.csv and 2 more: read as Stooq");
         assert_eq!(lines[1..3], ["S1: 1 row without prices dropped", "S2: 2 rows without prices dropped"]);
         assert_eq!(lines[6], "... and 3 more like it");
-        assert_eq!(lines.len(), 7);
+        assert_eq!(lines[7], "C: 1 open or close lay outside low..high by rounding and was clamped");
+        assert_eq!(lines.len(), 8);
         assert_eq!(report.warnings().len(), 1);
         assert!(report.to_string().contains("\nwarning: A: not joined"), "{report}");
     }

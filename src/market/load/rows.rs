@@ -7,7 +7,6 @@ use super::{Loader, fault, symbol};
 use crate::Result;
 use crate::market::rules::Bar;
 use crate::market::timestamp::{Stamp, parse, show};
-use jiff::civil::DateTime;
 use std::borrow::Cow;
 use std::path::Path;
 
@@ -21,7 +20,7 @@ pub(super) enum Cell<'a> {
     #[cfg_attr(not(feature = "parquet"), expect(dead_code, reason = "text files have no typed fields"))]
     Number(f64),
     #[cfg_attr(not(feature = "parquet"), expect(dead_code, reason = "text files have no typed fields"))]
-    Time(DateTime),
+    Time(Stamp),
 }
 
 impl<'a> Cell<'a> {
@@ -33,12 +32,12 @@ impl<'a> Cell<'a> {
         }
     }
 
-    fn text(self) -> Cow<'a, str> {
+    pub fn text(self) -> Cow<'a, str> {
         match self {
             Self::Text(text) => text.into(),
             Self::Int(number) => number.to_string().into(),
             Self::Number(number) => number.to_string().into(),
-            Self::Time(time) => show(time).into(),
+            Self::Time(stamp) => show(stamp.timestamp).into(),
         }
     }
 }
@@ -46,6 +45,15 @@ impl<'a> Cell<'a> {
 /// A row with a field for every column.
 pub(super) trait Row {
     fn cell(&self, column: usize) -> Cell<'_>;
+}
+
+/// Numbers of a bar beside prices and volume.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beside {
+    /// The adjusted close.
+    pub adjusted: Option<f64>,
+    /// The funding rate; `None` if the file has none.
+    pub funding: Option<f64>,
 }
 
 /// The rows of one file.
@@ -94,7 +102,14 @@ impl<'a> Rows<'a> {
             let adjusted =
                 prices.adjusted.filter(|column| loader.adjusts() && !row.cell(*column).is_missing());
             let adjusted = adjusted.map(|column| number(Some(column))).transpose()?;
-            loader.push(place, prices, symbol, bar, adjusted)?;
+            let funding = prices.funding.map(|column| match row.cell(column) {
+                cell if cell.is_missing() => Ok(0.0),
+                _ => funding_rate(number(Some(column))?).map_err(|reason| {
+                    place.fault(columns.name(column), format!("{symbol} {}: {reason}", show(timestamp)))
+                }),
+            });
+            let beside = Beside { adjusted, funding: funding.transpose()? };
+            loader.push(place, prices, symbol, bar, beside)?;
         }
         Ok(())
     }
@@ -120,7 +135,7 @@ impl<'a> Rows<'a> {
 
     fn timestamp(&mut self, place: &Place, row: &impl Row, symbol: &str) -> Result<Stamp> {
         let mut text = match (row.cell(self.columns.timestamp), self.columns.time) {
-            (Cell::Time(timestamp), None) => return Ok(Stamp { timestamp, offset: None }),
+            (Cell::Time(stamp), None) => return Ok(stamp),
             (cell, _) => cell.text(),
         };
         if let Some(time) = self.columns.time {
@@ -131,6 +146,17 @@ impl<'a> Rows<'a> {
         parse(&text)
             .map_err(|reason| place.fault(&self.columns.timestamp_name(), format!("{symbol}: {reason}")))
     }
+}
+
+/// Checks a funding rate of a bar.
+fn funding_rate(rate: f64) -> Result<f64, String> {
+    if rate.abs() < 1.0 {
+        return Ok(rate);
+    }
+    Err(format!(
+        "the funding rate is {rate}; it has to be a fraction strictly between -1 and 1, such as 0.0001 for 0.01 % (an empty \
+         field is 0)"
+    ))
 }
 
 impl Numbers {

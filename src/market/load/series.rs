@@ -48,11 +48,26 @@ impl Place<'_> {
     }
 
     fn fault_at(&self, column: Option<&str>, reason: String) -> Error {
-        match self.position {
-            Position::Line(line) => fault(self.path, Some(line), column, reason),
-            Position::Row(row) => fault(self.path, None, column, format!("row {row}: {reason}")),
+        self.position.fault(self.path, column, reason)
+    }
+}
+
+impl Position {
+    pub fn fault(self, path: &Path, column: Option<&str>, reason: String) -> Error {
+        match self {
+            Self::Line(line) => fault(path, Some(line), column, reason),
+            Self::Row(row) => fault(path, None, column, format!("row {row}: {reason}")),
         }
     }
+}
+
+/// Adjusted close over close of a bar, and the row that says so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Factor {
+    pub ratio: f64,
+    /// Index of the file.
+    pub file: usize,
+    pub position: Position,
 }
 
 #[derive(Debug)]
@@ -63,8 +78,12 @@ pub(super) struct FileSeries {
     /// Whether the symbol is the name of the file.
     pub named_by_file: bool,
     pub bars: Vec<Bar>,
-    /// Adjusted close over close of every bar; empty if the file has no adjusted close.
-    pub factors: Vec<f64>,
+    /// One for every bar; empty if the file has no adjusted close.
+    pub factors: Vec<Factor>,
+    /// Funding rate of every bar; empty if the file has none.
+    pub funding: Vec<f64>,
+    /// Whether the timestamps are instants in UTC without a known time zone.
+    pub in_utc: bool,
     /// Opens and closes that were moved into the bar's range.
     pub clamped: u64,
     /// Position of the last bar.
@@ -80,6 +99,8 @@ impl FileSeries {
             named_by_file: false,
             bars: Vec::new(),
             factors: Vec::new(),
+            funding: Vec::new(),
+            in_utc: false,
             clamped: 0,
             last: place.position,
             newest_first: false,
@@ -87,7 +108,7 @@ impl FileSeries {
     }
 
     /// Appends a bar; the first two decide whether the newest or the oldest comes first.
-    pub fn push(&mut self, place: &Place, bar: Bar, factor: Option<f64>) -> Result<()> {
+    pub fn push(&mut self, place: &Place, bar: Bar, ratio: Option<f64>, funding: Option<f64>) -> Result<()> {
         if let Some(last) = self.bars.last() {
             let order = bar.timestamp.cmp(&last.timestamp);
             if self.bars.len() == 1 {
@@ -98,7 +119,7 @@ impl FileSeries {
                 return Err(self.out_of_order(place, bar.timestamp, last.timestamp));
             }
         }
-        if !self.bars.is_empty() && factor.is_some() == self.factors.is_empty() {
+        if !self.bars.is_empty() && ratio.is_some() == self.factors.is_empty() {
             let reason = format!(
                 "{} {}: some rows have an adjusted close and others have none; fill the column, or read the prices as they \
                  are (adjust = none)",
@@ -108,7 +129,8 @@ impl FileSeries {
             return Err(place.row_fault(reason));
         }
         self.bars.push(bar);
-        self.factors.extend(factor);
+        self.funding.extend(funding);
+        self.factors.extend(ratio.map(|ratio| Factor { ratio, file: self.file, position: place.position }));
         self.last = place.position;
         Ok(())
     }
@@ -118,6 +140,7 @@ impl FileSeries {
         if self.newest_first {
             self.bars.reverse();
             self.factors.reverse();
+            self.funding.reverse();
         }
         std::mem::take(&mut self.newest_first)
     }
