@@ -76,6 +76,7 @@ impl Run {
     fn new(case: &Case, precision: Precision, accumulation: u32) -> Self {
         let gpu = crate::testing::unchecked_gpu();
         let mut config = Config::default();
+        config.network.input_norm = true;
         config.ppo.num_envs = ENVS as u32;
         config.ppo.rollout_steps = (case.observations.len() / (AGENTS * OBS_DIM * ENVS)) as u32;
         config.ppo.epochs = 1;
