@@ -88,7 +88,11 @@ test-nightly:
 
 # Not part of `test`: the feature takes long to build.
 test-parquet: cargo
-	$(CARGO) test --locked --workspace --lib --features phalanx/parquet -- market::load
+	$(CARGO) test --locked --workspace --lib --features phalanx-tests/parquet --no-run
+	$(CARGO) test --locked --workspace --test suite --features phalanx-tests/parquet --no-run
+	scripts/ensure-vulkan true
+	$(CARGO) test --locked --workspace --lib --features phalanx-tests/parquet -- market::load
+	$(CARGO) test --locked --workspace --test suite --features phalanx-tests/parquet -- parquet::
 
 portability: cargo
 	scripts/portability/run $(CARGO)

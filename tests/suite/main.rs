@@ -24,6 +24,8 @@ mod learning;
 mod market;
 mod memory;
 mod observations;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod plain_device;
 mod program;
 mod resume;

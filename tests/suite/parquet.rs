@@ -1,0 +1,52 @@
+//! Candles from Parquet are those from CSV to the last bit of what is trained on them.
+
+use std::path::Path;
+
+use phalanx::env::{Episodes, Trading, TradingSettings};
+use phalanx::mappo::{Config, Trainer};
+use phalanx::market::{Candles, ExtraFeatures, GapPolicy, MarketData, Scaling};
+use phalanx::policy::{ModelMetadata, TrainedPolicy, TrainingBars};
+
+use crate::testing::gpu;
+
+/// The bytes of `model.safetensors` after three iterations on the candles of a fixture.
+fn model(name: &str) -> Vec<u8> {
+    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/candles")).join(name);
+    let candles = Candles::load(&[file], GapPolicy::Reject).unwrap();
+    let gpu = gpu();
+    let bars = candles.bars();
+    let data =
+        MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(0..bars)).unwrap();
+    let market = TradingSettings { episode_length: 4, ..TradingSettings::default() };
+    let environment =
+        Trading::new(&data, &market, &Episodes::Random(data.first_bar()..bars)).unwrap();
+    let mut config = Config::default();
+    config.ppo.num_envs = 4;
+    config.ppo.rollout_steps = 8;
+    config.ppo.iterations = 3;
+    config.network.hidden = vec![8];
+    let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
+    trainer.train(|_| ()).unwrap();
+    let metadata = ModelMetadata {
+        config,
+        market,
+        scaling: data.scaling().clone(),
+        train_from: candles.timestamps[data.first_bar()],
+        train_to: candles.timestamps[bars - 1],
+        test_from: candles.timestamps[bars - 1],
+        version: "test".into(),
+        observation_moments: trainer.observation_moments().unwrap(),
+        bars: Some(TrainingBars::of(&candles)),
+    };
+    let path = tempfile::NamedTempFile::new().unwrap();
+    TrainedPolicy::new(metadata, trainer.weights().unwrap()).unwrap().save(path.path()).unwrap();
+    std::fs::read(path.path()).unwrap()
+}
+
+#[test]
+fn a_model_trained_on_parquet_has_the_bytes_of_one_trained_on_csv() {
+    let csv = model("candles.csv");
+    for name in ["candles_pandas.parquet", "candles_polars.parquet", "candles_int96.parquet"] {
+        assert!(model(name) == csv, "{name}");
+    }
+}
