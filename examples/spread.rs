@@ -41,6 +41,16 @@ struct Options {
     run: common::Run,
 }
 
+/// Settings that are given, such as `hidden=[32, 32]`; all others have their defaults.
+fn settings(sets: &[String]) -> Result<Config> {
+    let key = |set: &&String| set.split('=').next().unwrap_or_default().trim().to_string();
+    if let Some(set) = sets.iter().find(|set| ["seed", "num_envs", "iterations"].contains(&key(set).as_str()))
+    {
+        anyhow::bail!("--set {set}: use --seed, --envs or --steps");
+    }
+    Ok(toml::from_str(&sets.join("\n"))?)
+}
+
 fn main() -> Result<()> {
     let options = Options::parse();
     let (definition, agents) = match options.rules {
@@ -48,10 +58,12 @@ fn main() -> Result<()> {
         Rules::Mpe2 => (Definition::Mpe2, 3.0),
     };
     let mut config = match options.defaults {
-        true => toml::from_str(&options.sets.join("\n"))?,
+        true => settings(&options.sets)?,
         false => Config::on_policy_mpe(),
     };
-    config.network.recurrent = options.recurrent;
+    if options.recurrent {
+        config.network.recurrent = true;
+    }
     if options.half {
         config.device.precision = Precision::F16;
     }

@@ -46,6 +46,10 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    let key = |set: &String| set.split('=').next().unwrap_or_default().trim().to_string();
+    if let Some(set) = options.sets.iter().find(|set| ["seed", "iterations"].contains(&key(set).as_str())) {
+        anyhow::bail!("--set {set}: use --seed or --steps");
+    }
     // All settings that are not given have their defaults.
     let mut config: Config = toml::from_str(&options.sets.join("\n"))?;
     config.ppo.seed = options.seed;

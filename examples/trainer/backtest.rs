@@ -9,7 +9,9 @@ use jiff::civil::DateTime;
 use phalanx::backtest::{Backtest, PeriodsPerYear, ReplayOptions, infer_periods_per_year};
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
-use phalanx::market::{Candles, ExtraFeatures, FILLED, MarketData, Scaling, parse_timestamp};
+use phalanx::market::{
+    Candles, ExtraFeatures, FILLED, MarketData, Scaling, TimestampFormat, parse_timestamp,
+};
 use phalanx::policy::{ModelMetadata, TrainedPolicy};
 
 use crate::BacktestArgs;
@@ -29,7 +31,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let metadata = policy.metadata();
     let candles = settings.data.load(&args.data)?;
     if let Some(difference) = metadata.bars.and_then(|bars| bars.difference(&candles)) {
-        ensure!(args.force, "{difference}: the results would mean nothing; --force trades them all the same");
+        ensure!(args.force, "{difference}: the results would mean nothing; use --force to trade them anyway");
         eprintln!("warning: {difference}");
     }
     let from = args.from.as_ref().map(|text| parse_timestamp(text).context("--from")).transpose()?;
@@ -46,13 +48,18 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let skipped = bars.start - candles.index_at_or_after(from);
     if skipped > 0 {
         eprintln!(
-            "Skipped   {skipped} bars from {from} on: the model's features need {} bars of history, which these candles do not have",
+            "Skipped   {} from {from} on: the model's features need {} bars of history, which these candles do not have",
+            crate::gaps::counted(skipped),
             data.first_bar()
         );
     }
     if candles.timestamps[bars.start] < metadata.test_from {
+        let how = match candles.timestamps[bars.start] <= metadata.train_to {
+            true => "were trained on",
+            false => "chose the model",
+        };
         eprintln!(
-            "warning: bars before {} were trained on; results that include them do not predict future performance",
+            "warning: bars before {} {how}; results that include them do not predict future performance",
             metadata.test_from
         );
     }
@@ -75,7 +82,8 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         serde_json::from_slice(&summary).with_context(|| run.summary().display().to_string())?;
     let curves = crate::metrics::curves(&run.metrics())?;
     let gaps = crate::gaps::lines(&candles);
-    let page = render(&backtest, in_sample.as_ref(), &curves, &info(&run, &policy, &summary, &gaps))?;
+    let page =
+        render(&backtest, in_sample.as_ref(), &curves, &info(&run, &policy, &summary, &candles, &gaps))?;
     let out = Folder::new(args.out.as_deref().unwrap_or(run.path()));
     std::fs::create_dir_all(out.path()).with_context(|| out.path().display().to_string())?;
     phalanx::backtest::write(&backtest, out.path())?;
@@ -96,11 +104,15 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
 /// The first moment after `text`; a day counts whole.
 fn end_of(text: &str) -> Result<DateTime> {
     let moment = parse_timestamp(text)?;
-    let step = if text.contains(':') { 1.nanosecond() } else { 1.day() };
+    let digits = text.trim().chars().all(|character| character.is_ascii_digit());
+    // 20240229, or ten characters with separators; ten digits are seconds.
+    let day = matches!((text.trim().len(), digits), (8, true) | (10, false));
+    let step = if day { 1.day() } else { 1.nanosecond() };
     Ok(moment.checked_add(step)?)
 }
 
-/// The bars that the model was trained on, if the candles have them all and none of the bars to trade is among them.
+/// The bars that the model was trained on, if the candles have them all and the bars to trade are held out: neither trained on nor
+/// used to choose the model.
 fn in_sample(
     metadata: &ModelMetadata,
     candles: &Candles,
@@ -109,7 +121,8 @@ fn in_sample(
 ) -> Option<Range<usize>> {
     let place = |timestamp| candles.timestamps.binary_search(&timestamp).ok();
     let (start, last) = (place(metadata.train_from)?, place(metadata.train_to)?);
-    (start >= first && start < last && last < traded.start).then_some(start..last + 1)
+    let held_out = candles.timestamps[traded.start] >= metadata.test_from;
+    (start >= first && start < last && held_out).then_some(start..last + 1)
 }
 
 /// The bars to trade, from `from` up to the moment `to`.
@@ -126,7 +139,19 @@ fn bars(from: DateTime, to: Option<DateTime>, candles: &Candles, first: usize) -
     Ok(start..end)
 }
 
-fn info(run: &Folder, policy: &TrainedPolicy, summary: &Summary, gaps: &[(&str, String)]) -> RunInfo {
+/// The last bar that training or the choice of the model saw, as far as the candles show it.
+fn last_known(metadata: &ModelMetadata, candles: &Candles) -> DateTime {
+    let before = candles.index_at_or_after(metadata.test_from).checked_sub(1);
+    before.map_or(metadata.train_to, |bar| candles.timestamps[bar].max(metadata.train_to))
+}
+
+fn info(
+    run: &Folder,
+    policy: &TrainedPolicy,
+    summary: &Summary,
+    candles: &Candles,
+    gaps: &[(&str, String)],
+) -> RunInfo {
     let metadata = policy.metadata();
     let name = run.path().file_name().unwrap_or_default().to_string_lossy();
     let config = &metadata.config;
@@ -139,7 +164,7 @@ fn info(run: &Folder, policy: &TrainedPolicy, summary: &Summary, gaps: &[(&str, 
         parameters: policy.parameters(),
         env_steps: summary.env_steps,
         wall_time: Duration::from_secs_f64(summary.seconds.max(0.0)),
-        training_period: Some((metadata.train_from, metadata.train_to)),
+        training_period: Some((metadata.train_from, last_known(metadata, candles))),
         version: metadata.version.clone(),
         more: [
             ("Hidden layers".into(), format!("{:?}", config.network.hidden)),
@@ -173,6 +198,7 @@ fn print(backtest: &Backtest, in_sample: Option<&Backtest>) {
     }
     println!("Annualised with {}", backtest.periods_per_year);
     if let Some(moment) = backtest.bankrupt_at {
+        let moment = TimestampFormat::of(&backtest.timestamps).format(moment);
         println!("The account went bankrupt at {moment} and stayed closed.");
     }
     if let Some(trained) = in_sample {
@@ -198,5 +224,10 @@ mod tests {
         let moment = parse_timestamp("2024-02-29 16:00").unwrap();
         assert!(end_of("2024-02-29 16:00").unwrap() > moment);
         assert!(end_of("2024-02-29 16:00").unwrap() < moment + 1.second());
+        assert_eq!(end_of("20240229").unwrap(), next);
+        for text in ["20240229 160000", "1709222400"] {
+            let moment = parse_timestamp(text).unwrap();
+            assert!(end_of(text).unwrap() < moment + 1.second(), "{text}");
+        }
     }
 }

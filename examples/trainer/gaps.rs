@@ -20,7 +20,7 @@ pub fn lines(candles: &Candles) -> Vec<(&'static str, String)> {
 }
 
 /// "1 bar", "2 bars".
-fn counted(bars: usize) -> String {
+pub fn counted(bars: usize) -> String {
     if bars == 1 { "1 bar".into() } else { format!("{bars} bars") }
 }
 

@@ -39,7 +39,7 @@ pub struct RunInfo {
     pub env_steps: u64,
     /// Wall-clock time of the training.
     pub wall_time: Duration,
-    /// First and last bar of the training data.
+    /// First and last bar of the training data, those that chose the model included.
     pub training_period: Option<(DateTime, DateTime)>,
     /// Version of the crate.
     pub version: String,

@@ -362,7 +362,7 @@ pub struct Summary {
     /// Iteration whose policy became the model; missing in older files.
     #[serde(default)]
     pub model_iteration: Option<u32>,
-    /// Return of that policy over the evaluation bars, with greedy actions, if it was evaluated.
+    /// Return of that policy over the evaluation bars, with greedy actions, if it was chosen by it.
     #[serde(default)]
     pub model_score: Option<f64>,
 }

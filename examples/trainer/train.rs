@@ -56,7 +56,8 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     // Training is resumed before the settings change, and a refused one leaves everything as it was.
     let mut best = None;
     if args.resume {
-        best = resume(&mut trainer, &staging).inspect_err(|_| {
+        let choose = settings.evaluation.model == ChosenModel::Best;
+        best = resume(&mut trainer, &staging, choose).inspect_err(|_| {
             if reopened {
                 staging.discard();
             }
@@ -207,8 +208,8 @@ impl Best {
 }
 
 /// Resumes from the latest snapshot of an interrupted run; without one, from the weights that it was started with, if any. Returns the
-/// best policy so far.
-fn resume(trainer: &mut Trainer, run: &Folder) -> Result<Option<Best>> {
+/// best policy so far, if the best is to be chosen.
+fn resume(trainer: &mut Trainer, run: &Folder, choose: bool) -> Result<Option<Best>> {
     let snapshots = match run.checkpoints().exists() {
         true => Some(Snapshots::open(&run.checkpoints(), 1)?),
         false => None,
@@ -220,12 +221,22 @@ fn resume(trainer: &mut Trainer, run: &Folder) -> Result<Option<Best>> {
         }
         return Ok(None);
     };
-    let mut best = None;
-    if let Some(path) = snapshots.as_ref().and_then(Snapshots::best) {
-        let metadata = trainer.resume(&path)?;
-        best = metadata.score.map(|score| Best::of(trainer, score)).transpose()?;
+    let mut best: Option<Best> = None;
+    if let Some(path) = snapshots.as_ref().filter(|_| choose).and_then(Snapshots::best) {
+        match trainer.resume(&path) {
+            Ok(metadata) => best = metadata.score.map(|score| Best::of(trainer, score)).transpose()?,
+            Err(error @ phalanx::Error::Checkpoint { .. }) => {
+                eprintln!("warning: the best policy so far is lost: {error}");
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
-    trainer.resume(&latest)?;
+    let metadata = trainer.resume(&latest)?;
+    if let Some(score) = metadata.score
+        && best.as_ref().is_none_or(|best| score > best.score)
+    {
+        best = Some(Best::of(trainer, score)?);
+    }
     Ok(best)
 }
 

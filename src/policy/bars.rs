@@ -31,9 +31,9 @@ impl TrainingBars {
     #[must_use]
     pub fn difference(&self, candles: &Candles) -> Option<String> {
         let here = Self::of(candles);
-        // Months have 28 to 31 days, and half of a day may be missing.
+        // Months have 28 to 31 days; the lengths in use differ by more.
         let ratio = here.seconds / self.seconds;
-        if self.seconds > 0.0 && here.seconds > 0.0 && !(0.6..=1.7).contains(&ratio) {
+        if self.seconds > 0.0 && here.seconds > 0.0 && !(0.8..=1.25).contains(&ratio) {
             return Some(format!(
                 "the model was trained on bars of {}, and these candles have bars of {}",
                 Span(self.seconds),
@@ -94,6 +94,8 @@ mod tests {
         let hourly = daily.difference(&candles(&[60; 9], true)).unwrap();
         assert_eq!(hourly, "the model was trained on bars of 1 day, and these candles have bars of 1 hour");
         assert!(daily.difference(&candles(&[90; 9], true)).unwrap().ends_with("bars of 1.5 hours"));
+        let four = TrainingBars::of(&candles(&[240; 9], true));
+        assert!(four.difference(&candles(&[360; 9], true)).unwrap().contains("bars of 4 hours"));
         assert!(daily.difference(&candles(&[day; 9], false)).unwrap().contains("these have none"));
         // Volume that the policy never saw does no harm.
         let plain = TrainingBars { volume: false, ..daily };

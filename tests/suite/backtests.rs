@@ -44,10 +44,21 @@ fn the_model_is_the_best_by_evaluation_also_after_a_resume() {
     assert_eq!(chosen("last"), (6, None));
     assert_eq!(weights("last") == of_best, iteration == 6);
     assert_eq!(scores(&place, "last"), scores(&place, "run"), "the choice does not affect training");
-    // The best of a longer run may lie in its first part.
-    succeeded(&place.run(&["train", "--data", DEMO, "--out", "run", "--resume", "--iterations", "7"]));
-    let (iteration, score) = best("run");
+    // The best of a longer run may lie in its first part, which another process trained.
+    let further = |iterations| {
+        let output =
+            place.run(&["train", "--data", DEMO, "--out", "run", "--resume", "--iterations", iterations]);
+        succeeded(&output);
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    further("7");
+    assert_eq!(best("run"), (iteration, score), "otherwise this shows nothing: choose another seed");
     assert_eq!(chosen("run"), (iteration, Some(score)));
+    assert!(weights("run") == of_best);
+    // A damaged best checkpoint is no reason not to resume.
+    std::fs::write(place.path("run/checkpoints/best.safetensors"), "half a file").unwrap();
+    let said = further("8");
+    assert!(said.contains("warning: the best policy so far is lost"), "{said}");
 }
 
 #[test]
@@ -64,6 +75,12 @@ fn backtests_show_results_in_sample_beside_the_held_out_ones() {
     assert!(!stderr.contains("Skipped"), "{stderr}");
     let page = std::fs::read_to_string(place.path("run/report.html")).unwrap();
     assert!(page.contains("In sample and out of sample"));
+    // Bars that chose a model are not held out.
+    succeeded(&place.train(DEMO, "chosen", &["--set", "evaluation.every=1", "--force"]));
+    let output = place.backtest(DEMO, "chosen", &["--from", "2010-06-01"]);
+    succeeded(&output);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("chose the model"), "{output:?}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("In sample"));
     // Bars of the training are in sample themselves.
     let [stdout, stderr] = said(&["--from", "2004-08-19"]);
     assert!(!stdout.contains("In sample"), "{stdout}");
@@ -91,9 +108,11 @@ fn bars_of_another_kind_are_refused_unless_forced() {
     succeeded(&place.train(&daily, "run", &[]));
     let refuse = |text: &str, wanted: &[&str]| {
         let file = place.write("other.csv", text);
-        let before = place.path("run/report.html").exists();
+        let results =
+            || ["report.html", "metrics.json"].map(|name| std::fs::read(place.path("run").join(name)).ok());
+        let before = results();
         refused(&place.backtest(&file, "run", &["--from", "2024-01-03"]), wanted);
-        assert_eq!(place.path("run/report.html").exists(), before, "nothing is written");
+        assert!(results() == before, "nothing is written");
         let output = place.backtest(&file, "run", &["--from", "2024-01-03", "--force"]);
         succeeded(&output);
         assert!(String::from_utf8_lossy(&output.stderr).contains("warning: the model was trained on"));

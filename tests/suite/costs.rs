@@ -62,12 +62,10 @@ fn device_and_ledger_agree_on_every_cost() {
             if actions == ActionSpace::Weights {
                 chosen.iter_mut().for_each(|action| *action = (*action as f32 * 0.45 - 0.9).to_bits());
                 // Unbounded actions, and a policy that has diverged.
-                let extremes = [3.0, -7.0, f32::NAN, f32::INFINITY].iter().cycle();
-                chosen
-                    .iter_mut()
-                    .step_by(29)
-                    .zip(extremes)
-                    .for_each(|(action, extreme)| *action = extreme.to_bits());
+                let extremes = [3.0f32, -7.0, f32::NAN, f32::INFINITY].into_iter().cycle();
+                for (step, extreme) in (0..steps).step_by(7).zip(extremes) {
+                    chosen[stage.at(step, step % 3, 1)] = extreme.to_bits();
+                }
             }
             stage.run(&chosen);
             let (rewards, seen) = (stage.floats(&stage.rewards), stage.floats(&stage.observations));

@@ -15,11 +15,9 @@ fn model(name: &str) -> Vec<u8> {
     let candles = Candles::load(&[file], GapPolicy::Reject).unwrap();
     let gpu = gpu();
     let bars = candles.bars();
-    let data =
-        MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(0..bars)).unwrap();
+    let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(0..bars)).unwrap();
     let market = TradingSettings { episode_length: 4, ..TradingSettings::default() };
-    let environment =
-        Trading::new(&data, &market, &Episodes::Random(data.first_bar()..bars)).unwrap();
+    let environment = Trading::new(&data, &market, &Episodes::Random(data.first_bar()..bars)).unwrap();
     let mut config = Config::default();
     config.ppo.num_envs = 4;
     config.ppo.rollout_steps = 8;

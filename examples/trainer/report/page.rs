@@ -171,7 +171,7 @@ fn comparison(in_sample: &Backtest, backtest: &Backtest) -> Markup {
             h2 { "In sample and out of sample" }
             p.intro {
                 "The same policy on the bars it was trained on, " (period(in_sample)) ", and on the held-out ones, with the same costs. "
-                "What is earned in sample alone was learnt by heart."
+                "Returns earned only in sample are overfitting."
             }
             table {
                 thead { tr {

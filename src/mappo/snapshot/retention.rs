@@ -38,8 +38,7 @@ impl Snapshots {
     /// # Errors
     /// As [`Trainer::save`].
     pub fn save(&self, trainer: &Trainer, score: Option<f64>) -> Result<()> {
-        trainer
-            .save(&self.folder.join(format!("iteration-{:09}.safetensors", trainer.iteration())), score)?;
+        // The best first: if the process ends in between, the iteration is repeated, and with it the evaluation.
         if let Some(score) = score {
             let best = self.folder.join(BEST);
             let before = match best.exists().then(|| read_metadata(&best)) {
@@ -54,6 +53,8 @@ impl Snapshots {
                 trainer.save(&best, Some(score))?;
             }
         }
+        trainer
+            .save(&self.folder.join(format!("iteration-{:09}.safetensors", trainer.iteration())), score)?;
         let mut all = self.all()?;
         all.truncate(all.len().saturating_sub(self.keep));
         all.iter().try_for_each(|path| std::fs::remove_file(path).map_err(Error::io(path)))
