@@ -15,8 +15,9 @@ use phalanx::market::{
 use phalanx::policy::{ModelMetadata, TrainedPolicy};
 
 use crate::BacktestArgs;
+use crate::folder::{Folder, Summary};
 use crate::report::{RunInfo, render};
-use crate::run::{Folder, Settings, Summary};
+use crate::run::Settings;
 use crate::settings::resolve;
 
 pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {

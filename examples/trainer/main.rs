@@ -2,6 +2,7 @@
 
 mod backtest;
 mod doctor;
+mod folder;
 mod gaps;
 mod indicators;
 mod metrics;

@@ -14,9 +14,10 @@ use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, Splits, Times
 use phalanx::policy::{ModelMetadata, TrainedPolicy, TrainingBars};
 
 use crate::TrainArgs;
+use crate::folder::{Folder, Summary};
 use crate::metrics::{Row, Writer};
 use crate::progress::{Line, Progress};
-use crate::run::{ChosenModel, Folder, Settings, Summary};
+use crate::run::{ChosenModel, Settings};
 use crate::settings::{resolve, write_resolved};
 
 pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
