@@ -29,6 +29,7 @@ pub static LIBRARY: Library = Library {
         ("lib/quad", include_str!("../shaders/lib/quad.wgsl")),
         ("lib/activation", include_str!("../shaders/lib/activation.wgsl")),
         ("lib/optimizer_step", include_str!("../shaders/lib/optimizer_step.wgsl")),
+        ("lib/slots", include_str!("../shaders/lib/slots.wgsl")),
         ("lib/squash", include_str!("../shaders/lib/squash.wgsl")),
         ("lib/product", include_str!("../shaders/lib/product.wgsl")),
         ("lib/branch", include_str!("../shaders/lib/branch.wgsl")),

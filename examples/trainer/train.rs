@@ -55,9 +55,9 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         Some(unfinished) => (unfinished, false),
     };
     // Training is resumed before the settings change, and a refused one leaves everything as it was.
+    let choose = settings.evaluation.model == ChosenModel::Best;
     let mut best = None;
     if args.resume {
-        let choose = settings.evaluation.model == ChosenModel::Best;
         best = resume(&mut trainer, &staging, choose).inspect_err(|_| {
             if reopened {
                 staging.discard();
@@ -133,8 +133,8 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         if let Some(evaluator) = evaluator.as_mut().filter(|_| is_due(settings.evaluation.every)) {
             let [greedy, sampled] = evaluator.run(&trainer)?;
             score = Some(greedy);
-            if best.as_ref().is_none_or(|best| greedy > best.score) {
-                best = Some(Best::of(&trainer, greedy)?);
+            if choose && best.as_ref().is_none_or(|best| score > best.score) {
+                best = Some(Policy::of(&trainer, score)?);
             }
             row = row.map(|row| Row { evaluation: Some(greedy), evaluation_sampled: Some(sampled), ..row });
         }
@@ -148,15 +148,7 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     }
     progress.finish();
     let env_steps = trainer.env_steps();
-    let last = || -> Result<_> {
-        Ok((trainer.iteration(), None, trainer.weights()?, trainer.observation_moments()?))
-    };
-    let (iteration, score, weights, observation_moments) =
-        match best.filter(|_| settings.evaluation.model == ChosenModel::Best) {
-            Some(best) => (best.iteration, Some(best.score), best.weights, best.observation_moments),
-            None => last()?,
-        };
-
+    let chosen = best.map_or_else(|| Policy::of(&trainer, None), Ok)?;
     let metadata = ModelMetadata {
         config: settings.mappo.clone(),
         market: settings.market.clone(),
@@ -165,17 +157,17 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         train_to: candles.timestamps[bars.end - 1],
         test_from: candles.timestamps[splits.test.start],
         version: env!("CARGO_PKG_VERSION").into(),
-        observation_moments,
+        observation_moments: chosen.observation_moments,
         bars: Some(TrainingBars::of(&candles)),
     };
-    TrainedPolicy::new(metadata, weights)?.save(&staging.model())?;
+    TrainedPolicy::new(metadata, chosen.weights)?.save(&staging.model())?;
     let summary = Summary {
         adapter: crate::doctor::adapter(&gpu),
         env_steps,
         seconds: before + started.elapsed().as_secs_f64(),
         gpu_bytes: trainer.plan().bytes() + evaluator.as_ref().map_or(0, Evaluator::bytes),
-        model_iteration: Some(iteration),
-        model_score: score,
+        model_iteration: Some(chosen.iteration),
+        model_score: chosen.score,
     };
     let json = serde_json::to_vec_pretty(&summary).context("writing training.json")?;
     write_atomically(&staging.summary(), &json)?;
@@ -185,24 +177,26 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         summary.seconds,
         folder.model().display()
     );
-    if let Some(score) = score {
+    if let Some(score) = chosen.score {
         println!(
-            "The model is the policy of iteration {iteration}, the best over the evaluation bars (return {score:.2})."
+            "The model is the policy of iteration {}, the best over the evaluation bars (return {score:.2}).",
+            chosen.iteration
         );
     }
     Ok(())
 }
 
-/// The policy with the highest return so far over the evaluation bars.
-struct Best {
+/// A policy that may become the model.
+struct Policy {
     iteration: u32,
-    score: f64,
+    /// Return over the evaluation bars, if it is chosen by it.
+    score: Option<f64>,
     weights: Vec<f32>,
     observation_moments: Vec<[f32; 4]>,
 }
 
-impl Best {
-    fn of(trainer: &Trainer, score: f64) -> Result<Self> {
+impl Policy {
+    fn of(trainer: &Trainer, score: Option<f64>) -> Result<Self> {
         let (weights, observation_moments) = (trainer.weights()?, trainer.observation_moments()?);
         Ok(Self { iteration: trainer.iteration(), score, weights, observation_moments })
     }
@@ -210,7 +204,7 @@ impl Best {
 
 /// Resumes from the latest snapshot of an interrupted run; without one, from the weights that it was started with, if any. Returns the
 /// best policy so far, if the best is to be chosen.
-fn resume(trainer: &mut Trainer, run: &Folder, choose: bool) -> Result<Option<Best>> {
+fn resume(trainer: &mut Trainer, run: &Folder, choose: bool) -> Result<Option<Policy>> {
     let snapshots = match run.checkpoints().exists() {
         true => Some(Snapshots::open(&run.checkpoints(), 1)?),
         false => None,
@@ -222,10 +216,12 @@ fn resume(trainer: &mut Trainer, run: &Folder, choose: bool) -> Result<Option<Be
         }
         return Ok(None);
     };
-    let mut best: Option<Best> = None;
+    let mut best: Option<Policy> = None;
     if let Some(path) = snapshots.as_ref().filter(|_| choose).and_then(Snapshots::best) {
         match trainer.resume(&path) {
-            Ok(metadata) => best = metadata.score.map(|score| Best::of(trainer, score)).transpose()?,
+            Ok(metadata) => {
+                best = metadata.score.map(|score| Policy::of(trainer, Some(score))).transpose()?
+            }
             Err(error @ phalanx::Error::Checkpoint { .. }) => {
                 eprintln!("warning: the best policy so far is lost: {error}");
             }
@@ -233,10 +229,8 @@ fn resume(trainer: &mut Trainer, run: &Folder, choose: bool) -> Result<Option<Be
         }
     }
     let metadata = trainer.resume(&latest)?;
-    if let Some(score) = metadata.score
-        && best.as_ref().is_none_or(|best| score > best.score)
-    {
-        best = Some(Best::of(trainer, score)?);
+    if choose && metadata.score > best.as_ref().and_then(|best| best.score) {
+        best = Some(Policy::of(trainer, metadata.score)?);
     }
     Ok(best)
 }

@@ -3,7 +3,8 @@
 
 import package::constants::{WG, TILE, COLUMNS};
 import package::lib::activation::activate;
-import package::lib::forward::{batch, acts, Inputs, input, clamped_input};
+import package::lib::forward::{acts, Inputs, input, clamped_input};
+import package::lib::slots::batch;
 import package::lib::layer_norm::{Stats, no_stats, stats_of_one, join, PARTS};
 import package::lib::network::Layer;
 @if(recurrent) import package::network::{GATES_OF_INPUT, GATES_OF_STATE};

@@ -1,25 +1,14 @@
 // Shared parts of nn/forward: bindings, rows, and the inputs of layers.
 
 import package::constants::TILE;
-import package::lib::network::{Batch, NetworkStack};
+import package::lib::network::NetworkStack;
 import package::lib::quad::{Quad, of_quad};
+import package::lib::slots::batch;
 
-// Binding 2: lib/weights or lib/cooperative; 5: lib/dense; 6: nn/forward; 8: lib/gru.
-@group(0) @binding(0) var<uniform> batch: Batch;
+// Bindings 0 and 6: lib/slots; 2: lib/weights or lib/cooperative; 5: lib/dense; 7: nn/forward; 8: lib/gru.
 @group(0) @binding(1) var<uniform> stacks: array<NetworkStack, 2>;
 @group(0) @binding(3) var<storage, read> observations: array<Quad>;
 @group(0) @binding(4) var<storage, read_write> acts: array<Quad>;
-@group(0) @binding(7) var<storage, read> dones_and_masks: array<vec4<u32>>;
-
-// Slot of a row. Places after the last step of a shuffled sequence repeat that step; the loss ignores them.
-fn slot_of(row: u32) -> u32 {
-    let slot = batch.first_slot + row / (batch.agents * batch.quads);
-    if (batch.order == 0u) {
-        return slot;
-    }
-    let listed = slot * batch.quads + row % batch.quads;
-    return min(dones_and_masks[batch.order + listed / 4u][listed % 4u], batch.recurrent.steps - 1u);
-}
 
 // A quad of rows and its invocation.
 struct Row {

@@ -3,7 +3,8 @@
 
 import package::constants::TILE;
 import package::lib::activation::{sigmoid, hyperbolic};
-import package::lib::forward::{batch, stacks, acts, dones_and_masks, Row};
+import package::lib::forward::{stacks, acts, Row};
+import package::lib::slots::{batch, dones_and_masks};
 import package::lib::layer_norm::{Stats, no_stats, stats_of_one, join, PARTS};
 import package::lib::network::{Layer, place};
 import package::lib::quad::{to_quad, of_quad};

@@ -5,9 +5,10 @@
 // which it adds up in a fixed order, so that every run gives the same bits.
 
 import package::constants::TILE;
-import package::lib::network::{Batch, place};
+import package::lib::network::place;
 import package::network::{ALL, STATE};
 import package::lib::quad::{Quad, of_quad};
+import package::lib::slots::{batch, slot_of};
 import package::weight_tile::{OBSERVED, NONE};
 
 struct Tile {
@@ -42,14 +43,12 @@ struct Split {
     pad: u32,
 }
 
-@group(0) @binding(0) var<uniform> batch: Batch;
 @group(0) @binding(1) var<uniform> split: Split;
 @group(0) @binding(2) var<storage, read> tiles: array<Tile>;
 @group(0) @binding(3) var<storage, read> observations: array<Quad>;
 @group(0) @binding(4) var<storage, read> acts: array<Quad>;
 @group(0) @binding(5) var<storage, read> layer_norm_stats: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read> grads: array<Quad>;
-@group(0) @binding(7) var<storage, read> dones_and_masks: array<vec4<u32>>;
+@group(0) @binding(7) var<storage, read> grads: array<Quad>;
 @group(0) @binding(8) var<storage, read_write> partials: array<vec4<f32>>;
 
 // Quads of rows that a tile sums, `start` to `end` of them in one split.
@@ -62,16 +61,6 @@ fn range_of(tile: Tile, number: u32) -> Range {
     let total = batch.rows / batch.agents * tile.agents;
     let length = (total + split.count - 1u) / split.count;
     return Range(number * length, min(total, (number + 1u) * length));
-}
-
-// As in lib/forward.
-fn slot_of(row: u32) -> u32 {
-    let slot = batch.first_slot + row / (batch.agents * batch.quads);
-    if (batch.order == 0u) {
-        return slot;
-    }
-    let listed = slot * batch.quads + row % batch.quads;
-    return min(dones_and_masks[batch.order + listed / 4u][listed % 4u], batch.recurrent.steps - 1u);
 }
 
 // One quad of rows: index of its first input and of its first gradient, mean and 1 / deviation of its LayerNorm.

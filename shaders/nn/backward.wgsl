@@ -4,22 +4,22 @@
 // (1 - r) with the state's part s of the candidate, da_z = dh' (h - n) z (1 - z), ds = da_n r.
 
 import package::constants::{WG, TILE, COLUMNS};
-import package::lib::network::{Batch, NetworkStack, Layer, place};
+import package::lib::network::{NetworkStack, Layer, place};
 @if(recurrent) import package::network::{GATES_OF_STATE, AFTER_CELL};
 import package::lib::quad::{Quad, to_quad, of_quad};
+import package::lib::slots::batch;
+@if(recurrent) import package::lib::slots::{dones_and_masks, slot_of};
 import package::lib::activation::slope;
 import package::lib::product::{tile, add, add_spread};
 @if(!cooperative) import package::lib::weights::weight;
 @if(cooperative) import package::lib::cooperative::{clear, stage, multiply, drain, sum_of, DEPTH, WIDTH};
 @if(cooperative) import package::constants::{SIZE, SUBGROUP};
 
-@group(0) @binding(0) var<uniform> batch: Batch;
 @group(0) @binding(1) var<uniform> stacks: array<NetworkStack, 2>;
-// Binding 2: lib/weights or lib/cooperative.
+// Bindings 0 and, with a GRU, 6: lib/slots; 2: lib/weights or lib/cooperative.
 @group(0) @binding(3) var<storage, read> acts: array<Quad>;
 @group(0) @binding(4) var<storage, read> layer_norm_stats: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> grads: array<Quad>;
-@if(recurrent) @group(0) @binding(6) var<storage, read> dones_and_masks: array<vec4<u32>>;
 
 // Two sums over a row that the derivative of a LayerNorm needs: of the gradient of the normalised input, and of that gradient times
 // the normalised input.
@@ -172,17 +172,6 @@ struct Row {
     local: u32,
     subgroup: u32,
     lane: u32,
-}
-
-// As in lib/forward.
-@if(recurrent)
-fn slot_of(row: u32) -> u32 {
-    let slot = batch.first_slot + row / (batch.agents * batch.quads);
-    if (batch.order == 0u) {
-        return slot;
-    }
-    let listed = slot * batch.quads + row % batch.quads;
-    return min(dones_and_masks[batch.order + listed / 4u][listed % 4u], batch.recurrent.steps - 1u);
 }
 
 // Computes the gradients of the gates, and the direct part of the old state's gradient, from the gradient of the new state. The

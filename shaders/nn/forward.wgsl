@@ -9,7 +9,8 @@
 
 import package::constants::{WG, TILE};
 import package::lib::dense::{Target, dense, dense_block};
-import package::lib::forward::{batch, stacks, slot_of, Row, Inputs};
+import package::lib::forward::{stacks, Row, Inputs};
+import package::lib::slots::{batch, slot_of};
 @if(recurrent) import package::lib::gru::{load_state, gru_cell};
 @if(recurrent) import package::network::GATES_OF_STATE;
 import package::lib::layer_norm::{input_stats, input_stats_part, gather};
@@ -17,7 +18,7 @@ import package::lib::network::place;
 import package::network::{ALL, STATE};
 @if(cooperative) import package::constants::SUBGROUP;
 
-@group(0) @binding(6) var<storage, read_write> layer_norm_stats: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> layer_norm_stats: array<vec4<f32>>;
 
 // First quad of a slot's environment states in the observations' buffer.
 fn first_state(slot: u32) -> u32 {

@@ -2,7 +2,7 @@
 //! of the last `d` %K.
 //!
 //! Outputs `stoch_k`, `stoch_d`, 0 to 100, first values at bar k + d - 2. %K is 0 if all prices of the window are equal.
-//! Source: Lane (1984); TA-Lib's STOCHF, constant prices as in `ta-lib` 0.8.
+//! Source: Lane (1984); TA-Lib's STOCHF, and `ta-lib` 0.8 where all prices are equal.
 
 use serde::{Deserialize, Serialize};
 

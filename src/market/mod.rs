@@ -20,6 +20,7 @@ mod real_bars;
 mod rules;
 mod scale;
 mod sources;
+mod spacing;
 mod splits;
 mod timestamp;
 
@@ -29,6 +30,7 @@ pub use data::{ExtraFeatures, MarketData, Scaling, ScalingStatistics};
 pub use features::{FEATURES, FILLED};
 pub use load::{Adjust, Finding, LoadNote, LoadOptions, LoadReport, Loaded, NotJoinedReason};
 pub use real_bars::RealBars;
+pub(crate) use spacing::{are_of_two_lengths, median_spacing};
 pub use splits::Splits;
 pub use timestamp::{TimestampFormat, parse_timestamp};
 

@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn configurations_agree_and_the_best_is_remembered() {
-        let [software, hardware] = crate::nn::harness::both_classes();
+        let [software, hardware] = crate::nn::testing::both_classes();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kernels.json");
         let mut classes = vec![(&software, Precision::F32), (&hardware, Precision::F32)];
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn classes_of_kernels_have_entries_of_their_own() {
-        let keys = crate::nn::harness::both_classes().map(|gpu| key(&gpu, Precision::F32, &layout(), 4, 3));
+        let keys = crate::nn::testing::both_classes().map(|gpu| key(&gpu, Precision::F32, &layout(), 4, 3));
         assert!(keys[0].contains("Software kernels") && keys[1].contains("Hardware kernels"), "{keys:?}");
         assert_ne!(keys[0], keys[1]);
     }

@@ -26,7 +26,7 @@ pub const SHADER: Shader = crate::shaders::shader!("nn/forward");
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu, shape: &Shape, kernel_config: &KernelConfig) -> Result<Kernel> {
     use Access::{DynamicUniform, Read, Uniform, Write};
-    let mut access = vec![DynamicUniform, Uniform, kernel_config.weights(), Read, Write, Write, Write, Read];
+    let mut access = vec![DynamicUniform, Uniform, kernel_config.weights(), Read, Write, Write, Read, Write];
     if shape.recurrent() {
         access.push(Write);
     }
@@ -108,7 +108,7 @@ pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGrou
         memory,
     } = buffers;
     let mut all = vec![batches.into(), stacks.into(), weights.resource()];
-    all.extend([observations, acts, head, layer_norm_stats, dones_and_masks].map(Resource::from));
+    all.extend([observations, acts, head, dones_and_masks, layer_norm_stats].map(Resource::from));
     all.extend(memory.map(|memory| Resource::from(memory.states)));
     kernel.bind_all(gpu, &all)
 }

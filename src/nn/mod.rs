@@ -14,8 +14,6 @@ pub mod backward;
 mod cooperative;
 pub mod fold;
 pub mod forward;
-#[cfg(test)]
-mod harness;
 mod kernel_config;
 pub mod layout;
 #[cfg(test)]
@@ -28,6 +26,8 @@ mod reference;
 mod selection;
 mod shape;
 pub mod synthetic_pass;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 pub mod unfold;

@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn networks_that_llvmpipe_would_stop_early_are_refused_with_a_way_out() {
-        for gpu in crate::nn::harness::both_classes() {
+        for gpu in crate::nn::testing::both_classes() {
             refuse_long_loops(&gpu);
         }
     }

@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use half::f16;
 
-use super::harness::{Setup, setups};
 use super::reference::{Case, cases, noise};
+use super::testing::{Setup, setups};
 use super::*;
 use crate::gpu::{Access, Command, Gpu, Kernel, Recorder};
 
@@ -271,7 +271,7 @@ fn two_runs_give_the_same_bits() {
 /// More tiles than workgroups in a row of the dispatch, which has 65,535 when it is not made shorter for the test.
 #[test]
 fn tiles_beyond_a_row_of_workgroups_are_reached() {
-    for gpu in crate::nn::harness::both_classes() {
+    for gpu in crate::nn::testing::both_classes() {
         sum_many_tiles(&gpu);
     }
 }
@@ -337,7 +337,7 @@ fn layers_of_1024_are_whole() {
     let case = Case::new(shape, 1, 1, 8);
     let layout = case.layout();
     let (logits, values) = case.heads(&case.params);
-    for gpu in crate::nn::harness::both_classes() {
+    for gpu in crate::nn::testing::both_classes() {
         let kernel_config = match KernelConfig::new(&gpu, Precision::F32, &layout, 1) {
             Ok(kernel_config) => kernel_config,
             Err(error) => {

@@ -213,6 +213,6 @@ pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGrou
         dones_and_masks,
         partials,
     } = buffers;
-    let all = [batches, split, tiles, observations, acts, layer_norm_stats, grads, dones_and_masks, partials];
+    let all = [batches, split, tiles, observations, acts, layer_norm_stats, dones_and_masks, grads, partials];
     kernel.bind(gpu, &all)
 }

@@ -1,14 +1,15 @@
 //! The kind of bars that a policy was trained on.
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use crate::market::Candles;
+use crate::market::{Candles, are_of_two_lengths, median_spacing};
 
 /// Distance of training bars, and whether they had volume. A policy is of no use on other bars.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingBars {
-    /// Median distance of two bars, in seconds.
-    pub seconds: f64,
+    /// Median distance of two bars; zero if there is one bar only.
+    pub spacing: SignedDuration,
     /// Whether the candles had volume.
     pub volume: bool,
 }
@@ -17,47 +18,25 @@ impl TrainingBars {
     /// Those of candles.
     #[must_use]
     pub fn of(candles: &Candles) -> Self {
-        let mut distances: Vec<f64> =
-            candles.timestamps.windows(2).map(|pair| pair[0].duration_until(pair[1]).as_secs_f64()).collect();
-        let middle = distances.len() / 2;
-        let seconds = match distances.is_empty() {
-            true => 0.0,
-            false => *distances.select_nth_unstable_by(middle, f64::total_cmp).1,
-        };
-        Self { seconds, volume: candles.volume.is_some() }
+        let spacing = median_spacing(candles.timestamps.iter().copied()).unwrap_or_default();
+        Self { spacing, volume: candles.volume.is_some() }
     }
 
     /// The difference to `candles` that makes the policy useless on them, if there is one.
     #[must_use]
     pub fn difference(&self, candles: &Candles) -> Option<String> {
         let here = Self::of(candles);
-        // Months have 28 to 31 days; the lengths in use differ by more.
-        let ratio = here.seconds / self.seconds;
-        if self.seconds > 0.0 && here.seconds > 0.0 && !(0.8..=1.25).contains(&ratio) {
+        let known = self.spacing.is_positive() && here.spacing.is_positive();
+        if known && are_of_two_lengths(self.spacing, here.spacing) {
             return Some(format!(
-                "the model was trained on bars of {}, and these candles have bars of {}",
-                Span(self.seconds),
-                Span(here.seconds)
+                "the model was trained on bars {:#} apart, and these candles have bars {:#} apart",
+                self.spacing, here.spacing
             ));
         }
         if self.volume && !here.volume {
             return Some("the model was trained on candles with volume, and these have none".into());
         }
         None
-    }
-}
-
-/// A distance of bars for messages.
-struct Span(f64);
-
-impl std::fmt::Display for Span {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let units = [(86_400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (0.0, "seconds")];
-        let (length, name) =
-            units.into_iter().find(|(length, _)| self.0 >= *length).unwrap_or((0.0, "seconds"));
-        let count = self.0 / length.max(1.0);
-        let name = if count == 1.0 { &name[..name.len() - 1] } else { name };
-        write!(f, "{} {name}", (count * 100.0).round() / 100.0)
     }
 }
 
@@ -89,13 +68,13 @@ mod tests {
         let day = 24 * 60;
         // Four weekdays and a weekend.
         let daily = TrainingBars::of(&candles(&[day, day, day, day, 3 * day], true));
-        assert_eq!(daily, TrainingBars { seconds: 86_400.0, volume: true });
+        assert_eq!(daily, TrainingBars { spacing: SignedDuration::from_hours(24), volume: true });
         assert_eq!(daily.difference(&candles(&[day; 9], true)), None);
         let hourly = daily.difference(&candles(&[60; 9], true)).unwrap();
-        assert_eq!(hourly, "the model was trained on bars of 1 day, and these candles have bars of 1 hour");
-        assert!(daily.difference(&candles(&[90; 9], true)).unwrap().ends_with("bars of 1.5 hours"));
+        assert_eq!(hourly, "the model was trained on bars 24h apart, and these candles have bars 1h apart");
+        assert!(daily.difference(&candles(&[90; 9], true)).unwrap().ends_with("bars 1h 30m apart"));
         let four = TrainingBars::of(&candles(&[240; 9], true));
-        assert!(four.difference(&candles(&[360; 9], true)).unwrap().contains("bars of 4 hours"));
+        assert!(four.difference(&candles(&[360; 9], true)).unwrap().contains("bars 4h apart"));
         assert!(daily.difference(&candles(&[day; 9], false)).unwrap().contains("these have none"));
         // Volume that the policy never saw does no harm.
         let plain = TrainingBars { volume: false, ..daily };

@@ -95,7 +95,7 @@ pub fn bind(
 #[cfg(test)]
 mod tests {
     use super::super::clip;
-    use super::super::harness::{close, gpu, scaled};
+    use super::super::testing::{close, gpu, scaled};
     use super::*;
     use crate::gpu::{Command, Recorder};
 

@@ -78,7 +78,7 @@ pub fn bind(
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{close, gpu, run};
+    use super::super::testing::{close, gpu, run};
     use super::super::{scalars, shuffle};
     use super::*;
 

@@ -83,7 +83,7 @@ pub fn bind(
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{close, gpu, run, scaled};
+    use super::super::testing::{close, gpu, run, scaled};
     use super::*;
 
     fn state(gradient: &[f32], max_norm: f32, iteration: u32) -> Vec<f32> {

@@ -73,8 +73,8 @@ pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: [&wgpu::Buffer; 4]) -> Result<B
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{close, gpu, run_at};
     use super::super::scalars;
+    use super::super::testing::{close, gpu, run_at};
     use super::*;
 
     /// All agents share networks.

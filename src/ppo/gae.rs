@@ -82,7 +82,7 @@ pub fn bind(
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{close, gpu, run};
+    use super::super::testing::{close, gpu, run};
     use super::*;
 
     /// Advantages and returns of six steps in which `signal` ends step 2, for one agent in lane `lane` of four.

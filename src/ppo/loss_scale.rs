@@ -39,7 +39,7 @@ pub fn start(gpu: &Gpu, buffer: &wgpu::Buffer, scale: f32) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{close, gpu};
+    use super::super::testing::{close, gpu};
     use super::super::{adamw, clip};
     use super::*;
     use crate::gpu::{Command, Recorder};

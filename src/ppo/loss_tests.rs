@@ -1,6 +1,6 @@
 //! The losses and their gradients against references in f64.
 
-use super::super::harness::{close, gpu, run_at};
+use super::super::testing::{close, gpu, run_at};
 use super::*;
 use crate::nn::{ForwardPart, Storage};
 

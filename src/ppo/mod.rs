@@ -122,7 +122,7 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
 }
 
 #[cfg(test)]
-pub(crate) mod harness {
+pub(crate) mod testing {
     use crate::gpu::{BindGroup, Command, Gpu, Kernel, Recorder};
 
     pub fn gpu() -> Gpu {

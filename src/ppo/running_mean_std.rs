@@ -92,8 +92,8 @@ pub fn bind(
 mod tests {
     use half::f16;
 
-    use super::super::harness::{gpu, run_at};
     use super::super::normalize;
+    use super::super::testing::{gpu, run_at};
     use super::*;
     use crate::gpu::{Command, Recorder, STATE};
     use crate::nn::Storage;

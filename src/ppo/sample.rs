@@ -86,7 +86,7 @@ pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: &[&wgpu::Buffer]) -> Result<Bin
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{gpu, run_at};
+    use super::super::testing::{gpu, run_at};
     use super::*;
     use crate::random::threefry;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::harness::{gpu, run_at};
+use super::super::testing::{gpu, run_at};
 use super::*;
 use crate::random::threefry;
 

@@ -121,7 +121,7 @@ pub fn bind(
 
 #[cfg(test)]
 mod tests {
-    use super::super::harness::{gpu, run};
+    use super::super::testing::{gpu, run};
     use super::*;
 
     #[test]

@@ -6,8 +6,8 @@ use super::symbol::{Ending, common_part};
 use super::{File, fault};
 use crate::market::rules::Bar;
 use crate::market::timestamp::show;
+use crate::market::{are_of_two_lengths, median_spacing};
 use crate::{Error, Result};
-use jiff::SignedDuration;
 use jiff::civil::DateTime;
 use std::collections::HashMap;
 
@@ -73,28 +73,17 @@ fn apart(group: &mut [FileSeries], files: &[File]) -> Result<Option<NotJoinedRea
     if group.iter().all(named_by_date) {
         return Ok(None);
     }
-    let mut spacings = group.iter().filter_map(median_spacing);
+    // The first bars are enough.
+    let spacing =
+        |series: &FileSeries| median_spacing(series.bars.iter().take(1000).map(|bar| bar.timestamp));
+    let mut spacings = group.iter().filter_map(spacing);
     let Some(first) = spacings.next() else { return Ok(None) };
-    let differs = |other: &SignedDuration| {
-        let ratio = other.as_secs_f64() / first.as_secs_f64();
-        // Months have 28 to 31 days; the bar lengths in use differ by more.
-        !(0.8..=1.25).contains(&ratio)
-    };
-    Ok(spacings.find(differs).map(|other| NotJoinedReason::Spacing([first, other])))
+    let other = spacings.find(|other| are_of_two_lengths(first, *other));
+    Ok(other.map(|other| NotJoinedReason::Spacing([first, other])))
 }
 
 fn named_by_date(series: &FileSeries) -> bool {
     common_part(&series.symbol).is_some_and(|(_, ending)| ending == Ending::Date)
-}
-
-/// Median distance in time of the first bars; `None` if there is one bar only.
-fn median_spacing(series: &FileSeries) -> Option<SignedDuration> {
-    const MOST: usize = 1000;
-    let pairs = series.bars.iter().zip(series.bars.iter().skip(1)).take(MOST);
-    let mut spacings: Vec<SignedDuration> =
-        pairs.map(|(before, after)| after.timestamp.duration_since(before.timestamp)).collect();
-    let middle = spacings.len().checked_sub(1)? / 2;
-    Some(*spacings.select_nth_unstable(middle).1)
 }
 
 /// Groups series by key, in the order of their first members; a series without a key is a group of its own.
