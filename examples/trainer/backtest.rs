@@ -15,13 +15,16 @@ use phalanx::market::{
 use phalanx::policy::{ModelMetadata, TrainedPolicy};
 
 use crate::BacktestArgs;
-use crate::folder::{Folder, Summary};
+use crate::console::{self, note, say};
+use crate::folder::{Folder, Owned, Summary};
 use crate::report::{RunInfo, render};
 use crate::run::Settings;
 use crate::settings::resolve;
 
 pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     let run = Folder::new(&args.run);
+    run.settle()?;
+    let version = run.version();
     ensure!(
         run.model().exists(),
         "{} holds no trained model; train one with `trainer train`",
@@ -33,7 +36,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let candles = settings.data.load(&args.data)?;
     if let Some(difference) = metadata.bars.and_then(|bars| bars.difference(&candles)) {
         ensure!(args.force, "{difference}: the results would mean nothing; use --force to trade them anyway");
-        eprintln!("warning: {difference}");
+        note!("warning: {difference}");
     }
     let from = args.from.as_ref().map(|text| parse_timestamp(text).context("--from")).transpose()?;
     let from = from.unwrap_or(metadata.test_from);
@@ -48,7 +51,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let bars = bars(from, to, &candles, data.first_bar())?;
     let skipped = bars.start - candles.index_at_or_after(from);
     if skipped > 0 {
-        eprintln!(
+        note!(
             "Skipped   {} from {from} on: the model's features need {} bars of history, which these candles do not have",
             crate::gaps::counted(skipped),
             data.first_bar()
@@ -59,7 +62,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
             true => "were trained on",
             false => "chose the model",
         };
-        eprintln!(
+        note!(
             "warning: bars before {} {how}; results that include them do not predict future performance",
             metadata.test_from
         );
@@ -71,6 +74,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         bankruptcy_level: metadata.market.bankruptcy_level,
         periods_per_year,
     };
+    console::busy("trading the bars");
     let replay = |bars: Range<usize>| -> Result<Backtest> {
         let targets = policy.targets(&gpu, &data, &bars)?;
         Ok(Backtest::replay(&candles, bars, targets.view(), &options)?)
@@ -78,27 +82,31 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let in_sample = in_sample(metadata, &candles, &bars, data.first_bar()).map(&replay).transpose()?;
     let backtest = replay(bars)?;
 
-    let summary = std::fs::read(run.summary()).with_context(|| run.summary().display().to_string())?;
-    let summary: Summary =
-        serde_json::from_slice(&summary).with_context(|| run.summary().display().to_string())?;
+    let summary = Summary::read(&run.summary())?;
     let curves = crate::metrics::curves(&run.metrics())?;
     let gaps = crate::gaps::lines(&candles);
     let page =
         render(&backtest, in_sample.as_ref(), &curves, &info(&run, &policy, &summary, &candles, &gaps))?;
-    let out = Folder::new(args.out.as_deref().unwrap_or(run.path()));
-    std::fs::create_dir_all(out.path()).with_context(|| out.path().display().to_string())?;
-    phalanx::backtest::write(&backtest, out.path())?;
-    write_atomically(&out.report(), page.as_bytes())?;
+    let mut out = Owned::create(args.out.as_deref().unwrap_or(run.path()), "backtest")?;
+    ensure!(
+        run.version() == version || out.folder().path() == run.path() && version.is_none(),
+        "{} was replaced by another run meanwhile: run the backtest again",
+        run.path().display()
+    );
+    let staging = out.stage_results()?;
+    phalanx::backtest::write(&backtest, staging.path())?;
+    write_atomically(&staging.report(), page.as_bytes())?;
+    out.publish_results(&staging)?;
     for (name, text) in &gaps {
-        eprintln!("{name:<10}{text}");
+        note!("{name:<10}{text}");
     }
     if candles.filled.is_some() && metadata.scaling.features.last().is_none_or(|name| name != FILLED) {
-        eprintln!(
+        note!(
             "warning: the model was trained on candles without filled bars and cannot tell which bars are filled"
         );
     }
     print(&backtest, in_sample.as_ref());
-    println!("Report: {}", out.report().display());
+    say!("Report: {}", out.folder().report().display());
     Ok(())
 }
 
@@ -193,18 +201,18 @@ fn print(backtest: &Backtest, in_sample: Option<&Backtest>) {
     let financing = [backtest.financing, backtest.benchmark_financing].map(|it| it.total());
     let [own, hold] = financing.map(|amount| format!("{amount:.2}"));
     let financed = (financing != [0.0; 2]).then_some(("Financing", own, hold));
-    println!("{:<14}{:>14}{:>16}", "", "agents", "buy and hold");
+    say!("{:<14}{:>14}{:>16}", "", "agents", "buy and hold");
     for (name, own, hold) in rows.into_iter().chain(financed) {
-        println!("{name:<14}{own:>14}{hold:>16}");
+        say!("{name:<14}{own:>14}{hold:>16}");
     }
-    println!("Annualised with {}", backtest.periods_per_year);
+    say!("Annualised with {}", backtest.periods_per_year);
     if let Some(moment) = backtest.bankrupt_at {
         let moment = TimestampFormat::of(&backtest.timestamps).format(moment);
-        println!("The account went bankrupt at {moment} and stayed closed.");
+        say!("The account went bankrupt at {moment} and stayed closed.");
     }
     if let Some(trained) = in_sample {
         let (own, hold) = (&trained.metrics, &trained.benchmark);
-        println!(
+        say!(
             "In sample, on the bars it was trained on: return {} (buy and hold {}), Sharpe {} ({})",
             percent(Some(own.total_return)),
             percent(Some(hold.total_return)),

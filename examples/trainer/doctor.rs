@@ -1,9 +1,8 @@
 //! `doctor`: shows the GPU, its features, its kernels, and the memory that training takes.
 
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write as _};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use phalanx::env::{
     EnvRecording, Environment, RolloutBuffers, Spec, Trading, TradingSettings, observation_size,
 };
@@ -11,6 +10,8 @@ use phalanx::gpu::{Budget, Class, Gpu, Plan};
 use phalanx::mappo::{Config, Cooperative, KernelConfig, Precision, Sizes};
 use phalanx::market::FEATURES;
 use phalanx::wgpu;
+
+use crate::console::say;
 
 /// Name, backend and driver in one line.
 pub fn adapter(gpu: &Gpu) -> String {
@@ -49,7 +50,8 @@ pub fn doctor(open: impl Fn() -> phalanx::Result<Gpu>, verbose: bool) -> Result<
     } else {
         writeln!(text, "\nEvery kernel variant, limit and buffer: trainer doctor --verbose")?;
     }
-    print(&text)
+    say!("{}", text.trim_end());
+    Ok(())
 }
 
 fn mib(bytes: u64) -> String {
@@ -171,14 +173,4 @@ fn details(gpu: &Gpu) -> Result<String> {
         }
     }
     Ok(text)
-}
-
-/// Prints the text; a closed pipe, as with `head`, is not an error.
-fn print(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(error).context("writing to standard output")
-        }
-        _ => Ok(()),
-    }
 }

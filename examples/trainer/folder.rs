@@ -1,12 +1,37 @@
-//! The folder of a run.
+//! The folder of a run: its files, and who may change them.
+//!
+//! Training writes to a folder `unfinished` inside it. A finished run is published by one rename of that folder, from which on
+//! the old run is gone and the new one is complete ([`publish`]). A marker file lists the files that are ours ([`marker`]): no
+//! others are replaced or removed. A lock keeps other processes out ([`lock`]).
 
+mod lock;
+mod marker;
+mod publish;
+#[cfg(test)]
+mod tests;
+
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use phalanx::files::write_atomically;
+use anyhow::{Context, Result, bail, ensure};
+use phalanx::files::{
+    copy_file, create_folders, is_temporary, remove_file, remove_folder, remove_stale, rename, sync_folder,
+    write_atomically,
+};
 use serde::{Deserialize, Serialize};
 
-/// The folder of a run, with the paths of its files.
+use lock::Lock;
+use marker::{MARKER, Marker};
+
+/// Files of a finished run, beside its checkpoints.
+const RUN: [&str; 4] = ["config.toml", "metrics.csv", "training.json", "model.safetensors"];
+/// Files of a backtest.
+const RESULTS: [&str; 4] = ["metrics.json", "equity.csv", "trades.csv", "report.html"];
+/// The model that an unfinished run started from.
+const INITIAL: &str = "initial.safetensors";
+const CHECKPOINTS: &str = "checkpoints";
+
+/// The paths of the files of a run.
 #[derive(Clone, Debug)]
 pub struct Folder(PathBuf);
 
@@ -35,13 +60,17 @@ impl Folder {
         self.0.join("training.json")
     }
 
+    pub fn report(&self) -> PathBuf {
+        self.0.join("report.html")
+    }
+
     pub fn checkpoints(&self) -> PathBuf {
-        self.0.join("checkpoints")
+        self.0.join(CHECKPOINTS)
     }
 
     /// The model that training started from, until the run is finished.
     pub fn initial(&self) -> PathBuf {
-        self.0.join("initial.safetensors")
+        self.0.join(INITIAL)
     }
 
     /// Keeps the model that training starts from, for a resume before the first checkpoint.
@@ -50,21 +79,132 @@ impl Folder {
         Ok(write_atomically(&self.initial(), &bytes)?)
     }
 
-    /// Folder of the run while it is in training.
-    fn staging(&self) -> Self {
-        Self(self.0.join("unfinished"))
+    /// Names of the checkpoints, relative to this folder.
+    fn checkpoint_names(&self) -> Result<Vec<String>> {
+        let folder = self.checkpoints();
+        if !folder.exists() {
+            return Ok(Vec::new());
+        }
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let entry = entry.with_context(|| folder.display().to_string())?;
+            let name = format!("{CHECKPOINTS}/{}", entry.file_name().to_string_lossy());
+            if marker::is_ours(&name) {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes the checkpoints.
+    pub fn remove_checkpoints(&self) -> Result<()> {
+        for name in self.checkpoint_names()? {
+            remove_file(&self.0.join(name))?;
+        }
+        remove_stale(&self.checkpoints())?;
+        remove_if_empty(&self.checkpoints())
+    }
+
+    /// Removes the files of an unfinished run, and the folder unless it holds others.
+    fn remove_run(&self) -> Result<()> {
+        for name in RUN.iter().chain(&RESULTS).chain([&INITIAL]) {
+            remove_file(&self.0.join(name))?;
+        }
+        self.remove_checkpoints()?;
+        remove_stale(&self.0)?;
+        remove_file(&self.0.join(MARKER))?;
+        remove_if_empty(&self.0)
+    }
+
+    /// Checks that no publication of a run in this folder was interrupted, and completes it if so.
+    pub fn settle(&self) -> Result<()> {
+        if publish::is_pending(self) {
+            Owned::open(&self.0, "backtest")?;
+        }
+        Ok(())
+    }
+
+    /// The marker as it is now, to tell whether the run was replaced while it was read.
+    pub fn version(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.0.join(MARKER)).ok()
+    }
+}
+
+/// A folder of ours that no other process may change while this lives.
+#[derive(Debug)]
+pub struct Owned {
+    folder: Folder,
+    marker: Marker,
+    _lock: Lock,
+}
+
+impl Owned {
+    /// Takes hold of the folder at `path` for `command`; `None` if there is none, or an empty one.
+    ///
+    /// # Errors
+    /// If it is not empty and not ours, or another process holds it.
+    pub fn open(path: &Path, command: &str) -> Result<Option<Self>> {
+        let folder = Folder::new(path);
+        if !is_ours(&folder)? {
+            return Ok(None);
+        }
+        let lock = Lock::take(path, command)?;
+        // Once more, for the process that held it may have changed it.
+        if !is_ours(&folder)? {
+            return Ok(None);
+        }
+        let marker = match Marker::read(&folder)? {
+            Some(marker) => marker,
+            None => Marker::adopt(&folder)?,
+        };
+        let mut owned = Self { folder, marker, _lock: lock };
+        owned.complete_all()?;
+        for folder in [owned.folder.clone(), owned.unfinished_folder()] {
+            remove_stale(folder.path())?;
+            remove_stale(&folder.checkpoints())?;
+        }
+        Ok(Some(owned))
+    }
+
+    /// Takes hold of the folder at `path`, creating it if needed.
+    ///
+    /// # Errors
+    /// As [`Owned::open`].
+    pub fn create(path: &Path, command: &str) -> Result<Self> {
+        if let Some(owned) = Self::open(path, command)? {
+            return Ok(owned);
+        }
+        create_folders(path)?;
+        let lock = Lock::take(path, command)?;
+        let folder = Folder::new(path);
+        ensure!(!is_ours(&folder)?, "{} is being written by another process", path.display());
+        remove_stale(path)?;
+        let marker = Marker::default();
+        marker.write(&folder)?;
+        Ok(Self { folder, marker, _lock: lock })
+    }
+
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    fn unfinished_folder(&self) -> Folder {
+        Folder(self.folder.0.join(publish::RUN.unfinished))
     }
 
     /// The interrupted run in this folder.
     ///
     /// # Errors
     /// If there is none.
-    pub fn unfinished(&self) -> Result<Self> {
-        self.tidy()?;
-        let staging = self.staging();
-        if !staging.settings().exists() {
-            anyhow::bail!("{} holds no unfinished run to resume", self.0.display());
-        }
+    pub fn unfinished(&self) -> Result<Folder> {
+        let staging = self.unfinished_folder();
+        let ours = Marker::read(&staging)?.is_some();
+        ensure!(
+            ours && staging.settings().exists(),
+            "{} holds no unfinished run to resume",
+            self.folder.0.display()
+        );
         Ok(staging)
     }
 
@@ -72,75 +212,77 @@ impl Folder {
     ///
     /// # Errors
     /// If there is none, or the finished one has no checkpoints.
-    pub fn resumable(&self, further: bool) -> Result<Self> {
+    pub fn resumable(&self, further: bool) -> Result<Folder> {
+        let folder = &self.folder;
         let unfinished = match self.unfinished() {
-            Err(error) if self.model().exists() && self.settings().exists() => error,
+            Err(error) if folder.model().exists() && folder.settings().exists() => error,
             other => return other,
         };
         if !further {
-            anyhow::bail!(
+            bail!(
                 "{unfinished}, only a finished one: --iterations N trains it further, to N iterations in all"
             );
         }
-        if !self.checkpoints().exists() {
-            anyhow::bail!(
+        if !folder.checkpoints().exists() {
+            bail!(
                 "{} was trained without checkpoints (`checkpoints.every = 0`) and cannot be trained further; start another run from its \
                  weights with --init {}",
-                self.0.display(),
-                self.model().display()
+                folder.0.display(),
+                folder.model().display()
             );
         }
-        Ok(self.clone())
+        Ok(folder.clone())
     }
 
     /// Copies the finished run to a staging folder, to train it further. The finished run stays intact until the longer one is
     /// complete.
-    pub fn reopen(&self) -> Result<Self> {
-        let copy = Self(self.0.join("unfinished.new"));
-        if copy.0.exists() {
-            std::fs::remove_dir_all(&copy.0).with_context(|| copy.0.display().to_string())?;
-        }
-        std::fs::create_dir_all(copy.checkpoints()).with_context(|| copy.0.display().to_string())?;
-        let mut files = vec![(self.settings(), copy.settings()), (self.metrics(), copy.metrics())];
-        let folder = self.checkpoints();
-        for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-            let entry = entry.with_context(|| folder.display().to_string())?;
-            files.push((entry.path(), copy.checkpoints().join(entry.file_name())));
-        }
-        for (from, to) in files {
-            std::fs::copy(&from, to).with_context(|| from.display().to_string())?;
+    pub fn reopen(&self) -> Result<Folder> {
+        let copy = Folder(self.folder.0.join("unfinished.new"));
+        copy.remove_run()?;
+        let staging = self.unfinished_folder();
+        self.remove_staging()?;
+        create_folders(&copy.checkpoints())?;
+        Marker::default().write(&copy)?;
+        let names = ["config.toml", "metrics.csv"].map(String::from);
+        for name in names.into_iter().chain(self.folder.checkpoint_names()?) {
+            copy_file(&self.folder.0.join(&name), &copy.0.join(&name))?;
         }
         // An interrupted copy is not a run.
-        std::fs::rename(&copy.0, self.staging().0).with_context(|| copy.0.display().to_string())?;
-        Ok(self.staging())
+        rename(&copy.0, &staging.0)?;
+        sync_folder(&self.folder.0)?;
+        Ok(staging)
     }
 
     /// Removes a copy that [`Self::reopen`] made; the finished run stays.
-    pub fn discard(&self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("warning: {} could not be removed: {error}", self.0.display());
+    pub fn discard(&self, copy: &Folder) {
+        if let Err(error) = copy.remove_run() {
+            crate::console::note!("warning: {} could not be removed: {error}", copy.0.display());
         }
     }
 
-    pub fn report(&self) -> PathBuf {
-        self.0.join("report.html")
-    }
-
-    /// Checks that the folder holds no run, finished or not, unless `force` is set. Leaves all results in place.
+    /// Checks that the folder holds no run, finished or not, unless `force` is set, and no files of others where a run has its own.
     pub fn vacant(&self, force: bool) -> Result<()> {
-        let taken = [self.settings(), self.model(), self.metrics()].into_iter().find(|file| file.exists());
+        let here = self.folder.0.display();
+        let taken = RUN.iter().find(|name| self.marker.holds(name) && self.folder.0.join(name).exists());
         if let (Some(file), false) = (taken, force) {
-            anyhow::bail!(
-                "{} holds a run already ({}); choose another folder with --out, or replace the run with --force",
-                self.0.display(),
-                file.file_name().unwrap_or_default().to_string_lossy()
+            bail!(
+                "{here} holds a run already ({file}); choose another folder with --out, or replace the run with --force"
             );
         }
-        self.tidy()?;
-        if self.staging().checkpoints().exists() && !force {
-            anyhow::bail!(
-                "{} holds an unfinished run; resume it with --resume, or replace it with --force",
-                self.0.display()
+        if self.unfinished().is_ok_and(|staging| staging.checkpoints().exists()) && !force {
+            bail!("{here} holds an unfinished run; resume it with --resume, or replace it with --force");
+        }
+        self.without_strangers(RUN.iter().copied())
+    }
+
+    /// Checks that a file under one of these names is ours, if there is one.
+    fn without_strangers<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
+        for name in names {
+            let path = self.folder.0.join(name);
+            ensure!(
+                self.marker.holds(name) || path.symlink_metadata().is_err(),
+                "{} was not written by phalanx and would be replaced: move it elsewhere, or choose another folder with --out",
+                path.display()
             );
         }
         Ok(())
@@ -150,64 +292,68 @@ impl Folder {
     ///
     /// # Errors
     /// If there is a run and `force` is not set.
-    pub fn stage(&self, force: bool) -> Result<Self> {
+    pub fn stage(&self, force: bool) -> Result<Folder> {
         self.vacant(force)?;
-        let staging = self.staging();
-        if staging.checkpoints().exists() {
-            std::fs::remove_dir_all(&staging.0).with_context(|| staging.0.display().to_string())?;
-        }
-        std::fs::create_dir_all(&staging.0).with_context(|| staging.0.display().to_string())?;
-        // Of an earlier run without checkpoints.
-        match std::fs::remove_file(staging.initial()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| staging.initial().display().to_string())
-            }
-            _ => Ok(staging),
-        }
+        self.remove_staging()?;
+        let staging = self.unfinished_folder();
+        create_folders(&staging.0)?;
+        Marker::default().write(&staging)?;
+        Ok(staging)
     }
 
-    /// Copies a finished run from its staging folder to this one, the model last. Removes the results of a previous run, but no other
-    /// files. The staging folder is removed last: until then a killed run can be resumed.
-    pub fn publish(&self, staging: &Self) -> Result<()> {
-        let stale = ["metrics.json", "equity.csv", "trades.csv", "report.html"].map(|name| self.0.join(name));
-        for file in stale.into_iter().chain([self.model()]).filter(|file| file.exists()) {
-            std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
-        }
-        let files = [
-            (staging.settings(), self.settings()),
-            (staging.metrics(), self.metrics()),
-            (staging.summary(), self.summary()),
-            (staging.model(), self.model()),
-        ];
-        for (from, to) in files {
-            let bytes = std::fs::read(&from).with_context(|| from.display().to_string())?;
-            write_atomically(&to, &bytes)?;
-        }
-        // The rename is the commit point: from here on there is no unfinished run.
-        std::fs::rename(&staging.0, self.done()).with_context(|| staging.0.display().to_string())?;
-        self.tidy()
-    }
-
-    /// The staging folder of a published run, before it is removed.
-    fn done(&self) -> PathBuf {
-        self.0.join("unfinished.done")
-    }
-
-    /// Completes an interrupted `publish`: moves the checkpoints to their place and removes the old staging folder.
-    fn tidy(&self) -> Result<()> {
-        let done = Self(self.done());
-        if !done.0.exists() {
+    fn remove_staging(&self) -> Result<()> {
+        let staging = self.unfinished_folder();
+        if !is_ours(&staging)? {
             return Ok(());
         }
-        if done.checkpoints().exists() {
-            let to = self.checkpoints();
-            if to.exists() {
-                std::fs::remove_dir_all(&to).with_context(|| to.display().to_string())?;
-            }
-            std::fs::rename(done.checkpoints(), &to).with_context(|| to.display().to_string())?;
-        }
-        std::fs::remove_dir_all(&done.0).with_context(|| done.0.display().to_string())
+        staging.remove_run()
     }
+
+    /// Creates a staging folder for the files of a backtest.
+    pub fn stage_results(&self) -> Result<Folder> {
+        self.without_strangers(RESULTS.iter().copied())?;
+        let staging = Folder(self.folder.0.join(publish::RESULTS.unfinished));
+        if is_ours(&staging)? {
+            staging.remove_run()?;
+        }
+        create_folders(&staging.0)?;
+        Marker::default().write(&staging)?;
+        Ok(staging)
+    }
+}
+
+/// Removes a folder, unless it holds files of the user's.
+fn remove_if_empty(path: &Path) -> Result<()> {
+    match remove_folder(path) {
+        Err(phalanx::Error::Io { source, .. }) if source.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Whether there is a folder, and it is ours; false if there is none, or nothing in it.
+///
+/// # Errors
+/// If something of others is in it.
+fn is_ours(folder: &Folder) -> Result<bool> {
+    let path = &folder.0;
+    if path.symlink_metadata().is_err() {
+        return Ok(false);
+    }
+    ensure!(path.is_dir(), "{} is not a folder: choose another one with --out", path.display());
+    if path.join(MARKER).exists() || marker::is_older_run(folder) {
+        return Ok(true);
+    }
+    for entry in std::fs::read_dir(path).with_context(|| path.display().to_string())? {
+        let name = entry.with_context(|| path.display().to_string())?.file_name();
+        ensure!(
+            lock::is_lock(&name) || is_temporary(&name),
+            "{} is not empty and holds no run of phalanx (there is `{}`, but no {MARKER}): nothing was written; choose another \
+             folder with --out",
+            path.display(),
+            name.to_string_lossy()
+        );
+    }
+    Ok(false)
 }
 
 /// Summary of a finished training, `training.json`.
@@ -229,96 +375,9 @@ pub struct Summary {
     pub model_score: Option<f64>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_stays_intact_until_the_next_one_is_complete() {
-        let parent = tempfile::tempdir().unwrap();
-        let folder = Folder::new(&parent.path().join("run"));
-        let fill = |folder: &Folder, text: &str| {
-            for file in [folder.settings(), folder.metrics(), folder.summary(), folder.model()] {
-                std::fs::write(file, text).unwrap();
-            }
-        };
-        let staging = folder.stage(false).unwrap();
-        fill(&staging, "first");
-        folder.publish(&staging).unwrap();
-        std::fs::write(folder.report(), "report").unwrap();
-        std::fs::write(folder.path().join("notes.txt"), "mine").unwrap();
-        let error = folder.stage(false).unwrap_err().to_string();
-        assert!(error.contains("config.toml") && error.contains("--force"), "{error}");
-        let staging = folder.stage(true).unwrap();
-        fill(&staging, "second");
-        assert_eq!(std::fs::read_to_string(folder.model()).unwrap(), "first");
-        assert!(folder.report().exists());
-        folder.publish(&staging).unwrap();
-        assert_eq!(std::fs::read_to_string(folder.model()).unwrap(), "second");
-        assert!(!folder.report().exists() && !staging.path().exists());
-        assert!(folder.path().join("notes.txt").exists());
-    }
-
-    #[test]
-    fn a_finished_run_is_reopened_only_to_train_it_further() {
-        let parent = tempfile::tempdir().unwrap();
-        let folder = Folder::new(&parent.path().join("run"));
-        let staging = folder.stage(false).unwrap();
-        for file in [staging.settings(), staging.metrics(), staging.summary(), staging.model()] {
-            std::fs::write(file, "finished").unwrap();
-        }
-        let write_checkpoint = |folder: &Folder| {
-            std::fs::create_dir_all(folder.checkpoints()).unwrap();
-            std::fs::write(folder.checkpoints().join("last"), "state").unwrap();
-        };
-        write_checkpoint(&staging);
-        assert_eq!(folder.resumable(true).unwrap().path(), staging.path(), "the interrupted run goes first");
-        folder.publish(&staging).unwrap();
-        let error = folder.resumable(false).unwrap_err().to_string();
-        assert!(error.contains("no unfinished run") && error.contains("--iterations"), "{error}");
-        assert_eq!(folder.resumable(true).unwrap().path(), folder.path());
-        let reopened = folder.reopen().unwrap();
-        assert_eq!(std::fs::read_to_string(reopened.checkpoints().join("last")).unwrap(), "state");
-        assert_eq!(std::fs::read_to_string(reopened.metrics()).unwrap(), "finished");
-        assert!(folder.model().exists() && folder.checkpoints().join("last").exists());
-        std::fs::remove_dir_all(reopened.path()).unwrap();
-        std::fs::remove_dir_all(folder.checkpoints()).unwrap();
-        let error = folder.resumable(true).unwrap_err().to_string();
-        assert!(error.contains("without checkpoints") && error.contains("--init"), "{error}");
-    }
-
-    #[test]
-    fn an_unfinished_run_is_not_lost_by_accident() {
-        let parent = tempfile::tempdir().unwrap();
-        let folder = Folder::new(&parent.path().join("run"));
-        let error = folder.unfinished().unwrap_err().to_string();
-        assert!(error.contains("no unfinished run"), "{error}");
-        let staging = folder.stage(false).unwrap();
-        std::fs::write(staging.settings(), "settings").unwrap();
-        std::fs::create_dir(staging.checkpoints()).unwrap();
-        let error = folder.stage(false).unwrap_err().to_string();
-        assert!(error.contains("--resume") && error.contains("--force"), "{error}");
-        assert_eq!(folder.unfinished().unwrap().settings(), staging.settings());
-        assert!(!folder.stage(true).unwrap().checkpoints().exists());
-    }
-
-    #[test]
-    fn a_run_killed_during_publish_is_complete_or_can_be_resumed() {
-        let parent = tempfile::tempdir().unwrap();
-        let folder = Folder::new(&parent.path().join("run"));
-        let staging = folder.stage(false).unwrap();
-        for file in [staging.settings(), staging.metrics(), staging.summary(), staging.model()] {
-            std::fs::write(file, "finished").unwrap();
-        }
-        std::fs::create_dir(staging.checkpoints()).unwrap();
-        std::fs::write(staging.checkpoints().join("last"), "state").unwrap();
-        // Before the rename, the unfinished run is intact.
-        std::fs::copy(staging.settings(), folder.settings()).unwrap();
-        assert!(folder.unfinished().unwrap().checkpoints().join("last").exists());
-        // After the rename, the run is finished, and the next command tidies up.
-        std::fs::rename(&staging.0, folder.done()).unwrap();
-        assert!(folder.unfinished().unwrap_err().to_string().contains("no unfinished run"));
-        assert_eq!(std::fs::read_to_string(folder.checkpoints().join("last")).unwrap(), "state");
-        assert!(!folder.done().exists());
+impl Summary {
+    pub fn read(path: &Path) -> Result<Self> {
+        let named = || path.display().to_string();
+        serde_json::from_slice(&std::fs::read(path).with_context(named)?).with_context(named)
     }
 }

@@ -9,9 +9,11 @@ use phalanx::indicators::{Indicator, Indicators, Input, NAMES, Series, Unit, Val
 use phalanx::market::{LoadOptions, RealBars, TimestampFormat};
 
 use crate::IndicatorsArgs;
+use crate::console::{note, say};
 use crate::run::load;
 
 pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
+    crate::inputs::keep(&args.data, &args.out)?;
     let candles = load(&args.data, &LoadOptions { gaps: args.gaps, adjust: args.adjust })?;
     let gpu = open()?;
     // A filled bar must not shorten a window: indicators see real bars only, and their values are carried over filled ones.
@@ -23,16 +25,18 @@ pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>
         Some(volume) => Series::with_volume(&gpu, high, low, close, real.compact(volume.view()).view())?,
         None => Series::upload(&gpu, high, low, close)?,
     };
+    crate::console::busy("computing the indicators");
     let panel = selected(&gpu, &args.indicators, candles.volume.is_some())?.panel(&series)?;
     Recorder::new(&gpu).run(&panel.commands())?;
     let dates = TimestampFormat::of(&candles.timestamps);
     let timestamps: Vec<String> =
         candles.timestamps.iter().map(|timestamp| dates.format(*timestamp)).collect();
+    crate::console::busy("writing the indicators");
     write_csv(&args.out, &candles.symbols, &timestamps, &panel.read(&gpu)?, &real)?;
     for (name, text) in crate::gaps::lines(&candles) {
-        eprintln!("{name:<10}{text}");
+        note!("{name:<10}{text}");
     }
-    println!("wrote {} rows to {}", candles.bars() * candles.instruments(), args.out.display());
+    say!("wrote {} rows to {}", candles.bars() * candles.instruments(), args.out.display());
     Ok(())
 }
 

@@ -1,10 +1,13 @@
 //! The trainer program: trains agents on candles, backtests them on held-out candles, and writes reports.
 
 mod backtest;
+mod console;
 mod doctor;
 mod folder;
 mod gaps;
 mod indicators;
+mod inputs;
+mod interrupt;
 mod metrics;
 mod progress;
 mod report;
@@ -16,6 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use console::note;
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::market::{Adjust, GapPolicy};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -135,9 +139,7 @@ fn main() -> ExitCode {
     let filter = std::env::var("RUST_LOG").ok().and_then(|text| match text.parse() {
         Ok(filter) => Some(filter),
         Err(error) => {
-            eprintln!(
-                "warning: RUST_LOG is ignored ({error}); expected levels by target: warn,phalanx=debug"
-            );
+            note!("warning: RUST_LOG is ignored ({error}); expected levels by target: warn,phalanx=debug");
             None
         }
     });
@@ -145,28 +147,44 @@ fn main() -> ExitCode {
         let quiet = [("wgpu_hal", LevelFilter::OFF), ("wgpu_core", LevelFilter::ERROR)];
         Targets::new().with_default(LevelFilter::WARN).with_targets(quiet)
     });
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time();
+    let log = tracing_subscriber::fmt::layer()
+        .with_writer(|| console::Stderr)
+        .with_ansi(console::coloured())
+        .without_time();
     tracing_subscriber::registry().with(log.with_filter(filter)).init();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(message) => return usage(&message),
+    };
     let open = || {
+        console::busy("opening the GPU");
         let options = GpuOptions { adapter: cli.adapter.clone(), ..GpuOptions::default() };
         // A probe verifies the matrix units' products before training uses them.
         let experimental = Gpu::lists_cooperative_matrices(&options)?;
         let cache_dir = dirs::cache_dir().map(|folder| folder.join("phalanx"));
         Gpu::open(&GpuOptions { experimental, cache_dir, ..options })
     };
+    let done = |()| ExitCode::SUCCESS;
     let result = match &cli.command {
         Command::Train(args) => train::train(args, open),
-        Command::Backtest(args) => backtest::backtest(args, open),
-        Command::Indicators(args) => indicators::indicators(args, open),
-        Command::Doctor { verbose } => doctor::doctor(open, *verbose),
+        Command::Backtest(args) => backtest::backtest(args, open).map(done),
+        Command::Indicators(args) => indicators::indicators(args, open).map(done),
+        Command::Doctor { verbose } => doctor::doctor(open, *verbose).map(done),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
+    console::ended(result.unwrap_or_else(|error| {
+        console::report(&error);
+        ExitCode::FAILURE
+    }))
+}
+
+/// Prints help, the version, or what is wrong with the command line.
+fn usage(message: &clap::Error) -> ExitCode {
+    match message.print() {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            note!("error: {error}");
             ExitCode::FAILURE
         }
+        _ => ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(1)),
     }
 }
 

@@ -1,13 +1,13 @@
 //! `metrics.csv`: one line per iteration, flushed immediately, and read for the report's training curves.
 
-use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use phalanx::files::write_atomically;
+use phalanx::files::{AppendFile, write_atomically};
 use phalanx::mappo::Progress;
 use serde::{Deserialize, Serialize};
 
+use crate::console::note;
 use crate::report::TrainingCurves;
 
 /// One line. Returns are empty if no episode ended in the iteration.
@@ -97,7 +97,7 @@ impl Row {
 
 /// Appends rows and flushes each, so that an interrupted run keeps them.
 pub struct Writer {
-    file: csv::Writer<File>,
+    file: csv::Writer<AppendFile>,
     /// Seconds of training before this process.
     pub before: f64,
 }
@@ -118,10 +118,10 @@ impl Writer {
         write_atomically(path, &bytes)?;
         let reached = kept.last().map_or(0, |row| row.iteration);
         if reached < last {
-            eprintln!("warning: {}: iterations {} to {last} are missing", path.display(), reached + 1);
+            note!("warning: {}: iterations {} to {last} are missing", path.display(), reached + 1);
         }
         let before = kept.last().map_or(0.0, |row| row.seconds);
-        let file = File::options().append(true).open(path).with_context(|| path.display().to_string())?;
+        let file = AppendFile::open(path)?;
         let headers = kept.is_empty();
         Ok(Self { file: csv::WriterBuilder::new().has_headers(headers).from_writer(file), before })
     }
@@ -134,7 +134,7 @@ impl Writer {
     /// Writes everything to disk; called before a checkpoint, which must not be newer than the metrics.
     pub fn sync(&mut self) -> Result<()> {
         self.file.flush().context("writing metrics.csv")?;
-        self.file.get_ref().sync_data().context("writing metrics.csv")
+        self.file.get_ref().sync().context("writing metrics.csv")
     }
 }
 

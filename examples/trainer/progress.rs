@@ -5,10 +5,15 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::console::{self, Stderr};
+
 /// Approximate number of lines of plain output.
 const LINES: u64 = 20;
 
-const TEMPLATE: &str = "[{wide_bar:.cyan/blue}] {prefix}\n{msg}";
+const TEMPLATE: &str = "{spinner} [{wide_bar:.cyan/blue}] {prefix}\n{msg}";
+
+/// Time between two frames of the bar.
+const TICK: Duration = Duration::from_millis(250);
 
 /// Metrics of one training iteration.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,12 +63,14 @@ impl Progress {
     /// Starts the clock. `total_iterations` counts from the run's first iteration.
     pub fn new(total_iterations: u64) -> Self {
         if !std::io::stderr().is_terminal() {
-            return Self::plain(total_iterations, Box::new(std::io::stderr()));
+            return Self::plain(total_iterations, Box::new(Stderr));
         }
         let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(total_iterations).with_style(style);
         bar.set_prefix(format!("0/{total_iterations}"));
-        bar.tick();
+        // The bar shows by itself that the program is alive.
+        console::idle();
+        bar.enable_steady_tick(TICK);
         Self::with(total_iterations, Output::Bar(bar))
     }
 
@@ -73,6 +80,13 @@ impl Progress {
 
     fn with(total: u64, output: Output) -> Self {
         Self { total, started: Instant::now(), before: None, output }
+    }
+
+    /// Shows that the first iteration has begun.
+    pub fn begin(&self, iteration: u64) {
+        if let Output::Plain { .. } = self.output {
+            console::busy(working_on(iteration, self.total));
+        }
     }
 
     /// Shows a completed iteration.
@@ -87,6 +101,7 @@ impl Progress {
                 bar.set_position(line.iteration);
             }
             Output::Plain { out, printed, held_back } => {
+                console::still_busy(working_on(line.iteration + 1, self.total));
                 let text = format!("iteration {}  {}", pace(line, self.total, left), losses(line));
                 if due(line.iteration, self.total, *printed) {
                     // A closed stderr must not stop training.
@@ -111,6 +126,10 @@ impl Progress {
             }
         }
     }
+}
+
+fn working_on(iteration: u64, total: u64) -> String {
+    format!("iteration {iteration} of {total}")
 }
 
 /// Whether plain output prints this iteration: the first, the last, and one per twentieth of the total.

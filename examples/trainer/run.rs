@@ -9,6 +9,8 @@ use phalanx::mappo::Config;
 use phalanx::market::{Adjust, Candles, GapPolicy, LoadOptions, Splits, parse_timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::console::note;
+
 /// All settings of a run, in the structure of the configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -77,7 +79,8 @@ impl Default for EvaluationSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointSettings {
-    /// Iterations between two checkpoints; 0 disables them.
+    /// Iterations between two checkpoints; 0 disables them, but for one of the best policy so far and one when training is
+    /// interrupted, which are removed at its end.
     pub every: u32,
     /// Number of latest checkpoints to keep.
     pub keep: usize,
@@ -137,9 +140,10 @@ impl DataSettings {
 
 /// Reads candles and prints to standard error what was recognised, corrected and suspected.
 pub fn load(paths: &[PathBuf], options: &LoadOptions) -> Result<Candles> {
+    crate::console::busy("reading the candles");
     let loaded = Candles::load_with(paths, options)?;
-    loaded.report.findings().iter().for_each(|line| eprintln!("Data      {line}"));
-    loaded.report.warnings().iter().for_each(|line| eprintln!("warning: {line}"));
+    loaded.report.findings().iter().for_each(|line| note!("Data      {line}"));
+    loaded.report.warnings().iter().for_each(|line| note!("warning: {line}"));
     Ok(loaded.candles)
 }
 

@@ -1,9 +1,10 @@
 //! `train`: trains a policy on candles and writes the run's folder.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
+use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use phalanx::env::{Episodes, Trading};
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
@@ -14,15 +15,21 @@ use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, Splits, Times
 use phalanx::policy::{ModelMetadata, TrainedPolicy, TrainingBars};
 
 use crate::TrainArgs;
-use crate::folder::{Folder, Summary};
+use crate::console::{self, note, say};
+use crate::folder::{Folder, Owned, Summary};
+use crate::interrupt::Interrupts;
 use crate::metrics::{Row, Writer};
 use crate::progress::{Line, Progress};
 use crate::run::{ChosenModel, Settings};
 use crate::settings::{resolve, write_resolved};
 
-pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
-    let folder = Folder::new(&args.out);
-    let source = if args.resume { Some(folder.resumable(args.iterations.is_some())?) } else { None };
+pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<ExitCode> {
+    let mut owned = None;
+    let mut source = None;
+    if args.resume {
+        let holder = owned.insert(interrupted(args)?);
+        source = Some(holder.resumable(args.iterations.is_some())?);
+    }
     let settings: Settings = match &source {
         Some(source) => resolve(Some(&source.settings()), &iterations(args))?,
         None => requested(args)?,
@@ -36,12 +43,14 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     let splits = settings.data.split(&candles)?;
     let (trained, evaluated) = settings.evaluation.cut(splits.train.clone())?;
     if !args.resume {
-        folder.vacant(args.force)?;
+        owned = Owned::open(&args.out, COMMAND)?;
+        owned.as_ref().map_or(Ok(()), |owned| owned.vacant(args.force))?;
     }
     let gpu = open()?;
     let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(trained.clone()))?;
     let bars = trained.start.max(data.first_bar())..trained.end;
     let environment = Trading::new(&data, &settings.market, &Episodes::Random(bars.clone()))?;
+    console::busy("compiling the kernels");
     let mut trainer = match &args.tune {
         None => Trainer::new(&gpu, &environment, &settings.mappo)?,
         Some(file) => Trainer::autotuned(&gpu, &environment, &settings.mappo, &mut Autotune::open(file)?)?,
@@ -49,9 +58,10 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     if let Some(model) = &args.init {
         trainer.load_weights(model)?;
     }
+    let mut owned = owned.map_or_else(|| Owned::create(&args.out, COMMAND), Ok)?;
     let (staging, reopened) = match source {
-        None => (folder.stage(args.force)?, false),
-        Some(finished) if finished.path() == folder.path() => (folder.reopen()?, true),
+        None => (owned.stage(args.force)?, false),
+        Some(finished) if finished.path() == owned.folder().path() => (owned.reopen()?, true),
         Some(unfinished) => (unfinished, false),
     };
     // Training is resumed before the settings change, and a refused one leaves everything as it was.
@@ -60,7 +70,7 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     if args.resume {
         best = resume(&mut trainer, &staging, choose).inspect_err(|_| {
             if reopened {
-                staging.discard();
+                owned.discard(&staging);
             }
         })?;
     } else if let Some(model) = &args.init {
@@ -68,10 +78,8 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     }
     write_resolved(&staging.settings(), &settings)?;
     let every = settings.checkpoints.every;
-    let snapshots = match every {
-        0 => None,
-        _ => Some(Snapshots::open(&staging.checkpoints(), settings.checkpoints.keep)?),
-    };
+    let open_snapshots = || Snapshots::open(&staging.checkpoints(), settings.checkpoints.keep);
+    let snapshots = if every == 0 { None } else { Some(open_snapshots()?) };
     let mut evaluator = match evaluated {
         None => None,
         Some(bars) => Some(Evaluator::new(&gpu, &data, &settings, bars)?),
@@ -80,14 +88,14 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     if args.resume {
         match trainer.iteration() {
             0 if staging.initial().exists() => {
-                eprintln!("Resumed   from the weights of --init: no checkpoint was saved yet")
+                note!("Resumed   from the weights of --init: no checkpoint was saved yet")
             }
-            0 => eprintln!("Resumed   from the start: no checkpoint was saved yet"),
-            iteration => eprintln!("Resumed   from iteration {iteration}"),
+            0 => note!("Resumed   from the start: no checkpoint was saved yet"),
+            iteration => note!("Resumed   from iteration {iteration}"),
         }
     }
     if let Some(model) = &args.init {
-        eprintln!("Weights   from {}", model.display());
+        note!("Weights   from {}", model.display());
     }
 
     let mut metrics = Writer::resume(&staging.metrics(), trainer.iteration())?;
@@ -97,7 +105,9 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     let mut last_return = f64::NAN;
     // The last iteration's row, written once an evaluation may have been added to it.
     let mut row: Option<Row> = None;
-    let mut report = |metrics: &mut Writer, row: &mut Option<Row>, done: &Done| -> Result<()> {
+    let interrupts = Interrupts::catch()?;
+    progress.begin(u64::from(trainer.iteration()) + 1);
+    let mut report = |metrics: &mut Writer, row: &mut Option<Row>, done: &Done| -> Result<ControlFlow<()>> {
         let finished = row.replace(Row::new(done, before + started.elapsed().as_secs_f64()));
         finished.map_or(Ok(()), |row| metrics.write(&row))?;
         last_return = done.mean_return().unwrap_or(last_return);
@@ -113,7 +123,7 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
             approx_kl: f64::from(done.record.approx_kl),
             explained_variance: f64::from(done.record.explained_variance),
         });
-        Ok(())
+        Ok(if interrupts.asked().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
     while trainer.iteration() < settings.mappo.ppo.iterations {
         let here = trainer.iteration();
@@ -129,24 +139,48 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
             return Err(error);
         }
         let is_due = |every: u32| every > 0 && trainer.iteration().is_multiple_of(every);
-        let mut score = None;
+        let (mut score, mut improved) = (None, false);
         if let Some(evaluator) = evaluator.as_mut().filter(|_| is_due(settings.evaluation.every)) {
             let [greedy, sampled] = evaluator.run(&trainer)?;
             score = Some(greedy);
             if choose && best.as_ref().is_none_or(|best| score > best.score) {
                 best = Some(Policy::of(&trainer, score)?);
+                improved = true;
             }
             row = row.map(|row| Row { evaluation: Some(greedy), evaluation_sampled: Some(sampled), ..row });
         }
         if let Some(row) = row.take() {
             metrics.write(&row)?;
         }
+        let stopped = interrupts.asked().filter(|_| trainer.iteration() < settings.mappo.ppo.iterations);
+        if let Some(status) = stopped {
+            metrics.sync()?;
+            snapshots.map_or_else(open_snapshots, Ok)?.save(&trainer, score)?;
+            progress.finish();
+            note!(
+                "Interrupted after iteration {} of {}; a checkpoint is saved. To go on:\n{}",
+                trainer.iteration(),
+                settings.mappo.ppo.iterations,
+                resuming(args)
+            );
+            return Ok(status);
+        }
         if let Some(snapshots) = &snapshots {
             metrics.sync()?;
             snapshots.save(&trainer, score)?;
+        } else if improved {
+            // A resumed run needs the best policy so far.
+            metrics.sync()?;
+            open_snapshots()?.save(&trainer, score)?;
         }
     }
+    if every == 0 {
+        staging.remove_checkpoints()?;
+    }
+    metrics.sync()?;
+    drop(metrics);
     progress.finish();
+    console::busy("writing the model");
     let env_steps = trainer.env_steps();
     let chosen = best.map_or_else(|| Policy::of(&trainer, None), Ok)?;
     let metadata = ModelMetadata {
@@ -171,19 +205,61 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     };
     let json = serde_json::to_vec_pretty(&summary).context("writing training.json")?;
     write_atomically(&staging.summary(), &json)?;
-    folder.publish(&staging)?;
-    println!(
+    readable(&staging, &settings)?;
+    owned.publish(&staging)?;
+    let folder = owned.folder();
+    say!(
         "Trained for {env_steps} environment steps in {:.1} s. Model: {}",
         summary.seconds,
         folder.model().display()
     );
     if let Some(score) = chosen.score {
-        println!(
+        say!(
             "The model is the policy of iteration {}, the best over the evaluation bars (return {score:.2}).",
             chosen.iteration
         );
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+const COMMAND: &str = "train";
+
+/// The folder of the run to resume.
+fn interrupted(args: &TrainArgs) -> Result<Owned> {
+    Owned::open(&args.out, COMMAND)?
+        .with_context(|| format!("{} holds no unfinished run to resume", args.out.display()))
+}
+
+/// The command that resumes a run that was started or resumed with `args`.
+fn resuming(args: &TrainArgs) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "trainer".into());
+    let mut words = vec![program, "train".into(), "--resume".into(), "--data".into()];
+    words.extend(args.data.iter().map(|path| path.display().to_string()));
+    words.extend(["--out".into(), args.out.display().to_string()]);
+    let quoted = words.iter().map(|word| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,+".contains(&byte);
+        if word.bytes().all(plain) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+/// Reads back everything that is about to be published.
+fn readable(run: &Folder, settings: &Settings) -> Result<()> {
+    let read = || -> Result<()> {
+        let written: Settings = resolve(Some(&run.settings()), &[])?;
+        ensure!(
+            &written == settings,
+            "{}: the settings differ from those trained with",
+            run.settings().display()
+        );
+        TrainedPolicy::load(&run.model())?;
+        Summary::read(&run.summary())?;
+        crate::metrics::curves(&run.metrics())?;
+        Ok(())
+    };
+    read().with_context(|| {
+        format!("the run in {} was not published: it cannot be read back", run.path().display())
+    })
 }
 
 /// A policy that may become the model.
@@ -223,7 +299,7 @@ fn resume(trainer: &mut Trainer, run: &Folder, choose: bool) -> Result<Option<Po
                 best = metadata.score.map(|score| Policy::of(trainer, Some(score))).transpose()?
             }
             Err(error @ phalanx::Error::Checkpoint { .. }) => {
-                eprintln!("warning: the best policy so far is lost: {error}");
+                note!("warning: the best policy so far is lost: {error}");
             }
             Err(error) => return Err(error.into()),
         }
@@ -294,8 +370,8 @@ fn announce(gpu: &Gpu, candles: &Candles, splits: &Splits, bars: &Range<usize>, 
     let sizes = trainer.sizes();
     let dates = TimestampFormat::of(&candles.timestamps);
     let date = |bar: usize| dates.format(candles.timestamps[bar]);
-    eprintln!("GPU       {}", crate::doctor::adapter(gpu));
-    eprintln!(
+    note!("GPU       {}", crate::doctor::adapter(gpu));
+    note!(
         "Candles   {} x {} bars; trained on {} to {}, held out from {}",
         candles.symbols.join(" "),
         candles.bars(),
@@ -304,9 +380,9 @@ fn announce(gpu: &Gpu, candles: &Candles, splits: &Splits, bars: &Range<usize>, 
         date(splits.test.start),
     );
     for (name, text) in crate::gaps::lines(candles) {
-        eprintln!("{name:<10}{text}");
+        note!("{name:<10}{text}");
     }
-    eprintln!(
+    note!(
         "Plan      {} environments x {} steps, micro-batches of {} rows, {} parameters, {:.1} MiB on the device",
         sizes.envs,
         sizes.steps,
@@ -316,8 +392,8 @@ fn announce(gpu: &Gpu, candles: &Candles, splits: &Splits, bars: &Range<usize>, 
     );
     let asked = trainer.config().ppo.num_envs;
     if sizes.envs > asked {
-        eprintln!("          num_envs = {asked} was rounded up to {}, a multiple of 4", sizes.envs);
+        note!("          num_envs = {asked} was rounded up to {}, a multiple of 4", sizes.envs);
     } else if sizes.envs < asked {
-        eprintln!("          num_envs = {asked} was lowered to the {} that fit (`shrink_envs`)", sizes.envs);
+        note!("          num_envs = {asked} was lowered to the {} that fit (`shrink_envs`)", sizes.envs);
     }
 }

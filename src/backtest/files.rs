@@ -1,13 +1,12 @@
 //! Result files of a backtest: `metrics.json`, `equity.csv`, `trades.csv`.
 
-use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::{Backtest, Metrics};
 use crate::env::ledger::{Costs, Financing};
-use crate::files::write_atomically;
+use crate::files::{create_folders, write_atomically};
 use crate::market::TimestampFormat;
 use crate::{Error, Result};
 
@@ -50,7 +49,7 @@ struct Period {
 /// [`Error::Io`] with the path of the directory or file that could not be written.
 pub fn write(backtest: &Backtest, dir: impl AsRef<Path>) -> Result<()> {
     let dir = dir.as_ref();
-    fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    create_folders(dir)?;
     let dates = TimestampFormat::of(&backtest.timestamps);
     for (name, bytes) in [
         ("metrics.json", metrics(backtest, dates)),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Access;
-use crate::files::write_atomically;
+use crate::files::{create_folders, remove_stale, write_atomically};
 use crate::{Error, Result};
 
 /// A pipeline and the layout of its bindings.
@@ -110,7 +110,7 @@ impl Disk {
             return None;
         }
         let name = wgpu::util::pipeline_cache_key(info)?;
-        if let Err(error) = std::fs::create_dir_all(folder) {
+        if let Err(error) = create_folders(folder).and_then(|()| remove_stale(folder)) {
             tracing::warn!(folder = %folder.display(), %error, "compiled kernels are not kept on disk: could not create the folder");
             return None;
         }

@@ -13,6 +13,7 @@ mod dialects;
 mod discipline;
 mod evaluation;
 mod filled_bars;
+mod folders;
 mod funding;
 mod indicators;
 mod indicators_properties;
@@ -30,5 +31,6 @@ mod plain_device;
 mod program;
 mod resume;
 mod shaders;
+mod terminal;
 #[path = "../../src/testing.rs"]
 mod testing;

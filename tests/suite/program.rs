@@ -1,22 +1,13 @@
 //! The trainer program: command lines, files, messages, exit statuses.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use phalanx::market::{Candles, GapPolicy};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use crate::common::program::{DEMO, Market, Workplace, columns, refused, rows, succeeded};
+use crate::common::program::{DEMO, Market, Workplace, columns, contents, refused, rows, succeeded};
 use crate::testing;
-
-/// Paths and bytes of all files in a folder, recursively.
-fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let (folders, files): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
-    let own = files.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap()));
-    own.chain(folders.iter().flat_map(|folder| contents(folder))).collect()
-}
 
 fn json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()

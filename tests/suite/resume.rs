@@ -218,7 +218,7 @@ fn the_latest_snapshots_and_the_best_are_kept() {
     let mut config = config(Precision::F32);
     config.optimizer.learning_rate_decay = false;
     let mut run = trainer(&gpu, &config);
-    std::fs::write(folder.path().join("half.tmp"), "a crash").unwrap();
+    std::fs::write(folder.path().join("best.safetensors.AbCdEfGhIjKl.phalanx-tmp"), "a crash").unwrap();
     let snapshots = Snapshots::open(folder.path(), 2).unwrap();
     assert_eq!((snapshots.latest().unwrap(), snapshots.best()), (None, None));
     for (iteration, score) in [(1, -3.0), (2, -1.0), (3, -2.0), (4, -1.5)] {

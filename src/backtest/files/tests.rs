@@ -4,6 +4,7 @@ use ndarray::array;
 use super::*;
 use crate::backtest::{PeriodsPerYear, ReplayOptions};
 use crate::market::Candles;
+use std::fs;
 
 fn backtest(hours: i64) -> Backtest {
     let start = date(2024, 2, 28).at(0, 0, 0, 0);

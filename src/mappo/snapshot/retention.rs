@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::format::read_metadata;
-use crate::files::TEMPORARY;
+use crate::files::{create_folders, remove_file, remove_stale};
 use crate::mappo::Trainer;
 use crate::{Error, Result};
 
@@ -23,13 +23,8 @@ impl Snapshots {
     /// # Errors
     /// [`Error::Io`].
     pub fn open(folder: &Path, keep: usize) -> Result<Self> {
-        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
-            let path = entry.map_err(Error::io(folder))?.path();
-            if path.extension().is_some_and(|ending| ending == TEMPORARY) {
-                std::fs::remove_file(&path).map_err(Error::io(&path))?;
-            }
-        }
+        create_folders(folder)?;
+        remove_stale(folder)?;
         Ok(Self { folder: folder.into(), keep: keep.max(1) })
     }
 
@@ -57,7 +52,7 @@ impl Snapshots {
             .save(&self.folder.join(format!("iteration-{:09}.safetensors", trainer.iteration())), score)?;
         let mut all = self.all()?;
         all.truncate(all.len().saturating_sub(self.keep));
-        all.iter().try_for_each(|path| std::fs::remove_file(path).map_err(Error::io(path)))
+        all.iter().try_for_each(|path| remove_file(path))
     }
 
     /// The latest intact snapshot. Logs a warning for every later one that is not.

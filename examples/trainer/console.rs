@@ -1,0 +1,236 @@
+//! The terminal: the one place that writes to standard output and standard error.
+//!
+//! A reader that goes away (`trainer .. | head`) is no fault, and the work goes on without it. A full disk does not stop the work
+//! either, but the program ends with an error.
+
+use std::fmt::{Arguments, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Write};
+use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Longest error text in bytes.
+const MOST_BYTES: usize = 2048;
+
+/// Time without a line after which the program says what it is doing; it doubles with every such line, up to the second.
+const SILENCE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(300)];
+
+/// Writes a line of results to standard output.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::console::result(format_args!($($text)*)) };
+}
+
+/// Writes a line about the work to standard error.
+macro_rules! note {
+    ($($text:tt)*) => { $crate::console::remark(format_args!($($text)*)) };
+}
+
+pub(crate) use {note, say};
+
+struct State {
+    /// The first error of standard output or standard error that was not a closed pipe.
+    fault: Option<(&'static str, io::Error)>,
+    last_line: Option<Instant>,
+    /// What the program is doing, and how long it may be silent about it.
+    activity: Option<(String, Instant, Duration)>,
+}
+
+static STATE: Mutex<State> = Mutex::new(State { fault: None, last_line: None, activity: None });
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub fn result(text: Arguments<'_>) {
+    let line = visible(&text.to_string()) + "\n";
+    let mut out = io::stdout().lock();
+    let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    keep("standard output", written);
+}
+
+pub fn remark(text: Arguments<'_>) {
+    let line = visible(&text.to_string()) + "\n";
+    let _ = Stderr.write_all(line.as_bytes());
+}
+
+/// Standard error, whose faults are kept for the end of the program: writing never fails.
+#[derive(Clone, Copy)]
+pub struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        keep("standard error", io::stderr().lock().write_all(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn keep(stream: &'static str, written: io::Result<()>) {
+    let mut state = state();
+    state.last_line = Some(Instant::now());
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        state.fault.get_or_insert((stream, error));
+    }
+}
+
+/// Whether lines on standard error may be coloured.
+pub fn coloured() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Reports an error.
+pub fn report(error: &anyhow::Error) {
+    remark(format_args!("error: {}", shortened(&reasons(error))));
+}
+
+/// The status of the program after its work: a failure if a line could not be written.
+pub fn ended(status: ExitCode) -> ExitCode {
+    idle();
+    let fault = state().fault.take();
+    match fault {
+        None => status,
+        Some((stream, error)) => {
+            remark(format_args!("error: {stream}: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says what the program is doing whenever it writes no line for some time.
+pub fn busy(what: impl Into<String>) {
+    let mut state = state();
+    state.activity = Some((what.into(), Instant::now(), SILENCE[0]));
+    if state.last_line.is_none() {
+        // The first activity of the process.
+        state.last_line = Some(Instant::now());
+        std::thread::spawn(watch);
+    }
+}
+
+/// Goes on with the same kind of activity: the silence allowed stays as it is.
+pub fn still_busy(what: impl Into<String>) {
+    if let Some((text, since, _)) = &mut state().activity {
+        (*text, *since) = (what.into(), Instant::now());
+    }
+}
+
+/// Ends [`busy`].
+pub fn idle() {
+    state().activity = None;
+}
+
+fn watch() {
+    loop {
+        std::thread::sleep(Duration::from_millis(100));
+        // Not in the condition of the next line, which would hold the lock while the line is written.
+        let line = due(&mut state(), Instant::now());
+        if let Some(line) = line {
+            remark(format_args!("{line}"));
+        }
+    }
+}
+
+/// The line that is due at `now`, if any.
+fn due(state: &mut State, now: Instant) -> Option<String> {
+    let last = state.last_line?;
+    let (what, since, silence) = state.activity.as_mut()?;
+    if now.saturating_duration_since(last.max(*since)) + Duration::from_millis(200) < *silence {
+        return None;
+    }
+    *silence = (*silence * 2).min(SILENCE[1]);
+    Some(format!("Working   {what}: {} s", now.saturating_duration_since(*since).as_secs_f64().round()))
+}
+
+/// An error and its causes, without those that the text before already ends with.
+fn reasons(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+/// Shortens a text in the middle.
+fn shortened(text: &str) -> String {
+    if text.len() <= MOST_BYTES {
+        return text.into();
+    }
+    let half = MOST_BYTES / 2 - 20;
+    let boundary = |at: &usize| text.is_char_boundary(*at);
+    let start = (0..=half).rev().find(boundary).unwrap_or(0);
+    let end = (text.len() - half..text.len()).find(boundary).unwrap_or(text.len());
+    format!("{} [{} bytes] {}", &text[..start], end - start, &text[end..])
+}
+
+/// The text with control characters and invisible ones as escapes, so that what comes from a file cannot act on a terminal.
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        let invisible = matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        if invisible || (character.is_control() && character != '\n') {
+            let _ = write!(shown, "{}", character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn reasons_are_given_once() {
+        let io = || io::Error::other("no space left");
+        let twice: anyhow::Error = phalanx::Error::Io { path: "run/a.csv".into(), source: io() }.into();
+        assert_eq!(reasons(&twice), "run/a.csv: no space left");
+        let nested = Err::<(), _>(twice).context("writing metrics").unwrap_err();
+        assert_eq!(reasons(&nested), "writing metrics: run/a.csv: no space left");
+        assert_eq!(reasons(&anyhow::anyhow!("one").context("two")), "two: one");
+    }
+
+    #[test]
+    fn errors_are_short_and_cannot_act_on_a_terminal() {
+        let long = shortened(&"ä".repeat(5000));
+        assert!(long.len() <= MOST_BYTES && long.contains("bytes]") && long.ends_with('ä'), "{}", long.len());
+        assert_eq!(shortened("short"), "short");
+        let hostile = "a\x1b[31mred\x07\r\tb\u{202e}c\u{9b}d\ne";
+        assert_eq!(visible(hostile), "a\\u{1b}[31mred\\u{7}\\r\\tb\\u{202e}c\\u{9b}d\ne");
+    }
+
+    #[test]
+    fn a_long_activity_is_reported_within_two_seconds_and_then_ever_less_often() {
+        let start = Instant::now();
+        let mut state = State {
+            fault: None,
+            last_line: Some(start),
+            activity: Some(("compiling".into(), start, SILENCE[0])),
+        };
+        let mut lines = Vec::new();
+        for tenth in 0..=36_000u64 {
+            let now = start + Duration::from_millis(100 * tenth);
+            if let Some(line) = due(&mut state, now) {
+                lines.push((tenth, line));
+                state.last_line = Some(now);
+            }
+        }
+        assert!(lines[0].0 <= 20, "{lines:?}");
+        assert_eq!(lines[0].1, "Working   compiling: 2 s");
+        let gaps: Vec<_> = lines.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+        assert!(gaps.is_sorted() && *gaps.last().unwrap() <= 3000, "{gaps:?}");
+        assert!(lines.len() < 30, "an hour: {}", lines.len());
+        state.activity = None;
+        assert_eq!(due(&mut state, start + Duration::from_secs(9999)), None);
+    }
+}
