@@ -2,7 +2,7 @@
 //!
 //! A fault holds for the thread that injects it, until it is dropped.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 
 pub use super::operations::Operation;
@@ -33,7 +33,33 @@ struct Plan {
     shorten: bool,
 }
 
+/// Lets this thread read models and snapshots whatever their checksums, as forged ones are read, until it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct IgnoredChecksums(());
+
+impl IgnoredChecksums {
+    /// From now on.
+    #[allow(clippy::new_without_default, reason = "it has an effect")]
+    pub fn new() -> Self {
+        IGNORED.set(true);
+        Self(())
+    }
+}
+
+impl Drop for IgnoredChecksums {
+    fn drop(&mut self) {
+        IGNORED.set(false);
+    }
+}
+
+/// Whether checksums are ignored.
+pub(crate) fn checksums_are_ignored() -> bool {
+    IGNORED.get()
+}
+
 thread_local! {
+    static IGNORED: Cell<bool> = const { Cell::new(false) };
     static PLAN: RefCell<Option<Plan>> = const { RefCell::new(None) };
 }
 

@@ -15,6 +15,7 @@ mod evaluation;
 mod filled_bars;
 mod folders;
 mod funding;
+mod fuzz_corpus;
 mod indicators;
 mod indicators_properties;
 mod indicators_ticks;
