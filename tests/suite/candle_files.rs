@@ -4,7 +4,7 @@ use flate2::{Compression, write::GzEncoder};
 use jiff::civil::{DateTime, date};
 use ndarray::array;
 use phalanx::Result;
-use phalanx::market::{Candles, GapPolicy};
+use phalanx::market::{Candles, GapPolicy, LoadOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -211,4 +211,37 @@ fn gaps_are_filled() {
     assert_eq!(candles.volume.as_ref().map(row), Some(vec![2.0, 0.0, 6.0, 0.0, 0.0, 0.0, 0.0, 0.0]));
     assert_eq!(candles.close.row(1).to_vec(), [7.0, 8.0, 9.0, 10.0, 10.0, 10.0, 10.0, 10.0]);
     assert_eq!((candles.filled_bars(), candles.dropped), (vec![6, 0], vec![1, 0]));
+}
+
+/// 3,000 instruments with timestamps of their own: forward-filled they are nine million bars, dropped none. The counts are known
+/// before anything is allocated.
+#[test]
+fn gaps_are_filled_within_the_limit_on_bars() {
+    let mut text = String::from("timestamp,symbol,open,high,low,close\n");
+    for row in 0..6000 {
+        text += &format!("{},S{},1,1,1,1\n", 1_500_000_000 + row, row % 3000);
+    }
+    let loaded = |gaps| {
+        let mut options = LoadOptions { gaps, ..LoadOptions::default() };
+        options.limits.bars = 1_000_000;
+        let loaded = Candles::load_bytes(&[("all.csv", text.as_bytes())], &options);
+        loaded.map(|_| ()).expect_err("more than the limit, or no common bars").to_string()
+    };
+    assert_eq!(
+        loaded(GapPolicy::ForwardFill),
+        "3000 instruments x 3001 timestamps are 9003000 bars of 283 MiB, more than 1000000: choose the gap policy `drop`, load fewer \
+         instruments or a shorter period, or raise data.limits.bars"
+    );
+    assert!(loaded(GapPolicy::Drop).starts_with("the instruments have only 0 timestamps in common"));
+}
+
+#[test]
+fn bytes_are_read_as_files_are() {
+    let text = b"date,open,high,low,close\n2020-01-02,2,3,1,2.5\n";
+    let packed = gzip(text);
+    let options = LoadOptions::default();
+    let loaded =
+        Candles::load_bytes(&[("A.csv", text), ("B.csv.gz", &packed)], &options).expect("valid candles");
+    assert_eq!(loaded.candles.symbols, ["A", "B"]);
+    assert_eq!(loaded.candles.close, array![[2.5], [2.5]]);
 }

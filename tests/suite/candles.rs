@@ -1,7 +1,10 @@
 //! Invalid candle files, and the error messages they are rejected with.
 
 use flate2::{Compression, write::GzEncoder};
-use phalanx::market::{Candles, GapPolicy, LoadOptions};
+use ndarray::Array2;
+use phalanx::gpu::Recorder;
+use phalanx::indicators::{Indicators, NAMES, Series, parse};
+use phalanx::market::{Candles, ExtraFeatures, GapPolicy, LoadOptions, MarketData, Scaling};
 use std::io::Write;
 use std::path::Path;
 
@@ -93,10 +96,68 @@ fn values_that_no_feature_can_hold() {
          mark for a missing one"
     );
     let error = row_refusal("2020-01-03,A,2,3,1e-12,2,10\n");
-    assert!(error.contains("a.csv:4, column `low`: A 2020-01-03: low is 1e-12, and the highest price "), "{error}");
+    assert!(
+        error.contains("a.csv:4, column `low`: A 2020-01-03: low is 1e-12, and the highest price "),
+        "{error}"
+    );
     // Another instrument may have such prices.
     let text = format!("{HEADER}2020-01-02,A,1,1,1,1,0\n2020-01-02,B,1e14,1e14,1e14,1e14,1e20\n");
     assert!(Candles::load_bytes(&[("a.csv", text.as_bytes())], &LoadOptions::default()).is_ok());
+}
+
+/// The widest prices and volumes that are accepted: every feature, its statistics and every indicator stay finite.
+#[test]
+fn accepted_values_have_finite_features() {
+    let bars = 200;
+    let start = phalanx::market::parse_timestamp("2020-01-01").expect("a date");
+    let days = (0..bars as i64)
+        .map(|day| start.saturating_add(jiff::SignedDuration::from_hours(24 * day)))
+        .collect();
+    let levels = [[1e3, 1e15], [1e-15, 1e-3], [1e-15, 1e-15], [1e15, 1e15]];
+    // Runs of low and high prices of one to five bars.
+    let high_at = |bar: usize| (bar / (1 + bar / 40)) % 2 == 1;
+    let close = Array2::from_shape_fn((levels.len(), bars), |(i, bar)| levels[i][usize::from(high_at(bar))]);
+    let range = |pick: fn(f64, f64) -> f64| {
+        let before = |i: usize, bar: usize| close[[i, bar.saturating_sub(1)]];
+        Array2::from_shape_fn(close.dim(), |(i, bar)| pick(close[[i, bar]], before(i, bar)))
+    };
+    let (high, low) = (range(f64::max), range(f64::min));
+    let volume = Array2::from_shape_fn(close.dim(), |(i, bar)| [0.0, 1e20, 1e-30, 1e20][(bar / 3 + i) % 4]);
+    let symbols = ["A", "B", "C", "D"].map(String::from).to_vec();
+    let candles = Candles::new(
+        symbols,
+        days,
+        low.clone(),
+        high.clone(),
+        low.clone(),
+        close.clone(),
+        Some(volume.clone()),
+    )
+    .expect("values at the limits");
+    let gpu = crate::testing::gpu();
+    let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(50..bars))
+        .expect("features");
+    for (index, moments) in data.scaling().moments.iter().enumerate() {
+        let feature = &data.scaling().features[index % data.features()];
+        assert!(
+            moments.iter().all(|it| it.is_finite()),
+            "{feature} of instrument {}: {moments:?}",
+            index / data.features()
+        );
+    }
+    let scaled: Vec<f32> = gpu.read(data.buffer()).expect("a buffer");
+    assert!(scaled.iter().all(|value| value.is_finite()));
+
+    let views = [&high, &low, &close].map(|prices| prices.view());
+    let series = Series::with_volume(&gpu, views[0], views[1], views[2], volume.view()).expect("an upload");
+    let all = NAMES.iter().fold(Indicators::new(&gpu), |all, name| all.with(parse(name).expect("known")));
+    let panel = all.panel(&series).expect("a panel");
+    Recorder::new(&gpu).run(&panel.commands()).expect("a submission");
+    let values = panel.read(&gpu).expect("values");
+    for name in values.names() {
+        let infinite = values.get(name).expect("a name").iter().any(|value| value.is_infinite());
+        assert!(!infinite, "{name}");
+    }
 }
 
 #[test]
@@ -354,7 +415,8 @@ fn line_numbers_match_a_text_editor() {
 fn limited(name: &str, bytes: &[u8], change: impl FnOnce(&mut LoadOptions)) -> String {
     let mut options = LoadOptions::default();
     change(&mut options);
-    Candles::load_bytes(&[(name, bytes)], &options).map_or_else(|error| error.to_string(), |_| "accepted".into())
+    Candles::load_bytes(&[(name, bytes)], &options)
+        .map_or_else(|error| error.to_string(), |_| "accepted".into())
 }
 
 #[test]
@@ -375,15 +437,18 @@ fn limits_are_named_with_file_and_line() {
         limited("a.csv", text.as_bytes(), |options| options.limits.fields = 6),
         "a.csv:1: the line has 7 fields, and at most 6 are read: check the file, or raise data.limits.fields"
     );
-    let long = format!("{HEADER}2020-01-01,A,2,3,1,2,10\n2020-01-02,\"A\n{},2,3,1,2,10\n", "x\n".repeat(1000));
+    let long =
+        format!("{HEADER}2020-01-01,A,2,3,1,2,10\n2020-01-02,\"A\n{},2,3,1,2,10\n", "x\n".repeat(1000));
     assert_eq!(
         limited("a.csv", long.as_bytes(), |options| options.limits.line_bytes = 1000),
-        "a.csv:496: a line, or a row over several lines, has more than 1000 bytes: check that this is a table and that every quote \
+        "a.csv:497: a line, or a row over several lines, has more than 1000 bytes: check that this is a table and that every quote \
          is closed, or raise data.limits.line_bytes"
     );
     // Symbols of rows without prices count as well.
     let empty = format!("{HEADER}2020-01-01,A,,,,,\n2020-01-01,B,,,,,\n");
-    assert!(limited("a.csv", empty.as_bytes(), |options| options.limits.symbols = 1).starts_with("a.csv:3: "));
+    assert!(
+        limited("a.csv", empty.as_bytes(), |options| options.limits.symbols = 1).starts_with("a.csv:3: ")
+    );
 }
 
 /// A megabyte of gzipped commas or zeros was read into gigabytes. The reader stops at the limit of a line: a test of its module counts
@@ -398,21 +463,28 @@ fn archives_of_one_byte_are_refused() {
         let packed = packer.finish().expect("memory does not fail");
         let error = limited("a.csv.gz", &packed, |_| ());
         assert!(
-            error.starts_with("a.csv.gz:1: a line, or a row over several lines, has more than 1048576 bytes: "),
+            error.starts_with(
+                "a.csv.gz:1: a line, or a row over several lines, has more than 1048576 bytes: "
+            ),
             "{error}"
         );
     }
     // Lines that are short, but blank.
     let packed = gzip(&vec![b'\n'; 1 << 20]);
     let error = limited("a.csv.gz", &packed, |options| options.limits.unpacked_bytes = 0);
-    assert!(error.contains("no candles are: check where the file comes from, or raise data.limits.unpacked_ratio"), "{error}");
+    assert!(
+        error
+            .contains("no candles are: check where the file comes from, or raise data.limits.unpacked_ratio"),
+        "{error}"
+    );
 }
 
 /// Blank lines cost as much as other bytes: their time must not grow with their square.
 #[test]
 fn blank_lines_take_linear_time() {
     let seconds = |lines: usize| {
-        let text = format!("{}{HEADER}{}2020-01-01,A,2,3,1,2,10\n", "\n".repeat(lines), "\r\n \n".repeat(lines / 2));
+        let text =
+            format!("{}{HEADER}{}2020-01-01,A,2,3,1,2,10\n", "\n".repeat(lines), "\r\n \n".repeat(lines / 2));
         let start = std::time::Instant::now();
         assert_eq!(limited("a.csv", text.as_bytes(), |_| ()), "accepted");
         start.elapsed().as_secs_f64()
@@ -434,7 +506,10 @@ fn messages_are_short_and_show_control_characters() {
         format!("{HEADER}2020-01-03,{},2,3,1,2,10\n", "\u{1b}".repeat(100_000)),
         format!("date,open,high,low,{}\n", "x\u{7}".repeat(100_000)),
         format!("{}\n", vec!["\u{1f600}\u{200b}".repeat(30); 5000].join(",")),
-        format!("Price,{0},{0},{0}\nTicker,{0},{0},{0}\nDate,,,\n", "Close,".repeat(3000).trim_end_matches(',')),
+        format!(
+            "Price,{0},{0},{0}\nTicker,{0},{0},{0}\nDate,,,\n",
+            "Close,".repeat(3000).trim_end_matches(',')
+        ),
         format!("{}\n", "close,".repeat(5000)),
         "1,".repeat(30_000),
     ] {
@@ -447,12 +522,17 @@ fn messages_are_short_and_show_control_characters() {
     let error = refusal(&[(&name, b"date,open\n")]);
     assert!(error.contains("nnn\\u{1b}[31m.csv:1: missing columns: "), "{error}");
     let error = refusal(&[(&name, b"date,open,high,low,close\n2020-01-02,1,1,1,1\n")]);
-    assert!(error.contains("\\u{1b}[31m` has a control character or another one that is not visible; remove it"), "{error}");
+    assert!(
+        error.contains("\\u{1b}[31m` has a control character or another one that is not visible; remove it"),
+        "{error}"
+    );
 }
 
 #[test]
 fn symbols_are_visible() {
-    for (symbol, shown) in [("A\tB", "A\\tB"), ("A\u{200b}", "A\\u{200b}"), ("\u{1b}]0;x\u{7}", "\\u{1b}]0;x\\u{7}")] {
+    for (symbol, shown) in
+        [("A\tB", "A\\tB"), ("A\u{200b}", "A\\u{200b}"), ("\u{1b}]0;x\u{7}", "\\u{1b}]0;x\\u{7}")]
+    {
         assert_eq!(
             row_refusal(&format!("2020-01-03,\"{symbol}\",2,3,1,2,10\n")),
             format!(
@@ -474,7 +554,8 @@ fn folders_take_regular_files_and_pipes_are_read_if_they_are_named() {
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
     assert!(made.success());
     // Nobody writes to the pipe: opening it would wait for ever.
-    let error = Candles::load(&[folder.path()], GapPolicy::Reject).map(|_| ()).expect_err("no file").to_string();
+    let error =
+        Candles::load(&[folder.path()], GapPolicy::Reject).map(|_| ()).expect_err("no file").to_string();
     assert!(error.contains("contains no .csv, .csv.gz, .parquet, .pq file ("), "{error}");
     assert!(error.ends_with("pipe.csv is not a regular file: name it to read from it)"), "{error}");
     std::fs::write(folder.path().join("data"), text).expect("a writable directory");
@@ -495,6 +576,7 @@ fn folders_take_regular_files_and_pipes_are_read_if_they_are_named() {
     assert_eq!((loaded.candles.symbols, loaded.candles.timestamps.len()), (vec!["pipe".to_string()], 2));
     assert_eq!(loaded.report.findings(), ["pipe.csv: read, although it is not a regular file"]);
 
-    let error = Candles::load(&["/dev/zero"], GapPolicy::Reject).map(|_| ()).expect_err("endless").to_string();
+    let error =
+        Candles::load(&["/dev/zero"], GapPolicy::Reject).map(|_| ()).expect_err("endless").to_string();
     assert!(error.starts_with("/dev/zero:1: a line, or a row over several lines, has more than "), "{error}");
 }
