@@ -17,6 +17,8 @@ use crate::run::load;
 
 /// Rows that are in memory at a time.
 const BLOCK: usize = 1 << 16;
+/// Bars of every instrument that are in memory at a time, at least.
+const LEAST_BARS: usize = 64;
 
 pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     let options = LoadOptions { gaps: args.gaps, adjust: args.adjust, ..LoadOptions::default() };
@@ -125,7 +127,8 @@ impl Table<'_> {
         }
         let mut order: Vec<usize> = (0..instruments).collect();
         order.sort_by_key(|&instrument| &self.symbols[instrument]);
-        let step = (BLOCK / instruments.max(1)).max(1);
+        // A window of every instrument is copied by itself: many short ones would take longer than their digits.
+        let step = (BLOCK / instruments.max(1)).max(LEAST_BARS);
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
         for bar in (0..self.timestamps.len()).step_by(step) {
             let bars = step.min(self.timestamps.len() - bar);
@@ -355,7 +358,7 @@ mod tests {
         let (gpu, real) = (panel().1, candles.real_bars());
         let prices = real.compact(candles.close.view());
         let series = Series::upload(&gpu, prices.view(), prices.view(), prices.view()).unwrap();
-        let indicators = Indicators::new(&gpu).with(parse("mom").unwrap()).with(parse("dc").unwrap());
+        let indicators = Indicators::new(&gpu).with(parse("mom").unwrap()).with(parse("donchian").unwrap());
         let panel = indicators.panel(&series).unwrap();
         Recorder::new(&gpu).run(&panel.commands()).unwrap();
         let (text, blocks) = text(&candles, &candles.symbols, &gpu, &panel).unwrap();

@@ -8,6 +8,9 @@ use super::values::{Values, more_precise};
 use crate::gpu::{Command, Gpu, Recorder};
 use crate::{Error, Result};
 
+/// Copies of a submission.
+const MOST_COPIES: usize = 1 << 12;
+
 /// Values of one column in the buffer that windows are copied to.
 struct Place {
     /// Where its values start.
@@ -30,8 +33,9 @@ impl Panel {
         }
         let size = if self.half { 2 } else { 4 };
         let stride = self.series.stride() as usize;
+        let whole = bars >= self.series.bars() as usize && first.iter().all(|first| *first == 0);
         // Copies start and end at multiples of four bytes, so that windows begin at even bars.
-        let width = (bars + 1).next_multiple_of(2);
+        let width = if whole { stride } else { (bars + 1).next_multiple_of(2) };
         let stored: Vec<&Column> = self.outputs.iter().filter(|column| column.buffer.is_some()).collect();
         let mut places = Vec::with_capacity(stored.len());
         let mut all = 0;
@@ -42,12 +46,23 @@ impl Panel {
             all += if column.prices { 2 * values } else { values };
         }
         let target = gpu.buffer("windows", (all * size) as u64, crate::gpu::STATE)?;
+        let mut recorder = Recorder::new(gpu);
         let mut commands = Vec::new();
         for (column, place) in stored.iter().zip(&places) {
             let Some(source) = &column.buffer else { continue };
             let rows = column.combinations * series;
             for (half, at) in [Some(place.at), place.prices].into_iter().enumerate() {
                 let Some(at) = at else { continue };
+                if whole {
+                    commands.push(Command::Copy {
+                        source: source.clone(),
+                        source_offset: (half * rows * stride * size) as u64,
+                        target: target.clone(),
+                        target_offset: (at * size) as u64,
+                        bytes: (rows * stride * size) as u64,
+                    });
+                    continue;
+                }
                 for (row, first) in (0..rows).zip(first.iter().cycle()) {
                     let from = first & !1;
                     let count = width.min(stride.saturating_sub(from));
@@ -60,10 +75,15 @@ impl Panel {
                             bytes: (count * size) as u64,
                         });
                     }
+                    // Many series have many rows: bounds the memory of the commands.
+                    if commands.len() >= MOST_COPIES {
+                        recorder.run(&commands)?;
+                        commands.clear();
+                    }
                 }
             }
         }
-        Recorder::new(gpu).run(&commands)?;
+        recorder.run(&commands)?;
         let read: Vec<f32> = if self.half {
             gpu.read::<half::f16>(&target)?.into_iter().map(f32::from).collect()
         } else {

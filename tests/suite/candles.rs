@@ -1,5 +1,6 @@
 //! Invalid candle files, and the error messages they are rejected with.
 
+use crate::common::program::{DEMO, Workplace, refused};
 use flate2::{Compression, write::GzEncoder};
 use ndarray::Array2;
 use phalanx::gpu::Recorder;
@@ -579,4 +580,22 @@ fn folders_take_regular_files_and_pipes_are_read_if_they_are_named() {
     let error =
         Candles::load(&["/dev/zero"], GapPolicy::Reject).map(|_| ()).expect_err("endless").to_string();
     assert!(error.starts_with("/dev/zero:1: a line, or a row over several lines, has more than "), "{error}");
+}
+
+#[test]
+fn the_program_has_the_settings_that_errors_name() {
+    let place = Workplace::new();
+    let out = place.path("run");
+    let train = |setting: &str| place.train(DEMO, "run", &["--set", setting]);
+    refused(
+        &train("data.limits.bars=1000"),
+        &["us4_daily.csv.gz:1002: ", "more than 1000 bars", "raise data.limits.bars"],
+    );
+    refused(&train("data.limits.symbols=3"), &["us4_daily.csv.gz:6446: ", "raise data.limits.symbols"]);
+    refused(&train("data.limits.fields=3"), &["us4_daily.csv.gz:1: ", "raise data.limits.fields"]);
+    refused(&train("data.limits.line_bytes=20"), &["us4_daily.csv.gz:1: ", "raise data.limits.line_bytes"]);
+    let none = ["--set", "data.limits.unpacked_bytes=0", "--set", "data.limits.unpacked_ratio=1"];
+    refused(&place.train(DEMO, "run", &none), &["us4_daily.csv.gz", "raise data.limits.unpacked_ratio"]);
+    refused(&train("data.limits.rows=3"), &["unknown setting", "data.limits.rows"]);
+    assert!(!out.exists());
 }

@@ -110,11 +110,8 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Counts the next bytes of a record. Blank lines between records are not counted.
-    fn count(&mut self, part: usize, blank: bool) -> io::Result<()> {
-        if self.record == 0 && blank {
-            return Ok(());
-        }
+    /// Counts the next bytes of a record.
+    fn count(&mut self, part: usize) -> io::Result<()> {
         self.record += part;
         if self.record <= self.most_record {
             return Ok(());
@@ -124,6 +121,27 @@ impl<'a> Lines<'a> {
              raise data.limits.line_bytes",
             self.most_record
         ))))
+    }
+
+    /// Skips blank lines before a record, of which the CSV reader would take one at a time.
+    fn skip_blank_lines(&mut self) -> io::Result<()> {
+        loop {
+            let from_head = self.returned < self.head.len();
+            let ready = match self.head.get(self.returned..) {
+                Some(head) if from_head => head,
+                _ => self.input.fill_buf()?,
+            };
+            let length = ready.iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
+            let Some(blank) = ready.get(..length).filter(|blank| !blank.is_empty()) else { return Ok(()) };
+            let late = self.after_return && blank.starts_with(b"\n");
+            self.line += line_ends(blank) - u64::from(late);
+            self.after_return = blank.ends_with(b"\r");
+            if from_head {
+                self.returned += length;
+            } else {
+                self.input.consume(length);
+            }
+        }
     }
 }
 
@@ -145,6 +163,9 @@ fn take_line(input: &mut impl BufRead, most: usize, out: &mut Vec<u8>) -> io::Re
 
 impl Read for Lines<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.record == 0 {
+            self.skip_blank_lines()?;
+        }
         let from_head = self.returned < self.head.len();
         let ready = match self.head.get(self.returned..) {
             Some(head) if from_head => head,
@@ -153,7 +174,6 @@ impl Read for Lines<'_> {
         let ready = ready.get(..ready.len().min(out.len())).unwrap_or_default();
         let late = std::mem::take(&mut self.after_return) && ready.first() == Some(&b'\n');
         let (length, ended) = if late { (1, true) } else { first_line(ready) };
-        let blank = ready.iter().take(length).all(|byte| matches!(byte, b'\n' | b'\r'));
         if let (Some(from), Some(to)) = (ready.get(..length), out.get_mut(..length)) {
             to.copy_from_slice(from);
         }
@@ -169,7 +189,7 @@ impl Read for Lines<'_> {
         } else {
             self.input.consume(length);
         }
-        self.count(length, blank)?;
+        self.count(length)?;
         Ok(length)
     }
 }
@@ -323,22 +343,37 @@ mod tests {
         packed
     }
 
-    /// Reads until the end or an error, and says how many bytes came.
+    /// Reads until the end or an error, and says how many lines came.
     fn drained(input: impl Read, limits: &LoadLimits) -> (u64, Result<()>) {
         let path = Path::new("a.csv.gz");
         let mut lines = match Lines::new(path, Box::new(input), limits) {
             Ok(lines) => lines,
             Err(error) => return (0, Err(error)),
         };
-        let (mut buffer, mut all) = (vec![0; 1 << 14], 0);
+        let mut buffer = vec![0; 1 << 14];
         loop {
             lines.begin_record();
             match lines.read(&mut buffer) {
-                Ok(0) => return (all, Ok(())),
-                Ok(count) => all += count as u64,
-                Err(error) => return (all, Err(lines.explain(path, error))),
+                Ok(0) => return (lines.line(), Ok(())),
+                Ok(_) => {}
+                Err(error) => return (lines.line(), Err(lines.explain(path, error))),
             }
         }
+    }
+
+    /// However many there are, they take one call for each time that the input is filled.
+    #[test]
+    fn blank_lines_are_skipped_before_a_record_and_counted() {
+        let mut lines = lines(b"a,b\n");
+        lines.head.extend(b"\r\n\n\r".repeat(1000));
+        lines.input = Box::new(&b"\n\r\nlast\n\n"[..]);
+        let mut buffer = [0; 100];
+        assert_eq!((lines.read(&mut buffer).ok(), lines.line()), (Some(4), 1));
+        lines.begin_record();
+        assert_eq!((lines.read(&mut buffer).ok(), lines.line()), (Some(5), 3003));
+        assert_eq!(buffer[..5], *b"last\n");
+        // Within a record they are text.
+        assert_eq!((lines.read(&mut buffer).ok(), lines.line()), (Some(1), 3004));
     }
 
     #[test]
@@ -347,13 +382,13 @@ mod tests {
         limits.unpacked_bytes = 1 << 16;
         let packed = gzip(io::repeat(b'\n'), 64 << 20);
         assert!(packed.len() < 70_000, "{}", packed.len());
-        let (read, end) = drained(&packed[..], &limits);
+        let (line, end) = drained(&packed[..], &limits);
         let error = end.expect_err("a ratio of a thousand").to_string();
-        assert!(read <= limits.unpacked(packed.len() as u64), "{read}");
+        assert!(line <= limits.unpacked(packed.len() as u64), "{line}");
         assert!(error.contains("or raise data.limits.unpacked_ratio"), "{error}");
         // What the archive may have at most.
         limits.unpacked_bytes = 64 << 20;
-        assert_eq!(drained(&packed[..], &limits).0, 64 << 20);
+        assert!(drained(&packed[..], &limits).1.is_ok());
         limits.unpacked_bytes = 0;
         limits.unpacked_ratio = 2000;
         assert!(drained(&packed[..], &limits).1.is_ok());
