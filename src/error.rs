@@ -114,7 +114,7 @@ pub enum Error {
     #[error("{0}")]
     Data(String),
     /// A checkpoint cannot be used.
-    #[error("checkpoint {}: {reason}", .path.display())]
+    #[error("checkpoint {}: {reason}", crate::text::path(.path))]
     Checkpoint {
         /// The file.
         path: PathBuf,
@@ -122,7 +122,7 @@ pub enum Error {
         reason: String,
     },
     /// A file could not be read or written.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {source}", crate::text::path(.path))]
     Io {
         /// The file.
         path: PathBuf,
@@ -150,12 +150,12 @@ impl Error {
 }
 
 fn place(path: &std::path::Path, line: &Option<u64>, column: &Option<String>) -> String {
-    let mut text = path.display().to_string();
+    let mut text = crate::text::path(path);
     if let Some(line) = line {
         text += &format!(":{line}");
     }
     if let Some(column) = column {
-        text += &format!(", column `{column}`");
+        text += &format!(", column `{}`", crate::text::shown(column));
     }
     text
 }

@@ -78,6 +78,8 @@ pub mod random;
 mod shaders;
 #[cfg(test)]
 mod testing;
+#[cfg_attr(not(feature = "market"), allow(dead_code, reason = "most of it is for candle files"))]
+mod text;
 
 pub use error::{Error, Result};
 /// The version of jiff whose timestamps candles have.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use phalanx::env::TradingSettings;
 use phalanx::mappo::Config;
-use phalanx::market::{Adjust, Candles, GapPolicy, LoadOptions, Splits, parse_timestamp};
+use phalanx::market::{Adjust, Candles, GapPolicy, LoadLimits, LoadOptions, Splits, parse_timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::console::note;
@@ -100,6 +100,8 @@ pub struct DataSettings {
     pub gaps: GapPolicy,
     /// Column of adjusted closes: auto (adjust all prices by it) or none (ignore it).
     pub adjust: Adjust,
+    /// Limits on the memory that candle files can claim.
+    pub limits: LoadLimits,
     /// Fraction of the bars, from the first on, that is used for training; the rest is held out.
     pub train_fraction: f64,
     /// Date of the first held-out bar; replaces `train_fraction`.
@@ -113,6 +115,7 @@ impl Default for DataSettings {
         Self {
             gaps: GapPolicy::default(),
             adjust: Adjust::default(),
+            limits: LoadLimits::default(),
             train_fraction: 0.75,
             test_from: None,
             periods_per_year: None,
@@ -123,7 +126,7 @@ impl Default for DataSettings {
 impl DataSettings {
     /// Reads the candles and prints what was found.
     pub fn load(&self, paths: &[PathBuf]) -> Result<Candles> {
-        load(paths, &LoadOptions { gaps: self.gaps, adjust: self.adjust })
+        load(paths, &LoadOptions { gaps: self.gaps, adjust: self.adjust, limits: self.limits.clone() })
     }
 
     /// Splits the candles into training and held-out bars.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Backtest, Metrics};
 use crate::env::ledger::{Costs, Financing};
 use crate::files::{create_folders, write_atomically};
-use crate::market::TimestampFormat;
+use crate::market::{TimestampFormat, symbol_cell};
 use crate::{Error, Result};
 
 #[derive(Serialize)]
@@ -40,7 +40,7 @@ struct Period {
 ///   was found; undefined values are `null`;
 /// * `equity.csv`: for every bar the timestamp, equity and drawdown of the strategy and of buy-and-hold, and a column
 ///   `position_SYMBOL` per instrument with the target position at the close;
-/// * `trades.csv`: one line per fill.
+/// * `trades.csv`: one line per fill; a symbol that a spreadsheet would run as a formula has an apostrophe before it ([`symbol_cell`]).
 ///
 /// Timestamps are ISO 8601, without the time if every bar is at midnight. Each file is written under a temporary
 /// name and renamed, so readers never see a partial file.
@@ -119,7 +119,7 @@ fn trades(backtest: &Backtest, dates: TimestampFormat) -> std::io::Result<Vec<u8
         let fill = dated.trade;
         let prices = [fill.quantity, fill.open, fill.price, fill.commission, fill.slippage];
         let numbers = prices.into_iter().chain([fill.level_before, fill.level_after]);
-        let start = [dates.format(dated.timestamp), dated.symbol.clone()];
+        let start = [dates.format(dated.timestamp), symbol_cell(&dated.symbol).into_owned()];
         table.write_record(start.into_iter().chain(numbers.map(|number| number.to_string())))?;
     }
     table.into_inner().map_err(csv::IntoInnerError::into_error)

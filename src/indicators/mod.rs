@@ -85,6 +85,7 @@ pub mod stochrsi;
 mod values;
 pub mod vwap;
 pub mod willr;
+mod window;
 pub mod wma;
 pub mod zscore;
 

@@ -349,10 +349,10 @@ pub(super) struct Column {
 /// The outputs of a selection for one [`Series`], and the commands that compute them.
 #[derive(Clone, Debug)]
 pub struct Panel {
-    outputs: Vec<Column>,
+    pub(super) outputs: Vec<Column>,
     commands: Vec<Command>,
-    series: Series,
-    half: bool,
+    pub(super) series: Series,
+    pub(super) half: bool,
     bytes: u64,
 }
 

@@ -1,9 +1,12 @@
 //! Aligns instruments with different bars to one time axis.
 
+use super::LoadLimits;
+use super::aligned_size::AlignedSize;
 use super::candles::Candles;
 use super::offsets::are_daily;
 use super::rules::Bar;
 use super::timestamp::show;
+use crate::text::{self, shown};
 use crate::{Error, Result};
 use jiff::civil::{DateTime, Time};
 use ndarray::Array2;
@@ -52,6 +55,7 @@ impl FromStr for GapPolicy {
 
     fn from_str(text: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|policy| policy.name() == text).ok_or_else(|| {
+            let text = shown(text);
             let reason = format!("unknown gap policy `{text}`; choose `reject`, `drop` or `forward-fill`");
             Error::config("gaps", reason)
         })
@@ -76,8 +80,14 @@ impl Series {
 /// Aligns the series by timestamp and sorts the instruments by symbol.
 ///
 /// # Errors
-/// [`Error::Data`] if the policy cannot give every instrument a bar at every timestamp.
-pub(super) fn align(mut series: Vec<Series>, policy: GapPolicy, has_volume: bool) -> Result<Candles> {
+/// [`Error::Data`] if the policy cannot give every instrument a bar at every timestamp, or if these are more bars than `limits` or the
+/// memory allow.
+pub(super) fn align(
+    mut series: Vec<Series>,
+    policy: GapPolicy,
+    has_volume: bool,
+    limits: &LoadLimits,
+) -> Result<Candles> {
     series.sort_by(|left, right| left.symbol.cmp(&right.symbol));
     stamp_daily_bars_alike(&mut series);
     let timestamps = match policy {
@@ -87,15 +97,20 @@ pub(super) fn align(mut series: Vec<Series>, policy: GapPolicy, has_volume: bool
     };
 
     let shape = (series.len(), timestamps.len());
+    let funded = series.iter().any(|series| !series.funding.is_empty());
+    let size = AlignedSize { shape, numbers: 4 + usize::from(has_volume) + usize::from(funded), policy };
+    let bars = size.bars(limits)?;
     let mut columns: [Vec<f64>; 5] = Default::default();
-    for (column, values) in columns.iter_mut().enumerate() {
-        if column < 4 || has_volume {
-            values.reserve_exact(shape.0 * shape.1);
-        }
+    for column in columns.iter_mut().take(if has_volume { 5 } else { 4 }) {
+        size.reserve(column, bars)?;
+    }
+    let mut filled = Vec::new();
+    size.reserve(&mut filled, bars)?;
+    let mut funding = funded.then(Vec::new);
+    if let Some(funding) = &mut funding {
+        size.reserve(funding, bars)?;
     }
     let (mut symbols, mut dropped) = (Vec::with_capacity(series.len()), Vec::with_capacity(series.len()));
-    let mut filled = Vec::new();
-    let mut funding = series.iter().any(|series| !series.funding.is_empty()).then(Vec::new);
     // Each series is freed as soon as it is copied, so that at most one instrument is in memory twice.
     for series in series {
         let real = copy(&series, &timestamps, &mut columns, &mut filled, has_volume)?;
@@ -153,7 +168,7 @@ fn copy(
             latest = Some(bar);
         }
         let bar = latest.ok_or_else(|| {
-            Error::Data(format!("{} has no bar at or before {}", series.symbol, show(*timestamp)))
+            Error::Data(format!("{} has no bar at or before {}", shown(&series.symbol), show(*timestamp)))
         })?;
         filled.push(bar.timestamp != *timestamp);
         let values = if bar.timestamp == *timestamp {
@@ -213,7 +228,7 @@ fn same(series: &[Series]) -> Result<Vec<DateTime>> {
         "the instruments have different bars: {}; complete the files, or choose the gap policy `drop` \
          (keep only the timestamps that all instruments have) or `forward-fill` (repeat the previous close, \
          with volume 0)",
-        texts.join("; ")
+        text::reason(texts.join("; "))
     )))
 }
 
@@ -227,7 +242,7 @@ fn missing(series: &Series, all: &[DateTime]) -> String {
     if count > MOST_DATES {
         dates.push("...".into());
     }
-    format!("{} lacks {count} of {} bars ({})", series.symbol, all.len(), dates.join(", "))
+    format!("{} lacks {count} of {} bars ({})", shown(&series.symbol), all.len(), dates.join(", "))
 }
 
 /// Timestamps that all series have.
@@ -263,7 +278,7 @@ fn from_latest_start(series: &[Series]) -> Result<Vec<DateTime>> {
             return Err(Error::Data(format!(
                 "{} has no bars at or after {}, the first bar of the instrument that starts last ({}); remove one of \
                  the two instruments",
-                ended.symbol,
+                shown(&ended.symbol),
                 show(start),
                 periods(series)
             )));
@@ -289,13 +304,13 @@ fn periods(series: &[Series]) -> String {
     for Series { symbol, bars, .. } in series.iter().take(MOST) {
         if let (Some(first), Some(last)) = (bars.first(), bars.last()) {
             let (first, last) = (show(first.timestamp), show(last.timestamp));
-            texts.push(format!("{symbol}: {first} to {last}, {} bars", bars.len()));
+            texts.push(format!("{}: {first} to {last}, {} bars", shown(symbol), bars.len()));
         }
     }
     if series.len() > MOST {
         texts.push("...".into());
     }
-    texts.join("; ")
+    text::reason(texts.join("; "))
 }
 
 #[cfg(test)]
@@ -303,6 +318,10 @@ mod tests {
     use super::*;
     use jiff::civil::date;
     use ndarray::array;
+
+    fn aligned(series: Vec<Series>, policy: GapPolicy, has_volume: bool) -> Result<Candles> {
+        align(series, policy, has_volume, &LoadLimits::default())
+    }
 
     /// Bars on days of January 2020; the close is 10 times the day, the volume the day.
     fn series(symbol: &str, days: &[i8]) -> Series {
@@ -322,7 +341,7 @@ mod tests {
     fn equal_bars_pass_every_policy_unchanged() {
         for policy in GapPolicy::ALL {
             let candles =
-                align(vec![series("B", &[2, 3]), series("A", &[2, 3])], policy, true).expect("fits");
+                aligned(vec![series("B", &[2, 3]), series("A", &[2, 3])], policy, true).expect("fits");
             assert_eq!(candles.symbols, ["A", "B"]);
             assert_eq!(candles.open, array![[19.0, 29.0], [19.0, 29.0]]);
             assert_eq!(candles.high, array![[22.0, 32.0], [22.0, 32.0]]);
@@ -337,7 +356,7 @@ mod tests {
     fn drop_keeps_common_timestamps() {
         let input =
             vec![series("A", &[1, 2, 4, 5, 8]), series("B", &[2, 3, 4, 8, 9]), series("C", &[1, 2, 5, 8])];
-        let candles = align(input, GapPolicy::Drop, false).expect("two bars remain");
+        let candles = aligned(input, GapPolicy::Drop, false).expect("two bars remain");
         assert_eq!(days(&candles), [2, 8]);
         assert_eq!(candles.close, array![[20.0, 80.0], [20.0, 80.0], [20.0, 80.0]]);
         assert_eq!(candles.volume, None);
@@ -346,7 +365,7 @@ mod tests {
 
     #[test]
     fn drop_needs_two_bars() {
-        let error = align(vec![series("A", &[1, 2, 3]), series("B", &[3, 4])], GapPolicy::Drop, true);
+        let error = aligned(vec![series("A", &[1, 2, 3]), series("B", &[3, 4])], GapPolicy::Drop, true);
         assert_eq!(
             error.map(|_| ()).map_err(|error| error.to_string()),
             Err("the instruments have only 1 timestamps in common, at least 2 are needed (A: 2020-01-01 to \
@@ -360,7 +379,7 @@ mod tests {
     fn forward_fill_repeats_the_close_from_the_latest_start_on() {
         // B starts on day 3, between two bars of A, so A's bar on day 3 repeats the close of day 2.
         let input = vec![series("A", &[1, 2, 5]), series("B", &[3, 4, 5, 6])];
-        let candles = align(input, GapPolicy::ForwardFill, true).expect("overlap");
+        let candles = aligned(input, GapPolicy::ForwardFill, true).expect("overlap");
         assert_eq!(days(&candles), [3, 4, 5, 6]);
         assert_eq!(candles.open, array![[20.0, 20.0, 49.0, 50.0], [29.0, 39.0, 49.0, 59.0]]);
         assert_eq!(candles.high, array![[20.0, 20.0, 52.0, 50.0], [32.0, 42.0, 52.0, 62.0]]);
@@ -373,7 +392,7 @@ mod tests {
 
     #[test]
     fn forward_fill_refuses_an_instrument_without_bars_in_the_period() {
-        let error = align(vec![series("A", &[1, 2]), series("B", &[3, 4])], GapPolicy::ForwardFill, true);
+        let error = aligned(vec![series("A", &[1, 2]), series("B", &[3, 4])], GapPolicy::ForwardFill, true);
         assert_eq!(
             error.map(|_| ()).map_err(|error| error.to_string()),
             Err("A has no bars at or after 2020-01-03, the first bar of the instrument that starts last (A: \
@@ -395,20 +414,51 @@ mod tests {
     fn daily_bars_at_different_times_of_day_are_aligned_by_date() {
         let input = || vec![at_hour(series("A", &[2, 3, 6]), 21), at_hour(series("B", &[2, 3, 6]), 17)];
         for policy in GapPolicy::ALL {
-            let candles = align(input(), policy, true).expect("the same dates");
+            let candles = aligned(input(), policy, true).expect("the same dates");
             assert_eq!(candles.timestamps, [2, 3, 6].map(|day| date(2020, 1, day).at(0, 0, 0, 0)));
             assert_eq!(candles.close, array![[20.0, 30.0, 60.0], [20.0, 30.0, 60.0]]);
         }
         // One time of day is kept, gaps or not.
         let input = vec![at_hour(series("A", &[2, 3, 6]), 21), at_hour(series("B", &[2, 6]), 21)];
-        let candles = align(input, GapPolicy::Drop, true).expect("two bars");
+        let candles = aligned(input, GapPolicy::Drop, true).expect("two bars");
         assert_eq!(candles.timestamps, [2, 6].map(|day| date(2020, 1, day).at(21, 0, 0, 0)));
         // One instrument with two bars a day: nothing is daily.
         let mut twice = at_hour(series("A", &[2, 3]), 9);
         twice.bars.insert(1, at_hour(series("A", &[2]), 17).bars.remove(0));
-        let error = align(vec![twice, at_hour(series("B", &[2, 3]), 17)], GapPolicy::Reject, true);
+        let error = aligned(vec![twice, at_hour(series("B", &[2, 3]), 17)], GapPolicy::Reject, true);
         let error = error.map(|_| ()).expect_err("different bars").to_string();
         assert!(error.contains("A lacks 1 of 4 bars (2020-01-03T17:00:00)"), "{error}");
+    }
+
+    /// A thousand instruments whose bars have timestamps of their own are a million bars when filled.
+    #[test]
+    fn filled_bars_are_counted_before_they_are_allocated() {
+        let start = date(2020, 1, 1).at(0, 0, 0, 0);
+        let one = |second: i64| {
+            let timestamp = start.saturating_add(jiff::SignedDuration::from_secs(second));
+            Bar { timestamp, offset: None, values: [1.0; 5] }
+        };
+        let all = || -> Vec<Series> {
+            let own = |index: i64| Series {
+                symbol: format!("S{index}"),
+                bars: vec![one(index), one(10_000 + index)],
+                funding: Vec::new(),
+            };
+            (0..1000).map(own).collect()
+        };
+        let mut limits = LoadLimits::default();
+        limits.bars = 900_000;
+        let error = align(all(), GapPolicy::ForwardFill, true, &limits)
+            .map(|_| ())
+            .map_err(|error| error.to_string());
+        assert_eq!(
+            error,
+            Err("1000 instruments x 1001 timestamps are 1001000 bars of 39 MiB, more than 900000: choose the gap policy `drop`, load \
+                 fewer instruments or a shorter period, or raise data.limits.bars"
+                .into())
+        );
+        limits.bars = 1_001_000;
+        assert!(align(all(), GapPolicy::ForwardFill, false, &limits).is_ok());
     }
 
     #[test]
@@ -417,7 +467,7 @@ mod tests {
         for index in 10..22 {
             input.push(series(&format!("s{index}"), &[1, 2]));
         }
-        let error = align(input, GapPolicy::Reject, true).map(|_| ()).map_err(|error| error.to_string());
+        let error = aligned(input, GapPolicy::Reject, true).map(|_| ()).map_err(|error| error.to_string());
         let text = error.expect_err("gaps");
         assert!(
             text.contains("s19 lacks 1 of 3 bars (2020-01-03); 2 more instruments lack bars; "),

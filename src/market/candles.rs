@@ -1,7 +1,9 @@
 //! Candles of several instruments on one time axis.
 
-use super::rules::{Bar, check};
+use super::rules::{Bar, PriceRange, check};
+use super::symbols::check_symbol;
 use super::timestamp::show;
+use crate::text::shown;
 use crate::{Error, Result};
 use jiff::civil::DateTime;
 use ndarray::{Array2, s};
@@ -13,11 +15,12 @@ use std::ops::Range;
 /// an open or a close that is outside the bar's range by rounding only (up to about 4 units in the last place) to the nearest bound. Code
 /// that writes to the public fields must preserve these invariants:
 ///
-/// * prices are above zero and within the range of `f32`, `low <= open <= high` and `low <= close <= high`;
-/// * volume is not negative and within the range of `f32`;
+/// * prices are between 1e-15 and 1e15, `low <= open <= high` and `low <= close <= high`;
+/// * the highest price of an instrument is at most 1e12 times its lowest one;
+/// * volume is at least 0 and at most 1e20;
 /// * a filled bar repeats the previous close as open, high, low and close, with volume 0 and funding 0;
 /// * funding is strictly between -1 and 1;
-/// * timestamps increase strictly, symbols are unique, N and B are at least 1.
+/// * timestamps increase strictly, symbols are unique, at most 255 bytes long and without control characters, N and B are at least 1.
 #[derive(Clone, Debug)]
 pub struct Candles {
     /// Symbols of the instruments, `[N]`: sorted by [`Candles::load`], in the given order by [`Candles::new`].
@@ -63,7 +66,7 @@ impl Candles {
     ///
     /// # Errors
     /// [`Error::Shape`] if an array is not `[symbols.len()][timestamps.len()]` or one of these lengths is 0;
-    /// [`Error::Data`], naming symbol and date, if a symbol is blank or repeated, timestamps do not
+    /// [`Error::Data`], naming symbol and date, if a symbol is blank, invisible in part, or repeated, timestamps do not
     /// increase, or a bar violates an invariant of [`Candles`].
     pub fn new(
         symbols: Vec<String>,
@@ -164,13 +167,15 @@ impl Candles {
             if symbol.trim().is_empty() {
                 return Err(Error::Data(format!("instrument {index} has a blank symbol; give it a name")));
             }
+            check_symbol(symbol).map_err(|reason| Error::Data(format!("instrument {index}: {reason}")))?;
         }
         let mut sorted: Vec<&str> = self.symbols.iter().map(String::as_str).collect();
         sorted.sort_unstable();
         for (left, right) in sorted.iter().zip(sorted.iter().skip(1)) {
             if left == right {
                 return Err(Error::Data(format!(
-                    "two instruments have the symbol `{left}`; symbols have to be unique"
+                    "two instruments have the symbol `{}`; symbols have to be unique",
+                    shown(left)
                 )));
             }
         }
@@ -193,12 +198,16 @@ impl Candles {
             let lows = self.low.row(instrument);
             let closes = self.close.row_mut(instrument);
             let mut volumes = self.volume.as_ref().map(|volume| volume.row(instrument).into_iter());
+            let mut range = PriceRange::default();
             let bars = prices.into_iter().zip(highs).zip(lows).zip(closes).zip(&self.timestamps);
             for ((((open, high), low), close), timestamp) in bars {
                 let volume = volumes.as_mut().and_then(Iterator::next).copied().unwrap_or(0.0);
                 let mut bar =
                     Bar { timestamp: *timestamp, offset: None, values: [*open, *high, *low, *close, volume] };
                 check(symbol, &mut bar).map_err(|(_, reason)| Error::Data(reason))?;
+                range = range.with(&bar).map_err(|(_, reason)| {
+                    Error::Data(format!("{} {}: {reason}", shown(symbol), show(*timestamp)))
+                })?;
                 [*open, _, _, *close, _] = bar.values;
             }
         }

@@ -8,6 +8,7 @@
 //! only way to them, and it checks all sizes.
 
 mod align;
+mod aligned_size;
 mod annotations;
 mod candles;
 mod data;
@@ -22,16 +23,18 @@ mod scale;
 mod sources;
 mod spacing;
 mod splits;
+mod symbols;
 mod timestamp;
 
 pub use align::GapPolicy;
 pub use candles::Candles;
 pub use data::{ExtraFeatures, MarketData, Scaling, ScalingStatistics};
 pub use features::{FEATURES, FILLED};
-pub use load::{Adjust, Finding, LoadNote, LoadOptions, LoadReport, Loaded, NotJoinedReason};
+pub use load::{Adjust, Finding, LoadLimits, LoadNote, LoadOptions, LoadReport, Loaded, NotJoinedReason};
 pub use real_bars::RealBars;
 pub(crate) use spacing::{are_of_two_lengths, median_spacing};
 pub use splits::Splits;
+pub use symbols::symbol_cell;
 pub use timestamp::{TimestampFormat, parse_timestamp};
 
 use crate::gpu::{Class, Shader, Variant};

@@ -77,8 +77,10 @@ impl RealBars {
         expanded.into()
     }
 
-    /// Position of the instrument's last real bar up to `bar` among its real bars; `None` before the first.
-    pub(super) fn position(&self, instrument: usize, bar: usize) -> Option<usize> {
+    /// Position of the instrument's last real bar up to `bar` among its real bars, which [`RealBars::compact`] puts there; `None` before
+    /// the first.
+    #[must_use]
+    pub fn position(&self, instrument: usize, bar: usize) -> Option<usize> {
         bar.checked_sub(self.filled_until(instrument, bar))
     }
 

@@ -1,6 +1,7 @@
 //! The rules for a valid bar.
 
 use super::timestamp::show;
+use crate::text::shown;
 use jiff::civil::DateTime;
 
 /// One bar of one instrument.
@@ -41,7 +42,7 @@ impl Field {
 /// were adjusted one by one, as yfinance does, are off by one or two.
 const ROUNDING: f64 = 4.0 * f64::EPSILON;
 
-/// Checks that prices can be held by f32, in which the device computes, that volume is not negative, and that
+/// Checks that features of prices and volume can be held by f32, in which the device computes, that volume is not negative, and that
 /// `low <= open, close <= high`. Moves an open or a close that is out of the range by rounding only to the nearest bound.
 ///
 /// Returns how many prices it moved.
@@ -56,8 +57,8 @@ pub(super) fn check(symbol: &str, bar: &mut Bar) -> Result<u64, (Field, String)>
         && open <= high
         && low <= close
         && close <= high
-        && high <= MOST
-        && (0.0..=MOST).contains(&volume)
+        && high <= MOST_PRICE
+        && (0.0..=MOST_VOLUME).contains(&volume)
     {
         return Ok(0);
     }
@@ -71,12 +72,56 @@ pub(super) fn check(symbol: &str, bar: &mut Bar) -> Result<u64, (Field, String)>
             bar.values = [near_open, high, low, near_close, volume];
             Ok(u64::from(near_open != open) + u64::from(near_close != close))
         }
-        Some((field, reason)) => Err((field, format!("{symbol} {}: {reason}", show(bar.timestamp)))),
+        Some((field, reason)) => Err((field, format!("{} {}: {reason}", shown(symbol), show(bar.timestamp)))),
     }
 }
 
-const LEAST_PRICE: f64 = f32::MIN_POSITIVE as f64;
-const MOST: f64 = f32::MAX as f64;
+// From these limits no feature, no sum of squared features over 10^8 bars, and no sum of price times volume over a window leaves the
+// range of f32. Squares of prices over a Bollinger window: (1e15)^2 * 20. Price times volume over 1000 bars: 1e15 * 1e20 * 1000. A return, a
+// range or an average range over the price: at most twice MOST_RATIO, and its square over 10^8 bars 4e32.
+const LEAST_PRICE: f64 = 1e-15;
+const MOST_PRICE: f64 = 1e15;
+const MOST_VOLUME: f64 = 1e20;
+/// Highest over lowest price of an instrument.
+const MOST_RATIO: f64 = 1e12;
+
+/// Lowest and highest price of an instrument so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PriceRange {
+    low: f64,
+    high: f64,
+}
+
+impl Default for PriceRange {
+    fn default() -> Self {
+        Self { low: f64::INFINITY, high: 0.0 }
+    }
+}
+
+impl PriceRange {
+    /// The range with one more bar, which is valid by itself.
+    ///
+    /// # Errors
+    /// The field that is too far from the other prices, and the reason.
+    pub fn with(self, bar: &Bar) -> Result<Self, (Field, String)> {
+        let [_, high, low, ..] = bar.values;
+        let wider = Self { low: self.low.min(low), high: self.high.max(high) };
+        if wider.high <= MOST_RATIO * wider.low {
+            return Ok(wider);
+        }
+        let (field, price, other, bound) = if high > self.high {
+            (Field::High, high, wider.low, "lowest")
+        } else {
+            (Field::Low, low, wider.high, "highest")
+        };
+        let reason = format!(
+            "{} is {price:e}, and the {bound} price of the instrument so far {other:e}; they may differ by a factor of {MOST_RATIO:e}, \
+             so that 32-bit numbers hold every return: check the file for a price in another unit or a mark for a missing one",
+            field.name()
+        );
+        Err((field, reason))
+    }
+}
 
 fn fault(open: f64, high: f64, low: f64, close: f64, volume: f64) -> Option<(Field, String)> {
     for (field, price) in [(Field::Open, open), (Field::High, high), (Field::Low, low), (Field::Close, close)]
@@ -85,10 +130,10 @@ fn fault(open: f64, high: f64, low: f64, close: f64, volume: f64) -> Option<(Fie
         if !(price > 0.0 && price.is_finite()) {
             return Some((field, format!("{name} is {price}; a price has to be finite and above 0")));
         }
-        if !(LEAST_PRICE..=MOST).contains(&price) {
+        if !(LEAST_PRICE..=MOST_PRICE).contains(&price) {
             let reason = format!(
-                "{name} is {price:e}; a price has to be between {LEAST_PRICE:.3e} and {MOST:.3e}, the range of 32-bit \
-                 numbers: check the file, or quote the prices in another unit"
+                "{name} is {price:e}; a price has to be between {LEAST_PRICE:e} and {MOST_PRICE:e}, so that 32-bit numbers hold every \
+                 feature: check the file, or quote the prices in another unit"
             );
             return Some((field, reason));
         }
@@ -97,10 +142,10 @@ fn fault(open: f64, high: f64, low: f64, close: f64, volume: f64) -> Option<(Fie
         let reason = format!("volume is {volume}; a volume has to be finite and not negative");
         return Some((Field::Volume, reason));
     }
-    if volume > MOST {
+    if volume > MOST_VOLUME {
         let reason = format!(
-            "volume is {volume:e}; a volume has to be at most {MOST:.3e}, the range of 32-bit numbers: check the file, or \
-             count in another unit"
+            "volume is {volume:e}; a volume has to be at most {MOST_VOLUME:e}, so that 32-bit numbers hold every feature: check the \
+             file for a mark for a missing volume (write 0), or count in another unit"
         );
         return Some((Field::Volume, reason));
     }
@@ -135,8 +180,7 @@ mod tests {
     fn flat_bars_and_prices_at_the_bounds_are_valid() {
         assert_eq!(reason([1.0, 1.0, 1.0, 1.0, 0.0]), None);
         assert_eq!(reason([2.0, 2.0, 1.0, 1.0, 5.5]), None);
-        let (least, most) = (f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX));
-        assert_eq!(reason([least, most, least, most, most]), None);
+        assert_eq!(reason([1e-15, 1e15, 1e-15, 1e15, 1e20]), None);
     }
 
     #[test]
@@ -160,25 +204,45 @@ mod tests {
     }
 
     #[test]
-    fn numbers_beyond_f32_are_refused() {
-        let most = f64::from(f32::MAX);
+    fn numbers_whose_features_f32_cannot_hold_are_refused() {
         for (values, field) in [
             ([1e39, 1e39, 1e39, 1e39, 0.0], Field::Open),
-            ([1.0, most.next_up(), 1.0, 1.0, 0.0], Field::High),
-            ([1.0, 1.0, 1e-39, 1.0, 0.0], Field::Low),
-            ([1.0, 1.0, 1.0, 1.0, 1e39], Field::Volume),
+            ([1.0, 1e15_f64.next_up(), 1.0, 1.0, 0.0], Field::High),
+            ([1.0, 1.0, 1e-15_f64.next_down(), 1.0, 0.0], Field::Low),
+            ([1.0, 1.0, 1.0, 1.0, 1e20_f64.next_up()], Field::Volume),
+            ([1.0, 1.0, 1.0, 1.0, f64::MAX], Field::Volume),
         ] {
             let (found, text) = reason(values).expect("a fault");
             assert_eq!(found, field);
-            assert!(text.contains("the range of 32-bit numbers"), "{text}");
+            assert!(text.contains("so that 32-bit numbers hold every feature: check the file"), "{text}");
         }
         assert_eq!(
             reason([1e39, 2e39, 1e39, 2e39, 0.0]).map(|fault| fault.1).as_deref(),
             Some(
-                "X 2020-01-02T09:30:00: open is 1e39; a price has to be between 1.175e-38 and 3.403e38, the range of \
-                 32-bit numbers: check the file, or quote the prices in another unit"
+                "X 2020-01-02T09:30:00: open is 1e39; a price has to be between 1e-15 and 1e15, so that 32-bit numbers hold every \
+                 feature: check the file, or quote the prices in another unit"
             )
         );
+    }
+
+    #[test]
+    fn prices_of_an_instrument_are_within_a_factor() {
+        let flat = |price: f64| bar([price, price, price, price, 0.0]);
+        let range = |prices: &[f64]| {
+            prices
+                .iter()
+                .try_fold(PriceRange::default(), |range, price| range.with(&flat(*price)))
+                .map(|_| ())
+        };
+        assert_eq!(range(&[1.0, 1e12, 5.0]), Ok(()));
+        assert_eq!(range(&[1e-3, 1e9, 1e9]), Ok(()));
+        let (field, text) = range(&[1.0, 2.0, 1.1e12]).expect_err("too high");
+        assert!(field == Field::High && text.starts_with("high is 1.1e12, and the lowest price"), "{text}");
+        let (field, text) = range(&[1e3, 2.0, 0.9e-9]).expect_err("too low");
+        assert!(field == Field::Low && text.starts_with("low is 9e-10, and the highest price"), "{text}");
+        // One bar alone.
+        let wide = bar([1.0, 1e13, 1.0, 1.0, 0.0]);
+        assert!(PriceRange::default().with(&wide).is_err());
     }
 
     #[test]

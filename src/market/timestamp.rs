@@ -1,5 +1,6 @@
 //! Strict parsing of timestamps in candle files and on the command line.
 
+use crate::text::shown;
 use crate::{Error, Result};
 use jiff::civil::{Date, DateTime, Time};
 use jiff::{SignedDuration, Timestamp, tz::Offset};
@@ -47,14 +48,14 @@ pub(super) fn parse(text: &str) -> Result<Stamp, String> {
     let text = text.trim();
     let refuse = || match text {
         "" => format!("the timestamp is empty; {FORMS}"),
-        _ => format!("`{text}` is not a timestamp; {FORMS}"),
+        _ => format!("`{}` is not a timestamp; {FORMS}", shown(text)),
     };
     let digits = text.strip_suffix(".0").unwrap_or(text);
     if digits.len() > 8 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return unix(digits).map(|timestamp| Stamp { timestamp, offset: None }).ok_or_else(refuse);
     }
     let written = Scan { rest: text.as_bytes() }.date_time().ok_or_else(refuse)?;
-    written.resolve().ok_or_else(|| format!("`{text}` is a date or time of day that does not exist"))
+    written.resolve().ok_or_else(|| format!("`{}` is a date or time of day that does not exist", shown(text)))
 }
 
 /// Format of all timestamps in one output file: dates if every bar starts at midnight, else dates with times.
@@ -333,7 +334,7 @@ mod tests {
         {
             assert_eq!(
                 parse(text),
-                Err(format!("`{text}` is a date or time of day that does not exist")),
+                Err(format!("`{}` is a date or time of day that does not exist", shown(text))),
                 "{text}"
             );
         }

@@ -4,7 +4,7 @@ use flate2::{Compression, write::GzEncoder};
 use jiff::civil::{DateTime, date};
 use ndarray::array;
 use phalanx::Result;
-use phalanx::market::{Candles, GapPolicy};
+use phalanx::market::{Candles, GapPolicy, LoadOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -111,6 +111,13 @@ fn the_same_bars_in_many_formats() {
 }
 
 #[test]
+fn files_of_old_macs_end_lines_with_carriage_returns() {
+    let text = "sep=;\rdate;open;high;low;close\r2020-01-02;2;3;1;2,5\r\r2020-01-03;4;6;2;5\r";
+    let candles = load(&[("A.csv", text.as_bytes())], GapPolicy::Reject).expect("valid candles");
+    assert_eq!(candles.close, array![[2.5, 5.0]]);
+}
+
+#[test]
 fn gzip_members_are_read_one_after_the_other() {
     let mut packed = gzip(b"date,open,high,low,close\n2020-01-02,2,3,1,2\n2020-0");
     packed.extend(gzip(b"1-03,4,6,2,5\n"));
@@ -120,13 +127,15 @@ fn gzip_members_are_read_one_after_the_other() {
 
 #[test]
 fn values_keep_every_bit() {
-    // A fixed sequence over all exponents that f32 has too; every number is printed so that it round-trips.
+    // A fixed sequence over all exponents that prices of one instrument may have; every number is printed so that it round-trips.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let (least, most) = (f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX));
+    let (least, most) = (1e-4, 1e8);
     let mut values = vec![least, 0.1, 1.0 / 3.0, most, 1.05236];
     while values.len() < 3000 {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let value = f64::from_bits(state >> 1);
+        // Exponents of 2^-14 to 2^26.
+        let exponent = 1009 + (state >> 58) % 41;
+        let value = f64::from_bits(exponent << 52 | (state & ((1 << 52) - 1)));
         if (least..=most).contains(&value) {
             values.push(value);
         }
@@ -202,4 +211,37 @@ fn gaps_are_filled() {
     assert_eq!(candles.volume.as_ref().map(row), Some(vec![2.0, 0.0, 6.0, 0.0, 0.0, 0.0, 0.0, 0.0]));
     assert_eq!(candles.close.row(1).to_vec(), [7.0, 8.0, 9.0, 10.0, 10.0, 10.0, 10.0, 10.0]);
     assert_eq!((candles.filled_bars(), candles.dropped), (vec![6, 0], vec![1, 0]));
+}
+
+/// 3,000 instruments with timestamps of their own: forward-filled they are nine million bars, dropped none. The counts are known
+/// before anything is allocated.
+#[test]
+fn gaps_are_filled_within_the_limit_on_bars() {
+    let mut text = String::from("timestamp,symbol,open,high,low,close\n");
+    for row in 0..6000 {
+        text += &format!("{},S{},1,1,1,1\n", 1_500_000_000 + row, row % 3000);
+    }
+    let loaded = |gaps| {
+        let mut options = LoadOptions { gaps, ..LoadOptions::default() };
+        options.limits.bars = 1_000_000;
+        let loaded = Candles::load_bytes(&[("all.csv", text.as_bytes())], &options);
+        loaded.map(|_| ()).expect_err("more than the limit, or no common bars").to_string()
+    };
+    assert_eq!(
+        loaded(GapPolicy::ForwardFill),
+        "3000 instruments x 3001 timestamps are 9003000 bars of 283 MiB, more than 1000000: choose the gap policy `drop`, load fewer \
+         instruments or a shorter period, or raise data.limits.bars"
+    );
+    assert!(loaded(GapPolicy::Drop).starts_with("the instruments have only 0 timestamps in common"));
+}
+
+#[test]
+fn bytes_are_read_as_files_are() {
+    let text = b"date,open,high,low,close\n2020-01-02,2,3,1,2.5\n";
+    let packed = gzip(text);
+    let options = LoadOptions::default();
+    let loaded =
+        Candles::load_bytes(&[("A.csv", text), ("B.csv.gz", &packed)], &options).expect("valid candles");
+    assert_eq!(loaded.candles.symbols, ["A", "B"]);
+    assert_eq!(loaded.candles.close, array![[2.5], [2.5]]);
 }

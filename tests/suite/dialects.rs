@@ -213,7 +213,7 @@ fn prices_out_of_the_range_by_rounding_are_clamped() {
 }
 
 #[test]
-fn prices_beyond_f32_are_refused_with_their_line() {
+fn prices_whose_features_f32_cannot_hold_are_refused_with_their_line() {
     let error = load_all(&["beyond_f32.csv"], &LoadOptions::default()).expect_err("1e39").to_string();
     assert!(
         error.contains("beyond_f32.csv:3, column `open`: beyond_f32 2024-01-02: open is 1e39; "),

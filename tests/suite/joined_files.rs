@@ -89,18 +89,23 @@ fn numbered_files_of_different_bar_lengths_are_not_joined() {
 }
 
 #[test]
-fn adjusted_numbers_beyond_f32_are_refused_with_their_line() {
+fn adjusted_numbers_beyond_the_limits_are_refused_with_their_line() {
     let header = "Date,Open,High,Low,Close,Volume,Adj Close\n";
     for (rows, line, expected) in [
         (
-            "2024-01-02,1e30,1e30,1e30,1e30,5,1e30\n2024-01-03,1e30,1e30,1e30,1e30,5,1e39\n",
+            "2024-01-02,1e14,1e14,1e14,1e14,5,1e14\n2024-01-03,1e14,1e14,1e14,1e14,5,1e16\n",
             3,
-            "A 2024-01-03: open is 1e39; a price has to be between ",
+            "A 2024-01-03: open is 1e16; a price has to be between ",
         ),
         (
-            "2024-01-02,20,20,20,20,2e38,10\n2024-01-03,10,10,10,10,5,10\n",
+            "2024-01-02,20,20,20,20,9e19,10\n2024-01-03,10,10,10,10,5,10\n",
             2,
-            "A 2024-01-02: volume is 4e38; a volume has to be at most ",
+            "A 2024-01-02: volume is 1.8e20; a volume has to be at most 1e20, ",
+        ),
+        (
+            "2024-01-02,1,1,1,1,5,1e-13\n2024-01-03,1,1,1,1,5,1\n",
+            2,
+            "A 2024-01-02: low is 1e-13, and the highest price of the instrument so far 1e0; ",
         ),
     ] {
         let error = written(&[("A.csv", &format!("{header}{rows}"))], &LoadOptions::default());

@@ -48,3 +48,42 @@ fn a_model_trained_on_parquet_has_the_bytes_of_one_trained_on_csv() {
         assert!(model(name) == csv, "{name}");
     }
 }
+
+#[test]
+fn limits_are_checked_before_anything_is_decoded() {
+    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/candles/candles_pandas.parquet"));
+    let bytes = std::fs::read(file).unwrap();
+    let refused = |change: fn(&mut phalanx::market::LoadLimits)| {
+        let mut options = phalanx::market::LoadOptions::default();
+        change(&mut options.limits);
+        let loaded = Candles::load_bytes(&[("a.parquet", &bytes)], &options);
+        loaded.map_or_else(|error| error.to_string(), |_| "accepted".into())
+    };
+    assert_eq!(refused(|_| ()), "accepted");
+    for (change, expected) in [
+        (
+            (|limits| limits.bars = 79) as fn(&mut phalanx::market::LoadLimits),
+            "a.parquet: the files have more than 79 bars: ",
+        ),
+        (|limits| limits.fields = 3, "a.parquet: the line has 7 fields, and at most 3 are read: "),
+        (|limits| limits.symbols = 1, "the files have more than 1 instruments: "),
+        (
+            |limits| (limits.unpacked_bytes, limits.unpacked_ratio) = (1, 0),
+            "no candles are: check where the file comes from, or raise data.limits.unpacked_ratio",
+        ),
+    ] {
+        let error = refused(change);
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+/// The limits of CSV files hold for Parquet too: the values are checked at one place.
+#[test]
+fn values_that_no_feature_can_hold_are_refused_with_their_row() {
+    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/candles/beyond_f32.parquet"));
+    let error = Candles::load(&[file], GapPolicy::Reject).map(|_| ()).unwrap_err().to_string();
+    assert!(
+        error.contains("beyond_f32.parquet, column `volume`: row 2: beyond_f32 2024-01-02: volume is 1.7976931348623157e308; "),
+        "{error}"
+    );
+}

@@ -102,3 +102,19 @@ fn a_directory_that_cannot_be_created_is_named() {
     let error = write(&backtest(24), file.path().join("below")).unwrap_err().to_string();
     assert!(error.contains("below"), "{error}");
 }
+
+#[test]
+fn symbols_are_no_formulas() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut backtest = backtest(24);
+    let evil = "=cmd|' /C calc'!A0";
+    backtest.symbols[1] = evil.into();
+    backtest.trades.iter_mut().for_each(|dated| dated.symbol = evil.into());
+    write(&backtest, folder.path()).unwrap();
+    let (header, _) = table(&folder.path().join("equity.csv"));
+    assert_eq!(header[6], format!("position_{evil}"));
+    let (_, rows) = table(&folder.path().join("trades.csv"));
+    assert!(!rows.is_empty() && rows.iter().all(|row| row[1] == format!("'{evil}")));
+    // Numbers stay numbers.
+    assert!(rows.iter().any(|row| row[2].starts_with('-')));
+}

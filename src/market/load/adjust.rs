@@ -3,7 +3,9 @@
 use super::File;
 use super::report::Finding;
 use super::series::FileSeries;
-use crate::market::rules::{Bar, check};
+use crate::market::rules::{Bar, PriceRange, check};
+use crate::market::timestamp::show;
+use crate::text::shown;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -47,7 +49,7 @@ impl FromStr for Adjust {
 
     fn from_str(text: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|choice| choice.name() == text).ok_or_else(|| {
-            Error::config("adjust", format!("unknown adjustment `{text}`; choose `auto` or `none`"))
+            Error::config("adjust", format!("unknown adjustment `{}`; choose `auto` or `none`", shown(text)))
         })
     }
 }
@@ -69,7 +71,7 @@ fn usual(ratio: f64, least: f64, tolerance: f64) -> Option<f64> {
 /// Multiplies prices by the series' factors, and volumes before splits by their ratios. `None` if there are no factors.
 ///
 /// # Errors
-/// [`Error::Candles`] if an adjusted price or volume cannot be held by f32.
+/// [`Error::Candles`] if an adjusted price or volume is beyond the limits of [`check`] or [`PriceRange`].
 pub(super) fn adjust(series: &mut FileSeries, files: &[File]) -> Result<Option<Finding>> {
     let column = |file: usize| files.get(file).and_then(|file| file.adjusted.as_deref()).unwrap_or_default();
     let factors = std::mem::take(&mut series.factors);
@@ -77,6 +79,7 @@ pub(super) fn adjust(series: &mut FileSeries, files: &[File]) -> Result<Option<F
         return Ok(None);
     }
     let (mut shares, mut splits) = (1.0, 0);
+    let mut range = PriceRange::default();
     let mut later: Option<(f64, f64)> = None;
     for (bar, factor) in series.bars.iter_mut().zip(&factors).rev() {
         let [.., close, _] = bar.values;
@@ -92,7 +95,10 @@ pub(super) fn adjust(series: &mut FileSeries, files: &[File]) -> Result<Option<F
         let [prices @ .., volume] = &mut bar.values;
         prices.iter_mut().for_each(|price| *price *= factor.ratio);
         *volume *= shares;
-        check(&series.symbol, bar).map_err(|(_, reason)| {
+        let at = bar.timestamp;
+        let named = |(field, reason)| (field, format!("{} {}: {reason}", shown(&series.symbol), show(at)));
+        let checked = check(&series.symbol, bar).and_then(|_| range.with(bar).map_err(named));
+        range = checked.map_err(|(_, reason)| {
             let path = files.get(factor.file).map_or("".as_ref(), |file| file.path.as_path());
             let reason = format!("after adjusting: {reason}; or read the prices as they are (adjust = none)");
             factor.position.fault(path, Some(column(factor.file)), reason)

@@ -2,6 +2,7 @@
 
 use super::super::rules::Field;
 use super::symbol;
+use crate::text;
 
 /// Positions of the columns of one file.
 #[derive(Debug)]
@@ -106,8 +107,7 @@ impl Headers<'_> {
     }
 
     fn quoted(&self, hits: &[usize]) -> String {
-        let texts = hits.iter().filter_map(|index| self.names.get(*index)).map(|name| format!("`{name}`"));
-        texts.collect::<Vec<_>>().join(", ")
+        text::list(hits.iter().map(|index| self.names.get(*index).map_or("", String::as_str)), "`")
     }
 
     /// The only column of the first group that occurs.

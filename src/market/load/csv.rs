@@ -2,22 +2,24 @@
 
 use super::columns::Columns;
 use super::header::{self, EXAMPLE};
-use super::lines::Lines;
+use super::lines::{Lines, line_ends};
 use super::number::Numbers;
 use super::report::Finding;
 use super::rows::{Cell, Row, Rows};
 use super::series::{Place, Position};
-use super::{Loader, fault};
+use super::{LoadLimits, Loader, fault};
 use crate::Result;
 use ::csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
+use std::io::Read;
 use std::path::Path;
 
-pub(super) fn read(path: &Path, loader: &mut Loader) -> Result<()> {
-    let lines = Lines::open(path)?;
+pub(super) fn read(path: &Path, input: Box<dyn Read + '_>, loader: &mut Loader) -> Result<()> {
+    let limits = loader.options.limits.clone();
+    let lines = Lines::new(path, input, &limits)?;
     let delimiter = lines.delimiter();
     let mut builder = ReaderBuilder::new();
     builder.has_headers(false).flexible(true).buffer_capacity(1 << 14).delimiter(delimiter);
-    let mut records = Records { path, reader: builder.from_reader(lines) };
+    let mut records = Records { path, reader: builder.from_reader(lines), limits: &limits };
 
     let mut head: Vec<Record> = Vec::new();
     while head.len() < header::RECORDS {
@@ -105,14 +107,16 @@ impl Row for Record {
 
 struct Records<'a> {
     path: &'a Path,
-    reader: Reader<Lines>,
+    reader: Reader<Lines<'a>>,
+    limits: &'a LoadLimits,
 }
 
 impl Records<'_> {
     /// Reads the next record that is not blank; false at the end of the file. The text is checked once the columns are known.
     fn next(&mut self, record: &mut Record, columns: Option<&Columns>) -> Result<bool> {
         loop {
-            let Self { path, reader } = self;
+            let Self { path, reader, limits } = self;
+            reader.get_mut().begin_record();
             let more =
                 reader.read_byte_record(&mut record.fields).map_err(|error| match error.into_kind() {
                     ErrorKind::Io(error) => reader.get_ref().explain(path, error),
@@ -124,8 +128,11 @@ impl Records<'_> {
             record.end = reader.get_ref().line();
             let bytes = record.fields.as_slice();
             // A quoted field may span lines; errors report the line on which the record starts.
-            let broken = bytes.iter().filter(|byte| **byte == b'\n').count();
-            record.line = record.end.saturating_sub(broken as u64);
+            record.line = record.end.saturating_sub(line_ends(bytes));
+            let fields = record.fields.len();
+            if fields > limits.fields {
+                return Err(fault(path, Some(record.line), None, limits.fields_refusal(fields)));
+            }
             if columns.is_some() && !bytes.is_ascii() {
                 check_utf8(path, record, columns)?;
             }

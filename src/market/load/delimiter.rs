@@ -14,7 +14,7 @@ pub(super) fn is_preamble(line: &str) -> bool {
 
 /// The most frequent delimiter on the first of these lines that has one and is no preamble, outside of quotes.
 pub(super) fn delimiter(head: &[u8]) -> Option<u8> {
-    head.split_inclusive(|byte| *byte == b'\n')
+    head.split(|byte| matches!(byte, b'\n' | b'\r'))
         .filter(|line| !std::str::from_utf8(line).is_ok_and(is_preamble))
         .find_map(most_frequent)
 }
@@ -51,6 +51,7 @@ mod tests {
             ("https://example.com/?a=1,2,3;\ndate;open;high", Some(b';')),
             ("sep=;\r\ndate;open", Some(b';')),
             ("# a, b, c, d\ndate\topen", Some(b'\t')),
+            ("# a, b, c, d\rdate\topen", Some(b'\t')),
         ] {
             assert_eq!(delimiter(head.as_bytes()), expected, "{head}");
         }

@@ -4,6 +4,7 @@ use super::columns::{Columns, Prices, is_close, is_timestamp, normalise};
 use super::delimiter::is_preamble;
 use super::number::is_missing;
 use crate::market::timestamp;
+use crate::text::shown;
 
 /// Records that decide the layout.
 pub(super) const RECORDS: usize = 8;
@@ -167,7 +168,7 @@ fn advice(header: &[String]) -> String {
 fn without_header(first: &[String]) -> String {
     let known: Vec<String> =
         BARE.iter().map(|bare| format!("{} ({} fields)", bare.source, bare.columns.len())).collect();
-    let start: Vec<&str> = first.iter().map(String::as_str).take(6).collect();
+    let start: Vec<String> = first.iter().take(6).map(|field| shown(field)).collect();
     format!(
         "expected a header, found a row of {} fields (`{}{}`); {EXAMPLE}. Known without one: {}",
         first.len(),
@@ -247,7 +248,7 @@ impl<'a> Tickers<'a> {
         for (ticker, columns) in &order {
             let own = columns.iter().filter_map(|column| self.prices.get(*column)).map(String::as_str);
             let found = Columns::find(std::iter::once("date").chain(own), &[])
-                .map_err(|reason| format!("ticker `{ticker}`: {reason}"))?;
+                .map_err(|reason| format!("ticker `{}`: {reason}", shown(ticker)))?;
             let original = |column: Option<usize>| columns.get(column?.checked_sub(1)?).copied();
             prices.extend(found.prices.into_iter().map(|it| Prices {
                 symbol: Some((*ticker).to_string()),

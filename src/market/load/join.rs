@@ -7,6 +7,7 @@ use super::{File, fault};
 use crate::market::rules::Bar;
 use crate::market::timestamp::show;
 use crate::market::{are_of_two_lengths, median_spacing};
+use crate::text::{self, shown};
 use crate::{Error, Result};
 use jiff::civil::DateTime;
 use std::collections::HashMap;
@@ -120,7 +121,7 @@ impl Conflict {
     fn error(&self, files: &[File]) -> Error {
         let path = |file: usize| files.get(file).map_or("".as_ref(), |file| file.path.as_path());
         let [first, second] = self.files.map(path);
-        let (symbol, other) = (&self.symbol, first.display());
+        let (symbol, other) = (shown(&self.symbol), text::path(first));
         match &self.difference {
             Difference::Bars(at) => {
                 let reason = format!(
@@ -148,7 +149,7 @@ impl Conflict {
                     show(*at),
                     two.ratio,
                     one.ratio,
-                    path(one.file).display(),
+                    text::path(path(one.file)),
                     one.position
                 );
                 let column = files.get(two.file).and_then(|file| file.adjusted.as_deref());

@@ -2,8 +2,8 @@
 //!
 //! Every question about a file has a module with a table of known answers, to which a line can be added: [`delimiter`], [`header`]
 //! (where it is and which source wrote it), [`columns`] (their spellings), [`symbol`], [`number`], and the forms of
-//! [`timestamp`](super::timestamp)s. [`csv`] and [`parquet`] read [`rows`], [`series`] orders and [`join`] joins them, [`adjust`] corrects
-//! prices, and [`report`] says what was found.
+//! [`timestamp`](super::timestamp)s. [`source`] opens files, [`csv`] and [`parquet`] read [`rows`], [`series`] orders and [`join`] joins
+//! them, [`adjust`] corrects prices, and [`report`] says what was found. [`limits`] bounds what a file may claim.
 
 mod adjust;
 mod columns;
@@ -11,28 +11,34 @@ mod csv;
 mod delimiter;
 mod header;
 mod join;
+mod limits;
 mod lines;
 mod number;
 mod parquet;
 mod report;
 mod rows;
 mod series;
+mod source;
 mod symbol;
 
 pub use adjust::Adjust;
+pub use limits::LoadLimits;
 pub use report::{Finding, LoadNote, LoadReport, NotJoinedReason};
 
 use super::align::{GapPolicy, Series, align};
 use super::candles::Candles;
 use super::offsets::{days_in_utc, restore_dates};
 use super::rules::{Bar, Field, check};
+use super::symbols::check_symbol;
 use super::timestamp::show;
+use crate::text::{self, shown};
 use crate::{Error, Result};
 use columns::Prices;
 use header::Layout;
 use rows::Beside;
 use series::{FileSeries, Place};
-use std::collections::{BTreeMap, HashMap};
+use source::Source;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Options of reading candle files.
@@ -42,6 +48,8 @@ pub struct LoadOptions {
     pub gaps: GapPolicy,
     /// Use of a column of adjusted closes.
     pub adjust: Adjust,
+    /// Limits on what files may make the reader allocate.
+    pub limits: LoadLimits,
 }
 
 /// Candles, and what was found while they were loaded.
@@ -69,7 +77,8 @@ impl Candles {
     /// Reads CSV files, plain or compressed with gzip, and Parquet files (with the cargo feature `parquet`), and aligns their
     /// instruments by timestamp.
     ///
-    /// A path is a file or a directory; from a directory, all `.csv`, `.csv.gz`, `.parquet` and `.pq` files are read. The exports of
+    /// A path is a file or a directory; from a directory, all regular `.csv`, `.csv.gz`, `.parquet` and `.pq` files are read, and links to
+    /// such files. A pipe or a device is read if it is named itself. The exports of
     /// Yahoo Finance and yfinance (also with three header lines and several tickers), Stooq, MetaTrader, TradingView, Dukascopy,
     /// CryptoDataDownload, Binance and Kraken (also without a header) and FinRL are read as they are. In general:
     /// * the first line names the columns, in any order. Case and surrounding spaces are ignored, `_` and `-` count as
@@ -82,6 +91,9 @@ impl Candles {
     ///   need bars of one length, and overlapping bars the same adjustment;
     /// * funding rates of perpetual contracts ([`Candles::funding`]) are in a column `funding`, `funding rate` or `fundingrate`; an
     ///   empty field is 0, and so are the rates of an instrument without the column, if others have it;
+    /// * prices are between 1e-15 and 1e15, those of one instrument within a factor of 1e12, and volume is at most 1e20, so that every
+    ///   feature is finite in f32;
+    /// * a file may not claim more memory than [`LoadOptions::limits`] allow;
     /// * volume is in all files or in none. Of several volumes the base volume is taken: `Volume BTC` rather than `Volume USD`;
     /// * an adjusted close is treated as [`LoadOptions::adjust`] says;
     /// * fields are separated by commas, semicolons, tabs or `|`. Numbers have a decimal point, beside semicolons also a decimal
@@ -101,36 +113,35 @@ impl Candles {
     pub fn load_with(paths: &[impl AsRef<Path>], options: &LoadOptions) -> Result<Loaded> {
         let mut loader = Loader { options: options.clone(), ..Loader::default() };
         for path in paths {
-            for file in files(path.as_ref())? {
-                loader.read(&file)?;
+            let listed = source::list(path.as_ref())?;
+            for file in &listed.left_out {
+                loader.note(file, Finding::NotRegular { read: false });
+            }
+            for file in &listed.files {
+                let (source, regular) = Source::open(file)?;
+                if !regular {
+                    loader.note(file, Finding::NotRegular { read: true });
+                }
+                loader.read(file, source)?;
             }
         }
         loader.finish()
     }
-}
 
-/// Endings of candle files in a directory.
-const ENDINGS: &[&str] = &[".csv", ".csv.gz", ".parquet", ".pq"];
-
-/// The file itself, or the candle files of a directory, sorted.
-fn files(path: &Path) -> Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_path_buf()]);
-    }
-    let mut files = Vec::new();
-    for entry in path.read_dir().map_err(Error::io(path))? {
-        let file = entry.map_err(Error::io(path))?.path();
-        let name = file.to_string_lossy().to_lowercase();
-        if ENDINGS.iter().any(|ending| name.ends_with(ending)) && !file.is_dir() {
-            files.push(file);
+    /// Reads the contents of candle files from memory, each with the name that a file would have: [`Candles::load_with`] without a file
+    /// system, for tests of the reader.
+    ///
+    /// # Errors
+    /// Those of [`Candles::load_with`].
+    #[doc(hidden)]
+    pub fn load_bytes(files: &[(&str, &[u8])], options: &LoadOptions) -> Result<Loaded> {
+        let mut loader = Loader { options: options.clone(), ..Loader::default() };
+        for (name, bytes) in files {
+            let name = Path::new(name);
+            loader.read(name, Source::memory(name, bytes)?)?;
         }
+        loader.finish()
     }
-    if files.is_empty() {
-        let reason = format!("the directory contains no {} file", ENDINGS.join(", "));
-        return Err(fault(path, None, None, reason));
-    }
-    files.sort();
-    Ok(files)
 }
 
 fn fault(path: &Path, line: Option<u64>, column: Option<&str>, reason: impl Into<String>) -> Error {
@@ -138,7 +149,7 @@ fn fault(path: &Path, line: Option<u64>, column: Option<&str>, reason: impl Into
         path: path.to_path_buf(),
         line,
         column: column.map(str::to_string),
-        reason: reason.into(),
+        reason: text::reason(reason.into()),
     }
 }
 
@@ -164,18 +175,21 @@ struct Loader {
     recent: usize,
     /// Rows without prices, by symbol.
     dropped: BTreeMap<String, u64>,
+    /// All symbols.
+    symbols: HashSet<String>,
+    /// Bars read so far.
+    bars: u64,
     report: LoadReport,
 }
 
 impl Loader {
-    fn read(&mut self, path: &Path) -> Result<()> {
+    fn read(&mut self, path: &Path, source: Source) -> Result<()> {
         self.by_symbol.clear();
         let first = self.series.len();
         self.recent = first;
-        if parquet::is_parquet(path)? {
-            parquet::read(path, self)?
-        } else {
-            csv::read(path, self)?
+        match source {
+            Source::Parquet(file) => parquet::read(path, file, self)?,
+            Source::Text(input) => csv::read(path, input, self)?,
         }
         let own = self.series.get_mut(first..).unwrap_or_default();
         if own.is_empty() {
@@ -222,8 +236,13 @@ impl Loader {
     }
 
     fn note_file(&mut self, finding: Finding) {
-        let name = self.files.last().and_then(|file| file.path.file_name());
-        let name = name.unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(path) = self.files.last().map(|file| file.path.clone()) {
+            self.note(&path, finding);
+        }
+    }
+
+    fn note(&mut self, path: &Path, finding: Finding) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         self.report.note(name, finding);
     }
 
@@ -231,13 +250,36 @@ impl Loader {
         self.options.adjust == Adjust::Auto
     }
 
-    fn drop_row(&mut self, symbol: &str) {
+    /// Counts a row without prices.
+    fn drop_row(&mut self, place: &Place, symbol: &str) -> Result<()> {
         match self.dropped.get_mut(symbol) {
             Some(rows) => *rows += 1,
             None => {
+                self.meet(place, symbol)?;
                 self.dropped.insert(symbol.to_string(), 1);
             }
         }
+        Ok(())
+    }
+
+    /// Checks a symbol that may be new.
+    fn meet(&mut self, place: &Place, symbol: &str) -> Result<()> {
+        if self.symbols.contains(symbol) {
+            return Ok(());
+        }
+        check_symbol(symbol).map_err(|reason| match place.columns.symbol {
+            Some(column) => place.fault(place.columns.name(column), reason),
+            None => place.row_fault(reason),
+        })?;
+        let most = self.options.limits.symbols;
+        if self.symbols.len() >= most {
+            let reason = format!(
+                "the files have more than {most} instruments: check that the symbols are right, load fewer, or raise data.limits.symbols"
+            );
+            return Err(place.row_fault(reason));
+        }
+        self.symbols.insert(symbol.to_string());
+        Ok(())
     }
 
     /// Adds a bar of the current file.
@@ -257,8 +299,9 @@ impl Loader {
                 let factor = adjusted / close;
                 if !(factor > 0.0 && factor.is_finite()) {
                     let reason = format!(
-                        "{symbol} {}: the adjusted close is {adjusted}; it has to be finite and above 0. Correct it, or read the \
+                        "{} {}: the adjusted close is {adjusted}; it has to be finite and above 0. Correct it, or read the \
                          prices as they are (adjust = none)",
+                        shown(symbol),
                         show(bar.timestamp)
                     );
                     return Err(place.fault(place.columns.name(column), reason));
@@ -272,6 +315,7 @@ impl Loader {
             self.recent = match self.by_symbol.get(symbol) {
                 Some(index) => *index,
                 None => {
+                    self.meet(place, symbol)?;
                     let mut series = FileSeries::new(symbol, file, place);
                     series.in_utc = self.files.last().is_some_and(|file| file.in_utc);
                     series.named_by_file = place.columns.symbol.is_none() && prices.symbol.is_none();
@@ -281,8 +325,16 @@ impl Loader {
                 }
             };
         }
+        self.bars += 1;
+        if self.bars > self.options.limits.bars {
+            return Err(place.row_fault(self.options.limits.bars_refusal()));
+        }
         let Some(series) = self.series.get_mut(self.recent) else { return Ok(()) };
         series.clamped += clamped;
+        series.range = series.range.with(&bar).map_err(|(field, reason)| {
+            let reason = format!("{} {}: {reason}", shown(symbol), show(bar.timestamp));
+            place.fault(&prices.name(field, place.columns), reason)
+        })?;
         series.push(place, bar, factor, beside.funding)
     }
 
@@ -292,7 +344,7 @@ impl Loader {
         let without = self.files.iter().find(|file| !file.has_volume);
         match (with, without) {
             (Some(with), Some(without)) => {
-                let with = with.path.display();
+                let with = text::path(&with.path);
                 let reason = format!(
                     "missing, but {with} has it; add the column here (0 if unknown) or remove it from all files"
                 );
@@ -322,15 +374,16 @@ impl Loader {
         let report = self.report;
         let own = |it: FileSeries| Series { symbol: it.symbol, bars: it.bars, funding: it.funding };
         let series = joined.into_iter().map(own).collect();
-        let candles = align(series, self.options.gaps, has_volume).map_err(|error| {
-            let apart = |note: &LoadNote| matches!(note.finding, Finding::NotJoined { .. });
-            match (error, report.notes.iter().find(|note| apart(note))) {
-                (Error::Data(reason), Some(LoadNote { subject, finding })) => {
-                    Error::Data(format!("{reason}. {subject}: {finding}"))
+        let candles =
+            align(series, self.options.gaps, has_volume, &self.options.limits).map_err(|error| {
+                let apart = |note: &LoadNote| matches!(note.finding, Finding::NotJoined { .. });
+                match (error, report.notes.iter().find(|note| apart(note))) {
+                    (Error::Data(reason), Some(LoadNote { subject, finding })) => {
+                        Error::Data(text::reason(format!("{reason}. {}: {finding}", shown(subject))))
+                    }
+                    (error, _) => error,
                 }
-                (error, _) => error,
-            }
-        })?;
+            })?;
         Ok(Loaded { candles, report })
     }
 

@@ -1,5 +1,7 @@
 //! Notation of numbers in a file, and of missing ones.
 
+use crate::text::shown;
+
 /// Spellings of a missing value; case is ignored.
 const MISSING: &[&str] = &["", "null", "nan", "none", "na", "n/a", "#n/a", "<na>", "-"];
 
@@ -37,8 +39,9 @@ impl Numbers {
         let expected = *self.mark.get_or_insert(mark);
         if mark != expected {
             return Err(format!(
-                "`{text}` has a decimal `{mark}`, but numbers before it have `{expected}`; use one of them in the whole file, \
-                 and none for thousands"
+                "`{}` has a decimal `{mark}`, but numbers before it have `{expected}`; use one of them in the whole file, \
+                 and none for thousands",
+                shown(text)
             ));
         }
         if mark == ',' { text.replacen(',', ".", 1).parse() } else { text.parse() }.map_err(|_| refusal(text))
@@ -50,7 +53,7 @@ fn refusal(text: &str) -> String {
     match text {
         "" => format!("the field is empty; {RULE}"),
         _ if is_missing(text) => format!("`{text}` stands for no value; {RULE}"),
-        _ => format!("`{text}` is not a number; write it like 1234.5 or 1.2345e3"),
+        _ => format!("`{}` is not a number; write it like 1234.5 or 1.2345e3", shown(text)),
     }
 }
 

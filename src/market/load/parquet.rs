@@ -1,8 +1,9 @@
 //! Reads Parquet files, with the cargo feature `parquet`.
 
-use crate::{Error, Result};
-use std::io::{ErrorKind, Read};
-use std::path::Path;
+#[cfg(not(feature = "parquet"))]
+use crate::Result;
+#[cfg(not(feature = "parquet"))]
+use std::{fs::File, path::Path};
 
 #[cfg(feature = "parquet")]
 #[path = "parquet_columns.rs"]
@@ -19,18 +20,8 @@ mod zones;
 #[cfg(feature = "parquet")]
 pub(super) use columns::read;
 
-/// Whether the file starts like a Parquet file, whatever its name.
-pub(super) fn is_parquet(path: &Path) -> Result<bool> {
-    let mut start = [0; 4];
-    match std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start)) {
-        Ok(()) => Ok(start == *b"PAR1"),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(Error::io(path)(error)),
-    }
-}
-
 #[cfg(not(feature = "parquet"))]
-pub(super) fn read(path: &Path, _: &mut super::Loader) -> Result<()> {
+pub(super) fn read(path: &Path, _: File, _: &mut super::Loader) -> Result<()> {
     let reason = "Parquet is not built in: build with the cargo feature `parquet` (cargo build --release --features parquet \
                   --example trainer), or save the file as CSV";
     Err(super::fault(path, None, None, reason))

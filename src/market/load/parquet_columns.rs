@@ -4,13 +4,14 @@ use super::super::header::{self, Layout};
 use super::super::number::Numbers;
 use super::super::rows::{Cell, Row, Rows};
 use super::super::series::{Place, Position};
-use super::super::{Loader, fault};
+use super::super::{LoadLimits, Loader, fault};
 use super::values::{Meaning, Value};
 use super::zones;
 use crate::{Error, Result};
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use ::parquet::data_type::DataType;
 use ::parquet::errors::{ParquetError, Result as Read};
+use ::parquet::file::metadata::ParquetMetaData;
 use ::parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use ::parquet::schema::types::ColumnDescriptor;
 use std::fs::File;
@@ -19,15 +20,17 @@ use std::path::Path;
 /// Rows decoded at a time.
 const BATCH: usize = 4096;
 
-pub(in super::super) fn read(path: &Path, loader: &mut Loader) -> Result<()> {
+pub(in super::super) fn read(path: &Path, file: File, loader: &mut Loader) -> Result<()> {
     let broken = |error: ParquetError| {
         let reason = format!(
             "could not read the file as Parquet ({error}); write it again, uncompressed or with snappy, zstd or gzip"
         );
         fault(path, None, None, reason)
     };
-    let file = File::open(path).map_err(Error::io(path))?;
+    let bytes = file.metadata().map_err(Error::io(path))?.len();
     let reader = SerializedFileReader::new(file).map_err(broken)?;
+    check_size(reader.metadata(), bytes, &loader.options.limits)
+        .map_err(|reason| fault(path, None, None, reason))?;
     let metadata = reader.metadata().file_metadata();
     let schema = metadata.schema_descr();
     let names: Vec<String> = schema.columns().iter().map(|column| column.path().string()).collect();
@@ -60,6 +63,28 @@ pub(in super::super) fn read(path: &Path, loader: &mut Loader) -> Result<()> {
                 rows.read(&place, &batch, loader)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Compares what the metadata announces with the limits, before anything is decoded.
+fn check_size(metadata: &ParquetMetaData, packed: u64, limits: &LoadLimits) -> Result<(), String> {
+    let columns = metadata.file_metadata().schema_descr().num_columns();
+    if columns > limits.fields {
+        return Err(limits.fields_refusal(columns));
+    }
+    let size = |size: i64| u64::try_from(size).unwrap_or(u64::MAX);
+    let sum = |all: u64, one: u64| all.saturating_add(one);
+    let rows = metadata.row_groups().iter().map(|group| size(group.num_rows())).fold(0, sum);
+    if rows > limits.bars {
+        return Err(limits.bars_refusal());
+    }
+    let chunks = metadata.row_groups().iter().flat_map(|group| group.columns());
+    let unpacked = chunks.map(|chunk| size(chunk.uncompressed_size())).fold(0, sum);
+    // Runs of equal values take no space: a value is 8 bytes once it is decoded.
+    let decoded = rows.saturating_mul(8).saturating_mul(columns as u64);
+    if unpacked.max(decoded) > limits.unpacked(packed) {
+        return Err(limits.unpacked_refusal(packed));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use jiff::civil::{DateTime, Time};
 use std::fmt;
 
 use super::super::timestamp::show;
+use crate::text::{self, shown};
 
 /// Findings and corrections of [`Candles::load_with`](crate::market::Candles::load_with). Displayed as lines of text, one for a finding.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -69,6 +70,11 @@ pub enum Finding {
     },
     /// The instrument has no row with prices and was left out.
     NoBars,
+    /// The file is a pipe, a socket or a device.
+    NotRegular {
+        /// Whether it was read, because it was named; those of a directory are left out.
+        read: bool,
+    },
     /// The instrument was joined from several files.
     Joined {
         /// Number of files.
@@ -150,6 +156,7 @@ impl Finding {
                 | Self::LooksLikeSplit { .. }
                 | Self::VolumeLeftOut { .. }
                 | Self::DaysInUtc { .. }
+                | Self::NotRegular { read: false }
         )
     }
 }
@@ -158,13 +165,17 @@ impl fmt::Display for Finding {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Source(name) => write!(out, "read as {name}"),
+            Self::NotRegular { read: true } => write!(out, "read, although it is not a regular file"),
+            Self::NotRegular { read: false } => {
+                write!(out, "left out, because it is not a regular file; name it itself to read it")
+            }
             Self::Volume { used, others } => {
-                write!(out, "volume is `{used}`")?;
-                let others: Vec<String> = others.iter().map(|name| format!("`{name}`")).collect();
-                if others.is_empty() { Ok(()) } else { write!(out, "; {} not used", others.join(", ")) }
+                write!(out, "volume is `{}`", shown(used))?;
+                let others = text::list(others.iter().map(String::as_str), "`");
+                if others.is_empty() { Ok(()) } else { write!(out, "; {others} not used") }
             }
             Self::VolumeLeftOut { tickers } => {
-                let mut names = tickers.iter().take(MOST_SUBJECTS).cloned().collect::<Vec<_>>().join(", ");
+                let mut names = subjects(tickers.iter().map(String::as_str));
                 if tickers.len() > MOST_SUBJECTS {
                     names += &format!(" and {} more", tickers.len() - MOST_SUBJECTS);
                 }
@@ -174,7 +185,7 @@ impl fmt::Display for Finding {
                      these tickers"
                 )
             }
-            Self::Funding { column } => write!(out, "funding rates are `{column}`"),
+            Self::Funding { column } => write!(out, "funding rates are `{}`", shown(column)),
             Self::NoFunding => {
                 write!(
                     out,
@@ -208,17 +219,18 @@ impl fmt::Display for Finding {
             }
             Self::NotJoined { common, reason } => write!(
                 out,
-                "not joined to one instrument `{common}`, although the file names differ by a date or number only: {reason}"
+                "not joined to one instrument `{}`, although the file names differ by a date or number only: {reason}",
+                shown(common)
             ),
             Self::Adjusted { column, factors: [least, most], splits } => {
-                write!(out, "prices adjusted by `{column}` / close, {least:.4} to {most:.4}")?;
+                write!(out, "prices adjusted by `{}` / close, {least:.4} to {most:.4}", shown(column))?;
                 match splits {
                     0 => Ok(()),
                     1 => write!(out, "; volume adjusted for 1 split"),
                     _ => write!(out, "; volume adjusted for {splits} splits"),
                 }
             }
-            Self::NotAdjusted { column } => write!(out, "`{column}` not used (adjust = none)"),
+            Self::NotAdjusted { column } => write!(out, "`{}` not used (adjust = none)", shown(column)),
             Self::LooksLikeSplit { timestamp, ratio, prices: [before, after] } => {
                 let split = if *ratio >= 1.0 {
                     format!("{ratio}:1 split")
@@ -240,6 +252,11 @@ impl fmt::Display for Finding {
 const MOST_LINES: usize = 5;
 /// Subjects named on a line; the others are counted.
 const MOST_SUBJECTS: usize = 3;
+
+/// The first subjects, separated by commas.
+fn subjects<'a>(all: impl Iterator<Item = &'a str>) -> String {
+    all.take(MOST_SUBJECTS).map(shown).collect::<Vec<_>>().join(", ")
+}
 
 impl LoadReport {
     pub(super) fn note(&mut self, subject: impl Into<String>, finding: Finding) {
@@ -288,7 +305,7 @@ impl LoadReport {
             if seen > MOST_LINES {
                 continue;
             }
-            let mut names = subjects.iter().take(MOST_SUBJECTS).copied().collect::<Vec<_>>().join(", ");
+            let mut names = self::subjects(subjects.iter().copied());
             if subjects.len() > MOST_SUBJECTS {
                 names += &format!(" and {} more", subjects.len() - MOST_SUBJECTS);
             }

@@ -7,6 +7,7 @@ use super::{Loader, fault, symbol};
 use crate::Result;
 use crate::market::rules::Bar;
 use crate::market::timestamp::{Stamp, parse, show};
+use crate::text::shown;
 use std::borrow::Cow;
 use std::path::Path;
 
@@ -86,13 +87,16 @@ impl<'a> Rows<'a> {
             let symbol = prices.symbol.as_deref().unwrap_or(&shared);
             let [quotes @ .., _] = prices.numbers;
             if quotes.into_iter().flatten().all(|column| row.cell(column).is_missing()) {
-                loader.drop_row(symbol);
+                loader.drop_row(place, symbol)?;
                 continue;
             }
             let mut number = |column: Option<usize>| match column {
                 None => Ok(0.0),
                 Some(column) => self.numbers.of(row.cell(column)).map_err(|reason| {
-                    place.fault(columns.name(column), format!("{symbol} {}: {reason}", show(timestamp)))
+                    place.fault(
+                        columns.name(column),
+                        format!("{} {}: {reason}", shown(symbol), show(timestamp)),
+                    )
                 }),
             };
             let mut bar = Bar { timestamp, offset, values: [0.0; 5] };
@@ -105,7 +109,10 @@ impl<'a> Rows<'a> {
             let funding = prices.funding.map(|column| match row.cell(column) {
                 cell if cell.is_missing() => Ok(0.0),
                 _ => funding_rate(number(Some(column))?).map_err(|reason| {
-                    place.fault(columns.name(column), format!("{symbol} {}: {reason}", show(timestamp)))
+                    place.fault(
+                        columns.name(column),
+                        format!("{} {}: {reason}", shown(symbol), show(timestamp)),
+                    )
                 }),
             });
             let beside = Beside { adjusted, funding: funding.transpose()? };
@@ -143,8 +150,9 @@ impl<'a> Rows<'a> {
             self.joined.extend([&*text, " ", &*row.cell(time).text()]);
             text = self.joined.as_str().into();
         }
-        parse(&text)
-            .map_err(|reason| place.fault(&self.columns.timestamp_name(), format!("{symbol}: {reason}")))
+        parse(&text).map_err(|reason| {
+            place.fault(&self.columns.timestamp_name(), format!("{}: {reason}", shown(symbol)))
+        })
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::columns::Columns;
 use super::fault;
-use crate::market::rules::Bar;
+use crate::market::rules::{Bar, PriceRange};
 use crate::market::timestamp::show;
+use crate::text::shown;
 use crate::{Error, Result};
 use jiff::civil::DateTime;
 use std::cmp::Ordering;
@@ -86,6 +87,7 @@ pub(super) struct FileSeries {
     pub in_utc: bool,
     /// Opens and closes that were moved into the bar's range.
     pub clamped: u64,
+    pub range: PriceRange,
     /// Position of the last bar.
     last: Position,
     newest_first: bool,
@@ -102,6 +104,7 @@ impl FileSeries {
             funding: Vec::new(),
             in_utc: false,
             clamped: 0,
+            range: PriceRange::default(),
             last: place.position,
             newest_first: false,
         }
@@ -123,7 +126,7 @@ impl FileSeries {
             let reason = format!(
                 "{} {}: some rows have an adjusted close and others have none; fill the column, or read the prices as they \
                  are (adjust = none)",
-                self.symbol,
+                shown(&self.symbol),
                 show(bar.timestamp)
             );
             return Err(place.row_fault(reason));
@@ -146,7 +149,7 @@ impl FileSeries {
     }
 
     fn out_of_order(&self, place: &Place, at: DateTime, last: DateTime) -> Error {
-        let Self { symbol, last: position, .. } = self;
+        let (symbol, position) = (shown(&self.symbol), self.last);
         let key = |bar: &Bar| if self.newest_first { at.cmp(&bar.timestamp) } else { bar.timestamp.cmp(&at) };
         let known = self.bars.binary_search_by(key).is_ok();
         let (shown, last_shown) = (show(at), show(last));
