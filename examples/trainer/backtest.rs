@@ -18,7 +18,6 @@ use crate::BacktestArgs;
 use crate::folder::{Folder, Summary};
 use crate::report::{RunInfo, render};
 use crate::run::Settings;
-use crate::settings::resolve;
 
 pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     let run = Folder::new(&args.run);
@@ -27,7 +26,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         "{} holds no trained model; train one with `trainer train`",
         run.path().display()
     );
-    let settings: Settings = resolve(Some(&run.settings()), &[])?;
+    let settings = Settings::of_run(&run.settings())?;
     let policy = TrainedPolicy::load(&run.model())?;
     let metadata = policy.metadata();
     let candles = settings.data.load(&args.data)?;
@@ -78,9 +77,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let in_sample = in_sample(metadata, &candles, &bars, data.first_bar()).map(&replay).transpose()?;
     let backtest = replay(bars)?;
 
-    let summary = std::fs::read(run.summary()).with_context(|| run.summary().display().to_string())?;
-    let summary: Summary =
-        serde_json::from_slice(&summary).with_context(|| run.summary().display().to_string())?;
+    let summary = Summary::read(&run.summary())?;
     let curves = crate::metrics::curves(&run.metrics())?;
     let gaps = crate::gaps::lines(&candles);
     let page =
@@ -164,7 +161,7 @@ fn info(
         precision: format!("{:?}", config.device.precision).to_lowercase(),
         parameters: policy.parameters(),
         env_steps: summary.env_steps,
-        wall_time: Duration::from_secs_f64(summary.seconds.max(0.0)),
+        wall_time: Duration::from_secs_f64(summary.seconds),
         training_period: Some((metadata.train_from, last_known(metadata, candles))),
         version: metadata.version.clone(),
         more: [

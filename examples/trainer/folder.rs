@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use phalanx::files::write_atomically;
-use serde::{Deserialize, Serialize};
+
+pub use crate::summary::Summary;
 
 /// The folder of a run, with the paths of its files.
 #[derive(Clone, Debug)]
@@ -208,25 +209,6 @@ impl Folder {
         }
         std::fs::remove_dir_all(&done.0).with_context(|| done.0.display().to_string())
     }
-}
-
-/// Summary of a finished training, `training.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Summary {
-    /// GPU and backend.
-    pub adapter: String,
-    /// Environment steps trained on.
-    pub env_steps: u64,
-    /// Wall time in seconds.
-    pub seconds: f64,
-    /// Planned GPU memory in bytes.
-    pub gpu_bytes: u64,
-    /// Iteration whose policy became the model; missing in older files.
-    #[serde(default)]
-    pub model_iteration: Option<u32>,
-    /// Return of that policy over the evaluation bars, with greedy actions, if it was chosen by it.
-    #[serde(default)]
-    pub model_score: Option<f64>,
 }
 
 #[cfg(test)]

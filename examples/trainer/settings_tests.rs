@@ -47,6 +47,13 @@ impl Default for Settings {
     }
 }
 
+fn resolve<T: Default + Serialize + DeserializeOwned>(
+    file: Option<&Path>,
+    sets: &[String],
+) -> anyhow::Result<T> {
+    super::resolve(file, sets, |_| Ok(()))
+}
+
 /// Resolves a file with this text; errors contain `FILE` instead of its path.
 fn resolve_text(text: &str, sets: &[&str]) -> Result<Settings, String> {
     let folder = tempfile::tempdir().unwrap();
