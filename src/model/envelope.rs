@@ -56,7 +56,7 @@ pub(crate) fn serialize(key: &str, text: String, tensors: &[NamedTensor]) -> Res
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let mut file = File::open(path).map_err(Error::io(path))?;
     let about = file.metadata().map_err(Error::io(path))?;
-    let length = about.is_file().then(|| about.len());
+    let length = about.is_file().then_some(about.len());
     let mut bytes = Vec::new();
     let mut read = |bytes: &mut Vec<u8>, most: u64| file.by_ref().take(most).read_to_end(bytes);
     read(&mut bytes, 8).map_err(Error::io(path))?;

@@ -181,7 +181,7 @@ fn a_run_is_replaced_only_with_force() {
     // With --force, an invalid command still leaves the old run intact.
     let missing = place.path("none.csv");
     refused(&place.train(missing.to_str().unwrap(), "run", &["--force"]), &["none.csv"]);
-    refused(&place.train(DEMO, "run", &["--force", "--set", "mappo.gamma=2"]), &["`gamma`"]);
+    refused(&place.train(DEMO, "run", &["--force", "--set", "mappo.gamma=2"]), &["`mappo.gamma`"]);
     assert_eq!(contents(&run), before);
 
     succeeded(&place.train(DEMO, "run", &["--seed", "2", "--force"]));
