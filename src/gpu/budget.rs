@@ -28,8 +28,8 @@ impl Budget {
     /// | only the size of the heap is known | 75 % |
     /// | a software rasteriser, which shares its memory with this process | 50 % |
     ///
-    /// The rest is for pipelines, transfers and other programs. A limit on the memory of this process (Linux: `ulimit -v`,
-    /// `ulimit -d`) counts on a software rasteriser, less what its driver takes. Where nothing can be asked, the budget is what the smallest
+    /// The rest is for pipelines, transfers and other programs. On a software rasteriser a limit on the memory of this process (Linux:
+    /// `ulimit -v`, `ulimit -d`) counts, too: half of what it leaves beside the compiling of kernels. Where nothing can be asked, the budget is what the smallest
     /// common device of its kind can spare: 3 GiB of a discrete card of 4 GiB, 2 GiB on an integrated GPU, 1 GiB on a software
     /// rasteriser.
     #[must_use]
