@@ -1,5 +1,5 @@
 //! What the fuzzers, and the tests that replay their corpus, do with an input. It may be refused; it must not panic, and what is
-//! accepted has to be sound.
+//! accepted has to be sound. The targets return whether it was accepted.
 
 use std::io::Write as _;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -16,7 +16,8 @@ use phalanx::policy::TrainedPolicy;
 use tempfile::NamedTempFile;
 
 /// A candle file: CSV, gzip or Parquet, which the reader tells apart by itself.
-pub fn candles(data: &[u8]) {
+pub fn candles(data: &[u8]) -> bool {
+    let mut accepted = false;
     for gaps in [GapPolicy::Reject, GapPolicy::Drop, GapPolicy::ForwardFill] {
         let options = LoadOptions { gaps, ..LoadOptions::default() };
         let candles = match Candles::load_bytes(&[("AAA.csv", data)], &options) {
@@ -28,6 +29,7 @@ pub fn candles(data: &[u8]) {
                 continue;
             }
         };
+        accepted = true;
         assert!(candles.bars() > 0 && candles.instruments() > 0);
         assert!(candles.timestamps.is_sorted_by(|a, b| a < b));
         let prices = [&candles.open, &candles.high, &candles.low, &candles.close];
@@ -39,6 +41,7 @@ pub fn candles(data: &[u8]) {
         let volume = candles.volume.iter().flatten();
         assert!(volume.into_iter().all(|volume| volume.is_finite() && *volume >= 0.0));
     }
+    accepted
 }
 
 fn file(data: &[u8]) -> NamedTempFile {
@@ -48,16 +51,17 @@ fn file(data: &[u8]) -> NamedTempFile {
 }
 
 /// A model file, whatever its checksum. What is accepted is saved and loaded again.
-pub fn model(data: &[u8]) {
+pub fn model(data: &[u8]) -> bool {
     let _ignored = IgnoredChecksums::new();
     let file = file(data);
-    let Ok(policy) = TrainedPolicy::load(file.path()) else { return };
+    let Ok(policy) = TrainedPolicy::load(file.path()) else { return false };
     policy.save(file.path()).unwrap();
     TrainedPolicy::load(file.path()).unwrap();
+    true
 }
 
 /// The smallest trainer, with the settings of the corpus.
-fn trainer() -> Trainer {
+pub fn trainer() -> Trainer {
     let gpu = Gpu::open(&GpuOptions { checked: true, ..GpuOptions::default() }).unwrap();
     let mut config = Config::default();
     config.ppo.num_envs = 4;
@@ -70,7 +74,7 @@ fn trainer() -> Trainer {
 }
 
 /// A snapshot of training, whatever its checksum. What is accepted is trained on from.
-pub fn checkpoint(data: &[u8]) {
+pub fn checkpoint(data: &[u8]) -> bool {
     static TRAINER: LazyLock<Mutex<Trainer>> = LazyLock::new(|| Mutex::new(trainer()));
     let _ignored = IgnoredChecksums::new();
     let file = file(data);
@@ -78,22 +82,24 @@ pub fn checkpoint(data: &[u8]) {
     let before = trainer.iteration();
     let Ok(metadata) = trainer.resume(file.path()) else {
         assert_eq!(trainer.iteration(), before, "a refused snapshot changes nothing");
-        return;
+        return false;
     };
     assert_eq!(trainer.iteration(), metadata.iteration);
     // Training may find that it cannot learn from such a state.
     let _ = trainer.train_until(metadata.iteration + 1, |_| ());
+    true
 }
 
 /// Bars for indicators that are computed bar by bar: one byte for the bars of a push, then high, low, close and volume of each as f32.
 /// Pushes of any size give the same values.
-pub fn live_bars(data: &[u8]) {
+pub fn live_bars(data: &[u8]) -> bool {
     static LIVE: LazyLock<Mutex<Live>> = LazyLock::new(|| Mutex::new(live()));
-    let Some((size, rest)) = data.split_first() else { return };
+    let Some((size, rest)) = data.split_first() else { return false };
     let numbers: Vec<f64> =
         rest.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect();
     let bars = numbers.len() / 4;
-    let columns = [0, 1, 2, 3].map(|field| Array2::from_shape_fn((1, bars), |(_, bar)| numbers[4 * bar + field]));
+    let columns =
+        [0, 1, 2, 3].map(|field| Array2::from_shape_fn((1, bars), |(_, bar)| numbers[4 * bar + field]));
     let mut live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut values = |step: usize| -> Vec<Vec<u64>> {
         live.reset();
@@ -114,6 +120,7 @@ pub fn live_bars(data: &[u8]) {
         outputs
     };
     assert_eq!(values(bars), values(1 + usize::from(*size) % 9));
+    bars > 0
 }
 
 fn live() -> Live {

@@ -98,6 +98,35 @@ pub enum Error {
         /// Settings to change.
         advice: String,
     },
+    /// A single buffer is larger than the device can bind, however much memory there is.
+    #[error("{what} needs {needed} MiB and one buffer of this device has at most {limit} MiB; {advice}")]
+    Buffer {
+        /// The buffer, or the plan whose largest one it is.
+        what: String,
+        /// Mebibytes that it needs.
+        needed: u64,
+        /// Mebibytes of the largest buffer that can be bound.
+        limit: u64,
+        /// Settings to change.
+        advice: String,
+    },
+    /// A limit on the memory of this process leaves too little for the driver of a software rasteriser, which would crash.
+    #[error(
+        "{what} needs about {needed} MiB, and the limit on this process's {limited} leaves {left} of {limit} MiB: raise it \
+         (`ulimit -v unlimited` or `ulimit -d unlimited`), or take an adapter that is no software rasteriser"
+    )]
+    ProcessLimit {
+        /// The driver.
+        what: String,
+        /// Mebibytes that it needs.
+        needed: u64,
+        /// The limited memory, with the option of `ulimit` that sets the limit.
+        limited: &'static str,
+        /// Mebibytes that are left.
+        left: u64,
+        /// Mebibytes of the limit.
+        limit: u64,
+    },
     /// A candle file is malformed or holds an invalid bar.
     #[error("{}: {reason}", place(.path, .line, .column))]
     Candles {

@@ -59,6 +59,7 @@
 pub mod backtest;
 #[cfg(feature = "bench")]
 pub mod bench;
+mod bounded;
 pub mod env;
 mod error;
 pub mod files;
@@ -75,6 +76,7 @@ pub(crate) mod nn;
 pub mod policy;
 pub(crate) mod ppo;
 pub mod random;
+mod ranges;
 mod shaders;
 #[cfg(test)]
 mod testing;

@@ -19,7 +19,6 @@ use crate::console::{self, note, say};
 use crate::folder::{Folder, Owned, Summary};
 use crate::report::{RunInfo, render};
 use crate::run::Settings;
-use crate::settings::resolve;
 
 pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     let run = Folder::new(&args.run);
@@ -30,7 +29,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         "{} holds no trained model; train one with `trainer train`",
         run.path().display()
     );
-    let settings: Settings = resolve(Some(&run.settings()), &[])?;
+    let settings = Settings::of_run(&run.settings())?;
     let policy = TrainedPolicy::load(&run.model())?;
     let metadata = policy.metadata();
     let candles = settings.data.load(&args.data)?;
@@ -172,7 +171,7 @@ fn info(
         precision: format!("{:?}", config.device.precision).to_lowercase(),
         parameters: policy.parameters(),
         env_steps: summary.env_steps,
-        wall_time: Duration::from_secs_f64(summary.seconds.max(0.0)),
+        wall_time: Duration::from_secs_f64(summary.seconds),
         training_period: Some((metadata.train_from, last_known(metadata, candles))),
         version: metadata.version.clone(),
         more: [

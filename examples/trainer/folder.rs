@@ -18,7 +18,8 @@ use phalanx::files::{
     copy_file, create_folders, is_temporary, remove_file, remove_folder, remove_stale, rename, sync_folder,
     write_atomically,
 };
-use serde::{Deserialize, Serialize};
+
+pub use crate::summary::Summary;
 
 use lock::Lock;
 use marker::{MARKER, Marker};
@@ -354,30 +355,4 @@ fn is_ours(folder: &Folder) -> Result<bool> {
         );
     }
     Ok(false)
-}
-
-/// Summary of a finished training, `training.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Summary {
-    /// GPU and backend.
-    pub adapter: String,
-    /// Environment steps trained on.
-    pub env_steps: u64,
-    /// Wall time in seconds.
-    pub seconds: f64,
-    /// Planned GPU memory in bytes.
-    pub gpu_bytes: u64,
-    /// Iteration whose policy became the model; missing in older files.
-    #[serde(default)]
-    pub model_iteration: Option<u32>,
-    /// Return of that policy over the evaluation bars, with greedy actions, if it was chosen by it.
-    #[serde(default)]
-    pub model_score: Option<f64>,
-}
-
-impl Summary {
-    pub fn read(path: &Path) -> Result<Self> {
-        let named = || path.display().to_string();
-        serde_json::from_slice(&std::fs::read(path).with_context(named)?).with_context(named)
-    }
 }

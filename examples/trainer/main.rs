@@ -1,6 +1,7 @@
 //! The trainer program: trains agents on candles, backtests them on held-out candles, and writes reports.
 
 mod backtest;
+mod checked;
 mod console;
 mod doctor;
 mod folder;
@@ -13,6 +14,7 @@ mod progress;
 mod report;
 mod run;
 mod settings;
+mod summary;
 mod train;
 
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ use phalanx::files::{AppendFile, write_atomically};
 use phalanx::mappo::Progress;
 use serde::{Deserialize, Serialize};
 
+use crate::checked;
 use crate::console::note;
 use crate::report::TrainingCurves;
 
@@ -61,6 +62,11 @@ fn unscaled() -> f32 {
 }
 
 impl Row {
+    /// Whether the time may be continued from. Other numbers are only shown, and may be anything after a training that diverged.
+    fn is_plausible(&self) -> bool {
+        checked::range("seconds", self.seconds, 0.0..=1e11).is_ok()
+    }
+
     pub fn new(progress: &Progress, seconds: f64) -> Self {
         let record = progress.record;
         Self {
@@ -108,9 +114,9 @@ impl Writer {
     pub fn resume(path: &Path, last: u32) -> Result<Self> {
         let mut kept = Vec::new();
         if path.exists() {
-            let mut reader = csv::Reader::from_path(path).with_context(|| path.display().to_string())?;
+            let mut reader = csv::Reader::from_reader(checked::open(path)?);
             let rows = reader.deserialize::<Row>().map_while(std::result::Result::ok);
-            kept.extend(rows.take_while(|row| row.iteration <= last));
+            kept.extend(rows.take_while(|row| row.iteration <= last && row.is_plausible()));
         }
         let mut writer = csv::Writer::from_writer(Vec::new());
         kept.iter().try_for_each(|row| writer.serialize(row)).context("writing metrics.csv")?;
@@ -140,7 +146,7 @@ impl Writer {
 
 /// Reads the training curves of a run.
 pub fn curves(path: &Path) -> Result<TrainingCurves> {
-    let mut reader = csv::Reader::from_path(path).with_context(|| path.display().to_string())?;
+    let mut reader = csv::Reader::from_reader(checked::open(path)?);
     let rows: Vec<Row> =
         reader.deserialize().collect::<Result<_, _>>().with_context(|| path.display().to_string())?;
     type Column = (&'static str, &'static str, fn(&Row) -> f64);

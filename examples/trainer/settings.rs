@@ -14,6 +14,11 @@ use serde_path_to_error::Segment;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 use toml::{Spanned, Table, Value};
 
+use crate::checked::{Fault, read_text};
+
+/// Most bytes of a settings file.
+const MOST_BYTES: u64 = 1 << 20;
+
 /// Similarity (Jaro-Winkler, 0 to 1) above which a known key is suggested for an unknown one.
 const SIMILAR: f64 = 0.8;
 
@@ -28,12 +33,16 @@ struct Given {
 }
 
 /// Resolves settings of type `T`: its defaults, overridden by the TOML `file`, overridden by each `key=value` of `sets` in order.
-/// Dotted keys address tables; a value that is not valid TOML is a string.
+/// Dotted keys address tables; a value that is not valid TOML is a string. `check` finds values out of range.
 ///
 /// # Errors
-/// If the file cannot be read or is not valid TOML, and for unknown keys and values that `T` rejects. The message names the
-/// file and line, or the `--set`, and the setting.
-pub fn resolve<T>(file: Option<&Path>, sets: &[String]) -> anyhow::Result<T>
+/// If the file cannot be read, is longer than 1 MiB or is not valid TOML, and for unknown keys and values that `T` or `check` rejects.
+/// The message names the file and line, or the `--set`, and the setting.
+pub fn resolve<T>(
+    file: Option<&Path>,
+    sets: &[String],
+    check: impl Fn(&T) -> Result<(), Fault>,
+) -> anyhow::Result<T>
 where
     T: Default + Serialize + DeserializeOwned,
 {
@@ -82,7 +91,21 @@ where
         }
         bail!("{place}: setting `{setting}`: {message}");
     }
-    Ok(settings)
+    match check(&settings) {
+        Ok(()) => Ok(settings),
+        Err(Fault { key, reason }) => bail!("{}setting `{key}`: {reason}", origin(&key, &given)),
+    }
+}
+
+/// Where the setting was given last, if it was: it may be a default that does not go with what was given.
+fn origin(key: &str, given: &[Given]) -> String {
+    let keys: Vec<&str> = key.split('.').collect();
+    // A whole section, or an entry of the setting, may have been given.
+    let related = |one: &&Given| one.path.iter().zip(&keys).all(|(own, key)| own == key);
+    let places = given.iter().rev().find(related).map(|one| &one.places);
+    places
+        .and_then(|places| places.get(keys.len() - 1).or(places.last()))
+        .map_or(String::new(), |place| format!("{place}: "))
 }
 
 type Rejection = serde_path_to_error::Error<toml::de::Error>;
@@ -148,8 +171,7 @@ fn put(table: &mut Table, path: &[String], value: &Value) {
 }
 
 fn read_file(path: &Path, given: &mut Vec<Given>) -> anyhow::Result<()> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let text = read_text(path, MOST_BYTES)?;
     let place = |start: usize| {
         let before = text.as_bytes().get(..start).unwrap_or(text.as_bytes());
         format!("{}:{}", path.display(), 1 + before.iter().filter(|&&byte| byte == b'\n').count())
@@ -175,7 +197,11 @@ fn flatten(
         match value.get_ref() {
             DeValue::Table(inner) if !inner.is_empty() => flatten(inner, path, places, place, given)?,
             _ => {
-                let value = to_value(value.clone()).with_context(|| place(key.span().start))?;
+                let here = || place(key.span().start);
+                if let Some(integer) = too_large(value.get_ref()) {
+                    bail!("{}: setting `{}`: {integer}", here(), path.join("."));
+                }
+                let value = to_value(value.clone()).with_context(here)?;
                 given.push(Given { path: path.clone(), value, raw: None, places: places.clone() });
             }
         }
@@ -187,6 +213,23 @@ fn flatten(
 
 fn to_value(value: Spanned<DeValue<'_>>) -> Result<Value, toml::de::Error> {
     Value::deserialize(ValueDeserializer::from(value)).map(dates_as_text)
+}
+
+/// The message about an integer beyond 64 bits with a sign, the integers of TOML.
+fn too_large(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::Integer(integer) if i64::from_str_radix(integer.as_str(), integer.radix()).is_err() => {
+            Some(format!(
+                "{} is out of range: integers in settings go from {} to {}",
+                integer.as_str(),
+                i64::MIN,
+                i64::MAX
+            ))
+        }
+        DeValue::Array(values) => values.iter().find_map(|value| too_large(value.get_ref())),
+        DeValue::Table(table) => table.iter().find_map(|(_, value)| too_large(value.get_ref())),
+        _ => None,
+    }
 }
 
 /// TOML reads a bare date as a date; the settings hold dates as text.
@@ -211,7 +254,11 @@ fn read_set(set: &str, given: &mut Vec<Given>) -> anyhow::Result<()> {
         bail!("{place}: `{key}` is not a valid key; expected `name` or `section.name`");
     }
     let raw = raw.trim();
-    let value = match DeValue::parse(raw).and_then(to_value) {
+    let parsed = DeValue::parse(raw);
+    if let Some(integer) = parsed.as_ref().ok().and_then(|value| too_large(value.get_ref())) {
+        bail!("{place}: setting `{key}`: {integer}");
+    }
+    let value = match parsed.and_then(to_value) {
         Ok(value) => value,
         Err(error) if raw.starts_with(['[', '{', '"', '\'']) => bail!("{place}: {}", error.message()),
         Err(_) => Value::String(raw.to_owned()),

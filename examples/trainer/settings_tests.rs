@@ -47,6 +47,13 @@ impl Default for Settings {
     }
 }
 
+fn resolve<T: Default + Serialize + DeserializeOwned>(
+    file: Option<&Path>,
+    sets: &[String],
+) -> anyhow::Result<T> {
+    super::resolve(file, sets, |_| Ok(()))
+}
+
 /// Resolves a file with this text; errors contain `FILE` instead of its path.
 fn resolve_text(text: &str, sets: &[&str]) -> Result<Settings, String> {
     let folder = tempfile::tempdir().unwrap();
@@ -208,4 +215,16 @@ fn written_settings_round_trip() {
     let text = format!("{error:#}");
     assert!(text.contains("taken: ") && text.to_lowercase().contains("directory"), "{text}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[path = "../../fuzz/settings.rs"]
+mod fuzz_target;
+
+/// What the fuzzer of settings found once is not lost again.
+#[test]
+fn the_corpus_of_the_fuzzer_is_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/settings");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let count = files.map(|path| fuzz_target::settings(&std::fs::read(path).unwrap())).count();
+    assert!(count > 0);
 }

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use phalanx::env::{Episodes, Trading};
-use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
 use phalanx::mappo::Autotune;
 use phalanx::mappo::snapshot::read_metadata;
@@ -21,7 +20,7 @@ use crate::interrupt::Interrupts;
 use crate::metrics::{Row, Writer};
 use crate::progress::{Line, Progress};
 use crate::run::{ChosenModel, Settings};
-use crate::settings::{resolve, write_resolved};
+use crate::settings::write_resolved;
 
 pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<ExitCode> {
     let mut owned = None;
@@ -31,15 +30,14 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         source = Some(holder.resumable(args.iterations.is_some())?);
     }
     let settings: Settings = match &source {
-        Some(source) => resolve(Some(&source.settings()), &iterations(args))?,
+        Some(source) => Settings::read(Some(&source.settings()), &iterations(args))?,
         None => requested(args)?,
     };
     if let (Some(source), Some(wanted)) = (&source, args.iterations) {
         more_than_completed(source, wanted)?;
     }
-    settings.mappo.validate()?;
-    settings.market.validate()?;
     let candles = settings.data.load(&args.data)?;
+    settings.market.costs(&candles.symbols)?;
     let splits = settings.data.split(&candles)?;
     let (trained, evaluated) = settings.evaluation.cut(splits.train.clone())?;
     if !args.resume {
@@ -82,7 +80,7 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     let snapshots = if every == 0 { None } else { Some(open_snapshots()?) };
     let mut evaluator = match evaluated {
         None => None,
-        Some(bars) => Some(Evaluator::new(&gpu, &data, &settings, bars)?),
+        Some(bars) => Some(Evaluator::new(&gpu, &data, &settings, bars, trainer.plan().bytes())?),
     };
     announce(&gpu, &candles, &splits, &bars, &trainer);
     if args.resume {
@@ -203,8 +201,7 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         model_iteration: Some(chosen.iteration),
         model_score: chosen.score,
     };
-    let json = serde_json::to_vec_pretty(&summary).context("writing training.json")?;
-    write_atomically(&staging.summary(), &json)?;
+    summary.write(&staging.summary())?;
     readable(&staging, &settings)?;
     owned.publish(&staging)?;
     let folder = owned.folder();
@@ -246,7 +243,7 @@ fn resuming(args: &TrainArgs) -> String {
 /// Reads back everything that is about to be published.
 fn readable(run: &Folder, settings: &Settings) -> Result<()> {
     let read = || -> Result<()> {
-        let written: Settings = resolve(Some(&run.settings()), &[])?;
+        let written = Settings::read(Some(&run.settings()), &[])?;
         ensure!(
             &written == settings,
             "{}: the settings differ from those trained with",
@@ -315,16 +312,25 @@ fn resume(trainer: &mut Trainer, run: &Folder, choose: bool) -> Result<Option<Po
 struct Evaluator([Evaluation; 2]);
 
 impl Evaluator {
-    fn new(gpu: &Gpu, data: &MarketData, settings: &Settings, bars: Range<usize>) -> Result<Self> {
+    /// Beside a training whose plan has `taken` bytes.
+    fn new(
+        gpu: &Gpu,
+        data: &MarketData,
+        settings: &Settings,
+        bars: Range<usize>,
+        taken: u64,
+    ) -> Result<Self> {
         let environment = Trading::new(data, &settings.market, &Episodes::Whole(bars.clone()))
             .context("the bars set aside for evaluation (`evaluation.fraction`)")?;
-        let evaluation = |mode, envs| {
+        let evaluation = |mode, envs, taken| {
             let most_steps = 2 * bars.len() as u32 + settings.mappo.ppo.rollout_steps;
             let eval_config = EvalConfig { envs, episodes: 1, most_steps, mode };
-            Evaluation::new(gpu, &environment, &settings.mappo, &eval_config)
+            Evaluation::beside(gpu, &environment, &settings.mappo, &eval_config, taken)
         };
         // All environments trade the same bars, so greedy actions need only the minimum of four environments.
-        Ok(Self([evaluation(ActionMode::Greedy, 4)?, evaluation(ActionMode::Sampled, 16)?]))
+        let greedy = evaluation(ActionMode::Greedy, 4, taken)?;
+        let sampled = evaluation(ActionMode::Sampled, 16, taken + greedy.plan().bytes())?;
+        Ok(Self([greedy, sampled]))
     }
 
     /// Bytes of device memory, in addition to the trainer's.
@@ -363,7 +369,7 @@ fn requested(args: &TrainArgs) -> Result<Settings> {
     let mut sets = args.sets.clone();
     sets.extend(args.seed.map(|seed| format!("mappo.seed={seed}")));
     sets.extend(iterations(args));
-    resolve(args.config.as_deref(), &sets)
+    Settings::read(args.config.as_deref(), &sets)
 }
 
 fn announce(gpu: &Gpu, candles: &Candles, splits: &Splits, bars: &Range<usize>, trainer: &Trainer) {

@@ -2,6 +2,9 @@
 
 // The program's own modules.
 #[allow(dead_code, reason = "the program uses more of it")]
+#[path = "../../examples/trainer/checked.rs"]
+mod checked;
+#[allow(dead_code, reason = "the program uses more of it")]
 #[path = "../../examples/trainer/console.rs"]
 mod console;
 #[allow(dead_code, reason = "the program uses more of it")]

@@ -4,7 +4,10 @@ use std::fmt;
 
 use jiff::civil::{DateTime, Weekday};
 
-use crate::{Error, Result};
+#[cfg(doc)]
+use crate::Error;
+use crate::Result;
+use crate::ranges::check as range;
 
 mod week;
 
@@ -77,13 +80,10 @@ impl PeriodsPerYear {
     /// A number chosen by the caller.
     ///
     /// # Errors
-    /// [`Error::Config`] if it is not finite and positive.
+    /// [`Error::Config`] if it is not between one bar in a hundred years and three a millisecond.
     pub fn given(value: f64) -> Result<Self> {
-        if value.is_finite() && value > 0.0 {
-            return Ok(Self { value, basis: Basis::Given });
-        }
-        let reason = format!("{value} is not positive; give the number of bars per year, such as 252");
-        Err(Error::config("periods_per_year", reason))
+        range("periods_per_year", value, 0.01, 1e11)?;
+        Ok(Self { value, basis: Basis::Given })
     }
 
     /// Bars per year; above 0.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Costs;
+use crate::ranges::check as range;
 use crate::{Error, Result};
 
 /// Meaning of an agent's action.
@@ -141,12 +142,6 @@ impl TradingSettings {
     /// [`Error::Config`] that names the setting and its range.
     pub fn validate(&self) -> Result<()> {
         self.costs_without_spreads().validate()?;
-        let range = |key: &str, value: f64, low: f64, high: f64| {
-            if value.is_finite() && (low..=high).contains(&value) {
-                return Ok(());
-            }
-            Err(Error::config(key, format!("{value} is out of range: from {low} to {high}")))
-        };
         let spread = |key: &str, spread: f64| range(key, spread, 0.0, 9_999.0);
         spread("spread_bps", self.spread_bps)?;
         self.spreads_bps

@@ -1,6 +1,6 @@
 //! Choosing an adapter, and the limits that the kernels need.
 
-use super::Class;
+use super::{Class, headroom};
 use crate::{Error, Result};
 
 /// Options for opening a device.
@@ -49,10 +49,12 @@ pub(super) fn instance() -> wgpu::Instance {
 /// The adapter that `options` select.
 ///
 /// # Errors
-/// [`Error::NoAdapter`] when none answers or none matches.
+/// [`Error::NoAdapter`] when none answers or none matches; [`Error::ProcessLimit`] when a limit on this process's memory would end it
+/// while it loads the drivers.
 pub(super) async fn choose(options: &GpuOptions) -> Result<wgpu::Adapter> {
     let wanted = options.adapter.clone().or_else(|| std::env::var("PHALANX_ADAPTER").ok());
     let wanted = wanted.filter(|name| !name.trim().is_empty());
+    headroom::for_drivers()?;
     let mut adapters = instance().enumerate_adapters(wgpu::Backends::all()).await;
     adapters.sort_by_key(|adapter| preference(adapter.get_info().device_type));
     let position = match &wanted {

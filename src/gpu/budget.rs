@@ -1,7 +1,7 @@
 //! The GPU memory that a plan may use.
 
 use super::device_memory::{DeviceMemory, MemorySource};
-use super::{Gpu, Plan};
+use super::{Gpu, Plan, headroom};
 
 const MIB: u64 = 1 << 20;
 
@@ -28,7 +28,8 @@ impl Budget {
     /// | only the size of the heap is known | 75 % |
     /// | a software rasteriser, which shares its memory with this process | 50 % |
     ///
-    /// The rest is for pipelines, transfers and other programs. Where nothing can be asked, the budget is what the smallest
+    /// The rest is for pipelines, transfers and other programs. On a software rasteriser a limit on the memory of this process (Linux:
+    /// `ulimit -v`, `ulimit -d`) counts, too: half of what it leaves beside the compiling of kernels. Where nothing can be asked, the budget is what the smallest
     /// common device of its kind can spare: 3 GiB of a discrete card of 4 GiB, 2 GiB on an integrated GPU, 1 GiB on a software
     /// rasteriser.
     #[must_use]
@@ -38,7 +39,7 @@ impl Budget {
         Self {
             total: match given {
                 Some(mebibytes) => mebibytes.saturating_mul(MIB),
-                None => usable(&gpu.memory(), gpu.info().device_type),
+                None => asked(gpu),
             },
             short_loops: gpu.stops_long_loops(),
             // Kernels index with 32 bits.
@@ -49,11 +50,28 @@ impl Budget {
         }
     }
 
+    /// The budget that is left beside plans of `taken` bytes that are allocated already. What the driver says this process uses counts
+    /// them already.
+    #[must_use]
+    pub(crate) fn beside(gpu: &Gpu, mebibytes: Option<u64>, taken: u64) -> Self {
+        let whole = Self::of(gpu, mebibytes);
+        let counted = mebibytes.or(gpu.memory_budget_mb()).is_none() && gpu.memory().used >= taken;
+        Self { total: if counted { whole.total } else { whole.total.saturating_sub(taken) }, ..whole }
+    }
+
     /// Whether a plan fits: all buffers together, and the largest one alone.
     #[must_use]
     pub fn holds(&self, plan: &Plan) -> bool {
         plan.bytes() <= self.total && plan.largest() <= self.binding
     }
+}
+
+/// Bytes that a plan may use by what the driver says.
+fn asked(gpu: &Gpu) -> u64 {
+    let kind = gpu.info().device_type;
+    let usable = usable(&gpu.memory(), kind);
+    let left = if kind == wgpu::DeviceType::Cpu { headroom::for_buffers() } else { None };
+    left.map_or(usable, |left| usable.min(left))
 }
 
 /// The memory that is assumed where nothing can be asked.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::guard::Unsettled;
 use super::kernel_cache::KernelCache;
 use super::wait::{block_on, hang_timeout};
-use super::{Class, DeviceMemory, GpuOptions, adapter, budget};
+use super::{Class, DeviceMemory, GpuOptions, adapter, budget, headroom};
 use crate::{Error, Result};
 
 /// A handle on a device, its queue and its compiled kernels. Clones are cheap and share the device.
@@ -42,8 +42,9 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::NoAdapter`] when none answers or none matches, [`Error::NoDevice`] when the driver refuses,
-    /// [`Error::Limit`] when the adapter is too small for the kernels, [`Error::Config`] for an unknown `PHALANX_CLASS` and a memory
-    /// budget that is not a positive number.
+    /// [`Error::Limit`] when the adapter is too small for the kernels, [`Error::ProcessLimit`] when a limit on this process's memory
+    /// (Linux: `ulimit -v`, `ulimit -d`) would crash the driver, [`Error::Config`] for an unknown `PHALANX_CLASS` and a memory budget
+    /// that is not a positive number.
     pub fn open(options: &GpuOptions) -> Result<Self> {
         block_on(Self::open_async(options))
     }
@@ -57,6 +58,9 @@ impl Gpu {
         let info = adapter.get_info();
         let class = adapter::class(options, &info)?;
         adapter::check_limits(&adapter.limits())?;
+        if info.device_type == wgpu::DeviceType::Cpu {
+            headroom::for_software(&info.name)?;
+        }
         let mut wanted = adapter::WANTED;
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
         if options.experimental {

@@ -174,19 +174,24 @@ pub fn in_parallel(jobs: &[Job<'_>]) -> Result<()> {
     }
     let next = AtomicUsize::new(0);
     let failed: Mutex<Vec<(usize, Error)>> = Mutex::default();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some((index, job)) = {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    jobs.get(index).map(|job| (index, job))
-                } {
-                    if let Err(error) = job() {
-                        failed.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
-                    }
-                }
-            });
+    let work = || {
+        while let Some((index, job)) = {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            jobs.get(index).map(|job| (index, job))
+        } {
+            if let Err(error) = job() {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            // Where the system gives no more threads, fewer do the work.
+            if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
     });
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     failed.into_iter().min_by_key(|(index, _)| *index).map_or(Ok(()), |(_, error)| Err(error))

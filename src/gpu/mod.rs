@@ -10,6 +10,7 @@ mod budget;
 mod device;
 mod device_memory;
 mod guard;
+mod headroom;
 mod kernel;
 mod kernel_cache;
 mod profiler;

@@ -9,6 +9,7 @@ use super::trainer::Trainer;
 use crate::env::Environment;
 use crate::gpu::{Budget, Command, Gpu, Plan, Recorder};
 use crate::nn::KernelConfig;
+use crate::ranges::check as range;
 use crate::{Error, Result};
 
 /// Separates evaluation seeds from training seeds, which users usually count from 1.
@@ -29,14 +30,9 @@ pub struct EvalConfig {
 
 impl EvalConfig {
     fn validate(&self) -> Result<()> {
-        for (key, value) in
-            [("envs", self.envs), ("episodes", self.episodes), ("most_steps", self.most_steps)]
-        {
-            if value == 0 {
-                return Err(Error::config(key, "an evaluation takes at least 1, not 0"));
-            }
-        }
-        Ok(())
+        range("envs", self.envs, 1.0, 1_048_576.0)?;
+        range("episodes", self.episodes, 1.0, f64::from(u32::MAX))?;
+        range("most_steps", self.most_steps, 1.0, f64::from(u32::MAX))
     }
 }
 
@@ -82,12 +78,28 @@ impl Evaluation {
     /// the same sizes.
     ///
     /// # Errors
-    /// As [`Trainer::new`]; [`Error::Config`] if `envs`, `episodes` or `most_steps` of `eval_config` is 0.
+    /// As [`Trainer::new`]; [`Error::Config`] if `envs`, `episodes` or `most_steps` of `eval_config` is 0, or there are more `envs` than
+    /// the kernels can process.
     pub fn new(
         gpu: &Gpu,
         environment: &dyn Environment,
         config: &Config,
         eval_config: &EvalConfig,
+    ) -> Result<Self> {
+        Self::beside(gpu, environment, config, eval_config, 0)
+    }
+
+    /// [`Evaluation::new`] beside a training and other evaluations whose plans have `taken` bytes in all ([`Trainer::plan`],
+    /// [`Evaluation::plan`]): together they have to fit into the memory budget.
+    ///
+    /// # Errors
+    /// As [`Evaluation::new`].
+    pub fn beside(
+        gpu: &Gpu,
+        environment: &dyn Environment,
+        config: &Config,
+        eval_config: &EvalConfig,
+        taken: u64,
     ) -> Result<Self> {
         eval_config.validate()?;
         let mut config = config.clone();
@@ -96,17 +108,15 @@ impl Evaluation {
         let layout = config.layout(environment)?.acting();
         let sizes = Sizes::acting(&config, environment);
         let kernel_config = KernelConfig::new(gpu, config.device.precision, &layout, sizes.envs / 4)?;
-        let budget = Budget::of(gpu, config.device.memory_budget_mb);
         let mut plan = Buffers::plan(&sizes, &layout, &kernel_config);
         plan.extend(&environment.plan(sizes.envs, sizes.steps));
-        if !budget.holds(&plan) {
-            return Err(Error::Budget {
-                what: format!("an evaluation in {} environments", sizes.envs),
-                needed: plan.bytes().div_ceil(1 << 20),
-                budget: budget.total >> 20,
-                advice: "evaluate on fewer environments, or raise `memory_budget_mb`".into(),
-            });
+        if !sizes.launches(&kernel_config) {
+            let reason =
+                format!("a step of {} environments exceeds the workgroups of one dispatch", sizes.envs);
+            return Err(Error::config("envs", reason));
         }
+        let budget = Budget::beside(gpu, config.device.memory_budget_mb, taken);
+        fits(&plan, sizes.envs, &budget, taken)?;
         let buffers = Buffers::allocate(gpu, &sizes, &layout, &kernel_config)?;
         let setup = Setup {
             gpu,
@@ -196,6 +206,38 @@ impl Evaluation {
     }
 }
 
+/// Checks that the plan of an evaluation fits into the budget, which plans of `taken` bytes were taken from.
+fn fits(plan: &Plan, envs: u32, budget: &Budget, taken: u64) -> Result<()> {
+    let mebibytes = |bytes: u64| format!("{:.2} MiB", bytes as f64 / 1_048_576.0);
+    if plan.bytes() > budget.total {
+        let what = format!("an evaluation in {envs} environments");
+        return Err(Error::Budget {
+            what: match taken {
+                0 => what,
+                _ => format!(
+                    "{what} ({}) beside the run's other plans ({})",
+                    mebibytes(plan.bytes()),
+                    mebibytes(taken)
+                ),
+            },
+            needed: (plan.bytes() + taken).div_ceil(1 << 20),
+            budget: (budget.total + taken) >> 20,
+            advice:
+                "raise `memory_budget_mb`, lower `num_envs` or `rollout_steps`, or do without evaluations"
+                    .into(),
+        });
+    }
+    if plan.largest() > budget.binding {
+        return Err(Error::Buffer {
+            what: format!("the largest buffer of an evaluation in {envs} environments"),
+            needed: plan.largest().div_ceil(1 << 20),
+            limit: budget.binding >> 20,
+            advice: "evaluate in fewer environments, or lower `rollout_steps`".into(),
+        });
+    }
+    Ok(())
+}
+
 /// Fills `target` with the beginning of `source`.
 fn fill(source: &wgpu::Buffer, target: &wgpu::Buffer) -> Command {
     Command::Copy {
@@ -204,5 +246,41 @@ fn fill(source: &wgpu::Buffer, target: &wgpu::Buffer) -> Command {
         target: target.clone(),
         target_offset: 0,
         bytes: target.size(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_count_together_and_another_limit_is_not_called_memory() {
+        let mut plan = Plan::new();
+        plan.words("small", 1000);
+        plan.words("large", 270_000);
+        let budget = |total, binding| Budget { total, binding, short_loops: false };
+        fits(&plan, 4, &budget(2 << 20, 2 << 20), 0).unwrap();
+        // 1 MiB in all, of which half is taken.
+        let error = fits(&plan, 4, &budget(1 << 19, 2 << 20), 1 << 19).unwrap_err().to_string();
+        for part in [
+            "4 environments (1.03 MiB)",
+            "other plans (0.50 MiB)",
+            "needs 2 MiB",
+            "is 1 MiB",
+            "memory_budget_mb",
+        ] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        let error = fits(&plan, 4, &budget(2 << 20, 1 << 20), 0).unwrap_err().to_string();
+        assert!(error.contains("one buffer of this device has at most 1 MiB"), "{error}");
+        assert!(!error.contains("memory"), "{error}");
+        let most = u32::MAX;
+        for (key, envs, episodes, most_steps) in
+            [("envs", 0, 1, 1), ("envs", most, 1, 1), ("episodes", 1, 0, 1), ("most_steps", 1, 1, 0)]
+        {
+            let eval_config = EvalConfig { envs, episodes, most_steps, mode: ActionMode::Greedy };
+            let error = eval_config.validate().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("setting `{key}`: ")), "{error}");
+        }
     }
 }

@@ -35,8 +35,9 @@ impl Sizes {
     /// environments, which changes results, only with [`shrink_envs`](super::DeviceConfig::shrink_envs).
     ///
     /// # Errors
-    /// [`Error::Budget`] if the environments do not fit, even with micro-batches of one step, and [`Error::Config`] if the kernels
-    /// cannot process so many. Both name the largest number of environments that fits.
+    /// [`Error::Budget`] if the environments do not fit into memory, even with micro-batches of one step, [`Error::Buffer`] if one
+    /// buffer would be too large, and [`Error::Config`] if the kernels cannot process so many. All name the largest number of
+    /// environments that fits.
     pub fn fit(
         config: &Config,
         environment: &dyn Environment,
@@ -134,7 +135,7 @@ impl Sizes {
 
     /// Whether kernels with one invocation per quad of a micro-batch, or per row of a slot, stay within the maximum number of
     /// workgroups per dimension. Apart from the network kernels, these have workgroups of at most 64 invocations.
-    fn launches(&self, kernel_config: &KernelConfig) -> bool {
+    pub(super) fn launches(&self, kernel_config: &KernelConfig) -> bool {
         let most = u64::from(GROUPS_IN_A_ROW) * u64::from(kernel_config.block().min(64));
         let [slot, _, quads] = self.wide();
         quads <= most && slot <= most
@@ -243,20 +244,19 @@ fn too_few(config: &Config, obstacle: Obstacle, budget: &Budget) -> Error {
 
 impl Obstacle {
     fn error(self, what: &str, key: &str, advice: &str, budget: &Budget) -> Error {
-        let memory = |what: String, bytes: u64, budget: u64, more: &str| Error::Budget {
-            what,
-            needed: bytes.div_ceil(1 << 20),
-            budget: budget >> 20,
-            advice: format!("{advice}{more}"),
-        };
         match self {
-            Self::Memory(bytes) => memory(
-                what.into(),
-                bytes,
-                budget.total,
-                ", or raise `memory_budget_mb` if the device has more",
-            ),
-            Self::Buffer(bytes) => memory(format!("the largest buffer of {what}"), bytes, budget.binding, ""),
+            Self::Memory(bytes) => Error::Budget {
+                what: what.into(),
+                needed: bytes.div_ceil(1 << 20),
+                budget: budget.total >> 20,
+                advice: format!("{advice}, or raise `memory_budget_mb` if the device has more"),
+            },
+            Self::Buffer(bytes) => Error::Buffer {
+                what: format!("the largest buffer of {what}"),
+                needed: bytes.div_ceil(1 << 20),
+                limit: budget.binding >> 20,
+                advice: advice.into(),
+            },
             Self::Loops(iterations) => Error::config(
                 key,
                 format!(

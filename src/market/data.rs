@@ -54,10 +54,33 @@ impl ScalingStatistics {
             |[mean, deviation]: &[f32; 2]| mean.is_finite() && deviation.is_finite() && *deviation >= 0.0;
         match self.moments.iter().position(|moments| !valid(moments)) {
             Some(index) => Err(Error::Data(format!(
-                "`scaling.moments` {index} is {:?}, expected a finite mean and a deviation of at least 0",
-                self.moments[index]
+                "`scaling.moments` {index} is {:?} ({}), expected a finite mean and a deviation of at least 0",
+                self.moments[index],
+                self.column(index)
             ))),
             None => Ok(()),
+        }
+    }
+
+    /// Feature and symbol of the statistics at `index`.
+    fn column(&self, index: usize) -> String {
+        let count = self.features.len().max(1);
+        let name = |names: &[String], at: usize| names.get(at).cloned().unwrap_or_default();
+        format!("feature `{}` of {}", name(&self.features, index % count), name(&self.symbols, index / count))
+    }
+
+    /// Checks statistics that were just computed.
+    fn fitted(self) -> Result<Self> {
+        match self.moments.iter().position(|moments| !moments.iter().all(|value| value.is_finite())) {
+            Some(index) => {
+                let [mean, deviation] = self.moments[index];
+                Err(Error::Data(format!(
+                    "{} has the mean {mean} and the standard deviation {deviation} over the training bars, which have to be \
+                     finite: a price or volume of theirs is beyond all others; correct the candles",
+                    self.column(index)
+                )))
+            }
+            None => Ok(self),
         }
     }
 }
@@ -92,8 +115,8 @@ impl MarketData {
     ///
     /// # Errors
     /// [`Error::Data`] if there are too few candles for the indicators, too few training bars with features, statistics of
-    /// other instruments or features, or extra features that are not finite; [`Error::Shape`] if the extra features do not
-    /// match the candles; [`Error::Budget`] if the data exceed the device's largest binding.
+    /// other instruments or features, extra features that are not finite, or a feature whose mean or deviation f32 cannot hold; [`Error::Shape`] if the extra features do not
+    /// match the candles; [`Error::Buffer`] if the data exceed the device's largest binding.
     pub fn new(gpu: &Gpu, candles: &Candles, extra: &ExtraFeatures, scaling: &Scaling) -> Result<Self> {
         let (instruments, bars) = (candles.instruments(), candles.bars());
         check_extra(candles, extra)?;
@@ -194,7 +217,8 @@ impl MarketData {
         let checksums = checksums.into();
         let mut moments: Vec<[f32; 2]> = gpu.read(&statistics)?;
         moments.truncate(columns);
-        let statistics = ScalingStatistics { features: names, symbols: candles.symbols.clone(), moments };
+        let statistics =
+            ScalingStatistics { features: names, symbols: candles.symbols.clone(), moments }.fitted()?;
         let funded = candles.funding.is_some();
         Ok(Self { buffer, bars, instruments, statistics, first_bar, funded, checksums })
     }
@@ -329,16 +353,15 @@ fn check_extra(candles: &Candles, extra: &ExtraFeatures) -> Result<()> {
 
 fn fits(gpu: &Gpu, bytes: u64) -> Result<()> {
     let limits = gpu.device().limits();
-    let budget = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-    if bytes <= budget {
+    let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    if bytes <= limit {
         return Ok(());
     }
-    Err(Error::Budget {
+    Err(Error::Buffer {
         what: "the buffer of the market's features".into(),
         needed: bytes.div_ceil(1 << 20),
-        budget: budget >> 20,
-        advice: "the market's features must fit into one buffer of the device: use fewer bars or instruments"
-            .into(),
+        limit: limit >> 20,
+        advice: "use fewer bars or instruments".into(),
     })
 }
 
@@ -381,4 +404,32 @@ fn check_given<'a>(
     }
     given.validate()?;
     Ok(&given.moments)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+    use jiff::civil::date;
+    use ndarray::Array2;
+
+    use super::*;
+
+    /// One bar at 1e21: its deviation is beyond f32.
+    #[test]
+    fn statistics_that_are_not_finite_name_feature_and_symbol() {
+        let bars = 120;
+        let start = date(2020, 1, 1).at(0, 0, 0, 0);
+        let timestamps = (0..bars).map(|bar| start + (bar as i64).days()).collect();
+        let mut close = Array2::from_shape_fn((2, bars), |(i, bar)| 10.0 + (bar * (i + 3) % 7) as f64);
+        close[[1, 100]] = 1e21;
+        let prices = || close.clone();
+        let symbols = vec!["AAA".into(), "BBB".into()];
+        let candles =
+            Candles::new(symbols, timestamps, prices(), prices(), prices(), prices(), None).unwrap();
+        let gpu = crate::testing::gpu();
+        let load = |train| MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(train));
+        let error = load(0..bars).unwrap_err().to_string();
+        assert!(error.starts_with("feature `") && error.contains("` of BBB has the mean"), "{error}");
+        assert!(load(0..100).unwrap().scaling().validate().is_ok(), "outside the training bars");
+    }
 }

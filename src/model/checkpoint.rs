@@ -1,20 +1,27 @@
-//! Model files: weights by name in safetensors, with metadata in JSON.
+//! Model files: weights by name in safetensors, with metadata in JSON and a checksum of both.
 
 use std::path::Path;
 
 use safetensors::tensor::Dtype;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use super::envelope::{self, NamedTensor, failed};
+use super::envelope::{self, NamedTensor, failed, not_read_back};
+#[cfg(doc)]
+use crate::Error;
+use crate::Result;
+use crate::files::write_atomically;
 use crate::nn::Layout;
-use crate::{Error, Result};
 
-/// Version of the format, raised when an old reader could not read a new file.
+/// Version of the format, raised when an old reader could not read a new file. The checksum did not raise it: older versions of
+/// phalanx read files that have one, and ignore it; files without one, of those versions, are read with a warning.
 pub const FORMAT: u32 = 1;
 
 /// Key of the metadata in the header of the file.
 const KEY: &str = "phalanx";
+
+/// Begins the checksum, which is the last entry of the JSON text.
+const CHECKSUM: &str = ",\"crc32\":";
 
 /// Trained weights with the metadata that using them takes.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,24 +32,26 @@ pub struct Checkpoint<M> {
     pub weights: Vec<f32>,
 }
 
-#[derive(serde::Serialize, serde::Deserialize)]
+/// Unknown keys are refused: a damaged `crc32` is not a file without a checksum.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Envelope<M> {
     format: u32,
     // The name in files of format 1.
     #[serde(rename = "head")]
     metadata: M,
+    /// Checksum of the text without this entry, and of all tensors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    crc32: Option<u32>,
 }
 
 impl<M: Serialize> Checkpoint<M> {
-    /// Writes the tensors by name, without padding, in f32.
-    ///
-    /// # Errors
-    /// [`Error::Io`], or [`Error::Checkpoint`] if there are too few weights for the layout.
-    pub fn save(&self, path: &Path, layout: &Layout) -> Result<()> {
+    /// The bytes of the file.
+    pub(crate) fn serialize(&self, layout: &Layout) -> Result<Vec<u8>, String> {
         let expected = layout.params as usize * 4;
         if self.weights.len() < expected {
             let found = self.weights.len();
-            return Err(failed(path, format!("{found} weights, expected {expected} for this layout")));
+            return Err(format!("{found} weights, expected {expected} for this layout"));
         }
         let tensors: Vec<_> = layout
             .tensors
@@ -61,28 +70,84 @@ impl<M: Serialize> Checkpoint<M> {
                 }
             })
             .collect();
-        let text = serde_json::to_string(&Envelope { format: FORMAT, metadata: &self.metadata })
-            .map_err(|error| failed(path, error.to_string()))?;
-        envelope::write(path, KEY, text, &tensors)
+        let envelope = Envelope { format: FORMAT, metadata: &self.metadata, crc32: None };
+        let mut text = serde_json::to_string(&envelope).map_err(|error| error.to_string())?;
+        let crc32 = envelope::checksum_of(&text, &tensors);
+        text.pop();
+        text += &format!("{CHECKSUM}{crc32}}}");
+        envelope::serialize(KEY, text, &tensors)
+    }
+}
+
+impl<M: Serialize + DeserializeOwned + PartialEq> Checkpoint<M> {
+    /// Writes the tensors by name, without padding, in f32. Before anything is written, the bytes are read back as
+    /// [`Checkpoint::load`] reads them, and compared.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Checkpoint`] if there are too few weights for the layout, or if the file could not be read back: for a
+    /// number in the metadata or a weight that is not finite.
+    pub fn save(&self, path: &Path, layout: &Layout) -> Result<()> {
+        let bytes = self.serialize(layout).map_err(|reason| failed(path, reason))?;
+        self.read_back(&bytes, layout).map_err(|reason| failed(path, not_read_back(&reason)))?;
+        write_atomically(path, &bytes)
+    }
+
+    fn read_back(&self, bytes: &[u8], layout: &Layout) -> Result<(), String> {
+        let (back, ..) = Self::parse(bytes, |_| Ok(layout.clone()))?;
+        if back.metadata != self.metadata {
+            return Err("its metadata would be other ones: a number in them is not finite".into());
+        }
+        let differs = |row: std::ops::Range<usize>| {
+            let [saved, read] = [&self.weights, &back.weights].map(|weights| &weights[row.clone()]);
+            saved.iter().zip(read).any(|(saved, read)| saved.to_bits() != read.to_bits())
+        };
+        for tensor in &layout.tensors {
+            let mut rows = (0..tensor.shape[0]).map(|row| tensor.first + row * tensor.stride);
+            if rows.any(|first| differs(first..first + tensor.shape[1])) {
+                return Err(format!("tensor `{}` would have other weights", tensor.name));
+            }
+        }
+        Ok(())
     }
 }
 
 impl<M: DeserializeOwned> Checkpoint<M> {
-    /// Reads a file and arranges its tensors as `layout` says, which is called with the metadata. Memory for weights is
-    /// allocated only once the file is known to hold every tensor of the layout: metadata alone cannot ask for it.
+    /// Reads a file and arranges its tensors as `layout` says, which is called with the metadata. No more memory is taken than the
+    /// file honestly has, at most 4 GiB; weights are allocated only once the file is known to hold every tensor of the layout:
+    /// metadata alone cannot ask for it. Logs a warning for a file without a checksum, which older versions wrote.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read; [`Error::Checkpoint`] if it is not a model of this format, if the
-    /// metadata describe no layout, or if a tensor is missing, is not in the layout, has another shape or a value that is not finite.
+    /// [`Error::Io`] if the file cannot be read; [`Error::Checkpoint`] if it is not a model of this format, does not match its checksum,
+    /// if the metadata describe no layout, or if a tensor is missing, is not in the layout, has another shape or a value that is not
+    /// finite.
     pub fn load(path: &Path, layout: impl FnOnce(&M) -> Result<Layout>) -> Result<(Self, Layout)> {
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        Self::parse(&bytes, layout).map_err(|reason| failed(path, reason))
+        let bytes = envelope::read_file(path)?;
+        let (checkpoint, layout, checked) =
+            Self::parse(&bytes, layout).map_err(|reason| failed(path, reason))?;
+        if !checked {
+            tracing::warn!(
+                path = %path.display(),
+                "the model file has no checksum, so damage to it would go unnoticed: an older version of phalanx wrote it"
+            );
+        }
+        Ok((checkpoint, layout))
     }
 
-    fn parse(bytes: &[u8], layout: impl FnOnce(&M) -> Result<Layout>) -> Result<(Self, Layout), String> {
+    /// Also returns whether the file has a checksum.
+    fn parse(
+        bytes: &[u8],
+        layout: impl FnOnce(&M) -> Result<Layout>,
+    ) -> Result<(Self, Layout, bool), String> {
         let (text, file) = envelope::read(bytes, KEY, "model file of phalanx")?;
         envelope::check_format(&text, FORMAT..=FORMAT)?;
-        let Envelope::<M> { metadata, .. } = envelope::parse(&text)?;
+        let Envelope::<M> { metadata, crc32, .. } = envelope::parse(&text)?;
+        if let Some(crc32) = crc32 {
+            let (checked, last) = text.rsplit_once(CHECKSUM).unwrap_or_default();
+            if last != format!("{crc32}}}") {
+                return Err("its checksum is not the last entry of its metadata".into());
+            }
+            envelope::verify(&format!("{checked}}}"), &file, crc32)?;
+        }
         let layout = layout(&metadata).map_err(|error| error.to_string())?;
         for tensor in &layout.tensors {
             let name = &tensor.name;
@@ -110,13 +175,14 @@ impl<M: DeserializeOwned> Checkpoint<M> {
                 }
             }
         }
-        Ok((Self { metadata, weights }, layout))
+        Ok((Self { metadata, weights }, layout, crc32.is_some()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
     use crate::model::initial_weights;
     use crate::nn::{Activation, Shape, Sharing};
 
@@ -180,9 +246,121 @@ mod tests {
         assert!(load().contains("not a safetensors file, or truncated"), "{}", load());
         let mut broken = weights;
         broken[0] = f32::NAN;
-        Checkpoint { metadata: 1u32, weights: broken }.save(&path, &shared).unwrap();
+        let forged = Checkpoint { metadata: 1u32, weights: broken };
+        std::fs::write(&path, forged.serialize(&shared).unwrap()).unwrap();
         let error = load();
         assert!(error.contains("tensor `actor.0.norm.weight`: number 0 is NaN"), "{error}");
         assert!(error.contains("model.safetensors"), "{error}");
+    }
+
+    /// JSON has no NaN and no infinity: serde_json writes `null`.
+    #[test]
+    fn what_cannot_be_read_back_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let layout = layout(Sharing::Shared);
+        let weights = initial_weights(&layout, Activation::Relu, 1);
+        let error = |metadata: (Vec<f32>, Option<f64>), weights: &[f32]| {
+            let error = Checkpoint { metadata, weights: weights.to_vec() }.save(&path, &layout).unwrap_err();
+            assert!(!path.exists() && matches!(error, Error::Checkpoint { .. }), "{error:?}");
+            error.to_string()
+        };
+        let text = error((vec![1.5, f32::INFINITY], None), &weights);
+        assert!(text.contains("could not be read back") && text.contains("behind `"), "{text}");
+        assert!(text.contains("[1.5,null`"), "the place is shown: {text}");
+        // Read back as `None`.
+        let text = error((vec![1.5], Some(f64::NAN)), &weights);
+        assert!(text.contains("its metadata would be other ones"), "{text}");
+        let mut broken = weights.clone();
+        broken[layout.tensors[1].first] = f32::NAN;
+        let text = error((vec![1.5], None), &broken);
+        assert!(text.contains(&format!("tensor `{}`: number 0 is NaN", layout.tensors[1].name)), "{text}");
+        // A careless parser reads some of these numbers as their neighbours.
+        let mut random = crate::random::Stream::new(3, 0);
+        let number = |_| random.normal() * 10f64.powi((random.uniform() * 40.0) as i32 - 20);
+        let metadata: (Vec<f64>, f32, f32) = ((0..1000).map(number).collect(), 1e-45, f32::MAX);
+        Checkpoint { metadata, weights }.save(&path, &layout).unwrap();
+    }
+
+    /// Every single bit of the header, and 200 random ones of the whole file.
+    #[test]
+    fn a_flipped_bit_is_refused() {
+        let layout = layout(Sharing::Separate);
+        let weights = initial_weights(&layout, Activation::Relu, 9);
+        let checkpoint = Checkpoint { metadata: vec!["AAPL".to_string(), "a b".to_string()], weights };
+        let bytes = checkpoint.serialize(&layout).unwrap();
+        let header = 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+        let mut random = crate::random::Stream::new(7, 0);
+        let anywhere = (0..200).map(|_| (random.uniform() * (bytes.len() * 8) as f64) as usize);
+        let mut equal = 0;
+        for bit in (0..header * 8).chain(anywhere) {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            if let Ok((read, _, checked)) = Checkpoint::parse(&flipped, |_| Ok(layout.clone())) {
+                assert!(read == checkpoint && checked, "bit {} of byte {}", bit % 8, bit / 8);
+                equal += 1;
+            }
+        }
+        assert_eq!(equal, 0, "flips that change nothing");
+    }
+
+    #[test]
+    fn files_without_a_checksum_are_read_and_a_damaged_checksum_is_none() {
+        let layout = layout(Sharing::Shared);
+        let weights = initial_weights(&layout, Activation::Relu, 2);
+        let checkpoint = Checkpoint { metadata: 5u32, weights };
+        let written = checkpoint.serialize(&layout).unwrap();
+        let (text, file) = envelope::read(&written, KEY, "").unwrap();
+        let named = file.tensors().into_iter().map(|(name, view)| NamedTensor {
+            name,
+            dtype: view.dtype(),
+            shape: view.shape().to_vec(),
+            bytes: view.data().to_vec(),
+        });
+        let tensors: Vec<_> = named.collect();
+        let parse = |text: &str| {
+            let bytes = envelope::serialize(KEY, text.into(), &tensors).unwrap();
+            Checkpoint::<u32>::parse(&bytes, |_| Ok(layout.clone()))
+                .map(|(read, _, checked)| (read == checkpoint, checked))
+        };
+        assert_eq!(parse(&text), Ok((true, true)));
+        assert_eq!(parse(r#"{"format":1,"head":5}"#), Ok((true, false)), "as older versions wrote it");
+        for (from, to) in
+            [("crc32", "crc31"), ("\"head\":5", "\"head\":4"), ("}", "0}"), ("\"crc32\":", "\"crc32\": ")]
+        {
+            assert!(text.contains(from) && parse(&text.replace(from, to)).is_err(), "{from}");
+        }
+    }
+
+    /// Sparse files and a device without end.
+    #[cfg(unix)]
+    #[test]
+    fn no_more_is_read_than_the_header_allows() {
+        use std::io::Write as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let load = |path: &Path| {
+            Checkpoint::<u32>::load(path, |_| Ok(layout(Sharing::Shared))).unwrap_err().to_string()
+        };
+        let write = |header: u64, text: &str, length: u64| {
+            let mut file = std::fs::File::create(&path).unwrap();
+            file.write_all(&header.to_le_bytes()).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            file.set_len(length).unwrap();
+        };
+        let tensor =
+            |bytes: u64| format!(r#"{{"a":{{"dtype":"U8","shape":[{bytes}],"data_offsets":[0,{bytes}]}}}}"#);
+        let ten_gigabytes = 10_000_000_000;
+        assert!(load(Path::new("/dev/zero")).contains("not a safetensors file, or truncated"));
+        write(0, "", ten_gigabytes);
+        assert!(load(&path).contains("not a safetensors file, or truncated"));
+        write(u64::MAX, "", ten_gigabytes);
+        assert!(load(&path).contains("its header would have 18446744073709551615 bytes"), "{}", load(&path));
+        let text = tensor(9_000_000_000);
+        write(text.len() as u64, &text, 8 + text.len() as u64 + 9_000_000_000);
+        assert!(load(&path).contains("more than the 4294967296 of the largest model"), "{}", load(&path));
+        let text = tensor(1000);
+        write(text.len() as u64, &text, ten_gigabytes);
+        assert!(load(&path).contains("it has 10000000000 bytes, and its header says 106"), "{}", load(&path));
     }
 }

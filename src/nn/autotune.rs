@@ -14,12 +14,16 @@ use super::kernel_config::KernelConfig;
 use super::layout::Layout;
 use super::precision::Precision;
 use super::synthetic_pass::{SyntheticPass, agree};
+use crate::bounded;
 use crate::files::write_atomically;
 use crate::gpu::{Class, Gpu, Profiler};
 use crate::{Error, Result};
 
 /// Timed runs of a pass; the fastest counts.
 const RUNS: usize = 5;
+
+/// Most bytes of the file: about 30,000 entries.
+const MOST_BYTES: u64 = 16 << 20;
 
 /// Most quads of rows of a synthetic pass: enough to fill a large GPU.
 const MOST_QUADS: u32 = 1 << 14;
@@ -52,12 +56,14 @@ impl Autotune {
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`Error::Data`] if it is not a file of this type, which is left as it is.
     pub fn open(path: &Path) -> Result<Self> {
-        let cache = match std::fs::read(path) {
+        let cache = match bounded::read(path, MOST_BYTES) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
                 Error::Data(format!("{}: not a file of measured kernels: {error}", path.display()))
             })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Cache::default(),
-            Err(source) => return Err(Error::Io { path: path.into(), source }),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Cache::default()
+            }
+            Err(error) => return Err(error),
         };
         Ok(Self { path: path.into(), cache })
     }

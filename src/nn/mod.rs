@@ -42,7 +42,7 @@ pub use kernel_config::KernelConfig;
 pub(crate) use kernel_config::{MAX_LOOP_ITERATIONS, representative};
 pub use layout::{Batch, ForwardPart, Layout, LossPart, NetworkSlice, RecurrentPart, Tensor};
 pub use precision::{Precision, Storage};
-pub use shape::{Activation, CriticInput, Shape, Sharing};
+pub use shape::{Activation, CriticInput, MAX_HIDDEN_LAYERS, MAX_WIDTH, Shape, Sharing};
 pub use weights::WorkingWeights;
 
 use crate::gpu::{Class, Shader, Variant};

@@ -7,6 +7,12 @@ use crate::{Error, Result};
 /// Most linear layers of a network: four hidden ones, two of a GRU, and the head.
 pub const MAX_LAYERS: usize = crate::shaders::constants::network::MAX_LAYERS as usize;
 
+/// Most hidden layers.
+pub const MAX_HIDDEN_LAYERS: u32 = MAX_LAYERS as u32 - 3;
+
+/// Most outputs of a hidden layer.
+pub const MAX_WIDTH: u32 = 1024;
+
 /// Nonlinearity of the hidden layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -169,8 +175,8 @@ impl Shape {
         range("numbers of the environment's state", self.stored_state(), 0, 65_536)?;
         range("actions", self.actions, 2, 32)?;
         range("constant outputs of an actor", self.constants, 0, self.actions - 1)?;
-        range("hidden layers", self.hidden.len() as u32, 1, MAX_LAYERS as u32 - 3)?;
+        range("hidden layers", self.hidden.len() as u32, 1, MAX_HIDDEN_LAYERS)?;
         range("chunk_length", self.chunk, 0, 65_536)?;
-        self.hidden.iter().try_for_each(|width| range("hidden", *width, 1, 1024))
+        self.hidden.iter().try_for_each(|width| range("hidden", *width, 1, MAX_WIDTH))
     }
 }

@@ -59,8 +59,11 @@ impl TrainedPolicy {
             return Err(Error::shape("weights", expected, weights.len()));
         }
         if let Some(index) = weights.iter().position(|weight| !weight.is_finite()) {
+            let before = layout.tensors.iter().filter(|tensor| tensor.first <= index);
+            let tensor = before.max_by_key(|tensor| tensor.first);
+            let tensor = tensor.map_or("none", |tensor| tensor.name.as_str());
             return Err(Error::Data(format!(
-                "weight {index} is {}, expected a finite number",
+                "weight {index} is {}, expected a finite number (tensor `{tensor}`)",
                 weights[index]
             )));
         }
@@ -76,7 +79,7 @@ impl TrainedPolicy {
         Ok(Self { checkpoint, layout })
     }
 
-    /// Writes a model file atomically.
+    /// Writes a model file atomically, after it was read back and compared.
     ///
     /// # Errors
     /// As [`Checkpoint::save`].
@@ -106,10 +109,17 @@ fn validate_observation_stats(metadata: &ModelMetadata, layout: &Layout) -> Resu
         return Err(Error::shape("`observation_moments`", expected, stats.len()));
     }
     match stats.iter().position(|stats| stats.iter().any(|value| !value.is_finite())) {
-        Some(index) => Err(Error::Data(format!(
-            "`observation_moments` {index} is {:?}, expected finite numbers",
-            stats[index]
-        ))),
+        Some(index) => {
+            let (scaling, features) = (&metadata.scaling, obs_dim.max(1) as usize);
+            let position = ["position", "weight of the position"].map(String::from);
+            let mut names = scaling.features.iter().chain(&position);
+            Err(Error::Data(format!(
+                "`observation_moments` {index} is {:?} (feature `{}` of {}), expected finite numbers",
+                stats[index],
+                names.nth(index % features).map_or("", String::as_str),
+                scaling.symbols.get(index / features).map_or("", String::as_str),
+            )))
+        }
         None => Ok(()),
     }
 }
@@ -199,7 +209,10 @@ mod tests {
             ),
             (too_few, "`observation_moments`: expected 6, got 5"),
             (scaling(vec![[0.0, 1.0]; 3]), "`scaling.moments`: expected 2, got 3"),
-            (scaling(vec![[0.0, 1.0], [0.0, -1.0]]), "`scaling.moments` 1 is [0.0, -1.0]"),
+            (
+                scaling(vec![[0.0, 1.0], [0.0, -1.0]]),
+                "`scaling.moments` 1 is [0.0, -1.0] (feature `return` of BBB)",
+            ),
         ] {
             Checkpoint { metadata: forged.clone(), weights: weights.clone() }.save(&path, &layout).unwrap();
             let error = TrainedPolicy::load(&path).unwrap_err();
@@ -211,12 +224,14 @@ mod tests {
         stats[3][1] = f32::NAN;
         let forged = ModelMetadata { observation_moments: stats, ..good.clone() };
         let error = TrainedPolicy::new(forged, weights.clone()).unwrap_err().to_string();
-        assert!(error.contains("`observation_moments` 3 is [0.0, NaN, 0.0, 0.0]"), "{error}");
+        let wanted = "`observation_moments` 3 is [0.0, NaN, 0.0, 0.0] (feature `return` of BBB)";
+        assert!(error.contains(wanted), "{error}");
 
         let mut broken = weights;
         let first = layout.tensors[0].first as usize;
         broken[first] = f32::INFINITY;
-        Checkpoint { metadata: good.clone(), weights: broken.clone() }.save(&path, &layout).unwrap();
+        let forged = Checkpoint { metadata: good.clone(), weights: broken.clone() };
+        std::fs::write(&path, forged.serialize(&layout).unwrap()).unwrap();
         let error = TrainedPolicy::load(&path).unwrap_err().to_string();
         assert!(error.contains("model.safetensors") && error.contains("tensor `actor.0."), "{error}");
         let error = TrainedPolicy::new(good, broken).unwrap_err().to_string();

@@ -3,7 +3,7 @@
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use crate::common::program::{DEMO, Market, Workplace, columns, refused, succeeded};
+use crate::common::program::{DEMO, Market, SMALL, Workplace, columns, refused, succeeded};
 
 const SYMBOLS: [&str; 4] = ["AAPL", "GOOG", "IBM", "MSFT"];
 
@@ -134,4 +134,90 @@ fn bars_of_another_kind_are_refused_unless_forced() {
     lines = market.csv().replace("2001-", "2024-").replace("2002-", "2025-").lines().map(cells).collect();
     lines.iter_mut().for_each(|line| line.truncate(6));
     refuse(&text(&lines), &["candles with volume", "these have none"]);
+}
+
+#[test]
+fn damaged_files_of_a_run_are_refused() {
+    let place = Workplace::new();
+    place.trained("run");
+    let file = |name: &str| place.path("run").join(name);
+    let summary = std::fs::read_to_string(file("training.json")).unwrap();
+    let seconds = summary.lines().find(|line| line.contains("\"seconds\"")).unwrap();
+    for (value, wanted) in
+        [("1e300", "1e300 is out of range"), ("-1.0", "-1 is out of range"), ("null", "invalid type")]
+    {
+        std::fs::write(file("training.json"), summary.replace(seconds, &format!("\"seconds\": {value},")))
+            .unwrap();
+        refused(&place.backtest(DEMO, "run", &[]), &["training.json", "`seconds`: ", wanted]);
+    }
+    std::fs::write(file("training.json"), &summary).unwrap();
+
+    let settings = std::fs::read_to_string(file("config.toml")).unwrap();
+    std::fs::write(
+        file("config.toml"),
+        settings.replace("train_fraction", "periods_per_year = nan\ntrain_fraction"),
+    )
+    .unwrap();
+    refused(
+        &place.backtest(DEMO, "run", &[]),
+        &["config.toml:", "`data.periods_per_year`: NaN is out of range"],
+    );
+    std::fs::write(file("config.toml"), &settings).unwrap();
+
+    let model = std::fs::read(file("model.safetensors")).unwrap();
+    let mut flipped = model.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    std::fs::write(file("model.safetensors"), &flipped).unwrap();
+    refused(&place.backtest(DEMO, "run", &[]), &["model.safetensors", "checksum mismatch"]);
+    // As older versions wrote it.
+    let (length, rest) = model.split_first_chunk::<8>().unwrap();
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let header = std::str::from_utf8(header).unwrap();
+    let start = header.find(",\\\"crc32\\\":").unwrap();
+    let end = start + header[start..].find('}').unwrap();
+    let older = format!("{}{}", &header[..start], &header[end..]);
+    let bytes = [&(older.len() as u64).to_le_bytes(), older.as_bytes(), data].concat();
+    std::fs::write(file("model.safetensors"), bytes).unwrap();
+    let output = place.backtest(DEMO, "run", &[]);
+    succeeded(&output);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("WARN") && said.contains("no checksum") && said.contains("model.safetensors"),
+        "{said}"
+    );
+}
+
+/// No adapter has this name: settings are refused before one is looked for.
+#[test]
+fn settings_are_refused_when_given() {
+    let place = Workplace::new();
+    let train = |more: &[&str]| {
+        let start = ["train", "--adapter", "no such adapter", "--data", DEMO, "--out", "run"];
+        place.run(&[&start as &[&str], &SMALL, more].concat())
+    };
+    for (more, wanted) in [
+        (["--set", "data.periods_per_year=0"], &["`data.periods_per_year`: 0 is out of range"] as &[&str]),
+        (["--set", "data.periods_per_year=nan"], &["`data.periods_per_year`: NaN is out of range"]),
+        (["--set", "evaluation.fraction=nan"], &["`evaluation.fraction`: NaN is out of range"]),
+        (["--set", "checkpoints.keep=0"], &["`checkpoints.keep`: 0 is out of range"]),
+        (["--set", "mappo.hidden=[0]"], &["`mappo.hidden`: 0 is out of range"]),
+        (
+            ["--set", "market.spreads_bps={ZZZ=1}"],
+            &["`spreads_bps`: `ZZZ` is not an instrument of the candles"],
+        ),
+        (
+            ["--seed", "18446744073709551615"],
+            &["`mappo.seed`: 18446744073709551615 is out of range", "9223372036854775807"],
+        ),
+    ] {
+        let output = train(&more);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.lines().last().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{more:?}: {said}");
+        assert!(said.starts_with("error: ") && !said.contains("adapter"), "{more:?}: {said}");
+        assert!(wanted.iter().all(|part| said.contains(part)), "{more:?}: {said}");
+    }
+    let output = train(&["--seed", "9223372036854775807"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("no GPU adapter matches"), "{said}");
 }

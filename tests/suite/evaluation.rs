@@ -317,6 +317,30 @@ fn squashed_actions_are_learnt() {
 }
 
 #[test]
+fn an_evaluation_counts_against_the_budget_of_its_training() {
+    let gpu = unchecked_gpu();
+    let mut config = Config::on_policy_mpe();
+    config.ppo.num_envs = 8;
+    config.ppo.rollout_steps = 10;
+    config.network.hidden = vec![16];
+    config.device.memory_budget_mb = Some(1);
+    let spread = Spread::new(Definition::OnPolicy);
+    let trainer = Trainer::new(&gpu, &spread, &config).unwrap();
+    let eval_config = EvalConfig { envs: 4, episodes: 1, most_steps: 100, mode: ActionMode::Greedy };
+    let beside = |taken: u64| Evaluation::beside(&gpu, &spread, &config, &eval_config, taken);
+    let own = beside(trainer.plan().bytes()).unwrap().plan().bytes();
+    // As if the training took all but a byte too few.
+    beside((1 << 20) - own).unwrap();
+    let error = beside((1 << 20) - own + 1).unwrap_err();
+    assert!(matches!(error, phalanx::Error::Budget { needed: 2, budget: 1, .. }), "{error:?}");
+    let text = error.to_string();
+    for part in ["an evaluation in 4 environments (", "beside the run's other plans (", "`memory_budget_mb`"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
 fn an_evaluation_of_nothing_is_refused() {
     let gpu = unchecked_gpu();
     let spread = Spread::new(Definition::Mpe2);
@@ -327,6 +351,6 @@ fn an_evaluation_of_nothing_is_refused() {
         ("most_steps", EvalConfig { most_steps: 0, ..good }),
     ] {
         let error = Evaluation::new(&gpu, &spread, &Config::default(), &eval_config).unwrap_err().to_string();
-        assert!(error.contains(&format!("`{key}`")) && error.contains("at least 1"), "{error}");
+        assert!(error.contains(&format!("`{key}`")) && error.contains("from 1 to"), "{error}");
     }
 }

@@ -172,7 +172,7 @@ fn a_run_is_replaced_only_with_force() {
     // With --force, an invalid command still leaves the old run intact.
     let missing = place.path("none.csv");
     refused(&place.train(missing.to_str().unwrap(), "run", &["--force"]), &["none.csv"]);
-    refused(&place.train(DEMO, "run", &["--force", "--set", "mappo.gamma=2"]), &["`gamma`"]);
+    refused(&place.train(DEMO, "run", &["--force", "--set", "mappo.gamma=2"]), &["`mappo.gamma`"]);
     assert_eq!(contents(&run), before);
 
     succeeded(&place.train(DEMO, "run", &["--seed", "2", "--force"]));
@@ -190,17 +190,17 @@ fn invalid_settings_are_rejected_before_anything_is_written() {
     let cases: [(&[&str], &[&str]); 14] = [
         (&["--set", "mappo.gama=0.9"], &["unknown setting `mappo.gama`", "did you mean `mappo.gamma`?"]),
         (&["--config", &file], &["run.toml:3", "did you mean `mappo.gamma`?"]),
-        (&["--set", "mappo.gamma=1.5"], &["`gamma`", "1.5 is out of range: from 0 to 1"]),
+        (&["--set", "mappo.gamma=1.5"], &["`mappo.gamma`", "1.5 is out of range: from 0 to 1"]),
         (&["--set", "mappo.epochs=many"], &["`mappo.epochs`", "expected u32"]),
         (&["--set", "data.gaps=ignore"], &["data.gaps", "forward-fill"]),
         (&["--set", "data.test_from=2011-02-31"], &["data.test_from", "2011-02-31"]),
         (&["--set", "market.episode_length=5000"], &["`episode_length`", "5000 steps do not fit"]),
-        (&["--set", "market.borrow_rate=30"], &["`borrow_rate`", "from 0 to 10 a year"]),
-        (&["--set", "market.positions=[-2.0, 0.0, 2.0]"], &["`positions`", "set `max_leverage`"]),
+        (&["--set", "market.borrow_rate=30"], &["`market.borrow_rate`", "from 0 to 10 a year"]),
+        (&["--set", "market.positions=[-2.0, 0.0, 2.0]"], &["`market.positions`", "set `max_leverage`"]),
         (&["--set", "market.actions=\"weight\""], &["market.actions", "weights"]),
         (&["--set", "market.spreads_bps.AAPLE=3"], &["`spreads_bps`", "`AAPLE`", "AAPL, GOOG, IBM, MSFT"]),
         (&["--set", "mappo.hidden=[]"], &["hidden"]),
-        (&["--iterations", "0"], &["`iterations`", "from 1"]),
+        (&["--iterations", "0"], &["`mappo.iterations`", "from 1"]),
         (&["--set", "mappo.critic_input=state"], &["`critic_input`", "this one has none"]),
     ];
     for (arguments, wanted) in cases {

@@ -115,7 +115,7 @@ fn written(folder: &Folder) -> Result<Vec<String>> {
 pub fn is_older_run(folder: &Folder) -> bool {
     let settings = |folder: &Folder| {
         let path = folder.settings();
-        path.is_file() && crate::settings::resolve::<Settings>(Some(&path), &[]).is_ok()
+        path.is_file() && Settings::of_run(&path).is_ok()
     };
     let inner = |name: &str| settings(&Folder(folder.path().join(name)));
     let finished = settings(folder) && TrainedPolicy::load(&folder.model()).is_ok();

@@ -12,6 +12,9 @@ const HEIGHT: u32 = 880;
 /// Maximum number of points of a line and of columns of a position strip, more than a screen can show.
 const POINTS: usize = 900;
 
+/// Largest magnitude on a training curve.
+const LARGEST: f64 = 1e100;
+
 /// Equity of the strategy and of buy-and-hold.
 pub fn equity(backtest: &Backtest) -> Result<String> {
     let curves = [&backtest.benchmark_equity, &backtest.equity];
@@ -139,7 +142,10 @@ fn strip(canvas: &Canvas<'_>, levels: &[f64], largest: f64, y: (i32, i32)) -> Re
 /// One training curve over environment steps; `None` if it has no finite value.
 pub fn training(env_steps: &[f64], name: &str, values: &[f64]) -> Result<Option<String>> {
     let finite = |(x, y): &(f64, f64)| x.is_finite() && y.is_finite();
-    let points: Vec<(f64, f64)> = env_steps.iter().copied().zip(values.iter().copied()).collect();
+    // Differences of larger numbers may be infinite; a plot shows them no better than NaN.
+    let plotted = |value: f64| if value.abs() <= LARGEST { value } else { f64::NAN };
+    let points: Vec<(f64, f64)> =
+        env_steps.iter().copied().zip(values.iter().map(|value| plotted(*value))).collect();
     let known: Vec<(f64, f64)> = points.iter().copied().filter(finite).collect();
     let (Some(y), Some(first), Some(last)) =
         (axis::range(known.iter().map(|point| point.1)), known.first(), known.last())

@@ -199,3 +199,67 @@ fn a_curve_of_another_length_is_named() {
     let error = render(&backtest, None, &training, &run()).unwrap_err().to_string();
     assert!(error.contains("`Entropy` has 39 values for 40"), "{error}");
 }
+
+/// `metrics.csv` is a file like any other: its numbers may be anything that parses.
+#[test]
+fn hostile_metrics_do_not_stop_the_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.csv");
+    let header = "iteration,env_steps,seconds,steps_per_second,mean_return,episodes,mean_length,terminated,mean_reward,policy_loss,\
+                  value_loss,entropy,approx_kl,clip_fraction,actor_grad_norm,critic_grad_norm,learning_rate,value_mean,\
+                  value_deviation,skipped_updates,loss_scale";
+    let row = |iteration: usize, env_steps: u64, value: &str| {
+        let values = [value; 18].join(",");
+        format!("{iteration},{env_steps},{},{values}", if value.is_empty() { "0" } else { value })
+    };
+    let values = [
+        "NaN",
+        "inf",
+        "-inf",
+        "1e308",
+        "-1e308",
+        "1.7976931348623157e308",
+        "1e-308",
+        "5e-324",
+        "0",
+        "-0",
+        "1e99",
+        "-1e99",
+        "1",
+    ];
+    let render = |rows: &[String]| {
+        std::fs::write(&path, format!("{header}\n{}\n", rows.join("\n"))).unwrap();
+        let curves = crate::metrics::curves(&path).unwrap();
+        assert_eq!(curves.env_steps.len(), rows.len());
+        check(&super::render(&backtest(&["AAA"], 40, |_, _| 1.0), None, &curves, &run()).unwrap());
+    };
+    let all: Vec<_> = values.iter().enumerate().map(|(i, value)| row(i + 1, 64 * i as u64, value)).collect();
+    render(&all);
+    for one in values {
+        // A single row, two rows with one step count, and the largest one.
+        render(&[row(1, 64, one)]);
+        render(&[row(1, 64, one), row(2, 64, one)]);
+        render(&[row(1, 0, one), row(2, u64::MAX, "1")]);
+        for other in values {
+            render(&[row(1, 64, one), row(2, 128, other)]);
+        }
+    }
+    render(&[]);
+    for (text, wanted) in [("", "missing field"), ("a,b\n1,2\n", "missing field")] {
+        std::fs::write(&path, text).unwrap();
+        match crate::metrics::curves(&path) {
+            Ok(curves) => assert!(text.is_empty() && curves.env_steps.is_empty()),
+            Err(error) => assert!(format!("{error:#}").contains(wanted), "{error:#}"),
+        }
+    }
+    std::fs::write(&path, format!("{header}\n{}\n", row(1, 1, "x"))).unwrap();
+    let error = format!("{:#}", crate::metrics::curves(&path).unwrap_err());
+    assert!(error.contains("metrics.csv") && error.contains("line: 2"), "{error}");
+    #[cfg(unix)]
+    assert!(
+        crate::metrics::curves(std::path::Path::new("/dev/zero"))
+            .unwrap_err()
+            .to_string()
+            .contains("regular file")
+    );
+}

@@ -341,7 +341,7 @@ fn reasons_are_sentences() {
 fn a_given_number_is_positive() {
     for value in [0.0, -252.0, f64::NAN, f64::INFINITY] {
         let error = PeriodsPerYear::given(value).unwrap_err().to_string();
-        assert!(error.contains(&format!("setting `periods_per_year`: {value} is not positive")), "{error}");
+        assert!(error.contains(&format!("setting `periods_per_year`: {value} is out of range")), "{error}");
     }
 }
 

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ranges::{check as range, number};
 use crate::{Error, Result};
+
+/// Largest amount: that of an account. Beyond f32 the device would calculate with infinity.
+const MOST: f64 = 1e15;
 
 /// Costs of an account. Basis points are 1e-4 of the traded value, amounts are in account currency, rates are fractions a year (0.03:
 /// 3 %) and accrue by the time that passes between two bars.
@@ -76,7 +80,10 @@ impl Costs {
         let points = [("commission_bps", self.commission_bps), ("slippage_bps", self.slippage_bps)];
         for (key, value) in points.into_iter().chain(spreads) {
             if !(0.0..10_000.0).contains(&value) {
-                return Err(Error::config(key, format!("{value} is not in [0, 10000) basis points")));
+                return Err(Error::config(
+                    key,
+                    format!("{} is not in [0, 10000) basis points", number(value)),
+                ));
             }
         }
         if let Some(spread) =
@@ -89,15 +96,16 @@ impl Costs {
         for (key, value) in
             [("commission_per_unit", self.commission_per_unit), ("min_commission", self.min_commission)]
         {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(Error::config(key, format!("{value} is not an amount of at least 0")));
-            }
+            range(key, value, 0.0, MOST)?;
         }
         // Cash may cost interest; loans pay none.
         let rates = [("borrow_rate", self.borrow_rate, 0.0), ("margin_rate", self.margin_rate, 0.0)];
         for (key, value, least) in rates.into_iter().chain([("cash_rate", self.cash_rate, -1.0)]) {
             if !(least..=10.0).contains(&value) {
-                let reason = format!("{value} is out of range: from {least} to 10 a year, where 0.03 is 3 %");
+                let reason = format!(
+                    "{} is out of range: from {least} to 10 a year, where 0.03 is 3 %",
+                    number(value)
+                );
                 return Err(Error::config(key, reason));
             }
         }

@@ -1,8 +1,8 @@
 //! Settings of the device: precision and memory.
 
-use super::range;
 use crate::Result;
 use crate::nn::Precision;
+use crate::ranges::check as range;
 
 /// Precision and memory on the device.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,6 +12,7 @@ mod ppo;
 mod serialize;
 
 use crate::nn::{Activation, Sharing};
+use crate::ranges::check as range;
 use crate::{Error, Result};
 
 pub use device::DeviceConfig;
@@ -125,18 +126,6 @@ impl Config {
     }
 }
 
-/// Checks that `value` lies within `low..=high`.
-///
-/// # Errors
-/// [`Error::Config`] if it does not, or is NaN.
-fn range(key: &str, value: impl Into<f64>, low: f64, high: f64) -> Result<()> {
-    let value = value.into();
-    if value.is_finite() && (low..=high).contains(&value) {
-        return Ok(());
-    }
-    Err(Error::config(key, format!("{value} is out of range: from {low} to {high}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +153,10 @@ mod tests {
         for (key, error) in [
             ("gamma", error(|config| config.ppo.gamma = 1.5)),
             ("chunk_length", error(|config| config.network.chunk_length = 0)),
+            ("hidden", error(|config| config.network.hidden.clear())),
+            ("hidden", error(|config| config.network.hidden = vec![1; 9])),
+            ("hidden", error(|config| config.network.hidden = vec![64, 0])),
+            ("hidden", error(|config| config.network.hidden = vec![u32::MAX])),
             ("adam_beta1", error(|config| config.optimizer.adam_beta1 = 1.0)),
             ("memory_budget_mb", error(|config| config.device.memory_budget_mb = Some(0))),
         ] {

@@ -1,8 +1,8 @@
 //! Settings of the networks and their inputs.
 
-use super::range;
-use crate::Result;
-use crate::nn::{Activation, CriticInput, Sharing};
+use crate::nn::{Activation, CriticInput, MAX_HIDDEN_LAYERS, MAX_WIDTH, Sharing};
+use crate::ranges::check as range;
+use crate::{Error, Result};
 
 /// The networks and their inputs.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +60,12 @@ impl Default for NetworkConfig {
 impl NetworkConfig {
     /// Checks `chunk_length`; [`crate::nn::Layout::new`] checks the widths of the layers.
     pub(super) fn validate(&self) -> Result<()> {
+        let layers = self.hidden.len() as u32;
+        if !(1..=MAX_HIDDEN_LAYERS).contains(&layers) {
+            let reason = format!("{layers} layers are out of range: from 1 to {MAX_HIDDEN_LAYERS}");
+            return Err(Error::config("hidden", reason));
+        }
+        self.hidden.iter().try_for_each(|width| range("hidden", *width, 1.0, f64::from(MAX_WIDTH)))?;
         range("chunk_length", self.chunk_length, 1.0, 65_536.0)
     }
 }

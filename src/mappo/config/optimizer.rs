@@ -1,7 +1,7 @@
 //! Settings of AdamW, its learning rates and gradient clipping.
 
-use super::range;
 use crate::Result;
+use crate::ranges::check as range;
 
 /// AdamW, its learning rates and gradient clipping.
 #[derive(Clone, Debug, PartialEq)]

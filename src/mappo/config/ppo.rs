@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::range;
 use crate::Result;
 use crate::env::Environment;
+use crate::ranges::check as range;
 
 /// Rows over which advantages are normalised to mean 0 and standard deviation 1. Only rows of active agents count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ pub enum Ratio {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PpoConfig {
     /// Random seed of the whole run: initial weights, environments, actions. The same seed on the same adapter gives the same
-    /// bytes.
+    /// bytes. TOML files hold integers below 2^63 only, larger seeds have to be set in code.
     pub seed: u64,
     /// Whether all agents are updated together (MAPPO) or one after the other (HAPPO).
     pub algorithm: Algorithm,

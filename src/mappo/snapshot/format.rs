@@ -5,10 +5,13 @@ use std::path::Path;
 use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 
+#[cfg(doc)]
+use crate::Error;
+use crate::Result;
+use crate::files::write_atomically;
 use crate::mappo::{Config, Ratio};
-use crate::model::envelope::{self, NamedTensor, failed};
+use crate::model::envelope::{self, NamedTensor, failed, not_read_back};
 use crate::nn::KernelConfig;
-use crate::{Error, Result};
 
 /// Version of the format, raised when older versions cannot read new files.
 pub const FORMAT: u32 = 3;
@@ -54,17 +57,37 @@ struct Envelope {
     crc32: u32,
 }
 
-/// Writes a snapshot.
+/// Writes a snapshot. Before anything is written, its bytes are read back as [`read`] reads them, and compared.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Checkpoint`].
+/// [`Error::Io`]; [`Error::Checkpoint`] if the snapshot could not be read back, for a number in the metadata that is not finite.
 pub(super) fn write(path: &Path, metadata: &SnapshotMetadata, tensors: &[NamedTensor]) -> Result<()> {
-    let unwritable = |error: serde_json::Error| failed(path, error.to_string());
-    let metadata = serde_json::to_string(metadata).map_err(unwritable)?;
-    let named = tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.bytes.as_slice()));
-    let crc32 = checksum(&metadata, named.collect());
-    let text = serde_json::to_string(&Envelope { metadata, crc32 }).map_err(unwritable)?;
-    envelope::write(path, KEY, text, tensors)
+    let bytes = serialize(metadata, tensors).map_err(|reason| failed(path, reason))?;
+    read_back(&bytes, metadata, tensors).map_err(|reason| failed(path, not_read_back(&reason)))?;
+    write_atomically(path, &bytes)
+}
+
+fn serialize(metadata: &SnapshotMetadata, tensors: &[NamedTensor]) -> Result<Vec<u8>, String> {
+    let json = |error: serde_json::Error| error.to_string();
+    let metadata = serde_json::to_string(metadata).map_err(json)?;
+    let crc32 = envelope::checksum_of(&metadata, tensors);
+    let text = serde_json::to_string(&Envelope { metadata, crc32 }).map_err(json)?;
+    envelope::serialize(KEY, text, tensors)
+}
+
+fn read_back(bytes: &[u8], metadata: &SnapshotMetadata, tensors: &[NamedTensor]) -> Result<(), String> {
+    let (back, file) = parse(bytes)?;
+    if back != *metadata {
+        return Err("its metadata would be other ones: a number in them is not finite".into());
+    }
+    let same = |tensor: &NamedTensor| {
+        let view = file.tensor(&tensor.name).ok();
+        view.is_some_and(|view| view.dtype() == tensor.dtype && view.data() == tensor.bytes)
+    };
+    match tensors.iter().find(|tensor| !same(tensor)) {
+        Some(tensor) => Err(format!("`{}` would have other values", tensor.name)),
+        None => Ok(()),
+    }
 }
 
 /// Parses a snapshot and verifies its format and checksum. The values of its tensors are not validated.
@@ -72,19 +95,20 @@ pub(super) fn write(path: &Path, metadata: &SnapshotMetadata, tensors: &[NamedTe
 /// # Errors
 /// A message that names the fault.
 pub(super) fn read(bytes: &[u8]) -> Result<(SnapshotMetadata, SafeTensors<'_>), String> {
+    let (mut metadata, file) = parse(bytes)?;
+    if metadata.format == 2 {
+        metadata.config.ppo.ratio = Ratio::Joint;
+    }
+    Ok((metadata, file))
+}
+
+/// The metadata as the file has them.
+fn parse(bytes: &[u8]) -> Result<(SnapshotMetadata, SafeTensors<'_>), String> {
     let (text, file) = envelope::read(bytes, KEY, "snapshot of a training run")?;
     let Envelope { metadata, crc32 } = envelope::parse(&text)?;
-    let format = envelope::check_format(&metadata, OLDEST..=FORMAT)?;
-    let tensors = file.tensors();
-    let named = tensors.iter().map(|(name, view)| (name.as_str(), view.data()));
-    if checksum(&metadata, named.collect()) != crc32 {
-        return Err("checksum mismatch: the file was modified or is corrupt".into());
-    }
-    let mut parsed: SnapshotMetadata = envelope::parse(&metadata)?;
-    if format == 2 {
-        parsed.config.ppo.ratio = Ratio::Joint;
-    }
-    Ok((parsed, file))
+    envelope::check_format(&metadata, OLDEST..=FORMAT)?;
+    envelope::verify(&metadata, &file, crc32)?;
+    Ok((envelope::parse(&metadata)?, file))
 }
 
 /// Reads the metadata of a snapshot and verifies the checksum of the whole file.
@@ -92,22 +116,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<(SnapshotMetadata, SafeTensors<'_>), 
 /// # Errors
 /// [`Error::Io`], [`Error::Checkpoint`].
 pub fn read_metadata(path: &Path) -> Result<SnapshotMetadata> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = envelope::read_file(path)?;
     let (metadata, _) = read(&bytes).map_err(|reason| failed(path, reason))?;
     Ok(metadata)
-}
-
-/// CRC-32 of the metadata and of the names and bytes of the tensors, sorted by name, since safetensors decides their order in the
-/// file.
-fn checksum<'a>(metadata: &str, mut tensors: Vec<(&'a str, &'a [u8])>) -> u32 {
-    tensors.sort_by_key(|(name, _)| *name);
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(metadata.as_bytes());
-    for (name, bytes) in tensors {
-        crc.update(name.as_bytes());
-        crc.update(bytes);
-    }
-    crc.finalize()
 }
 
 #[cfg(test)]

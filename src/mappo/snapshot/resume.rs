@@ -7,7 +7,7 @@ use safetensors::tensor::Dtype;
 use super::format::{self, FORMAT, SnapshotMetadata};
 use super::parts::MAX_ITERATIONS;
 use crate::mappo::{Algorithm, Config, Trainer};
-use crate::model::envelope::{NamedTensor, failed};
+use crate::model::envelope::{self, NamedTensor, failed, not_read_back};
 use crate::{Error, Result};
 
 impl Trainer {
@@ -33,22 +33,30 @@ impl Trainer {
         self.collected
     }
 
-    /// Writes a snapshot atomically, between iterations.
+    /// Writes a snapshot atomically, between iterations. Everything in it is validated as [`Trainer::resume`] does and read back before
+    /// anything is written.
     ///
     /// # Errors
     /// [`Error::Shape`] while iterations are in flight; [`Error::Data`] if the environment cannot be saved or an iteration failed
-    /// half-way; [`Error::Io`], [`Error::DeviceLost`].
+    /// half-way; [`Error::Checkpoint`] if the run could not be resumed from the file, for instance because a weight is not finite;
+    /// [`Error::Io`], [`Error::DeviceLost`].
     pub fn save(&self, path: &Path, score: Option<f64>) -> Result<()> {
         self.between_iterations()?;
         self.not_interrupted()?;
         let mut tensors = Vec::new();
         for part in self.parts(self.submitted) {
             let bytes = self.gpu.read_range(&part.buffer, part.offset, part.bytes)?;
+            (part.check)(&bytes)
+                .map_err(|reason| failed(path, not_read_back(&format!("`{}`: {reason}", part.name))))?;
             let shape = vec![bytes.len() * 8 / part.dtype.bitsize()];
             tensors.push(NamedTensor { name: part.name, dtype: part.dtype, shape, bytes });
         }
         for (name, state) in self.host_states() {
             let bytes = state.save()?;
+            state
+                .load(&bytes)
+                .map(drop)
+                .map_err(|error| failed(path, not_read_back(&format!("`{name}`: {error}"))))?;
             tensors.push(NamedTensor { name, dtype: Dtype::U8, shape: vec![bytes.len()], bytes });
         }
         format::write(path, &self.snapshot_metadata(score), &tensors)
@@ -65,7 +73,7 @@ impl Trainer {
     /// other settings, another environment or another plan, or contains a value that training could not have written.
     pub fn resume(&mut self, path: &Path) -> Result<SnapshotMetadata> {
         self.between_iterations()?;
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let bytes = envelope::read_file(path)?;
         let metadata = self.restore(&bytes).map_err(|error| match error {
             RestoreError::File(reason) => failed(path, reason),
             RestoreError::Device(error) => error,

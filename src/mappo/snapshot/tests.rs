@@ -269,3 +269,20 @@ fn snapshots_of_format_2_load_unless_the_run_would_go_on_differently() {
     let error = resume(communication.as_ref(), &config).unwrap_err().to_string();
     assert!(error.contains("share one ValueNorm") && error.contains("train anew"), "{error}");
 }
+
+#[test]
+fn a_snapshot_that_could_not_be_read_back_is_not_written() {
+    let gpu = crate::testing::unchecked_gpu();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("snapshot");
+    let (environment, config) = environments().pop().unwrap();
+    let trainer = trained(&gpu, environment.as_ref(), &config);
+    trainer.save(&path, Some(2.0)).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let error = trainer.save(&path, Some(f64::NAN)).unwrap_err().to_string();
+    assert!(error.contains("could not be read back") && error.contains("its metadata"), "{error}");
+    gpu.write(&trainer.buffers.networks.params, 4, &f32::NAN.to_le_bytes()).unwrap();
+    let error = trainer.save(&path, Some(2.0)).unwrap_err().to_string();
+    assert!(error.contains("could not be read back: `params`: number 1 is NaN"), "{error}");
+    assert!(std::fs::read(&path).unwrap() == before, "the snapshot before is intact");
+}

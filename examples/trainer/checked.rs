@@ -1,0 +1,86 @@
+//! Checks of everything that the program reads from files: their size before they are read, the ranges of their numbers after.
+//!
+//! | file | checked by |
+//! |---|---|
+//! | settings (`--config`, `config.toml`) | [`crate::run::Settings`], with the library's `Config` and `TradingSettings` |
+//! | `training.json` | [`crate::summary::Summary`] |
+//! | `metrics.csv` | [`crate::metrics`]; curves leave out what no plot can show |
+//! | models, checkpoints, `--tune` | the library, when it loads them |
+
+use std::fs::File;
+use std::io::Read as _;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::de::DeserializeOwned;
+
+/// A value out of range.
+#[derive(Debug)]
+pub struct Fault {
+    /// Its key, with sections: `data.periods_per_year`.
+    pub key: String,
+    /// What is wrong, and what would be right.
+    pub reason: String,
+}
+
+impl Fault {
+    pub fn new(key: impl Into<String>, reason: impl ToString) -> Self {
+        Self { key: key.into(), reason: reason.to_string() }
+    }
+
+    /// An error of the library about a setting of `section`.
+    pub fn of(section: &str, error: phalanx::Error) -> Self {
+        match error {
+            phalanx::Error::Config { key, reason } => Self::new(format!("{section}.{key}"), reason),
+            other => Self::new(section, other),
+        }
+    }
+}
+
+/// Checks that `value` is in `range`; NaN never is.
+pub fn range(key: &str, value: f64, range: RangeInclusive<f64>) -> Result<(), Fault> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (low, high) = (range.start(), range.end());
+    Err(Fault::new(key, format!("{} is out of range: from {low} to {high}", number(value))))
+}
+
+/// Without hundreds of digits.
+fn number(value: f64) -> String {
+    if value.is_finite() && value.abs() >= 1e16 { format!("{value:e}") } else { value.to_string() }
+}
+
+/// Opens a regular file: devices and pipes have no end, or keep a reader waiting.
+pub fn open(path: &Path) -> Result<File> {
+    let about = std::fs::metadata(path).with_context(|| path.display().to_string())?;
+    ensure!(about.is_file(), "{} is not a regular file", path.display());
+    File::open(path).with_context(|| path.display().to_string())
+}
+
+/// Reads text of at most `most` bytes.
+pub fn read_text(path: &Path, most: u64) -> Result<String> {
+    let unreadable = || format!("{}: cannot be read", path.display());
+    let mut bytes = Vec::new();
+    File::open(path)
+        .with_context(unreadable)?
+        .take(most + 1)
+        .read_to_end(&mut bytes)
+        .with_context(unreadable)?;
+    ensure!(
+        bytes.len() as u64 <= most,
+        "{}: longer than {most} bytes, which is too long for it",
+        path.display()
+    );
+    String::from_utf8(bytes).with_context(unreadable)
+}
+
+/// Parses JSON; errors name the field.
+pub fn from_json<T: DeserializeOwned>(text: &str) -> Result<T> {
+    match serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text)) {
+        Ok(value) => Ok(value),
+        Err(error) if error.path().iter().next().is_none() => bail!("{}", error.inner()),
+        Err(error) => bail!("`{}`: {}", error.path(), error.inner()),
+    }
+}
