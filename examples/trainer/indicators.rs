@@ -146,7 +146,7 @@ impl Table<'_> {
                 let workers: Vec<_> =
                     (0..rows).step_by(part).map(|from| scope.spawn(move || append(from))).collect();
                 let panicked = |_| anyhow::anyhow!("a thread that writes rows panicked");
-                workers.into_iter().map(|worker| worker.join().map_err(panicked).flatten()).collect()
+                workers.into_iter().map(|worker| worker.join().map_err(panicked)?).collect()
             });
             for text in texts {
                 out.write_all(&text?)?;

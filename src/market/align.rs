@@ -446,8 +446,7 @@ mod tests {
             };
             (0..1000).map(own).collect()
         };
-        let mut limits = LoadLimits::default();
-        limits.bars = 900_000;
+        let mut limits = LoadLimits { bars: 900_000, ..LoadLimits::default() };
         let error = align(all(), GapPolicy::ForwardFill, true, &limits)
             .map(|_| ())
             .map_err(|error| error.to_string());
