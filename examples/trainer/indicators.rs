@@ -80,7 +80,9 @@ fn selected(gpu: &Gpu, wanted: &[String], volume: bool) -> Result<Indicators> {
 /// Writes a file under a temporary name in the same folder, and renames it.
 fn atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&std::fs::File>) -> Result<()>) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = tempfile::Builder::new().suffix(".tmp").tempfile_in(folder).map_err(Error::io(path))?;
+    let temporary = tempfile::Builder::new().suffix(".tmp").tempfile_in(folder);
+    // The error of the crate names the temporary file as well.
+    let temporary = temporary.map_err(|error| Error::io(path)(error.kind().into()))?;
     let mut file = BufWriter::with_capacity(1 << 20, temporary.as_file());
     write(&mut file)?;
     file.flush().map_err(Error::io(path))?;
