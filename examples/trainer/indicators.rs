@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use phalanx::Error;
 use phalanx::files::AtomicFile;
 use phalanx::gpu::{Gpu, Recorder};
@@ -15,7 +15,7 @@ use phalanx::ndarray::ArrayView2;
 
 use crate::IndicatorsArgs;
 use crate::console::{note, say};
-use crate::run::load;
+use crate::run::{DataSettings, Settings, load};
 
 /// Rows that are in memory at a time.
 const BLOCK: usize = 1 << 16;
@@ -24,7 +24,8 @@ const LEAST_BARS: usize = 64;
 
 pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     crate::inputs::keep(&args.data, &args.out)?;
-    let options = LoadOptions { gaps: args.gaps, adjust: args.adjust, ..LoadOptions::default() };
+    let data = data_settings(args)?;
+    let options = LoadOptions { gaps: data.gaps, adjust: data.adjust, limits: data.limits };
     let candles = load(&args.data, &options)?;
     let gpu = open()?;
     // A filled bar must not shorten a window: indicators see real bars only, and their values are carried over filled ones.
@@ -55,6 +56,17 @@ pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>
     }
     say!("wrote {} rows to {}", timestamps.len() * symbols.len(), args.out.display());
     Ok(())
+}
+
+/// The settings of candle files, of which the options `--gaps` and `--adjust` are two.
+fn data_settings(args: &IndicatorsArgs) -> Result<DataSettings> {
+    let mut sets = args.sets.clone();
+    if let Some(other) = sets.iter().find(|set| !set.trim_start().starts_with("data.")) {
+        bail!("--set {other}: indicators have settings of candle files only, whose names begin with `data.`");
+    }
+    sets.extend(args.gaps.map(|gaps| format!("data.gaps={gaps}")));
+    sets.extend(args.adjust.map(|adjust| format!("data.adjust={adjust}")));
+    Ok(Settings::read(None, &sets)?.data)
 }
 
 /// The selected indicators; by default all that the candles' columns suffice for.
@@ -145,7 +157,7 @@ impl Table<'_> {
                 let workers: Vec<_> =
                     (0..rows).step_by(part).map(|from| scope.spawn(move || append(from))).collect();
                 let panicked = |_| anyhow::anyhow!("a thread that writes rows panicked");
-                workers.into_iter().map(|worker| worker.join().map_err(panicked).flatten()).collect()
+                workers.into_iter().map(|worker| worker.join().map_err(panicked)?).collect()
             });
             for text in texts {
                 out.write_all(&text?)?;

@@ -128,12 +128,15 @@ struct IndicatorsArgs {
     /// repeated. By default all indicators with their usual parameters.
     #[arg(long = "indicator", value_name = "[NAME=]INDICATOR[:PARAMETER=VALUE,..]")]
     indicators: Vec<String>,
-    /// Policy for bars that some instruments lack: reject, drop or forward-fill.
-    #[arg(long, value_name = "POLICY", default_value_t)]
-    gaps: GapPolicy,
-    /// Column of adjusted closes: auto (adjust all prices by it) or none (ignore it).
-    #[arg(long, default_value_t)]
-    adjust: Adjust,
+    /// Policy for bars that some instruments lack: reject (the default), drop or forward-fill.
+    #[arg(long, value_name = "POLICY")]
+    gaps: Option<GapPolicy>,
+    /// Column of adjusted closes: auto (adjust all prices by it; the default) or none (ignore it).
+    #[arg(long)]
+    adjust: Option<Adjust>,
+    /// A setting of candle files, for instance data.limits.bars=50000000; can be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
 }
 
 fn main() -> ExitCode {

@@ -56,6 +56,10 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     if let Some(model) = &args.init {
         trainer.load_weights(model)?;
     }
+    let mut evaluator = match evaluated {
+        None => None,
+        Some(bars) => Some(Evaluator::new(&gpu, &data, &settings, bars, trainer.plan().bytes())?),
+    };
     let mut owned = owned.map_or_else(|| Owned::create(&args.out, COMMAND), Ok)?;
     let (staging, reopened) = match source {
         None => (owned.stage(args.force)?, false),
@@ -78,10 +82,6 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     let every = settings.checkpoints.every;
     let open_snapshots = || Snapshots::open(&staging.checkpoints(), settings.checkpoints.keep);
     let snapshots = if every == 0 { None } else { Some(open_snapshots()?) };
-    let mut evaluator = match evaluated {
-        None => None,
-        Some(bars) => Some(Evaluator::new(&gpu, &data, &settings, bars, trainer.plan().bytes())?),
-    };
     announce(&gpu, &candles, &splits, &bars, &trainer);
     if args.resume {
         match trainer.iteration() {

@@ -170,7 +170,7 @@ fn temporary(path: &Path, permissions: Option<fs::Permissions>) -> io::Result<Na
         builder.permissions(fs::Permissions::from_mode((mode & 0o777) | 0o600));
     }
     for _ in 0..ATTEMPTS {
-        let file = builder.tempfile_in(folder_of(path))?;
+        let file = builder.tempfile_in(folder_of(path)).map_err(without_path)?;
         // Another process may remove it between the two steps. Where files cannot be locked, none is taken for stale.
         let taken = matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock));
         if taken || !file.path().exists() {
@@ -183,6 +183,13 @@ fn temporary(path: &Path, permissions: Option<fs::Permissions>) -> io::Result<Na
         return Ok(file);
     }
     Err(io::Error::other("temporary files are removed by another process"))
+}
+
+/// The error of the system inside one of `tempfile`, which names the temporary file.
+fn without_path(error: io::Error) -> io::Error {
+    let system =
+        error.get_ref().and_then(|error| error.source()?.downcast_ref::<io::Error>()?.raw_os_error());
+    system.map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
 /// Whether a file of this name is a temporary one of phalanx.

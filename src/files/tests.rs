@@ -23,7 +23,9 @@ fn replaces_and_leaves_nothing_behind() {
     std::fs::create_dir(&occupied).unwrap();
     assert!(write_atomically(&occupied, b"x").unwrap_err().to_string().contains("occupied"));
     let missing = folder.path().join("none").join("a.txt");
-    assert!(write_atomically(&missing, b"x").unwrap_err().to_string().contains("none"));
+    let error = write_atomically(&missing, b"x").unwrap_err().to_string();
+    assert_eq!(error.matches("none").count(), 1, "{error}");
+    assert!(!error.contains("phalanx-tmp"), "{error}");
     let mut given_up = AtomicFile::create(&path).unwrap();
     given_up.write_all(b"three").unwrap();
     drop(given_up);

@@ -64,8 +64,7 @@ mod tests {
             "{text}"
         );
         let size = AlignedSize { shape: (usize::MAX, 2), ..size };
-        let mut limits = LoadLimits::default();
-        limits.bars = u64::MAX;
+        let limits = LoadLimits { bars: u64::MAX, ..LoadLimits::default() };
         assert!(size.bars(&limits).is_err());
     }
 }

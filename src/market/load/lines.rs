@@ -378,8 +378,7 @@ mod tests {
 
     #[test]
     fn archives_that_grow_a_thousandfold_are_stopped_early() {
-        let mut limits = LoadLimits::default();
-        limits.unpacked_bytes = 1 << 16;
+        let mut limits = LoadLimits { unpacked_bytes: 1 << 16, ..LoadLimits::default() };
         let packed = gzip(io::repeat(b'\n'), 64 << 20);
         assert!(packed.len() < 70_000, "{}", packed.len());
         let (line, end) = drained(&packed[..], &limits);
