@@ -14,13 +14,14 @@ TRAINER     := $(CARGO) run --quiet --locked --release --example trainer --
 TRAINER_DEV = "$${CARGO_TARGET_DIR:-$${CARGO_BUILD_TARGET_DIR:-target}}/debug/examples/trainer"
 
 GROUPS = networks indicators training updates others resume program other-training other-updates trainer documentation
-.PHONY: help demo test test-nightly test-parquet portability bench lint cargo $(addprefix test-,$(GROUPS))
+.PHONY: help demo test test-nightly test-parquet fuzz portability bench lint cargo $(addprefix test-,$(GROUPS))
 
 help:
 	@echo "make demo    train on the demo candles, backtest the result and write its report"
 	@echo "make test    run all tests (on the GPU, or on the CPU through Mesa's llvmpipe)"
-	@echo "make test-nightly  the same with bounds checks in the networks too, more interruptions and large files"
+	@echo "make test-nightly  the same with bounds checks in the networks too, more interruptions and faults, and large files"
 	@echo "make test-parquet  test the feature \`parquet\`, which the others leave out"
+	@echo "make fuzz    run the fuzzers, an hour each (needs a nightly Rust)"
 	@echo "make portability  compile every kernel with the compilers of browsers and of DirectX"
 	@echo "make bench   run the kernel benchmarks"
 	@echo "make lint    check formatting and run clippy, warnings being errors"
@@ -81,9 +82,9 @@ test-trainer:
 test-documentation:
 	$(CARGO) test --quiet --locked --workspace --doc
 
-# Bounds checks in all kernels that the tests compile in their own process, more kills, and large candle files.
+# Bounds checks in all kernels that the tests compile in their own process, more kills and faults, and large candle files.
 test-nightly:
-	PHALANX_CHECKED=1 PHALANX_KILLS=20 PHALANX_LARGE=1 $(MAKE) test
+	PHALANX_CHECKED=1 PHALANX_KILLS=20 PHALANX_LARGE=1 PHALANX_FAULTS=1 $(MAKE) test
 	$(MAKE) test-parquet
 
 # Not part of `test`: the feature takes long to build.
@@ -93,6 +94,11 @@ test-parquet: cargo
 	scripts/ensure-vulkan true
 	$(CARGO) test --locked --workspace --lib --features phalanx-tests/parquet -- market::load
 	$(CARGO) test --locked --workspace --test suite --features phalanx-tests/parquet -- parquet::
+
+# Part of every night, like `test-nightly`, but on a machine of its own: five hours.
+fuzz: cargo
+	scripts/ensure-vulkan true
+	scripts/fuzz
 
 portability: cargo
 	scripts/portability/run $(CARGO)

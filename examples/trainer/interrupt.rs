@@ -18,6 +18,7 @@ const POLL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Interrupts {
     received: Arc<AtomicUsize>,
+    _watched: Arc<()>,
 }
 
 impl Interrupts {
@@ -31,17 +32,21 @@ impl Interrupts {
                 .and_then(|_| flag::register_usize(signal, received.clone(), signal as usize))
                 .context("catching Ctrl-C")?;
         }
-        let answered = received.clone();
+        let (answered, watched) = (received.clone(), Arc::new(()));
+        let watch = Arc::downgrade(&watched);
         std::thread::spawn(move || {
             // A signal handler may not write.
             while answered.load(Ordering::Relaxed) == 0 {
+                if watch.strong_count() == 0 {
+                    return;
+                }
                 std::thread::sleep(POLL);
             }
             note!(
                 "Stopping  after this iteration, with a checkpoint; a second Ctrl-C ends the program at once"
             );
         });
-        Ok(Self { received })
+        Ok(Self { received, _watched: watched })
     }
 
     /// Exit status of a program that was asked to stop, if it was: 128 and the number of the signal, as in shells.

@@ -403,3 +403,7 @@ fn announce(gpu: &Gpu, candles: &Candles, splits: &Splits, bars: &Range<usize>, 
         note!("          num_envs = {asked} was lowered to the {} that fit (`shrink_envs`)", sizes.envs);
     }
 }
+
+#[cfg(test)]
+#[path = "train_tests.rs"]
+mod tests;

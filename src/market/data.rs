@@ -420,12 +420,15 @@ mod tests {
         let bars = 120;
         let start = date(2020, 1, 1).at(0, 0, 0, 0);
         let timestamps = (0..bars).map(|bar| start + (bar as i64).days()).collect();
-        let mut close = Array2::from_shape_fn((2, bars), |(i, bar)| 10.0 + (bar * (i + 3) % 7) as f64);
-        close[[1, 100]] = 1e21;
+        let close = Array2::from_shape_fn((2, bars), |(i, bar)| 10.0 + (bar * (i + 3) % 7) as f64);
         let prices = || close.clone();
         let symbols = vec!["AAA".into(), "BBB".into()];
-        let candles =
+        let mut candles =
             Candles::new(symbols, timestamps, prices(), prices(), prices(), prices(), None).unwrap();
+        // Refused when candles are made.
+        for prices in [&mut candles.open, &mut candles.high, &mut candles.low, &mut candles.close] {
+            prices[[1, 100]] = 1e21;
+        }
         let gpu = crate::testing::gpu();
         let load = |train| MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(train));
         let error = load(0..bars).unwrap_err().to_string();

@@ -30,6 +30,7 @@ mod observations;
 mod parquet;
 mod plain_device;
 mod program;
+mod promises;
 mod resume;
 mod shaders;
 mod terminal;
