@@ -169,6 +169,8 @@ fn temporary(path: &Path, permissions: Option<fs::Permissions>) -> io::Result<Na
         let mode = permissions.as_ref().map_or(0o666, PermissionsExt::mode);
         builder.permissions(fs::Permissions::from_mode((mode & 0o777) | 0o600));
     }
+    #[cfg(not(unix))]
+    let _ = permissions;
     for _ in 0..ATTEMPTS {
         let file = builder.tempfile_in(folder_of(path)).map_err(without_path)?;
         // Another process may remove it between the two steps. Where files cannot be locked, none is taken for stale.
