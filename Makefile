@@ -95,7 +95,7 @@ test-parquet: cargo
 	$(CARGO) test --locked --workspace --lib --features phalanx-tests/parquet -- market::load
 	$(CARGO) test --locked --workspace --test suite --features phalanx-tests/parquet -- parquet::
 
-# Part of every night, like `test-nightly`, but on a machine of its own: five hours.
+# For a night, beside `test-nightly`: five hours.
 fuzz: cargo
 	scripts/ensure-vulkan true
 	scripts/fuzz

@@ -23,13 +23,13 @@ use crate::run::Settings;
 pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     let run = Folder::new(&args.run);
     run.settle()?;
-    let version = run.version();
+    let number = run.run_number();
     ensure!(
         run.model().exists(),
         "{} holds no trained model; train one with `trainer train`",
         run.path().display()
     );
-    let settings = Settings::of_run(&run.settings())?;
+    let settings = Settings::of_run(&run.settings(), &args.sets)?;
     let policy = TrainedPolicy::load(&run.model())?;
     let metadata = policy.metadata();
     let candles = settings.data.load(&args.data)?;
@@ -88,11 +88,11 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         render(&backtest, in_sample.as_ref(), &curves, &info(&run, &policy, &summary, &candles, &gaps))?;
     let mut out = Owned::create(args.out.as_deref().unwrap_or(run.path()), "backtest")?;
     ensure!(
-        run.version() == version || out.folder().path() == run.path() && version.is_none(),
+        run.run_number() == number,
         "{} was replaced by another run meanwhile: run the backtest again",
         run.path().display()
     );
-    let staging = out.stage_results()?;
+    let staging = out.stage_results(&run)?;
     phalanx::backtest::write(&backtest, staging.path())?;
     write_atomically(&staging.report(), page.as_bytes())?;
     out.publish_results(&staging)?;

@@ -1,4 +1,5 @@
-//! The terminal: the one place that writes to standard output and standard error.
+//! The terminal: the one place that writes to standard output and standard error, apart from the help of clap and the frames of the
+//! progress bar.
 //!
 //! A reader that goes away (`trainer .. | head`) is no fault, and the work goes on without it. A full disk does not stop the work
 //! either, but the program ends with an error.
@@ -9,7 +10,9 @@ use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Longest error text in bytes.
+use indicatif::ProgressBar;
+
+/// Longest line on standard error in bytes.
 const MOST_BYTES: usize = 2048;
 
 /// Time without a line after which the program says what it is doing; it doubles with every such line, up to the second.
@@ -31,11 +34,25 @@ struct State {
     /// The first error of standard output or standard error that was not a closed pipe.
     fault: Option<(&'static str, io::Error)>,
     last_line: Option<Instant>,
-    /// What the program is doing, and how long it may be silent about it.
-    activity: Option<(String, Instant, Duration)>,
+    activity: Option<Activity>,
+    watched: bool,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { fault: None, last_line: None, activity: None });
+/// What the program is doing.
+struct Activity {
+    what: String,
+    since: Instant,
+    /// When the first of the activities of its kind began.
+    began: Instant,
+    /// How long the program may be silent about it.
+    silence: Duration,
+}
+
+static STATE: Mutex<State> =
+    Mutex::new(State { fault: None, last_line: None, activity: None, watched: false });
+
+/// The progress bar, while there is one: lines are written above it.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -43,13 +60,17 @@ fn state() -> MutexGuard<'static, State> {
 
 pub fn result(text: Arguments<'_>) {
     let line = visible(&text.to_string()) + "\n";
+    // Tests have their output to themselves.
+    if cfg!(test) {
+        return print!("{line}");
+    }
     let mut out = io::stdout().lock();
     let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     keep("standard output", written);
 }
 
 pub fn remark(text: Arguments<'_>) {
-    let line = visible(&text.to_string()) + "\n";
+    let line = shortened(&visible(&text.to_string())) + "\n";
     let _ = Stderr.write_all(line.as_bytes());
 }
 
@@ -59,7 +80,13 @@ pub struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        keep("standard error", io::stderr().lock().write_all(bytes));
+        if cfg!(test) {
+            eprint!("{}", String::from_utf8_lossy(bytes));
+            return Ok(bytes.len());
+        }
+        let write = || io::stderr().lock().write_all(bytes);
+        let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        keep("standard error", bar.map_or_else(write, |bar| bar.suspend(write)));
         Ok(bytes.len())
     }
 
@@ -85,7 +112,7 @@ pub fn coloured() -> bool {
 
 /// Reports an error.
 pub fn report(error: &anyhow::Error) {
-    remark(format_args!("error: {}", shortened(&reasons(error))));
+    remark(format_args!("error: {}", reasons(error)));
 }
 
 /// The status of the program after its work: a failure if a line could not be written.
@@ -103,19 +130,26 @@ pub fn ended(status: ExitCode) -> ExitCode {
 
 /// Says what the program is doing whenever it writes no line for some time.
 pub fn busy(what: impl Into<String>) {
-    let mut state = state();
-    state.activity = Some((what.into(), Instant::now(), SILENCE[0]));
-    if state.last_line.is_none() {
-        // The first activity of the process.
-        state.last_line = Some(Instant::now());
-        std::thread::spawn(watch);
+    let (mut state, now) = (state(), Instant::now());
+    state.activity = Some(Activity { what: what.into(), since: now, began: now, silence: SILENCE[0] });
+    if !std::mem::replace(&mut state.watched, true) {
+        // Where the system gives no thread, the program is silent.
+        let _ = std::thread::Builder::new().spawn(watch);
     }
+}
+
+/// Shows a progress bar, which says by itself that the program is alive, or ends it.
+pub fn show_bar(bar: Option<ProgressBar>) {
+    if bar.is_some() {
+        idle();
+    }
+    *BAR.lock().unwrap_or_else(PoisonError::into_inner) = bar;
 }
 
 /// Goes on with the same kind of activity: the silence allowed stays as it is.
 pub fn still_busy(what: impl Into<String>) {
-    if let Some((text, since, _)) = &mut state().activity {
-        (*text, *since) = (what.into(), Instant::now());
+    if let Some(activity) = &mut state().activity {
+        (activity.what, activity.since) = (what.into(), Instant::now());
     }
 }
 
@@ -137,13 +171,14 @@ fn watch() {
 
 /// The line that is due at `now`, if any.
 fn due(state: &mut State, now: Instant) -> Option<String> {
-    let last = state.last_line?;
-    let (what, since, silence) = state.activity.as_mut()?;
-    if now.saturating_duration_since(last.max(*since)) + Duration::from_millis(200) < *silence {
+    let activity = state.activity.as_mut()?;
+    let last = state.last_line.map_or(activity.began, |line| line.max(activity.began));
+    if now.saturating_duration_since(last) + Duration::from_millis(200) < activity.silence {
         return None;
     }
-    *silence = (*silence * 2).min(SILENCE[1]);
-    Some(format!("Working   {what}: {} s", now.saturating_duration_since(*since).as_secs_f64().round()))
+    activity.silence = (activity.silence * 2).min(SILENCE[1]);
+    let seconds = now.saturating_duration_since(activity.since).as_secs_f64().round();
+    Some(format!("Working   {}: {seconds} s", activity.what))
 }
 
 /// An error and its causes, without those that the text before already ends with.
@@ -212,11 +247,8 @@ mod tests {
     #[test]
     fn a_long_activity_is_reported_within_two_seconds_and_then_ever_less_often() {
         let start = Instant::now();
-        let mut state = State {
-            fault: None,
-            last_line: Some(start),
-            activity: Some(("compiling".into(), start, SILENCE[0])),
-        };
+        let activity = Activity { what: "compiling".into(), since: start, began: start, silence: SILENCE[0] };
+        let mut state = State { fault: None, last_line: None, activity: Some(activity), watched: true };
         let mut lines = Vec::new();
         for tenth in 0..=36_000u64 {
             let now = start + Duration::from_millis(100 * tenth);
@@ -230,6 +262,20 @@ mod tests {
         let gaps: Vec<_> = lines.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
         assert!(gaps.is_sorted() && *gaps.last().unwrap() <= 3000, "{gaps:?}");
         assert!(lines.len() < 30, "an hour: {}", lines.len());
+        // Short steps of one activity are no lines.
+        let mut activity =
+            Activity { what: "iteration 1".into(), since: start, began: start, silence: SILENCE[0] };
+        let mut first = None;
+        for tenth in 0..100u64 {
+            let now = start + Duration::from_millis(100 * tenth);
+            activity.since = start + Duration::from_millis(1500 * (tenth / 15));
+            state = State { fault: None, last_line: None, activity: Some(activity), watched: true };
+            if due(&mut state, now).is_some() {
+                first.get_or_insert(tenth);
+            }
+            activity = state.activity.take().unwrap();
+        }
+        assert!(first.is_some_and(|tenth| tenth <= 20), "{first:?}");
         state.activity = None;
         assert_eq!(due(&mut state, start + Duration::from_secs(9999)), None);
     }

@@ -83,7 +83,7 @@ impl Folder {
     /// Names of the checkpoints, relative to this folder.
     fn checkpoint_names(&self) -> Result<Vec<String>> {
         let folder = self.checkpoints();
-        if !folder.exists() {
+        if !folder.try_exists().with_context(|| folder.display().to_string())? {
             return Ok(Vec::new());
         }
         let mut names = Vec::new();
@@ -126,9 +126,9 @@ impl Folder {
         Ok(())
     }
 
-    /// The marker as it is now, to tell whether the run was replaced while it was read.
-    pub fn version(&self) -> Option<Vec<u8>> {
-        std::fs::read(self.0.join(MARKER)).ok()
+    /// The number of the run that is here now, to tell whether it was replaced while it was read.
+    pub fn run_number(&self) -> Option<u64> {
+        Marker::read(self).ok().flatten()?.run
     }
 }
 
@@ -191,7 +191,7 @@ impl Owned {
     }
 
     fn unfinished_folder(&self) -> Folder {
-        Folder(self.folder.0.join(publish::RUN.unfinished))
+        Folder(self.folder.0.join(publish::FINISHED_RUN.unfinished))
     }
 
     /// The interrupted run in this folder.
@@ -239,11 +239,12 @@ impl Owned {
     /// complete.
     pub fn reopen(&self) -> Result<Folder> {
         let copy = Folder(self.folder.0.join("unfinished.new"));
-        copy.remove_run()?;
+        remove_staging(&copy)?;
         let staging = self.unfinished_folder();
-        self.remove_staging()?;
-        create_folders(&copy.checkpoints())?;
+        remove_staging(&staging)?;
+        create_folders(&copy.0)?;
         Marker::default().write(&copy)?;
+        create_folders(&copy.checkpoints())?;
         let names = ["config.toml", "metrics.csv"].map(String::from);
         for name in names.into_iter().chain(self.folder.checkpoint_names()?) {
             copy_file(&self.folder.0.join(&name), &copy.0.join(&name))?;
@@ -264,14 +265,29 @@ impl Owned {
     /// Checks that the folder holds no run, finished or not, unless `force` is set, and no files of others where a run has its own.
     pub fn vacant(&self, force: bool) -> Result<()> {
         let here = self.folder.0.display();
-        let taken = RUN.iter().find(|name| self.marker.holds(name) && self.folder.0.join(name).exists());
-        if let (Some(file), false) = (taken, force) {
+        let exists = |name: &&&str| self.marker.holds(name) && self.folder.0.join(name).exists();
+        if let (Some(file), false) = (RUN.iter().find(exists), force) {
             bail!(
                 "{here} holds a run already ({file}); choose another folder with --out, or replace the run with --force"
             );
         }
-        if self.unfinished().is_ok_and(|staging| staging.checkpoints().exists()) && !force {
+        if let (Some(file), false) = (RESULTS.iter().find(exists), force) {
+            bail!(
+                "{here} holds the results of a backtest ({file}); choose another folder with --out, or replace them with --force"
+            );
+        }
+        let unfinished = |staging: Folder| staging.checkpoints().exists() || staging.model().exists();
+        if self.unfinished().is_ok_and(unfinished) && !force {
             bail!("{here} holds an unfinished run; resume it with --resume, or replace it with --force");
+        }
+        for name in [publish::FINISHED_RUN.unfinished, CHECKPOINTS] {
+            let path = self.folder.0.join(name);
+            let kind = path.symlink_metadata();
+            ensure!(
+                kind.is_err() || kind.is_ok_and(|kind| kind.is_dir()),
+                "{} has to be a folder, and not a link to one, since it is renamed: move it elsewhere",
+                path.display()
+            );
         }
         self.without_strangers(RUN.iter().copied())
     }
@@ -295,32 +311,48 @@ impl Owned {
     /// If there is a run and `force` is not set.
     pub fn stage(&self, force: bool) -> Result<Folder> {
         self.vacant(force)?;
-        self.remove_staging()?;
         let staging = self.unfinished_folder();
+        remove_staging(&staging)?;
         create_folders(&staging.0)?;
         Marker::default().write(&staging)?;
         Ok(staging)
     }
 
-    fn remove_staging(&self) -> Result<()> {
-        let staging = self.unfinished_folder();
-        if !is_ours(&staging)? {
-            return Ok(());
-        }
-        staging.remove_run()
-    }
-
-    /// Creates a staging folder for the files of a backtest.
-    pub fn stage_results(&self) -> Result<Folder> {
+    /// Creates a staging folder for the files of a backtest of the run in `run`.
+    ///
+    /// # Errors
+    /// If this is the folder of another run.
+    pub fn stage_results(&self, run: &Folder) -> Result<Folder> {
+        let other = same_file::is_same_file(&run.0, &self.folder.0).is_ok_and(|same| !same);
+        ensure!(
+            !(other && self.folder.model().exists()),
+            "{} holds another run, whose backtest would be replaced: choose another folder with --out",
+            self.folder.0.display()
+        );
         self.without_strangers(RESULTS.iter().copied())?;
-        let staging = Folder(self.folder.0.join(publish::RESULTS.unfinished));
-        if is_ours(&staging)? {
-            staging.remove_run()?;
-        }
+        let staging = Folder(self.folder.0.join(publish::BACKTEST.unfinished));
+        remove_staging(&staging)?;
         create_folders(&staging.0)?;
         Marker::default().write(&staging)?;
         Ok(staging)
     }
+}
+
+/// Removes what is left of a staging folder of ours.
+fn remove_staging(staging: &Folder) -> Result<()> {
+    let path = &staging.0;
+    let Ok(kind) = path.symlink_metadata() else { return Ok(()) };
+    if kind.is_dir() {
+        remove_stale(path)?;
+    }
+    ensure!(
+        kind.is_dir()
+            && (path.join(MARKER).exists()
+                || std::fs::read_dir(path).is_ok_and(|mut all| all.next().is_none())),
+        "{} holds files that phalanx did not write: move them elsewhere",
+        path.display()
+    );
+    staging.remove_run()
 }
 
 /// Removes a folder, unless it holds files of the user's.
@@ -347,7 +379,7 @@ fn is_ours(folder: &Folder) -> Result<bool> {
     for entry in std::fs::read_dir(path).with_context(|| path.display().to_string())? {
         let name = entry.with_context(|| path.display().to_string())?.file_name();
         ensure!(
-            lock::is_lock(&name) || is_temporary(&name),
+            (lock::is_lock(&name) || is_temporary(&name)) && !path.join(&name).is_symlink(),
             "{} is not empty and holds no run of phalanx (there is `{}`, but no {MARKER}): nothing was written; choose another \
              folder with --out",
             path.display(),

@@ -24,6 +24,9 @@ const LEAST_BARS: usize = 64;
 
 pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     crate::inputs::keep(&args.data, &args.out)?;
+    // Of an earlier process that was killed.
+    let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    phalanx::files::remove_stale(folder.unwrap_or(Path::new(".")))?;
     let data = data_settings(args)?;
     let options = LoadOptions { gaps: data.gaps, adjust: data.adjust, limits: data.limits };
     let candles = load(&args.data, &options)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-/// Checks that the file `out` is none of the inputs and not in one of their folders, whatever names lead to it.
+/// Checks that the file `out` is none of the inputs and none of the files in their folders, whatever names lead to it.
 pub fn keep(inputs: &[PathBuf], out: &Path) -> Result<()> {
     // Asking whether it is the same file opens it, which for a pipe would wait for a writer.
     if !out.is_file() {

@@ -1,57 +1,74 @@
-//! Ctrl-C and SIGTERM. The first asks the program to stop at a good moment, the second ends it at once.
+//! Ctrl-C and SIGTERM. The first asks the program to stop at a good moment, a later one ends it at once.
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::low_level;
 
 use crate::console::note;
 
-/// Time after which a signal is answered.
-const POLL: Duration = Duration::from_millis(100);
+/// Interval in which signals are looked for.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Time in which further signals count as the first: `timeout` and shells may send theirs to the program and to its group.
+const ECHO: Duration = Duration::from_millis(500);
 
 /// Signals received since [`Interrupts::catch`].
 #[derive(Debug)]
-pub struct Interrupts {
-    received: Arc<AtomicUsize>,
-    _watched: Arc<()>,
+pub struct Interrupts(Arc<Received>);
+
+#[derive(Debug, Default)]
+struct Received {
+    /// The number of the last signal; 0 before the first.
+    signal: AtomicUsize,
+    count: AtomicUsize,
 }
 
 impl Interrupts {
     /// From now on the first signal only asks.
     pub fn catch() -> Result<Self> {
-        let (asked, received) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let received = Arc::new(Received::default());
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal finds `asked` unset, and sets it.
-            flag::register_conditional_shutdown(signal, 128 + signal, asked.clone())
-                .and_then(|_| flag::register(signal, asked.clone()))
-                .and_then(|_| flag::register_usize(signal, received.clone(), signal as usize))
-                .context("catching Ctrl-C")?;
+            let received = received.clone();
+            let note = move || {
+                received.signal.store(signal as usize, Ordering::Relaxed);
+                received.count.fetch_add(1, Ordering::Relaxed);
+            };
+            // SAFETY: the action writes two atomics, which a signal handler may.
+            unsafe { low_level::register(signal, note) }.context("catching Ctrl-C")?;
         }
-        let (answered, watched) = (received.clone(), Arc::new(()));
-        let watch = Arc::downgrade(&watched);
-        std::thread::spawn(move || {
-            // A signal handler may not write.
-            while answered.load(Ordering::Relaxed) == 0 {
-                if watch.strong_count() == 0 {
-                    return;
-                }
-                std::thread::sleep(POLL);
-            }
-            note!(
-                "Stopping  after this iteration, with a checkpoint; a second Ctrl-C ends the program at once"
-            );
-        });
-        Ok(Self { received, _watched: watched })
+        let watched = received.clone();
+        std::thread::Builder::new().spawn(move || watch(&watched)).context("catching Ctrl-C")?;
+        Ok(Self(received))
     }
 
-    /// Exit status of a program that was asked to stop, if it was: 128 and the number of the signal, as in shells.
+    /// Exit status of a program that was asked to stop, if it was.
     pub fn asked(&self) -> Option<ExitCode> {
-        let signal = self.received.load(Ordering::Relaxed);
-        (signal != 0).then(|| ExitCode::from(128u8.saturating_add(signal as u8)))
+        let signal = self.0.signal.load(Ordering::Relaxed);
+        (signal != 0).then(|| ExitCode::from(u8::try_from(status(signal)).unwrap_or(u8::MAX)))
     }
+}
+
+/// 128 and the number of the signal, as in shells.
+fn status(signal: usize) -> i32 {
+    128 + signal as i32
+}
+
+/// Answers the first signal, which a signal handler may not, and ends the program at a later one.
+fn watch(received: &Received) {
+    let wait = |count: usize| {
+        while received.count.load(Ordering::Relaxed) <= count {
+            std::thread::sleep(POLL);
+        }
+    };
+    wait(0);
+    note!("Stopping  after this iteration, with a checkpoint; Ctrl-C again ends the program at once");
+    std::thread::sleep(ECHO);
+    wait(received.count.load(Ordering::Relaxed));
+    // Without the end of the driver, which may wait for the GPU.
+    low_level::exit(status(received.signal.load(Ordering::Relaxed)));
 }

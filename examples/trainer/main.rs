@@ -75,7 +75,7 @@ struct TrainArgs {
     /// Autotuning file (JSON): selects the fastest kernels from it, or benchmarks them first and stores the result.
     #[arg(long)]
     tune: Option<PathBuf>,
-    /// A single setting, for instance mappo.gamma=0.995; can be repeated.
+    /// A single setting, for instance mappo.gamma=0.995; can be repeated. With --resume only limits: data.limits.bars=500000000.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
     /// Replace an existing run in the folder.
@@ -83,7 +83,7 @@ struct TrainArgs {
     force: bool,
     /// Resume the interrupted run in the folder, with its original settings. With --iterations N, train it further, to N iterations
     /// in all, even if it is finished.
-    #[arg(long, conflicts_with_all = ["config", "seed", "sets", "force", "init"])]
+    #[arg(long, conflicts_with_all = ["config", "seed", "force", "init"])]
     resume: bool,
     /// Model file whose weights training starts from, instead of random ones; its networks must have the same shapes.
     #[arg(long, value_name = "MODEL")]
@@ -110,6 +110,9 @@ struct BacktestArgs {
     /// Trade candles of another kind than the model was trained on: bars of another length, or without volume.
     #[arg(long)]
     force: bool,
+    /// A limit on candle files, for instance data.limits.bars=500000000; can be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
     /// Bars per year, for annualised metrics; by default data.periods_per_year of the run's settings, or else inferred from
     /// the timestamps.
     #[arg(long, value_name = "N")]
@@ -171,7 +174,7 @@ fn main() -> ExitCode {
     };
     let done = |()| ExitCode::SUCCESS;
     let result = match &cli.command {
-        Command::Train(args) => train::train(args, open),
+        Command::Train(args) => train::train(args, cli.adapter.as_deref(), open),
         Command::Backtest(args) => backtest::backtest(args, open).map(done),
         Command::Indicators(args) => indicators::indicators(args, open).map(done),
         Command::Doctor { verbose } => doctor::doctor(open, *verbose).map(done),

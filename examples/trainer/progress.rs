@@ -68,9 +68,8 @@ impl Progress {
         let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(total_iterations).with_style(style);
         bar.set_prefix(format!("0/{total_iterations}"));
-        // The bar shows by itself that the program is alive.
-        console::idle();
         bar.enable_steady_tick(TICK);
+        console::show_bar(Some(bar.clone()));
         Self::with(total_iterations, Output::Bar(bar))
     }
 
@@ -101,7 +100,9 @@ impl Progress {
                 bar.set_position(line.iteration);
             }
             Output::Plain { out, printed, held_back } => {
-                console::still_busy(working_on(line.iteration + 1, self.total));
+                if line.iteration < self.total {
+                    console::still_busy(working_on(line.iteration + 1, self.total));
+                }
                 let text = format!("iteration {}  {}", pace(line, self.total, left), losses(line));
                 if due(line.iteration, self.total, *printed) {
                     // A closed stderr must not stop training.
@@ -118,7 +119,10 @@ impl Progress {
     /// Ends the display and leaves the last state visible.
     pub fn finish(self) {
         match self.output {
-            Output::Bar(bar) => bar.abandon(),
+            Output::Bar(bar) => {
+                bar.abandon();
+                console::show_bar(None);
+            }
             Output::Plain { mut out, held_back, .. } => {
                 if let Some(text) = held_back {
                     let _ = writeln!(out, "{text}");

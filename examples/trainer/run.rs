@@ -37,8 +37,9 @@ impl Settings {
     }
 
     /// The settings that a run was trained with, of which backtests use those of the data: only these are checked.
-    pub fn of_run(path: &Path) -> Result<Self> {
-        resolve(Some(path), &[], |settings: &Self| settings.data.check())
+    pub fn of_run(path: &Path, limits: &[String]) -> Result<Self> {
+        only_limits(limits)?;
+        resolve(Some(path), limits, |settings: &Self| settings.data.check())
     }
 
     fn check(&self) -> Result<(), Fault> {
@@ -47,6 +48,16 @@ impl Settings {
         self.mappo.validate().map_err(|error| Fault::of("mappo", error))?;
         range("checkpoints.keep", self.checkpoints.keep as f64, 1.0..=1e6)?;
         range("evaluation.fraction", self.evaluation.fraction, 0.01..=0.9)
+    }
+}
+
+/// Checks that `sets` hold nothing but limits on candle files, with which a run may be used again.
+pub fn only_limits(sets: &[String]) -> Result<()> {
+    match sets.iter().find(|set| !set.trim_start().starts_with("data.limits.")) {
+        None => Ok(()),
+        Some(other) => anyhow::bail!(
+            "--set {other}: a run keeps its settings; only limits on candle files can be given, whose names begin with `data.limits.`"
+        ),
     }
 }
 
@@ -281,9 +292,9 @@ mod tests {
         assert!(error(&"#".repeat((1 << 20) + 1)).contains("longer than 1048576 bytes"));
         // A backtest uses the settings of the data only: runs of older versions stay readable.
         std::fs::write(&path, "[checkpoints]\nkeep = 0\n").unwrap();
-        assert!(Settings::of_run(&path).is_ok());
+        assert!(Settings::of_run(&path, &[]).is_ok());
         std::fs::write(&path, "[data]\nperiods_per_year = nan\n").unwrap();
-        let got = format!("{:#}", Settings::of_run(&path).unwrap_err());
+        let got = format!("{:#}", Settings::of_run(&path, &[]).unwrap_err());
         assert!(got.starts_with(&format!("{place}:2: setting `data.periods_per_year`: NaN")), "{got}");
         // The largest seed survives the file.
         let settings = Settings::read(None, &[format!("mappo.seed={}", i64::MAX)]).unwrap();

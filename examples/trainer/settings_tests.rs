@@ -225,6 +225,6 @@ mod fuzz_target;
 fn the_corpus_of_the_fuzzer_is_read() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/settings");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let count = files.map(|path| fuzz_target::settings(&std::fs::read(path).unwrap())).count();
-    assert!(count > 0);
+    let accepted = files.filter(|path| fuzz_target::settings(&std::fs::read(path).unwrap()));
+    assert!(accepted.count() > 0);
 }

@@ -19,10 +19,14 @@ use crate::folder::{Folder, Owned, Summary};
 use crate::interrupt::Interrupts;
 use crate::metrics::{Row, Writer};
 use crate::progress::{Line, Progress};
-use crate::run::{ChosenModel, Settings};
+use crate::run::{ChosenModel, Settings, only_limits};
 use crate::settings::write_resolved;
 
-pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<ExitCode> {
+pub fn train(
+    args: &TrainArgs,
+    adapter: Option<&str>,
+    open: impl Fn() -> phalanx::Result<Gpu>,
+) -> Result<ExitCode> {
     let mut owned = None;
     let mut source = None;
     if args.resume {
@@ -30,7 +34,11 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         source = Some(holder.resumable(args.iterations.is_some())?);
     }
     let settings: Settings = match &source {
-        Some(source) => Settings::read(Some(&source.settings()), &iterations(args))?,
+        Some(source) => {
+            only_limits(&args.sets)?;
+            let sets = [&args.sets[..], &iterations(args)].concat();
+            Settings::read(Some(&source.settings()), &sets)?
+        }
         None => requested(args)?,
     };
     if let (Some(source), Some(wanted)) = (&source, args.iterations) {
@@ -159,7 +167,7 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
                 "Interrupted after iteration {} of {}; a checkpoint is saved. To go on:\n{}",
                 trainer.iteration(),
                 settings.mappo.ppo.iterations,
-                resuming(args)
+                resuming(args, adapter)
             );
             return Ok(status);
         }
@@ -171,9 +179,6 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
             metrics.sync()?;
             open_snapshots()?.save(&trainer, score)?;
         }
-    }
-    if every == 0 {
-        staging.remove_checkpoints()?;
     }
     metrics.sync()?;
     drop(metrics);
@@ -203,6 +208,9 @@ pub fn train(args: &TrainArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     };
     summary.write(&staging.summary())?;
     readable(&staging, &settings)?;
+    if every == 0 {
+        staging.remove_checkpoints()?;
+    }
     owned.publish(&staging)?;
     let folder = owned.folder();
     say!(
@@ -228,11 +236,15 @@ fn interrupted(args: &TrainArgs) -> Result<Owned> {
 }
 
 /// The command that resumes a run that was started or resumed with `args`.
-fn resuming(args: &TrainArgs) -> String {
+fn resuming(args: &TrainArgs, adapter: Option<&str>) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "trainer".into());
     let mut words = vec![program, "train".into(), "--resume".into(), "--data".into()];
     words.extend(args.data.iter().map(|path| path.display().to_string()));
     words.extend(["--out".into(), args.out.display().to_string()]);
+    if let Some(file) = &args.tune {
+        words.extend(["--tune".into(), file.display().to_string()]);
+    }
+    words.extend(adapter.into_iter().flat_map(|adapter| ["--adapter".into(), adapter.into()]));
     let quoted = words.iter().map(|word| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,+".contains(&byte);
         if word.bytes().all(plain) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) }

@@ -29,7 +29,7 @@ fn trained(gpu: &Gpu, out: &Path, seed: u64) -> Result<ExitCode> {
         resume: false,
         init: None,
     };
-    train(&args, || Ok(gpu.clone()))
+    train(&args, None, || Ok(gpu.clone()))
 }
 
 fn copied(from: &Path, to: &Path) {
@@ -57,6 +57,12 @@ fn a_training_that_fails_at_any_write_leaves_the_old_run_or_the_new_one() {
     }
     let model = |name: &str| std::fs::read(path(name).join("model.safetensors")).unwrap();
     let models = [model("old"), model("new")];
+    let losses = |run: &Folder| -> Vec<f64> {
+        let curves = crate::metrics::curves(&run.metrics()).unwrap();
+        curves.curves.iter().find(|(name, ..)| name == "Value loss").unwrap().2.clone()
+    };
+    let known = ["old", "new"].map(|name| losses(&Folder::new(&path(name))));
+    assert_ne!(known[0], known[1]);
     assert!(models[0] != models[1]);
     let step = if std::env::var_os("PHALANX_FAULTS").is_some() { 1 } else { 17 };
     let mut counts = [0usize; 3];
@@ -84,6 +90,7 @@ fn a_training_that_fails_at_any_write_leaves_the_old_run_or_the_new_one() {
             let settings = Settings::read(Some(&run.settings()), &[]).unwrap();
             assert_eq!(settings.mappo.ppo.seed, which as u64 + 1, "{kind:?} {at}");
             readable(run, &settings).unwrap();
+            assert_eq!(losses(run), known[which], "{kind:?} {at}");
             assert!(Snapshots::open(&run.checkpoints(), 3).unwrap().latest().unwrap().is_some());
             assert!(which == 1 || result.is_err(), "{kind:?} {at} claims to be published");
             assert!(kind != Kind::ShortWrite || which == 1);

@@ -17,4 +17,6 @@ mod settings;
 #[path = "../settings.rs"]
 mod target;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| target::settings(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    target::settings(data);
+});

@@ -49,7 +49,15 @@ pub fn create_folders(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    attempt(Operation::CreateFolder).and_then(|()| fs::create_dir_all(path)).map_err(Error::io(path))
+    let create = || {
+        attempt(Operation::CreateFolder)?;
+        // The lowest that exists: it gets a new name.
+        let above = path.ancestors().skip(1).find(|above| above.is_dir());
+        fs::create_dir_all(path)?;
+        let new = path.ancestors().skip(1).take_while(|folder| Some(*folder) != above);
+        new.chain(above).filter(|folder| !folder.as_os_str().is_empty()).try_for_each(sync)
+    };
+    create().map_err(Error::io(path))
 }
 
 /// Renames a file or a folder, within a file system. A file in the way is replaced.

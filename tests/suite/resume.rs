@@ -264,6 +264,14 @@ fn a_finished_run_is_trained_further_and_lends_its_weights() {
     let further = |iterations| place.run(&[&resume as &[&str], &["--iterations", iterations]].concat());
     refused(&place.run(&resume), &["no unfinished run", "--iterations"]);
     refused(&further("2"), &["has completed 2 iterations"]);
+    let other = ["--iterations", "5", "--set", "mappo.gamma=0.5"];
+    refused(
+        &place.run(&[&resume as &[&str], &other].concat()),
+        &["--set mappo.gamma", "a run keeps its settings"],
+    );
+    let limit = ["--iterations", "5", "--set", "data.limits.bars=100"];
+    refused(&place.run(&[&resume as &[&str], &limit].concat()), &["us4_daily.csv.gz", "data.limits.bars"]);
+    refused(&place.backtest(DEMO, "run", &limit[2..]), &["us4_daily.csv.gz", "data.limits.bars"]);
     assert!(!place.path("run/unfinished").exists());
     let before = std::fs::read(place.path("run/model.safetensors")).unwrap();
     let output = further("5");

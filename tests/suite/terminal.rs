@@ -75,17 +75,27 @@ fn a_long_iteration_gives_signs_of_life_and_a_second_signal_ends_it() {
             break;
         }
     }
-    // The second one comes after four seconds; a busy machine is granted one more.
+    // The second one comes after four seconds; a busy machine is granted as much again.
     let [before @ .., second] = silences.as_slice() else { panic!("no line") };
-    assert!(before.iter().all(|silence| *silence < Duration::from_secs(3)), "{silences:?}");
-    assert!(*second < Duration::from_secs(5), "{silences:?}");
+    assert!(before.iter().all(|silence| *silence < Duration::from_secs(4)), "{silences:?}");
+    assert!(*second < Duration::from_secs(8), "{silences:?}");
     let start = Instant::now();
     signal(&child, "-INT");
     assert!(lines.any(|line| line.unwrap().starts_with("Stopping  after this iteration")));
+    // An echo of the first one.
+    signal(&child, "-INT");
+    std::thread::sleep(Duration::from_secs(1));
     assert!(child.try_wait().unwrap().is_none(), "the first signal waits for the iteration");
     signal(&child, "-INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+/// Standard error without the signs of life that a slow machine gives.
+#[cfg(target_os = "linux")]
+fn said(output: &std::process::Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.lines().filter(|line| !line.starts_with("Working   ")).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(target_os = "linux")]
@@ -104,9 +114,9 @@ fn closed_pipes_are_quiet_and_full_disks_are_errors() {
     ];
     for arguments in commands {
         let output = place.command(arguments).stdout(closed()).output().unwrap();
-        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{arguments:?}: {output:?}");
+        assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), ""), "{arguments:?}");
         let output = place.command(arguments).stdout(full()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = said(&output);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
         assert!(said.starts_with("error: ") && said.contains("No space left"), "{said}");
     }

@@ -28,6 +28,9 @@ impl Lock {
     /// If another process has locked it, with that process.
     pub fn take(folder: &Path, command: &str) -> Result<Self> {
         let path = folder.join(NAME);
+        if path.symlink_metadata().is_ok_and(|kind| !kind.is_file()) {
+            bail!("{} was not made by phalanx: move it elsewhere", path.display());
+        }
         let mut options = File::options();
         // Not truncated: it names the process that holds it.
         options.read(true).write(true).create(true).truncate(false);
@@ -56,9 +59,8 @@ impl Lock {
             }
         }
         let text = format!("process {} (trainer {command})", std::process::id());
-        let written =
-            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
-        written.with_context(|| path.display().to_string())?;
+        // Only for the message to others: a full disk is no reason to stop.
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
         Ok(Self(file))
     }
 }

@@ -1,6 +1,7 @@
 //! The file by which a folder is known as ours, and its list of what phalanx wrote there.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use anyhow::{Context, Result, bail, ensure};
 use phalanx::files::write_atomically;
@@ -23,19 +24,28 @@ const MOST_BYTES: u64 = 1 << 20;
 pub struct Marker {
     format: u32,
     version: String,
+    /// A random number of the finished run in the folder, if there is one.
+    #[serde(default)]
+    pub run: Option<u64>,
     /// Files of ours, relative to the folder, with `/`.
     pub files: BTreeSet<String>,
 }
 
 impl Default for Marker {
     fn default() -> Self {
-        Self { format: FORMAT, version: env!("CARGO_PKG_VERSION").into(), files: BTreeSet::new() }
+        Self { format: FORMAT, version: env!("CARGO_PKG_VERSION").into(), run: None, files: BTreeSet::new() }
     }
 }
 
 impl Marker {
     pub fn of(files: impl IntoIterator<Item = String>) -> Self {
         Self { files: files.into_iter().collect(), ..Self::default() }
+    }
+
+    pub fn of_a_new_run(self) -> Self {
+        // Seeded by the system, anew for every state.
+        let number = RandomState::new().build_hasher().finish();
+        Self { run: Some(number), ..self }
     }
 
     pub fn holds(&self, name: &str) -> bool {
@@ -77,8 +87,8 @@ impl Marker {
 
     /// Marks the folder of a run from before markers, and its unfinished run.
     pub fn adopt(folder: &Folder) -> Result<Self> {
-        let unfinished = Folder(folder.path().join(publish::RUN.unfinished));
-        let done = Folder(folder.path().join(publish::RUN.done));
+        let unfinished = Folder(folder.path().join(publish::FINISHED_RUN.unfinished));
+        let done = Folder(folder.path().join(publish::FINISHED_RUN.done));
         for inner in [&unfinished, &done] {
             if inner.settings().exists() && Self::read(inner)?.is_none() {
                 Self::of(written(inner)?).write(inner)?;
@@ -111,13 +121,18 @@ fn written(folder: &Folder) -> Result<Vec<String>> {
 }
 
 /// Whether a folder without a marker holds a run of an earlier version: settings of ours beside a model of ours, or an unfinished
-/// run with settings of ours.
+/// run with settings of ours. Runs write down all their settings, so that a file with a few of them is not taken for one.
 pub fn is_older_run(folder: &Folder) -> bool {
     let settings = |folder: &Folder| {
         let path = folder.settings();
-        path.is_file() && Settings::of_run(&path).is_ok()
+        let ours = path.is_file() && Settings::of_run(&path, &[]).is_ok();
+        let text = if ours { std::fs::read_to_string(&path).ok() } else { None };
+        let table = text.and_then(|text| text.parse::<toml::Table>().ok()).unwrap_or_default();
+        [("data", "gaps"), ("market", "positions"), ("mappo", "seed")]
+            .iter()
+            .all(|(section, key)| table.get(*section).is_some_and(|section| section.get(key).is_some()))
     };
     let inner = |name: &str| settings(&Folder(folder.path().join(name)));
     let finished = settings(folder) && TrainedPolicy::load(&folder.model()).is_ok();
-    finished || inner(publish::RUN.unfinished) || inner(publish::RUN.done)
+    finished || inner(publish::FINISHED_RUN.unfinished) || inner(publish::FINISHED_RUN.done)
 }

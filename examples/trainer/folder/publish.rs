@@ -8,6 +8,8 @@
 //! The folder itself is not exchanged for another one: it may be a mount point or the working folder of a shell, it has the
 //! lock, and it may hold files of the user's.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use phalanx::files::{create_folders, remove_file, remove_folder, rename, sync_folder};
 
@@ -27,14 +29,14 @@ pub struct Publication {
     replaces_all: bool,
 }
 
-pub const RUN: Publication = Publication {
+pub const FINISHED_RUN: Publication = Publication {
     unfinished: "unfinished",
     done: "unfinished.done",
     required: &super::RUN,
     replaces_all: true,
 };
 
-pub const RESULTS: Publication = Publication {
+pub const BACKTEST: Publication = Publication {
     unfinished: "backtest.unfinished",
     done: "backtest.done",
     required: &super::RESULTS,
@@ -43,18 +45,18 @@ pub const RESULTS: Publication = Publication {
 
 /// Whether a publication in this folder was interrupted, or is going on.
 pub fn is_pending(folder: &Folder) -> bool {
-    [RUN.done, RESULTS.done].iter().any(|done| folder.path().join(done).exists())
+    [FINISHED_RUN.done, BACKTEST.done].iter().any(|done| folder.path().join(done).exists())
 }
 
 impl Owned {
     /// Publishes a finished run; the backtest of the run before goes with it.
     pub fn publish(&mut self, staging: &Folder) -> Result<()> {
-        self.publish_as(&RUN, staging)
+        self.publish_as(&FINISHED_RUN, staging)
     }
 
     /// Publishes the files of a backtest.
     pub fn publish_results(&mut self, staging: &Folder) -> Result<()> {
-        self.publish_as(&RESULTS, staging)
+        self.publish_as(&BACKTEST, staging)
     }
 
     fn publish_as(&mut self, kind: &Publication, staging: &Folder) -> Result<()> {
@@ -68,7 +70,9 @@ impl Owned {
         if staging.checkpoints().exists() {
             sync_folder(&staging.checkpoints())?;
         }
-        Marker::of(files).write(staging)?;
+        let marker = Marker::of(files);
+        let marker = if kind.replaces_all { marker.of_a_new_run() } else { marker };
+        marker.write(staging)?;
         let done = self.folder.path().join(kind.done);
         // Of an earlier publication: empty.
         remove_folder(&done)?;
@@ -76,7 +80,7 @@ impl Owned {
         sync_folder(self.folder.path())?;
         self.complete(kind).with_context(|| {
             format!(
-                "published in {}, and moved to its place by the next command that writes to that run",
+                "it is published in {}; the next command that writes to the run moves it into place",
                 done.display()
             )
         })
@@ -84,7 +88,7 @@ impl Owned {
 
     /// Completes interrupted publications.
     pub(super) fn complete_all(&mut self) -> Result<()> {
-        [RUN, RESULTS].iter().try_for_each(|kind| self.complete(kind))
+        [FINISHED_RUN, BACKTEST].iter().try_for_each(|kind| self.complete(kind))
     }
 
     fn complete(&mut self, kind: &Publication) -> Result<()> {
@@ -111,16 +115,21 @@ impl Owned {
             remove_if_empty(&self.folder.checkpoints())?;
         }
         for name in &new.files {
-            let from = done.path().join(name);
-            if from.exists() {
-                rename(&from, &folder.join(name))?;
+            let (from, to) = (done.path().join(name), folder.join(name));
+            // Moved already, if the process ended in between.
+            if exists(&from)? {
+                rename(&from, &to)?;
             }
+            ensure!(exists(&to)?, "{} is missing", to.display());
         }
         for folder in &folders {
             sync_folder(folder)?;
         }
         for name in &obsolete {
             self.marker.files.remove(name);
+        }
+        if kind.replaces_all {
+            self.marker.run = new.run;
         }
         self.marker.write(&self.folder)?;
         remove_file(&done.initial())?;
@@ -137,4 +146,9 @@ impl Owned {
         }
         Ok(())
     }
+}
+
+/// Whether a file exists; an error is not taken for an answer.
+fn exists(path: &Path) -> Result<bool> {
+    path.try_exists().with_context(|| path.display().to_string())
 }

@@ -59,7 +59,7 @@ fn a_run_stays_intact_until_the_next_one_is_complete() {
     let staging = owned.stage(false).unwrap();
     fill(&staging, "first");
     owned.publish(&staging).unwrap();
-    let results = owned.stage_results().unwrap();
+    let results = owned.stage_results(&owned.folder().clone()).unwrap();
     for name in RESULTS {
         std::fs::write(results.path().join(name), "results").unwrap();
     }
@@ -115,7 +115,10 @@ fn files_of_others_in_a_folder_of_ours_are_left_alone() {
     std::fs::write(path.join("report.html"), "mine").unwrap();
     std::fs::write(path.join("checkpoints/notes"), "mine").unwrap();
     std::fs::write(path.join("checkpoints/iteration-000000002.safetensors"), "mine").unwrap();
-    refused(owned.stage_results(), &["report.html was not written by phalanx", "move it"]);
+    refused(
+        owned.stage_results(&owned.folder().clone()),
+        &["report.html was not written by phalanx", "move it"],
+    );
     let staging = owned.stage(true).unwrap();
     fill(&staging, "second");
     checkpoint(&staging, 2, "second");
@@ -136,7 +139,65 @@ fn files_of_others_in_a_folder_of_ours_are_left_alone() {
     }
     assert!(!after.contains_key("checkpoints/iteration-000000001.safetensors"));
     drop(owned);
-    refused(open(&path).stage(true), &["unfinished is not empty"]);
+    refused(open(&path).stage(true), &["unfinished holds files that phalanx did not write"]);
+}
+
+#[test]
+fn results_and_copies_are_not_lost_by_accident() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut results = Owned::create(&parent.path().join("results"), "test").unwrap();
+    let run = Folder::new(&parent.path().join("other"));
+    let staging = results.stage_results(&run).unwrap();
+    for name in RESULTS {
+        std::fs::write(staging.path().join(name), "results").unwrap();
+    }
+    results.publish_results(&staging).unwrap();
+    refused(results.vacant(false), &["holds the results of a backtest (metrics.json)", "--force"]);
+    results.vacant(true).unwrap();
+    results.stage_results(&run).unwrap();
+
+    let path = parent.path().join("run");
+    let mut owned = Owned::create(&path, "test").unwrap();
+    let staging = owned.stage(false).unwrap();
+    fill(&staging, "first");
+    // A complete model that could not be published.
+    refused(owned.vacant(false), &["holds an unfinished run"]);
+    checkpoint(&staging, 1, "first");
+    owned.publish(&staging).unwrap();
+    let first = owned.folder().run_number();
+    refused(owned.stage_results(results.folder()), &["holds another run", "--out"]);
+    let copy = path.join("unfinished.new");
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::write(copy.join("config.toml"), "mine").unwrap();
+    refused(owned.reopen(), &["unfinished.new holds files that phalanx did not write"]);
+    assert_eq!(text(&copy.join("config.toml")), "mine");
+    let staging = owned.stage(true).unwrap();
+    fill(&staging, "first");
+    owned.publish(&staging).unwrap();
+    assert!(first.is_some() && owned.folder().run_number() != first, "the same files, another run");
+}
+
+#[cfg(unix)]
+#[test]
+fn links_in_a_run_are_not_followed() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("run");
+    let elsewhere = parent.path().join("elsewhere");
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    std::fs::create_dir_all(&path).unwrap();
+    let thesis = elsewhere.join("thesis.txt");
+    std::fs::write(&thesis, "mine").unwrap();
+    std::os::unix::fs::symlink(&thesis, path.join("phalanx.lock")).unwrap();
+    refused(Owned::create(&path, "test"), &["phalanx.lock"]);
+    assert_eq!(text(&thesis), "mine");
+    std::fs::remove_file(path.join("phalanx.lock")).unwrap();
+    let owned = Owned::create(&path, "test").unwrap();
+    for name in ["unfinished", "checkpoints"] {
+        std::os::unix::fs::symlink(&elsewhere, path.join(name)).unwrap();
+        refused(owned.stage(true), &[name, "not a link"]);
+        std::fs::remove_file(path.join(name)).unwrap();
+    }
+    assert_eq!(text(&thesis), "mine");
 }
 
 #[test]
@@ -223,7 +284,13 @@ fn a_run_of_an_earlier_version_is_known_by_its_settings() {
     assert_eq!(owned.unfinished().unwrap().path(), folder.path());
     refused(owned.vacant(false), &["--resume"]);
     assert!(path.join(MARKER).exists() && folder.path().join(MARKER).exists());
-    // Files that only look like a run are not one.
+    // Neither a few settings nor files that only look like a run are one.
+    let empty = Folder::new(&parent.path().join("empty"));
+    create_folders(&empty.path().join("unfinished")).unwrap();
+    for text in ["", "[data]\ngaps = \"drop\"\n"] {
+        std::fs::write(empty.path().join("unfinished/config.toml"), text).unwrap();
+        refused(Owned::open(empty.path(), "test"), &["not empty"]);
+    }
     let other = Folder::new(&parent.path().join("other"));
     create_folders(other.path()).unwrap();
     fill(&other, "mine");
@@ -246,7 +313,7 @@ fn staged() -> (TempDir, PathBuf) {
     checkpoint(&staging, 1, "old");
     checkpoint(&staging, 2, "old");
     owned.publish(&staging).unwrap();
-    let results = owned.stage_results().unwrap();
+    let results = owned.stage_results(&owned.folder().clone()).unwrap();
     for name in RESULTS {
         std::fs::write(results.path().join(name), "old").unwrap();
     }
@@ -335,7 +402,7 @@ fn the_old_run_or_the_new_one_is_whole_after_every_fault() {
 fn the_old_results_or_the_new_ones_are_whole_after_every_fault() {
     let (injected, renames) = survives(
         |owned| {
-            let staging = owned.stage_results()?;
+            let staging = owned.stage_results(&owned.folder().clone())?;
             for name in RESULTS {
                 write_atomically(&staging.path().join(name), b"new")?;
             }

@@ -1,9 +1,8 @@
 //! Reads Parquet files, with the cargo feature `parquet`.
 
-#[cfg(not(feature = "parquet"))]
 use crate::Result;
-#[cfg(not(feature = "parquet"))]
-use std::{fs::File, path::Path};
+use std::fs::File;
+use std::path::Path;
 
 #[cfg(feature = "parquet")]
 #[path = "parquet_columns.rs"]
@@ -17,8 +16,17 @@ mod values;
 #[path = "parquet_zones.rs"]
 mod zones;
 
+/// Reads the bars of a file.
 #[cfg(feature = "parquet")]
-pub(super) use columns::read;
+pub(super) fn read(path: &Path, file: File, loader: &mut super::Loader) -> Result<()> {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    // The crate panics on some damaged files. After an error nothing of the loader is used.
+    let read = catch_unwind(AssertUnwindSafe(|| columns::read(path, file, loader)));
+    read.unwrap_or_else(|_| {
+        let reason = "the reader of Parquet files gave up on it: it is damaged, use another copy of it";
+        Err(super::fault(path, None, None, reason))
+    })
+}
 
 #[cfg(not(feature = "parquet"))]
 pub(super) fn read(path: &Path, _: File, _: &mut super::Loader) -> Result<()> {

@@ -7,11 +7,12 @@ use super::super::series::{Place, Position};
 use super::super::{LoadLimits, Loader, fault};
 use super::values::{Meaning, Value};
 use super::zones;
+use crate::text::shown;
 use crate::{Error, Result};
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use ::parquet::data_type::DataType;
 use ::parquet::errors::{ParquetError, Result as Read};
-use ::parquet::file::metadata::ParquetMetaData;
+use ::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use ::parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use ::parquet::schema::types::ColumnDescriptor;
 use std::fs::File;
@@ -80,6 +81,18 @@ fn check_size(metadata: &ParquetMetaData, packed: u64, limits: &LoadLimits) -> R
         return Err(limits.bars_refusal());
     }
     let chunks = metadata.row_groups().iter().flat_map(|group| group.columns());
+    // The reader panics where a place is negative.
+    let inside = |chunk: &ColumnChunkMetaData| {
+        let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
+        let end = start.checked_add(chunk.compressed_size());
+        start >= 0 && chunk.compressed_size() >= 0 && end.is_some_and(|end| size(end) <= packed)
+    };
+    if let Some(chunk) = chunks.clone().find(|chunk| !inside(chunk)) {
+        let column = shown(&chunk.column_path().string());
+        return Err(format!(
+            "the data of column {column} are outside the file: it is damaged, use another copy of it"
+        ));
+    }
     let unpacked = chunks.map(|chunk| size(chunk.uncompressed_size())).fold(0, sum);
     // Runs of equal values take no space: a value is 8 bytes once it is decoded.
     let decoded = rows.saturating_mul(8).saturating_mul(columns as u64);
