@@ -50,7 +50,7 @@
 //!
 //! The kernels of networks and PPO run without bounds checks and are private to the crate. [`mappo`], [`model`] and
 //! [`mod@env`] re-export their settings. The cargo feature `bench` exposes the kernels to the benchmarks of this repository,
-//! without any guarantee of stability or safety.
+//! without any guarantee of stability or safety. The cargo feature `fault-injection` lets tests make changes to the file system fail.
 
 #![warn(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
