@@ -10,14 +10,14 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Data`] if there are more bytes.
-pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(Error::io(path))?;
     file.take(most + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
     if bytes.len() as u64 > most {
         return Err(Error::Data(format!(
-            "{}: longer than {most} bytes, which is too long for it",
-            path.display()
+            "{}: more than {most} bytes; is this the right file?",
+            crate::text::path(path)
         )));
     }
     Ok(bytes)
@@ -34,7 +34,7 @@ mod tests {
         std::fs::write(&path, "12345").unwrap();
         assert_eq!(read(&path, 5).unwrap(), b"12345");
         let error = read(&path, 4).unwrap_err().to_string();
-        assert!(error.contains("file: longer than 4 bytes"), "{error}");
+        assert!(error.contains("file: more than 4 bytes; is this"), "{error}");
         assert!(matches!(read(&folder.path().join("none"), 4), Err(Error::Io { .. })));
         #[cfg(unix)]
         read(Path::new("/dev/zero"), 1 << 20).unwrap_err();

@@ -112,8 +112,8 @@ pub enum Error {
     },
     /// A limit on the memory of this process leaves too little for the driver of a software rasteriser, which would crash.
     #[error(
-        "{what} needs about {needed} MiB, and the limit on this process's {limited} leaves {left} of {limit} MiB: raise it \
-         (`ulimit -v unlimited` or `ulimit -d unlimited`), or take an adapter that is no software rasteriser"
+        "{what} needs about {needed} MiB, and the limit on this process's {limited} leaves {left} of {limit} MiB: {remedy}raise it \
+         (`ulimit -v unlimited` or `ulimit -d unlimited`), or use an adapter that is not a software rasteriser"
     )]
     ProcessLimit {
         /// The driver.
@@ -126,6 +126,8 @@ pub enum Error {
         left: u64,
         /// Mebibytes of the limit.
         limit: u64,
+        /// A remedy beside a larger limit, as the beginning of a sentence; may be empty.
+        remedy: String,
     },
     /// A candle file is malformed or holds an invalid bar.
     #[error("{}: {reason}", place(.path, .line, .column))]
@@ -184,7 +186,7 @@ fn place(path: &std::path::Path, line: &Option<u64>, column: &Option<String>) ->
         text += &format!(":{line}");
     }
     if let Some(column) = column {
-        text += &format!(", column `{}`", crate::text::shown(column));
+        text += &format!(", column `{}`", crate::text::column(column));
     }
     text
 }

@@ -37,6 +37,8 @@
 //! * [`random`]: the random numbers of the kernels on the CPU. For reproducible simulators and tests of kernels.
 //! * [`files`]: writes files atomically, as the crate writes its own. For programs that keep results beside them.
 //!
+//! `bounded`, `ranges` and `text` are for the programs of this repository, without any guarantee of stability.
+//!
 //! # Cargo features
 //!
 //! All but `parquet` are on by default:
@@ -59,7 +61,8 @@
 pub mod backtest;
 #[cfg(feature = "bench")]
 pub mod bench;
-mod bounded;
+#[doc(hidden)]
+pub mod bounded;
 pub mod env;
 mod error;
 pub mod files;
@@ -76,12 +79,14 @@ pub(crate) mod nn;
 pub mod policy;
 pub(crate) mod ppo;
 pub mod random;
-mod ranges;
+#[doc(hidden)]
+pub mod ranges;
 mod shaders;
 #[cfg(test)]
 mod testing;
 #[cfg_attr(not(feature = "market"), allow(dead_code, reason = "most of it is for candle files"))]
-mod text;
+#[doc(hidden)]
+pub mod text;
 
 pub use error::{Error, Result};
 /// The version of jiff whose timestamps candles have.

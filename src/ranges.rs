@@ -6,7 +6,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Config`] if it does not, or is NaN.
-pub(crate) fn check(key: &str, value: impl Into<f64>, low: f64, high: f64) -> Result<()> {
+pub fn check(key: &str, value: impl Into<f64>, low: f64, high: f64) -> Result<()> {
     let value = value.into();
     if value.is_finite() && (low..=high).contains(&value) {
         return Ok(());
@@ -16,7 +16,7 @@ pub(crate) fn check(key: &str, value: impl Into<f64>, low: f64, high: f64) -> Re
 }
 
 /// A number as it is usually written, without hundreds of digits.
-pub(crate) fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if value == 0.0 || !value.is_finite() || (1e-10..1e16).contains(&value.abs()) {
         value.to_string()
     } else {

@@ -5,16 +5,16 @@ use std::path::Path;
 
 /// Characters of a value that are shown; of a longer one the start and the end.
 const MOST_SHOWN: usize = 80;
-/// Bytes of a path that are shown.
+/// Bytes of a path, a column and a reason that are shown. Together, with a line and what joins them, they stay below 2 KiB.
 const MOST_PATH: usize = 400;
-/// Bytes of a reason. With the path and the column, a message stays below 2 KiB.
+const MOST_COLUMN: usize = 240;
 const MOST_REASON: usize = 1300;
 /// Names of a list that are shown; the others are counted.
 const MOST_NAMES: usize = 10;
 
 /// Whether a character changes how text around it is shown, or shows nothing: controls, terminal escapes, marks of the direction of
 /// writing, spaces without width.
-pub(crate) fn is_hidden(character: char) -> bool {
+pub fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
@@ -44,6 +44,16 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     out.into()
 }
 
+/// `text` with hidden characters escaped, but for the ends of lines.
+pub fn visible_lines(text: &str) -> Cow<'_, str> {
+    let acts = |character: char| is_hidden(character) && character != '\n';
+    if !text.contains(acts) {
+        return text.into();
+    }
+    let lines: Vec<_> = text.split('\n').map(visible).collect();
+    lines.join("\n").into()
+}
+
 /// A value from a file for a message: hidden characters are escaped, and a long value is shortened in the middle.
 pub(crate) fn shown(text: &str) -> String {
     let tail = MOST_SHOWN / 2;
@@ -65,20 +75,26 @@ pub(crate) fn path(path: &Path) -> String {
     shortened(visible(&path.to_string_lossy()).into_owned(), MOST_PATH)
 }
 
+/// The name of a column for a message.
+pub(crate) fn column(name: &str) -> String {
+    shortened(shown(name), MOST_COLUMN)
+}
+
 /// A reason for a message: shortened in the middle, because it begins with what is wrong and ends with what to do. Its quotations are
 /// [`shown`] already.
 pub(crate) fn reason(text: String) -> String {
     shortened(text, MOST_REASON)
 }
 
-fn shortened(text: String, most: usize) -> String {
+/// `text` in at most `most` bytes, of which 40 are for how much was left out in the middle.
+pub fn shortened(text: String, most: usize) -> String {
     if text.len() <= most {
         return text;
     }
-    let half = most / 2;
+    let half = most.saturating_sub(40) / 2;
     let head = (0..=half).rev().find_map(|end| text.get(..end)).unwrap_or_default();
     let tail = (text.len() - half..=text.len()).find_map(|start| text.get(start..)).unwrap_or_default();
-    format!("{head} ... {tail}")
+    format!("{head} [{} bytes] {tail}", text.len() - head.len() - tail.len())
 }
 
 /// Names for a message, each between these quotation marks: the first ones, and how many more there are.
@@ -118,10 +134,45 @@ mod tests {
         let expected = format!("{}...(1000020 more characters)...{}", "\u{e4}".repeat(40), "z".repeat(40));
         assert_eq!(shown(&long), expected);
         let path = path(Path::new(&format!("/{}/\n.csv", "d".repeat(5000))));
-        assert!(path.len() <= MOST_PATH + 5 && path.ends_with("ddd/\\n.csv"), "{path}");
+        assert!(path.len() <= MOST_PATH && path.ends_with("ddd/\\n.csv"), "{path}");
         let text = reason(format!("wrong: {}; do this", "\u{4e2d}".repeat(5000)));
-        assert!(text.len() <= MOST_REASON + 5, "{}", text.len());
+        assert!(text.len() <= MOST_REASON, "{}", text.len());
         assert!(text.starts_with("wrong: ") && text.ends_with("; do this"), "{text}");
+    }
+
+    #[test]
+    fn lines_stay_and_what_is_left_out_is_counted() {
+        assert_eq!(visible_lines("a\nb"), "a\nb");
+        assert_eq!(visible_lines("a\u{1b}\nb\tc\u{200b}\n"), "a\\u{1b}\nb\\tc\\u{200b}\n");
+        assert_eq!(shortened("x".repeat(100), 100), "x".repeat(100));
+        assert_eq!(
+            shortened("x".repeat(101), 100),
+            format!("{} [41 bytes] {}", "x".repeat(30), "x".repeat(30))
+        );
+        for most in [0, 1, 40, 41, 2048] {
+            let text = shortened("\u{e4}".repeat(1 << 20), most);
+            assert!(text.len() <= most.max(40), "{most}: {text}");
+        }
+    }
+
+    /// The longest place and the longest reason, all of it hidden.
+    #[test]
+    fn messages_have_at_most_two_kibibytes() {
+        let hidden = || "\u{e007f}".repeat(5000);
+        let candles = crate::Error::Candles {
+            path: hidden().into(),
+            line: Some(u64::MAX),
+            column: Some(hidden()),
+            reason: reason(visible(&hidden()).into_owned()),
+        };
+        let checkpoint = crate::Error::Checkpoint {
+            path: hidden().into(),
+            reason: reason(visible(&hidden()).into_owned()),
+        };
+        for error in [candles, checkpoint] {
+            let text = error.to_string();
+            assert!((1500..=2040).contains(&text.len()), "{}: {text}", text.len());
+        }
     }
 
     #[test]

@@ -8,11 +8,11 @@
 //! | models, checkpoints, `--tune` | the library, when it loads them |
 
 use std::fs::File;
-use std::io::Read as _;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use phalanx::bounded;
 use serde::de::DeserializeOwned;
 
 /// A value out of range.
@@ -40,39 +40,32 @@ impl Fault {
 
 /// Checks that `value` is in `range`; NaN never is.
 pub fn range(key: &str, value: f64, range: RangeInclusive<f64>) -> Result<(), Fault> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    let (low, high) = (range.start(), range.end());
-    Err(Fault::new(key, format!("{} is out of range: from {low} to {high}", number(value))))
+    phalanx::ranges::check(key, value, *range.start(), *range.end()).map_err(|error| match error {
+        phalanx::Error::Config { key, reason } => Fault::new(key, reason),
+        other => Fault::new(key, other),
+    })
 }
 
-/// Without hundreds of digits.
-fn number(value: f64) -> String {
-    if value.is_finite() && value.abs() >= 1e16 { format!("{value:e}") } else { value.to_string() }
-}
-
-/// Opens a regular file: devices and pipes have no end, or keep a reader waiting.
-pub fn open(path: &Path) -> Result<File> {
+/// Opens a regular file of at most `most` bytes: devices and pipes have no end, or keep a reader waiting.
+pub fn open(path: &Path, most: u64) -> Result<File> {
     let about = std::fs::metadata(path).with_context(|| path.display().to_string())?;
     ensure!(about.is_file(), "{} is not a regular file", path.display());
+    let bytes = about.len();
+    ensure!(
+        bytes <= most,
+        "{}: {bytes} bytes, expected at most {most}: is this the right file?",
+        path.display()
+    );
     File::open(path).with_context(|| path.display().to_string())
 }
 
 /// Reads text of at most `most` bytes.
 pub fn read_text(path: &Path, most: u64) -> Result<String> {
     let unreadable = || format!("{}: cannot be read", path.display());
-    let mut bytes = Vec::new();
-    File::open(path)
-        .with_context(unreadable)?
-        .take(most + 1)
-        .read_to_end(&mut bytes)
-        .with_context(unreadable)?;
-    ensure!(
-        bytes.len() as u64 <= most,
-        "{}: longer than {most} bytes, which is too long for it",
-        path.display()
-    );
+    let bytes = bounded::read(path, most).map_err(|error| match error {
+        phalanx::Error::Io { source, .. } => anyhow::Error::new(source).context(unreadable()),
+        other => other.into(),
+    })?;
     String::from_utf8(bytes).with_context(unreadable)
 }
 

@@ -4,13 +4,14 @@
 //! A reader that goes away (`trainer .. | head`) is no fault, and the work goes on without it. A full disk does not stop the work
 //! either, but the program ends with an error.
 
-use std::fmt::{Arguments, Write as _};
+use std::fmt::Arguments;
 use std::io::{self, ErrorKind, IsTerminal as _, Write};
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
+use phalanx::text::{shortened, visible_lines};
 
 /// Longest line on standard error in bytes.
 const MOST_BYTES: usize = 2048;
@@ -59,7 +60,7 @@ fn state() -> MutexGuard<'static, State> {
 }
 
 pub fn result(text: Arguments<'_>) {
-    let line = visible(&text.to_string()) + "\n";
+    let line = visible_lines(&text.to_string()).into_owned() + "\n";
     // Tests have their output to themselves.
     if cfg!(test) {
         return print!("{line}");
@@ -70,7 +71,7 @@ pub fn result(text: Arguments<'_>) {
 }
 
 pub fn remark(text: Arguments<'_>) {
-    let line = shortened(&visible(&text.to_string())) + "\n";
+    let line = shortened(visible_lines(&text.to_string()).into_owned(), MOST_BYTES) + "\n";
     let _ = Stderr.write_all(line.as_bytes());
 }
 
@@ -194,32 +195,6 @@ fn reasons(error: &anyhow::Error) -> String {
     text
 }
 
-/// Shortens a text in the middle.
-fn shortened(text: &str) -> String {
-    if text.len() <= MOST_BYTES {
-        return text.into();
-    }
-    let half = MOST_BYTES / 2 - 20;
-    let boundary = |at: &usize| text.is_char_boundary(*at);
-    let start = (0..=half).rev().find(boundary).unwrap_or(0);
-    let end = (text.len() - half..text.len()).find(boundary).unwrap_or(text.len());
-    format!("{} [{} bytes] {}", &text[..start], end - start, &text[end..])
-}
-
-/// The text with control characters and invisible ones as escapes, so that what comes from a file cannot act on a terminal.
-fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        let invisible = matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-        if invisible || (character.is_control() && character != '\n') {
-            let _ = write!(shown, "{}", character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,15 +208,6 @@ mod tests {
         let nested = Err::<(), _>(twice).context("writing metrics").unwrap_err();
         assert_eq!(reasons(&nested), "writing metrics: run/a.csv: no space left");
         assert_eq!(reasons(&anyhow::anyhow!("one").context("two")), "two: one");
-    }
-
-    #[test]
-    fn errors_are_short_and_cannot_act_on_a_terminal() {
-        let long = shortened(&"ä".repeat(5000));
-        assert!(long.len() <= MOST_BYTES && long.contains("bytes]") && long.ends_with('ä'), "{}", long.len());
-        assert_eq!(shortened("short"), "short");
-        let hostile = "a\x1b[31mred\x07\r\tb\u{202e}c\u{9b}d\ne";
-        assert_eq!(visible(hostile), "a\\u{1b}[31mred\\u{7}\\r\\tb\\u{202e}c\\u{9b}d\ne");
     }
 
     #[test]

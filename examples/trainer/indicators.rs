@@ -157,10 +157,17 @@ impl Table<'_> {
             let append = |from: usize| self.rows(&block, from..rows.min(from + part), &order, &cells, dates);
             let append = &append;
             let texts: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
-                let workers: Vec<_> =
-                    (0..rows).step_by(part).map(|from| scope.spawn(move || append(from))).collect();
-                let panicked = |_| anyhow::anyhow!("a thread that writes rows panicked");
-                workers.into_iter().map(|worker| worker.join().map_err(panicked)?).collect()
+                let spawn = |from| std::thread::Builder::new().spawn_scoped(scope, move || append(from));
+                let parts = (0..rows).step_by(part);
+                let workers: Vec<_> = parts.map(|from| (from, spawn(from))).collect();
+                let texts = workers.into_iter().map(|(from, worker)| match worker {
+                    Ok(worker) => {
+                        worker.join().unwrap_or_else(|_| bail!("a thread that writes rows panicked"))
+                    }
+                    // The system allows no more threads.
+                    Err(_) => append(from),
+                });
+                texts.collect()
             });
             for text in texts {
                 out.write_all(&text?)?;

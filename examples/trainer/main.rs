@@ -144,6 +144,7 @@ struct IndicatorsArgs {
 
 fn main() -> ExitCode {
     quiet_mesa();
+    quiet_parquet();
     let filter = std::env::var("RUST_LOG").ok().and_then(|text| match text.parse() {
         Ok(filter) => Some(filter),
         Err(error) => {
@@ -203,4 +204,14 @@ fn quiet_mesa() {
         // SAFETY: no other thread runs yet.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
+}
+
+/// Says nothing of panics in the reader of Parquet files: the library makes them errors.
+fn quiet_parquet() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panic.location().is_some_and(|location| location.file().contains("/parquet-")) {
+            usual(panic);
+        }
+    }));
 }

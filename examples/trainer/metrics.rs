@@ -11,6 +11,9 @@ use crate::checked;
 use crate::console::note;
 use crate::report::TrainingCurves;
 
+/// Largest file that is read, in bytes: millions of iterations.
+const MOST_BYTES: u64 = 1 << 30;
+
 /// One line. Returns are empty if no episode ended in the iteration.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
@@ -114,7 +117,7 @@ impl Writer {
     pub fn resume(path: &Path, last: u32) -> Result<Self> {
         let mut kept = Vec::new();
         if path.exists() {
-            let mut reader = csv::Reader::from_reader(checked::open(path)?);
+            let mut reader = csv::Reader::from_reader(checked::open(path, MOST_BYTES)?);
             let rows = reader.deserialize::<Row>().map_while(std::result::Result::ok);
             kept.extend(rows.take_while(|row| row.iteration <= last && row.is_plausible()));
         }
@@ -146,7 +149,7 @@ impl Writer {
 
 /// Reads the training curves of a run.
 pub fn curves(path: &Path) -> Result<TrainingCurves> {
-    let mut reader = csv::Reader::from_reader(checked::open(path)?);
+    let mut reader = csv::Reader::from_reader(checked::open(path, MOST_BYTES)?);
     let rows: Vec<Row> =
         reader.deserialize().collect::<Result<_, _>>().with_context(|| path.display().to_string())?;
     type Column = (&'static str, &'static str, fn(&Row) -> f64);

@@ -289,7 +289,7 @@ mod tests {
             error("market = {spreads_bps = {AAA = -1}}\n")
                 .starts_with(&format!("{place}:1: setting `market.spreads_bps.AAA`"))
         );
-        assert!(error(&"#".repeat((1 << 20) + 1)).contains("longer than 1048576 bytes"));
+        assert!(error(&"#".repeat((1 << 20) + 1)).contains("more than 1048576 bytes"));
         // A backtest uses the settings of the data only: runs of older versions stay readable.
         std::fs::write(&path, "[checkpoints]\nkeep = 0\n").unwrap();
         assert!(Settings::of_run(&path, &[]).is_ok());

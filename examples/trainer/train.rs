@@ -56,18 +56,15 @@ pub fn train(
     let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(trained.clone()))?;
     let bars = trained.start.max(data.first_bar())..trained.end;
     let environment = Trading::new(&data, &settings.market, &Episodes::Random(bars.clone()))?;
+    let evaluations = evaluated.map(|bars| Evaluations::new(&data, &settings, bars)).transpose()?;
+    let reserved = evaluations.as_ref().map_or(Ok(0), |evaluations| evaluations.bytes(&gpu, &settings))?;
     console::busy("compiling the kernels");
-    let mut trainer = match &args.tune {
-        None => Trainer::new(&gpu, &environment, &settings.mappo)?,
-        Some(file) => Trainer::autotuned(&gpu, &environment, &settings.mappo, &mut Autotune::open(file)?)?,
-    };
+    let mut tune = args.tune.as_deref().map(Autotune::open).transpose()?;
+    let mut trainer = Trainer::beside(&gpu, &environment, &settings.mappo, tune.as_mut(), reserved)?;
     if let Some(model) = &args.init {
         trainer.load_weights(model)?;
     }
-    let mut evaluator = match evaluated {
-        None => None,
-        Some(bars) => Some(Evaluator::new(&gpu, &data, &settings, bars, trainer.plan().bytes())?),
-    };
+    let mut evaluator = evaluations.map(|evaluations| evaluations.start(&gpu, &settings)).transpose()?;
     let mut owned = owned.map_or_else(|| Owned::create(&args.out, COMMAND), Ok)?;
     let (staging, reopened) = match source {
         None => (owned.stage(args.force)?, false),
@@ -320,31 +317,43 @@ fn resume(trainer: &mut Trainer, run: &Folder, choose: bool) -> Result<Option<Po
     Ok(best)
 }
 
-/// Evaluates the policy on the evaluation bars, with greedy and with sampled actions.
+/// Evaluations on the evaluation bars, with greedy and with sampled actions, before their trainer is planned.
+struct Evaluations {
+    environment: Trading,
+    configs: [EvalConfig; 2],
+}
+
+impl Evaluations {
+    fn new(data: &MarketData, settings: &Settings, bars: Range<usize>) -> Result<Self> {
+        let most_steps = 2 * bars.len() as u32 + settings.mappo.ppo.rollout_steps;
+        let environment = Trading::new(data, &settings.market, &Episodes::Whole(bars))
+            .context("the bars set aside for evaluation (`evaluation.fraction`)")?;
+        let config = |mode, envs| EvalConfig { envs, episodes: 1, most_steps, mode };
+        // All environments trade the same bars, so greedy actions need only the minimum of four environments.
+        let configs = [config(ActionMode::Greedy, 4), config(ActionMode::Sampled, 16)];
+        Ok(Self { environment, configs })
+    }
+
+    /// Bytes of device memory that they will take.
+    fn bytes(&self, gpu: &Gpu, settings: &Settings) -> Result<u64> {
+        let bytes = |config| {
+            let plan = Evaluation::plan_of(gpu, &self.environment, &settings.mappo, config)?;
+            Ok(plan.bytes())
+        };
+        self.configs.iter().map(bytes).sum()
+    }
+
+    fn start(&self, gpu: &Gpu, settings: &Settings) -> Result<Evaluator> {
+        let [greedy, sampled] =
+            self.configs.map(|config| Evaluation::reserved(gpu, &self.environment, &settings.mappo, &config));
+        Ok(Evaluator([greedy?, sampled?]))
+    }
+}
+
+/// Evaluates the policy.
 struct Evaluator([Evaluation; 2]);
 
 impl Evaluator {
-    /// Beside a training whose plan has `taken` bytes.
-    fn new(
-        gpu: &Gpu,
-        data: &MarketData,
-        settings: &Settings,
-        bars: Range<usize>,
-        taken: u64,
-    ) -> Result<Self> {
-        let environment = Trading::new(data, &settings.market, &Episodes::Whole(bars.clone()))
-            .context("the bars set aside for evaluation (`evaluation.fraction`)")?;
-        let evaluation = |mode, envs, taken| {
-            let most_steps = 2 * bars.len() as u32 + settings.mappo.ppo.rollout_steps;
-            let eval_config = EvalConfig { envs, episodes: 1, most_steps, mode };
-            Evaluation::beside(gpu, &environment, &settings.mappo, &eval_config, taken)
-        };
-        // All environments trade the same bars, so greedy actions need only the minimum of four environments.
-        let greedy = evaluation(ActionMode::Greedy, 4, taken)?;
-        let sampled = evaluation(ActionMode::Sampled, 16, taken + greedy.plan().bytes())?;
-        Ok(Self([greedy, sampled]))
-    }
-
     /// Bytes of device memory, in addition to the trainer's.
     fn bytes(&self) -> u64 {
         self.0.iter().map(|evaluation| evaluation.plan().bytes()).sum()

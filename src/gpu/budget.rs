@@ -2,6 +2,7 @@
 
 use super::device_memory::{DeviceMemory, MemorySource};
 use super::{Gpu, Plan, headroom};
+use crate::{Error, Result};
 
 const MIB: u64 = 1 << 20;
 
@@ -50,13 +51,26 @@ impl Budget {
         }
     }
 
-    /// The budget that is left beside plans of `taken` bytes that are allocated already. What the driver says this process uses counts
-    /// them already.
+    /// The budget without `reserved` bytes.
     #[must_use]
-    pub(crate) fn beside(gpu: &Gpu, mebibytes: Option<u64>, taken: u64) -> Self {
-        let whole = Self::of(gpu, mebibytes);
-        let counted = mebibytes.or(gpu.memory_budget_mb()).is_none() && gpu.memory().used >= taken;
-        Self { total: if counted { whole.total } else { whole.total.saturating_sub(taken) }, ..whole }
+    pub(crate) fn less(self, reserved: u64) -> Self {
+        Self { total: self.total.saturating_sub(reserved), ..self }
+    }
+
+    /// The result of planning with what `reserved` bytes for evaluations leave of the budget.
+    ///
+    /// # Errors
+    /// Those of `plan`; one about the budget names the reserved bytes and the whole budget.
+    pub(crate) fn beside<T>(self, reserved: u64, plan: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        plan(&self.less(reserved)).map_err(|error| match error {
+            Error::Budget { what, needed, advice, .. } if reserved > 0 => Error::Budget {
+                what: format!("{what}, with {:.2} MiB for evaluations,", reserved as f64 / MIB as f64),
+                needed: needed + reserved.div_ceil(MIB),
+                budget: self.total / MIB,
+                advice: format!("{advice}, or do without evaluations"),
+            },
+            other => other,
+        })
     }
 
     /// Whether a plan fits: all buffers together, and the largest one alone.

@@ -14,8 +14,11 @@
 //! | 32 | 1800 MB | 1560 MB | 634 MB |
 //!
 //! That was a training of the smallest size; recurrent networks in f16 with GELU, whose kernels are the largest, took another 75 MB of
-//! address space and 56 MB of data on two threads. With 50 MB less it crashed. A thread takes its stack, buffers, and an arena of 64 MB of the C library, which has at most eight
-//! arenas a core: on two cores 16 threads and more share them.
+//! address space and 56 MB of data on two threads. With 50 MB less it crashed. A thread takes its stack and buffers (16 MB), and an arena
+//! of 64 MB of the C library, which has at most eight arenas a core: on two cores 16 threads and more share them.
+//!
+//! llvmpipe has as many threads as there are CPUs in the affinity mask of the process, at most 32 (`LP_MAX_THREADS`), whatever quota a
+//! container has; `LP_NUM_THREADS` goes before that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -56,11 +59,11 @@ impl Kind {
     }
 
     /// Bytes that a software rasteriser with so many threads takes to create a device and compile the kernels of a training: the
-    /// figures of the table with the largest kernels, and with an arena for every thread.
+    /// figures of the table with the largest kernels, and with an arena for every thread. The first threads take more.
     fn of_software(self, threads: u64) -> u64 {
         match self {
-            Self::AddressSpace => (416 + 160 * threads) * MIB,
-            Self::Data => (192 + 24 * threads) * MIB,
+            Self::AddressSpace => (432 + 144 * threads.min(4) + 80 * threads.saturating_sub(4)) * MIB,
+            Self::Data => (192 + 16 * threads) * MIB,
         }
     }
 
@@ -90,10 +93,16 @@ static LOADED: AtomicBool = AtomicBool::new(false);
 /// # Errors
 /// [`Error::ProcessLimit`].
 pub(super) fn for_drivers() -> Result<()> {
-    if LOADED.swap(true, Ordering::Relaxed) {
-        return Ok(());
+    once(&LOADED, &limits())
+}
+
+/// Checks the limits unless `loaded` says that they were found sufficient before.
+fn once(loaded: &AtomicBool, limits: &[Limit]) -> Result<()> {
+    if !loaded.load(Ordering::Relaxed) {
+        check(limits, "loading the drivers of GPUs", None, Kind::of_drivers)?;
+        loaded.store(true, Ordering::Relaxed);
     }
-    check(&limits(), "loading the drivers of GPUs", Kind::of_drivers)
+    Ok(())
 }
 
 /// Checks that `adapter`, a software rasteriser, can create a device and compile kernels.
@@ -101,8 +110,14 @@ pub(super) fn for_drivers() -> Result<()> {
 /// # Errors
 /// [`Error::ProcessLimit`].
 pub(super) fn for_software(adapter: &str) -> Result<()> {
-    let threads = threads();
-    check(&limits(), &format!("the driver of `{adapter}`"), |kind| kind.of_software(threads))
+    software(&limits(), adapter, threads())
+}
+
+fn software(limits: &[Limit], adapter: &str, threads: u64) -> Result<()> {
+    let plural = if threads == 1 { "" } else { "s" };
+    let what = format!("the driver of `{adapter}`, with {threads} thread{plural},");
+    let one_thread: fn(Kind) -> u64 = |kind| kind.of_software(1);
+    check(limits, &what, (threads > 1).then_some(one_thread), |kind| kind.of_software(threads))
 }
 
 /// Bytes that the limits leave for buffers on a software rasteriser whose device is open: half of what compiling kernels does not
@@ -113,17 +128,29 @@ pub(super) fn for_buffers() -> Option<u64> {
     limits().iter().map(left).min()
 }
 
-fn check(limits: &[Limit], what: &str, needed: impl Fn(Kind) -> u64) -> Result<()> {
-    match limits.iter().find(|limit| limit.left() < needed(limit.kind)) {
-        Some(limit) => Err(Error::ProcessLimit {
-            what: what.into(),
-            needed: needed(limit.kind) / MIB,
-            limited: limit.kind.name(),
-            left: limit.left() / MIB,
-            limit: limit.most / MIB,
-        }),
-        None => Ok(()),
-    }
+/// Checks that all limits leave what is `needed`. `one_thread` is what one thread would need.
+fn check(
+    limits: &[Limit],
+    what: &str,
+    one_thread: Option<fn(Kind) -> u64>,
+    needed: impl Fn(Kind) -> u64,
+) -> Result<()> {
+    let Some(limit) = limits.iter().find(|limit| limit.left() < needed(limit.kind)) else { return Ok(()) };
+    let remedy = match one_thread.map(|one| one(limit.kind)) {
+        Some(one) if one <= limit.left() => {
+            format!("set LP_NUM_THREADS=1, with which it needs {} MiB, or ", one / MIB)
+        }
+        Some(one) => format!("set LP_NUM_THREADS=1, with which it needs {} MiB, and ", one / MIB),
+        None => String::new(),
+    };
+    Err(Error::ProcessLimit {
+        what: what.into(),
+        needed: needed(limit.kind) / MIB,
+        limited: limit.kind.name(),
+        left: limit.left() / MIB,
+        limit: limit.most / MIB,
+        remedy,
+    })
 }
 
 impl Limit {
@@ -132,17 +159,46 @@ impl Limit {
     }
 }
 
-/// Threads of llvmpipe, which has at most 32.
+/// Most threads of llvmpipe.
+const MOST_THREADS: u64 = 32;
+
+/// Threads of llvmpipe in this process.
 fn threads() -> u64 {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let given = std::env::var("LP_NUM_THREADS").ok().and_then(|text| text.trim().parse().ok());
-    given.unwrap_or(cores).clamp(1, 32)
+    threads_with(std::env::var("LP_NUM_THREADS").ok().as_deref(), &of_process("status"))
+}
+
+/// Threads of llvmpipe by `LP_NUM_THREADS` or else by the text of `/proc/self/status`. The standard library counts a container's quota as
+/// fewer CPUs, which llvmpipe does not.
+fn threads_with(given: Option<&str>, status: &str) -> u64 {
+    let given = given.and_then(|text| text.trim().parse().ok());
+    let cpus = || {
+        allowed_cpus(status)
+            .or_else(|| std::thread::available_parallelism().ok().map(|cpus| cpus.get() as u64))
+    };
+    given.or_else(cpus).unwrap_or(MOST_THREADS).clamp(1, MOST_THREADS)
+}
+
+/// CPUs in the affinity mask: words in hexadecimal with commas between them.
+fn allowed_cpus(status: &str) -> Option<u64> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed:"))?.trim();
+    let digits = mask.chars().filter(|digit| *digit != ',').map(|digit| digit.to_digit(16));
+    let cpus: u64 =
+        digits.map(|digit| digit.map(|digit| u64::from(digit.count_ones()))).sum::<Option<_>>()?;
+    (cpus > 0).then_some(cpus)
+}
+
+/// A file about this process; empty where there is none.
+fn of_process(file: &str) -> String {
+    if cfg!(target_os = "linux") {
+        std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default()
+    } else {
+        String::new()
+    }
 }
 
 #[cfg(target_os = "linux")]
 fn limits() -> Vec<Limit> {
-    let read = |file: &str| std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
-    parse(&read("limits"), &read("status"))
+    parse(&of_process("limits"), &of_process("status"))
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -186,14 +242,56 @@ mod tests {
         assert_eq!(of("unlimited", "unlimited"), []);
         let limits = of("419430400", "104857600");
         assert_eq!(limits.iter().map(Limit::left).collect::<Vec<_>>(), [160 * MIB, 90 * MIB]);
-        let error = check(&limits[..1], "the driver of `llvmpipe`", |kind| kind.of_software(2)).unwrap_err();
-        let wanted = "the driver of `llvmpipe` needs about 736 MiB, and the limit on this process's address space \
-                      (`ulimit -v`) leaves 160 of 400 MiB: raise it";
+        let error = software(&limits[..1], "llvmpipe", 2).unwrap_err();
+        let wanted = "the driver of `llvmpipe`, with 2 threads, needs about 720 MiB, and the limit on this process's address space \
+                      (`ulimit -v`) leaves 160 of 400 MiB: set LP_NUM_THREADS=1, with which it needs 576 MiB, and raise it";
         assert!(error.to_string().starts_with(wanted), "{error}");
-        let error = check(&limits[1..], "", |kind| kind.of_software(2)).unwrap_err().to_string();
+        let error = software(&limits[1..], "", 2).unwrap_err().to_string();
         assert!(error.contains("data (`ulimit -d`) leaves 90 of 100 MiB"), "{error}");
-        check(&of("1073741824", "unlimited"), "", |kind| kind.of_software(2)).unwrap();
-        check(&of("unlimited", "unlimited"), "", |kind| kind.of_software(32)).unwrap();
+        software(&of("1073741824", "unlimited"), "", 2).unwrap();
+        software(&of("unlimited", "unlimited"), "", 32).unwrap();
+        // One thread would do; there are no fewer than one.
+        let error = software(&of("1073741824", "unlimited"), "", 8).unwrap_err().to_string();
+        assert!(
+            error.contains(": set LP_NUM_THREADS=1, with which it needs 576 MiB, or raise it ("),
+            "{error}"
+        );
+        let error = software(&limits, "", 1).unwrap_err().to_string();
+        assert!(error.contains("with 1 thread, needs") && !error.contains("LP_NUM_THREADS"), "{error}");
+    }
+
+    #[test]
+    fn drivers_are_checked_again_after_a_refusal() {
+        let loaded = AtomicBool::new(false);
+        let (little, enough) = (of("419430400", "unlimited"), of("1073741824", "unlimited"));
+        once(&loaded, &little).unwrap_err();
+        once(&loaded, &little).unwrap_err();
+        once(&loaded, &enough).unwrap();
+        // Drivers that are loaded stay.
+        once(&loaded, &little).unwrap();
+    }
+
+    #[test]
+    fn threads_are_counted_as_llvmpipe_does() {
+        let status = |mask: &str| format!("Name:\ttrainer\nCpus_allowed:\t{mask}\nCpus_allowed_list:\t0-3\n");
+        for (given, mask, expected) in [
+            (None, "3", 2),
+            (None, "f", 4),
+            (None, "00000000,0000ff00", 8),
+            (None, "ffffffff,ffffffff", 32),
+            (Some("5"), "3", 5),
+            (Some(" 64 "), "3", 32),
+            (Some("0"), "3", 1),
+            (Some("many"), "7", 3),
+        ] {
+            assert_eq!(threads_with(given, &status(mask)), expected, "{given:?} {mask}");
+        }
+        assert_eq!(
+            (allowed_cpus(""), allowed_cpus(&status("x")), allowed_cpus(&status("0"))),
+            (None, None, None)
+        );
+        #[cfg(target_os = "linux")]
+        assert!(allowed_cpus(&of_process("status")).is_some());
     }
 
     /// The peaks of the table at the top, and what was in use when they were compared.
@@ -207,7 +305,18 @@ mod tests {
                 Kind::Data => data * 1_000_000,
             };
             for kind in Kind::ALL {
-                assert!(kind.of_software(threads) >= taken(kind), "{kind:?}, {threads} threads");
+                let of_largest_kernels = match kind {
+                    Kind::AddressSpace => 75_000_000,
+                    Kind::Data => 56_000_000,
+                };
+                let taken = taken(kind) + of_largest_kernels;
+                let asked = kind.of_software(threads);
+                assert!(asked >= taken, "{kind:?}, {threads} threads: {asked} for {taken}");
+                // From 16 threads on two cores shared arenas.
+                assert!(
+                    threads > 8 || asked <= taken + taken / 4,
+                    "{kind:?}, {threads}: {asked} for {taken}"
+                );
             }
         }
     }

@@ -24,16 +24,21 @@ impl Panel {
     /// bar are NaN.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `first` has not one element for each series, and as [`Panel::read`].
+    /// [`Error::Shape`] if `first` has not one element for each series, or `bars` is 0 or more than the series have, and as
+    /// [`Panel::read`].
     pub fn read_windows(&self, gpu: &Gpu, first: &[usize], bars: usize) -> Result<Values> {
         let series = self.series.series() as usize;
         if first.len() != series || bars == 0 {
             let got = format!("{} for {bars} bars", first.len());
             return Err(Error::shape("first bars", format!("{series}, and at least one bar"), got));
         }
+        let most = self.series.bars() as usize;
+        if bars > most {
+            return Err(Error::shape("bars of a window", format!("at most {most}"), bars));
+        }
         let size = if self.half { 2 } else { 4 };
         let stride = self.series.stride() as usize;
-        let whole = bars >= self.series.bars() as usize && first.iter().all(|first| *first == 0);
+        let whole = bars == most && first.iter().all(|first| *first == 0);
         // Copies start and end at multiples of four bytes, so that windows begin at even bars.
         let width = if whole { stride } else { (bars + 1).next_multiple_of(2) };
         let stored: Vec<&Column> = self.outputs.iter().filter(|column| column.buffer.is_some()).collect();
@@ -94,7 +99,9 @@ impl Panel {
             let shape = (column.combinations, series, bars);
             let values = Array3::from_shape_fn(shape, |(combination, s, bar)| {
                 let start = first.get(s).copied().unwrap_or_default();
-                let Some(close) = close.get([s, start + bar]) else { return f64::NAN };
+                let Some(close) = start.checked_add(bar).and_then(|at| close.get([s, at])) else {
+                    return f64::NAN;
+                };
                 let offset = (combination * series + s) * width + start % 2 + bar;
                 let value = |at: usize| read.get(at + offset).map_or(f64::NAN, |value| f64::from(*value));
                 match column.unit {
@@ -130,7 +137,10 @@ mod tests {
             Recorder::new(&gpu).run(&panel.commands()).unwrap();
             let whole = panel.read(&gpu).unwrap();
             let bits = |value: f64| if value.is_nan() { u64::MAX } else { value.to_bits() };
-            for (first, bars) in [([0, 0, 0], 41), ([3, 10, 7], 9), ([40, 31, 2], 10), ([0, 50, 1], 1)] {
+            let far = [usize::MAX, usize::MAX - 1, 40];
+            for (first, bars) in
+                [([0, 0, 0], 41), ([3, 10, 7], 9), ([40, 31, 2], 10), ([0, 50, 1], 1), (far, 3)]
+            {
                 let part = panel.read_windows(&gpu, &first, bars).unwrap();
                 assert!(part.names().eq(whole.names()));
                 for name in whole.names() {
@@ -139,14 +149,20 @@ mod tests {
                     for (s, start) in first.into_iter().enumerate() {
                         let own = part.slice(s![.., s, ..]);
                         for ((combination, bar), value) in own.indexed_iter() {
-                            let expected =
-                                whole.get([combination, s, start + bar]).copied().unwrap_or(f64::NAN);
+                            let at = start.checked_add(bar);
+                            let expected = at.and_then(|at| whole.get([combination, s, at]));
+                            let expected = expected.copied().unwrap_or(f64::NAN);
                             assert_eq!(bits(*value), bits(expected), "{name} {s} {bar}");
                         }
                     }
                 }
             }
-            assert!(panel.read_windows(&gpu, &[0, 0], 1).is_err());
+            for (first, bars) in
+                [(&[0, 0][..], 1), (&[0, 0, 0], 0), (&[0, 0, 0], 42), (&[0, 1, 0], usize::MAX)]
+            {
+                let error = panel.read_windows(&gpu, first, bars).unwrap_err();
+                assert!(matches!(error, Error::Shape { .. }), "{error}");
+            }
         }
     }
 }

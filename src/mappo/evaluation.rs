@@ -8,7 +8,7 @@ use super::sizes::Sizes;
 use super::trainer::Trainer;
 use crate::env::Environment;
 use crate::gpu::{Budget, Command, Gpu, Plan, Recorder};
-use crate::nn::KernelConfig;
+use crate::nn::{KernelConfig, Layout};
 use crate::ranges::check as range;
 use crate::{Error, Result};
 
@@ -86,37 +86,48 @@ impl Evaluation {
         config: &Config,
         eval_config: &EvalConfig,
     ) -> Result<Self> {
-        Self::beside(gpu, environment, config, eval_config, 0)
+        let planned = Planned::new(gpu, environment, config, eval_config)?;
+        fits(&planned.plan, planned.sizes.envs, &Budget::of(gpu, config.device.memory_budget_mb))?;
+        Self::of(gpu, environment, eval_config, planned)
     }
 
-    /// [`Evaluation::new`] beside a training and other evaluations whose plans have `taken` bytes in all ([`Trainer::plan`],
-    /// [`Evaluation::plan`]): together they have to fit into the memory budget.
+    /// The plan of [`Evaluation::new`], of which nothing is allocated: its bytes are reserved with [`Trainer::beside`].
     ///
     /// # Errors
-    /// As [`Evaluation::new`].
-    pub fn beside(
+    /// As [`Evaluation::new`], but for the memory budget.
+    pub fn plan_of(
         gpu: &Gpu,
         environment: &dyn Environment,
         config: &Config,
         eval_config: &EvalConfig,
-        taken: u64,
+    ) -> Result<Plan> {
+        Planned::new(gpu, environment, config, eval_config).map(|planned| planned.plan)
+    }
+
+    /// [`Evaluation::new`] for an evaluation whose memory was reserved when its trainer was planned ([`Trainer::beside`]), and is not
+    /// compared with the budget again: what is left of it depends on what the driver counts.
+    ///
+    /// # Errors
+    /// As [`Evaluation::new`], but for the memory budget; [`Error::OutOfMemory`].
+    pub fn reserved(
+        gpu: &Gpu,
+        environment: &dyn Environment,
+        config: &Config,
+        eval_config: &EvalConfig,
     ) -> Result<Self> {
-        eval_config.validate()?;
-        let mut config = config.clone();
-        config.ppo.seed ^= SEED;
-        config.ppo.num_envs = eval_config.envs;
-        let layout = config.layout(environment)?.acting();
-        let sizes = Sizes::acting(&config, environment);
-        let kernel_config = KernelConfig::new(gpu, config.device.precision, &layout, sizes.envs / 4)?;
-        let mut plan = Buffers::plan(&sizes, &layout, &kernel_config);
-        plan.extend(&environment.plan(sizes.envs, sizes.steps));
-        if !sizes.launches(&kernel_config) {
-            let reason =
-                format!("a step of {} environments exceeds the workgroups of one dispatch", sizes.envs);
-            return Err(Error::config("envs", reason));
-        }
-        let budget = Budget::beside(gpu, config.device.memory_budget_mb, taken);
-        fits(&plan, sizes.envs, &budget, taken)?;
+        let planned = Planned::new(gpu, environment, config, eval_config)?;
+        let budget = Budget { total: u64::MAX, ..Budget::of(gpu, config.device.memory_budget_mb) };
+        fits(&planned.plan, planned.sizes.envs, &budget)?;
+        Self::of(gpu, environment, eval_config, planned)
+    }
+
+    fn of(
+        gpu: &Gpu,
+        environment: &dyn Environment,
+        eval_config: &EvalConfig,
+        planned: Planned,
+    ) -> Result<Self> {
+        let Planned { config, sizes, layout, kernel_config, plan } = planned;
         let buffers = Buffers::allocate(gpu, &sizes, &layout, &kernel_config)?;
         let setup = Setup {
             gpu,
@@ -206,25 +217,50 @@ impl Evaluation {
     }
 }
 
-/// Checks that the plan of an evaluation fits into the budget, which plans of `taken` bytes were taken from.
-fn fits(plan: &Plan, envs: u32, budget: &Budget, taken: u64) -> Result<()> {
-    let mebibytes = |bytes: u64| format!("{:.2} MiB", bytes as f64 / 1_048_576.0);
+/// An evaluation before anything is allocated.
+struct Planned {
+    /// The settings of the training with the seed and the environments of the evaluation.
+    config: Config,
+    sizes: Sizes,
+    layout: Layout,
+    kernel_config: KernelConfig,
+    plan: Plan,
+}
+
+impl Planned {
+    fn new(
+        gpu: &Gpu,
+        environment: &dyn Environment,
+        config: &Config,
+        eval_config: &EvalConfig,
+    ) -> Result<Self> {
+        eval_config.validate()?;
+        let mut config = config.clone();
+        config.ppo.seed ^= SEED;
+        config.ppo.num_envs = eval_config.envs;
+        let layout = config.layout(environment)?.acting();
+        let sizes = Sizes::acting(&config, environment);
+        let kernel_config = KernelConfig::new(gpu, config.device.precision, &layout, sizes.envs / 4)?;
+        let mut plan = Buffers::plan(&sizes, &layout, &kernel_config);
+        plan.extend(&environment.plan(sizes.envs, sizes.steps));
+        if !sizes.launches(&kernel_config) {
+            let reason =
+                format!("a step of {} environments exceeds the workgroups of one dispatch", sizes.envs);
+            return Err(Error::config("envs", reason));
+        }
+        Ok(Self { config, sizes, layout, kernel_config, plan })
+    }
+}
+
+/// Checks that the plan of an evaluation fits into the budget.
+fn fits(plan: &Plan, envs: u32, budget: &Budget) -> Result<()> {
     if plan.bytes() > budget.total {
-        let what = format!("an evaluation in {envs} environments");
         return Err(Error::Budget {
-            what: match taken {
-                0 => what,
-                _ => format!(
-                    "{what} ({}) beside the run's other plans ({})",
-                    mebibytes(plan.bytes()),
-                    mebibytes(taken)
-                ),
-            },
-            needed: (plan.bytes() + taken).div_ceil(1 << 20),
-            budget: (budget.total + taken) >> 20,
-            advice:
-                "raise `memory_budget_mb`, lower `num_envs` or `rollout_steps`, or do without evaluations"
-                    .into(),
+            what: format!("an evaluation in {envs} environments"),
+            needed: plan.bytes().div_ceil(1 << 20),
+            budget: budget.total >> 20,
+            advice: "raise `memory_budget_mb`, use fewer evaluation environments, or lower `rollout_steps`"
+                .into(),
         });
     }
     if plan.largest() > budget.binding {
@@ -254,24 +290,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plans_count_together_and_another_limit_is_not_called_memory() {
+    fn memory_and_the_limit_of_one_buffer_are_told_apart() {
         let mut plan = Plan::new();
         plan.words("small", 1000);
         plan.words("large", 270_000);
         let budget = |total, binding| Budget { total, binding, short_loops: false };
-        fits(&plan, 4, &budget(2 << 20, 2 << 20), 0).unwrap();
-        // 1 MiB in all, of which half is taken.
-        let error = fits(&plan, 4, &budget(1 << 19, 2 << 20), 1 << 19).unwrap_err().to_string();
-        for part in [
-            "4 environments (1.03 MiB)",
-            "other plans (0.50 MiB)",
-            "needs 2 MiB",
-            "is 1 MiB",
-            "memory_budget_mb",
-        ] {
+        fits(&plan, 4, &budget(2 << 20, 2 << 20)).unwrap();
+        let error = fits(&plan, 4, &budget(1 << 20, 2 << 20)).unwrap_err().to_string();
+        for part in ["4 environments needs 2 MiB", "is 1 MiB", "memory_budget_mb", "fewer evaluation env"] {
             assert!(error.contains(part), "{part}: {error}");
         }
-        let error = fits(&plan, 4, &budget(2 << 20, 1 << 20), 0).unwrap_err().to_string();
+        let error = fits(&plan, 4, &budget(2 << 20, 1 << 20)).unwrap_err().to_string();
         assert!(error.contains("one buffer of this device has at most 1 MiB"), "{error}");
         assert!(!error.contains("memory"), "{error}");
         let most = u32::MAX;

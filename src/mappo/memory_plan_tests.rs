@@ -117,6 +117,30 @@ fn cards_from_4_to_16_gigabytes_change_only_the_micro_batch() {
     assert!(slots.is_sorted() && slots[0] < slots[2], "a larger card gets larger micro-batches: {slots:?}");
 }
 
+/// The largest micro-batch that fits a budget leaves an evaluation nothing.
+#[test]
+fn reserved_memory_makes_the_micro_batch_smaller() {
+    let config = large();
+    let budget = Budget { total: 3587 << 20, binding: 4 << 30, short_loops: false };
+    let fit = |budget: &Budget| Sizes::fit(&config, &EMPTY, &layout(), &plain(), budget);
+    let bytes = |sizes: &Sizes| sizes.plan(&EMPTY, &layout(), &config, &plain()).bytes();
+    let alone = budget.beside(0, fit).unwrap();
+    // A byte more than it leaves.
+    let reserved = budget.total - bytes(&alone) + 1;
+    let beside = budget.beside(reserved, fit).unwrap();
+    assert_eq!(beside.envs, alone.envs);
+    assert!(beside.micro_slots < alone.micro_slots, "{} and {}", beside.micro_slots, alone.micro_slots);
+    assert!(bytes(&beside) + reserved <= budget.total);
+    // What no micro-batch makes room for is an error about the whole budget.
+    let error = budget.beside(budget.total - (1 << 20), fit).unwrap_err();
+    assert!(matches!(error, Error::Budget { budget: 3587, needed, .. } if needed > 3587), "{error}");
+    let text = error.to_string();
+    for part in ["with 3586.00 MiB for evaluations, needs", "`memory_budget_mb`", "or do without evaluations"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
 #[test]
 fn too_many_environments_are_an_error_that_names_how_many_fit() {
     let mut config = large();

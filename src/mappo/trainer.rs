@@ -61,7 +61,7 @@ impl Trainer {
     /// [`Error::Config`] for settings out of range, [`Error::Budget`] if no plan fits; errors of the device, and of simulators in that
     /// rollout.
     pub fn new(gpu: &Gpu, environment: &dyn Environment, config: &Config) -> Result<Self> {
-        Self::build(gpu, environment, config, None)
+        Self::build(gpu, environment, config, None, 0)
     }
 
     /// Like [`Trainer::new`], with the fastest kernel configuration for this adapter, measured now or earlier. Configurations differ in
@@ -75,7 +75,22 @@ impl Trainer {
         config: &Config,
         autotune: &mut Autotune,
     ) -> Result<Self> {
-        Self::build(gpu, environment, config, Some(autotune))
+        Self::build(gpu, environment, config, Some(autotune), 0)
+    }
+
+    /// Like [`Trainer::new`] or, with an autotuning file, [`Trainer::autotuned`], with `reserved` bytes of the memory budget left for
+    /// evaluations ([`Evaluation::plan_of`](super::Evaluation::plan_of)). Where the budget is short, that makes the micro-batch smaller.
+    ///
+    /// # Errors
+    /// As [`Trainer::autotuned`].
+    pub fn beside(
+        gpu: &Gpu,
+        environment: &dyn Environment,
+        config: &Config,
+        autotune: Option<&mut Autotune>,
+        reserved: u64,
+    ) -> Result<Self> {
+        Self::build(gpu, environment, config, autotune, reserved)
     }
 
     fn build(
@@ -83,10 +98,13 @@ impl Trainer {
         environment: &dyn Environment,
         config: &Config,
         autotune: Option<&mut Autotune>,
+        reserved: u64,
     ) -> Result<Self> {
         let budget = Budget::of(gpu, config.device.memory_budget_mb);
         let layout = config.layout(environment)?;
-        let (sizes, mut kernel_config) = Sizes::decide(gpu, config, environment, &layout, &budget)?;
+        let decide = |budget: &Budget| Sizes::decide(gpu, config, environment, &layout, budget);
+        let (sizes, mut kernel_config) = budget.beside(reserved, decide)?;
+        let budget = budget.less(reserved);
         if let Some(autotune) = autotune {
             let quads = sizes.envs / 4;
             let best = autotune.best(gpu, config.device.precision, &layout, quads, sizes.micro_slots)?;

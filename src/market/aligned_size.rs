@@ -44,7 +44,7 @@ impl AlignedSize {
             GapPolicy::Reject | GapPolicy::Drop => "",
         };
         Error::Data(format!(
-            "{instruments} instruments x {timestamps} timestamps are {bars:.0} bars of {mebibytes:.0} MiB, {problem}: {policy}load \
+            "{instruments} instruments x {timestamps} timestamps are {bars:.0} bars ({mebibytes:.0} MiB), {problem}: {policy}load \
              fewer instruments or a shorter period{more}"
         ))
     }

@@ -17,7 +17,7 @@ use std::ops::Range;
 ///
 /// * prices are between 1e-15 and 1e15, `low <= open <= high` and `low <= close <= high`;
 /// * the highest price of an instrument is at most 1e12 times its lowest one;
-/// * volume is at least 0 and at most 1e20;
+/// * volume is at least 0 and at most 1e20, and the highest price of a bar times its volume at most 1e33;
 /// * a filled bar repeats the previous close as open, high, low and close, with volume 0 and funding 0;
 /// * funding is strictly between -1 and 1;
 /// * timestamps increase strictly, symbols are unique, at most 255 bytes long and without control characters, N and B are at least 1.
@@ -167,7 +167,8 @@ impl Candles {
             if symbol.trim().is_empty() {
                 return Err(Error::Data(format!("instrument {index} has a blank symbol; give it a name")));
             }
-            check_symbol(symbol).map_err(|reason| Error::Data(format!("instrument {index}: {reason}")))?;
+            check_symbol(symbol, "remove it")
+                .map_err(|reason| Error::Data(format!("instrument {index}: {reason}")))?;
         }
         let mut sorted: Vec<&str> = self.symbols.iter().map(String::as_str).collect();
         sorted.sort_unstable();

@@ -11,6 +11,8 @@ use super::sources::{Sources, gap};
 use super::{Candles, RealBars, scale};
 use crate::gpu::{Class, Command, Gpu, Recorder};
 use crate::indicators::{Indicators, Series};
+use crate::ranges::number;
+use crate::text::shown;
 use crate::{Error, Result};
 
 /// llvmpipe stops the loops of an invocation after 65,535 iterations in total; the scaling kernel loops over all bars three
@@ -19,6 +21,9 @@ const MOST_BARS_IN_SOFTWARE: usize = 160_000;
 
 /// Largest absolute value of a scaled feature, in standard deviations.
 const LIMIT: f32 = 5.0;
+
+/// Largest absolute value of an extra feature: sums of its square over 10^8 bars fit into f32.
+const MOST_EXTRA: f64 = 1e15;
 
 /// Prices per bar and instrument: gap, move, open, close.
 const PRICES: usize = 4;
@@ -76,7 +81,7 @@ impl ScalingStatistics {
                 let [mean, deviation] = self.moments[index];
                 Err(Error::Data(format!(
                     "{} has the mean {mean} and the standard deviation {deviation} over the training bars, which have to be \
-                     finite: a price or volume of theirs is beyond all others; correct the candles",
+                     finite: one of its prices or volumes is far beyond the others; correct the candles",
                     self.column(index)
                 )))
             }
@@ -90,7 +95,7 @@ impl ScalingStatistics {
 pub struct ExtraFeatures {
     /// Names.
     pub names: Vec<String>,
-    /// Finite values, `[feature][instrument][bar]`. The value at bar t must be known at the close of bar t.
+    /// Values from -1e15 to 1e15, `[feature][instrument][bar]`. The value at bar t must be known at the close of bar t.
     pub values: Array3<f64>,
 }
 
@@ -115,7 +120,7 @@ impl MarketData {
     ///
     /// # Errors
     /// [`Error::Data`] if there are too few candles for the indicators, too few training bars with features, statistics of
-    /// other instruments or features, extra features that are not finite, or a feature whose mean or deviation f32 cannot hold; [`Error::Shape`] if the extra features do not
+    /// other instruments or features, extra features that are not finite or beyond 1e15, or a feature whose mean or deviation f32 cannot hold; [`Error::Shape`] if the extra features do not
     /// match the candles; [`Error::Buffer`] if the data exceed the device's largest binding.
     pub fn new(gpu: &Gpu, candles: &Candles, extra: &ExtraFeatures, scaling: &Scaling) -> Result<Self> {
         let (instruments, bars) = (candles.instruments(), candles.bars());
@@ -342,11 +347,16 @@ fn check_extra(candles: &Candles, extra: &ExtraFeatures) -> Result<()> {
         let got = format!("{:?}", extra.values.dim());
         return Err(Error::shape("extra features [feature][instrument][bar]", format!("{expected:?}"), got));
     }
-    match extra.values.indexed_iter().find(|(_, value)| !value.is_finite()) {
+    let held = |value: f64| value.abs() <= MOST_EXTRA;
+    match extra.values.indexed_iter().find(|(_, value)| !held(**value)) {
         None => Ok(()),
         Some(((feature, instrument, bar), value)) => Err(Error::Data(format!(
-            "extra feature `{}` of {} at {} is {value}; it has to be a finite number",
-            extra.names[feature], candles.symbols[instrument], candles.timestamps[bar]
+            "extra feature `{}` of {} at {} is {}; it has to be a finite number from -{MOST_EXTRA:e} to {MOST_EXTRA:e}, so that 32-bit \
+             numbers hold its square",
+            shown(&extra.names[feature]),
+            candles.symbols[instrument],
+            candles.timestamps[bar],
+            number(*value)
         ))),
     }
 }
@@ -434,5 +444,32 @@ mod tests {
         let error = load(0..bars).unwrap_err().to_string();
         assert!(error.starts_with("feature `") && error.contains("` of BBB has the mean"), "{error}");
         assert!(load(0..100).unwrap().scaling().validate().is_ok(), "outside the training bars");
+    }
+
+    #[test]
+    fn extra_features_that_f32_cannot_hold_are_refused() {
+        let start = date(2020, 1, 1).at(0, 0, 0, 0);
+        let timestamps = (0..3).map(|bar| start + i64::from(bar).days()).collect();
+        let prices = || Array2::from_elem((2, 3), 10.0);
+        let symbols = vec!["AAA".into(), "BBB".into()];
+        let candles =
+            Candles::new(symbols, timestamps, prices(), prices(), prices(), prices(), None).unwrap();
+        let with = |value: f64| {
+            let mut values = Array3::zeros((2, 2, 3));
+            values[[1, 0, 2]] = value;
+            check_extra(&candles, &ExtraFeatures { names: vec!["a".into(), "b".into()], values })
+        };
+        for value in [0.0, 1e15, -1e15, 1e-300] {
+            with(value).unwrap();
+        }
+        for (value, shown) in
+            [(1e200, "1e200"), (-1.5e15, "-1500000000000000"), (f64::NAN, "NaN"), (f64::INFINITY, "inf")]
+        {
+            let error = with(value).unwrap_err().to_string();
+            let expected = format!(
+                "extra feature `b` of AAA at 2020-01-03T00:00:00 is {shown}; it has to be a finite number from -1e15 to 1e15"
+            );
+            assert!(error.starts_with(&expected), "{error}");
+        }
     }
 }

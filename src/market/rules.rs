@@ -59,6 +59,7 @@ pub(super) fn check(symbol: &str, bar: &mut Bar) -> Result<u64, (Field, String)>
         && close <= high
         && high <= MOST_PRICE
         && (0.0..=MOST_VOLUME).contains(&volume)
+        && high * volume <= MOST_TURNOVER
     {
         return Ok(0);
     }
@@ -76,20 +77,22 @@ pub(super) fn check(symbol: &str, bar: &mut Bar) -> Result<u64, (Field, String)>
     }
 }
 
-// From these limits no feature, no sum of squared features over 10^8 bars, and no sum of price times volume over a window leaves the
-// range of f32. Squares of prices over a Bollinger window: (1e15)^2 * 20. Price times volume over 1000 bars: 1e15 * 1e20 * 1000. A return, a
-// range or an average range over the price: at most twice MOST_RATIO, and its square over 10^8 bars 4e32.
+// From these limits no feature, no sum of squared features over 10^8 bars, and no sum over a window of at most 10^5 bars, the longest
+// period of an indicator, leaves the range of f32 (3.4e38). Squares of prices: (1e15)^2 * 1e5 = 1e35. Price times volume: 1e33 * 1e5 =
+// 1e38. A return, a range or an average range over the price: at most twice MOST_RATIO, and its square over 10^8 bars 4e32.
 const LEAST_PRICE: f64 = 1e-15;
 const MOST_PRICE: f64 = 1e15;
 const MOST_VOLUME: f64 = 1e20;
+/// Highest price times volume of a bar.
+const MOST_TURNOVER: f64 = 1e33;
 /// Highest over lowest price of an instrument.
-const MOST_RATIO: f64 = 1e12;
+pub(super) const MOST_RATIO: f64 = 1e12;
 
-/// Lowest and highest price of an instrument so far.
+/// Lowest and highest price of the bars of an instrument that were seen.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PriceRange {
-    low: f64,
-    high: f64,
+    pub low: f64,
+    pub high: f64,
 }
 
 impl Default for PriceRange {
@@ -99,6 +102,11 @@ impl Default for PriceRange {
 }
 
 impl PriceRange {
+    /// Whether the prices are within the factor that is allowed.
+    pub fn is_narrow(self) -> bool {
+        self.high <= MOST_RATIO * self.low
+    }
+
     /// The range with one more bar, which is valid by itself.
     ///
     /// # Errors
@@ -106,16 +114,13 @@ impl PriceRange {
     pub fn with(self, bar: &Bar) -> Result<Self, (Field, String)> {
         let [_, high, low, ..] = bar.values;
         let wider = Self { low: self.low.min(low), high: self.high.max(high) };
-        if wider.high <= MOST_RATIO * wider.low {
+        if wider.is_narrow() {
             return Ok(wider);
         }
-        let (field, price, other, bound) = if high > self.high {
-            (Field::High, high, wider.low, "lowest")
-        } else {
-            (Field::Low, low, wider.high, "highest")
-        };
+        let (field, price, other) =
+            if high > self.high { (Field::High, high, wider.low) } else { (Field::Low, low, wider.high) };
         let reason = format!(
-            "{} is {price:e}, and the {bound} price of the instrument so far {other:e}; they may differ by a factor of {MOST_RATIO:e}, \
+            "{} is {price:e}, and another price of the instrument is {other:e}; they may differ by a factor of {MOST_RATIO:e}, \
              so that 32-bit numbers hold every return: check the file for a price in another unit or a mark for a missing one",
             field.name()
         );
@@ -146,6 +151,13 @@ fn fault(open: f64, high: f64, low: f64, close: f64, volume: f64) -> Option<(Fie
         let reason = format!(
             "volume is {volume:e}; a volume has to be at most {MOST_VOLUME:e}, so that 32-bit numbers hold every feature: check the \
              file for a mark for a missing volume (write 0), or count in another unit"
+        );
+        return Some((Field::Volume, reason));
+    }
+    if high * volume > MOST_TURNOVER {
+        let reason = format!(
+            "volume is {volume:e} at a price of {high:e}; their product has to be at most {MOST_TURNOVER:e}, so that 32-bit numbers hold \
+             its sums: check the file, or count the volume or quote the prices in another unit"
         );
         return Some((Field::Volume, reason));
     }
@@ -180,7 +192,8 @@ mod tests {
     fn flat_bars_and_prices_at_the_bounds_are_valid() {
         assert_eq!(reason([1.0, 1.0, 1.0, 1.0, 0.0]), None);
         assert_eq!(reason([2.0, 2.0, 1.0, 1.0, 5.5]), None);
-        assert_eq!(reason([1e-15, 1e15, 1e-15, 1e15, 1e20]), None);
+        assert_eq!(reason([1e-15, 1e15, 1e-15, 1e15, 1e18]), None);
+        assert_eq!(reason([1e13, 1e13, 1e13, 1e13, 1e20]), None);
     }
 
     #[test]
@@ -216,6 +229,13 @@ mod tests {
             assert_eq!(found, field);
             assert!(text.contains("so that 32-bit numbers hold every feature: check the file"), "{text}");
         }
+        // Both are within their limits.
+        let (found, text) = reason([1e14, 2e14, 1e14, 1e14, 1e19]).expect("a fault");
+        assert!(
+            found == Field::Volume
+                && text.contains("volume is 1e19 at a price of 2e14; their product has to be at most 1e33"),
+            "{text}"
+        );
         assert_eq!(
             reason([1e39, 2e39, 1e39, 2e39, 0.0]).map(|fault| fault.1).as_deref(),
             Some(
@@ -237,9 +257,17 @@ mod tests {
         assert_eq!(range(&[1.0, 1e12, 5.0]), Ok(()));
         assert_eq!(range(&[1e-3, 1e9, 1e9]), Ok(()));
         let (field, text) = range(&[1.0, 2.0, 1.1e12]).expect_err("too high");
-        assert!(field == Field::High && text.starts_with("high is 1.1e12, and the lowest price"), "{text}");
+        assert!(
+            field == Field::High
+                && text.starts_with("high is 1.1e12, and another price of the instrument is 1e0;"),
+            "{text}"
+        );
         let (field, text) = range(&[1e3, 2.0, 0.9e-9]).expect_err("too low");
-        assert!(field == Field::Low && text.starts_with("low is 9e-10, and the highest price"), "{text}");
+        assert!(
+            field == Field::Low
+                && text.starts_with("low is 9e-10, and another price of the instrument is 1e3;"),
+            "{text}"
+        );
         // One bar alone.
         let wide = bar([1.0, 1e13, 1.0, 1.0, 0.0]);
         assert!(PriceRange::default().with(&wide).is_err());

@@ -6,17 +6,17 @@ use std::borrow::Cow;
 /// Bytes of a symbol: as many as of a file name.
 const MOST_BYTES: usize = 255;
 
-/// Checks a symbol, which goes to file names, tables and terminals.
+/// Checks a symbol, which goes to file names, tables and terminals. `remedy` is what to do about an invisible character.
 ///
 /// # Errors
 /// A message that quotes the symbol.
-pub(super) fn check_symbol(symbol: &str) -> Result<(), String> {
+pub(super) fn check_symbol(symbol: &str, remedy: &str) -> Result<(), String> {
     if symbol.trim().is_empty() {
         return Err("the symbol is empty; every row needs a symbol".into());
     }
     if symbol.contains(is_hidden) {
         return Err(format!(
-            "the symbol `{}` has a control character or another one that is not visible; remove it",
+            "the symbol `{}` has a control character or another one that is not visible; {remedy}",
             shown(symbol)
         ));
     }
@@ -54,7 +54,7 @@ mod tests {
         for symbol in
             ["AAPL", "BTC/USD", "BRK B", "^GSPC", "=F", "\u{8d35}\u{5dde}\u{8305}\u{53f0}", &"x".repeat(255)]
         {
-            assert_eq!(check_symbol(symbol), Ok(()));
+            assert_eq!(check_symbol(symbol, ""), Ok(()));
         }
         for (symbol, expected) in [
             ("A\u{1b}[2J", "`A\\u{1b}[2J` has a control character"),
@@ -64,7 +64,7 @@ mod tests {
             (" ", "the symbol is empty"),
             (&"x".repeat(256), "has 256 bytes; it may have 255"),
         ] {
-            let reason = check_symbol(symbol).expect_err(expected);
+            let reason = check_symbol(symbol, "remove it").expect_err(expected);
             assert!(reason.contains(expected) && reason.len() < 300, "{reason}");
         }
     }

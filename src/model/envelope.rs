@@ -1,18 +1,21 @@
 //! The container of model files and snapshots: a safetensors file with one JSON text under a key of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, TryReserveError};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, ErrorKind, Read};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, Metadata, SafeTensorError, SafeTensors, TensorView};
 use serde::Deserialize;
 
-use crate::{Error, Result};
+use crate::{Error, Result, text};
 
-/// Most bytes of a file, written or read: what 32-bit offsets of kernels reach.
-const MOST_BYTES: u64 = 4 << 30;
+/// Most bytes of a regular file, written or read: more than the memory of any device. Snapshots have 12 bytes for each parameter.
+const MOST_BYTES: u64 = 256 << 30;
+
+/// Most bytes of a pipe or a device, which has no length to compare with the header's.
+const MOST_STREAMED_BYTES: u64 = 4 << 30;
 
 /// Most bytes of a file's header: names and shapes of all tensors, and the metadata.
 const MOST_HEADER_BYTES: u64 = 32 << 20;
@@ -51,8 +54,8 @@ pub(crate) fn serialize(key: &str, text: String, tensors: &[NamedTensor]) -> Res
 /// kind takes memory.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Checkpoint`] for a file that is not a safetensors file, has another length than its header says, or is
-/// larger than 4 GiB.
+/// [`Error::Io`], also if there is not enough memory; [`Error::Checkpoint`] for a file that is not a safetensors file, has another
+/// length than its header says, or is larger than 256 GiB (a pipe: 4 GiB).
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let mut file = File::open(path).map_err(Error::io(path))?;
     let about = file.metadata().map_err(Error::io(path))?;
@@ -68,12 +71,17 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
         serde_json::from_slice(&bytes[8..]).map_err(|error| failed(path, damaged(&error)))?;
     let data = metadata.data_len() as u64;
     let total = data.saturating_add(8 + header);
-    within("the file", total, MOST_BYTES).map_err(|reason| failed(path, reason))?;
+    let most = if length.is_some() { MOST_BYTES } else { MOST_STREAMED_BYTES };
+    within("the file", total, most).map_err(|reason| failed(path, reason))?;
     if let Some(length) = length.filter(|length| *length != total) {
         let reason = format!("it has {length} bytes, and its header says {total}");
         return Err(failed(path, damaged(&reason)));
     }
-    // The byte behind the last one would show that there are more.
+    if length.is_some() {
+        let memory = |error: TryReserveError| Error::io(path)(io::Error::new(ErrorKind::OutOfMemory, error));
+        // The byte after the last one would show that there are more.
+        bytes.try_reserve_exact(usize::try_from(data + 1).unwrap_or(usize::MAX)).map_err(memory)?;
+    }
     read(&mut bytes, data + 1).map_err(Error::io(path))?;
     Ok(bytes)
 }
@@ -175,18 +183,18 @@ pub(crate) fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, Str
         // The text is one line; what comes before the fault names its field.
         let end = if error.line() == 1 { error.column().min(json.len()) } else { 0 };
         let start = (end.saturating_sub(EXCERPT)..end).find(|at| json.is_char_boundary(*at));
-        let behind = start.and_then(|start| json.get(start..end));
-        let behind = behind.map_or(String::new(), |text| format!(", behind `{text}`"));
-        format!("its metadata cannot be read ({error}{behind})")
+        let before = start.and_then(|start| json.get(start..end));
+        let before = before.map_or(String::new(), |text| format!(", after `{text}`"));
+        format!("its metadata cannot be read ({error}{before})")
     })
 }
 
 /// Bytes of metadata shown in front of a fault.
 const EXCERPT: usize = 60;
 
-/// A reader of one file as an [`Error::Checkpoint`].
+/// The fault of a file as an [`Error::Checkpoint`]. It may quote the file.
 pub(crate) fn failed(path: &Path, reason: String) -> Error {
-    Error::Checkpoint { path: path.into(), reason }
+    Error::Checkpoint { path: path.into(), reason: text::reason(text::visible(&reason).into_owned()) }
 }
 
 /// Checks that all bytes are finite little-endian numbers of the type.

@@ -15,7 +15,7 @@ use super::layout::Layout;
 use super::precision::Precision;
 use super::synthetic_pass::{SyntheticPass, agree};
 use crate::bounded;
-use crate::files::write_atomically;
+use crate::files::{remove_stale, write_atomically};
 use crate::gpu::{Class, Gpu, Profiler};
 use crate::{Error, Result};
 
@@ -108,6 +108,9 @@ impl Autotune {
         self.cache.entries.insert(key, best);
         let text = serde_json::to_vec_pretty(&self.cache)
             .map_err(|error| Error::Data(format!("{}: {error}", self.path.display())))?;
+        // A process that was killed while it wrote leaves a temporary file.
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        remove_stale(folder.unwrap_or(Path::new(".")))?;
         write_atomically(&self.path, &text)?;
         Ok(best)
     }
@@ -270,6 +273,8 @@ mod tests {
         let [software, hardware] = crate::nn::testing::both_classes();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kernels.json");
+        let stale = folder.path().join("kernels.json.0123.phalanx-tmp");
+        std::fs::write(&stale, "a part").unwrap();
         let mut classes = vec![(&software, Precision::F32), (&hardware, Precision::F32)];
         // The candidates of f16 are others only where there are matrices.
         if !Cooperative::listed(&hardware).is_empty() {
@@ -296,6 +301,7 @@ mod tests {
             autotune.cache.entries.insert(key, KernelConfig { columns: 0, ..best });
             assert!(tested.contains(&autotune.best_of(&tested, gpu, &layout, 4, 3).unwrap()));
         }
+        assert!(!stale.exists(), "left behind by a process that was killed");
         let entries = Autotune::open(&path).unwrap().cache.entries;
         assert_eq!(entries.len(), classes.len(), "an entry for each class and precision: {entries:?}");
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, ranges};
 
 /// Most linear layers of a network: four hidden ones, two of a GRU, and the head.
 pub const MAX_LAYERS: usize = crate::shaders::constants::network::MAX_LAYERS as usize;
@@ -159,12 +159,8 @@ impl Shape {
     /// # Errors
     /// [`Error::Config`] for sizes out of range.
     pub(super) fn check(&self) -> Result<()> {
-        let range = |key: &str, value: u32, low: u32, high: u32| {
-            if (low..=high).contains(&value) {
-                return Ok(());
-            }
-            Err(Error::config(key, format!("{value} is out of range: from {low} to {high}")))
-        };
+        let range =
+            |key: &str, value: u32, low: u32, high: u32| ranges::check(key, value, low.into(), high.into());
         range("agents", self.agents, 1, 1024)?;
         range("observation features", self.obs_dim, 1, 65_536 / self.agents.max(1))?;
         if self.critic_input == CriticInput::State && self.state_dim == 0 {

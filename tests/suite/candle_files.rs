@@ -229,7 +229,7 @@ fn gaps_are_filled_within_the_limit_on_bars() {
     };
     assert_eq!(
         loaded(GapPolicy::ForwardFill),
-        "3000 instruments x 3001 timestamps are 9003000 bars of 283 MiB, more than 1000000: choose the gap policy `drop`, load fewer \
+        "3000 instruments x 3001 timestamps are 9003000 bars (283 MiB), more than 1000000: choose the gap policy `drop`, load fewer \
          instruments or a shorter period, or raise data.limits.bars"
     );
     assert!(loaded(GapPolicy::Drop).starts_with("the instruments have only 0 timestamps in common"));

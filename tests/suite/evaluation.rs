@@ -325,17 +325,17 @@ fn an_evaluation_counts_against_the_budget_of_its_training() {
     config.network.hidden = vec![16];
     config.device.memory_budget_mb = Some(1);
     let spread = Spread::new(Definition::OnPolicy);
-    let trainer = Trainer::new(&gpu, &spread, &config).unwrap();
     let eval_config = EvalConfig { envs: 4, episodes: 1, most_steps: 100, mode: ActionMode::Greedy };
-    let beside = |taken: u64| Evaluation::beside(&gpu, &spread, &config, &eval_config, taken);
-    let own = beside(trainer.plan().bytes()).unwrap().plan().bytes();
-    // As if the training took all but a byte too few.
-    beside((1 << 20) - own).unwrap();
-    let error = beside((1 << 20) - own + 1).unwrap_err();
-    assert!(matches!(error, phalanx::Error::Budget { needed: 2, budget: 1, .. }), "{error:?}");
+    let own = Evaluation::plan_of(&gpu, &spread, &config, &eval_config).unwrap().bytes();
+    let trainer = Trainer::beside(&gpu, &spread, &config, None, own).unwrap();
+    assert!(trainer.plan().bytes() + own <= 1 << 20);
+    let mut evaluation = Evaluation::reserved(&gpu, &spread, &config, &eval_config).unwrap();
+    assert_eq!(evaluation.plan().bytes(), own);
+    assert!(evaluation.run(&trainer).unwrap().mean().is_finite());
+    let error = Trainer::beside(&gpu, &spread, &config, None, (1 << 20) - 1).unwrap_err();
+    assert!(matches!(error, phalanx::Error::Budget { budget: 1, needed, .. } if needed > 1), "{error:?}");
     let text = error.to_string();
-    for part in ["an evaluation in 4 environments (", "beside the run's other plans (", "`memory_budget_mb`"]
-    {
+    for part in ["with 1.00 MiB for evaluations, needs", "`memory_budget_mb`", "or do without evaluations"] {
         assert!(text.contains(part), "{part}: {text}");
     }
 }

@@ -88,6 +88,29 @@ fn numbered_files_of_different_bar_lengths_are_not_joined() {
     assert!(shown.notes.is_empty(), "{shown}");
 }
 
+/// Bars at 1e9 in one file and a tick at 1e-4 in the next.
+#[test]
+fn files_in_different_units_are_refused_with_their_names() {
+    let large = daily(&[("2024-01-02", 1e9), ("2024-01-03", 1.1e9)]);
+    let small = daily(&[("2024-01-04", 2e-4), ("2024-01-05", 1e-4)]);
+    for (first, second, names) in [(&large, &small, ["x_1", "x_2"]), (&small, &large, ["x_2", "x_1"])] {
+        let files = [("x_1.csv", first.as_str()), ("x_2.csv", second.as_str())];
+        let error = written(&files, &LoadOptions::default()).expect_err("too far apart");
+        let [high, low] = names;
+        assert!(
+            matches!(&error, phalanx::Error::Candles { path, .. } if path.ends_with(format!("{high}.csv"))),
+            "{error:?}"
+        );
+        let error = error.to_string();
+        assert!(error.contains("x: the highest price here is 1.1e9, and the lowest price"), "{error}");
+        assert!(error.contains(&format!("{low}.csv 1e-4; they may differ by a factor of 1e12")), "{error}");
+    }
+    // At the limit.
+    let small = daily(&[("2024-01-04", 1.2e-3)]);
+    let joined = written(&[("x_1.csv", &large), ("x_2.csv", &small)], &LoadOptions::default());
+    assert_eq!(joined.expect("one instrument").candles.bars(), 3);
+}
+
 #[test]
 fn adjusted_numbers_beyond_the_limits_are_refused_with_their_line() {
     let header = "Date,Open,High,Low,Close,Volume,Adj Close\n";
@@ -105,7 +128,7 @@ fn adjusted_numbers_beyond_the_limits_are_refused_with_their_line() {
         (
             "2024-01-02,1,1,1,1,5,1e-13\n2024-01-03,1,1,1,1,5,1\n",
             2,
-            "A 2024-01-02: low is 1e-13, and the highest price of the instrument so far 1e0; ",
+            "A 2024-01-02: low is 1e-13, and another price of the instrument is 1e0; ",
         ),
     ] {
         let error = written(&[("A.csv", &format!("{header}{rows}"))], &LoadOptions::default());

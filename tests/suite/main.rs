@@ -29,6 +29,8 @@ mod observations;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod plain_device;
+#[cfg(target_os = "linux")]
+mod process_limit;
 mod program;
 mod promises;
 mod resume;

@@ -1,4 +1,4 @@
-//! A task that requires memory: recurrent agents learn it, feed-forward agents cannot. And limits on the memory of the process.
+//! A task that requires memory: recurrent agents learn it, feed-forward agents cannot.
 
 use phalanx::env::{CpuEnv, Outcome, Simulator, Spec};
 use phalanx::mappo::Activation;
@@ -75,44 +75,4 @@ fn recurrent_agents_answer_and_others_guess() {
     }
     let share = share_of_right_answers(false, Precision::F32);
     assert!(share < 0.65, "{share}");
-}
-
-/// Mesa's llvmpipe ends the process with SIGSEGV or abort if it gets no memory.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_limit_on_memory_is_an_error_before_the_driver_crashes() {
-    use crate::common::program::{DEMO, SMALL, Workplace};
-    let place = Workplace::new();
-    let doctor = place.run(&["doctor"]);
-    if !String::from_utf8_lossy(&doctor.stdout).contains("optimised for software rasterisers") {
-        return crate::testing::skip("the adapter is no software rasteriser");
-    }
-    let limited = |limit: &str, arguments: &[&str]| {
-        let program = place.command(arguments).get_program().to_os_string();
-        let mut shell = std::process::Command::new("bash");
-        shell.args(["-c", &format!("ulimit {limit}; exec \"$0\" \"$@\"")]).arg(program).args(arguments);
-        shell.current_dir(place.path("")).env_remove("RUST_LOG").env("XDG_RUNTIME_DIR", place.path(""));
-        shell.output().unwrap()
-    };
-    let train = [&["train", "--data", DEMO, "--out", "run"] as &[&str], &SMALL].concat();
-    for limit in [
-        "-v 200000",
-        "-v 225000",
-        "-v 250000",
-        "-v 300000",
-        "-v 400000",
-        "-v 600000",
-        "-v 700000",
-        "-d 100000",
-    ] {
-        for arguments in [&["doctor"] as &[&str], &train] {
-            let output = limited(limit, arguments);
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(1), "{limit}: {arguments:?}: {said}");
-            assert!(said.contains("error: ") && said.contains("ulimit"), "{limit}: {said}");
-            assert!(!place.path("run").exists(), "nothing is written");
-        }
-    }
-    let enough = limited("-v 8000000", &["doctor"]);
-    assert!(enough.status.success(), "{}", String::from_utf8_lossy(&enough.stderr));
 }

@@ -65,7 +65,7 @@ fn limits_are_checked_before_anything_is_decoded() {
             (|limits| limits.bars = 79) as fn(&mut phalanx::market::LoadLimits),
             "a.parquet: the files have more than 79 bars: ",
         ),
-        (|limits| limits.fields = 3, "a.parquet: the line has 7 fields, and at most 3 are read: "),
+        (|limits| limits.fields = 3, "a.parquet: the file has 7 columns, and at most 3 are read: "),
         (|limits| limits.symbols = 1, "the files have more than 1 instruments: "),
         (
             |limits| (limits.unpacked_bytes, limits.unpacked_ratio) = (1, 0),

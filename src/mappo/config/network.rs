@@ -58,7 +58,7 @@ impl Default for NetworkConfig {
 }
 
 impl NetworkConfig {
-    /// Checks `chunk_length`; [`crate::nn::Layout::new`] checks the widths of the layers.
+    /// Checks the hidden layers and `chunk_length`; [`crate::nn::Layout::new`] checks what depends on the environment.
     pub(super) fn validate(&self) -> Result<()> {
         let layers = self.hidden.len() as u32;
         if !(1..=MAX_HIDDEN_LAYERS).contains(&layers) {

@@ -51,7 +51,7 @@ pub enum Ratio {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PpoConfig {
     /// Random seed of the whole run: initial weights, environments, actions. The same seed on the same adapter gives the same
-    /// bytes. TOML files hold integers below 2^63 only, larger seeds have to be set in code.
+    /// bytes. TOML files hold integers below 2^63 only; larger seeds have to be set in code.
     pub seed: u64,
     /// Whether all agents are updated together (MAPPO) or one after the other (HAPPO).
     pub algorithm: Algorithm,

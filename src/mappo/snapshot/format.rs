@@ -78,7 +78,7 @@ fn serialize(metadata: &SnapshotMetadata, tensors: &[NamedTensor]) -> Result<Vec
 fn read_back(bytes: &[u8], metadata: &SnapshotMetadata, tensors: &[NamedTensor]) -> Result<(), String> {
     let (back, file) = parse(bytes)?;
     if back != *metadata {
-        return Err("its metadata would be other ones: a number in them is not finite".into());
+        return Err("its metadata would differ: a number in it is not finite".into());
     }
     let same = |tensor: &NamedTensor| {
         let view = file.tensor(&tensor.name).ok();

@@ -33,8 +33,8 @@ impl Trainer {
         self.collected
     }
 
-    /// Writes a snapshot atomically, between iterations. Everything in it is validated as [`Trainer::resume`] does and read back before
-    /// anything is written.
+    /// Writes a snapshot atomically, between iterations. Values are validated as [`Trainer::resume`] does, and all bytes are read back,
+    /// before anything is written. States of simulators are compared as bytes: only [`Trainer::resume`] loads them.
     ///
     /// # Errors
     /// [`Error::Shape`] while iterations are in flight; [`Error::Data`] if the environment cannot be saved or an iteration failed
@@ -53,10 +53,6 @@ impl Trainer {
         }
         for (name, state) in self.host_states() {
             let bytes = state.save()?;
-            state
-                .load(&bytes)
-                .map(drop)
-                .map_err(|error| failed(path, not_read_back(&format!("`{name}`: {error}"))))?;
             tensors.push(NamedTensor { name, dtype: Dtype::U8, shape: vec![bytes.len()], bytes });
         }
         format::write(path, &self.snapshot_metadata(score), &tensors)

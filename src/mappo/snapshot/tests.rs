@@ -1,6 +1,8 @@
 //! Forged snapshots: valid checksums, but values that training could not have written.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use safetensors::tensor::{Dtype, SafeTensors};
 
@@ -285,4 +287,25 @@ fn a_snapshot_that_could_not_be_read_back_is_not_written() {
     let error = trainer.save(&path, Some(2.0)).unwrap_err().to_string();
     assert!(error.contains("could not be read back: `params`: number 1 is NaN"), "{error}");
     assert!(std::fs::read(&path).unwrap() == before, "the snapshot before is intact");
+}
+
+#[test]
+fn saving_makes_no_simulators() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let counted = made.clone();
+    let environment = CpuEnv::new("counter", move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Counter::default()
+    });
+    let gpu = crate::testing::unchecked_gpu();
+    let (_, config) = environments().remove(2);
+    let mut trainer = trained(&gpu, &environment, &config);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("snapshot.safetensors");
+    let before = made.load(Ordering::Relaxed);
+    trainer.save(&path, None).unwrap();
+    trainer.save(&path, None).unwrap();
+    assert_eq!(made.load(Ordering::Relaxed), before);
+    trainer.resume(&path).unwrap();
+    assert_eq!(made.load(Ordering::Relaxed), before + 4);
 }

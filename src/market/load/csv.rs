@@ -131,7 +131,8 @@ impl Records<'_> {
             record.line = record.end.saturating_sub(line_ends(bytes));
             let fields = record.fields.len();
             if fields > limits.fields {
-                return Err(fault(path, Some(record.line), None, limits.fields_refusal(fields)));
+                let found = format!("the line has {fields} fields");
+                return Err(fault(path, Some(record.line), None, limits.fields_refusal(&found)));
             }
             if columns.is_some() && !bytes.is_ascii() {
                 check_utf8(path, record, columns)?;

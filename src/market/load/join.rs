@@ -4,7 +4,7 @@ use super::report::{Finding, LoadReport, NotJoinedReason};
 use super::series::{Factor, FileSeries};
 use super::symbol::{Ending, common_part};
 use super::{File, fault};
-use crate::market::rules::Bar;
+use crate::market::rules::{Bar, MOST_RATIO, PriceRange};
 use crate::market::timestamp::show;
 use crate::market::{are_of_two_lengths, median_spacing};
 use crate::text::{self, shown};
@@ -15,7 +15,8 @@ use std::collections::HashMap;
 /// Joins series with the same symbol, and series whose files have names that differ by a date or a number only.
 ///
 /// # Errors
-/// If two files of one symbol have different bars in the same period, or equal bars with different adjustments.
+/// If two files of one symbol have different bars in the same period, equal bars with different adjustments, or prices in different
+/// units.
 pub(super) fn join(
     series: Vec<FileSeries>,
     files: &[File],
@@ -26,7 +27,7 @@ pub(super) fn join(
         if let Some(conflict) = conflict(&mut group) {
             return Err(conflict.error(files));
         }
-        joined.extend(concatenated(group, report));
+        joined.extend(concatenated(group, files, report)?);
     }
     let symbols: std::collections::HashSet<String> = joined.iter().map(|it| it.symbol.clone()).collect();
     let common = |series: &FileSeries| {
@@ -44,7 +45,7 @@ pub(super) fn join(
             for series in &mut group {
                 series.symbol.clone_from(&name);
             }
-            result.extend(concatenated(group, report));
+            result.extend(concatenated(group, files, report)?);
             continue;
         };
         for series in &group {
@@ -207,11 +208,44 @@ fn conflict(group: &mut [FileSeries]) -> Option<Conflict> {
     None
 }
 
+/// The range of the prices of all series.
+///
+/// # Errors
+/// If the lowest price of one and the highest of another are too far apart; both files are named.
+fn common_range(group: &[FileSeries], files: &[File]) -> Result<PriceRange> {
+    let lowest = group.iter().min_by(|one, two| one.range.low.total_cmp(&two.range.low));
+    let highest = group.iter().max_by(|one, two| one.range.high.total_cmp(&two.range.high));
+    let (Some(lowest), Some(highest)) = (lowest, highest) else { return Ok(PriceRange::default()) };
+    let range = PriceRange { low: lowest.range.low, high: highest.range.high };
+    if range.is_narrow() {
+        return Ok(range);
+    }
+    let path = |series: &FileSeries| files.get(series.file).map_or("".as_ref(), |file| file.path.as_path());
+    let reason = format!(
+        "{}: the highest price here is {:e}, and the lowest price of the same instrument in {} {:e}; they may differ by a factor of \
+         {MOST_RATIO:e}, so that 32-bit numbers hold every return: quote both in one unit, or give different instruments different symbols",
+        shown(&highest.symbol),
+        range.high,
+        text::path(path(lowest)),
+        range.low
+    );
+    Err(fault(path(highest), None, None, reason))
+}
+
 /// Appends series that are sorted by time and have no conflict.
-fn concatenated(group: Vec<FileSeries>, report: &mut LoadReport) -> Option<FileSeries> {
+///
+/// # Errors
+/// As [`common_range`].
+fn concatenated(
+    group: Vec<FileSeries>,
+    files: &[File],
+    report: &mut LoadReport,
+) -> Result<Option<FileSeries>> {
+    let range = common_range(&group, files)?;
     let (files, mut repeated) = (group.len(), 0);
     let mut parts = group.into_iter();
-    let mut whole = parts.next()?;
+    let Some(mut whole) = parts.next() else { return Ok(None) };
+    whole.range = range;
     for mut part in parts {
         let last = whole.bars.last().map(|bar| bar.timestamp);
         let known = part.bars.partition_point(|bar| Some(bar.timestamp) <= last);
@@ -227,5 +261,5 @@ fn concatenated(group: Vec<FileSeries>, report: &mut LoadReport) -> Option<FileS
     if files > 1 {
         report.note(&whole.symbol, Finding::Joined { files, repeated });
     }
-    Some(whole)
+    Ok(Some(whole))
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Limits on what candle files may make the reader allocate. They are checked while files are read, and an error names the one that was
-/// exceeded, here and as the trainer's setting (`data.limits.bars`). The defaults are far above honest files.
+/// exceeded, here and as the trainer's setting (`data.limits.bars`). The defaults are above most honest files.
 ///
 /// ```
 /// use phalanx::market::{LoadLimits, LoadOptions};
@@ -60,12 +60,9 @@ impl LoadLimits {
         )
     }
 
-    /// The reason of an error for too many fields.
-    pub(super) fn fields_refusal(&self, fields: usize) -> String {
-        format!(
-            "the line has {fields} fields, and at most {} are read: check the file, or raise data.limits.fields",
-            self.fields
-        )
+    /// The reason of an error for too many fields, which begins with what was `found`.
+    pub(super) fn fields_refusal(&self, found: &str) -> String {
+        format!("{found}, and at most {} are read: check the file, or raise data.limits.fields", self.fields)
     }
 
     /// The reason of an error for too many bars.

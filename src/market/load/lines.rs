@@ -87,7 +87,7 @@ impl<'a> Lines<'a> {
         self.line
     }
 
-    /// Tells that a new record begins.
+    /// Begins a record.
     pub fn begin_record(&mut self) {
         self.record = 0;
     }
@@ -385,7 +385,7 @@ mod tests {
         let error = end.expect_err("a ratio of a thousand").to_string();
         assert!(line <= limits.unpacked(packed.len() as u64), "{line}");
         assert!(error.contains("or raise data.limits.unpacked_ratio"), "{error}");
-        // What the archive may have at most.
+        // As much as the archive holds.
         limits.unpacked_bytes = 64 << 20;
         assert!(drained(&packed[..], &limits).1.is_ok());
         limits.unpacked_bytes = 0;

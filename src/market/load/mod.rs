@@ -91,8 +91,8 @@ impl Candles {
     ///   need bars of one length, and overlapping bars the same adjustment;
     /// * funding rates of perpetual contracts ([`Candles::funding`]) are in a column `funding`, `funding rate` or `fundingrate`; an
     ///   empty field is 0, and so are the rates of an instrument without the column, if others have it;
-    /// * prices are between 1e-15 and 1e15, those of one instrument within a factor of 1e12, and volume is at most 1e20, so that every
-    ///   feature is finite in f32;
+    /// * prices are between 1e-15 and 1e15, those of one instrument within a factor of 1e12, volume is at most 1e20, and price times volume
+    ///   at most 1e33, so that every feature is finite in f32;
     /// * a file may not claim more memory than [`LoadOptions::limits`] allow;
     /// * volume is in all files or in none. Of several volumes the base volume is taken: `Volume BTC` rather than `Volume USD`;
     /// * an adjusted close is treated as [`LoadOptions::adjust`] says;
@@ -267,7 +267,10 @@ impl Loader {
         if self.symbols.contains(symbol) {
             return Ok(());
         }
-        check_symbol(symbol).map_err(|reason| match place.columns.symbol {
+        let of_file = place.columns.symbol.is_none()
+            && place.columns.prices.first().is_none_or(|prices| prices.symbol.is_none());
+        let remedy = if of_file { "rename the file" } else { "remove it" };
+        check_symbol(symbol, remedy).map_err(|reason| match place.columns.symbol {
             Some(column) => place.fault(place.columns.name(column), reason),
             None => place.row_fault(reason),
         })?;

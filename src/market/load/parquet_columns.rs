@@ -72,7 +72,7 @@ pub(in super::super) fn read(path: &Path, file: File, loader: &mut Loader) -> Re
 fn check_size(metadata: &ParquetMetaData, packed: u64, limits: &LoadLimits) -> Result<(), String> {
     let columns = metadata.file_metadata().schema_descr().num_columns();
     if columns > limits.fields {
-        return Err(limits.fields_refusal(columns));
+        return Err(limits.fields_refusal(&format!("the file has {columns} columns")));
     }
     let size = |size: i64| u64::try_from(size).unwrap_or(u64::MAX);
     let sum = |all: u64, one: u64| all.saturating_add(one);
