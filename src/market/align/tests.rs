@@ -133,7 +133,7 @@ fn filled_bars_are_counted_before_they_are_allocated() {
         align(all(), GapPolicy::ForwardFill, true, &limits).map(|_| ()).map_err(|error| error.to_string());
     assert_eq!(
         error,
-        Err("1000 instruments x 1001 timestamps are 1001000 bars of 39 MiB, more than 900000: choose the gap policy `drop`, load \
+        Err("1000 instruments x 1001 timestamps are 1001000 bars (39 MiB), more than 900000: choose the gap policy `drop`, load \
              fewer instruments or a shorter period, or raise data.limits.bars"
             .into())
     );
