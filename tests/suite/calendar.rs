@@ -137,5 +137,5 @@ fn the_program_prints_and_stores_bars_per_year_and_how_they_were_found() {
     );
 
     let wrong = place.backtest(DEMO, "run", &["--periods-per-year", "0"]);
-    refused(&wrong, &["periods_per_year", "0 is not positive", "such as 252"]);
+    refused(&wrong, &["periods_per_year", "0 is out of range: from 0.01"]);
 }
