@@ -1,4 +1,4 @@
-//! What the fuzzer of settings files, and the test of the program that replays its corpus, do with an input.
+//! The target of the fuzzer of settings files, and of the test of the program that replays its corpus.
 
 use crate::run::Settings;
 use crate::settings::write_resolved;

@@ -1,4 +1,4 @@
-//! What the fuzzers, and the tests that replay their corpus, do with an input. It may be refused; it must not panic, and what is
+//! The targets of the fuzzers, and of the tests that replay their corpus. An input may be refused; it must not panic, and what is
 //! accepted has to be sound. The targets return whether it was accepted.
 
 use std::io::Write as _;

@@ -16,9 +16,10 @@ use phalanx::policy::{ModelMetadata, TrainedPolicy};
 
 use crate::BacktestArgs;
 use crate::console::{self, note, say};
-use crate::folder::{Folder, Owned, Summary};
+use crate::folder::{Folder, Owned};
 use crate::report::{RunInfo, render};
 use crate::run::Settings;
+use crate::summary::Summary;
 
 pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     let run = Folder::new(&args.run);
@@ -46,6 +47,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     };
     let gpu = open()?;
     let scaling = Scaling::Given(metadata.scaling.clone());
+    console::busy("computing the features");
     let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &scaling)?;
     let bars = bars(from, to, &candles, data.first_bar())?;
     let skipped = bars.start - candles.index_at_or_after(from);

@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 pub struct Fault {
     /// Its key, with sections: `data.periods_per_year`.
     pub key: String,
-    /// What is wrong, and what would be right.
+    /// The fault, and what would be right.
     pub reason: String,
 }
 

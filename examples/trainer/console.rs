@@ -39,13 +39,13 @@ struct State {
     watched: bool,
 }
 
-/// What the program is doing.
+/// The work that the program would report if it were silent for too long.
 struct Activity {
     what: String,
     since: Instant,
     /// When the first of the activities of its kind began.
     began: Instant,
-    /// How long the program may be silent about it.
+    /// Longest time without a line about it.
     silence: Duration,
 }
 
@@ -134,7 +134,7 @@ pub fn busy(what: impl Into<String>) {
     let (mut state, now) = (state(), Instant::now());
     state.activity = Some(Activity { what: what.into(), since: now, began: now, silence: SILENCE[0] });
     if !std::mem::replace(&mut state.watched, true) {
-        // Where the system gives no thread, the program is silent.
+        // Without a thread the program is silent.
         let _ = std::thread::Builder::new().spawn(watch);
     }
 }

@@ -8,7 +8,7 @@ mod lock;
 mod marker;
 mod publish;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use phalanx::files::{
     copy_file, create_folders, is_temporary, remove_file, remove_folder, remove_stale, rename, sync_folder,
-    write_atomically,
 };
-
-pub use crate::summary::Summary;
 
 use lock::Lock;
 use marker::{MARKER, Marker};
@@ -76,8 +73,7 @@ impl Folder {
 
     /// Keeps the model that training starts from, for a resume before the first checkpoint.
     pub fn keep_initial(&self, model: &Path) -> Result<()> {
-        let bytes = std::fs::read(model).with_context(|| model.display().to_string())?;
-        Ok(write_atomically(&self.initial(), &bytes)?)
+        Ok(copy_file(model, &self.initial())?)
     }
 
     /// Names of the checkpoints, relative to this folder.

@@ -144,6 +144,7 @@ struct IndicatorsArgs {
 
 fn main() -> ExitCode {
     quiet_mesa();
+    #[cfg(feature = "parquet")]
     quiet_parquet();
     let filter = std::env::var("RUST_LOG").ok().and_then(|text| match text.parse() {
         Ok(filter) => Some(filter),
@@ -207,6 +208,7 @@ fn quiet_mesa() {
 }
 
 /// Says nothing of panics in the reader of Parquet files: the library makes them errors.
+#[cfg(feature = "parquet")]
 fn quiet_parquet() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -53,11 +53,14 @@ impl Settings {
 
 /// Checks that `sets` hold nothing but limits on candle files, with which a run may be used again.
 pub fn only_limits(sets: &[String]) -> Result<()> {
-    match sets.iter().find(|set| !set.trim_start().starts_with("data.limits.")) {
+    only(sets, "data.limits.", "a run keeps its settings, apart from limits on candle files")
+}
+
+/// Checks that the names of all settings begin with `prefix`, for a reason.
+pub fn only(sets: &[String], prefix: &str, reason: &str) -> Result<()> {
+    match sets.iter().find(|set| !set.trim_start().starts_with(prefix)) {
         None => Ok(()),
-        Some(other) => anyhow::bail!(
-            "--set {other}: a run keeps its settings; only limits on candle files can be given, whose names begin with `data.limits.`"
-        ),
+        Some(other) => anyhow::bail!("--set {other}: {reason}, whose names begin with `{prefix}`"),
     }
 }
 

@@ -97,7 +97,7 @@ where
     }
 }
 
-/// Where the setting was given last, if it was: it may be a default that does not go with what was given.
+/// The last place that gave the setting, if one did: it may be a default that does not go with other settings.
 fn origin(key: &str, given: &[Given]) -> String {
     let keys: Vec<&str> = key.split('.').collect();
     // A whole section, or an entry of the setting, may have been given.

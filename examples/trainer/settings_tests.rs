@@ -220,7 +220,7 @@ fn written_settings_round_trip() {
 #[path = "../../fuzz/settings.rs"]
 mod fuzz_target;
 
-/// What the fuzzer of settings found once is not lost again.
+/// The finds of the fuzzer of settings are not lost again.
 #[test]
 fn the_corpus_of_the_fuzzer_is_read() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/settings");

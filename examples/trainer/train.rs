@@ -15,12 +15,13 @@ use phalanx::policy::{ModelMetadata, TrainedPolicy, TrainingBars};
 
 use crate::TrainArgs;
 use crate::console::{self, note, say};
-use crate::folder::{Folder, Owned, Summary};
+use crate::folder::{Folder, Owned};
 use crate::interrupt::Interrupts;
 use crate::metrics::{Row, Writer};
 use crate::progress::{Line, Progress};
 use crate::run::{ChosenModel, Settings, only_limits};
 use crate::settings::write_resolved;
+use crate::summary::Summary;
 
 pub fn train(
     args: &TrainArgs,
@@ -53,6 +54,7 @@ pub fn train(
         owned.as_ref().map_or(Ok(()), |owned| owned.vacant(args.force))?;
     }
     let gpu = open()?;
+    console::busy("computing the features");
     let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(trained.clone()))?;
     let bars = trained.start.max(data.first_bar())..trained.end;
     let environment = Trading::new(&data, &settings.market, &Episodes::Random(bars.clone()))?;
@@ -88,6 +90,12 @@ pub fn train(
     let open_snapshots = || Snapshots::open(&staging.checkpoints(), settings.checkpoints.keep);
     let snapshots = if every == 0 { None } else { Some(open_snapshots()?) };
     announce(&gpu, &candles, &splits, &bars, &trainer);
+    let (evaluations, iterations) = (settings.evaluation.every, settings.mappo.ppo.iterations);
+    if evaluations > iterations {
+        note!(
+            "warning: there will be no evaluation, because `evaluation.every` is {evaluations} and there are {iterations} iterations"
+        );
+    }
     if args.resume {
         match trainer.iteration() {
             0 if staging.initial().exists() => {

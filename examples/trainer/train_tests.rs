@@ -49,8 +49,7 @@ fn copied(from: &Path, to: &Path) {
 #[test]
 fn a_training_that_fails_at_any_write_leaves_the_old_run_or_the_new_one() {
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
-    let memory = Path::new("/dev/shm");
-    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+    let folder = crate::folder::tests::in_memory();
     let path = |name: &str| folder.path().join(name);
     for (name, seed) in [("old", 1), ("new", 2)] {
         trained(&gpu, &path(name), seed).unwrap();

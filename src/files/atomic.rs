@@ -187,6 +187,14 @@ fn temporary(path: &Path, permissions: Option<fs::Permissions>) -> io::Result<Na
     Err(io::Error::other("temporary files are removed by another process"))
 }
 
+/// [`remove_stale`] in the folder of the file at `path`.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_stale_beside(path: &Path) -> Result<()> {
+    remove_stale(folder_of(path))
+}
+
 /// The error of the system inside one of `tempfile`, which names the temporary file.
 fn without_path(error: io::Error) -> io::Error {
     let system =

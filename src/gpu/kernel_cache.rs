@@ -186,7 +186,7 @@ pub fn in_parallel(jobs: &[Job<'_>]) -> Result<()> {
     };
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            // Where the system gives no more threads, fewer do the work.
+            // If the system gives no more threads, fewer do the work.
             if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
                 break;
             }

@@ -13,9 +13,9 @@ const MOST_COPIES: usize = 1 << 12;
 
 /// Values of one column in the buffer that windows are copied to.
 struct Place {
-    /// Where its values start.
+    /// The first word of its values.
     at: usize,
-    /// Where its prices start, if the device stores them.
+    /// The first word of its prices, if the device stores them.
     prices: Option<usize>,
 }
 

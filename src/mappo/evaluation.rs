@@ -87,7 +87,7 @@ impl Evaluation {
         eval_config: &EvalConfig,
     ) -> Result<Self> {
         let planned = Planned::new(gpu, environment, config, eval_config)?;
-        fits(&planned.plan, planned.sizes.envs, &Budget::of(gpu, config.device.memory_budget_mb))?;
+        fits(&planned.plan, planned.sizes.envs, &planned.budget)?;
         Self::of(gpu, environment, eval_config, planned)
     }
 
@@ -116,8 +116,6 @@ impl Evaluation {
         eval_config: &EvalConfig,
     ) -> Result<Self> {
         let planned = Planned::new(gpu, environment, config, eval_config)?;
-        let budget = Budget { total: u64::MAX, ..Budget::of(gpu, config.device.memory_budget_mb) };
-        fits(&planned.plan, planned.sizes.envs, &budget)?;
         Self::of(gpu, environment, eval_config, planned)
     }
 
@@ -127,7 +125,7 @@ impl Evaluation {
         eval_config: &EvalConfig,
         planned: Planned,
     ) -> Result<Self> {
-        let Planned { config, sizes, layout, kernel_config, plan } = planned;
+        let Planned { config, sizes, layout, kernel_config, plan, .. } = planned;
         let buffers = Buffers::allocate(gpu, &sizes, &layout, &kernel_config)?;
         let setup = Setup {
             gpu,
@@ -225,6 +223,8 @@ struct Planned {
     layout: Layout,
     kernel_config: KernelConfig,
     plan: Plan,
+    /// The budget of the training and the evaluation together.
+    budget: Budget,
 }
 
 impl Planned {
@@ -248,30 +248,37 @@ impl Planned {
                 format!("a step of {} environments exceeds the workgroups of one dispatch", sizes.envs);
             return Err(Error::config("envs", reason));
         }
-        Ok(Self { config, sizes, layout, kernel_config, plan })
+        let budget = Budget::of(gpu, config.device.memory_budget_mb);
+        binds(&plan, sizes.envs, &budget)?;
+        Ok(Self { config, sizes, layout, kernel_config, plan, budget })
     }
 }
 
-/// Checks that the plan of an evaluation fits into the budget.
+/// Checks that the memory of the budget suffices for the plan of an evaluation.
 fn fits(plan: &Plan, envs: u32, budget: &Budget) -> Result<()> {
-    if plan.bytes() > budget.total {
-        return Err(Error::Budget {
-            what: format!("an evaluation in {envs} environments"),
-            needed: plan.bytes().div_ceil(1 << 20),
-            budget: budget.total >> 20,
-            advice: "raise `memory_budget_mb`, use fewer evaluation environments, or lower `rollout_steps`"
-                .into(),
-        });
+    if plan.bytes() <= budget.total {
+        return Ok(());
     }
-    if plan.largest() > budget.binding {
-        return Err(Error::Buffer {
-            what: format!("the largest buffer of an evaluation in {envs} environments"),
-            needed: plan.largest().div_ceil(1 << 20),
-            limit: budget.binding >> 20,
-            advice: "evaluate in fewer environments, or lower `rollout_steps`".into(),
-        });
+    Err(Error::Budget {
+        what: format!("an evaluation in {envs} environments"),
+        needed: plan.bytes().div_ceil(1 << 20),
+        budget: budget.total >> 20,
+        advice: "raise `memory_budget_mb`, use fewer evaluation environments, or lower `rollout_steps`"
+            .into(),
+    })
+}
+
+/// Checks that the device can bind every buffer of the plan.
+fn binds(plan: &Plan, envs: u32, budget: &Budget) -> Result<()> {
+    if plan.largest() <= budget.binding {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::Buffer {
+        what: format!("the largest buffer of an evaluation in {envs} environments"),
+        needed: plan.largest().div_ceil(1 << 20),
+        limit: budget.binding >> 20,
+        advice: "evaluate in fewer environments, or lower `rollout_steps`".into(),
+    })
 }
 
 /// Fills `target` with the beginning of `source`.
@@ -300,7 +307,8 @@ mod tests {
         for part in ["4 environments needs 2 MiB", "is 1 MiB", "memory_budget_mb", "fewer evaluation env"] {
             assert!(error.contains(part), "{part}: {error}");
         }
-        let error = fits(&plan, 4, &budget(2 << 20, 1 << 20)).unwrap_err().to_string();
+        binds(&plan, 4, &budget(1 << 20, 2 << 20)).unwrap();
+        let error = binds(&plan, 4, &budget(2 << 20, 1 << 20)).unwrap_err().to_string();
         assert!(error.contains("one buffer of this device has at most 1 MiB"), "{error}");
         assert!(!error.contains("memory"), "{error}");
         let most = u32::MAX;

@@ -131,7 +131,7 @@ fn reserved_memory_makes_the_micro_batch_smaller() {
     assert_eq!(beside.envs, alone.envs);
     assert!(beside.micro_slots < alone.micro_slots, "{} and {}", beside.micro_slots, alone.micro_slots);
     assert!(bytes(&beside) + reserved <= budget.total);
-    // What no micro-batch makes room for is an error about the whole budget.
+    // Reserved bytes that no micro-batch makes room for are an error about the whole budget.
     let error = budget.beside(budget.total - (1 << 20), fit).unwrap_err();
     assert!(matches!(error, Error::Budget { budget: 3587, needed, .. } if needed > 3587), "{error}");
     let text = error.to_string();

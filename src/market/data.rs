@@ -4,10 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ndarray::Array3;
-use serde::{Deserialize, Serialize};
 
 use super::features::{self, FEATURES, FILLED, LOOK_BACK, sections};
 use super::sources::{Sources, gap};
+use super::statistics::{Scaling, ScalingStatistics};
 use super::{Candles, RealBars, scale};
 use crate::gpu::{Class, Command, Gpu, Recorder};
 use crate::indicators::{Indicators, Series};
@@ -27,68 +27,6 @@ const MOST_EXTRA: f64 = 1e15;
 
 /// Prices per bar and instrument: gap, move, open, close.
 const PRICES: usize = 4;
-
-/// Source of the scaling statistics.
-#[derive(Clone, Debug)]
-pub enum Scaling {
-    /// Computed from these bars. Pass training bars only: other bars would leak future data into the features.
-    Fit(Range<usize>),
-    /// Fitted earlier, usually read from a model file.
-    Given(ScalingStatistics),
-}
-
-/// Mean and standard deviation of every feature of every instrument over the training bars.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ScalingStatistics {
-    /// Names of the features, in order.
-    pub features: Vec<String>,
-    /// Symbols of the instruments, in order.
-    pub symbols: Vec<String>,
-    /// `[instrument][feature][mean, standard deviation]`
-    pub moments: Vec<[f32; 2]>,
-}
-
-impl ScalingStatistics {
-    /// Checks that there is a finite mean and a finite deviation of at least 0 per instrument and feature.
-    pub(crate) fn validate(&self) -> Result<()> {
-        let expected = self.symbols.len() * self.features.len();
-        if self.moments.len() != expected {
-            return Err(Error::shape("`scaling.moments`", expected, self.moments.len()));
-        }
-        let valid =
-            |[mean, deviation]: &[f32; 2]| mean.is_finite() && deviation.is_finite() && *deviation >= 0.0;
-        match self.moments.iter().position(|moments| !valid(moments)) {
-            Some(index) => Err(Error::Data(format!(
-                "`scaling.moments` {index} is {:?} ({}), expected a finite mean and a deviation of at least 0",
-                self.moments[index],
-                self.column(index)
-            ))),
-            None => Ok(()),
-        }
-    }
-
-    /// Feature and symbol of the statistics at `index`.
-    fn column(&self, index: usize) -> String {
-        let count = self.features.len().max(1);
-        let name = |names: &[String], at: usize| names.get(at).cloned().unwrap_or_default();
-        format!("feature `{}` of {}", name(&self.features, index % count), name(&self.symbols, index / count))
-    }
-
-    /// Checks statistics that were just computed.
-    fn fitted(self) -> Result<Self> {
-        match self.moments.iter().position(|moments| !moments.iter().all(|value| value.is_finite())) {
-            Some(index) => {
-                let [mean, deviation] = self.moments[index];
-                Err(Error::Data(format!(
-                    "{} has the mean {mean} and the standard deviation {deviation} over the training bars, which have to be \
-                     finite: one of its prices or volumes is far beyond the others; correct the candles",
-                    self.column(index)
-                )))
-            }
-            None => Ok(self),
-        }
-    }
-}
 
 /// Features of the caller, appended to the built-in ones.
 #[derive(Clone, Debug, Default)]
@@ -120,8 +58,9 @@ impl MarketData {
     ///
     /// # Errors
     /// [`Error::Data`] if there are too few candles for the indicators, too few training bars with features, statistics of
-    /// other instruments or features, extra features that are not finite or beyond 1e15, or a feature whose mean or deviation f32 cannot hold; [`Error::Shape`] if the extra features do not
-    /// match the candles; [`Error::Buffer`] if the data exceed the device's largest binding.
+    /// other instruments or features, extra features that are not finite or beyond 1e15, or a feature whose mean or deviation f32
+    /// cannot hold; [`Error::Shape`] if the extra features do not match the candles; [`Error::Buffer`] if the data exceed the device's
+    /// largest binding.
     pub fn new(gpu: &Gpu, candles: &Candles, extra: &ExtraFeatures, scaling: &Scaling) -> Result<Self> {
         let (instruments, bars) = (candles.instruments(), candles.bars());
         check_extra(candles, extra)?;
@@ -164,13 +103,13 @@ impl MarketData {
 
         let given = match scaling {
             Scaling::Fit(_) => None,
-            Scaling::Given(given) => Some(check_given(given, &candles.symbols, &names)?),
+            Scaling::Given(given) => Some(given.of(&candles.symbols, &names)?),
         };
         let train = match scaling {
             Scaling::Fit(train) => training_bars(train, first_bar, bars)?,
             Scaling::Given(_) => 0..0,
         };
-        let moments = given.cloned().unwrap_or_else(|| vec![[0.0; 2]; columns]);
+        let moments = given.map(<[_]>::to_vec).unwrap_or_else(|| vec![[0.0; 2]; columns]);
         let statistics = gpu.upload("scaling", &moments)?;
         let scale_parameters = scale::Parameters {
             bars: bars as u32,
@@ -391,29 +330,6 @@ fn training_bars(train: &Range<usize>, first_bar: usize, bars: usize) -> Result<
          more bars",
         train.start, train.end
     )))
-}
-
-fn check_given<'a>(
-    given: &'a ScalingStatistics,
-    symbols: &[String],
-    features: &[String],
-) -> Result<&'a Vec<[f32; 2]>> {
-    if given.symbols != symbols {
-        let (of, got) = (given.symbols.join(", "), symbols.join(", "));
-        return Err(Error::Data(format!(
-            "the model was trained on the instruments {of}, but the candles hold {got}; load the same instruments in \
-             the same order"
-        )));
-    }
-    if given.features != features {
-        let (of, got) = (given.features.join(", "), features.join(", "));
-        return Err(Error::Data(format!(
-            "the model was trained on the features {of}, but the data have {got}; supply the same features in the same \
-             order"
-        )));
-    }
-    given.validate()?;
-    Ok(&given.moments)
 }
 
 #[cfg(test)]

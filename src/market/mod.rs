@@ -23,17 +23,19 @@ mod scale;
 mod sources;
 mod spacing;
 mod splits;
+mod statistics;
 mod symbols;
 mod timestamp;
 
 pub use align::GapPolicy;
 pub use candles::Candles;
-pub use data::{ExtraFeatures, MarketData, Scaling, ScalingStatistics};
+pub use data::{ExtraFeatures, MarketData};
 pub use features::{FEATURES, FILLED};
 pub use load::{Adjust, Finding, LoadLimits, LoadNote, LoadOptions, LoadReport, Loaded, NotJoinedReason};
 pub use real_bars::RealBars;
 pub(crate) use spacing::{are_of_two_lengths, median_spacing};
 pub use splits::Splits;
+pub use statistics::{Scaling, ScalingStatistics};
 pub use symbols::symbol_cell;
 pub use timestamp::{TimestampFormat, parse_timestamp};
 

@@ -15,7 +15,7 @@ use super::layout::Layout;
 use super::precision::Precision;
 use super::synthetic_pass::{SyntheticPass, agree};
 use crate::bounded;
-use crate::files::{remove_stale, write_atomically};
+use crate::files::{remove_stale_beside, write_atomically};
 use crate::gpu::{Class, Gpu, Profiler};
 use crate::{Error, Result};
 
@@ -109,8 +109,7 @@ impl Autotune {
         let text = serde_json::to_vec_pretty(&self.cache)
             .map_err(|error| Error::Data(format!("{}: {error}", self.path.display())))?;
         // A process that was killed while it wrote leaves a temporary file.
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        remove_stale(folder.unwrap_or(Path::new(".")))?;
+        remove_stale_beside(&self.path)?;
         write_atomically(&self.path, &text)?;
         Ok(best)
     }

@@ -1,7 +1,8 @@
 //! The kind of bars that a policy was trained on.
 
 use jiff::SignedDuration;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::market::{Candles, are_of_two_lengths, median_spacing};
 
@@ -9,9 +10,25 @@ use crate::market::{Candles, are_of_two_lengths, median_spacing};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingBars {
     /// Median distance of two bars; zero if there is one bar only.
+    // A number of seconds, under this name, in models from before it was a duration.
+    #[serde(alias = "seconds", deserialize_with = "duration")]
     pub spacing: SignedDuration,
     /// Whether the candles had volume.
     pub volume: bool,
+}
+
+/// A duration as ISO 8601 writes it, or a number of seconds.
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SignedDuration, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Duration(SignedDuration),
+        Seconds(f64),
+    }
+    match Written::deserialize(deserializer)? {
+        Written::Duration(duration) => Ok(duration),
+        Written::Seconds(seconds) => SignedDuration::try_from_secs_f64(seconds).map_err(D::Error::custom),
+    }
 }
 
 impl TrainingBars {
@@ -82,5 +99,18 @@ mod tests {
         // Months of 28 to 31 days.
         let monthly = TrainingBars::of(&candles(&[31 * day, 29 * day, 31 * day], true));
         assert_eq!(monthly.difference(&candles(&[28 * day, 31 * day, 30 * day], true)), None);
+    }
+
+    #[test]
+    fn bars_of_older_models_are_read() {
+        let hour = TrainingBars { spacing: SignedDuration::from_hours(1), volume: true };
+        let written = serde_json::to_string(&hour).unwrap();
+        for text in [&written, r#"{"seconds":3600.0,"volume":true}"#] {
+            assert_eq!(serde_json::from_str::<TrainingBars>(text).unwrap(), hour, "{text}");
+        }
+        for seconds in ["1e300", "null", "\"soon\""] {
+            let text = format!(r#"{{"seconds":{seconds},"volume":true}}"#);
+            assert!(serde_json::from_str::<TrainingBars>(&text).is_err(), "{seconds}");
+        }
     }
 }

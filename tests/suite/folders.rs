@@ -1,20 +1,9 @@
 //! The trainer program replaces and removes nothing that it did not make, and does not let two processes write one run.
 
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
-use crate::common::program::{DEMO, SMALL, Workplace, columns, contents, refused, succeeded};
-
-/// Waits until `exists` holds while `child` runs.
-pub fn wait_for(child: &mut Child, exists: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !exists() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended too early");
-        assert!(start.elapsed() < Duration::from_secs(120), "it takes too long");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
+use crate::common::program::{DEMO, SMALL, Workplace, columns, contents, refused, succeeded, wait_for};
 
 #[test]
 fn folders_of_others_are_left_alone() {

@@ -12,7 +12,7 @@ use phalanx::mappo::{Algorithm, Config, Precision, Snapshots, Trainer};
 use phalanx::mappo::{CriticInput, Sharing};
 use phalanx::random::Stream;
 
-use crate::common::program::{DEMO, SMALL, Workplace, columns, refused, succeeded};
+use crate::common::program::{DEMO, SMALL, Workplace, columns, refused, succeeded, wait_for};
 use crate::testing::unchecked_gpu;
 
 fn config(precision: Precision) -> Config {
@@ -299,10 +299,7 @@ fn a_finished_run_is_trained_further_and_lends_its_weights() {
 /// Starts the program and kills it as soon as `exists` holds.
 fn killed(place: &Workplace, arguments: &[&str], exists: impl Fn() -> bool) {
     let mut child = place.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    while !exists() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_for(&mut child, exists);
     child.kill().unwrap();
     child.wait().unwrap();
 }

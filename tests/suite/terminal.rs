@@ -4,8 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::program::{DEMO, SMALL, Workplace, columns, succeeded};
-use crate::folders::wait_for;
+use crate::common::program::{DEMO, SMALL, Workplace, columns, succeeded, wait_for};
 
 #[cfg(unix)]
 fn signal(child: &Child, name: &str) {

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use phalanx::files::write_atomically;
 use phalanx::policy::TrainedPolicy;
 use serde::{Deserialize, Serialize};
 
 use super::{CHECKPOINTS, Folder, INITIAL, RESULTS, RUN, publish};
+use crate::checked::{from_json, read_text};
 use crate::run::Settings;
 
 pub const MARKER: &str = "phalanx-run.json";
@@ -59,13 +60,10 @@ impl Marker {
     pub fn read(folder: &Folder) -> Result<Option<Self>> {
         let path = folder.path().join(MARKER);
         let named = || path.display().to_string();
-        let size = match std::fs::metadata(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            found => found.with_context(named)?.len(),
-        };
-        ensure!(size <= MOST_BYTES, "{}: {size} bytes, expected at most {MOST_BYTES}", path.display());
-        let marker: Self =
-            serde_json::from_slice(&std::fs::read(&path).with_context(named)?).with_context(named)?;
+        if !path.try_exists().with_context(named)? {
+            return Ok(None);
+        }
+        let marker: Self = from_json(&read_text(&path, MOST_BYTES)?).with_context(named)?;
         if marker.format != FORMAT {
             bail!(
                 "{}: format {}, and this version reads format {FORMAT}: use the version that wrote it ({})",

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use phalanx::files::faults::{Fault, KINDS, Kind, Operation};
+use phalanx::files::write_atomically;
 use tempfile::TempDir;
 
 use super::*;
@@ -297,15 +298,15 @@ fn a_run_of_an_earlier_version_is_known_by_its_settings() {
     refused(Owned::open(other.path(), "test"), &["not empty"]);
 }
 
+/// A temporary folder, in memory where possible: thousands of flushes take minutes on a disk.
+pub fn in_memory() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
 /// A folder with a published run, its backtest and a file of the user's, and a complete staged run.
 fn staged() -> (TempDir, PathBuf) {
-    // In memory where possible: thousands of flushes take minutes on a disk.
-    let memory = Path::new("/dev/shm");
-    let parent = match memory.is_dir() {
-        true => tempfile::tempdir_in(memory),
-        false => tempfile::tempdir(),
-    };
-    let parent = parent.unwrap();
+    let parent = in_memory();
     let path = parent.path().join("run");
     let mut owned = Owned::create(&path, "test").unwrap();
     let staging = owned.stage(false).unwrap();

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use jiff::ToSpan;
 use jiff::civil::date;
@@ -89,6 +90,16 @@ pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let (folders, files): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
     let own = files.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap()));
     own.chain(folders.iter().flat_map(|folder| contents(folder))).collect()
+}
+
+/// Waits until `exists` holds while `child` runs.
+pub fn wait_for(child: &mut Child, exists: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended too early");
+        assert!(start.elapsed() < Duration::from_secs(120), "it takes too long");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn copy_folder(from: &Path, to: &Path) {
