@@ -33,7 +33,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let settings = Settings::of_run(&run.settings(), &args.sets)?;
     let policy = TrainedPolicy::load(&run.model())?;
     let metadata = policy.metadata();
-    let candles = settings.data.load(&args.data)?;
+    let candles = crate::candles::load(&args.data, &settings.data)?;
     if let Some(difference) = metadata.bars.and_then(|bars| bars.difference(&candles)) {
         ensure!(args.force, "{difference}: the results would mean nothing; use --force to trade them anyway");
         note!("warning: {difference}");

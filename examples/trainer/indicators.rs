@@ -11,21 +11,18 @@ use phalanx::Error;
 use phalanx::files::{AtomicFile, remove_stale_beside};
 use phalanx::gpu::{Gpu, Recorder};
 use phalanx::indicators::{Indicator, Indicators, Input, NAMES, Series, parse};
-use phalanx::market::LoadOptions;
 
 use table::Table;
 
 use crate::IndicatorsArgs;
 use crate::console::{note, say};
-use crate::run::{DataSettings, Settings, load, only};
+use crate::run::{DataSettings, Settings, only};
 
 pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
     crate::inputs::keep(&args.data, &args.out)?;
     // Of an earlier process that was killed.
     remove_stale_beside(&args.out)?;
-    let data = data_settings(args)?;
-    let options = LoadOptions { gaps: data.gaps, adjust: data.adjust, limits: data.limits };
-    let candles = load(&args.data, &options)?;
+    let candles = crate::candles::load(&args.data, &data_settings(args)?)?;
     let gpu = open()?;
     // A filled bar must not shorten a window: indicators see real bars only, and their values are carried over filled ones.
     let real = candles.real_bars();

@@ -1,6 +1,7 @@
 //! The trainer program: trains agents on candles, backtests them on held-out candles, and writes reports.
 
 mod backtest;
+mod candles;
 mod checked;
 mod console;
 mod doctor;

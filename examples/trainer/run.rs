@@ -1,7 +1,7 @@
 //! Settings of a run.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use phalanx::backtest::PeriodsPerYear;
@@ -11,7 +11,6 @@ use phalanx::market::{Adjust, Candles, GapPolicy, LoadLimits, LoadOptions, Split
 use serde::{Deserialize, Serialize};
 
 use crate::checked::{Fault, range};
-use crate::console::note;
 use crate::settings::resolve;
 
 /// All settings of a run, in the structure of the configuration file.
@@ -166,9 +165,9 @@ impl DataSettings {
         Ok(())
     }
 
-    /// Reads the candles and prints what was found.
-    pub fn load(&self, paths: &[PathBuf]) -> Result<Candles> {
-        load(paths, &LoadOptions { gaps: self.gaps, adjust: self.adjust, limits: self.limits.clone() })
+    /// The options of reading candle files.
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions { gaps: self.gaps, adjust: self.adjust, limits: self.limits.clone() }
     }
 
     /// Splits the candles into training and held-out bars.
@@ -181,15 +180,6 @@ impl DataSettings {
         };
         Ok(splits?)
     }
-}
-
-/// Reads candles and prints to standard error what was recognised, corrected and suspected.
-pub fn load(paths: &[PathBuf], options: &LoadOptions) -> Result<Candles> {
-    crate::console::busy("reading the candles");
-    let loaded = Candles::load_with(paths, options)?;
-    loaded.report.findings().iter().for_each(|line| note!("Data      {line}"));
-    loaded.report.warnings().iter().for_each(|line| note!("warning: {line}"));
-    Ok(loaded.candles)
 }
 
 #[cfg(test)]

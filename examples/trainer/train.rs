@@ -45,7 +45,7 @@ pub fn train(
     if let (Some(source), Some(wanted)) = (&source, args.iterations) {
         more_than_completed(source, wanted)?;
     }
-    let candles = settings.data.load(&args.data)?;
+    let candles = crate::candles::load(&args.data, &settings.data)?;
     settings.market.costs(&candles.symbols)?;
     let splits = settings.data.split(&candles)?;
     let (trained, evaluated) = settings.evaluation.cut(splits.train.clone())?;

@@ -5,9 +5,6 @@
 #[path = "../../examples/trainer/checked.rs"]
 mod checked;
 #[allow(dead_code, reason = "the program uses more of it")]
-#[path = "../../examples/trainer/console.rs"]
-mod console;
-#[allow(dead_code, reason = "the program uses more of it")]
 #[path = "../../examples/trainer/run.rs"]
 mod run;
 #[allow(dead_code, reason = "the program uses more of it")]
