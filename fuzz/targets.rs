@@ -12,7 +12,7 @@ use phalanx::indicators::{Indicators, Live, NAMES, parse};
 use phalanx::mappo::{Config, Trainer};
 use phalanx::market::{Candles, GapPolicy, LoadOptions};
 use phalanx::ndarray::{Array2, s};
-use phalanx::policy::TrainedPolicy;
+use phalanx::policy::Policy;
 use tempfile::NamedTempFile;
 
 /// A candle file: CSV, gzip or Parquet, which the reader tells apart by itself.
@@ -54,9 +54,9 @@ fn file(data: &[u8]) -> NamedTempFile {
 pub fn model(data: &[u8]) -> bool {
     let _ignored = IgnoredChecksums::new();
     let file = file(data);
-    let Ok(policy) = TrainedPolicy::load(file.path()) else { return false };
+    let Ok(policy) = Policy::load(file.path()) else { return false };
     policy.save(file.path()).unwrap();
-    TrainedPolicy::load(file.path()).unwrap();
+    Policy::load(file.path()).unwrap();
     true
 }
 

@@ -32,7 +32,7 @@
 //! * [`model`]: the shape of networks and the layout of their weights in model files. For tools that read or write weights.
 //! * [`mod@env`]: the environments of the crate, and the traits for rules of one's own in Rust or WGSL.
 //! * [`mappo`]: trains policies, evaluates them and saves snapshots.
-//! * [`policy`]: loads trained policies and runs them on candles.
+//! * [`policy`]: trained policies of any environment: files, decisions on the CPU and on the device, targets on candles.
 //! * [`backtest`]: replays decisions on candles and measures the account.
 //! * [`random`]: the random numbers of the kernels on the CPU. For reproducible simulators and tests of kernels.
 //! * [`files`]: writes files atomically, as the crate writes its own. For programs that keep results beside them.
@@ -75,7 +75,6 @@ pub mod mappo;
 pub mod market;
 pub mod model;
 pub(crate) mod nn;
-#[cfg(feature = "market")]
 pub mod policy;
 pub(crate) mod ppo;
 pub mod random;

@@ -12,7 +12,7 @@ use phalanx::gpu::Gpu;
 use phalanx::market::{
     Candles, ExtraFeatures, FILLED, MarketData, Scaling, TimestampFormat, parse_timestamp,
 };
-use phalanx::policy::{ModelMetadata, TrainedPolicy};
+use phalanx::policy::{MarketMetadata, Policy};
 
 use crate::BacktestArgs;
 use crate::console::{self, note, say};
@@ -31,8 +31,8 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         run.path().display()
     );
     let settings = Settings::of_run(&run.settings(), &args.sets)?;
-    let policy = TrainedPolicy::load(&run.model())?;
-    let metadata = policy.metadata();
+    let policy = Policy::load(&run.model())?;
+    let metadata = policy.market()?;
     let candles = crate::candles::load(&args.data, &settings.data)?;
     if let Some(difference) = metadata.bars.and_then(|bars| bars.difference(&candles)) {
         ensure!(args.force, "{difference}: the results would mean nothing; use --force to trade them anyway");
@@ -69,10 +69,10 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         );
     }
     let options = ReplayOptions {
-        costs: metadata.market.costs(&candles.symbols)?,
-        max_leverage: metadata.market.max_leverage,
-        starting_equity: metadata.market.starting_equity,
-        bankruptcy_level: metadata.market.bankruptcy_level,
+        costs: metadata.settings.costs(&candles.symbols)?,
+        max_leverage: metadata.settings.max_leverage,
+        starting_equity: metadata.settings.starting_equity,
+        bankruptcy_level: metadata.settings.bankruptcy_level,
         periods_per_year,
     };
     console::busy("trading the bars");
@@ -86,8 +86,12 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let summary = Summary::read(&run.summary())?;
     let curves = crate::metrics::curves(&run.metrics())?;
     let gaps = crate::gaps::lines(&candles);
-    let page =
-        render(&backtest, in_sample.as_ref(), &curves, &info(&run, &policy, &summary, &candles, &gaps))?;
+    let page = render(
+        &backtest,
+        in_sample.as_ref(),
+        &curves,
+        &info(&run, &policy, &settings, &summary, &candles, &gaps)?,
+    )?;
     let mut out = Owned::create(args.out.as_deref().unwrap_or(run.path()), "backtest")?;
     ensure!(
         run.run_number() == number,
@@ -124,7 +128,7 @@ fn end_of(text: &str) -> Result<DateTime> {
 /// The bars that the model was trained on, if the candles have them all and the bars to trade are held out: neither trained on nor
 /// used to choose the model.
 fn in_sample(
-    metadata: &ModelMetadata,
+    metadata: &MarketMetadata,
     candles: &Candles,
     traded: &Range<usize>,
     first: usize,
@@ -150,42 +154,42 @@ fn bars(from: DateTime, to: Option<DateTime>, candles: &Candles, first: usize) -
 }
 
 /// The last bar that training or the choice of the model saw, as far as the candles show it.
-fn last_known(metadata: &ModelMetadata, candles: &Candles) -> DateTime {
+fn last_known(metadata: &MarketMetadata, candles: &Candles) -> DateTime {
     let before = candles.index_at_or_after(metadata.test_from).checked_sub(1);
     before.map_or(metadata.train_to, |bar| candles.timestamps[bar].max(metadata.train_to))
 }
 
 fn info(
     run: &Folder,
-    policy: &TrainedPolicy,
+    policy: &Policy,
+    settings: &Settings,
     summary: &Summary,
     candles: &Candles,
     gaps: &[(&str, String)],
-) -> RunInfo {
-    let metadata = policy.metadata();
+) -> Result<RunInfo> {
+    let (model, metadata) = (policy.metadata(), policy.market()?);
     let name = run.path().file_name().unwrap_or_default().to_string_lossy();
-    let config = &metadata.config;
     let gaps = gaps.iter().map(|(name, text)| (format!("{name} bars"), text.clone()));
-    RunInfo {
+    Ok(RunInfo {
         title: name.into_owned(),
-        seed: config.ppo.seed,
+        seed: settings.mappo.ppo.seed,
         adapter: summary.adapter.clone(),
-        precision: format!("{:?}", config.device.precision).to_lowercase(),
+        precision: format!("{:?}", model.network.precision).to_lowercase(),
         parameters: policy.parameters(),
         env_steps: summary.env_steps,
         wall_time: Duration::from_secs_f64(summary.seconds),
         training_period: Some((metadata.train_from, last_known(metadata, candles))),
-        version: metadata.version.clone(),
+        version: model.version.clone(),
         more: [
-            ("Hidden layers".into(), format!("{:?}", config.network.hidden)),
-            ("Networks".into(), format!("{:?}", config.network.networks).to_lowercase()),
-            ("Discount".into(), config.ppo.gamma.to_string()),
-            ("Shorting".into(), if metadata.market.shorting { "allowed" } else { "not allowed" }.into()),
+            ("Hidden layers".into(), format!("{:?}", model.network.hidden)),
+            ("Networks".into(), format!("{:?}", model.network.networks).to_lowercase()),
+            ("Discount".into(), settings.mappo.ppo.gamma.to_string()),
+            ("Shorting".into(), if metadata.settings.shorting { "allowed" } else { "not allowed" }.into()),
         ]
         .into_iter()
         .chain(gaps)
         .collect(),
-    }
+    })
 }
 
 fn print(backtest: &Backtest, in_sample: Option<&Backtest>) {

@@ -11,7 +11,7 @@ use phalanx::mappo::Autotune;
 use phalanx::mappo::snapshot::read_metadata;
 use phalanx::mappo::{ActionMode, EvalConfig, Evaluation, Progress as Done, Snapshots, Trainer};
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, Splits, TimestampFormat};
-use phalanx::policy::{ModelMetadata, TrainedPolicy, TrainingBars};
+use phalanx::policy::{MarketMetadata, Policy, TrainingBars};
 
 use crate::TrainArgs;
 use crate::console::{self, note, say};
@@ -155,7 +155,7 @@ pub fn train(
             let [greedy, sampled] = evaluator.run(&trainer)?;
             score = Some(greedy);
             if choose && best.as_ref().is_none_or(|best| score > best.score) {
-                best = Some(Policy::of(&trainer, score)?);
+                best = Some(Candidate::of(&trainer, score)?);
                 improved = true;
             }
             row = row.map(|row| Row { evaluation: Some(greedy), evaluation_sampled: Some(sampled), ..row });
@@ -190,19 +190,17 @@ pub fn train(
     progress.finish();
     console::busy("writing the model");
     let env_steps = trainer.env_steps();
-    let chosen = best.map_or_else(|| Policy::of(&trainer, None), Ok)?;
-    let metadata = ModelMetadata {
-        config: settings.mappo.clone(),
-        market: settings.market.clone(),
+    let chosen = best.map_or_else(|| Candidate::of(&trainer, None), Ok)?;
+    let market = MarketMetadata {
+        settings: settings.market.clone(),
         scaling: data.scaling().clone(),
         train_from: candles.timestamps[bars.start],
         train_to: candles.timestamps[bars.end - 1],
         test_from: candles.timestamps[splits.test.start],
-        version: env!("CARGO_PKG_VERSION").into(),
-        observation_moments: chosen.observation_moments,
         bars: Some(TrainingBars::of(&candles)),
     };
-    TrainedPolicy::new(metadata, chosen.weights)?.save(&staging.model())?;
+    let policy = trainer.policy_of(chosen.weights, chosen.observation_moments)?;
+    policy.with_market(market)?.save(&staging.model())?;
     let summary = Summary {
         adapter: crate::doctor::adapter(&gpu),
         env_steps,
@@ -266,7 +264,7 @@ fn readable(run: &Folder, settings: &Settings) -> Result<()> {
             "{}: the settings differ from those trained with",
             run.settings().display()
         );
-        TrainedPolicy::load(&run.model())?;
+        Policy::load(&run.model())?;
         Summary::read(&run.summary())?;
         crate::metrics::curves(&run.metrics())?;
         Ok(())
@@ -277,7 +275,7 @@ fn readable(run: &Folder, settings: &Settings) -> Result<()> {
 }
 
 /// A policy that may become the model.
-struct Policy {
+struct Candidate {
     iteration: u32,
     /// Return over the evaluation bars, if it is chosen by it.
     score: Option<f64>,
@@ -285,7 +283,7 @@ struct Policy {
     observation_moments: Vec<[f32; 4]>,
 }
 
-impl Policy {
+impl Candidate {
     fn of(trainer: &Trainer, score: Option<f64>) -> Result<Self> {
         let (weights, observation_moments) = (trainer.weights()?, trainer.observation_moments()?);
         Ok(Self { iteration: trainer.iteration(), score, weights, observation_moments })
@@ -294,7 +292,7 @@ impl Policy {
 
 /// Resumes from the latest snapshot of an interrupted run; without one, from the weights that it was started with, if any. Returns the
 /// best policy so far, if the best is to be chosen.
-fn resume(trainer: &mut Trainer, run: &Folder, choose: bool) -> Result<Option<Policy>> {
+fn resume(trainer: &mut Trainer, run: &Folder, choose: bool) -> Result<Option<Candidate>> {
     let snapshots = match run.checkpoints().exists() {
         true => Some(Snapshots::open(&run.checkpoints(), 1)?),
         false => None,
@@ -306,11 +304,11 @@ fn resume(trainer: &mut Trainer, run: &Folder, choose: bool) -> Result<Option<Po
         }
         return Ok(None);
     };
-    let mut best: Option<Policy> = None;
+    let mut best: Option<Candidate> = None;
     if let Some(path) = snapshots.as_ref().filter(|_| choose).and_then(Snapshots::best) {
         match trainer.resume(&path) {
             Ok(metadata) => {
-                best = metadata.score.map(|score| Policy::of(trainer, Some(score))).transpose()?
+                best = metadata.score.map(|score| Candidate::of(trainer, Some(score))).transpose()?
             }
             Err(error @ phalanx::Error::Checkpoint { .. }) => {
                 note!("warning: the best policy so far is lost: {error}");
@@ -320,7 +318,7 @@ fn resume(trainer: &mut Trainer, run: &Folder, choose: bool) -> Result<Option<Po
     }
     let metadata = trainer.resume(&latest)?;
     if choose && metadata.score > best.as_ref().and_then(|best| best.score) {
-        best = Some(Policy::of(trainer, metadata.score)?);
+        best = Some(Candidate::of(trainer, metadata.score)?);
     }
     Ok(best)
 }

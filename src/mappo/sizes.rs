@@ -92,6 +92,14 @@ impl Sizes {
         self.kind == ActionKind::Choices && self.starts.count_ones() > 1
     }
 
+    /// Options of every choice of a discrete action.
+    #[must_use]
+    pub fn choice_sizes(&self) -> Vec<u32> {
+        let starts: Vec<_> = (0..32).filter(|bit| self.starts & (1 << bit) != 0).collect();
+        let ends = starts.iter().copied().skip(1).chain([self.spec.actions]);
+        starts.iter().zip(ends).map(|(start, end)| end - start).collect()
+    }
+
     /// Outputs of an actor: logits, or means and log standard deviations.
     #[must_use]
     pub fn outputs(&self) -> u32 {
@@ -170,12 +178,12 @@ impl Sizes {
     }
 
     /// Offset of the masks in `dones_and_masks`, in words.
-    pub(super) fn first_mask(&self) -> u32 {
+    pub(crate) fn first_mask(&self) -> u32 {
         self.steps * self.envs
     }
 
     /// Offset, in words, of the episode ends of the step before slot 0 in `dones_and_masks`.
-    pub(super) fn endings(&self) -> u64 {
+    pub(crate) fn endings(&self) -> u64 {
         u64::from(self.steps) * u64::from(self.envs) + u64::from(self.slots()) * self.wide()[0]
     }
 
@@ -194,7 +202,7 @@ impl Sizes {
     }
 
     /// Bytes of the GRU states of a slot.
-    pub(super) fn memory_bytes(&self, layout: &Layout) -> u64 {
+    pub(crate) fn memory_bytes(&self, layout: &Layout) -> u64 {
         8 * u64::from(layout.shape.memory()) * self.wide()[0]
     }
 
@@ -209,12 +217,12 @@ impl Sizes {
     }
 
     /// Columns with separate running statistics: the features of every agent, then the numbers of the global state.
-    pub(super) fn columns(&self) -> u32 {
+    pub(crate) fn columns(&self) -> u32 {
         self.spec.agents * self.spec.obs_dim + self.state_dim
     }
 
     /// Storage type of observations as written by environments; `storage` is that of the networks.
-    pub(super) fn observed_storage(&self, storage: Storage) -> Storage {
+    pub(crate) fn observed_storage(&self, storage: Storage) -> Storage {
         if self.normalized { Storage::F32 } else { storage }
     }
 

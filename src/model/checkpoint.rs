@@ -13,12 +13,16 @@ use crate::Result;
 use crate::files::write_atomically;
 use crate::nn::Layout;
 
-/// Version of the format, raised when an old reader could not read a new file. The checksum did not raise it: older versions of
-/// phalanx read files that have one, and ignore it; files without one, of those versions, are read with a warning.
-pub const FORMAT: u32 = 1;
+/// Version of the format, raised when an old reader could not read a new file. Format 1 held the training configuration. The checksum
+/// did not raise it: older versions of phalanx read files that have one, and ignore it; files without one, of those versions, are read
+/// with a warning.
+pub const FORMAT: u32 = 2;
 
 /// Key of the metadata in the header of the file.
 const KEY: &str = "phalanx";
+
+/// The kind of file that the key stands for.
+const KIND: &str = "model file of phalanx";
 
 /// Begins the checksum, which is the last entry of the JSON text.
 const CHECKSUM: &str = ",\"crc32\":";
@@ -37,7 +41,7 @@ pub struct Checkpoint<M> {
 #[serde(deny_unknown_fields)]
 struct Envelope<M> {
     format: u32,
-    // The name in files of format 1.
+    // The name since format 1.
     #[serde(rename = "head")]
     metadata: M,
     /// Checksum of the text without this entry, and of all tensors.
@@ -53,6 +57,10 @@ fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u32>, D::Error> {
 impl<M: Serialize> Checkpoint<M> {
     /// The bytes of the file.
     pub(crate) fn serialize(&self, layout: &Layout) -> Result<Vec<u8>, String> {
+        self.serialize_as(FORMAT, layout)
+    }
+
+    pub(crate) fn serialize_as(&self, format: u32, layout: &Layout) -> Result<Vec<u8>, String> {
         let expected = layout.params as usize * 4;
         if self.weights.len() < expected {
             let found = self.weights.len();
@@ -75,7 +83,7 @@ impl<M: Serialize> Checkpoint<M> {
                 }
             })
             .collect();
-        let envelope = Envelope { format: FORMAT, metadata: &self.metadata, crc32: None };
+        let envelope = Envelope { format, metadata: &self.metadata, crc32: None };
         let mut text = serde_json::to_string(&envelope).map_err(|error| error.to_string())?;
         let crc32 = envelope::checksum_of(&text, &tensors);
         text.pop();
@@ -126,9 +134,17 @@ impl<M: DeserializeOwned> Checkpoint<M> {
     /// if the metadata describe no layout, or if a tensor is missing, is not in the layout, has another shape or a value that is not
     /// finite.
     pub fn load(path: &Path, layout: impl FnOnce(&M) -> Result<Layout>) -> Result<(Self, Layout)> {
-        let bytes = envelope::read_file(path)?;
+        Self::of_bytes(path, &envelope::read_file(path)?, layout)
+    }
+
+    /// [`Checkpoint::load`] of the bytes of a file.
+    pub(crate) fn of_bytes(
+        path: &Path,
+        bytes: &[u8],
+        layout: impl FnOnce(&M) -> Result<Layout>,
+    ) -> Result<(Self, Layout)> {
         let (checkpoint, layout, checked) =
-            Self::parse(&bytes, layout).map_err(|reason| failed(path, reason))?;
+            Self::parse(bytes, layout).map_err(|reason| failed(path, reason))?;
         if !checked {
             tracing::warn!(
                 path = %path.display(),
@@ -138,13 +154,19 @@ impl<M: DeserializeOwned> Checkpoint<M> {
         Ok((checkpoint, layout))
     }
 
+    /// The format of a file.
+    pub(crate) fn format(bytes: &[u8]) -> Result<u32, String> {
+        let (text, _) = envelope::read(bytes, KEY, KIND)?;
+        envelope::check_format(&text, 1..=FORMAT)
+    }
+
     /// Also returns whether the file has a checksum.
     fn parse(
         bytes: &[u8],
         layout: impl FnOnce(&M) -> Result<Layout>,
     ) -> Result<(Self, Layout, bool), String> {
-        let (text, file) = envelope::read(bytes, KEY, "model file of phalanx")?;
-        envelope::check_format(&text, FORMAT..=FORMAT)?;
+        let (text, file) = envelope::read(bytes, KEY, KIND)?;
+        envelope::check_format(&text, 1..=FORMAT)?;
         let Envelope::<M> { metadata, crc32, .. } = envelope::parse(&text)?;
         if let Some(crc32) = crc32 {
             let (checked, last) = text.rsplit_once(CHECKSUM).unwrap_or_default();
@@ -233,10 +255,10 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
         assert!(load().contains("not a safetensors file, or truncated"), "{}", load());
-        let text = String::from_utf8_lossy(&bytes).replace("\\\"format\\\":1", "\\\"format\\\":9");
+        let text = String::from_utf8_lossy(&bytes).replace("\\\"format\\\":2", "\\\"format\\\":9");
         assert!(text.contains(":9"));
         let changed: Vec<u8> = {
-            let at = bytes.windows(12).position(|w| w == b"\\\"format\\\":1").unwrap();
+            let at = bytes.windows(12).position(|w| w == b"\\\"format\\\":2").unwrap();
             let mut changed = bytes.clone();
             changed[at + 11] = b'9';
             changed

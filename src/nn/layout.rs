@@ -11,6 +11,7 @@ pub use device::{Batch, ForwardPart, LossPart, NetworkStack, RecurrentPart};
 pub use tensors::{Tensor, TensorKind};
 
 use device::{ALL, OWN, STATE};
+pub use device::{GATES_OF_INPUT, GATES_OF_STATE};
 use offsets::{Cursor, lay_out_stack};
 use tensors::name_tensors;
 

@@ -22,7 +22,7 @@ pub mod matmul;
 mod precision;
 pub mod reduce;
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 mod selection;
 mod shape;
 pub mod synthetic_pass;
@@ -41,6 +41,7 @@ pub use cooperative::Cooperative;
 pub use kernel_config::KernelConfig;
 pub(crate) use kernel_config::{MAX_LOOP_ITERATIONS, representative};
 pub use layout::{Batch, ForwardPart, Layout, LossPart, NetworkSlice, RecurrentPart, Tensor};
+pub(crate) use layout::{GATES_OF_INPUT, GATES_OF_STATE};
 pub use precision::{Precision, Storage};
 pub use shape::{Activation, CriticInput, MAX_HIDDEN_LAYERS, MAX_WIDTH, Shape, Sharing};
 pub use weights::WorkingWeights;

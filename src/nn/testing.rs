@@ -96,12 +96,12 @@ impl Case {
 
     /// Forward, backward, weight gradients, reduction and unfolding on the device, with bounds checks. The gradient at the
     /// heads is multiplied by `scale` and the result divided by it.
-    pub fn run(&self, setup: &Setup, scale: f64) -> Run {
+    pub(super) fn run(&self, setup: &Setup, scale: f64) -> Run {
         self.execute(setup, scale, None)
     }
 
     /// A GRU's forward pass alone, in dispatches of `length` slots, each of which continues from the last one's states.
-    pub fn walk(&self, setup: &Setup, length: usize) -> Run {
+    pub(super) fn walk(&self, setup: &Setup, length: usize) -> Run {
         self.execute(setup, 1.0, Some(length))
     }
 

@@ -1,8 +1,34 @@
-//! Trained policies: saving, loading, and decisions on candles.
+//! Trained policies: saving, loading, and decisions.
+//!
+//! A [`Policy`] is everything that acting takes, for every environment: [`crate::mappo::Trainer::policy`] makes one, [`Policy::save`] and
+//! [`Policy::load`] keep it in a file. It decides on the CPU ([`Policy::act`], microseconds for one decision) or on the device
+//! ([`DevicePolicy`], thousands of environments at once). What it remembers is in a [`PolicyState`]. `docs/policies.md` is an introduction.
 
+mod act;
+mod actions;
+#[cfg(feature = "market")]
 mod bars;
-mod evaluate;
-mod trained;
+mod cpu;
+mod device;
+mod distribution;
+#[cfg(feature = "market")]
+mod format_1;
+#[cfg(feature = "market")]
+mod market;
+mod metadata;
+#[expect(clippy::module_inception, reason = "the file is named after its type, as all others are")]
+mod policy;
+mod state;
+#[cfg(feature = "market")]
+mod targets;
 
+pub use crate::mappo::ActionMode;
+pub use actions::Actions;
+#[cfg(feature = "market")]
 pub use bars::TrainingBars;
-pub use trained::{ModelMetadata, TrainedPolicy};
+pub use device::DevicePolicy;
+#[cfg(feature = "market")]
+pub use market::MarketMetadata;
+pub use metadata::{ActionSpec, ModelMetadata, NetworkMetadata};
+pub use policy::Policy;
+pub use state::PolicyState;

@@ -6,7 +6,7 @@ use phalanx::env::ledger::Costs;
 use phalanx::env::{Episodes, Trading, TradingSettings};
 use phalanx::mappo::{Config, Precision, Trainer};
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
-use phalanx::policy::{ModelMetadata, TrainedPolicy};
+use phalanx::policy::MarketMetadata;
 use phalanx::random::Stream;
 
 use crate::{common, testing};
@@ -60,18 +60,15 @@ fn share_of_optimum(visible: bool, precision: Precision, seed: u64) -> f64 {
     let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
     trainer.train(|_| -> phalanx::Result<()> { Ok(()) }).unwrap();
 
-    let metadata = ModelMetadata {
-        config,
-        market: market.clone(),
+    let market = MarketMetadata {
+        settings: market.clone(),
         scaling: data.scaling().clone(),
         train_from: candles.timestamps[0],
         train_to: candles.timestamps[TRAIN - 1],
         test_from: candles.timestamps[TRAIN],
-        version: "test".into(),
-        observation_moments: trainer.observation_moments().unwrap(),
         bars: None,
     };
-    let policy = TrainedPolicy::new(metadata, trainer.weights().unwrap()).unwrap();
+    let policy = trainer.policy().unwrap().with_market(market).unwrap();
     let bars = TRAIN..BARS;
     let targets = policy.targets(&gpu, &data, &bars).unwrap();
     let earned = log_return(&candles, &targets);

@@ -29,6 +29,7 @@ mod observations;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod plain_device;
+mod policy;
 #[cfg(target_os = "linux")]
 mod process_limit;
 mod program;

@@ -6,10 +6,10 @@ use phalanx::env::ledger::{Ledger, NextBar};
 use phalanx::env::{EnvRecording, Environment, Episodes, RolloutBuffers, Trading, TradingSettings};
 use phalanx::gpu::{Gpu, Recorder};
 use phalanx::indicators::{Indicators, Series};
-use phalanx::mappo::Config;
+use phalanx::mappo::{Activation, CriticInput, Precision, Sharing};
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
 use phalanx::model::{Layout, Shape};
-use phalanx::policy::{ModelMetadata, TrainedPolicy};
+use phalanx::policy::{ActionSpec, MarketMetadata, ModelMetadata, NetworkMetadata, Policy};
 use phalanx::random::Stream;
 
 use crate::{common, testing};
@@ -446,18 +446,34 @@ fn a_bankrupt_policy_stays_flat() {
     let gpu = testing::gpu();
     let candles = common::candles(1, 120, |_, _| 0.08);
     let data = data(&gpu, &candles, 100);
-    let mut config = Config::default();
-    config.network.hidden = vec![4];
-    let metadata = ModelMetadata {
-        config,
-        market: TradingSettings { bankruptcy_level: 0.2, ..Default::default() },
+    let market = MarketMetadata {
+        settings: TradingSettings { bankruptcy_level: 0.2, ..Default::default() },
         scaling: data.scaling().clone(),
         train_from: candles.timestamps[0],
         train_to: candles.timestamps[99],
         test_from: candles.timestamps[100],
-        version: "test".into(),
-        observation_moments: vec![],
         bars: None,
+    };
+    let metadata = ModelMetadata {
+        version: "test".into(),
+        network: NetworkMetadata {
+            agents: 1,
+            obs_dim: phalanx::env::observation_size(data.features()),
+            state_dim: 0,
+            hidden: vec![4],
+            activation: Activation::Relu,
+            input_norm: true,
+            hidden_norm: true,
+            recurrent: false,
+            networks: Sharing::Shared,
+            agent_identity: true,
+            critic_input: CriticInput::Joint,
+            precision: Precision::F32,
+        },
+        actions: ActionSpec::Discrete { choices: vec![3] },
+        features: vec![],
+        observation_moments: vec![],
+        market: Some(market),
     };
     let shape = Shape {
         agents: 1,
@@ -470,8 +486,8 @@ fn a_bankrupt_policy_stays_flat() {
     let mut weights = vec![0f32; layout.params as usize * 4];
     let bias = layout.tensors.iter().find(|tensor| tensor.name == "actor.1.bias").unwrap();
     weights[bias.first] = 1.0;
-    assert!(TrainedPolicy::new(metadata.clone(), weights[1..].to_vec()).is_err(), "a weight is missing");
-    let policy = TrainedPolicy::new(metadata, weights).unwrap();
+    assert!(Policy::new(metadata.clone(), weights[1..].to_vec()).is_err(), "a weight is missing");
+    let policy = Policy::new(metadata, weights).unwrap();
     let targets = policy.targets(&gpu, &data, &(data.first_bar()..120)).unwrap();
     let decided = targets.iter().position(|target| *target == 0.0).unwrap();
     assert!((5..20).contains(&decided), "ruin after {decided} bars");

@@ -5,7 +5,7 @@ use std::path::Path;
 use phalanx::env::{Episodes, Trading, TradingSettings};
 use phalanx::mappo::{Config, Trainer};
 use phalanx::market::{Candles, ExtraFeatures, GapPolicy, MarketData, Scaling};
-use phalanx::policy::{ModelMetadata, TrainedPolicy, TrainingBars};
+use phalanx::policy::{MarketMetadata, TrainingBars};
 
 use crate::testing::gpu;
 
@@ -25,19 +25,16 @@ fn model(name: &str) -> Vec<u8> {
     config.network.hidden = vec![8];
     let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
     trainer.train(|_| ()).unwrap();
-    let metadata = ModelMetadata {
-        config,
-        market,
+    let market = MarketMetadata {
+        settings: market,
         scaling: data.scaling().clone(),
         train_from: candles.timestamps[data.first_bar()],
         train_to: candles.timestamps[bars - 1],
         test_from: candles.timestamps[bars - 1],
-        version: "test".into(),
-        observation_moments: trainer.observation_moments().unwrap(),
         bars: Some(TrainingBars::of(&candles)),
     };
     let path = tempfile::NamedTempFile::new().unwrap();
-    TrainedPolicy::new(metadata, trainer.weights().unwrap()).unwrap().save(path.path()).unwrap();
+    trainer.policy().unwrap().with_market(market).unwrap().save(path.path()).unwrap();
     std::fs::read(path.path()).unwrap()
 }
 

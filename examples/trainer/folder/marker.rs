@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use anyhow::{Context, Result, bail};
 use phalanx::files::write_atomically;
-use phalanx::policy::TrainedPolicy;
+use phalanx::policy::Policy;
 use serde::{Deserialize, Serialize};
 
 use super::{CHECKPOINTS, Folder, INITIAL, RESULTS, RUN, publish};
@@ -131,6 +131,6 @@ pub fn is_older_run(folder: &Folder) -> bool {
             .all(|(section, key)| table.get(*section).is_some_and(|section| section.get(key).is_some()))
     };
     let inner = |name: &str| settings(&Folder(folder.path().join(name)));
-    let finished = settings(folder) && TrainedPolicy::load(&folder.model()).is_ok();
+    let finished = settings(folder) && Policy::load(&folder.model()).is_ok();
     finished || inner(publish::FINISHED_RUN.unfinished) || inner(publish::FINISHED_RUN.done)
 }

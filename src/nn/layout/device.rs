@@ -1,9 +1,9 @@
 //! Structures that the kernels read: `#[repr(C)]` counterparts of `shaders/lib/network.wgsl`.
 
 use super::super::shape::MAX_LAYERS;
-pub(super) use crate::shaders::constants::network::{
-    AFTER_CELL, ALL, GATES_OF_INPUT, GATES_OF_STATE, ORDINARY, OWN, STATE,
-};
+pub(super) use crate::shaders::constants::network::{AFTER_CELL, ALL, ORDINARY, OWN, STATE};
+/// Kinds of layers of a GRU.
+pub use crate::shaders::constants::network::{GATES_OF_INPUT, GATES_OF_STATE};
 
 /// One linear layer with the LayerNorm before it. Counterpart of `Layer` in `shaders/lib/network.wgsl`.
 #[repr(C)]

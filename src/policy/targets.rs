@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ndarray::Array2;
 
-use super::TrainedPolicy;
+use super::Policy;
 use crate::env::{Episodes, Trading};
 use crate::gpu::{Gpu, Recorder};
 use crate::mappo::buffers::Buffers;
@@ -18,33 +18,34 @@ use crate::{Error, Result};
 /// Steps between two readbacks of actions.
 const STEPS: u32 = 256;
 
-impl TrainedPolicy {
+impl Policy {
     /// Target positions `[bars - 1][instrument]`: row b is decided after the close of the b-th of `bars` and fills at the
     /// open of the next bar. The policy observes its own positions, so the device processes the bars in order. After a
     /// bankruptcy all rows are 0.
     ///
     /// # Errors
-    /// [`Error::Data`] if the bars cannot be traded or the data has other instruments or features; errors of the device.
+    /// [`Error::Data`] if the policy is not of a market, if the bars cannot be traded or the data has other instruments or features; errors
+    /// of the device.
     pub fn targets(&self, gpu: &Gpu, data: &MarketData, bars: &Range<usize>) -> Result<Array2<f64>> {
-        let metadata = self.metadata();
-        if data.scaling() != &metadata.scaling {
+        let (metadata, market) = (self.metadata(), self.market()?);
+        if data.scaling() != &market.scaling {
             return Err(Error::Data(
                 "the market's features were scaled with other statistics than the model's: load the data with \
                  `Scaling::Given` and the model's `scaling`"
                     .into(),
             ));
         }
-        let environment = Trading::new(data, &metadata.market, &Episodes::Whole(bars.clone()))?;
+        let environment = Trading::new(data, &market.settings, &Episodes::Whole(bars.clone()))?;
         let decisions = bars.len() - 1;
         // Four environments are the minimum; all of them trade the same bars with the same actions.
-        let mut config = metadata.config.clone();
+        let mut config = metadata.config();
         config.ppo.num_envs = 4;
         config.ppo.rollout_steps = STEPS.min(decisions as u32);
         let sizes = Sizes::acting(&config, &environment);
         let layout = self.layout.acting();
         let kernel_config = KernelConfig::new(gpu, config.device.precision, &layout, sizes.envs / 4)?;
         let buffers = Buffers::allocate(gpu, &sizes, &layout, &kernel_config)?;
-        gpu.write(&buffers.networks.params, 0, bytemuck::cast_slice(&self.checkpoint.weights))?;
+        gpu.write(&buffers.networks.params, 0, bytemuck::cast_slice(self.weights()))?;
         if let Some(normalization) = &buffers.normalization {
             let stats = bytemuck::cast_slice(&metadata.observation_moments);
             gpu.write(&normalization.observation_stats, 0, stats)?;
@@ -79,9 +80,9 @@ impl TrainedPolicy {
                 bankrupt = ends[step * sizes.envs as usize] == 1;
                 for agent in 0..agents {
                     let action = actions[(step * agents + agent) * sizes.envs as usize];
-                    targets[[first + step, agent]] = metadata.market.level(action).ok_or_else(|| {
+                    targets[[first + step, agent]] = market.settings.level(action).ok_or_else(|| {
                         let symbol = &data.scaling().symbols[agent];
-                        Error::Data(match metadata.market.continuous() {
+                        Error::Data(match market.settings.continuous() {
                             true => format!("the policy's weight for {symbol} is {}", f32::from_bits(action)),
                             false => {
                                 format!("the policy chose action {action} for {symbol}, which does not exist")
