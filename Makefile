@@ -82,9 +82,10 @@ test-trainer:
 test-documentation:
 	$(CARGO) test --quiet --locked --workspace --doc
 
-# Bounds checks in all kernels that the tests compile in their own process, more kills and faults, and large candle files.
+# Bounds checks in all kernels that the tests compile in their own process, more kills and faults, large candle files, and live
+# decisions on every bar of the candles.
 test-nightly:
-	PHALANX_CHECKED=1 PHALANX_KILLS=20 PHALANX_LARGE=1 PHALANX_FAULTS=1 $(MAKE) test
+	PHALANX_CHECKED=1 PHALANX_KILLS=20 PHALANX_LARGE=1 PHALANX_FAULTS=1 PHALANX_EVERY_BAR=1 $(MAKE) test
 	$(MAKE) test-parquet
 
 # Not part of `test`: the feature takes long to build.

@@ -155,8 +155,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     @if(live) {
         for (var t = 0u; t < p.bars; t++) {
-            let values = step(bar(series * p.bars + t));
-            store_one(row * p.bars + t, (p.rows + row) * p.bars + t, values);
+            // An infinite close marks a bar that this series does not have.
+            if (bitcast<u32>(candle(series * p.bars + t).x) != 0x7f800000u) {
+                let values = step(bar(series * p.bars + t));
+                store_one(row * p.bars + t, (p.rows + row) * p.bars + t, values);
+            }
         }
     }
     @if(keep) {

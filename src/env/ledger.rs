@@ -166,6 +166,46 @@ impl Ledger {
         self.bankrupt
     }
 
+    /// Checks an account as [`Ledger::reconcile`] takes it.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another number of instruments, [`Error::Data`] for a number that is not finite.
+    pub fn check_holdings(&self, equity: f64, units: &[f64]) -> Result<()> {
+        if units.len() != self.quantity.len() {
+            return Err(Error::shape(
+                "units held",
+                format!("{} instruments", self.quantity.len()),
+                units.len(),
+            ));
+        }
+        match std::iter::once(&equity).chain(units).position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(0) => Err(Error::Data(format!("the equity of the account is {equity}, not finite"))),
+            Some(at) => {
+                let i = at - 1;
+                Err(Error::Data(format!("units of instrument {i} are {}, not finite", units[i])))
+            }
+        }
+    }
+
+    /// Sets the account to what it really holds: `equity` at the last close, in account currency, and signed `units` per instrument. An
+    /// instrument without units has level 0; the others keep theirs. An account at or below the bankruptcy level is closed for good.
+    ///
+    /// # Errors
+    /// As [`Ledger::check_holdings`].
+    pub fn reconcile(&mut self, equity: f64, units: &[f64]) -> Result<()> {
+        self.check_holdings(equity, units)?;
+        self.equity = equity;
+        self.quantity.copy_from_slice(units);
+        for (level, units) in self.level.iter_mut().zip(units) {
+            if *units == 0.0 {
+                *level = 0.0;
+            }
+        }
+        self.bankrupt |= equity <= self.floor;
+        Ok(())
+    }
+
     /// Advances by one bar. `targets` are per instrument and are levels (1 = an N-th of the equity long, -1 short).
     /// A bankrupt account no longer changes. On an error the account is unchanged.
     ///

@@ -39,6 +39,15 @@ pub struct Live {
     started: bool,
 }
 
+/// Bars that are uploaded at once, `[series][bars]`.
+struct Batch {
+    high: Array2<f64>,
+    low: Array2<f64>,
+    close: Array2<f64>,
+    volume: Option<Array2<f64>>,
+    present: Option<Array2<bool>>,
+}
+
 #[derive(Clone, Debug)]
 struct Part {
     walk: Walk,
@@ -149,6 +158,22 @@ impl Live {
         close: ArrayView2<'_, f64>,
         volume: Option<ArrayView2<'_, f64>>,
     ) -> Result<Values> {
+        self.push_present(high, low, close, volume, None)
+    }
+
+    /// [`Live::push`] for series that do not have all of the bars: where `present`, `[series][bars]`, is false, a series stays as it was,
+    /// as if it were processed without this bar, and the values are NaN.
+    ///
+    /// # Errors
+    /// As [`Live::push`].
+    pub fn push_present(
+        &mut self,
+        high: ArrayView2<'_, f64>,
+        low: ArrayView2<'_, f64>,
+        close: ArrayView2<'_, f64>,
+        volume: Option<ArrayView2<'_, f64>>,
+        present: Option<ArrayView2<'_, bool>>,
+    ) -> Result<Values> {
         let shape = (self.series, close.ncols());
         let volumes = [("volumes", volume.as_ref())];
         let prices =
@@ -158,6 +183,10 @@ impl Live {
                 let expected = format!("{shape:?} [series, bars]");
                 return Err(Error::shape(what, expected, format!("{:?}", values.dim())));
             }
+        }
+        if let Some(present) = present.filter(|present| present.dim() != shape) {
+            let expected = format!("{shape:?} [series, bars]");
+            return Err(Error::shape("present bars", expected, format!("{:?}", present.dim())));
         }
         if self.volumes.is_some() && volume.is_none() {
             return Err(Error::Data(
@@ -176,8 +205,14 @@ impl Live {
             let bars = self.batch.min(shape.1 - first);
             let range = ndarray::Slice::from(first..first + bars);
             let cut = |values: &ArrayView2<'_, f64>| values.slice_axis(Axis(1), range).to_owned();
-            let (high, low, close) = (cut(&high), cut(&low), cut(&close));
-            self.step(&high, &low, &close, volume.as_ref().map(cut), first, &mut columns)?;
+            let batch = Batch {
+                high: cut(&high),
+                low: cut(&low),
+                close: cut(&close),
+                volume: volume.as_ref().map(cut),
+                present: present.map(|present| present.slice_axis(Axis(1), range).to_owned()),
+            };
+            self.step(&batch, first, &mut columns)?;
         }
         columns.sort_by_key(|(name, ..)| self.names.iter().position(|own| own == name));
         Ok(Values { columns })
@@ -185,19 +220,21 @@ impl Live {
 
     fn step(
         &mut self,
-        high: &Array2<f64>,
-        low: &Array2<f64>,
-        close: &Array2<f64>,
-        volume: Option<Array2<f64>>,
+        batch: &Batch,
         first: usize,
         columns: &mut [(String, Unit, Array3<f64>)],
     ) -> Result<()> {
+        let Batch { high, low, close, volume, present } = batch;
         let bars = close.ncols();
-        let prices = high.iter().zip(low).zip(close);
-        let candles: Vec<[f32; 4]> =
-            prices.map(|((high, low), close)| encode([*high, *low, *close])).collect();
+        let is_present = |place: (usize, usize)| present.as_ref().is_none_or(|present| present[place]);
+        let prices = high.indexed_iter().zip(low).zip(close);
+        let candle = |(((place, high), low), close): (((_, &f64), &f64), &f64)| match is_present(place) {
+            true => encode([*high, *low, *close]),
+            false => [f32::INFINITY, 0.0, 0.0, 0.0],
+        };
+        let candles: Vec<[f32; 4]> = prices.map(candle).collect();
         self.gpu.write(&self.candles, 0, bytemuck::cast_slice(&candles))?;
-        if let (Some(buffer), Some(volume)) = (&self.volumes, volume) {
+        if let (Some(buffer), Some(volume)) = (&self.volumes, volume.as_ref()) {
             let volume: Vec<f32> = volume.iter().map(|value| finite(*value as f32)).collect();
             self.gpu.write(buffer, 0, bytemuck::cast_slice(&volume))?;
         }
@@ -234,6 +271,10 @@ impl Live {
             let own = own.chunks_exact(bars).enumerate();
             for ((n, own), mut row) in own.zip(column.lanes_mut(Axis(2))) {
                 for t in 0..bars {
+                    if !is_present((n % self.series, t)) {
+                        row[first + t] = f64::NAN;
+                        continue;
+                    }
                     let value = f64::from(own[t]);
                     row[first + t] = match unit {
                         Unit::Plain => value,

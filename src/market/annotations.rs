@@ -6,6 +6,12 @@ use super::timestamp::show;
 use crate::{Error, Result};
 use ndarray::Array2;
 
+/// Years of 365 days between two bars.
+pub(crate) fn years_between(before: jiff::civil::DateTime, bar: jiff::civil::DateTime) -> f64 {
+    const SECONDS: f64 = 365.0 * 86_400.0;
+    bar.duration_since(before).as_secs_f64() / SECONDS
+}
+
 impl Candles {
     /// Marks the bars that were made up, `[N][B]`.
     ///
@@ -34,10 +40,9 @@ impl Candles {
 
     /// Years of 365 days from the bar before `bar` to `bar`; 0 for the first bar.
     pub fn years_before(&self, bar: usize) -> f64 {
-        const SECONDS: f64 = 365.0 * 86_400.0;
         let before = bar.checked_sub(1).and_then(|before| self.timestamps.get(before));
         match (before, self.timestamps.get(bar)) {
-            (Some(before), Some(bar)) => bar.duration_since(*before).as_secs_f64() / SECONDS,
+            (Some(before), Some(bar)) => years_between(*before, *bar),
             _ => 0.0,
         }
     }

@@ -20,10 +20,10 @@ use crate::{Error, Result};
 const MOST_BARS_IN_SOFTWARE: usize = 160_000;
 
 /// Largest absolute value of a scaled feature, in standard deviations.
-const LIMIT: f32 = 5.0;
+pub(super) const LIMIT: f32 = 5.0;
 
 /// Largest absolute value of an extra feature: sums of its square over 10^8 bars fit into f32.
-const MOST_EXTRA: f64 = 1e15;
+pub(super) const MOST_EXTRA: f64 = 1e15;
 
 /// Prices per bar and instrument: gap, move, open, close.
 const PRICES: usize = 4;
@@ -277,7 +277,7 @@ fn is_marked(real: &RealBars, extra: &ExtraFeatures, scaling: &Scaling) -> Resul
     Ok(marked)
 }
 
-fn check_extra(candles: &Candles, extra: &ExtraFeatures) -> Result<()> {
+pub(super) fn check_extra(candles: &Candles, extra: &ExtraFeatures) -> Result<()> {
     if extra.names.is_empty() && extra.values.is_empty() {
         return Ok(());
     }

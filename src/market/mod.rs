@@ -15,6 +15,7 @@ mod data;
 mod features;
 #[cfg(test)]
 mod layout_tests;
+mod live;
 mod load;
 mod offsets;
 mod real_bars;
@@ -28,9 +29,11 @@ mod symbols;
 mod timestamp;
 
 pub use align::GapPolicy;
+pub(crate) use annotations::years_between;
 pub use candles::Candles;
 pub use data::{ExtraFeatures, MarketData};
 pub use features::{FEATURES, FILLED};
+pub use live::{Live, LiveBar};
 pub use load::{Adjust, Finding, LoadLimits, LoadNote, LoadOptions, LoadReport, Loaded, NotJoinedReason};
 pub use real_bars::RealBars;
 pub(crate) use spacing::{are_of_two_lengths, median_spacing};

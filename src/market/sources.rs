@@ -7,7 +7,7 @@ use crate::indicators::{Indicators, Series};
 use crate::{Error, Result};
 
 /// Indicator outputs that the features use, in the order of the shader's sections.
-const INDICATORS: [(usize, &str); 10] = [
+pub(super) const INDICATORS: [(usize, &str); 10] = [
     (sections::RSI, "rsi"),
     (sections::MACD, "macd"),
     (sections::MACD_HIST, "macd_hist"),

@@ -14,6 +14,8 @@ mod distribution;
 #[cfg(feature = "market")]
 mod format_1;
 #[cfg(feature = "market")]
+mod live;
+#[cfg(feature = "market")]
 mod market;
 mod metadata;
 #[expect(clippy::module_inception, reason = "the file is named after its type, as all others are")]
@@ -27,6 +29,8 @@ pub use actions::Actions;
 #[cfg(feature = "market")]
 pub use bars::TrainingBars;
 pub use device::DevicePolicy;
+#[cfg(feature = "market")]
+pub use live::{Decision, Holdings, Live};
 #[cfg(feature = "market")]
 pub use market::MarketMetadata;
 pub use metadata::{ActionSpec, ModelMetadata, NetworkMetadata};

@@ -23,6 +23,7 @@ mod joined_files;
 mod kernel_cache;
 mod large_files;
 mod learning;
+mod live;
 mod market;
 mod memory;
 mod observations;
