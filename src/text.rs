@@ -55,7 +55,7 @@ pub fn visible_lines(text: &str) -> Cow<'_, str> {
 }
 
 /// A value from a file for a message: hidden characters are escaped, and a long value is shortened in the middle.
-pub(crate) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     let tail = MOST_SHOWN / 2;
     let mut out = String::new();
     let cut = text.char_indices().nth(MOST_SHOWN).and_then(|_| {

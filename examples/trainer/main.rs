@@ -10,24 +10,31 @@ mod gaps;
 mod indicators;
 mod inputs;
 mod interrupt;
+mod live;
+mod memory;
 mod metrics;
 mod progress;
 mod report;
 mod run;
+mod serve;
 mod settings;
 mod summary;
 mod train;
+mod validate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use console::note;
+use live::LiveArgs;
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::market::{Adjust, GapPolicy};
+use serve::ServeArgs;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+use validate::ValidateArgs;
 
 /// Trains multi-agent PPO trading agents on any GPU.
 #[derive(Parser)]
@@ -46,6 +53,12 @@ enum Command {
     Train(TrainArgs),
     /// Trade the held-out candles with trained agents and write a report.
     Backtest(BacktestArgs),
+    /// Decide on bars from standard input, one JSON line per bar of all instruments.
+    Live(LiveArgs),
+    /// Decide on bars sent over HTTP, with metrics and a live page.
+    Serve(ServeArgs),
+    /// Check within seconds whether a model is fit for use: returns, latency, agreement of engines and precisions.
+    Validate(ValidateArgs),
     /// Compute technical indicators of candles.
     Indicators(IndicatorsArgs),
     /// Show the GPU, its features, its kernels, and the memory that training takes.
@@ -179,6 +192,9 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Train(args) => train::train(args, cli.adapter.as_deref(), open),
         Command::Backtest(args) => backtest::backtest(args, open).map(done),
+        Command::Live(args) => live::live(args, open),
+        Command::Validate(args) => validate::validate(args, open),
+        Command::Serve(args) => serve::serve(args, open),
         Command::Indicators(args) => indicators::indicators(args, open).map(done),
         Command::Doctor { verbose } => doctor::doctor(open, *verbose).map(done),
     };

@@ -27,6 +27,10 @@ pub struct Settings {
     pub checkpoints: CheckpointSettings,
     /// Evaluations during training.
     pub evaluation: EvaluationSettings,
+    /// Decisions on live bars.
+    pub live: LiveSettings,
+    /// The quick check of a model.
+    pub validate: ValidateSettings,
 }
 
 impl Settings {
@@ -41,8 +45,19 @@ impl Settings {
         resolve(Some(path), limits, |settings: &Self| settings.data.check())
     }
 
+    /// The settings of a run that decisions on live bars use.
+    pub fn of_live(path: &Path, sets: &[String]) -> Result<Self> {
+        resolve(Some(path), sets, |settings: &Self| {
+            settings.data.check()?;
+            settings.live.check()?;
+            settings.validate.check()
+        })
+    }
+
     fn check(&self) -> Result<(), Fault> {
         self.data.check()?;
+        self.live.check()?;
+        self.validate.check()?;
         self.market.validate().map_err(|error| Fault::of("market", error))?;
         self.mappo.validate().map_err(|error| Fault::of("mappo", error))?;
         range("checkpoints.keep", self.checkpoints.keep as f64, 1.0..=1e6)?;
@@ -102,6 +117,74 @@ impl EvaluationSettings {
 impl Default for EvaluationSettings {
     fn default() -> Self {
         Self { every: 0, fraction: 0.2, model: ChosenModel::default() }
+    }
+}
+
+/// Decisions on live bars.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LiveSettings {
+    /// Longest time that a decision may take, in milliseconds; longer ones are counted as violations.
+    pub latency_limit_ms: f64,
+}
+
+impl Default for LiveSettings {
+    fn default() -> Self {
+        Self { latency_limit_ms: 100.0 }
+    }
+}
+
+impl LiveSettings {
+    fn check(&self) -> Result<(), Fault> {
+        range("live.latency_limit_ms", self.latency_limit_ms, 0.001..=3.6e6)
+    }
+}
+
+/// Thresholds of the quick check of a model (`trainer validate`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ValidateSettings {
+    /// Longest time of the whole check, in seconds.
+    pub seconds: f64,
+    /// Least mean return of the episodes.
+    pub min_return: f64,
+    /// Largest drawdown of an episode, as a fraction.
+    pub max_drawdown: f64,
+    /// Largest fraction of decisions that take longer than `live.latency_limit_ms`.
+    pub max_violations: f64,
+    /// Least fraction of actions that are the same on the CPU and on the device.
+    pub min_device_agreement: f64,
+    /// Least fraction of actions that are the same in f16 and in f32.
+    pub min_f16_agreement: f64,
+}
+
+impl Default for ValidateSettings {
+    /// Of the account only ruin fails: fifty steps say little of a return.
+    fn default() -> Self {
+        Self {
+            seconds: 5.0,
+            min_return: -0.2,
+            max_drawdown: 0.5,
+            max_violations: 0.01,
+            min_device_agreement: 0.999,
+            min_f16_agreement: 0.95,
+        }
+    }
+}
+
+impl ValidateSettings {
+    fn check(&self) -> Result<(), Fault> {
+        range("validate.seconds", self.seconds, 0.001..=3600.0)?;
+        range("validate.min_return", self.min_return, -1.0..=1e6)?;
+        for (key, value) in [
+            ("validate.max_drawdown", self.max_drawdown),
+            ("validate.max_violations", self.max_violations),
+            ("validate.min_device_agreement", self.min_device_agreement),
+            ("validate.min_f16_agreement", self.min_f16_agreement),
+        ] {
+            range(key, value, 0.0..=1.0)?;
+        }
+        Ok(())
     }
 }
 
@@ -197,6 +280,13 @@ mod tests {
             ("checkpoints.every", "-1 4294967296 1.5 nan"),
             ("evaluation.every", "-1 4294967296"),
             ("evaluation.fraction", "0 0.95 -1 nan inf"),
+            ("live.latency_limit_ms", "0 -1 nan inf 1e9"),
+            ("validate.seconds", "0 -1 nan inf"),
+            ("validate.min_return", "-2 nan inf"),
+            ("validate.max_drawdown", "-1 2 nan"),
+            ("validate.max_violations", "-1 2 nan"),
+            ("validate.min_device_agreement", "-1 2 nan"),
+            ("validate.min_f16_agreement", "-1 2 nan"),
             ("market.commission_bps", "-1 10000 nan inf 1e300"),
             ("market.slippage_bps", "-1 10000 nan"),
             ("market.commission_per_unit", "-1 nan inf 1e300"),

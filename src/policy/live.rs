@@ -95,6 +95,12 @@ impl Live {
         &self.features
     }
 
+    /// Observations of the last decision, `[instrument][feature]`.
+    #[must_use]
+    pub fn observations(&self) -> &[f32] {
+        &self.observations
+    }
+
     /// The last decision.
     #[must_use]
     pub fn last(&self) -> &Decision {

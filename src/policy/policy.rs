@@ -12,7 +12,7 @@ use super::metadata::{ActionSpec, ModelMetadata};
 use crate::mappo::Trainer;
 use crate::model::envelope::{self, failed};
 use crate::model::{Checkpoint, FORMAT};
-use crate::nn::Layout;
+use crate::nn::{Layout, Precision};
 use crate::{Error, Result};
 
 /// A trained policy: networks, normalisation of the observations and the space of actions, without anything of the training.
@@ -88,6 +88,16 @@ impl Policy {
     pub fn with_features(self, features: Vec<String>) -> Result<Self> {
         let Checkpoint { metadata, weights } = self.checkpoint;
         Self::new(ModelMetadata { features, ..metadata }, weights)
+    }
+
+    /// The same networks acting in another precision than that of their training.
+    ///
+    /// # Errors
+    /// As [`Policy::new`].
+    pub fn with_precision(&self, precision: Precision) -> Result<Self> {
+        let Checkpoint { mut metadata, weights } = self.checkpoint.clone();
+        metadata.network.precision = precision;
+        Self::new(metadata, weights)
     }
 
     /// Reads a model file and validates everything in it: sizes, rules, statistics, and that every weight is finite. Files of format 1,

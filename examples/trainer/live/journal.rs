@@ -1,0 +1,197 @@
+//! The journal of a live program: every bar that was decided on, so that another process can go on where this one was killed.
+//!
+//! A line has a checksum and a JSON text. The first one says which model and which history the bars belong to. Replaying the bars gives
+//! the same features, account and memory, to the last bit; a state of its own could not be checked against anything.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use phalanx::files::{AppendFile, write_atomically};
+use phalanx::jiff::civil::DateTime;
+use phalanx::market::LiveBar;
+use serde::{Deserialize, Serialize};
+use std::io::Write as _;
+
+use super::bars::ClosedBar;
+use crate::checked;
+use crate::console::note;
+
+/// Largest journal that is read, in bytes.
+const MOST_BYTES: u64 = 4 << 30;
+
+const FORMAT: u32 = 1;
+
+/// The first line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    format: u32,
+    symbols: Vec<String>,
+    /// CRC-32 of the model file.
+    model: u32,
+    /// CRC-32 of the candles before the first live bar.
+    history: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    time: DateTime,
+    /// Open, high, low, close, volume, funding.
+    bars: Vec<Option<[f64; 6]>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holdings: Option<(f64, Vec<f64>)>,
+}
+
+pub struct Journal {
+    file: AppendFile,
+    every: u64,
+    unsynced: u64,
+}
+
+impl Header {
+    pub fn new(symbols: &[String], model: u32, history: u32) -> Self {
+        Self { format: FORMAT, symbols: symbols.to_vec(), model, history }
+    }
+}
+
+fn line(text: &str) -> String {
+    format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes()))
+}
+
+/// The text of a line whose checksum is right.
+fn checked_text(line: &str) -> Option<&str> {
+    let (crc, text) = line.split_once(' ')?;
+    (u32::from_str_radix(crc, 16).ok()? == crc32fast::hash(text.as_bytes())).then_some(text)
+}
+
+impl Journal {
+    /// Starts a journal.
+    pub fn create(path: &Path, header: &Header, every: u64) -> Result<Self> {
+        ensure!(
+            !path.exists(),
+            "{} exists: go on with it with --resume, or give another name",
+            path.display()
+        );
+        write_atomically(path, line(&serde_json::to_string(header)?).as_bytes())?;
+        Ok(Self { file: AppendFile::open(path)?, every, unsynced: 0 })
+    }
+
+    /// Opens a journal of the same model and history, and returns its bars. A torn last line is removed: its decision was never
+    /// answered.
+    pub fn resume(path: &Path, header: &Header, every: u64) -> Result<(Self, Vec<ClosedBar>)> {
+        let place = path.display();
+        let text = checked::read_text(path, MOST_BYTES)?;
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        let mut lines = whole.lines().enumerate();
+        let first = lines.next().and_then(|(_, line)| checked_text(line));
+        let first = first.with_context(|| {
+            format!("{place} is not a journal of `trainer live`, or its first line is damaged")
+        })?;
+        let found: Header = checked::from_json(first).with_context(|| format!("{place}:1"))?;
+        ensure!(
+            found.format == FORMAT,
+            "{place}: format {}, expected {FORMAT}: use the version that wrote it",
+            found.format
+        );
+        ensure!(found.symbols == header.symbols, "{place}: it is a journal of {}", found.symbols.join(", "));
+        ensure!(
+            found.model == header.model,
+            "{place}: it belongs to another model; start a new journal with --state"
+        );
+        ensure!(
+            found.history == header.history,
+            "{place}: it began after other candles; give the same files with --data, or start a new journal"
+        );
+        let mut bars = Vec::new();
+        for (index, line) in lines {
+            let number = index + 1;
+            let text = checked_text(line).with_context(|| {
+                format!("{place}:{number}: checksum mismatch: the line is damaged; cut the file before it to lose the bars from there on")
+            })?;
+            let entry: Entry = checked::from_json(text).with_context(|| format!("{place}:{number}"))?;
+            ensure!(entry.bars.len() == header.symbols.len(), "{place}:{number}: {} bars", entry.bars.len());
+            let bar = |values: Option<[f64; 6]>| {
+                values.map(|[open, high, low, close, volume, funding]| LiveBar {
+                    open,
+                    high,
+                    low,
+                    close,
+                    volume,
+                    funding,
+                })
+            };
+            bars.push(ClosedBar {
+                time: entry.time,
+                bars: entry.bars.into_iter().map(bar).collect(),
+                holdings: entry.holdings,
+            });
+        }
+        if whole.len() < text.len() {
+            note!("Journal   {place}: the last line was incomplete and is removed; send its bar again");
+            write_atomically(path, whole.as_bytes())?;
+        }
+        Ok((Self { file: AppendFile::open(path)?, every, unsynced: 0 }, bars))
+    }
+
+    /// Appends a bar. It is in the file, though perhaps not on the disk, before this returns.
+    pub fn append(&mut self, bar: &ClosedBar) -> Result<()> {
+        let values = |bar: &LiveBar| [bar.open, bar.high, bar.low, bar.close, bar.volume, bar.funding];
+        let entry = Entry {
+            time: bar.time,
+            bars: bar.bars.iter().map(|bar| bar.as_ref().map(values)).collect(),
+            holdings: bar.holdings.clone(),
+        };
+        self.file
+            .write_all(line(&serde_json::to_string(&entry)?).as_bytes())
+            .context("writing the journal")?;
+        self.unsynced += 1;
+        if self.unsynced >= self.every {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Forces everything to disk.
+    pub fn sync(&mut self) -> Result<()> {
+        self.unsynced = 0;
+        self.file.sync().context("writing the journal")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bar(day: i8) -> ClosedBar {
+        let bar = LiveBar { open: 0.1, high: 0.3, low: 0.1, close: 0.2 + 1e-17, volume: 7.0, funding: -0.01 };
+        let time = phalanx::jiff::civil::date(2024, 1, day).at(0, 0, 0, 0);
+        ClosedBar { time, bars: vec![Some(bar), None], holdings: (day == 2).then(|| (1.5, vec![0.0, -2.0])) }
+    }
+
+    #[test]
+    fn a_journal_returns_its_bars_and_drops_a_torn_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let header = Header::new(&["A".into(), "B".into()], 1, 2);
+        let mut journal = Journal::create(&path, &header, 10).unwrap();
+        (1..4).for_each(|day| journal.append(&bar(day)).unwrap());
+        drop(journal);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, &text[..text.len() - 7]).unwrap();
+        let (mut journal, bars) = Journal::resume(&path, &header, 1).unwrap();
+        assert_eq!(bars, [bar(1), bar(2)]);
+        journal.append(&bar(3)).unwrap();
+        drop(journal);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        let error = |header: &Header| format!("{:#}", Journal::resume(&path, header, 1).err().unwrap());
+        assert!(error(&Header { model: 5, ..header.clone() }).contains("another model"));
+        assert!(error(&Header { history: 5, ..header.clone() }).contains("other candles"));
+        assert!(error(&Header { symbols: vec!["A".into()], ..header.clone() }).contains("a journal of A, B"));
+        assert!(format!("{:#}", Journal::create(&path, &header, 1).err().unwrap()).contains("--resume"));
+        // A flipped digit in the middle.
+        let place = text.find("0.3").unwrap();
+        std::fs::write(&path, text[..place].to_string() + "0.4" + &text[place + 3..]).unwrap();
+        assert!(error(&header).contains("journal:2: checksum mismatch"), "{}", error(&header));
+        std::fs::write(&path, "time,open\n").unwrap();
+        assert!(error(&header).contains("not a journal"));
+    }
+}
