@@ -14,6 +14,7 @@ mod live;
 mod memory;
 mod metrics;
 mod progress;
+mod readiness;
 mod report;
 mod run;
 mod serve;
@@ -30,6 +31,7 @@ use console::note;
 use live::LiveArgs;
 use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::market::{Adjust, GapPolicy};
+use readiness::ReadinessArgs;
 use serve::ServeArgs;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -59,6 +61,8 @@ enum Command {
     Serve(ServeArgs),
     /// Check within seconds whether a model is fit for use: returns, latency, agreement of engines and precisions.
     Validate(ValidateArgs),
+    /// Measure on this GPU what phalanx promises, and compute a score.
+    Readiness(ReadinessArgs),
     /// Compute technical indicators of candles.
     Indicators(IndicatorsArgs),
     /// Show the GPU, its features, its kernels, and the memory that training takes.
@@ -195,6 +199,7 @@ fn main() -> ExitCode {
         Command::Live(args) => live::live(args, open),
         Command::Validate(args) => validate::validate(args, open),
         Command::Serve(args) => serve::serve(args, open),
+        Command::Readiness(args) => readiness::readiness(args, open),
         Command::Indicators(args) => indicators::indicators(args, open).map(done),
         Command::Doctor { verbose } => doctor::doctor(open, *verbose).map(done),
     };

@@ -24,6 +24,7 @@ mod kernel_cache;
 mod large_files;
 mod learning;
 mod live;
+mod live_program;
 mod market;
 mod memory;
 mod observations;

@@ -118,11 +118,11 @@ impl Report {
         say!(
             "Latency    p50 {p50:.3} ms, p99 {p99:.3} ms, max {max:.3} ms; {violations} of {decisions} above {limit} ms"
         );
-        let mib = |bytes: Option<u64>| bytes.map_or("unknown".into(), |bytes| format!("{} MiB", bytes >> 20));
+        let kib = |bytes: Option<u64>| bytes.map_or("unknown".into(), |bytes| format!("{} KiB", bytes >> 10));
         say!(
             "Memory     {} of the process at most, {} on the device",
-            mib(self.memory_bytes),
-            mib(self.device_memory_bytes)
+            kib(self.memory_bytes),
+            kib(self.device_memory_bytes)
         );
         say!(
             "f16        probabilities differ by {:.1e} at most",
