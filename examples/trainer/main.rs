@@ -4,19 +4,25 @@ mod backtest;
 mod candles;
 mod checked;
 mod console;
+mod dashboard;
 mod doctor;
 mod folder;
+mod follow;
 mod gaps;
 mod indicators;
 mod inputs;
 mod interrupt;
+mod log;
+mod memory;
 mod metrics;
 mod progress;
 mod report;
 mod run;
 mod settings;
 mod summary;
+mod tensorboard;
 mod train;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,6 +50,8 @@ struct Cli {
 enum Command {
     /// Train agents on candles.
     Train(TrainArgs),
+    /// Watch a training, or look at a finished one.
+    Watch(WatchArgs),
     /// Trade the held-out candles with trained agents and write a report.
     Backtest(BacktestArgs),
     /// Compute technical indicators of candles.
@@ -89,6 +97,19 @@ struct TrainArgs {
     /// Model file whose weights training starts from, instead of random ones; its networks must have the same shapes.
     #[arg(long, value_name = "MODEL")]
     init: Option<PathBuf>,
+    /// Show curves of the training on the whole terminal, instead of a progress bar.
+    #[arg(long)]
+    dashboard: bool,
+    /// Write one JSON object per iteration to standard output, with the names of metrics.csv, and nothing else.
+    #[arg(long, conflicts_with = "dashboard")]
+    jsonl: bool,
+}
+
+#[derive(Args)]
+struct WatchArgs {
+    /// Folder of a run, finished or not.
+    #[arg(long)]
+    run: PathBuf,
 }
 
 #[derive(Args)]
@@ -178,6 +199,7 @@ fn main() -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
     let result = match &cli.command {
         Command::Train(args) => train::train(args, cli.adapter.as_deref(), open),
+        Command::Watch(args) => watch::watch(args),
         Command::Backtest(args) => backtest::backtest(args, open).map(done),
         Command::Indicators(args) => indicators::indicators(args, open).map(done),
         Command::Doctor { verbose } => doctor::doctor(open, *verbose).map(done),

@@ -27,6 +27,8 @@ pub struct Settings {
     pub checkpoints: CheckpointSettings,
     /// Evaluations during training.
     pub evaluation: EvaluationSettings,
+    /// Records of training beside `metrics.csv`.
+    pub logging: LoggingSettings,
 }
 
 impl Settings {
@@ -122,6 +124,22 @@ impl Default for CheckpointSettings {
     }
 }
 
+/// Records of training beside `metrics.csv`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoggingSettings {
+    /// Whether events for TensorBoard are written to the run's folder.
+    pub tensorboard: bool,
+    /// Iterations from one whose phases are timed to the next; 0: never.
+    pub phase_times_every: u32,
+}
+
+impl Default for LoggingSettings {
+    fn default() -> Self {
+        Self { tensorboard: true, phase_times_every: 50 }
+    }
+}
+
 /// Candles and their split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -197,6 +215,8 @@ mod tests {
             ("checkpoints.every", "-1 4294967296 1.5 nan"),
             ("evaluation.every", "-1 4294967296"),
             ("evaluation.fraction", "0 0.95 -1 nan inf"),
+            ("logging.tensorboard", "1 maybe"),
+            ("logging.phase_times_every", "-1 4294967296 1.5"),
             ("market.commission_bps", "-1 10000 nan inf 1e300"),
             ("market.slippage_bps", "-1 10000 nan"),
             ("market.commission_per_unit", "-1 nan inf 1e300"),

@@ -38,3 +38,4 @@ mod shaders;
 mod terminal;
 #[path = "../../src/testing.rs"]
 mod testing;
+mod watching;

@@ -418,6 +418,9 @@ fn a_repeatedly_killed_trainer_ends_with_the_same_bytes() {
         assert_eq!(bits(of("whole")), bits(of("parts")), "{column}");
     }
     assert_eq!(columns(&place.path("parts/metrics.csv"), "iteration").len(), 400);
+    // Every step once, and no torn record between or after them.
+    let steps = crate::watching::event_steps(&place.path("parts/events.out.tfevents.phalanx"));
+    assert_eq!(steps, columns(&place.path("parts/metrics.csv"), "env_steps"));
     assert!(!place.path("parts/unfinished").exists());
 }
 
