@@ -23,6 +23,9 @@ const LONGEST_LINE: usize = 1 << 16;
 /// Bytes that are read at once.
 const CHUNK: usize = 1 << 18;
 
+/// Rows after which [`Follower::news`] returns, although the file may have more.
+const BATCH: usize = 1 << 14;
+
 /// The run in a folder.
 pub struct Follower {
     folder: Folder,
@@ -39,6 +42,8 @@ pub struct News {
     /// Whether what was known before is obsolete: another run has begun, or this one goes on from a checkpoint.
     pub anew: bool,
     pub rows: Vec<Row>,
+    /// Whether there is more to read at once.
+    pub more: bool,
     /// Since the metrics were last written.
     pub age: Option<Duration>,
 }
@@ -65,6 +70,7 @@ impl Follower {
                     total: total(&run)?,
                     anew: self.file.take().is_some(),
                     rows: Vec::new(),
+                    more: false,
                     age: None,
                 };
                 return Ok(Some(news));
@@ -84,9 +90,11 @@ impl Follower {
             None => self.file.insert(Metrics::new(handle)),
         };
         file.path = path;
-        let mut rows = Vec::new();
-        file.read_on(&mut rows)?;
-        Ok(Some(News { stage, total: total(&run)?, anew, rows, age }))
+        let (mut rows, mut more) = (Vec::new(), true);
+        while more && rows.len() < BATCH {
+            more = file.read_on(&mut rows)?;
+        }
+        Ok(Some(News { stage, total: total(&run)?, anew, rows, more, age }))
     }
 
     fn missing(&mut self) -> Result<Option<News>> {
@@ -133,36 +141,32 @@ impl Metrics {
         Self { handle, path: PathBuf::new(), read: 0, rest: Vec::new(), lines: 0, header: None }
     }
 
-    fn read_on(&mut self, rows: &mut Vec<Row>) -> Result<()> {
+    /// Reads a part of what was written since the last call; `false` if there is nothing.
+    fn read_on(&mut self, rows: &mut Vec<Row>) -> Result<bool> {
         let mut chunk = vec![0; CHUNK];
-        loop {
-            let mut read = || -> std::io::Result<usize> {
-                let file: &mut File = self.handle.as_file_mut();
-                file.seek(SeekFrom::Start(self.read))?;
-                file.read(&mut chunk)
-            };
-            let bytes = read().with_context(|| self.path.display().to_string())?;
-            if bytes == 0 {
-                return Ok(());
-            }
-            self.read += bytes as u64;
-            let mut text = std::mem::take(&mut self.rest);
-            text.extend(&chunk[..bytes]);
-            let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            self.rest = text.split_off(whole);
-            for line in text.split_inclusive(|byte| *byte == b'\n') {
-                self.lines += 1;
-                let row =
-                    self.line(line).with_context(|| format!("{}:{}", self.path.display(), self.lines))?;
-                rows.extend(row);
-            }
-            ensure!(
-                self.rest.len() <= LONGEST_LINE,
-                "{}:{}: a line of more than {LONGEST_LINE} bytes",
-                self.path.display(),
-                self.lines + 1
-            );
+        let mut read = || -> std::io::Result<usize> {
+            let file: &mut File = self.handle.as_file_mut();
+            file.seek(SeekFrom::Start(self.read))?;
+            file.read(&mut chunk)
+        };
+        let bytes = read().with_context(|| self.path.display().to_string())?;
+        self.read += bytes as u64;
+        let mut text = std::mem::take(&mut self.rest);
+        text.extend(chunk.iter().take(bytes));
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        self.rest = text.split_off(whole);
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            self.lines += 1;
+            let row = self.line(line).with_context(|| format!("{}:{}", self.path.display(), self.lines))?;
+            rows.extend(row);
         }
+        ensure!(
+            self.rest.len() <= LONGEST_LINE,
+            "{}:{}: a line of more than {LONGEST_LINE} bytes",
+            self.path.display(),
+            self.lines + 1
+        );
+        Ok(bytes > 0)
     }
 
     /// A line of the file; the first one is the header.

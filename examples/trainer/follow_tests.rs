@@ -61,6 +61,27 @@ fn a_growing_file_is_read_line_by_line_and_through_its_publication() {
 }
 
 #[test]
+fn long_files_are_read_in_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let staging = staged(folder.path());
+    let mut writer = csv::Writer::from_path(staging.metrics()).unwrap();
+    (1..=40_000).for_each(|iteration| writer.serialize(row(iteration)).unwrap());
+    writer.flush().unwrap();
+    let mut follower = Follower::new(folder.path());
+    let (mut all, mut parts) = (Vec::new(), 0);
+    loop {
+        let news = follower.news().unwrap().unwrap();
+        assert!(news.rows.len() < 2 * BATCH && !news.anew);
+        all.extend(iterations(&news));
+        parts += 1;
+        if !news.more {
+            break;
+        }
+    }
+    assert!(all.into_iter().eq(1..=40_000) && parts >= 3, "{parts}");
+}
+
+#[test]
 fn damage_is_named_with_its_line() {
     let folder = tempfile::tempdir().unwrap();
     let staging = staged(folder.path());

@@ -51,15 +51,19 @@ impl Watched {
     /// Looks at the folder, and returns whether it holds a run now.
     fn look(&mut self, app: &mut App) -> Result<bool> {
         self.looked = Some(Instant::now());
-        let Some(news) = self.follower.news()? else { return Ok(false) };
-        if news.anew {
-            app.history = History::new(app.history.total);
+        loop {
+            let Some(news) = self.follower.news()? else { return Ok(false) };
+            if news.anew {
+                app.history = History::new(app.history.total);
+            }
+            app.state = state(&news);
+            app.stage = Some(news.stage);
+            app.history.total = news.total.unwrap_or(app.history.total);
+            news.rows.into_iter().for_each(|row| app.history.push(row));
+            if !news.more {
+                return Ok(true);
+            }
         }
-        app.state = state(&news);
-        app.stage = Some(news.stage);
-        app.history.total = news.total.unwrap_or(app.history.total);
-        news.rows.into_iter().for_each(|row| app.history.push(row));
-        Ok(true)
     }
 
     /// Prints lines like those of a training without a terminal, until it ends.
