@@ -53,15 +53,23 @@ fn finished(place: &Workplace, name: &str) {
     std::fs::write(run.join("metrics.csv"), text).unwrap();
 }
 
-/// Compares a screen with a file in `tests/fixtures/screens`.
+/// Waits until the screen is that of a file in `tests/fixtures/screens`.
 #[track_caller]
-fn same_as(name: &str, screen: &str) {
+fn same_as(name: &str, terminal: &mut Terminal) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/screens").join(name);
     if std::env::var_os("PHALANX_WRITE_SCREENS").is_some() {
-        std::fs::write(&path, screen).unwrap();
+        std::thread::sleep(Duration::from_secs(1));
+        std::fs::write(&path, terminal.text()).unwrap();
     }
     let wanted = std::fs::read_to_string(&path).unwrap().replace("\r\n", "\n");
-    assert!(screen == wanted, "it is not as in {}:\n{screen}", path.display());
+    // A frame may arrive in parts.
+    for _ in 0..500 {
+        if terminal.text() == wanted {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("it is not as in {}:\n{}", path.display(), terminal.text());
 }
 
 #[test]
@@ -70,26 +78,32 @@ fn a_finished_run_is_shown_on_wide_and_narrow_terminals() {
     finished(&place, "run");
     let watch = ["watch", "--run", "run"];
     let mut wide = Terminal::run(&place, &watch, (100, 30));
-    same_as("return-100x30.txt", &wide.wait(&["finished", "Return mean", "q: quit"]));
+    wide.wait(&["finished", "Return mean", "q: quit"]);
+    same_as("return-100x30.txt", &mut wide);
     wide.press("\t");
-    same_as("losses-100x30.txt", &wide.wait(&["Policy loss", "q: quit"]));
+    wide.wait(&["Policy loss", "q: quit"]);
+    same_as("losses-100x30.txt", &mut wide);
     wide.press("\t3");
     wide.wait(&["Actor gradient norm"]);
     // The arrow to the right.
     wide.press("\x1b[C");
-    same_as("machine-100x30.txt", &wide.wait(&["Host memory", "q: quit"]));
+    wide.wait(&["Host memory", "q: quit"]);
+    same_as("machine-100x30.txt", &mut wide);
     wide.press("q");
     assert_eq!(wide.end(), (0, String::new()));
 
     let mut narrow = Terminal::run(&place, &watch, (40, 12));
-    same_as("return-40x12.txt", &narrow.wait(&["finished", "Return mean", "1 of 4"]));
+    narrow.wait(&["finished", "Return mean", "1 of 4"]);
+    same_as("return-40x12.txt", &mut narrow);
     // Down, and the fourth view.
     narrow.press("4\x1b[B");
-    same_as("machine-40x12.txt", &narrow.wait(&["Time rollout", "2 of 4"]));
+    narrow.wait(&["Time rollout", "2 of 4"]);
+    same_as("machine-40x12.txt", &mut narrow);
     narrow.resize((20, 4));
     narrow.wait(&["Terminal too small:", "20x4"]);
     narrow.resize((100, 30));
-    same_as("machine-100x30.txt", &narrow.wait(&["Host memory", "q: quit"]));
+    narrow.wait(&["Host memory", "q: quit"]);
+    same_as("machine-100x30.txt", &mut narrow);
     // Ctrl-C.
     narrow.press("\x03");
     assert_eq!(narrow.end(), (0, String::new()));
