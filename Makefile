@@ -14,10 +14,11 @@ TRAINER     := $(CARGO) run --quiet --locked --release --example trainer --
 TRAINER_DEV = "$${CARGO_TARGET_DIR:-$${CARGO_BUILD_TARGET_DIR:-target}}/debug/examples/trainer"
 
 GROUPS = networks indicators training updates others resume program other-training other-updates trainer documentation
-.PHONY: help demo test test-nightly test-parquet fuzz portability bench lint cargo $(addprefix test-,$(GROUPS))
+.PHONY: help demo pictures test test-nightly test-parquet fuzz portability bench lint cargo $(addprefix test-,$(GROUPS))
 
 help:
 	@echo "make demo    train on the demo candles, backtest the result and write its report"
+	@echo "make pictures  draw the dashboard of the run in RUN for the documentation"
 	@echo "make test    run all tests (on the GPU, or on the CPU through Mesa's llvmpipe)"
 	@echo "make test-nightly  the same with bounds checks in the networks too, more interruptions and faults, and large files"
 	@echo "make test-parquet  test the feature \`parquet\`, which the others leave out"
@@ -33,6 +34,11 @@ demo: cargo
 	$(TRAINER) train --data $(DATA) --out $(RUN) --config examples/trainer/demo.toml --force
 	$(TRAINER) backtest --run $(RUN) --data $(DATA)
 	@echo "The report is $(RUN)/report.html; open it in a browser."
+
+# Of a finished run; `make demo` trains one.
+pictures: cargo
+	$(CARGO) build --locked --workspace --examples
+	PHALANX_RUN=$(abspath $(RUN)) $(CARGO) test --quiet --locked --workspace --test suite -- --ignored picture_of_the_dashboard
 
 # The command line tests run the example `trainer`, which has unit tests too. Every command names the workspace: a package
 # alone would have its dependencies built again with fewer features.

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | settings (`--config`, `config.toml`) | [`crate::run::Settings`], with the library's `Config` and `TradingSettings` |
 //! | `training.json` | [`crate::summary::Summary`] |
-//! | `metrics.csv` | [`crate::metrics`]; curves leave out what no plot can show |
+//! | `metrics.csv` | [`crate::metrics`], [`crate::follow`]; curves leave out what no plot can show |
+//! | TensorBoard's events | [`crate::tensorboard`] |
 //! | models, checkpoints, `--tune` | the library, when it loads them |
 
 use std::fs::File;

@@ -1,9 +1,10 @@
 //! The terminal: the one place that writes to standard output and standard error, apart from the help of clap and the frames of the
-//! progress bar.
+//! progress bar and the dashboard.
 //!
 //! A reader that goes away (`trainer .. | head`) is no fault, and the work goes on without it. A full disk does not stop the work
 //! either, but the program ends with an error.
 
+use std::collections::VecDeque;
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, IsTerminal as _, Write};
 use std::process::ExitCode;
@@ -55,6 +56,38 @@ static STATE: Mutex<State> =
 /// The progress bar, while there is one: lines are written above it.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
+/// Lines that wait while the dashboard has the terminal.
+static HELD: Mutex<Option<VecDeque<Vec<u8>>>> = Mutex::new(None);
+
+/// Most lines that wait; of more, the first are dropped.
+const MOST_HELD: usize = 1000;
+
+fn held() -> MutexGuard<'static, Option<VecDeque<Vec<u8>>>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on lines on standard error wait for [`release_lines`]: the dashboard has the terminal.
+pub fn hold_lines() {
+    idle();
+    held().get_or_insert_default();
+}
+
+/// Writes the lines that waited.
+pub fn release_lines() {
+    // Not in the condition of a loop, which would hold the lock while lines are written.
+    let lines = held().take();
+    for line in lines.into_iter().flatten() {
+        let _ = Stderr.write_all(&line);
+    }
+}
+
+/// The last line that waits.
+pub fn last_held_line() -> Option<String> {
+    let held = held();
+    let line = String::from_utf8_lossy(held.as_ref()?.back()?);
+    Some(line.trim_end().to_string())
+}
+
 fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -83,6 +116,13 @@ impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if cfg!(test) {
             eprint!("{}", String::from_utf8_lossy(bytes));
+            return Ok(bytes.len());
+        }
+        if let Some(held) = &mut *held() {
+            if held.len() == MOST_HELD {
+                held.pop_front();
+            }
+            held.push_back(bytes.to_vec());
             return Ok(bytes.len());
         }
         let write = || io::stderr().lock().write_all(bytes);

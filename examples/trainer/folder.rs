@@ -23,6 +23,8 @@ use marker::{MARKER, Marker};
 
 /// Files of a finished run, beside its checkpoints.
 const RUN: [&str; 4] = ["config.toml", "metrics.csv", "training.json", "model.safetensors"];
+/// Events for TensorBoard, in a finished run if `logging.tensorboard` was set. TensorBoard knows them by a part of the name.
+const EVENTS: &str = "events.out.tfevents.phalanx";
 /// Files of a backtest.
 const RESULTS: [&str; 4] = ["metrics.json", "equity.csv", "trades.csv", "report.html"];
 /// The model that an unfinished run started from.
@@ -52,6 +54,10 @@ impl Folder {
 
     pub fn metrics(&self) -> PathBuf {
         self.0.join("metrics.csv")
+    }
+
+    pub fn events(&self) -> PathBuf {
+        self.0.join(EVENTS)
     }
 
     pub fn summary(&self) -> PathBuf {
@@ -105,7 +111,7 @@ impl Folder {
 
     /// Removes the files of an unfinished run, and the folder unless it holds others.
     fn remove_run(&self) -> Result<()> {
-        for name in RUN.iter().chain(&RESULTS).chain([&INITIAL]) {
+        for name in RUN.iter().chain(&RESULTS).chain([&EVENTS, &INITIAL]) {
             remove_file(&self.0.join(name))?;
         }
         self.remove_checkpoints()?;
@@ -122,10 +128,37 @@ impl Folder {
         Ok(())
     }
 
+    /// Where the files of the latest run are, for a reader that takes no lock: the staging folder of an unfinished run, one that is
+    /// being published, or this folder. `None` if there is no run, for a moment also while one is published.
+    pub fn latest(&self) -> Option<(Self, Stage)> {
+        let kind = &publish::FINISHED_RUN;
+        let inner = |name: &str| Some(Self(self.0.join(name))).filter(|inner| inner.0.join(MARKER).exists());
+        if let Some(staging) = inner(kind.unfinished).or_else(|| {
+            // Of an earlier version, which wrote no marker.
+            Some(Self(self.0.join(kind.unfinished))).filter(|inner| inner.settings().exists())
+        }) {
+            let held = lock::seems_held(&self.0);
+            return Some((staging, if held { Stage::Training } else { Stage::Interrupted }));
+        }
+        let done = inner(kind.done).filter(|done| done.metrics().exists());
+        let finished = || Some(self.clone()).filter(|folder| folder.metrics().exists());
+        Some((done.or_else(finished)?, Stage::Finished))
+    }
+
     /// The number of the run that is here now, to tell whether it was replaced while it was read.
     pub fn run_number(&self) -> Option<u64> {
         Marker::read(self).ok().flatten()?.run
     }
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// A process trains, as far as its lock tells.
+    Training,
+    /// Unfinished, and no process holds it.
+    Interrupted,
+    Finished,
 }
 
 /// A folder of ours that no other process may change while this lives.
@@ -241,8 +274,9 @@ impl Owned {
         create_folders(&copy.0)?;
         Marker::default().write(&copy)?;
         create_folders(&copy.checkpoints())?;
-        let names = ["config.toml", "metrics.csv"].map(String::from);
-        for name in names.into_iter().chain(self.folder.checkpoint_names()?) {
+        let names = ["config.toml", "metrics.csv"].map(String::from).into_iter();
+        let events = self.folder.events().exists().then(|| EVENTS.to_string());
+        for name in names.chain(events).chain(self.folder.checkpoint_names()?) {
             copy_file(&self.folder.0.join(&name), &copy.0.join(&name))?;
         }
         // An interrupted copy is not a run.
@@ -285,7 +319,7 @@ impl Owned {
                 path.display()
             );
         }
-        self.without_strangers(RUN.iter().copied())
+        self.without_strangers(RUN.iter().copied().chain([EVENTS]))
     }
 
     /// Checks that a file under one of these names is ours, if there is one.

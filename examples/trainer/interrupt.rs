@@ -53,6 +53,13 @@ impl Interrupts {
     }
 }
 
+/// Asks for what a Ctrl-C asks for; terminals in raw mode send no signal for it.
+pub fn ask() {
+    if let Err(error) = low_level::raise(SIGINT) {
+        note!("warning: training could not be asked to stop: {error}");
+    }
+}
+
 /// 128 and the number of the signal, as in shells.
 fn status(signal: usize) -> i32 {
     128 + signal as i32
@@ -69,6 +76,7 @@ fn watch(received: &Received) {
     note!("Stopping  after this iteration, with a checkpoint; Ctrl-C again ends the program at once");
     std::thread::sleep(ECHO);
     wait(received.count.load(Ordering::Relaxed));
+    crate::dashboard::restore();
     // Without the end of the driver, which may wait for the GPU.
     low_level::exit(status(received.signal.load(Ordering::Relaxed)));
 }

@@ -4,13 +4,16 @@ mod backtest;
 mod candles;
 mod checked;
 mod console;
+mod dashboard;
 mod doctor;
 mod folder;
+mod follow;
 mod gaps;
 mod indicators;
 mod inputs;
 mod interrupt;
 mod live;
+mod log;
 mod memory;
 mod metrics;
 mod progress;
@@ -20,8 +23,10 @@ mod run;
 mod serve;
 mod settings;
 mod summary;
+mod tensorboard;
 mod train;
 mod validate;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,6 +58,8 @@ struct Cli {
 enum Command {
     /// Train agents on candles.
     Train(TrainArgs),
+    /// Watch a training, or look at a finished one.
+    Watch(WatchArgs),
     /// Trade the held-out candles with trained agents and write a report.
     Backtest(BacktestArgs),
     /// Decide on bars from standard input, one JSON line per bar of all instruments.
@@ -106,6 +113,19 @@ struct TrainArgs {
     /// Model file whose weights training starts from, instead of random ones; its networks must have the same shapes.
     #[arg(long, value_name = "MODEL")]
     init: Option<PathBuf>,
+    /// Show curves of the training on the whole terminal, instead of a progress bar.
+    #[arg(long)]
+    dashboard: bool,
+    /// Write one JSON object per iteration to standard output, with the names of metrics.csv, and nothing else.
+    #[arg(long, conflicts_with = "dashboard")]
+    jsonl: bool,
+}
+
+#[derive(Args)]
+struct WatchArgs {
+    /// Folder of a run, finished or not.
+    #[arg(long)]
+    run: PathBuf,
 }
 
 #[derive(Args)]
@@ -195,6 +215,7 @@ fn main() -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
     let result = match &cli.command {
         Command::Train(args) => train::train(args, cli.adapter.as_deref(), open),
+        Command::Watch(args) => watch::watch(args),
         Command::Backtest(args) => backtest::backtest(args, open).map(done),
         Command::Live(args) => live::live(args, open),
         Command::Validate(args) => validate::validate(args, open),

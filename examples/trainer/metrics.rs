@@ -1,21 +1,23 @@
 //! `metrics.csv`: one line per iteration, flushed immediately, and read for the report's training curves.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use phalanx::files::{AppendFile, write_atomically};
-use phalanx::mappo::Progress;
+use phalanx::mappo::{Phases, Progress};
 use serde::{Deserialize, Serialize};
 
 use crate::checked;
 use crate::console::note;
+use crate::memory::Memory;
 use crate::report::TrainingCurves;
 
 /// Largest file that is read, in bytes: millions of iterations.
-const MOST_BYTES: u64 = 1 << 30;
+pub const MOST_BYTES: u64 = 1 << 30;
 
 /// One line. Returns are empty if no episode ended in the iteration.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     pub iteration: u32,
     pub env_steps: u64,
@@ -58,6 +60,22 @@ pub struct Row {
     /// 1 in f32. Missing in files from before f16.
     #[serde(default = "unscaled")]
     pub loss_scale: f32,
+    /// Wall time of acting and stepping the environments, if the phases were timed in this iteration
+    /// (`logging.phase_times_every`). Missing, as the next columns, in older files.
+    #[serde(default)]
+    pub rollout_seconds: Option<f64>,
+    /// Of the critics' values and the advantages.
+    #[serde(default)]
+    pub values_seconds: Option<f64>,
+    /// Of all epochs of updates.
+    #[serde(default)]
+    pub update_seconds: Option<f64>,
+    /// Device memory of this process.
+    #[serde(default)]
+    pub gpu_memory_bytes: Option<u64>,
+    /// Resident set size of this process.
+    #[serde(default)]
+    pub host_memory_bytes: Option<u64>,
 }
 
 fn unscaled() -> f32 {
@@ -70,8 +88,9 @@ impl Row {
         checked::range("seconds", self.seconds, 0.0..=1e11).is_ok()
     }
 
-    pub fn new(progress: &Progress, seconds: f64) -> Self {
+    pub fn new(progress: &Progress, seconds: f64, memory: Memory) -> Self {
         let record = progress.record;
+        let phase = |of: fn(&Phases) -> Duration| progress.phases.map(|phases| of(&phases).as_secs_f64());
         Self {
             iteration: progress.iteration,
             env_steps: progress.env_steps,
@@ -100,6 +119,11 @@ impl Row {
             evaluation: None,
             evaluation_sampled: None,
             loss_scale: record.loss_scale,
+            rollout_seconds: phase(|phases| phases.rollout),
+            values_seconds: phase(|phases| phases.values),
+            update_seconds: phase(|phases| phases.update),
+            gpu_memory_bytes: memory.gpu,
+            host_memory_bytes: memory.host,
         }
     }
 }
@@ -107,8 +131,8 @@ impl Row {
 /// Appends rows and flushes each, so that an interrupted run keeps them.
 pub struct Writer {
     file: csv::Writer<AppendFile>,
-    /// Seconds of training before this process.
-    pub before: f64,
+    /// The rows that training goes on from.
+    pub kept: Vec<Row>,
 }
 
 impl Writer {
@@ -129,10 +153,9 @@ impl Writer {
         if reached < last {
             note!("warning: {}: iterations {} to {last} are missing", path.display(), reached + 1);
         }
-        let before = kept.last().map_or(0.0, |row| row.seconds);
         let file = AppendFile::open(path)?;
         let headers = kept.is_empty();
-        Ok(Self { file: csv::WriterBuilder::new().has_headers(headers).from_writer(file), before })
+        Ok(Self { file: csv::WriterBuilder::new().has_headers(headers).from_writer(file), kept })
     }
 
     pub fn write(&mut self, row: &Row) -> Result<()> {
@@ -212,6 +235,7 @@ mod tests {
             steps_per_second,
             running_return: None,
             iterations_without_step: 0,
+            phases: None,
             record,
         }
     }
@@ -232,7 +256,7 @@ mod tests {
             };
             let env_steps = u64::from(iteration) * 100;
             let progress = progress(iteration, env_steps, record);
-            writer.write(&Row::new(&progress, 1.0)).unwrap();
+            writer.write(&Row::new(&progress, 1.0, Memory::default())).unwrap();
         }
         let curves = curves(&path).unwrap();
         assert_eq!(curves.env_steps, [100.0, 200.0]);
@@ -247,7 +271,8 @@ mod tests {
     fn a_resumed_file_has_every_iteration_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.csv");
-        let row = |iteration: u32| Row::new(&progress(iteration, 0, Record::default()), 0.0);
+        let row =
+            |iteration: u32| Row::new(&progress(iteration, 0, Record::default()), 0.0, Memory::default());
         let iterations = || -> Vec<u32> {
             let mut reader = csv::Reader::from_path(&path).unwrap();
             reader.deserialize::<Row>().map(|row| row.unwrap().iteration).collect()
@@ -263,5 +288,31 @@ mod tests {
         assert_eq!(iterations(), [1, 2, 3, 4]);
         Writer::resume(&path, 0).unwrap().write(&row(1)).unwrap();
         assert_eq!(iterations(), [1]);
+    }
+
+    /// The columns of version 0.1, before those of phases and memory.
+    #[test]
+    fn older_files_are_read_and_continued() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        let mut writer = csv::Writer::from_path(&path).unwrap();
+        writer.serialize(Row { iteration: 1, env_steps: 64, ..Row::default() }).unwrap();
+        writer.flush().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let older = text
+            .replace(",rollout_seconds,values_seconds,update_seconds,gpu_memory_bytes,host_memory_bytes", "");
+        assert_ne!(older, text);
+        std::fs::write(&path, older.replace(",,,,,\n", "\n")).unwrap();
+        assert_eq!(curves(&path).unwrap().env_steps, [64.0]);
+        let phases = Phases { rollout: Duration::from_millis(250), ..Phases::default() };
+        let timed = Progress { phases: Some(phases), ..progress(2, 128, Record::default()) };
+        let memory = Memory { gpu: Some(1 << 33), host: None };
+        let mut writer = Writer::resume(&path, 1).unwrap();
+        writer.write(&Row::new(&timed, 1.0, memory)).unwrap();
+        let mut reader = csv::Reader::from_path(&path).unwrap();
+        let rows: Vec<Row> = reader.deserialize().map(|row| row.unwrap()).collect();
+        assert_eq!(rows[0].rollout_seconds, None);
+        assert_eq!((rows[1].rollout_seconds, rows[1].update_seconds), (Some(0.25), Some(0.0)));
+        assert_eq!((rows[1].gpu_memory_bytes, rows[1].host_memory_bytes), (Some(1 << 33), None));
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::console::{self, Stderr};
+use crate::metrics::Row;
 
 /// Approximate number of lines of plain output.
 const LINES: u64 = 20;
@@ -38,6 +39,24 @@ pub struct Line {
     pub approx_kl: f64,
     /// Fraction of the variance of the returns that the critic explains.
     pub explained_variance: f64,
+}
+
+impl Line {
+    /// `mean_return` is the last one known.
+    pub fn of(row: &Row, mean_return: f64) -> Self {
+        Self {
+            iteration: u64::from(row.iteration),
+            env_steps: row.env_steps,
+            steps_per_second: row.steps_per_second,
+            mean_return,
+            running_return: row.running_return.unwrap_or(f64::NAN),
+            policy_loss: f64::from(row.policy_loss),
+            value_loss: f64::from(row.value_loss),
+            entropy: f64::from(row.entropy),
+            approx_kl: f64::from(row.approx_kl),
+            explained_variance: row.explained_variance.unwrap_or(f64::NAN),
+        }
+    }
 }
 
 /// Shows the progress of a run on stderr.
@@ -137,7 +156,7 @@ fn working_on(iteration: u64, total: u64) -> String {
 }
 
 /// Whether plain output prints this iteration: the first, the last, and one per twentieth of the total.
-fn due(iteration: u64, total: u64, printed: Option<u64>) -> bool {
+pub fn due(iteration: u64, total: u64, printed: Option<u64>) -> bool {
     let Some(printed) = printed else { return true };
     iteration == total || iteration.saturating_sub(printed) >= total.div_ceil(LINES).max(1)
 }
@@ -148,14 +167,14 @@ fn time_left(elapsed: Duration, done: u64, remaining: u64) -> Option<Duration> {
     Duration::try_from_secs_f64(per_iteration * remaining as f64).ok()
 }
 
-fn pace(line: &Line, total: u64, left: Option<Duration>) -> String {
+pub fn pace(line: &Line, total: u64, left: Option<Duration>) -> String {
     let width = total.to_string().len();
     let left = left.map_or(String::new(), |left| format!("  {} left", duration(left)));
     let (steps, rate) = (count(line.env_steps as f64), count(line.steps_per_second));
     format!("{:>width$}/{total}  {steps} steps  {rate} steps/s{left}", line.iteration)
 }
 
-fn losses(line: &Line) -> String {
+pub fn losses(line: &Line) -> String {
     format!(
         "return {} (running {})  policy {}  value {}  entropy {}  KL {}  explained {}",
         known(line.mean_return),
@@ -174,7 +193,7 @@ fn known(value: f64) -> String {
 }
 
 /// A loss in nearly constant width, for readability: `-0.0123`, `4.20e-5`.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     let size = value.abs();
     if size != 0.0 && size.is_finite() && !(1e-3..1e4).contains(&size) {
         format!("{value:.2e}")
@@ -184,7 +203,7 @@ fn number(value: f64) -> String {
 }
 
 /// Three or four digits with a unit: `987`, `12.3k`, `4.56M`.
-fn count(value: f64) -> String {
+pub fn count(value: f64) -> String {
     for (unit, size) in [("G", 1e9), ("M", 1e6), ("k", 1e3)] {
         // 999.6 rounds up to 1.00k.
         if value >= size * 0.9995 {
@@ -197,7 +216,7 @@ fn count(value: f64) -> String {
 }
 
 /// The two largest units: `12s`, `3m 10s`, `2h 05m`, `3d 04h`.
-fn duration(time: Duration) -> String {
+pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64().round() as u64;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     if days > 0 {

@@ -31,6 +31,8 @@ pub struct Settings {
     pub live: LiveSettings,
     /// The quick check of a model.
     pub validate: ValidateSettings,
+    /// Records of training beside `metrics.csv`.
+    pub logging: LoggingSettings,
 }
 
 impl Settings {
@@ -205,6 +207,22 @@ impl Default for CheckpointSettings {
     }
 }
 
+/// Records of training beside `metrics.csv`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoggingSettings {
+    /// Whether events for TensorBoard are written to the run's folder.
+    pub tensorboard: bool,
+    /// Iterations from one whose phases are timed to the next; 0: never.
+    pub phase_times_every: u32,
+}
+
+impl Default for LoggingSettings {
+    fn default() -> Self {
+        Self { tensorboard: true, phase_times_every: 50 }
+    }
+}
+
 /// Candles and their split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -287,6 +305,8 @@ mod tests {
             ("validate.max_violations", "-1 2 nan"),
             ("validate.min_device_agreement", "-1 2 nan"),
             ("validate.min_f16_agreement", "-1 2 nan"),
+            ("logging.tensorboard", "1 maybe"),
+            ("logging.phase_times_every", "-1 4294967296 1.5"),
             ("market.commission_bps", "-1 10000 nan inf 1e300"),
             ("market.slippage_bps", "-1 10000 nan"),
             ("market.commission_per_unit", "-1 nan inf 1e300"),

@@ -2,7 +2,6 @@
 
 use std::ops::{ControlFlow, Range};
 use std::process::ExitCode;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use phalanx::env::{Episodes, Trading};
@@ -17,8 +16,8 @@ use crate::TrainArgs;
 use crate::console::{self, note, say};
 use crate::folder::{Folder, Owned};
 use crate::interrupt::Interrupts;
-use crate::metrics::{Row, Writer};
-use crate::progress::{Line, Progress};
+use crate::log::Log;
+use crate::memory::Memory;
 use crate::run::{ChosenModel, Settings, only_limits};
 use crate::settings::write_resolved;
 use crate::summary::Summary;
@@ -109,44 +108,22 @@ pub fn train(
         note!("Weights   from {}", model.display());
     }
 
-    let mut metrics = Writer::resume(&staging.metrics(), trainer.iteration())?;
-    let before = metrics.before;
-    let mut progress = Progress::new(u64::from(settings.mappo.ppo.iterations));
-    let started = Instant::now();
-    let mut last_return = f64::NAN;
-    // The last iteration's row, written once an evaluation may have been added to it.
-    let mut row: Option<Row> = None;
+    trainer.time_phases(settings.logging.phase_times_every);
     let interrupts = Interrupts::catch()?;
-    progress.begin(u64::from(trainer.iteration()) + 1);
-    let mut report = |metrics: &mut Writer, row: &mut Option<Row>, done: &Done| -> Result<ControlFlow<()>> {
-        let finished = row.replace(Row::new(done, before + started.elapsed().as_secs_f64()));
-        finished.map_or(Ok(()), |row| metrics.write(&row))?;
-        last_return = done.mean_return().unwrap_or(last_return);
-        progress.update(&Line {
-            iteration: u64::from(done.iteration),
-            env_steps: done.env_steps,
-            steps_per_second: done.steps_per_second,
-            mean_return: last_return,
-            running_return: done.running_return.unwrap_or(f64::NAN),
-            policy_loss: f64::from(done.record.policy_loss),
-            value_loss: f64::from(done.record.value_loss),
-            entropy: f64::from(done.record.entropy),
-            approx_kl: f64::from(done.record.approx_kl),
-            explained_variance: f64::from(done.record.explained_variance),
-        });
+    let mut log = Log::open(&staging, &trainer, &settings, args)?;
+    let report = |log: &mut Log, done: &Done| -> Result<ControlFlow<()>> {
+        log.iteration(done, Memory::now(&gpu))?;
         Ok(if interrupts.asked().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
     while trainer.iteration() < settings.mappo.ppo.iterations {
         let here = trainer.iteration();
         // The next multiple of `every`; never if it is 0.
         let due = |every: u32| here.checked_div(every).map_or(u32::MAX, |n| (n + 1).saturating_mul(every));
-        let trained = trainer.train_until(due(every).min(due(settings.evaluation.every)), |done| {
-            report(&mut metrics, &mut row, done)
-        });
-        if let Err(error) = trained {
+        let until = due(every).min(due(settings.evaluation.every));
+        if let Err(error) = trainer.train_until(until, |done| report(&mut log, done)) {
             // The metrics show how it came to that.
-            row.map_or(Ok(()), |row| metrics.write(&row))?;
-            progress.finish();
+            log.write()?;
+            log.finish();
             return Err(error);
         }
         let is_due = |every: u32| every > 0 && trainer.iteration().is_multiple_of(every);
@@ -158,16 +135,14 @@ pub fn train(
                 best = Some(Candidate::of(&trainer, score)?);
                 improved = true;
             }
-            row = row.map(|row| Row { evaluation: Some(greedy), evaluation_sampled: Some(sampled), ..row });
+            log.evaluated(greedy, sampled);
         }
-        if let Some(row) = row.take() {
-            metrics.write(&row)?;
-        }
+        log.write()?;
         let stopped = interrupts.asked().filter(|_| trainer.iteration() < settings.mappo.ppo.iterations);
         if let Some(status) = stopped {
-            metrics.sync()?;
+            log.sync()?;
             snapshots.map_or_else(open_snapshots, Ok)?.save(&trainer, score)?;
-            progress.finish();
+            log.finish();
             note!(
                 "Interrupted after iteration {} of {}; a checkpoint is saved. To go on:\n{}",
                 trainer.iteration(),
@@ -177,17 +152,16 @@ pub fn train(
             return Ok(status);
         }
         if let Some(snapshots) = &snapshots {
-            metrics.sync()?;
+            log.sync()?;
             snapshots.save(&trainer, score)?;
         } else if improved {
             // A resumed run needs the best policy so far.
-            metrics.sync()?;
+            log.sync()?;
             open_snapshots()?.save(&trainer, score)?;
         }
     }
-    metrics.sync()?;
-    drop(metrics);
-    progress.finish();
+    log.sync()?;
+    let seconds = log.finish();
     console::busy("writing the model");
     let env_steps = trainer.env_steps();
     let chosen = best.map_or_else(|| Candidate::of(&trainer, None), Ok)?;
@@ -204,28 +178,33 @@ pub fn train(
     let summary = Summary {
         adapter: crate::doctor::adapter(&gpu),
         env_steps,
-        seconds: before + started.elapsed().as_secs_f64(),
+        seconds,
         gpu_bytes: trainer.plan().bytes() + evaluator.as_ref().map_or(0, Evaluator::bytes),
         model_iteration: Some(chosen.iteration),
         model_score: chosen.score,
     };
     summary.write(&staging.summary())?;
     readable(&staging, &settings)?;
+    if settings.logging.tensorboard {
+        crate::tensorboard::check(&staging.events(), env_steps)?;
+    }
     if every == 0 {
         staging.remove_checkpoints()?;
     }
     owned.publish(&staging)?;
     let folder = owned.folder();
-    say!(
+    // With `--jsonl` standard output belongs to the iterations.
+    let tell = |line: String| if args.jsonl { note!("{line}") } else { say!("{line}") };
+    tell(format!(
         "Trained for {env_steps} environment steps in {:.1} s. Model: {}",
         summary.seconds,
         folder.model().display()
-    );
+    ));
     if let Some(score) = chosen.score {
-        say!(
+        tell(format!(
             "The model is the policy of iteration {}, the best over the evaluation bars (return {score:.2}).",
             chosen.iteration
-        );
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

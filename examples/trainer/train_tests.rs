@@ -28,6 +28,8 @@ fn trained(gpu: &Gpu, out: &Path, seed: u64) -> Result<ExitCode> {
         force: true,
         resume: false,
         init: None,
+        dashboard: false,
+        jsonl: false,
     };
     train(&args, None, || Ok(gpu.clone()))
 }

@@ -100,8 +100,8 @@ pub fn validate(args: &ValidateArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         &checked,
         &settings.validate,
         started.elapsed(),
-        memory::of_process(),
-        memory::of_device(&gpu),
+        memory::peak_of_process(),
+        memory::allocated(&gpu),
     );
     match args.json {
         true => say!("{}", serde_json::to_string(&report)?),

@@ -8,6 +8,7 @@ mod kernels;
 mod memory_plan;
 mod normalization;
 mod pretrained;
+mod profile;
 mod progress;
 pub(crate) mod rollout;
 pub(crate) mod setup;

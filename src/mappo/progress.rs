@@ -19,6 +19,8 @@ pub struct Progress {
     /// Iterations in a row, this one included, in which all optimizer steps of a network were skipped because its gradient was not
     /// finite.
     pub iterations_without_step: u32,
+    /// Wall time of the phases, if they were timed in this iteration ([`Trainer::time_phases`](super::Trainer::time_phases)).
+    pub phases: Option<Phases>,
     /// Losses, norms and episodes.
     pub record: Record,
 }

@@ -1,7 +1,5 @@
 //! One iteration: rollout, values, advantages, updates, metrics. One readback per iteration, delayed by one iteration.
 
-use std::time::Duration;
-
 use super::buffers::{Buffers, UpdateBuffers};
 use super::config::Config;
 use super::health::Health;
@@ -49,7 +47,11 @@ pub struct Trainer {
     /// Whether the observations of this process's first rollout were checked.
     pub(super) examined: bool,
     pub(super) identity: String,
-    started: Option<Instant>,
+    pub(super) started: Option<Instant>,
+    /// Iterations from one whose phases are timed to the next; 0: never.
+    pub(super) timed_every: u32,
+    /// The last timed iteration that was not collected yet.
+    pub(super) timed: Option<(u32, Phases)>,
 }
 
 impl Trainer {
@@ -177,6 +179,8 @@ impl Trainer {
             examined: false,
             identity: environment.identity(),
             started: None,
+            timed_every: 0,
+            timed: None,
         })
     }
 
@@ -212,7 +216,7 @@ impl Trainer {
     }
 
     /// Encodes and submits the phases of one iteration, and calls `after` at the end of each.
-    fn run_phases(&mut self, after: impl FnMut(&mut Recorder, Phase) -> Result<()>) -> Result<()> {
+    pub(super) fn run_phases(&mut self, after: impl FnMut(&mut Recorder, Phase) -> Result<()>) -> Result<()> {
         let result = self.encode_phases(after);
         self.interrupted = result.is_err();
         result
@@ -269,6 +273,7 @@ impl Trainer {
         let per_iteration = u64::from(self.sizes.envs) * u64::from(self.sizes.steps);
         let env_steps = self.env_steps();
         let seconds = self.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
+        let collected = self.collected;
         Ok(Some(Progress {
             iteration: self.collected,
             env_steps,
@@ -276,36 +281,9 @@ impl Trainer {
                 / seconds.max(1e-9),
             running_return: self.health.running_return(),
             iterations_without_step: self.health.iterations_without_step(),
+            phases: self.timed.take_if(|(iteration, _)| *iteration == collected).map(|(_, phases)| phases),
             record,
         }))
-    }
-
-    /// Runs one iteration and measures its phases. Unlike training, it waits for the device after every phase.
-    ///
-    /// # Errors
-    /// As [`Trainer::submit`] and [`Trainer::collect`].
-    pub fn profile(&mut self) -> Result<Phases> {
-        self.not_interrupted()?;
-        if self.submitted != self.collected {
-            return Err(Error::shape("iterations in flight", 0, self.submitted - self.collected));
-        }
-        let gpu = self.gpu.clone();
-        let mut phases = Phases::default();
-        let mut host = Duration::ZERO;
-        let mut last = Instant::now();
-        self.run_phases(|recorder, phase| {
-            if phase == Phase::Values {
-                // Training submits this phase together with the first epoch.
-                recorder.submit()?;
-            }
-            host += last.elapsed();
-            gpu.wait()?;
-            *phases.of(phase) = last.elapsed();
-            last = Instant::now();
-            Ok(())
-        })?;
-        self.collect()?;
-        Ok(Phases { host, ..phases })
     }
 
     /// Whether another iteration may be submitted.
@@ -322,6 +300,7 @@ impl Trainer {
     pub(super) fn set_iteration(&mut self, iteration: u32) {
         (self.submitted, self.collected, self.resumed_at) = (iteration, iteration, iteration);
         self.started = None;
+        self.timed = None;
         self.health = Health::default();
         self.interrupted = false;
     }

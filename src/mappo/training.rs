@@ -100,8 +100,8 @@ impl Trainer {
     ) -> Result<(), V::Error> {
         let mut last = last;
         while self.collected < last {
-            if self.submitted < last && self.has_room() {
-                self.submit()?;
+            if self.submitted < last && self.has_room() && !self.waits_to_time() {
+                self.submit_next()?;
                 if self.has_room() && self.submitted < last {
                     continue;
                 }

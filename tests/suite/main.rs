@@ -41,3 +41,4 @@ mod shaders;
 mod terminal;
 #[path = "../../src/testing.rs"]
 mod testing;
+mod watching;

@@ -25,7 +25,7 @@ fn a_run_writes_every_file_and_a_self_contained_report() {
     assert_eq!(settings["market"]["episode_length"].as_integer(), Some(16));
     let metrics = rows(&run.join("metrics.csv"));
     assert_eq!(metrics[0][..4], ["iteration", "env_steps", "seconds", "steps_per_second"]);
-    assert!(metrics.iter().all(|row| row.len() == 27), "{metrics:?}");
+    assert!(metrics.iter().all(|row| row.len() == 32), "{metrics:?}");
     let steps: Vec<_> = metrics[1..].iter().map(|row| (row[0].as_str(), row[1].as_str())).collect();
     assert_eq!(steps, [("1", "32"), ("2", "64")]);
     let training = json(&run.join("training.json"));

@@ -279,6 +279,8 @@ fn a_finished_run_is_trained_further_and_lends_its_weights() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("Resumed   from iteration 2"));
     let metrics = place.path("run/metrics.csv");
     assert_eq!(columns(&metrics, "iteration"), [1.0, 2.0, 3.0, 4.0, 5.0]);
+    let events = place.path("run/events.out.tfevents.phalanx");
+    assert_eq!(crate::watching::event_steps(&events), columns(&metrics, "env_steps"));
     let rates = columns(&metrics, "learning_rate");
     // 1e-3 (1 - iteration / iterations): of two iterations, then of five.
     let wanted = [1e-3, 5e-4, 6e-4, 4e-4, 2e-4];
@@ -418,6 +420,9 @@ fn a_repeatedly_killed_trainer_ends_with_the_same_bytes() {
         assert_eq!(bits(of("whole")), bits(of("parts")), "{column}");
     }
     assert_eq!(columns(&place.path("parts/metrics.csv"), "iteration").len(), 400);
+    // Every step once, and no torn record between or after them.
+    let steps = crate::watching::event_steps(&place.path("parts/events.out.tfevents.phalanx"));
+    assert_eq!(steps, columns(&place.path("parts/metrics.csv"), "env_steps"));
     assert!(!place.path("parts/unfinished").exists());
 }
 

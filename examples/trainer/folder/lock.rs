@@ -65,6 +65,19 @@ impl Lock {
     }
 }
 
+/// Whether a process seems to hold the lock of a folder, without touching the lock: it writes its name into the file and removes it at
+/// its end. The name of a process that was killed stays.
+pub fn seems_held(folder: &Path) -> bool {
+    match File::open(folder.join(NAME)) {
+        Ok(file) => match file.take(MOST_TEXT).read(&mut [0]) {
+            Ok(bytes) => bytes > 0,
+            // Windows lets nobody read what is locked.
+            Err(_) => true,
+        },
+        Err(_) => false,
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // The file stays: a process that waits for it must not lock one that has no name any more.

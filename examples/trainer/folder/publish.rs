@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use phalanx::files::{create_folders, remove_file, remove_folder, rename, sync_folder};
 
 use super::marker::{MARKER, Marker};
-use super::{CHECKPOINTS, Folder, Owned, remove_if_empty};
+use super::{CHECKPOINTS, EVENTS, Folder, Owned, remove_if_empty};
 
 /// A kind of publication.
 #[derive(Debug)]
@@ -65,7 +65,9 @@ impl Owned {
             ensure!(path.is_file(), "{} is missing: nothing was published", path.display());
         }
         let checkpoints = staging.checkpoint_names()?;
-        let files: Vec<_> = kind.required.iter().map(ToString::to_string).chain(checkpoints).collect();
+        let events = kind.replaces_all && staging.events().is_file();
+        let names = kind.required.iter().copied().chain(events.then_some(EVENTS));
+        let files: Vec<_> = names.map(String::from).chain(checkpoints).collect();
         self.without_strangers(files.iter().map(String::as_str))?;
         if staging.checkpoints().exists() {
             sync_folder(&staging.checkpoints())?;

@@ -18,7 +18,7 @@ fn refused<T: std::fmt::Debug>(result: Result<T>, wanted: &[&str]) {
 }
 
 fn fill(staging: &Folder, text: &str) {
-    for name in RUN {
+    for name in RUN.into_iter().chain([EVENTS]) {
         write_atomically(&staging.path().join(name), text.as_bytes()).unwrap();
     }
 }
@@ -336,6 +336,8 @@ fn whole(path: &Path) -> String {
     for name in RUN {
         assert_eq!(all[name], run, "{name}");
     }
+    // The new run was trained without events.
+    assert_eq!(all.get(EVENTS).map(String::as_str), (run == "old").then_some("old"));
     let checkpoints: Vec<_> = names.iter().filter(|name| name.starts_with("checkpoints/")).collect();
     assert_eq!(checkpoints.len(), if run == "old" { 2 } else { 1 }, "{names:?}");
     assert!(checkpoints.iter().all(|name| all[*name] == run));

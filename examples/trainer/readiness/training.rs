@@ -119,10 +119,10 @@ fn defaults(gpu: &Gpu, environment: &Trading) -> Result<(Vec<Promise>, f64)> {
     let (created, after) = (gpu.buffers_created() - buffers, trainer.counts());
     let readbacks = after.readbacks - counts.readbacks;
     let steps = f64::from(trainer.sizes().envs) * f64::from(trainer.sizes().steps);
-    let device = memory::of_device(gpu);
+    let device = memory::allocated(gpu);
     let bytes = device.unwrap_or(trainer.plan().bytes());
     let process =
-        memory::of_process().map_or_else(|| "unknown".into(), |[_, peak]| format!("{} MiB", peak >> 20));
+        memory::peak_of_process().map_or_else(|| "unknown".into(), |peak| format!("{} MiB", peak >> 20));
     let promises = vec![
         Promise::new(
             "An iteration allocates nothing and reads nothing back but its metrics",

@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 use std::sync::Arc;
 
 use crate::live::desk::Reply;
-use crate::memory;
+use crate::memory::Memory;
 
 /// Upper ends of the latency's buckets in seconds.
 const BUCKETS: [f64; 15] =
@@ -109,11 +109,9 @@ impl Metrics {
     }
 
     pub fn text(&self) -> Result<String> {
-        if let Some([resident, _]) = memory::of_process() {
-            self.resident.set(resident as f64);
-        }
-        if let Some(bytes) = self.gpu.as_ref().and_then(memory::of_device) {
-            self.device.set(bytes as f64);
+        if let Some(Memory { gpu, host }) = self.gpu.as_ref().map(Memory::now) {
+            self.resident.set(host.unwrap_or_default() as f64);
+            self.device.set(gpu.unwrap_or_default() as f64);
         }
         let mut text = String::new();
         encode(&mut text, &self.registry).context("encoding the metrics")?;

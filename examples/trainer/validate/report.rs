@@ -54,7 +54,7 @@ impl Report {
         checked: &Checked,
         settings: &ValidateSettings,
         elapsed: Duration,
-        process: Option<[u64; 2]>,
+        process: Option<u64>,
         device: Option<u64>,
     ) -> Self {
         let seconds = elapsed.as_secs_f64();
@@ -87,7 +87,7 @@ impl Report {
                 violations: latency.violations,
             },
             f16_largest_difference_of_a_probability: checked.f16_difference,
-            memory_bytes: process.map(|[_, peak]| peak),
+            memory_bytes: process,
             device_memory_bytes: device,
             seconds,
         }

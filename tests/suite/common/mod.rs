@@ -1,8 +1,10 @@
-//! Synthetic markets, reference indicators, and the trainer program.
+//! Synthetic markets, reference indicators, and the trainer program, also in a pseudo-terminal.
 
 pub mod oracle;
 pub mod panels;
 pub mod program;
+pub mod screen_picture;
+pub mod terminal;
 
 use jiff::ToSpan;
 use jiff::civil::date;

@@ -115,7 +115,7 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 /// Path of the program: examples are next to the folder of test executables.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
     let program = profile.join("examples").join(format!("trainer{}", std::env::consts::EXE_SUFFIX));
