@@ -163,6 +163,11 @@ fn latencies(python: Option<&str>) -> Result<()> {
             }
         }
         let shape = format!("{FEATURES}-{}-{}-{ACTIONS}", hidden[0], hidden[1]);
+        println!(
+            "{:<38}{:>9.2}  each, one after the other",
+            format!("phalanx, CPU, {shape}"),
+            back_to_back(&policy)?
+        );
         row(&format!("phalanx, CPU, {shape}"), &own);
         if python.is_some() {
             row(&format!("ONNX Runtime, Python, {shape}"), &other);
@@ -180,13 +185,35 @@ fn latencies(python: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// Mean time of decisions one after the other, without any schedule or clock between them.
+fn back_to_back(policy: &Policy) -> Result<f64> {
+    let mut state = policy.state(1)?;
+    let all = observations(256);
+    let mut best = f64::INFINITY;
+    for _ in 0..20 {
+        let start = Instant::now();
+        for own in all.chunks_exact(FEATURES) {
+            let actions = policy.act(&mut state, std::hint::black_box(own), &[], ActionMode::Greedy)?;
+            std::hint::black_box(actions);
+        }
+        best = best.min(start.elapsed().as_secs_f64() / 256.0);
+    }
+    Ok(best * 1e6)
+}
+
 fn throughput() -> Result<()> {
     let gpu = Gpu::open(&GpuOptions::default())?;
     println!("\nDevice {}: decisions of 18-64-64-3 that stay on the device", gpu.info().name);
     let policy = policy(&[64, 64])?;
     println!("{:>10}{:>16}{:>18}{:>16}", "rows", "ms a decision", "rows a second", "with readback");
     for rows in [4usize, 64, 4096, 262_144] {
-        let mut device = DevicePolicy::new(&gpu, &policy, rows, ActionMode::Greedy, 0)?;
+        let mut device = match DevicePolicy::new(&gpu, &policy, rows, ActionMode::Greedy, 0) {
+            Ok(device) => device,
+            Err(error) => {
+                println!("{rows:>10}  {error}");
+                continue;
+            }
+        };
         let all = observations(rows);
         let mut best = [f64::INFINITY; 2];
         for _ in 0..10 {

@@ -5,7 +5,7 @@ use super::actions::Actions;
 use super::metadata::{ActionSpec, ModelMetadata};
 use super::policy::Policy;
 use crate::env::{EnvRecording, Environment, RolloutBuffers, Spec, Storage};
-use crate::gpu::{Command, Gpu, Plan, Recorder, Recording};
+use crate::gpu::{Budget, Command, Gpu, Plan, Recorder, Recording};
 use crate::mappo::buffers::{Buffers, RecurrentBuffers};
 use crate::mappo::rollout::Rollout;
 use crate::mappo::setup::Setup;
@@ -79,7 +79,8 @@ impl DevicePolicy {
     /// Uploads the policy for `environments` environments, all at the beginning of an episode. `mode` and `seed` are those of all decisions.
     ///
     /// # Errors
-    /// [`Error::Config`] for no environments, or more than the kernels can process; errors of compilation and allocation.
+    /// [`Error::Config`] for no environments, or more than the kernels can process; [`Error::Buffer`] if the device cannot bind a buffer for
+    /// so many; errors of compilation and allocation.
     pub fn new(gpu: &Gpu, policy: &Policy, environments: usize, mode: ActionMode, seed: u64) -> Result<Self> {
         let metadata = policy.metadata();
         // The CPU's state has the same limit.
@@ -96,6 +97,7 @@ impl DevicePolicy {
             let reason = format!("{environments} exceed the workgroups of one dispatch");
             return Err(Error::config("environments", reason));
         }
+        binds(&Buffers::plan(&sizes, &layout, &kernel_config), environments, &Budget::of(gpu, None))?;
         let buffers = Buffers::allocate(gpu, &sizes, &layout, &kernel_config)?;
         gpu.write(&buffers.networks.params, 0, bytemuck::cast_slice(policy.weights()))?;
         if let Some(normalization) = &buffers.normalization {
@@ -240,6 +242,19 @@ impl DevicePolicy {
         let first = u64::from(self.sizes.first_mask()) * 4;
         self.gpu.write(&self.buffers.rollout.dones_and_masks, first, bytemuck::cast_slice(&turned))
     }
+}
+
+/// Checks that the device can bind every buffer of the plan.
+fn binds(plan: &Plan, environments: usize, budget: &Budget) -> Result<()> {
+    if plan.largest() <= budget.binding {
+        return Ok(());
+    }
+    Err(Error::Buffer {
+        what: format!("the largest buffer of {environments} environments"),
+        needed: plan.largest().div_ceil(1 << 20),
+        limit: budget.binding >> 20,
+        advice: "decide for fewer environments at a time".into(),
+    })
 }
 
 /// Copies the new states of the GRUs to where the next decision reads them.

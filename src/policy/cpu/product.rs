@@ -4,6 +4,9 @@
 /// Rows of weights are padded to multiples of this.
 pub(super) const COLUMNS: usize = 32;
 
+/// Rows of weights whose products are added to a sum at a time.
+const ROWS: usize = 8;
+
 /// Partial sums of [`sum`] and [`sum_of_squares`].
 const LANES: usize = 16;
 
@@ -50,56 +53,49 @@ pub(super) fn product(input: &[f32], weights: &[f32], bias: &[f32], outputs: usi
             return unsafe { with_avx2(input, weights, bias, outputs, output) };
         }
     }
-    tiles(input, weights, bias, outputs, output);
+    rows(input, weights, bias, outputs, output);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn with_avx512(input: &[f32], weights: &[f32], bias: &[f32], outputs: usize, output: &mut [f32]) {
-    tiles(input, weights, bias, outputs, output);
+    rows(input, weights, bias, outputs, output);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn with_avx2(input: &[f32], weights: &[f32], bias: &[f32], outputs: usize, output: &mut [f32]) {
-    tiles(input, weights, bias, outputs, output);
+    rows(input, weights, bias, outputs, output);
 }
 
+/// Adds the products of a few rows at a time to all columns: the rows are read in order, and a sum is loaded and stored once for them all.
 #[inline(always)]
-fn tiles(input: &[f32], weights: &[f32], bias: &[f32], outputs: usize, output: &mut [f32]) {
-    let mut first = 0;
-    while first < outputs {
-        // Sums of a wide tile do not wait for each other.
-        first += match outputs - first {
-            0..=8 => tile::<8>(first, input, weights, bias, output),
-            9..=16 => tile::<16>(first, input, weights, bias, output),
-            17..=32 => tile::<32>(first, input, weights, bias, output),
-            33..=96 => tile::<64>(first, input, weights, bias, output),
-            _ => tile::<128>(first, input, weights, bias, output),
-        };
-    }
-}
-
-/// The columns from `first` on. Returns their number.
-#[inline(always)]
-fn tile<const N: usize>(
-    first: usize,
-    input: &[f32],
-    weights: &[f32],
-    bias: &[f32],
-    output: &mut [f32],
-) -> usize {
+fn rows(input: &[f32], weights: &[f32], bias: &[f32], outputs: usize, output: &mut [f32]) {
     let stride = bias.len();
-    let mut sums = [0f32; N];
-    sums.copy_from_slice(&bias[first..first + N]);
-    for (value, row) in input.iter().zip(weights.chunks_exact(stride)) {
-        let row = &row[first..first + N];
-        for (sum, weight) in sums.iter_mut().zip(row) {
-            *sum += value * weight;
-        }
+    let columns = outputs.next_multiple_of(LANES).min(stride);
+    let output = &mut output[..columns];
+    output.copy_from_slice(&bias[..columns]);
+    let (whole, rest) = input.as_chunks::<ROWS>();
+    let (of_whole, of_rest) = weights.split_at(whole.len() * ROWS * stride);
+    for (values, weights) in whole.iter().zip(of_whole.chunks_exact(ROWS * stride)) {
+        add::<ROWS>(values, weights, stride, output);
     }
-    output[first..first + N].copy_from_slice(&sums);
-    N
+    for (value, weights) in rest.iter().zip(of_rest.chunks_exact(stride)) {
+        add::<1>(&[*value], weights, stride, output);
+    }
+}
+
+#[inline(always)]
+fn add<const N: usize>(values: &[f32; N], weights: &[f32], stride: usize, output: &mut [f32]) {
+    // Of equal lengths, so that the loop needs no bounds checks.
+    let rows: [&[f32]; N] = std::array::from_fn(|row| &weights[row * stride..][..output.len()]);
+    for column in 0..output.len() {
+        let mut sum = output[column];
+        for row in 0..N {
+            sum += values[row] * rows[row][column];
+        }
+        output[column] = sum;
+    }
 }
 
 #[cfg(test)]
