@@ -19,7 +19,7 @@ mod load;
 mod offsets;
 mod real_bars;
 mod rules;
-mod scale;
+pub(crate) mod scale;
 mod sources;
 mod spacing;
 mod splits;
@@ -29,6 +29,7 @@ mod timestamp;
 
 pub use align::GapPolicy;
 pub use candles::Candles;
+pub(crate) use data::LIMIT as FEATURE_LIMIT;
 pub use data::{ExtraFeatures, MarketData};
 pub use features::{FEATURES, FILLED};
 pub use load::{Adjust, Finding, LoadLimits, LoadNote, LoadOptions, LoadReport, Loaded, NotJoinedReason};

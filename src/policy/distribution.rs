@@ -6,7 +6,7 @@ use crate::random::threefry;
 const STREAM: u32 = 0x5EED_AC70;
 
 /// The largest f32 below 1.
-const BELOW_ONE: f32 = 1.0 - f32::EPSILON / 2.0;
+pub(super) const BELOW_ONE: f32 = 1.0 - f32::EPSILON / 2.0;
 
 /// Place of an agent's random numbers among those of a decision.
 #[derive(Clone, Copy, Debug)]

@@ -2,11 +2,11 @@
 
 use crate::nn::Activation;
 
-pub(super) fn sigmoid(x: f32) -> f32 {
+pub(in crate::policy) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
-pub(super) fn hyperbolic(x: f32) -> f32 {
+pub(in crate::policy) fn hyperbolic(x: f32) -> f32 {
     x.tanh()
 }
 
@@ -22,7 +22,7 @@ fn gauss(x: f32) -> f32 {
 }
 
 /// Applies the function to every value.
-pub(super) fn activate(activation: Activation, values: &mut [f32]) {
+pub(in crate::policy) fn activate(activation: Activation, values: &mut [f32]) {
     let each = |values: &mut [f32], function: fn(f32) -> f32| {
         values.iter_mut().for_each(|value| *value = function(*value));
     };
