@@ -5,6 +5,7 @@ mod candles;
 mod checked;
 mod console;
 mod doctor;
+mod export;
 mod folder;
 mod gaps;
 mod indicators;
@@ -46,6 +47,8 @@ enum Command {
     Train(TrainArgs),
     /// Trade the held-out candles with trained agents and write a report.
     Backtest(BacktestArgs),
+    /// Write the trained agents to a file for other programs: ONNX or safetensors.
+    Export(export::ExportArgs),
     /// Compute technical indicators of candles.
     Indicators(IndicatorsArgs),
     /// Show the GPU, its features, its kernels, and the memory that training takes.
@@ -179,6 +182,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Train(args) => train::train(args, cli.adapter.as_deref(), open),
         Command::Backtest(args) => backtest::backtest(args, open).map(done),
+        Command::Export(args) => export::export(args, open).map(done),
         Command::Indicators(args) => indicators::indicators(args, open).map(done),
         Command::Doctor { verbose } => doctor::doctor(open, *verbose).map(done),
     };

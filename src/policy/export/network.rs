@@ -1,8 +1,9 @@
 //! The networks as plain matrices without padding, found by the names of the layout's tensors.
 
 use super::Policy;
+use super::tensors::rows;
+use crate::Result;
 use crate::nn::Sharing;
-use crate::{Error, Result};
 
 /// An actor or a critic.
 #[derive(Debug)]
@@ -107,19 +108,6 @@ impl Norm {
         let part = |part: &str| row(policy, &format!("{name}.norm.{part}"));
         Ok(Self { gain: part("weight")?, offset: part("bias")? })
     }
-}
-
-/// The rows of a tensor, without padding.
-pub(super) fn rows(policy: &Policy, name: &str) -> Result<Vec<Vec<f32>>> {
-    let tensor = policy.layout().tensors.iter().find(|tensor| tensor.name == name);
-    let tensor = tensor.ok_or_else(|| Error::Data(format!("the networks have no tensor `{name}`")))?;
-    let [rows, columns] = tensor.shape;
-    let row = |row: usize| {
-        let first = tensor.first + row * tensor.stride;
-        policy.weights().get(first..first + columns).map(<[f32]>::to_vec)
-    };
-    let all: Option<Vec<_>> = (0..rows).map(row).collect();
-    all.ok_or_else(|| Error::shape("weights", policy.layout().params as usize * 4, policy.weights().len()))
 }
 
 fn row(policy: &Policy, name: &str) -> Result<Vec<f32>> {

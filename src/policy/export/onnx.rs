@@ -57,7 +57,7 @@ impl Policy {
         let own = options.agent.map_or(0..agents, |agent| agent..agent + 1);
         let single = options.agent.is_some();
         let mut graph = GraphOf { policy: self, agents: own, single, storage, builder: Builder::default() };
-        let observations = graph.observations()?;
+        let observations = graph.observations();
         let (head, next) = graph.stack(&networks[0], "actor", &observations)?;
         onnx_actions::add(&mut graph, &networks[0], &head);
         graph.next_state("actor", next);
@@ -68,7 +68,7 @@ impl Policy {
             graph.output("value", &head, DataType::Float, shape);
             graph.next_state("critic", next);
         }
-        graph.builder.encode(DESCRIPTION, &graph.about()?)
+        graph.builder.encode(DESCRIPTION, &graph.about())
     }
 }
 
@@ -109,9 +109,9 @@ impl GraphOf<'_> {
         self.builder.output(name, data_type, shape);
     }
 
-    fn observations(&mut self) -> Result<String> {
+    fn observations(&mut self) -> String {
         let input = self.input("observations", DataType::Float, self.features());
-        Ok(self.prepared("observations", input, self.agents.clone()))
+        self.prepared("observations", input, self.agents.clone())
     }
 
     fn features(&self) -> usize {
@@ -248,11 +248,11 @@ impl GraphOf<'_> {
     }
 
     /// The file's metadata, in a fixed order.
-    fn about(&self) -> Result<Vec<(String, String)>> {
+    fn about(&self) -> Vec<(String, String)> {
         let metadata = self.policy.metadata();
         let agents: Vec<_> = self.agents.clone().map(|agent| metadata.agent(agent)).collect();
         let entry = |key: &str, value: serde_json::Value| (key.to_string(), value.to_string());
-        let mut about = vec![
+        let about = [
             ("version".to_string(), metadata.version.clone()),
             ("weights".to_string(), self.storage.name().to_string()),
             entry("agents", json!(agents)),
@@ -261,15 +261,18 @@ impl GraphOf<'_> {
         ];
         #[cfg(feature = "market")]
         if let Some(market) = &metadata.market {
-            about.push(entry("symbols", json!(agents)));
-            about.push(entry("levels", json!(market.settings.positions)));
             let options = if market.settings.continuous() { 1 } else { market.settings.actions() };
             let allowed: Vec<_> =
                 (0..options).map(|option| market.settings.mask() & (1 << option) != 0).collect();
-            about.push(entry("action_mask", json!(allowed)));
-            about.push(("train_from".into(), market.train_from.to_string()));
-            about.push(("train_to".into(), market.train_to.to_string()));
+            let of_market = [
+                entry("symbols", json!(agents)),
+                entry("levels", json!(market.settings.positions)),
+                entry("action_mask", json!(allowed)),
+                ("train_from".into(), market.train_from.to_string()),
+                ("train_to".into(), market.train_to.to_string()),
+            ];
+            return about.into_iter().chain(of_market).collect();
         }
-        Ok(about)
+        about.into()
     }
 }

@@ -5,8 +5,8 @@ use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
 use super::Policy;
-use super::network::rows;
 use super::preparation::{normalization, scaling};
+use super::tensors::rows;
 use crate::model::envelope::{self, NamedTensor};
 use crate::nn::Tensor;
 use crate::{Error, Result};
