@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use phalanx::files::{remove_stale_beside, write_atomically};
 use phalanx::gpu::Gpu;
-use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
+use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, TimestampFormat};
 use phalanx::policy::{Calibration, ExportWeights, MarketMetadata, OnnxOptions, Policy};
 
 use crate::console::{busy, note, say};
@@ -157,18 +157,22 @@ fn calibration(
     busy("measuring the ranges of the activations");
     let bars = trained.start.max(data.first_bar())..trained.end;
     let observations = policy.market_observations(&gpu, &candles, &data, bars.clone())?;
-    note!("Calibrated on the {} training bars from {}", bars.len(), candles.timestamps[bars.start]);
+    let from = TimestampFormat::of(&candles.timestamps).format(candles.timestamps[bars.start]);
+    note!("Calibrated on the {} training bars from {from} on", bars.len());
     Ok(observations)
 }
 
 /// The bars of the training.
 fn training_bars(metadata: &MarketMetadata, candles: &Candles) -> Result<Range<usize>> {
-    let (from, to) = (metadata.train_from, metadata.train_to);
     let place = |timestamp| candles.timestamps.binary_search(&timestamp).ok();
-    match place(from).zip(place(to)) {
-        Some((first, last)) if first < last => Ok(first..last + 1),
-        _ => bail!(
-            "the candles lack the bars of the training, {from} to {to}: give those that the model was trained on"
-        ),
+    if let Some((first, last)) = place(metadata.train_from).zip(place(metadata.train_to))
+        && first < last
+    {
+        return Ok(first..last + 1);
     }
+    let [from, to] = [metadata.train_from, metadata.train_to]
+        .map(|moment| TimestampFormat::of(&candles.timestamps).format(moment));
+    bail!(
+        "the candles lack the bars of the training, {from} to {to}: give those that the model was trained on"
+    )
 }

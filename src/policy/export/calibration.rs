@@ -82,7 +82,7 @@ impl Network {
         agent: usize,
         activation: Activation,
         input: &[f32],
-        memory: &mut Vec<f32>,
+        memory: &mut [f32],
         watch: &mut impl FnMut(&str, &[f32]),
     ) -> Vec<f32> {
         let mut values = input.to_vec();
@@ -102,7 +102,7 @@ impl Network {
                 let candidate = hyperbolic(of_input[j] + reset * of_state[2 * size + j]);
                 *h = candidate + update * (*h - candidate);
             }
-            values = memory.clone();
+            values = memory.to_vec();
         }
         self.head.run(agent, values, watch)
     }
