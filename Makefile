@@ -14,7 +14,7 @@ TRAINER     := $(CARGO) run --quiet --locked --release --example trainer --
 TRAINER_DEV = "$${CARGO_TARGET_DIR:-$${CARGO_BUILD_TARGET_DIR:-target}}/debug/examples/trainer"
 
 GROUPS = networks indicators training updates others resume program other-training other-updates trainer documentation
-.PHONY: help demo pictures test test-nightly test-parquet fuzz portability bench lint cargo $(addprefix test-,$(GROUPS))
+.PHONY: help demo pictures test test-nightly test-parquet onnx fuzz portability bench lint cargo $(addprefix test-,$(GROUPS))
 
 help:
 	@echo "make demo    train on the demo candles, backtest the result and write its report"
@@ -22,6 +22,7 @@ help:
 	@echo "make test    run all tests (on the GPU, or on the CPU through Mesa's llvmpipe)"
 	@echo "make test-nightly  the same with bounds checks in the networks too, more interruptions and faults, and large files"
 	@echo "make test-parquet  test the feature \`parquet\`, which the others leave out"
+	@echo "make onnx    open exports of every kind of policy in ONNX Runtime (needs Python and PyPI)"
 	@echo "make fuzz    run the fuzzers, an hour each (needs a nightly Rust)"
 	@echo "make portability  compile every kernel with the compilers of browsers and of DirectX"
 	@echo "make bench   run the kernel benchmarks"
@@ -101,6 +102,16 @@ test-parquet: cargo
 	scripts/ensure-vulkan true
 	$(CARGO) test --locked --workspace --lib --features phalanx-tests/parquet -- market::load
 	$(CARGO) test --locked --workspace --test suite --features phalanx-tests/parquet -- parquet::
+
+# Not part of `test`, which checks the exports in Rust: it installs ONNX Runtime from PyPI into target/onnx.
+onnx: cargo
+	$(CARGO) test --locked --workspace --lib --no-run
+	scripts/ensure-vulkan true
+	rm -rf target/onnx/exports && mkdir -p target/onnx/exports
+	test -x target/onnx/python/bin/python || python3 -m venv target/onnx/python
+	target/onnx/python/bin/pip install --quiet --requirement tests/fixtures/onnx_exports.txt
+	PHALANX_EXPORTS="$(CURDIR)/target/onnx/exports" $(UNIT) policy::export
+	target/onnx/python/bin/python tests/fixtures/onnx_exports.py target/onnx/exports
 
 # For a night, beside `test-nightly`: five hours.
 fuzz: cargo

@@ -45,6 +45,7 @@
 //!
 //! * `market`: candles, features, the trading environment, trained policies and backtests;
 //! * `parquet`: candles from Parquet files;
+//! * `onnx`: policies as ONNX files, for other programs;
 //! * `cpu-env`: environments written in Rust (`env::CpuEnv`), stepped on all cores;
 //! * `vulkan`, `metal`, `dx12`: the backends of [`wgpu`], which is re-exported, as [`ndarray`] and `jiff` are.
 //!

@@ -6,6 +6,7 @@ mod checked;
 mod console;
 mod dashboard;
 mod doctor;
+mod export;
 mod folder;
 mod follow;
 mod gaps;
@@ -70,6 +71,8 @@ enum Command {
     Validate(ValidateArgs),
     /// Measure on this GPU what phalanx promises, and compute a score.
     Readiness(ReadinessArgs),
+    /// Write the trained agents to a file for other programs: ONNX or safetensors.
+    Export(export::ExportArgs),
     /// Compute technical indicators of candles.
     Indicators(IndicatorsArgs),
     /// Show the GPU, its features, its kernels, and the memory that training takes.
@@ -221,6 +224,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => validate::validate(args, open),
         Command::Serve(args) => serve::serve(args, open),
         Command::Readiness(args) => readiness::readiness(args, open),
+        Command::Export(args) => export::export(args, open).map(done),
         Command::Indicators(args) => indicators::indicators(args, open).map(done),
         Command::Doctor { verbose } => doctor::doctor(open, *verbose).map(done),
     };

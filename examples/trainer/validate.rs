@@ -157,8 +157,9 @@ pub fn check(
             let equity = live.account().equity();
             peak = peak.max(equity);
             drawdown = drawdown.max(1.0 - equity / peak);
-            if step < STEPS {
-                seen[step].extend_from_slice(live.observations());
+            // The last bar only fills the last order.
+            if let Some(seen) = seen.get_mut(step) {
+                seen.extend_from_slice(live.observations());
                 for target in &live.last().targets {
                     match checked.targets.iter_mut().find(|(level, _)| level == target) {
                         Some((_, count)) => *count += 1,

@@ -215,7 +215,7 @@ impl TradingSettings {
     }
 
     /// Lowest and highest target of a continuous action: those of the allowed positions.
-    pub(super) fn range(&self) -> [f32; 2] {
+    pub(crate) fn range(&self) -> [f32; 2] {
         let ends = self
             .allowed()
             .fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], level| [low.min(level), high.max(level)]);

@@ -20,7 +20,7 @@ use crate::{Error, Result};
 const MOST_BARS_IN_SOFTWARE: usize = 160_000;
 
 /// Largest absolute value of a scaled feature, in standard deviations.
-pub(super) const LIMIT: f32 = 5.0;
+pub(crate) const LIMIT: f32 = 5.0;
 
 /// Largest absolute value of an extra feature: sums of its square over 10^8 bars fit into f32.
 pub(super) const MOST_EXTRA: f64 = 1e15;

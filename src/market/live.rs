@@ -186,7 +186,7 @@ impl Live {
         if extra.len() != count * self.extra {
             return Err(Error::shape("extra features", count * self.extra, extra.len()));
         }
-        if let Some(index) = extra.iter().position(|value| !(value.abs() <= data::MOST_EXTRA)) {
+        if let Some(index) = extra.iter().position(|value| value.is_nan() || value.abs() > data::MOST_EXTRA) {
             let symbol = shown(&self.scaling.symbols[index / self.extra]);
             return Err(Error::Data(format!(
                 "extra feature {} of {symbol} is {}",

@@ -1,7 +1,7 @@
 //! The networks on the CPU, for single decisions. Every number is rounded as the device's kernels round it, so that both engines differ
 //! only in the order of sums: LayerNorms are folded into the weights (nn/fold), and with f16 inputs, weights and activations are f16.
 
-mod activation;
+pub(super) mod activation;
 mod product;
 
 use crate::nn::{Activation, Layout, Precision};

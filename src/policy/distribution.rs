@@ -6,7 +6,7 @@ use crate::random::threefry;
 const STREAM: u32 = 0x5EED_AC70;
 
 /// The largest f32 below 1.
-const BELOW_ONE: f32 = 1.0 - f32::EPSILON / 2.0;
+pub(super) const BELOW_ONE: f32 = 1.0 - f32::EPSILON / 2.0;
 
 /// Place of an agent's random numbers among those of a decision.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +92,7 @@ pub(super) fn draw(
     for (number, taken) in numbers.iter_mut().enumerate() {
         let z = random.as_ref().map_or(0.0, |(bits, lane)| normal(bits(number), lane % 2));
         let value = if idle { 0.0 } else { means[number] + logs[number].exp() * z };
-        log_probability -= 0.5 * z * z + logs[number] + 0.918_938_53;
+        log_probability -= 0.5 * z * z + logs[number] + 0.918_938_5;
         if squashed {
             log_probability -= log_slope(value);
         }

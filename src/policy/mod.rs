@@ -11,6 +11,7 @@ mod bars;
 mod cpu;
 mod device;
 mod distribution;
+mod export;
 #[cfg(feature = "market")]
 mod format_1;
 #[cfg(feature = "market")]
@@ -29,6 +30,8 @@ pub use actions::Actions;
 #[cfg(feature = "market")]
 pub use bars::TrainingBars;
 pub use device::DevicePolicy;
+#[cfg(feature = "onnx")]
+pub use export::{Calibration, ExportWeights, OnnxOptions};
 #[cfg(feature = "market")]
 pub use live::{Decision, Holdings, Live};
 #[cfg(feature = "market")]

@@ -138,6 +138,15 @@ fn a_file_of_format_1_is_read() {
     };
     write(old(&config));
     let read = Policy::load(&path).unwrap();
+    #[cfg(feature = "onnx")]
+    {
+        let written = |policy: &Policy| policy.export_onnx(&crate::policy::OnnxOptions::default()).unwrap();
+        let present = ModelMetadata { version: read.metadata().version.clone(), ..expected.clone() };
+        assert!(
+            written(&read) == written(&Policy::new(present, weights.clone()).unwrap()),
+            "exported as another"
+        );
+    }
     let market = MarketMetadata { bars: read.market().unwrap().bars, ..market.clone() };
     assert!(market.bars.is_some());
     assert_eq!(read.metadata(), &ModelMetadata { market: Some(market), ..expected.clone() });

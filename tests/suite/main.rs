@@ -12,6 +12,7 @@ mod costs;
 mod dialects;
 mod discipline;
 mod evaluation;
+mod export;
 mod filled_bars;
 mod folders;
 mod funding;

@@ -35,7 +35,7 @@ pub enum Answer {
 }
 
 struct Request {
-    message: Message,
+    message: Box<Message>,
     arrived: Instant,
     reply: oneshot::Sender<Answer>,
 }
@@ -114,7 +114,7 @@ impl Server {
     /// Waits for the decision on a message.
     pub async fn ask(&self, message: Message) -> Answer {
         let (reply, answer) = oneshot::channel();
-        let request = Request { message, arrived: Instant::now(), reply };
+        let request = Request { message: Box::new(message), arrived: Instant::now(), reply };
         match lock(&self.queue).as_ref().map(|queue| queue.try_send(request)) {
             Some(Ok(())) => {}
             Some(Err(TrySendError::Full(_))) => return Answer::Busy,
@@ -158,7 +158,7 @@ struct Worker {
 impl Worker {
     fn run(mut self, requests: &Receiver<Request>) -> Result<String> {
         for Request { message, arrived, reply } in requests {
-            let answer = match self.decide(message, arrived) {
+            let answer = match self.decide(*message, arrived) {
                 Ok(replies) => Answer::Decided(replies),
                 Err(error) => {
                     // A lost device answers nothing any more.

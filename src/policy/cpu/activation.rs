@@ -2,11 +2,11 @@
 
 use crate::nn::Activation;
 
-pub(super) fn sigmoid(x: f32) -> f32 {
+pub(in crate::policy) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
-pub(super) fn hyperbolic(x: f32) -> f32 {
+pub(in crate::policy) fn hyperbolic(x: f32) -> f32 {
     x.tanh()
 }
 
@@ -14,15 +14,14 @@ pub(super) fn hyperbolic(x: f32) -> f32 {
 fn gauss(x: f32) -> f32 {
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let t = 1.0 / (1.0 + 0.327_591_1 * z);
-    let series = t
-        * (0.254_829_592
-            + t * (-0.284_496_736 + t * (1.421_413_741 + t * (-1.453_152_027 + t * 1.061_405_429))));
+    let series =
+        t * (0.254_829_6 + t * (-0.284_496_74 + t * (1.421_413_7 + t * (-1.453_152 + t * 1.061_405_4))));
     let tail = 0.5 * series * (-z * z).exp();
     if x < 0.0 { tail } else { 1.0 - tail }
 }
 
 /// Applies the function to every value.
-pub(super) fn activate(activation: Activation, values: &mut [f32]) {
+pub(in crate::policy) fn activate(activation: Activation, values: &mut [f32]) {
     let each = |values: &mut [f32], function: fn(f32) -> f32| {
         values.iter_mut().for_each(|value| *value = function(*value));
     };

@@ -114,7 +114,7 @@ mod tests {
             let mut output = vec![f32::NAN; stride];
             product(&input, &weights, &bias, outputs, &mut output);
             let mut plain = vec![f32::NAN; stride];
-            tiles(&input, &weights, &bias, outputs, &mut plain);
+            rows(&input, &weights, &bias, outputs, &mut plain);
             for c in 0..outputs {
                 let terms =
                     input.iter().enumerate().map(|(k, x)| f64::from(*x) * f64::from(weights[k * stride + c]));
