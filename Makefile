@@ -34,7 +34,9 @@ demo: cargo
 	scripts/ensure-vulkan $(TRAINER) doctor
 	$(TRAINER) train --data $(DATA) --out $(RUN) --config examples/trainer/demo.toml --force
 	$(TRAINER) backtest --run $(RUN) --data $(DATA)
-	@echo "The report is $(RUN)/report.html; open it in a browser."
+	$(TRAINER) validate --run $(RUN) --data $(DATA)
+	@echo "The report is $(RUN)/report.html; open it in a browser. The training: trainer watch --run $(RUN)"
+	@echo "Decisions on live bars: trainer live --run $(RUN) --data $(DATA) (docs/live.md)"
 
 # Of a finished run; `make demo` trains one.
 pictures: cargo
