@@ -18,7 +18,7 @@ use phalanx::gpu::Gpu;
 
 use crate::console::{note, say};
 use bars::{Assembly, Format};
-use desk::Desk;
+use desk::{Desk, Fatal};
 
 /// Longest line of input in bytes.
 const MOST_BYTES: u64 = 1 << 20;
@@ -78,13 +78,14 @@ pub fn live(args: &LiveArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<
     let lines = read_lines()?;
     let (mut format, mut bad) = (None, 0u64);
     let status = loop {
+        let number = signal.load(Ordering::Relaxed);
+        if number != 0 {
+            break ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX));
+        }
         let line = match lines.recv_timeout(POLL) {
             Ok(line) => line,
             Err(RecvTimeoutError::Disconnected) => break ExitCode::SUCCESS,
-            Err(RecvTimeoutError::Timeout) => match signal.load(Ordering::Relaxed) {
-                0 => continue,
-                number => break ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX)),
-            },
+            Err(RecvTimeoutError::Timeout) => continue,
         };
         let mut answer = |error: &anyhow::Error| {
             bad += 1;
@@ -102,6 +103,7 @@ pub fn live(args: &LiveArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<
                 for bar in closed {
                     match desk.decide(bar, line.arrived) {
                         Ok(reply) => say!("{}", reply.json(false)),
+                        Err(error) if error.is::<Fatal>() => return Err(error),
                         Err(error) => answer(&error),
                     }
                 }
@@ -129,7 +131,12 @@ fn read_lines() -> Result<Receiver<Line>> {
         for number in 1.. {
             let mut text = Vec::new();
             match input.by_ref().take(MOST_BYTES).read_until(b'\n', &mut text) {
-                Ok(0) | Err(_) => return,
+                Ok(0) => return,
+                Err(_) => {
+                    let text = Err("standard input cannot be read any more");
+                    let _ = sender.send(Line { number, text, arrived: Instant::now() });
+                    return;
+                }
                 Ok(_) => {}
             }
             let arrived = Instant::now();

@@ -153,15 +153,35 @@ async fn authorised(
     request: Request,
     next: Next,
 ) -> Response {
+    if shared.token.is_none() && !is_local(&headers) {
+        return fault(
+            StatusCode::FORBIDDEN,
+            "without a token only pages and programs of this machine are answered",
+        );
+    }
     let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let sent = sent.and_then(|value| value.strip_prefix("Bearer ")).or(asked.token.as_deref());
     match &shared.token {
-        Some(token) if !sent.is_some_and(|sent| equal(sent.as_bytes(), token.as_bytes())) => fault(
-            StatusCode::UNAUTHORIZED,
-            "the token is missing or another one: Authorization: Bearer TOKEN",
-        ),
+        Some(token) if !sent.is_some_and(|sent| equal(sent.as_bytes(), token.as_bytes())) => {
+            fault(StatusCode::UNAUTHORIZED, "missing or wrong token: Authorization: Bearer TOKEN")
+        }
         _ => next.run(request).await,
     }
+}
+
+/// Whether a request names this machine, and comes from none of another site's pages: those could send bars through the user's browser.
+fn is_local(headers: &HeaderMap) -> bool {
+    let local = |host: &str| {
+        let name = host.rsplit_once(':').map_or(host, |(name, port)| match port.parse::<u16>() {
+            Ok(_) => name,
+            Err(_) => host,
+        });
+        ["localhost", "127.0.0.1", "[::1]"].contains(&name)
+    };
+    let text =
+        |name| headers.get(name).map(|value: &axum::http::HeaderValue| value.to_str().unwrap_or_default());
+    let origin = text(header::ORIGIN).map(|origin| origin.strip_prefix("http://").unwrap_or_default());
+    text(header::HOST).is_none_or(local) && origin.is_none_or(local)
 }
 
 /// Compares in a time that does not depend on the first difference.
@@ -197,20 +217,28 @@ async fn bars(State(shared): State<Arc<Shared>>, body: Body) -> Response {
         };
         match answer {
             Answer::Decided(replies) => {
-                good += 1;
-                replies.iter().for_each(|reply| lines += &(reply.json(false) + "\n"));
+                good += usize::from(replies.is_empty());
+                for reply in replies {
+                    good += usize::from(reply.is_ok());
+                    lines += &match reply {
+                        Ok(reply) => reply.json(false),
+                        Err(error) => serde_json::json!({ "error": error, "line": number + 1 }).to_string(),
+                    };
+                    lines.push('\n');
+                }
             }
             Answer::Refused(error) => {
                 lines += &serde_json::json!({ "error": error, "line": number + 1 }).to_string();
                 lines.push('\n');
             }
-            Answer::Busy => {
-                return fault(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "too many bars are waiting: send them again later",
-                );
+            // What was decided already is answered all the same.
+            Answer::Busy | Answer::Ended => {
+                let error = "too many bars are waiting, or the program is ending: send this line and those after it later";
+                lines += &serde_json::json!({ "error": error, "line": number + 1 }).to_string();
+                lines.push('\n');
+                let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+                return (StatusCode::SERVICE_UNAVAILABLE, kind, lines).into_response();
             }
-            Answer::Ended => return fault(StatusCode::SERVICE_UNAVAILABLE, "the program is ending"),
         }
     }
     let status = if good > 0 || lines.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
@@ -246,6 +274,23 @@ mod tests {
     #[test]
     fn tokens_are_compared_whole() {
         assert!(equal(b"abc", b"abc") && !equal(b"abc", b"abd") && !equal(b"abc", b"ab") && equal(b"", b""));
+    }
+
+    #[test]
+    fn requests_of_other_sites_are_known() {
+        let local = |host: &str, origin: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, origin.parse().unwrap());
+            }
+            is_local(&headers)
+        };
+        for host in ["localhost", "localhost:8765", "127.0.0.1:80", "[::1]:8765", "[::1]"] {
+            assert!(local(host, None) && local(host, Some(&format!("http://{host}"))), "{host}");
+            assert!(!local(host, Some("http://evil.example")) && !local(host, Some("null")), "{host}");
+        }
+        assert!(!local("rebound.example:8765", None));
     }
 
     #[test]

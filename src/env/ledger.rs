@@ -38,6 +38,9 @@ use crate::{Error, Result};
 /// Lower bound on the equity ratio of a log return: a larger loss counts as `ln(1e-6)`.
 pub const MIN_RATIO: f64 = 1e-6;
 
+/// Largest equity and largest units of an account that a caller reports: their products with prices stay finite.
+const MOST_HELD: f64 = 1e30;
+
 /// A cut order that would trade less than this fraction of what was wanted is not placed.
 const MIN_FRACTION: f64 = 1e-6;
 
@@ -169,7 +172,7 @@ impl Ledger {
     /// Checks an account as [`Ledger::reconcile`] takes it.
     ///
     /// # Errors
-    /// [`Error::Shape`] for another number of instruments, [`Error::Data`] for a number that is not finite.
+    /// [`Error::Shape`] for another number of instruments, [`Error::Data`] for a number that is not finite, or beyond 1e30.
     pub fn check_holdings(&self, equity: f64, units: &[f64]) -> Result<()> {
         if units.len() != self.quantity.len() {
             return Err(Error::shape(
@@ -178,32 +181,46 @@ impl Ledger {
                 units.len(),
             ));
         }
-        match std::iter::once(&equity).chain(units).position(|value| !value.is_finite()) {
+        match std::iter::once(&equity)
+            .chain(units)
+            .position(|value| !value.is_finite() || value.abs() > MOST_HELD)
+        {
             None => Ok(()),
-            Some(0) => Err(Error::Data(format!("the equity of the account is {equity}, not finite"))),
+            Some(0) => Err(Error::Data(format!(
+                "the equity of the account is {equity}, expected a finite number up to {MOST_HELD:e}"
+            ))),
             Some(at) => {
                 let i = at - 1;
-                Err(Error::Data(format!("units of instrument {i} are {}, not finite", units[i])))
+                Err(Error::Data(format!(
+                    "units of instrument {i} are {}, expected a finite number up to {MOST_HELD:e}",
+                    units[i]
+                )))
             }
         }
     }
 
-    /// Sets the account to what it really holds: `equity` at the last close, in account currency, and signed `units` per instrument. An
-    /// instrument without units has level 0; the others keep theirs. An account at or below the bankruptcy level is closed for good.
+    /// Sets the account to what it really holds: `equity` at the last close, in account currency, and signed `units` per instrument.
+    /// A position without units, or on the other side than its level, gets the level of `held`, one per instrument: an order that did
+    /// not fill leaves no level behind.
     ///
     /// # Errors
     /// As [`Ledger::check_holdings`].
-    pub fn reconcile(&mut self, equity: f64, units: &[f64]) -> Result<()> {
+    pub fn reconcile(&mut self, equity: f64, units: &[f64], held: &[f64]) -> Result<()> {
         self.check_holdings(equity, units)?;
         self.equity = equity;
         self.quantity.copy_from_slice(units);
-        for (level, units) in self.level.iter_mut().zip(units) {
-            if *units == 0.0 {
-                *level = 0.0;
+        for ((level, units), held) in self.level.iter_mut().zip(units).zip(held) {
+            if *units * *level <= 0.0 {
+                *level = *held;
             }
         }
         self.bankrupt |= equity <= self.floor;
         Ok(())
+    }
+
+    /// Starts an account of `equity` instead: the bankruptcy level is a fraction of it.
+    pub(crate) fn rebase(&mut self, starting_equity: f64, equity: f64) {
+        self.floor *= equity / starting_equity;
     }
 
     /// Advances by one bar. `targets` are per instrument and are levels (1 = an N-th of the equity long, -1 short).

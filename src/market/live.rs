@@ -142,9 +142,11 @@ impl Live {
             let (of, got) = (self.scaling.symbols.join(", "), candles.symbols.join(", "));
             return Err(Error::Data(format!("the model trades {of}, but the candles hold {got}")));
         }
-        if extra.names.len() != self.extra {
-            return Err(Error::shape("extra features", self.extra, extra.names.len()));
+        let names = &self.scaling.features[FEATURES.len()..][..self.extra];
+        if extra.names != names {
+            return Err(Error::shape("extra features", names.join(", "), extra.names.join(", ")));
         }
+        candles.check_shapes()?;
         data::check_extra(candles, extra)?;
         self.follows(candles.timestamps.first().copied())?;
         let bars = candles.bars();
@@ -282,6 +284,14 @@ fn scaled(value: f32, [mean, deviation]: [f32; 2]) -> f32 {
 }
 
 impl LiveBar {
+    /// Checks the bar by itself, as bars of candle files are checked.
+    ///
+    /// # Errors
+    /// [`Error::Data`] with symbol, time, field and reason.
+    pub fn validate(mut self, symbol: &str, timestamp: DateTime) -> Result<()> {
+        self.check(symbol, timestamp, PriceRange::default()).map(|_| ())
+    }
+
     /// Checks the bar as bars of candle files are checked, and moves prices that are out of its range by rounding. Returns the range of
     /// the instrument's prices with it.
     fn check(&mut self, symbol: &str, timestamp: DateTime, prices: PriceRange) -> Result<PriceRange> {

@@ -1,5 +1,7 @@
 //! Decisions on the CPU.
 
+use std::sync::Arc;
+
 use super::actions::Actions;
 use super::distribution::{Place, choose, draw, probabilities};
 use super::metadata::{ActionSpec, ModelMetadata};
@@ -17,7 +19,7 @@ impl Policy {
     ///
     /// # Errors
     /// [`Error::Shape`] for another number of observations or masks; [`Error::Data`] names the agent and the feature of an observation
-    /// that is not finite. Then nothing has changed.
+    /// that is not finite; then nothing has changed. [`Error::Data`] for outputs of a network that are not finite.
     pub fn act<'a>(
         &self,
         state: &'a mut PolicyState,
@@ -46,6 +48,14 @@ impl Policy {
                 let computed = self.networks.actor(agent, own, remembered, scratch);
                 all[row * outputs..][..outputs].copy_from_slice(computed);
             }
+        }
+        if let Some(index) = state.outputs.iter().position(|output| !output.is_finite()) {
+            return Err(Error::Data(format!(
+                "output {} of the network of {} is {}: the observations or weights are beyond its precision",
+                index % outputs,
+                metadata.agent(index / outputs % agents),
+                state.outputs[index]
+            )));
         }
         self.decide(state, mode);
         state.decisions = state.decisions.wrapping_add(1);
@@ -160,9 +170,9 @@ impl Policy {
     }
 
     fn check(&self, state: &PolicyState, observations: &[f32], masks: &[u32]) -> Result<()> {
-        let rows = state.environments * self.metadata().network.agents as usize;
-        if state.actor_memory.len() != rows * self.networks.memory || state.values.len() != rows {
-            return Err(Error::shape("agents of the state", rows, state.values.len()));
+        if !Arc::ptr_eq(&state.networks, &self.networks) {
+            let reason = "the state belongs to another policy: `Policy::state` creates one for this";
+            return Err(Error::Data(reason.into()));
         }
         check(self.metadata(), state.environments, observations, masks)
     }

@@ -21,6 +21,12 @@ pub struct Live {
     features: market::Live,
     state: PolicyState,
     ledger: Ledger,
+    /// Equity of the account when it was opened, or first reported.
+    start: f64,
+    /// Whether the caller has reported an account.
+    reported: bool,
+    /// Whether an error left the account behind the features: nothing more is decided.
+    broken: bool,
     /// The decision that fills at the next bar; `None` before the first.
     targets: Option<Vec<f64>>,
     closes: Vec<f64>,
@@ -73,6 +79,9 @@ impl Live {
             features: market::Live::new(gpu, &market.scaling)?,
             state: policy.state(1)?,
             ledger: ledger.with_max_leverage(settings.max_leverage)?,
+            start: settings.starting_equity,
+            reported: false,
+            broken: false,
             targets: None,
             closes: vec![f64::NAN; count],
             observations: vec![0.0; count * wide],
@@ -130,10 +139,13 @@ impl Live {
     /// the next bar of its instrument. `extra` are the caller's features of the bar, `[instrument][feature]`. Returns `None` while the
     /// features still lack history ([`market::Live::missing_bars`]).
     ///
-    /// With `holdings` the account is what the caller says it is, from now on.
+    /// With `holdings` the account is what the caller says it is, from now on. The first equity that is reported takes the place of the
+    /// starting equity of the training: the account counts as bankrupt at the bankruptcy level's fraction of it.
     ///
     /// # Errors
-    /// As [`market::Live::push`]; [`Error::Data`] for an account that is not finite. Then nothing has changed.
+    /// As [`market::Live::push`]; [`Error::Data`] for an account that is not finite or not above 0 at first. Then nothing has changed. After
+    /// an error of the account or of the networks (outputs that are not finite) every later call fails: features and account belong to
+    /// different bars.
     pub fn decide(
         &mut self,
         timestamp: DateTime,
@@ -141,18 +153,47 @@ impl Live {
         extra: &[f64],
         holdings: Option<Holdings<'_>>,
     ) -> Result<Option<&Decision>> {
+        if self.broken {
+            return Err(Error::Data(
+                "an earlier error left the account behind: start anew, with the bars so far".into(),
+            ));
+        }
         if let Some(Holdings { equity, units }) = holdings {
             self.ledger.check_holdings(equity, units)?;
+            if !self.reported && equity <= 0.0 {
+                return Err(Error::Data(format!(
+                    "the first equity of the account is {equity}, expected more than 0"
+                )));
+            }
         }
         let before = self.features.last();
         self.features.push(timestamp, bars, extra)?;
+        self.broken = true;
+        let decided = self.decide_on(before, timestamp, bars, holdings)?;
+        self.broken = false;
+        Ok(decided.then_some(&self.decision))
+    }
+
+    /// Decides on the bar that the features were just computed of. Returns whether there is a decision.
+    fn decide_on(
+        &mut self,
+        before: Option<DateTime>,
+        timestamp: DateTime,
+        bars: &[Option<LiveBar>],
+        holdings: Option<Holdings<'_>>,
+    ) -> Result<bool> {
         self.settle(before, timestamp, bars)?;
         self.closes.iter_mut().zip(self.features.closes()).for_each(|(to, close)| *to = close);
         if let Some(Holdings { equity, units }) = holdings {
-            self.ledger.reconcile(equity, units)?;
+            if !std::mem::replace(&mut self.reported, true) {
+                self.ledger.rebase(self.start, equity);
+                self.start = equity;
+            }
+            let held = self.levels_of(equity, units)?;
+            self.ledger.reconcile(equity, units, &held)?;
         }
         if self.features.missing_bars() > 0 {
-            return Ok(None);
+            return Ok(false);
         }
         self.observe();
         let Self { policy, state, observations, masks, decision, ledger, .. } = self;
@@ -160,6 +201,7 @@ impl Live {
         let actions = policy.act(state, observations, masks, ActionMode::Greedy)?;
         for (agent, target) in decision.targets.iter_mut().enumerate() {
             let action = actions.raw()[agent];
+            // Outputs that are not finite were refused.
             *target = market.settings.level(action).filter(|_| !ledger.bankrupt()).unwrap_or(0.0);
         }
         decision.probabilities.copy_from_slice(policy.probabilities(state));
@@ -168,7 +210,23 @@ impl Live {
         decision.units.copy_from_slice(ledger.quantity());
         decision.bankrupt = ledger.bankrupt();
         self.targets.get_or_insert_default().clone_from(&self.decision.targets);
-        Ok(Some(&self.decision))
+        Ok(true)
+    }
+
+    /// The allowed levels nearest to what is held, as shares of the equity; a continuous policy's are those shares.
+    fn levels_of(&self, equity: f64, units: &[f64]) -> Result<Vec<f64>> {
+        let settings = &self.policy.market()?.settings;
+        let count = units.len() as f64;
+        let nearest = |share: f64| {
+            let levels = settings.positions.iter().copied();
+            let near = levels.min_by(|a, b| (a - share).abs().total_cmp(&(b - share).abs())).unwrap_or(0.0);
+            if settings.continuous() { share } else { near }
+        };
+        let shares = units.iter().zip(&self.closes).map(|(units, close)| match *units {
+            0.0 => 0.0,
+            units => nearest(units * close * count / equity.max(f64::MIN_POSITIVE)),
+        });
+        Ok(shares.map(|level| if level.is_finite() { level } else { 0.0 }).collect())
     }
 
     /// Fills the last decision at the open of this bar and marks the account to its close.
@@ -198,7 +256,7 @@ impl Live {
         let count = self.closes.len();
         let wide = self.observations.len() / count;
         let features = self.features.features();
-        let start = self.start();
+        let start = self.start;
         let equity = (self.ledger.equity() / start).max(1e-6);
         for (i, row) in self.observations.chunks_exact_mut(wide).enumerate() {
             row[..wide - 2].copy_from_slice(&features[i * (wide - 2)..][..wide - 2]);
@@ -206,9 +264,5 @@ impl Live {
             let held = self.ledger.quantity()[i] * self.closes[i] / start;
             row[wide - 1] = ((held * count as f64 / equity) as f32).clamp(-MOST_WEIGHT, MOST_WEIGHT);
         }
-    }
-
-    fn start(&self) -> f64 {
-        self.policy.market().map_or(1.0, |market| market.settings.starting_equity)
     }
 }

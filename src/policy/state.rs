@@ -1,7 +1,9 @@
 //! What a policy remembers from one decision to the next.
 
+use std::sync::Arc;
+
 use super::actions::Actions;
-use super::cpu::Scratch;
+use super::cpu::{Networks, Scratch};
 use super::policy::Policy;
 use crate::ranges;
 use crate::{Error, Result};
@@ -13,6 +15,8 @@ const MOST_ENVIRONMENTS: u32 = 1 << 20;
 /// allocate nothing. [`Policy::state`] creates it.
 #[derive(Clone, Debug)]
 pub struct PolicyState {
+    /// The networks of the policy that it belongs to.
+    pub(super) networks: Arc<Networks>,
     pub(super) environments: usize,
     pub(super) seed: u64,
     /// Decisions so far: the counter of the random numbers.
@@ -50,6 +54,7 @@ impl Policy {
         let memory = || vec![0.0; rows * self.networks.memory];
         let outputs = metadata.actions.outputs() as usize;
         Ok(PolicyState {
+            networks: self.networks.clone(),
             environments,
             seed: 0,
             decisions: 0,

@@ -104,18 +104,26 @@ fn real_holdings_replace_the_simulated_account() {
     live.warm_up(&candles.slice(1..100).unwrap(), &ExtraFeatures::default()).unwrap();
     let units = [1.0, -2.0, 0.0, 4.0];
     let holdings = Holdings { equity: 5000.0, units: &units };
+    let start = 5000.0;
     let decision = live.decide(candles.timestamps[100], &mut bar(100), &[], Some(holdings)).unwrap().unwrap();
     assert_eq!((decision.equity, &decision.units[..]), (5000.0, &units[..]));
-    // The account goes on from there: the positions' gains are those of the units.
+    // Half of the training's starting equity is not bankrupt, and the account goes on from there.
+    assert!(!decision.bankrupt && decision.targets.iter().any(|target| *target != 0.0), "{decision:?}");
     let targets = decision.targets.clone();
     live.decide(candles.timestamps[101], &mut bar(101), &[], None).unwrap();
-    let level = live.account().level();
-    assert_eq!(level, targets);
-    assert!((live.account().equity() - 5000.0).abs() < 500.0);
+    assert_eq!(live.account().level(), targets);
+    let gain = live.account().equity() - start;
+    assert!(gain != 0.0 && gain.abs() < 500.0, "{gain}");
+    // A position on the other side than its level is what it is.
+    let levels = live.account().level().to_vec();
+    let turned: Vec<f64> = levels.iter().map(|level| -100.0 * level).collect();
+    let holdings = Holdings { equity: 5000.0, units: &turned };
+    live.decide(candles.timestamps[102], &mut bar(102), &[], Some(holdings)).unwrap();
+    assert!(live.account().level().iter().zip(&levels).all(|(level, before)| level * before <= 0.0));
     let wrong = Holdings { equity: f64::NAN, units: &units };
-    let error = live.decide(candles.timestamps[102], &mut bar(102), &[], Some(wrong)).unwrap_err();
+    let error = live.decide(candles.timestamps[103], &mut bar(103), &[], Some(wrong)).unwrap_err();
     assert!(error.to_string().contains("equity of the account is NaN"), "{error}");
     let ruined = Holdings { equity: 1.0, units: &[0.0; 4] };
-    let decision = live.decide(candles.timestamps[102], &mut bar(102), &[], Some(ruined)).unwrap().unwrap();
+    let decision = live.decide(candles.timestamps[103], &mut bar(103), &[], Some(ruined)).unwrap().unwrap();
     assert!(decision.bankrupt && decision.targets == [0.0; 4]);
 }

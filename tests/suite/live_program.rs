@@ -208,7 +208,7 @@ impl Serving {
         let mut stream = self.connect();
         let length = body.len();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {length}\r\n{head}\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{head}\r\n"
         );
         stream.write_all(head.as_bytes()).unwrap();
         // The server may answer before it has read everything.
@@ -237,13 +237,14 @@ fn bars_over_http_get_the_decisions_of_live_whatever_other_clients_do() {
     let server = Serving::start(&place, &["--state", "journal"]);
     // A client that never reads its events, one that never ends its body, and one that claims to send a gibibyte.
     let mut deaf = server.connect();
-    deaf.write_all(b"GET /events HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    deaf.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut slow = server.connect();
-    slow.write_all(b"POST /bars HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\n{").unwrap();
+    slow.write_all(b"POST /bars HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{").unwrap();
     let mut large = server.connect();
     large
         .write_all(
-            format!("POST /bars HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", 1u64 << 30).as_bytes(),
+            format!("POST /bars HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", 1u64 << 30)
+                .as_bytes(),
         )
         .unwrap();
     let chunk = vec![b' '; 1 << 20];
@@ -263,7 +264,8 @@ fn bars_over_http_get_the_decisions_of_live_whatever_other_clients_do() {
     for (body, status, wanted) in [
         ("no bar", 400, "not a bar"),
         (&json[3], 400, "is late"),
-        (r#"{"time":"2100-01-01","bars":{"XYZ":{"open":1,"high":1,"low":1,"close":1}}}"#, 400, "XYZ"),
+        (r#"{"time":"2020-01-01","bars":{"XYZ":{"open":1,"high":1,"low":1,"close":1}}}"#, 400, "XYZ"),
+        (r#"{"time":"2100-01-01","bars":{}}"#, 400, "lies in the future"),
         (&" ".repeat(2 << 20), 413, "1 MiB"),
     ] {
         let (got, body) = server.request("POST", "/bars", "", body.as_bytes());
@@ -278,7 +280,7 @@ fn bars_over_http_get_the_decisions_of_live_whatever_other_clients_do() {
     let (_, metrics) = server.request("GET", "/metrics", "", b"");
     for line in [
         &format!("phalanx_decisions_total {BARS}"),
-        "phalanx_refused_messages_total 2",
+        "phalanx_refused_messages_total 3",
         &format!("phalanx_decision_latency_seconds_count {BARS}"),
         "phalanx_target_level{symbol=\"AAPL\"}",
         "# EOF",
@@ -288,7 +290,7 @@ fn bars_over_http_get_the_decisions_of_live_whatever_other_clients_do() {
     let (_, page) = server.request("GET", "/", "", b"");
     assert!(page.contains("EventSource") && !page.contains("http://") && !page.contains("https://"));
     let mut events = server.connect();
-    events.write_all(b"GET /events HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    events.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let state =
         BufReader::new(events).lines().map(Result::unwrap).find(|line| line.starts_with("data: ")).unwrap();
     let state: Value = serde_json::from_str(state.trim_start_matches("data: ")).unwrap();

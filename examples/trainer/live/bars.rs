@@ -76,9 +76,9 @@ pub enum Format {
 impl Message {
     pub fn from_json(text: &[u8]) -> Result<Self> {
         serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(text)).map_err(|error| {
-            match error.path().iter().next() {
-                None => anyhow!("not a bar in JSON: {}", error.inner()),
-                Some(_) => anyhow!("`{}`: {}", error.path(), error.inner()),
+            match error.inner().is_data() && error.path().iter().next().is_some() {
+                true => anyhow!("`{}`: {}", error.path(), error.inner()),
+                false => anyhow!("not a bar in JSON: {}", error.inner()),
             }
         })
     }
@@ -154,6 +154,14 @@ fn of_row(columns: &[String], text: &[u8]) -> Result<Message> {
     })
 }
 
+/// A day from now: wherever the market is, no bar has a later time. A bar of a far future would make all others late.
+fn tomorrow() -> DateTime {
+    let seconds =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0);
+    now.saturating_add(jiff::SignedDuration::from_secs(seconds as i64 + 86_400))
+}
+
 /// Puts bars of single instruments together.
 pub struct Assembly {
     symbols: Vec<String>,
@@ -187,6 +195,10 @@ impl Assembly {
         if let Some(newest) = newest.filter(|newest| time < *newest) {
             bail!("the bar of {time} is out of order: bars of {newest} have come already");
         }
+        ensure!(
+            time <= tomorrow(),
+            "the bar of {time} lies in the future: is it in another unit or time zone?"
+        );
         let holdings = message.holdings.as_ref().map(|holdings| self.holdings(holdings)).transpose()?;
         let mut closed = Vec::new();
         if let Some(all) = &message.bars {
@@ -198,7 +210,7 @@ impl Assembly {
             for (symbol, prices) in all {
                 let Prices { open, high, low, close, volume, funding } = *prices;
                 bars[self.index(symbol)?] =
-                    Some(self.bar(symbol, [open, high, low, close], volume, funding)?);
+                    Some(self.bar(symbol, time, [open, high, low, close], volume, funding)?);
             }
             closed.extend(self.open.take());
             closed.push(ClosedBar { time, bars, holdings });
@@ -216,7 +228,7 @@ impl Assembly {
             price("low", message.low)?,
             price("close", message.close)?,
         ];
-        let bar = self.bar(symbol, prices, message.volume, message.funding)?;
+        let bar = self.bar(symbol, time, prices, message.volume, message.funding)?;
         if self.pending().is_some_and(|pending| pending < time) {
             closed.extend(self.open.take());
         }
@@ -245,6 +257,7 @@ impl Assembly {
     fn bar(
         &self,
         symbol: &str,
+        time: DateTime,
         prices: [f64; 4],
         volume: Option<f64>,
         funding: Option<f64>,
@@ -256,7 +269,9 @@ impl Assembly {
         );
         let [open, high, low, close] = prices;
         let (volume, funding) = (volume.unwrap_or(0.0), funding.unwrap_or(0.0));
-        Ok(LiveBar { open, high, low, close, volume, funding })
+        let bar = LiveBar { open, high, low, close, volume, funding };
+        bar.validate(symbol, time)?;
+        Ok(bar)
     }
 
     fn holdings(&self, holdings: &Holdings) -> Result<(f64, Vec<f64>)> {

@@ -27,6 +27,11 @@ pub struct Desk {
     pub latency: Latency,
 }
 
+/// An error after which nothing may be decided any more: what a later process goes on from would be another account.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+pub struct Fatal(anyhow::Error);
+
 /// Latencies of decisions.
 pub struct Latency {
     /// Nanoseconds.
@@ -207,12 +212,15 @@ impl Desk {
     /// Decides on a bar, and keeps it in the journal. `arrived` is when its last part came.
     pub fn decide(&mut self, bar: ClosedBar, arrived: Instant) -> Result<Reply> {
         let kept = self.journal.is_some().then(|| bar.clone());
-        let reply = self.answer(bar, arrived)?;
+        let reply = self.answer(bar, arrived).map_err(|error| match error.downcast_ref() {
+            Some(phalanx::Error::DeviceLost { .. }) => anyhow::Error::new(Fatal(error)),
+            _ => error,
+        })?;
         if reply.decided.is_some() {
             self.latency.record(Duration::from_secs_f64(reply.latency_us / 1e6));
         }
         if let (Some(journal), Some(bar)) = (&mut self.journal, kept) {
-            journal.append(&bar)?;
+            journal.append(&bar).map_err(|error| anyhow::Error::new(Fatal(error)))?;
         }
         Ok(reply)
     }

@@ -3,9 +3,10 @@
 //! A line has a checksum and a JSON text. The first one says which model and which history the bars belong to. Replaying the bars gives
 //! the same features, account and memory, to the last bit; a state of its own could not be checked against anything.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use phalanx::files::{AppendFile, write_atomically};
 use phalanx::jiff::civil::DateTime;
 use phalanx::market::LiveBar;
@@ -43,6 +44,8 @@ struct Entry {
 
 pub struct Journal {
     file: AppendFile,
+    /// Keeps other processes out.
+    _lock: File,
     every: u64,
     unsynced: u64,
 }
@@ -55,6 +58,19 @@ impl Header {
 
 fn line(text: &str) -> String {
     format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes()))
+}
+
+/// The file, locked for this process.
+fn locked(path: &Path) -> Result<File> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("{}: another process decides with this journal", path.display())
+        }
+        // Some network file systems have no locks.
+        Err(TryLockError::Error(_)) => Ok(file),
+    }
 }
 
 /// The text of a line whose checksum is right.
@@ -72,13 +88,14 @@ impl Journal {
             path.display()
         );
         write_atomically(path, line(&serde_json::to_string(header)?).as_bytes())?;
-        Ok(Self { file: AppendFile::open(path)?, every, unsynced: 0 })
+        Self::open(path, every)
     }
 
     /// Opens a journal of the same model and history, and returns its bars. A torn last line is removed: its decision was never
     /// answered.
     pub fn resume(path: &Path, header: &Header, every: u64) -> Result<(Self, Vec<ClosedBar>)> {
         let place = path.display();
+        drop(locked(path)?);
         let text = checked::read_text(path, MOST_BYTES)?;
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         let mut lines = whole.lines().enumerate();
@@ -129,7 +146,12 @@ impl Journal {
             note!("Journal   {place}: the last line was incomplete and is removed; send its bar again");
             write_atomically(path, whole.as_bytes())?;
         }
-        Ok((Self { file: AppendFile::open(path)?, every, unsynced: 0 }, bars))
+        Ok((Self::open(path, every)?, bars))
+    }
+
+    fn open(path: &Path, every: u64) -> Result<Self> {
+        let lock = locked(path)?;
+        Ok(Self { file: AppendFile::open(path)?, _lock: lock, every, unsynced: 0 })
     }
 
     /// Appends a bar. It is in the file, though perhaps not on the disk, before this returns.

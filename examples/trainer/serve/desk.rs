@@ -14,7 +14,7 @@ use tokio::sync::{Notify, broadcast, oneshot};
 use super::metrics::Metrics;
 use crate::live::DeskArgs;
 use crate::live::bars::{Assembly, Message};
-use crate::live::desk::{Desk, Reply};
+use crate::live::desk::{Desk, Fatal, Reply};
 
 /// Bars that may wait for their decision.
 const QUEUE: usize = 256;
@@ -27,7 +27,8 @@ const SHOWN: usize = 200;
 
 /// The answer to a message.
 pub enum Answer {
-    Decided(Vec<Reply>),
+    /// An answer for every bar that the message closed.
+    Decided(Vec<Result<Reply, String>>),
     Refused(String),
     /// The queue is full.
     Busy,
@@ -85,6 +86,9 @@ impl Server {
         let (queue, requests) = sync_channel(QUEUE);
         let (events, _) = broadcast::channel(EVENTS);
         let metrics = Metrics::new(desk.symbols(), device.into_inner());
+        if let Some(decided) = resumed.as_ref().and_then(|reply| reply.decided.as_ref()) {
+            metrics.set(decided);
+        }
         let view = Arc::new(Mutex::new(View {
             symbols: desk.symbols().to_vec(),
             bars_missing: desk.bars_missing(),
@@ -100,11 +104,10 @@ impl Server {
             events: events.clone(),
             metrics: metrics.clone(),
         };
-        let over = ended.clone();
+        let over = Ended(ended.clone());
         let work = move || {
-            let result = worker.run(&requests);
-            over.notify_one();
-            result
+            let _over = over;
+            worker.run(&requests)
         };
         let thread =
             std::thread::Builder::new().spawn(work).context("starting the thread of the decisions")?;
@@ -147,6 +150,15 @@ impl Server {
     }
 }
 
+/// Tells the server that the thread is over, however it ends.
+struct Ended(Arc<Notify>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
 struct Worker {
     desk: Desk,
     assembly: Assembly,
@@ -161,8 +173,7 @@ impl Worker {
             let answer = match self.decide(*message, arrived) {
                 Ok(replies) => Answer::Decided(replies),
                 Err(error) => {
-                    // A lost device answers nothing any more.
-                    if let Some(phalanx::Error::DeviceLost { .. }) = error.downcast_ref() {
+                    if error.is::<Fatal>() {
                         let _ = reply.send(Answer::Refused(format!("{error:#}")));
                         return Err(error);
                     }
@@ -177,12 +188,20 @@ impl Worker {
         Ok(self.desk.summary())
     }
 
-    fn decide(&mut self, message: Message, arrived: Instant) -> Result<Vec<Reply>> {
+    fn decide(&mut self, message: Message, arrived: Instant) -> Result<Vec<Result<Reply, String>>> {
         let mut replies = Vec::new();
         for bar in self.assembly.add(message, self.desk.last())? {
-            let reply = self.desk.decide(bar, arrived)?;
-            self.show(&reply);
-            replies.push(reply);
+            replies.push(match self.desk.decide(bar, arrived) {
+                Ok(reply) => {
+                    self.show(&reply);
+                    Ok(reply)
+                }
+                Err(error) if error.is::<Fatal>() => return Err(error),
+                Err(error) => {
+                    self.metrics.refused();
+                    Err(format!("{error:#}"))
+                }
+            });
         }
         Ok(replies)
     }

@@ -12,7 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::Arc;
 
-use crate::live::desk::Reply;
+use crate::live::desk::{Decided, Reply};
 use crate::memory::Memory;
 
 /// Upper ends of the latency's buckets in seconds.
@@ -96,6 +96,11 @@ impl Metrics {
         self.decisions.inc();
         self.violations.inc_by(violations.saturating_sub(self.violations.get()));
         self.latency.observe(reply.latency_us / 1e6);
+        self.set(decided);
+    }
+
+    /// Sets the account.
+    pub fn set(&self, decided: &Decided) {
         self.equity.set(decided.equity);
         for (family, values) in [(&self.units, &decided.units), (&self.targets, &decided.targets)] {
             for (symbol, value) in values {
