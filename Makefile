@@ -41,7 +41,7 @@ demo: cargo
 # Of a finished run; `make demo` trains one.
 pictures: cargo
 	$(CARGO) build --locked --workspace --examples
-	PHALANX_RUN=$(abspath $(RUN)) $(CARGO) test --quiet --locked --workspace --test suite -- --ignored picture_of_the_dashboard
+	PHALANX_RUN=$(abspath $(RUN)) $(CARGO) test --quiet --locked --workspace --test suite -- picture_of_the_dashboard
 
 # The command line tests run the example `trainer`, which has unit tests too. Every command names the workspace: a package
 # alone would have its dependencies built again with fewer features.

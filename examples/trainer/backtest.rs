@@ -22,14 +22,8 @@ use crate::run::Settings;
 use crate::summary::Summary;
 
 pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
-    let run = Folder::new(&args.run);
-    run.settle()?;
+    let run = Folder::trained(&args.run)?;
     let number = run.run_number();
-    ensure!(
-        run.model().exists(),
-        "{} holds no trained model; train one with `trainer train`",
-        run.path().display()
-    );
     let settings = Settings::of_run(&run.settings(), &args.sets)?;
     let policy = Policy::load(&run.model())?;
     let metadata = policy.market()?;

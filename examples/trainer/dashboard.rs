@@ -34,17 +34,17 @@ const TICK: Duration = Duration::from_millis(100);
 /// Time after which the screen is drawn again although nothing happened: it may say how long ago the last iteration was.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// What the screen shows.
+/// The state of the screen.
 pub struct App {
     title: String,
     pub history: History,
     /// Whether it trains, in a few words.
     pub state: String,
-    /// How far the run is, if it is that of another process.
+    /// The stage of the run, if it is that of another process.
     pub stage: Option<Stage>,
     /// A line that replaces that of the keys.
     pub message: Option<String>,
-    /// What the key `q` does.
+    /// The action of the key `q`.
     quits: &'static str,
     view: usize,
     /// First row of charts that is shown.
@@ -130,7 +130,7 @@ fn steps(terminal: &mut Terminal, app: &mut App, source: &mut dyn Source) -> Res
         let mut wait = TICK;
         while event::poll(wait).context("reading the keyboard")? {
             changed = true;
-            // What else was pressed meanwhile.
+            // Other keys that were pressed meanwhile.
             wait = Duration::ZERO;
             let event = event::read().context("reading the keyboard")?;
             let Event::Key(key) = event else { continue };

@@ -58,8 +58,7 @@ enum Quantize {
 }
 
 pub fn export(args: &ExportArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
-    let run = Folder::new(&args.run);
-    run.settle()?;
+    let run = Folder::trained(&args.run)?;
     check(args, &run)?;
     let policy = Policy::load(&run.model())?;
     let agent = agent(&policy, &args.agent)?;
@@ -95,11 +94,6 @@ pub fn export(args: &ExportArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Res
 
 /// Refuses what cannot be done before anything is read.
 fn check(args: &ExportArgs, run: &Folder) -> Result<()> {
-    ensure!(
-        run.model().exists(),
-        "{} holds no trained model; train one with `trainer train`",
-        run.path().display()
-    );
     ensure!(!args.out.is_dir(), "--out {} is a folder: name a file", args.out.display());
     let own = [run.model(), run.settings(), run.metrics(), run.summary(), run.report()];
     crate::inputs::keep(&[&own[..], &args.data].concat(), &args.out)?;

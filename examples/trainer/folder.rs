@@ -40,6 +40,18 @@ impl Folder {
         Self(path.to_path_buf())
     }
 
+    /// The folder of a finished run, with its publication settled.
+    pub fn trained(path: &Path) -> Result<Self> {
+        let run = Self::new(path);
+        run.settle()?;
+        ensure!(
+            run.model().exists(),
+            "{} holds no trained model; train one with `trainer train`",
+            path.display()
+        );
+        Ok(run)
+    }
+
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -128,7 +140,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Where the files of the latest run are, for a reader that takes no lock: the staging folder of an unfinished run, one that is
+    /// The folder with the files of the latest run, for a reader that takes no lock: the staging folder of an unfinished run, one that is
     /// being published, or this folder. `None` if there is no run, for a moment also while one is published.
     pub fn latest(&self) -> Option<(Self, Stage)> {
         let kind = &publish::FINISHED_RUN;
@@ -151,7 +163,7 @@ impl Folder {
     }
 }
 
-/// How far a run is.
+/// The stage of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// A process trains, as far as its lock tells.

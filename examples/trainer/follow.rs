@@ -33,7 +33,7 @@ pub struct Follower {
     missing_since: Option<Instant>,
 }
 
-/// What is new in a run.
+/// News of a run since the last look.
 #[derive(Debug)]
 pub struct News {
     pub stage: Stage,

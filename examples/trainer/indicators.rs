@@ -57,7 +57,7 @@ pub fn indicators(args: &IndicatorsArgs, open: impl Fn() -> phalanx::Result<Gpu>
 /// The settings of candle files, of which the options `--gaps` and `--adjust` are two.
 fn data_settings(args: &IndicatorsArgs) -> Result<DataSettings> {
     let mut sets = args.sets.clone();
-    only(&sets, "data.", "indicators have settings of candle files only")?;
+    only(&sets, &["data."], "indicators have settings of candle files only")?;
     sets.extend(args.gaps.map(|gaps| format!("data.gaps={gaps}")));
     sets.extend(args.adjust.map(|adjust| format!("data.adjust={adjust}")));
     Ok(Settings::read(None, &sets)?.data)

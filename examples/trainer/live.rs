@@ -3,6 +3,7 @@
 pub mod bars;
 pub mod desk;
 mod journal;
+pub mod latency;
 
 use std::io::{BufRead, Read as _};
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use phalanx::gpu::Gpu;
 
@@ -152,17 +153,4 @@ fn read_lines() -> Result<Receiver<Line>> {
     };
     std::thread::Builder::new().spawn(read).context("reading standard input")?;
     Ok(receiver)
-}
-
-/// Checks the settings that `live` and `serve` take.
-pub fn only_live(sets: &[String]) -> Result<()> {
-    let known =
-        |set: &str| ["live.", "data.limits."].iter().any(|prefix| set.trim_start().starts_with(prefix));
-    match sets.iter().find(|set| !known(set)) {
-        None => Ok(()),
-        Some(other) => {
-            ensure!(false, "--set {other}: a run keeps its settings, apart from `live.` and `data.limits.`");
-            Ok(())
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! What training writes down and shows of every iteration: `metrics.csv`, TensorBoard's events, JSON lines, and the progress on the
+//! Records of every iteration of a training: `metrics.csv`, TensorBoard's events, JSON lines, and the progress on the
 //! terminal.
 
 use std::time::Instant;

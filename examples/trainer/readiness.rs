@@ -24,7 +24,7 @@ use phalanx::random::Stream;
 use serde::Serialize;
 
 use crate::console::{self, say};
-use crate::run::{DataSettings, only_limits};
+use crate::run::{Settings, only_limits};
 
 #[derive(Args)]
 pub struct ReadinessArgs {
@@ -108,8 +108,7 @@ pub fn readiness(args: &ReadinessArgs, open: impl Fn() -> phalanx::Result<Gpu>) 
     let candles = match args.data.is_empty() {
         true => random_walks(2000)?,
         false => {
-            let mut settings = crate::run::Settings::read(None, &args.sets)?;
-            settings.data = DataSettings { ..settings.data };
+            let settings = Settings::read(None, &args.sets)?;
             crate::candles::load(&args.data, &settings.data)?
         }
     };

@@ -67,16 +67,32 @@ impl Settings {
     }
 }
 
+/// Prefixes of limits on candle files.
+const LIMITS: &str = "data.limits.";
+
 /// Checks that `sets` hold nothing but limits on candle files, with which a run may be used again.
 pub fn only_limits(sets: &[String]) -> Result<()> {
-    only(sets, "data.limits.", "a run keeps its settings, apart from limits on candle files")
+    only(sets, &[LIMITS], "a run keeps its settings, apart from limits on candle files")
 }
 
-/// Checks that the names of all settings begin with `prefix`, for a reason.
-pub fn only(sets: &[String], prefix: &str, reason: &str) -> Result<()> {
-    match sets.iter().find(|set| !set.trim_start().starts_with(prefix)) {
+/// Checks that `sets` hold nothing but settings of decisions on live bars, and limits on candle files.
+pub fn only_live(sets: &[String]) -> Result<()> {
+    only(sets, &["live.", LIMITS], "a run keeps its settings, apart from some")
+}
+
+/// The same with the thresholds of the quick check of a model.
+pub fn only_validate(sets: &[String]) -> Result<()> {
+    only(sets, &["validate.", "live.", LIMITS], "a run keeps its settings, apart from some")
+}
+
+/// Checks that the names of all settings begin with one of `prefixes`, for a reason.
+pub fn only(sets: &[String], prefixes: &[&str], reason: &str) -> Result<()> {
+    let known = |set: &str| prefixes.iter().any(|prefix| set.trim_start().starts_with(prefix));
+    match sets.iter().find(|set| !known(set)) {
         None => Ok(()),
-        Some(other) => anyhow::bail!("--set {other}: {reason}, whose names begin with `{prefix}`"),
+        Some(other) => {
+            anyhow::bail!("--set {other}: {reason}, whose names begin with `{}`", prefixes.join("` or `"))
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 //! Decisions are made in a thread of their own, one bar after the other. Handlers put bars into a queue of limited length and wait for
 //! the answer; a client that reads slowly, or not at all, keeps only itself waiting.
 
-mod desk;
 mod metrics;
 mod page;
+mod worker;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ use serde::Deserialize;
 use crate::console::{note, say};
 use crate::live::DeskArgs;
 use crate::live::bars::Message;
-use desk::{Answer, Server};
+use worker::{Answer, Server};
 
 /// Largest body of a request.
 const MOST_BYTES: usize = 1 << 20;
@@ -51,7 +51,7 @@ pub struct ServeArgs {
     pub token_file: Option<PathBuf>,
 }
 
-/// What all handlers share.
+/// State that all handlers share.
 struct Shared {
     server: Server,
     token: Option<String>,
@@ -102,6 +102,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/", get(page::page))
         .route("/events", get(page::events))
         .route("/bars", post(bars))
+        .route("/last", get(last))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .layer(middleware::from_fn_with_state(shared.clone(), authorised))
@@ -231,7 +232,7 @@ async fn bars(State(shared): State<Arc<Shared>>, body: Body) -> Response {
                 lines += &serde_json::json!({ "error": error, "line": number + 1 }).to_string();
                 lines.push('\n');
             }
-            // What was decided already is answered all the same.
+            // Decisions made already are answered all the same.
             Answer::Busy | Answer::Ended => {
                 let error = "too many bars are waiting, or the program is ending: send this line and those after it later";
                 lines += &serde_json::json!({ "error": error, "line": number + 1 }).to_string();
@@ -255,6 +256,14 @@ async fn health(State(shared): State<Arc<Shared>>) -> Response {
         "violations": view.violations,
     });
     axum::Json(body).into_response()
+}
+
+/// The answer to the last bar, for a client that lost its connection: a bar is decided on once.
+async fn last(State(shared): State<Arc<Shared>>) -> Response {
+    match shared.server.view().last {
+        Some(reply) => ([(header::CONTENT_TYPE, "application/json")], reply.json(false)).into_response(),
+        None => fault(StatusCode::NOT_FOUND, "no bar has come yet"),
+    }
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

@@ -66,7 +66,7 @@ fn a_resumed_file_has_every_step_once_and_no_torn_record() {
         }
     }
     assert_eq!(steps(&path), [0, 100, 200, 300, 400]);
-    // What was kept is as it was, with its wall times.
+    // The rows kept are as they were, with their wall times.
     assert!(whole.starts_with(&std::fs::read(&path).unwrap()[..whole.len() / 2]));
     let error = check(&path, 500).unwrap_err().to_string();
     assert!(error.contains("the last event is of step 400, not of 500"), "{error}");

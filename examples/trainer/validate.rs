@@ -19,10 +19,9 @@ use phalanx::policy::{ActionMode, DevicePolicy, Live, Policy};
 
 use crate::console::{self, note, say};
 use crate::folder::Folder;
-use crate::live::desk::Latency;
-use crate::live::only_live;
+use crate::live::latency::Latency;
 use crate::memory;
-use crate::run::{Settings, ValidateSettings};
+use crate::run::{Settings, ValidateSettings, only_validate};
 use report::Report;
 
 /// Episodes, steps of each, and bars of each.
@@ -46,7 +45,7 @@ pub struct ValidateArgs {
     pub sets: Vec<String>,
 }
 
-/// What five episodes showed.
+/// Results of the five episodes.
 pub struct Checked {
     /// Equity over starting equity, less 1, per episode.
     pub returns: Vec<f64>,
@@ -66,15 +65,8 @@ pub struct Checked {
 
 pub fn validate(args: &ValidateArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<ExitCode> {
     let started = Instant::now();
-    let known = |set: &&String| !set.trim_start().starts_with("validate.");
-    only_live(&args.sets.iter().filter(known).cloned().collect::<Vec<_>>())?;
-    let run = Folder::new(&args.run);
-    run.settle()?;
-    ensure!(
-        run.model().exists(),
-        "{} holds no trained model; train one with `trainer train`",
-        run.path().display()
-    );
+    only_validate(&args.sets)?;
+    let run = Folder::trained(&args.run)?;
     let settings = Settings::of_live(&run.settings(), &args.sets)?;
     let policy = Policy::load(&run.model())?;
     let market = policy.market()?;
@@ -146,7 +138,7 @@ pub fn check(
         let (mut peak, mut drawdown) = (settings.starting_equity, 0f64);
         for step in 0..=STEPS {
             let bar = start + BARS - STEPS - 1 + step;
-            let mut now: Vec<_> = (0..candles.instruments()).map(|i| candles.live_bar(i, bar)).collect();
+            let mut now = candles.live_bars(bar);
             let asked = Instant::now();
             let decision = live.decide(candles.timestamps[bar], &mut now, &[], None)?;
             latency.record(asked.elapsed());

@@ -26,7 +26,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 pub fn watch(args: &WatchArgs) -> Result<ExitCode> {
     let mut run = Watched { follower: Follower::new(&args.run), looked: None, stop: Arc::default() };
     let mut app = App::new(&args.run, 0, "quit");
-    // What is wrong at once is said before the screen changes.
+    // Faults that show at once are said before the screen changes.
     while !run.look(&mut app)? {
         std::thread::sleep(INTERVAL / 5);
     }

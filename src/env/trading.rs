@@ -40,15 +40,7 @@ impl Trading {
         settings.validate()?;
         let costs = settings.costs(&data.scaling().symbols)?;
         let (Episodes::Random(bars) | Episodes::Whole(bars)) = episodes;
-        if bars.start < data.first_bar() || bars.end > data.bars() || bars.len() < 2 {
-            return Err(Error::Data(format!(
-                "bars {} to {} cannot be traded: features start at bar {}, the data has {} bars, and a range needs at least two",
-                bars.start,
-                bars.end,
-                data.first_bar(),
-                data.bars()
-            )));
-        }
+        data.check_tradable(bars)?;
         let length = match episodes {
             Episodes::Random(_) => settings.episode_length as usize,
             Episodes::Whole(bars) => bars.len() - 1,

@@ -73,6 +73,22 @@ impl Budget {
         })
     }
 
+    /// Checks that the device can bind every buffer of a plan for `what`.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] with `advice`.
+    pub(crate) fn binds(&self, plan: &Plan, what: &str, advice: &str) -> Result<()> {
+        if plan.largest() <= self.binding {
+            return Ok(());
+        }
+        Err(Error::Buffer {
+            what: format!("the largest buffer of {what}"),
+            needed: plan.largest().div_ceil(MIB),
+            limit: self.binding / MIB,
+            advice: advice.into(),
+        })
+    }
+
     /// Whether a plan fits: all buffers together, and the largest one alone.
     #[must_use]
     pub fn holds(&self, plan: &Plan) -> bool {

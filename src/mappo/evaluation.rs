@@ -249,7 +249,8 @@ impl Planned {
             return Err(Error::config("envs", reason));
         }
         let budget = Budget::of(gpu, config.device.memory_budget_mb);
-        binds(&plan, sizes.envs, &budget)?;
+        let what = format!("an evaluation in {} environments", sizes.envs);
+        budget.binds(&plan, &what, "evaluate in fewer environments, or lower `rollout_steps`")?;
         Ok(Self { config, sizes, layout, kernel_config, plan, budget })
     }
 }
@@ -265,19 +266,6 @@ fn fits(plan: &Plan, envs: u32, budget: &Budget) -> Result<()> {
         budget: budget.total >> 20,
         advice: "raise `memory_budget_mb`, use fewer evaluation environments, or lower `rollout_steps`"
             .into(),
-    })
-}
-
-/// Checks that the device can bind every buffer of the plan.
-fn binds(plan: &Plan, envs: u32, budget: &Budget) -> Result<()> {
-    if plan.largest() <= budget.binding {
-        return Ok(());
-    }
-    Err(Error::Buffer {
-        what: format!("the largest buffer of an evaluation in {envs} environments"),
-        needed: plan.largest().div_ceil(1 << 20),
-        limit: budget.binding >> 20,
-        advice: "evaluate in fewer environments, or lower `rollout_steps`".into(),
     })
 }
 
@@ -307,8 +295,8 @@ mod tests {
         for part in ["4 environments needs 2 MiB", "is 1 MiB", "memory_budget_mb", "fewer evaluation env"] {
             assert!(error.contains(part), "{part}: {error}");
         }
-        binds(&plan, 4, &budget(1 << 20, 2 << 20)).unwrap();
-        let error = binds(&plan, 4, &budget(2 << 20, 1 << 20)).unwrap_err().to_string();
+        budget(1 << 20, 2 << 20).binds(&plan, "it", "").unwrap();
+        let error = budget(2 << 20, 1 << 20).binds(&plan, "it", "").unwrap_err().to_string();
         assert!(error.contains("one buffer of this device has at most 1 MiB"), "{error}");
         assert!(!error.contains("memory"), "{error}");
         let most = u32::MAX;

@@ -199,6 +199,20 @@ impl MarketData {
         self.first_bar
     }
 
+    /// Checks that bars have features, and are two at least.
+    ///
+    /// # Errors
+    /// [`Error::Data`].
+    pub(crate) fn check_tradable(&self, bars: &Range<usize>) -> Result<()> {
+        if bars.start >= self.first_bar && bars.end <= self.bars && bars.len() >= 2 {
+            return Ok(());
+        }
+        Err(Error::Data(format!(
+            "bars {} to {} cannot be traded: features start at bar {}, the data has {} bars, and a range needs at least two",
+            bars.start, bars.end, self.first_bar, self.bars
+        )))
+    }
+
     /// The statistics with which the features were scaled.
     #[must_use]
     pub fn scaling(&self) -> &ScalingStatistics {

@@ -32,7 +32,7 @@ impl Actions {
         }
     }
 
-    /// What the environment receives ([`crate::env::RolloutBuffers::actions`]), `[environment][agent][word]`: the number of a discrete
+    /// The words that the environment receives ([`crate::env::RolloutBuffers::actions`]), `[environment][agent][word]`: the number of a discrete
     /// action, whose digits are its choices, the first choice the fastest; or the bits of real numbers.
     #[must_use]
     pub fn raw(&self) -> &[u32] {

@@ -7,7 +7,7 @@ mod product;
 use crate::nn::{Activation, Layout, Precision};
 use crate::ppo::normalize::LIMIT;
 use activation::{activate, hyperbolic, sigmoid};
-use product::{COLUMNS, product};
+use product::{COLUMNS, packed, product};
 
 /// Added to the variance of a LayerNorm.
 const EPSILON: f32 = 1e-5;
@@ -51,7 +51,7 @@ struct Dense {
     outputs: usize,
     /// Columns of a row of the weights, a multiple of [`COLUMNS`].
     stride: usize,
-    /// `[input][column]`
+    /// [`packed`]
     weights: Vec<f32>,
     /// `[agent][column]`: of all agents, or of one.
     bias: Vec<f32>,
@@ -228,7 +228,7 @@ impl Network {
                 weights.iter_mut().chain(&mut bias).for_each(|weight| *weight = self::rounded(*weight));
             }
             let outputs = layer.outputs as usize;
-            Dense { kind, norm, inputs, outputs, stride, weights, bias }
+            Dense { kind, norm, inputs, outputs, stride, weights: packed(&weights, stride), bias }
         });
         Self { layers: layers.collect() }
     }

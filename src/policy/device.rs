@@ -1,17 +1,16 @@
 //! Decisions for thousands of environments on the device.
 
 use super::act::check;
+use super::acting::Acting;
 use super::actions::Actions;
 use super::metadata::{ActionSpec, ModelMetadata};
 use super::policy::Policy;
-use crate::env::{EnvRecording, Environment, RolloutBuffers, Spec, Storage};
-use crate::gpu::{Budget, Command, Gpu, Plan, Recorder, Recording};
-use crate::mappo::buffers::{Buffers, RecurrentBuffers};
-use crate::mappo::rollout::Rollout;
-use crate::mappo::setup::Setup;
-use crate::mappo::{ActionMode, Sizes};
+use crate::env::{EnvRecording, Environment, RolloutBuffers, Spec};
+use crate::gpu::{Command, Gpu, Plan, Recording};
+use crate::mappo::ActionMode;
+use crate::mappo::buffers::RecurrentBuffers;
+use crate::nn::Precision;
 use crate::nn::forward::Memory;
-use crate::nn::{KernelConfig, Layout, Precision};
 use crate::{Error, Result};
 
 /// A policy on the device, for a fixed number of environments: kernels are compiled and buffers allocated once.
@@ -21,15 +20,10 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct DevicePolicy {
     gpu: Gpu,
-    sizes: Sizes,
-    buffers: Buffers,
-    rollout: Rollout,
-    recorder: Recorder,
+    acting: Acting,
     /// Keeps the new states of the GRUs for the next decision.
     remember: Recording,
     metadata: ModelMetadata,
-    /// Element type of the observations.
-    storage: Storage,
     environments: usize,
     /// 1 for environments in which an episode begins.
     ended: Vec<u32>,
@@ -85,49 +79,15 @@ impl DevicePolicy {
         let metadata = policy.metadata();
         // The CPU's state has the same limit.
         crate::ranges::check("environments", environments as f64, 1.0, 1_048_576.0)?;
-        let environment = Given(metadata);
-        let mut config = metadata.config();
-        config.ppo.num_envs = environments as u32;
-        config.ppo.rollout_steps = 1;
-        config.ppo.seed = seed;
-        let sizes = Sizes::acting(&config, &environment);
-        let layout = policy.layout.acting();
-        let kernel_config = KernelConfig::new(gpu, config.device.precision, &layout, sizes.envs / 4)?;
-        if !sizes.launches(&kernel_config) {
-            let reason = format!("{environments} exceed the workgroups of one dispatch");
-            return Err(Error::config("environments", reason));
-        }
-        binds(&Buffers::plan(&sizes, &layout, &kernel_config), environments, &Budget::of(gpu, None))?;
-        let buffers = Buffers::allocate(gpu, &sizes, &layout, &kernel_config)?;
-        gpu.write(&buffers.networks.params, 0, bytemuck::cast_slice(policy.weights()))?;
-        if let Some(normalization) = &buffers.normalization {
-            let columns = sizes.columns() as usize;
-            let stats = bytemuck::cast_slice(&metadata.observation_moments[..columns]);
-            gpu.write(&normalization.observation_stats, 0, stats)?;
-        }
-        let setup = Setup {
-            gpu,
-            config: &config,
-            sizes: &sizes,
-            layout: &layout,
-            kernel_config: &kernel_config,
-            buffers: &buffers,
-        };
-        let rollout = Rollout::new(setup, &environment, mode)?;
-        let mut recorder = Recorder::new(gpu);
-        recorder.run(&rollout.prepare)?;
-        recorder.run(&rollout.reset)?;
+        let sizes = [environments as u32, 1];
+        let acting = Acting::new(gpu, policy, &Given(metadata), sizes, mode, seed)?;
         let own = Self {
             gpu: gpu.clone(),
-            remember: remember(&buffers, &sizes, &layout),
-            storage: sizes.observed_storage(kernel_config.storage),
-            ended: vec![1; sizes.envs as usize],
+            remember: remember(&acting),
+            ended: vec![1; acting.sizes.envs as usize],
             decided: Actions::new(&metadata.actions, environments, metadata.network.agents as usize),
             metadata: metadata.clone(),
-            sizes,
-            buffers,
-            rollout,
-            recorder,
+            acting,
             environments,
             decisions: 0,
         };
@@ -141,19 +101,19 @@ impl DevicePolicy {
     /// With f16 networks without `observation_norm` the elements are f16, two in a word, the lower environment in the low bits.
     #[must_use]
     pub fn observations(&self) -> &wgpu::Buffer {
-        self.buffers.observed()
+        self.acting.buffers.observed()
     }
 
     /// The buffer of the actions, u32 `[agent][environment]`, or bits of f32 `[agent][number][environment]`, for a caller's kernel.
     #[must_use]
     pub fn actions(&self) -> &wgpu::Buffer {
-        &self.buffers.rollout.actions
+        &self.acting.buffers.rollout.actions
     }
 
     /// Environments of the buffers: a multiple of 4.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.sizes.envs as usize
+        self.acting.sizes.envs as usize
     }
 
     /// An episode begins in this environment: the GRUs forget what they remember of it.
@@ -169,16 +129,16 @@ impl DevicePolicy {
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::Gpu`].
     pub fn submit(&mut self) -> Result<()> {
-        let own = &self.buffers.rollout;
+        let own = &self.acting.buffers.rollout;
         self.gpu.write(&own.iteration, 0, bytemuck::bytes_of(&self.decisions))?;
-        if self.buffers.recurrent.is_some() {
-            let endings = self.sizes.endings() * 4;
+        if self.acting.buffers.recurrent.is_some() {
+            let endings = self.acting.sizes.endings() * 4;
             self.gpu.write(&own.dones_and_masks, endings, bytemuck::cast_slice(&self.ended))?;
             self.ended.fill(0);
         }
-        self.recorder.encode(&self.rollout.collect)?;
-        self.recorder.encode(&self.remember)?;
-        self.recorder.submit()?;
+        self.acting.recorder.encode(&self.acting.rollout.collect)?;
+        self.acting.recorder.encode(&self.remember)?;
+        self.acting.recorder.submit()?;
         self.decisions = self.decisions.wrapping_add(1);
         Ok(())
     }
@@ -186,17 +146,26 @@ impl DevicePolicy {
     /// Actions for the observations `[environment][agent][feature]` and masks `[environment][agent]`, as [`Policy::act`] takes them.
     ///
     /// # Errors
-    /// As [`Policy::act`]; errors of the device.
+    /// As [`Policy::act`]; [`Error::Data`] for outputs of a network that are not finite; errors of the device.
     pub fn act(&mut self, observations: &[f32], masks: &[u32]) -> Result<&Actions> {
-        let [envs, agents] = [self.sizes.envs, self.sizes.spec.agents].map(|size| size as usize);
+        let [envs, agents] =
+            [self.acting.sizes.envs, self.acting.sizes.spec.agents].map(|size| size as usize);
         check(&self.metadata, self.environments, observations, masks)?;
         self.write_observations(observations)?;
         self.write_masks(masks)?;
         self.submit()?;
         let raw: Vec<u32> = self.gpu.read(self.actions())?;
         let bytes = (agents * envs * 4) as u64;
-        let log_probabilities = self.gpu.read_range(&self.buffers.rollout.targets, 0, bytes)?;
+        let log_probabilities = self.gpu.read_range(&self.acting.buffers.rollout.targets, 0, bytes)?;
         let log_probabilities: Vec<f32> = bytemuck::pod_collect_to_vec(&log_probabilities);
+        if let Some(row) = log_probabilities.iter().position(|value| !value.is_finite()) {
+            return Err(Error::Data(format!(
+                "the log-probability of {} in environment {} is {}: the observations or weights are beyond the networks' precision",
+                self.metadata.agent(row / envs),
+                row % envs,
+                log_probabilities[row]
+            )));
+        }
         let words = self.metadata.actions.words() as usize;
         let decided = &mut self.decided;
         for environment in 0..self.environments {
@@ -213,15 +182,15 @@ impl DevicePolicy {
 
     /// Writes `[environment][agent][feature]` as `[agent][feature][environment]`.
     fn write_observations(&self, observations: &[f32]) -> Result<()> {
-        let Spec { agents, obs_dim, .. } = self.sizes.spec;
-        let (columns, envs) = ((agents * obs_dim) as usize, self.sizes.envs as usize);
+        let Spec { agents, obs_dim, .. } = self.acting.sizes.spec;
+        let (columns, envs) = ((agents * obs_dim) as usize, self.acting.sizes.envs as usize);
         let mut turned = vec![0f32; columns * envs];
         for (environment, row) in observations.chunks_exact(columns).enumerate() {
             for (column, value) in row.iter().enumerate() {
                 turned[column * envs + environment] = *value;
             }
         }
-        match self.storage.precision() {
+        match self.acting.storage.precision() {
             Precision::F32 => self.gpu.write(self.observations(), 0, bytemuck::cast_slice(&turned)),
             Precision::F16 => {
                 let halves: Vec<u16> =
@@ -232,33 +201,21 @@ impl DevicePolicy {
     }
 
     fn write_masks(&self, masks: &[u32]) -> Result<()> {
-        let [envs, agents] = [self.sizes.envs, self.sizes.spec.agents].map(|size| size as usize);
+        let [envs, agents] =
+            [self.acting.sizes.envs, self.acting.sizes.spec.agents].map(|size| size as usize);
         let mut turned = vec![u32::MAX; agents * envs];
         for (environment, row) in masks.chunks_exact(agents).enumerate() {
             for (agent, mask) in row.iter().enumerate() {
                 turned[agent * envs + environment] = *mask;
             }
         }
-        let first = u64::from(self.sizes.first_mask()) * 4;
-        self.gpu.write(&self.buffers.rollout.dones_and_masks, first, bytemuck::cast_slice(&turned))
+        let first = u64::from(self.acting.sizes.first_mask()) * 4;
+        self.gpu.write(&self.acting.buffers.rollout.dones_and_masks, first, bytemuck::cast_slice(&turned))
     }
-}
-
-/// Checks that the device can bind every buffer of the plan.
-fn binds(plan: &Plan, environments: usize, budget: &Budget) -> Result<()> {
-    if plan.largest() <= budget.binding {
-        return Ok(());
-    }
-    Err(Error::Buffer {
-        what: format!("the largest buffer of {environments} environments"),
-        needed: plan.largest().div_ceil(1 << 20),
-        limit: budget.binding >> 20,
-        advice: "decide for fewer environments at a time".into(),
-    })
 }
 
 /// Copies the new states of the GRUs to where the next decision reads them.
-fn remember(buffers: &Buffers, sizes: &Sizes, layout: &Layout) -> Recording {
+fn remember(Acting { buffers, sizes, layout, .. }: &Acting) -> Recording {
     let Some(RecurrentBuffers { states, carried_states: between, .. }) = &buffers.recurrent else {
         return Recording::new();
     };

@@ -2,14 +2,12 @@
 
 use jiff::civil::DateTime;
 
+use super::account::Account;
 use super::{ActionMode, Policy, PolicyState};
-use crate::env::ledger::{Ledger, NextBar, Step};
+use crate::env::ledger::Ledger;
 use crate::gpu::Gpu;
 use crate::market::{self, Candles, ExtraFeatures, LiveBar};
 use crate::{Error, Result};
-
-/// Largest weight of a position in an observation, in shares of the account.
-const MOST_WEIGHT: f32 = 5.0;
 
 /// A market policy at work: features, account and memory are kept bar by bar, and every bar gets a decision on its close.
 ///
@@ -19,23 +17,16 @@ const MOST_WEIGHT: f32 = 5.0;
 pub struct Live {
     policy: Policy,
     features: market::Live,
+    account: Account,
     state: PolicyState,
-    ledger: Ledger,
-    /// Equity of the account when it was opened, or first reported.
-    start: f64,
-    /// Whether the caller has reported an account.
-    reported: bool,
     /// Whether an error left the account behind the features: nothing more is decided.
     broken: bool,
-    /// The decision that fills at the next bar; `None` before the first.
-    targets: Option<Vec<f64>>,
-    closes: Vec<f64>,
     observations: Vec<f32>,
     masks: Vec<u32>,
     decision: Decision,
 }
 
-/// What the account really holds after a bar, in place of the simulated account.
+/// The true holdings of the account after a bar, in place of the simulated account.
 #[derive(Clone, Copy, Debug)]
 pub struct Holdings<'a> {
     /// Account value at the close, in account currency.
@@ -68,29 +59,21 @@ impl Live {
     /// [`Error::Data`] if the policy is not of a market, or was trained on other features; errors of compilation and allocation.
     pub fn new(gpu: &Gpu, policy: &Policy) -> Result<Self> {
         let market = policy.market()?;
-        let settings = &market.settings;
-        let symbols = &market.scaling.symbols;
-        let count = symbols.len();
-        let costs = settings.costs(symbols)?;
-        let ledger = Ledger::new(count, settings.starting_equity, settings.bankruptcy_level, costs)?;
+        let count = market.scaling.symbols.len();
         let wide = policy.metadata().network.obs_dim as usize;
         let outputs = policy.metadata().actions.outputs() as usize;
         Ok(Self {
             features: market::Live::new(gpu, &market.scaling)?,
+            account: Account::new(market)?,
             state: policy.state(1)?,
-            ledger: ledger.with_max_leverage(settings.max_leverage)?,
-            start: settings.starting_equity,
-            reported: false,
             broken: false,
-            targets: None,
-            closes: vec![f64::NAN; count],
             observations: vec![0.0; count * wide],
-            masks: vec![settings.mask(); count],
+            masks: vec![market.settings.mask(); count],
             decision: Decision {
                 targets: vec![0.0; count],
                 probabilities: vec![0.0; count * outputs],
                 values: vec![0.0; count],
-                equity: settings.starting_equity,
+                equity: market.settings.starting_equity,
                 units: vec![0.0; count],
                 bankrupt: false,
             },
@@ -119,7 +102,7 @@ impl Live {
     /// The account, simulated or as the caller said.
     #[must_use]
     pub fn account(&self) -> &Ledger {
-        &self.ledger
+        self.account.ledger()
     }
 
     /// Adds past bars, at which nothing is decided.
@@ -127,11 +110,11 @@ impl Live {
     /// # Errors
     /// As [`market::Live::warm_up`]; [`Error::Data`] after a decision.
     pub fn warm_up(&mut self, candles: &Candles, extra: &ExtraFeatures) -> Result<()> {
-        if self.targets.is_some() {
+        if self.account.has_decided() {
             return Err(Error::Data("history comes before the first decision".into()));
         }
         self.features.warm_up(candles, extra)?;
-        self.closes.iter_mut().zip(self.features.closes()).for_each(|(to, close)| *to = close);
+        self.account.start_at(self.features.closes());
         Ok(())
     }
 
@@ -158,111 +141,38 @@ impl Live {
                 "an earlier error left the account behind: start anew, with the bars so far".into(),
             ));
         }
-        if let Some(Holdings { equity, units }) = holdings {
-            self.ledger.check_holdings(equity, units)?;
-            if !self.reported && equity <= 0.0 {
-                return Err(Error::Data(format!(
-                    "the first equity of the account is {equity}, expected more than 0"
-                )));
-            }
-        }
+        holdings.map_or(Ok(()), |holdings| self.account.check(holdings))?;
         let before = self.features.last();
         self.features.push(timestamp, bars, extra)?;
         self.broken = true;
-        let decided = self.decide_on(before, timestamp, bars, holdings)?;
+        self.account.settle(before.map_or(0.0, |before| market::years_between(before, timestamp)), bars)?;
+        if let Some(holdings) = holdings {
+            self.account.report(&self.policy.market()?.settings, holdings)?;
+        }
+        let ready = self.features.missing_bars() == 0;
+        if ready {
+            self.observe_and_act()?;
+        }
         self.broken = false;
-        Ok(decided.then_some(&self.decision))
+        Ok(ready.then_some(&self.decision))
     }
 
-    /// Decides on the bar that the features were just computed of. Returns whether there is a decision.
-    fn decide_on(
-        &mut self,
-        before: Option<DateTime>,
-        timestamp: DateTime,
-        bars: &[Option<LiveBar>],
-        holdings: Option<Holdings<'_>>,
-    ) -> Result<bool> {
-        self.settle(before, timestamp, bars)?;
-        self.closes.iter_mut().zip(self.features.closes()).for_each(|(to, close)| *to = close);
-        if let Some(Holdings { equity, units }) = holdings {
-            if !std::mem::replace(&mut self.reported, true) {
-                self.ledger.rebase(self.start, equity);
-                self.start = equity;
-            }
-            let held = self.levels_of(equity, units)?;
-            self.ledger.reconcile(equity, units, &held)?;
-        }
-        if self.features.missing_bars() > 0 {
-            return Ok(false);
-        }
-        self.observe();
-        let Self { policy, state, observations, masks, decision, ledger, .. } = self;
-        let market = policy.market()?;
+    fn observe_and_act(&mut self) -> Result<()> {
+        let Self { policy, features, account, state, observations, masks, decision, .. } = self;
+        account.observe(features.features(), observations);
+        let settings = &policy.market()?.settings;
         let actions = policy.act(state, observations, masks, ActionMode::Greedy)?;
-        for (agent, target) in decision.targets.iter_mut().enumerate() {
-            let action = actions.raw()[agent];
+        let ledger = account.ledger();
+        for (target, action) in decision.targets.iter_mut().zip(actions.raw()) {
             // Outputs that are not finite were refused.
-            *target = market.settings.level(action).filter(|_| !ledger.bankrupt()).unwrap_or(0.0);
+            *target = settings.level(*action).filter(|_| !ledger.bankrupt()).unwrap_or(0.0);
         }
         decision.probabilities.copy_from_slice(policy.probabilities(state));
         decision.values.copy_from_slice(policy.values(state, observations, &[])?);
         decision.equity = ledger.equity();
         decision.units.copy_from_slice(ledger.quantity());
         decision.bankrupt = ledger.bankrupt();
-        self.targets.get_or_insert_default().clone_from(&self.decision.targets);
-        Ok(true)
-    }
-
-    /// The allowed levels nearest to what is held, as shares of the equity; a continuous policy's are those shares.
-    fn levels_of(&self, equity: f64, units: &[f64]) -> Result<Vec<f64>> {
-        let settings = &self.policy.market()?.settings;
-        let count = units.len() as f64;
-        let nearest = |share: f64| {
-            let levels = settings.positions.iter().copied();
-            let near = levels.min_by(|a, b| (a - share).abs().total_cmp(&(b - share).abs())).unwrap_or(0.0);
-            if settings.continuous() { share } else { near }
-        };
-        let shares = units.iter().zip(&self.closes).map(|(units, close)| match *units {
-            0.0 => 0.0,
-            units => nearest(units * close * count / equity.max(f64::MIN_POSITIVE)),
-        });
-        Ok(shares.map(|level| if level.is_finite() { level } else { 0.0 }).collect())
-    }
-
-    /// Fills the last decision at the open of this bar and marks the account to its close.
-    fn settle(
-        &mut self,
-        before: Option<DateTime>,
-        now: DateTime,
-        bars: &[Option<LiveBar>],
-    ) -> Result<Option<Step>> {
-        let (Some(targets), Some(before)) = (&self.targets, before) else { return Ok(None) };
-        let price = |value: fn(&LiveBar) -> f64| -> Vec<f64> {
-            let pairs = bars.iter().zip(&self.closes);
-            pairs.map(|(bar, last)| bar.as_ref().map_or(*last, value)).collect()
-        };
-        let (open, close) = (price(|bar| bar.open), price(|bar| bar.close));
-        let filled: Vec<bool> = bars.iter().map(Option::is_none).collect();
-        let funding: Vec<f64> = bars.iter().map(|bar| bar.map_or(0.0, |bar| bar.funding)).collect();
-        let next = NextBar::new(&self.closes, &open, &close)
-            .filled(&filled)
-            .funding(&funding)
-            .years(market::years_between(before, now));
-        self.ledger.step(targets, &next).map(Some)
-    }
-
-    /// Writes the observations as the environment writes them: features, target level, weight of the position.
-    fn observe(&mut self) {
-        let count = self.closes.len();
-        let wide = self.observations.len() / count;
-        let features = self.features.features();
-        let start = self.start;
-        let equity = (self.ledger.equity() / start).max(1e-6);
-        for (i, row) in self.observations.chunks_exact_mut(wide).enumerate() {
-            row[..wide - 2].copy_from_slice(&features[i * (wide - 2)..][..wide - 2]);
-            row[wide - 2] = self.ledger.level()[i] as f32;
-            let held = self.ledger.quantity()[i] * self.closes[i] / start;
-            row[wide - 1] = ((held * count as f64 / equity) as f32).clamp(-MOST_WEIGHT, MOST_WEIGHT);
-        }
+        account.order(&decision.targets);
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::bars::TrainingBars;
 use super::metadata::{ActionSpec, ModelMetadata};
 use crate::env::TradingSettings;
-use crate::market::ScalingStatistics;
+use crate::market::{MarketData, ScalingStatistics};
 use crate::{Error, Result};
 
 /// Names of the two features of a position, which follow those of the bar: the target level, and the weight in the account.
@@ -35,6 +35,18 @@ impl MarketMetadata {
     #[must_use]
     pub fn features(&self) -> Vec<String> {
         self.scaling.features.iter().cloned().chain(POSITION.map(String::from)).collect()
+    }
+
+    /// Checks that the features of `data` were scaled with these statistics.
+    pub(super) fn check_scaling(&self, data: &MarketData) -> Result<()> {
+        if data.scaling() == &self.scaling {
+            return Ok(());
+        }
+        Err(Error::Data(
+            "the market's features were scaled with other statistics than the model's: load the data with `Scaling::Given` and \
+             the model's `scaling`"
+                .into(),
+        ))
     }
 
     /// Checks that rules and statistics are valid, and that the networks are those of such a market.

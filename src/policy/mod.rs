@@ -4,7 +4,10 @@
 //! [`Policy::load`] keep it in a file. It decides on the CPU ([`Policy::act`], microseconds for one decision) or on the device
 //! ([`DevicePolicy`], thousands of environments at once). What it remembers is in a [`PolicyState`]. `docs/policies.md` is an introduction.
 
+#[cfg(feature = "market")]
+mod account;
 mod act;
+mod acting;
 mod actions;
 #[cfg(feature = "market")]
 mod bars;

@@ -70,8 +70,7 @@ impl Policy {
         Self { checkpoint, layout, networks }
     }
 
-    /// The same policy with metadata of the market that it was trained in, which [`Policy::targets`] and
-    /// [`crate::market::Candles`] need.
+    /// The same policy with metadata of the market that it was trained in, which [`Policy::targets`] and [`super::Live`] need.
     ///
     /// # Errors
     /// [`Error::Config`] for rules out of range; [`Error::Shape`] for those of a market with other instruments, features or actions.

@@ -1,4 +1,4 @@
-//! What a policy remembers from one decision to the next.
+//! Memory of a policy from one decision to the next.
 
 use std::sync::Arc;
 
@@ -97,7 +97,7 @@ impl PolicyState {
         }
     }
 
-    /// What the policy remembers: decisions so far, then the GRU states of the actors and of the critics, `[environment][agent][entry]`.
+    /// The memory of the policy: decisions so far, then the GRU states of the actors and of the critics, `[environment][agent][entry]`.
     /// [`PolicyState::restore`] continues from it, also in another process.
     #[must_use]
     pub fn memory(&self) -> (u32, &[f32], &[f32]) {

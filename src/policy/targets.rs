@@ -5,14 +5,11 @@ use std::ops::Range;
 use ndarray::Array2;
 
 use super::Policy;
+use super::acting::Acting;
 use crate::env::{Episodes, Trading};
-use crate::gpu::{Gpu, Recorder};
-use crate::mappo::buffers::Buffers;
-use crate::mappo::rollout::Rollout;
-use crate::mappo::setup::Setup;
-use crate::mappo::{ActionMode, Sizes};
+use crate::gpu::Gpu;
+use crate::mappo::ActionMode;
 use crate::market::MarketData;
-use crate::nn::KernelConfig;
 use crate::{Error, Result};
 
 /// Steps between two readbacks of actions.
@@ -27,41 +24,14 @@ impl Policy {
     /// [`Error::Data`] if the policy is not of a market, if the bars cannot be traded or the data has other instruments or features; errors
     /// of the device.
     pub fn targets(&self, gpu: &Gpu, data: &MarketData, bars: &Range<usize>) -> Result<Array2<f64>> {
-        let (metadata, market) = (self.metadata(), self.market()?);
-        if data.scaling() != &market.scaling {
-            return Err(Error::Data(
-                "the market's features were scaled with other statistics than the model's: load the data with \
-                 `Scaling::Given` and the model's `scaling`"
-                    .into(),
-            ));
-        }
+        let market = self.market()?;
+        market.check_scaling(data)?;
         let environment = Trading::new(data, &market.settings, &Episodes::Whole(bars.clone()))?;
         let decisions = bars.len() - 1;
         // Four environments are the minimum; all of them trade the same bars with the same actions.
-        let mut config = metadata.config();
-        config.ppo.num_envs = 4;
-        config.ppo.rollout_steps = STEPS.min(decisions as u32);
-        let sizes = Sizes::acting(&config, &environment);
-        let layout = self.layout.acting();
-        let kernel_config = KernelConfig::new(gpu, config.device.precision, &layout, sizes.envs / 4)?;
-        let buffers = Buffers::allocate(gpu, &sizes, &layout, &kernel_config)?;
-        gpu.write(&buffers.networks.params, 0, bytemuck::cast_slice(self.weights()))?;
-        if let Some(normalization) = &buffers.normalization {
-            let stats = bytemuck::cast_slice(&metadata.observation_moments);
-            gpu.write(&normalization.observation_stats, 0, stats)?;
-        }
-        let setup = Setup {
-            gpu,
-            config: &config,
-            sizes: &sizes,
-            layout: &layout,
-            kernel_config: &kernel_config,
-            buffers: &buffers,
-        };
-        let rollout = Rollout::new(setup, &environment, ActionMode::Greedy)?;
-        let mut recorder = Recorder::new(gpu);
-        recorder.run(&rollout.prepare)?;
-        recorder.run(&rollout.reset)?;
+        let steps = STEPS.min(decisions as u32);
+        let acting = Acting::new(gpu, self, &environment, [4, steps], ActionMode::Greedy, 0)?;
+        let Acting { sizes, buffers, rollout, mut recorder, .. } = acting;
         let agents = data.instruments();
         let mut targets = Array2::zeros((decisions, agents));
         let mut first = 0;

@@ -78,7 +78,7 @@ fn live_decisions_are_those_of_the_backtest() {
         live.warm_up(&candles.slice(0..bars.start).unwrap(), &ExtraFeatures::default()).unwrap();
         let mut changes = 0;
         for (row, bar) in bars.clone().take(expected.nrows()).enumerate() {
-            let mut now: Vec<_> = (0..candles.instruments()).map(|i| candles.live_bar(i, bar)).collect();
+            let mut now = candles.live_bars(bar);
             let decision = live.decide(candles.timestamps[bar], &mut now, &[], None).unwrap().unwrap();
             let expected = expected.row(row).to_vec();
             assert_eq!(decision.targets, expected, "{precision:?}, GRU {gru}, bar {bar}");
@@ -98,7 +98,7 @@ fn real_holdings_replace_the_simulated_account() {
     let settings = TradingSettings { episode_length: 16, ..TradingSettings::default() };
     let policy = policy(&data, &candles, settings, Precision::F32, false);
     let mut live = Live::new(&gpu, &policy).unwrap();
-    let bar = |bar: usize| -> Vec<_> { (0..4).map(|i| candles.live_bar(i, bar)).collect() };
+    let bar = |bar: usize| candles.live_bars(bar);
     // Without history there is no decision.
     assert!(live.decide(candles.timestamps[0], &mut bar(0), &[], None).unwrap().is_none());
     live.warm_up(&candles.slice(1..100).unwrap(), &ExtraFeatures::default()).unwrap();

@@ -277,6 +277,8 @@ fn bars_over_http_get_the_decisions_of_live_whatever_other_clients_do() {
     let (status, health) = server.request("GET", "/health", "", b"");
     let health: Value = serde_json::from_str(&health).unwrap();
     assert_eq!((status, &health["status"], &health["decisions"]), (200, &"ready".into(), &BARS.into()));
+    let (_, last) = server.request("GET", "/last", "", b"");
+    assert_eq!(decisions(&[serde_json::from_str(&last).unwrap()]), expected[BARS - 1..]);
     let (_, metrics) = server.request("GET", "/metrics", "", b"");
     for line in [
         &format!("phalanx_decisions_total {BARS}"),
@@ -309,7 +311,7 @@ fn a_token_is_asked_for_everywhere() {
     bars(&place);
     place.write("token", "0123456789abcdef\n");
     let server = Serving::start(&place, &["--token-file", "token"]);
-    for path in ["/", "/events", "/health", "/metrics"] {
+    for path in ["/", "/events", "/health", "/last", "/metrics"] {
         assert_eq!(server.request("GET", path, "", b"").0, 401, "{path}");
         assert_eq!(server.request("GET", path, "Authorization: Bearer 0123456789abcdeF\r\n", b"").0, 401);
     }

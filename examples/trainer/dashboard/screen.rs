@@ -14,7 +14,7 @@ use super::Stream;
 
 pub type Terminal = ratatui::Terminal<CrosstermBackend<BufWriter<Box<dyn Write + Send>>>>;
 
-/// Where the screen is left, while it is open.
+/// The place at which the screen is left, while it is open.
 static OPEN: Mutex<Option<Open>> = Mutex::new(None);
 
 struct Open {

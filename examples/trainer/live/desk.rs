@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use hdrhistogram::Histogram;
+use anyhow::Result;
 use phalanx::gpu::Gpu;
 use phalanx::jiff::civil::DateTime;
 use phalanx::market::{Candles, ExtraFeatures};
 use phalanx::policy::{Decision, Holdings, Live, Policy};
 use serde::Serialize;
 
+use super::DeskArgs;
 use super::bars::ClosedBar;
 use super::journal::{Header, Journal};
-use super::{DeskArgs, only_live};
+use super::latency::Latency;
 use crate::console::{self, note};
 use crate::folder::Folder;
-use crate::run::Settings;
+use crate::run::{Settings, only_live};
 
 /// A policy with its live state, its journal, and the latency of its decisions.
 pub struct Desk {
@@ -31,14 +31,6 @@ pub struct Desk {
 #[derive(Debug, thiserror::Error)]
 #[error("{0:#}")]
 pub struct Fatal(anyhow::Error);
-
-/// Latencies of decisions.
-pub struct Latency {
-    /// Nanoseconds.
-    histogram: Histogram<u64>,
-    limit: Duration,
-    pub violations: u64,
-}
 
 /// The answer to a bar.
 #[derive(Clone, Debug, Serialize)]
@@ -77,67 +69,12 @@ impl Reply {
     }
 }
 
-impl Latency {
-    pub fn new(limit: Duration) -> Result<Self> {
-        // Up to an hour, with three digits.
-        Ok(Self { histogram: Histogram::new_with_bounds(1, 3_600_000_000_000, 3)?, limit, violations: 0 })
-    }
-
-    pub fn record(&mut self, latency: Duration) {
-        let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1);
-        self.histogram.saturating_record(nanoseconds);
-        self.violations += u64::from(latency > self.limit);
-    }
-
-    pub fn limit(&self) -> Duration {
-        self.limit
-    }
-
-    pub fn decisions(&self) -> u64 {
-        self.histogram.len()
-    }
-
-    pub fn mean(&self) -> Duration {
-        Duration::from_nanos(self.histogram.mean() as u64)
-    }
-
-    pub fn quantile(&self, quantile: f64) -> Duration {
-        Duration::from_nanos(self.histogram.value_at_quantile(quantile))
-    }
-
-    pub fn max(&self) -> Duration {
-        Duration::from_nanos(self.histogram.max())
-    }
-
-    pub fn summary(&self) -> String {
-        let ms = |duration: Duration| format!("{:.3} ms", duration.as_secs_f64() * 1e3);
-        if self.decisions() == 0 {
-            return "Decisions none".into();
-        }
-        format!(
-            "Decisions {}, latency p50 {}, p99 {}, max {}; {} above {}",
-            self.decisions(),
-            ms(self.quantile(0.5)),
-            ms(self.quantile(0.99)),
-            ms(self.max()),
-            self.violations,
-            ms(self.limit)
-        )
-    }
-}
-
 impl Desk {
     /// Loads the model and the history, and replays the journal. Returns the last decision of the journal, which may not have been
     /// answered.
     pub fn open(args: &DeskArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<(Self, Option<Reply>)> {
         only_live(&args.sets)?;
-        let run = Folder::new(&args.run);
-        run.settle()?;
-        ensure!(
-            run.model().exists(),
-            "{} holds no trained model; train one with `trainer train`",
-            run.path().display()
-        );
+        let run = Folder::trained(&args.run)?;
         let settings = Settings::of_live(&run.settings(), &args.sets)?;
         let policy = Policy::load(&run.model())?;
         let market = policy.market()?;

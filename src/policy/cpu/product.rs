@@ -1,11 +1,8 @@
 //! Products of a vector and a matrix, in a form that the compiler vectorises. The order of sums does not depend on the width of the
 //! CPU's vectors, and products are not fused with sums: every CPU gives the same bits.
 
-/// Rows of weights are padded to multiples of this.
+/// Columns of a tile of weights. Rows are padded to multiples of this.
 pub(super) const COLUMNS: usize = 32;
-
-/// Rows of weights whose products are added to a sum at a time.
-const ROWS: usize = 8;
 
 /// Partial sums of [`sum`] and [`sum_of_squares`].
 const LANES: usize = 16;
@@ -39,63 +36,55 @@ fn accumulate(values: &[f32], function: impl Fn(f32) -> f32) -> f32 {
     sums[0]
 }
 
-/// `output[c] = bias[c] + sum over k of input[k] weights[k][c]` for the first `outputs` columns; `bias`, `output` and the rows of
-/// `weights` are padded to whole tiles.
-pub(super) fn product(input: &[f32], weights: &[f32], bias: &[f32], outputs: usize, output: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the CPU has the instructions.
-            return unsafe { with_avx512(input, weights, bias, outputs, output) };
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: as above.
-            return unsafe { with_avx2(input, weights, bias, outputs, output) };
-        }
-    }
-    rows(input, weights, bias, outputs, output);
+/// Weights `[input][column]`, whose rows have whole tiles, in the order in which [`product`] reads them: `[tile][input][column]`.
+pub(super) fn packed(weights: &[f32], stride: usize) -> Vec<f32> {
+    let tile =
+        |tile: usize| weights.chunks_exact(stride).flat_map(move |row| &row[tile * COLUMNS..][..COLUMNS]);
+    (0..stride / COLUMNS).flat_map(tile).copied().collect()
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn with_avx512(input: &[f32], weights: &[f32], bias: &[f32], outputs: usize, output: &mut [f32]) {
-    rows(input, weights, bias, outputs, output);
+/// `output[c] = bias[c] + sum over k of input[k] weights[k][c]` for the first `outputs` columns. The weights are [`packed`]; `bias` and
+/// `output` have whole tiles.
+pub(super) fn product(input: &[f32], weights: &[f32], bias: &[f32], outputs: usize, output: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the CPU has the instructions.
+        return unsafe { with_avx2(input, weights, bias, outputs, output) };
+    }
+    tiles(input, weights, bias, outputs, output);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn with_avx2(input: &[f32], weights: &[f32], bias: &[f32], outputs: usize, output: &mut [f32]) {
-    rows(input, weights, bias, outputs, output);
-}
-
-/// Adds the products of a few rows at a time to all columns: the rows are read in order, and a sum is loaded and stored once for them all.
-#[inline(always)]
-fn rows(input: &[f32], weights: &[f32], bias: &[f32], outputs: usize, output: &mut [f32]) {
-    let stride = bias.len();
-    let columns = outputs.next_multiple_of(LANES).min(stride);
-    let output = &mut output[..columns];
-    output.copy_from_slice(&bias[..columns]);
-    let (whole, rest) = input.as_chunks::<ROWS>();
-    let (of_whole, of_rest) = weights.split_at(whole.len() * ROWS * stride);
-    for (values, weights) in whole.iter().zip(of_whole.chunks_exact(ROWS * stride)) {
-        add::<ROWS>(values, weights, stride, output);
-    }
-    for (value, weights) in rest.iter().zip(of_rest.chunks_exact(stride)) {
-        add::<1>(&[*value], weights, stride, output);
-    }
+    tiles(input, weights, bias, outputs, output);
 }
 
 #[inline(always)]
-fn add<const N: usize>(values: &[f32; N], weights: &[f32], stride: usize, output: &mut [f32]) {
-    // Of equal lengths, so that the loop needs no bounds checks.
-    let rows: [&[f32]; N] = std::array::from_fn(|row| &weights[row * stride..][..output.len()]);
-    for column in 0..output.len() {
-        let mut sum = output[column];
-        for row in 0..N {
-            sum += values[row] * rows[row][column];
+fn tiles(input: &[f32], weights: &[f32], bias: &[f32], outputs: usize, output: &mut [f32]) {
+    let tiles = weights.chunks_exact(input.len() * COLUMNS).zip(bias.as_chunks::<COLUMNS>().0);
+    let tiles = tiles.zip(output.as_chunks_mut::<COLUMNS>().0).take(outputs.div_ceil(COLUMNS));
+    for (index, ((weights, bias), output)) in tiles.enumerate() {
+        // Heads are narrow.
+        match outputs - index * COLUMNS {
+            0..=8 => tile::<8>(input, weights, bias, output),
+            9..=16 => tile::<16>(input, weights, bias, output),
+            _ => tile::<COLUMNS>(input, weights, bias, output),
         }
-        output[column] = sum;
     }
+}
+
+/// The first N columns of a tile, whose sums stay in registers.
+#[inline(always)]
+fn tile<const N: usize>(input: &[f32], weights: &[f32], bias: &[f32; COLUMNS], output: &mut [f32; COLUMNS]) {
+    let mut sums = [0f32; N];
+    sums.copy_from_slice(&bias[..N]);
+    for (value, row) in input.iter().zip(weights.as_chunks::<COLUMNS>().0) {
+        for (sum, weight) in sums.iter_mut().zip(row) {
+            *sum += value * weight;
+        }
+    }
+    output[..N].copy_from_slice(&sums);
 }
 
 #[cfg(test)]
@@ -112,9 +101,10 @@ mod tests {
             let weights: Vec<f32> = (0..inputs * stride).map(|_| next()).collect();
             let bias: Vec<f32> = (0..stride).map(|_| next()).collect();
             let mut output = vec![f32::NAN; stride];
-            product(&input, &weights, &bias, outputs, &mut output);
+            let tiled = packed(&weights, stride);
+            product(&input, &tiled, &bias, outputs, &mut output);
             let mut plain = vec![f32::NAN; stride];
-            rows(&input, &weights, &bias, outputs, &mut plain);
+            tiles(&input, &tiled, &bias, outputs, &mut plain);
             for c in 0..outputs {
                 let terms =
                     input.iter().enumerate().map(|(k, x)| f64::from(*x) * f64::from(weights[k * stride + c]));

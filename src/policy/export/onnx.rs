@@ -169,7 +169,7 @@ impl GraphOf<'_> {
         builder.node(OpType::Clip, format!("{name}.normalized"), &[&scaled, &low, &high])
     }
 
-    /// What critics read: `[batch][agent][feature]`, or one row for all agents.
+    /// Inputs of the critics: `[batch][agent][feature]`, or one row for all agents.
     fn critic_input(&mut self, observations: &str) -> Result<String> {
         let network = &self.policy.metadata().network;
         let all = network.agents as usize;

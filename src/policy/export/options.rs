@@ -1,4 +1,4 @@
-//! What an ONNX file is to contain.
+//! The contents of an ONNX file, as the caller chooses them.
 
 /// Options of [`super::Policy::export_onnx`]. By default one graph for all agents, with values, and with weights in f32.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use super::Policy;
-use crate::env::ledger::{Ledger, NextBar};
 use crate::gpu::Gpu;
 use crate::mappo::ActionMode;
 use crate::market::{Candles, MarketData};
+use crate::policy::account::Account;
 use crate::{Error, Result};
 
 impl Policy {
-    /// What the policy observes on `bars` of `candles` while it trades them with its own greedy decisions, `[bar][agent][feature]`, with
+    /// Observations of the policy on `bars` of `candles` while it trades them with its own greedy decisions, `[bar][agent][feature]`, with
     /// features as `data` has scaled them: the calibration of [`super::ExportWeights::Int8`]. After a bankruptcy a new account goes on.
     ///
     /// # Errors
@@ -24,61 +24,32 @@ impl Policy {
         bars: Range<usize>,
     ) -> Result<Vec<f32>> {
         let market = self.market()?;
-        if data.scaling() != &market.scaling
-            || (data.bars(), data.instruments()) != (candles.bars(), candles.instruments())
-        {
-            return Err(Error::Data(
-                "the market's features are those of other candles, or were scaled with other statistics than the model's".into(),
-            ));
+        market.check_scaling(data)?;
+        if (data.bars(), data.instruments()) != (candles.bars(), candles.instruments()) {
+            return Err(Error::Data("the market's features are those of other candles".into()));
         }
-        if bars.start < data.first_bar() || bars.end > data.bars() || bars.len() < 2 {
-            return Err(Error::Data(format!(
-                "bars {} to {} cannot be traded: features start at bar {}, the data has {} bars, and a range needs at least two",
-                bars.start,
-                bars.end,
-                data.first_bar(),
-                data.bars()
-            )));
-        }
+        data.check_tradable(&bars)?;
         let (agents, features) = (data.instruments(), data.features());
         let scaled: Vec<f32> = gpu.read(data.buffer())?;
-        let account = || {
-            let costs = market.settings.costs(&candles.symbols)?;
-            let settings = &market.settings;
-            Ledger::new(agents, settings.starting_equity, settings.bankruptcy_level, costs)?
-                .with_max_leverage(settings.max_leverage)
-        };
-        let mut ledger = account()?;
+        // The closes before the first bar, which may be filled.
+        let closes = |bar: usize| (0..agents).map(move |agent| candles.close[[agent, bar]]);
+        let mut account = Account::new(market)?;
+        account.start_at(closes(bars.start));
         let mut state = self.state(1)?;
         let masks = vec![market.settings.mask(); agents];
-        let mut observed = Vec::with_capacity(bars.len() * agents * (features + 2));
-        for bar in bars.start..bars.end - 1 {
-            let first = observed.len();
-            let close = candles.close.column(bar).to_vec();
-            for agent in 0..agents {
-                observed.extend_from_slice(&scaled[(bar * agents + agent) * features..][..features]);
-                let value = ledger.quantity()[agent] * close[agent] * agents as f64;
-                observed.push(ledger.level()[agent] as f32);
-                observed.push((value / ledger.equity()).clamp(-5.0, 5.0) as f32);
-            }
-            let actions = self.act(&mut state, &observed[first..], &masks, ActionMode::Greedy)?;
-            let level = |action: &u32| market.settings.level(*action).unwrap_or(0.0);
-            let targets: Vec<f64> = actions.raw().iter().map(level).collect();
-            let (open, next) =
-                (candles.open.column(bar + 1).to_vec(), candles.close.column(bar + 1).to_vec());
-            let filled = candles.filled.as_ref().map(|filled| filled.column(bar + 1).to_vec());
-            let funding = candles.funding.as_ref().map(|funding| funding.column(bar + 1).to_vec());
-            let mut prices = NextBar::new(&close, &open, &next).years(candles.years_before(bar + 1));
-            if let Some(filled) = &filled {
-                prices = prices.filled(filled);
-            }
-            if let Some(funding) = &funding {
-                prices = prices.funding(funding);
-            }
-            if ledger.step(&targets, &prices)?.bankrupt {
-                ledger = account()?;
+        let wide = agents * (features + 2);
+        let mut observed = vec![0.0; (bars.len() - 1) * wide];
+        for (bar, observations) in bars.zip(observed.chunks_exact_mut(wide)) {
+            account.settle(candles.years_before(bar), &candles.live_bars(bar))?;
+            if account.ledger().bankrupt() {
+                account = Account::new(market)?;
+                account.start_at(closes(bar));
                 state.reset(0);
             }
+            account.observe(&scaled[bar * agents * features..][..agents * features], observations);
+            let actions = self.act(&mut state, observations, &masks, ActionMode::Greedy)?;
+            let level = |action: &u32| market.settings.level(*action).unwrap_or(0.0);
+            account.order(&actions.raw().iter().map(level).collect::<Vec<_>>());
         }
         Ok(observed)
     }

@@ -1,5 +1,6 @@
 //! Synthetic markets, reference indicators, and the trainer program, also in a pseudo-terminal.
 
+pub mod allocations;
 pub mod oracle;
 pub mod panels;
 pub mod program;

@@ -41,7 +41,7 @@ struct Request {
     reply: oneshot::Sender<Answer>,
 }
 
-/// What a page shows.
+/// The contents of a page.
 #[derive(Clone, Default, Serialize)]
 pub struct View {
     pub symbols: Vec<String>,
