@@ -42,6 +42,7 @@ demo: cargo
 pictures: cargo
 	$(CARGO) build --locked --workspace --examples
 	PHALANX_RUN=$(abspath $(RUN)) $(CARGO) test --quiet --locked --workspace --test suite -- picture_of_the_dashboard
+	scripts/live-picture $(RUN) $(DATA)
 
 # The command line tests run the example `trainer`, which has unit tests too. Every command names the workspace: a package
 # alone would have its dependencies built again with fewer features.

@@ -219,6 +219,7 @@ impl Ledger {
     }
 
     /// Starts an account of `equity` instead: the bankruptcy level is a fraction of it.
+    #[cfg(feature = "market")]
     pub(crate) fn rebase(&mut self, starting_equity: f64, equity: f64) {
         self.floor *= equity / starting_equity;
     }

@@ -75,16 +75,22 @@ fn tiles(input: &[f32], weights: &[f32], bias: &[f32], outputs: usize, output: &
 }
 
 /// The first N columns of a tile, whose sums stay in registers.
+///
+/// Loops over indices, because a build without link-time optimisation may leave an iterator's closures as calls: ten times as slow.
 #[inline(always)]
 fn tile<const N: usize>(input: &[f32], weights: &[f32], bias: &[f32; COLUMNS], output: &mut [f32; COLUMNS]) {
-    let mut sums = [0f32; N];
-    sums.copy_from_slice(&bias[..N]);
-    for (value, row) in input.iter().zip(weights.as_chunks::<COLUMNS>().0) {
-        for (sum, weight) in sums.iter_mut().zip(row) {
-            *sum += value * weight;
+    let rows = weights.as_chunks::<COLUMNS>().0;
+    let (Some(first), Some(output)) = (bias.first_chunk::<N>(), output.first_chunk_mut::<N>()) else {
+        unreachable!("{N} columns are at most {COLUMNS}")
+    };
+    let mut sums = *first;
+    for k in 0..input.len().min(rows.len()) {
+        let (value, row) = (input[k], &rows[k]);
+        for c in 0..N {
+            sums[c] += value * row[c];
         }
     }
-    output[..N].copy_from_slice(&sums);
+    *output = sums;
 }
 
 #[cfg(test)]
