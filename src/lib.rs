@@ -34,6 +34,7 @@
 //! * [`mappo`]: trains policies, evaluates them and saves snapshots.
 //! * [`policy`]: trained policies of any environment: files, decisions on the CPU and on the device, targets on candles.
 //! * [`backtest`]: replays decisions on candles and measures the account.
+//! * [`research`]: tells whether a result is more than luck: folds on which agents are retrained, statistics of trials, baselines.
 //! * [`random`]: the random numbers of the kernels on the CPU. For reproducible simulators and tests of kernels.
 //! * [`files`]: writes files atomically, as the crate writes its own. For programs that keep results beside them.
 //!
@@ -43,7 +44,7 @@
 //!
 //! All but `parquet` are on by default:
 //!
-//! * `market`: candles, features, the trading environment, trained policies and backtests;
+//! * `market`: candles, features, the trading environment, trained policies, backtests and research;
 //! * `parquet`: candles from Parquet files;
 //! * `onnx`: policies as ONNX files, for other programs;
 //! * `cpu-env`: environments written in Rust (`env::CpuEnv`), stepped on all cores;
@@ -81,6 +82,8 @@ pub(crate) mod ppo;
 pub mod random;
 #[doc(hidden)]
 pub mod ranges;
+#[cfg(feature = "market")]
+pub mod research;
 mod shaders;
 #[cfg(test)]
 mod testing;

@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use jiff::ToSpan;
 use jiff::civil::DateTime;
 use phalanx::backtest::{Backtest, PeriodsPerYear, ReplayOptions, infer_periods_per_year};
 use phalanx::files::write_atomically;
@@ -18,7 +17,7 @@ use crate::BacktestArgs;
 use crate::console::{self, note, say};
 use crate::folder::{Folder, Owned};
 use crate::report::{RunInfo, render};
-use crate::run::Settings;
+use crate::run::{Settings, end_of};
 use crate::summary::Summary;
 
 pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
@@ -34,7 +33,12 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     }
     let from = args.from.as_ref().map(|text| parse_timestamp(text).context("--from")).transpose()?;
     let from = from.unwrap_or(metadata.test_from);
-    let to = args.to.as_ref().map(|text| end_of(text).context("--to")).transpose()?;
+    // A run may have been tested up to a date.
+    let to = match (&args.to, &args.from, &settings.data.test_to) {
+        (Some(text), ..) => Some(end_of(text).context("--to")?),
+        (None, None, Some(date)) => Some(end_of(date).context("setting `data.test_to`")?),
+        (None, ..) => None,
+    };
     let periods_per_year = match args.periods_per_year.or(settings.data.periods_per_year) {
         Some(value) => PeriodsPerYear::given(value)?,
         None => infer_periods_per_year(&candles.timestamps),
@@ -109,16 +113,6 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     Ok(())
 }
 
-/// The first moment after `text`; a day counts whole.
-fn end_of(text: &str) -> Result<DateTime> {
-    let moment = parse_timestamp(text)?;
-    let digits = text.trim().chars().all(|character| character.is_ascii_digit());
-    // 20240229, or ten characters with separators; ten digits are seconds.
-    let day = matches!((text.trim().len(), digits), (8, true) | (10, false));
-    let step = if day { 1.day() } else { 1.nanosecond() };
-    Ok(moment.checked_add(step)?)
-}
-
 /// The bars that the model was trained on, if the candles have them all and the bars to trade are held out: neither trained on nor
 /// used to choose the model.
 fn in_sample(
@@ -174,6 +168,7 @@ fn info(
         wall_time: Duration::from_secs_f64(summary.seconds),
         training_period: Some((metadata.train_from, last_known(metadata, candles))),
         version: model.version.clone(),
+        folds: Vec::new(),
         more: [
             ("Hidden layers".into(), format!("{:?}", model.network.hidden)),
             ("Networks".into(), format!("{:?}", model.network.networks).to_lowercase()),
@@ -218,24 +213,5 @@ fn print(backtest: &Backtest, in_sample: Option<&Backtest>) {
             number(own.sharpe),
             number(hold.sharpe)
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_day_counts_whole_and_a_time_is_a_moment() {
-        let next = end_of("2024-02-29").unwrap();
-        assert_eq!(next, parse_timestamp("2024-03-01").unwrap());
-        let moment = parse_timestamp("2024-02-29 16:00").unwrap();
-        assert!(end_of("2024-02-29 16:00").unwrap() > moment);
-        assert!(end_of("2024-02-29 16:00").unwrap() < moment + 1.second());
-        assert_eq!(end_of("20240229").unwrap(), next);
-        for text in ["20240229 160000", "1709222400"] {
-            let moment = parse_timestamp(text).unwrap();
-            assert!(end_of(text).unwrap() < moment + 1.second(), "{text}");
-        }
     }
 }

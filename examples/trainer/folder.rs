@@ -20,6 +20,7 @@ use phalanx::files::{
 
 use lock::Lock;
 use marker::{MARKER, Marker};
+use publish::Publication;
 
 /// Files of a finished run, beside its checkpoints.
 const RUN: [&str; 4] = ["config.toml", "metrics.csv", "training.json", "model.safetensors"];
@@ -27,6 +28,8 @@ const RUN: [&str; 4] = ["config.toml", "metrics.csv", "training.json", "model.sa
 const EVENTS: &str = "events.out.tfevents.phalanx";
 /// Files of a backtest.
 const RESULTS: [&str; 4] = ["metrics.json", "equity.csv", "trades.csv", "report.html"];
+/// Files of a walk-forward test: the account over all test parts, and its folds.
+const WALK: [&str; 5] = ["metrics.json", "equity.csv", "trades.csv", "report.html", "folds.csv"];
 /// The model that an unfinished run started from.
 const INITIAL: &str = "initial.safetensors";
 const CHECKPOINTS: &str = "checkpoints";
@@ -80,6 +83,10 @@ impl Folder {
         self.0.join("report.html")
     }
 
+    pub fn folds(&self) -> PathBuf {
+        self.0.join("folds.csv")
+    }
+
     pub fn checkpoints(&self) -> PathBuf {
         self.0.join(CHECKPOINTS)
     }
@@ -123,7 +130,7 @@ impl Folder {
 
     /// Removes the files of an unfinished run, and the folder unless it holds others.
     fn remove_run(&self) -> Result<()> {
-        for name in RUN.iter().chain(&RESULTS).chain([&EVENTS, &INITIAL]) {
+        for name in RUN.iter().chain(&WALK).chain([&EVENTS, &INITIAL]) {
             remove_file(&self.0.join(name))?;
         }
         self.remove_checkpoints()?;
@@ -371,8 +378,17 @@ impl Owned {
             "{} holds another run, whose backtest would be replaced: choose another folder with --out",
             self.folder.0.display()
         );
-        self.without_strangers(RESULTS.iter().copied())?;
-        let staging = Folder(self.folder.0.join(publish::BACKTEST.unfinished));
+        self.stage_files(&publish::BACKTEST)
+    }
+
+    /// Creates a staging folder for the files of a walk-forward test.
+    pub fn stage_walk(&self) -> Result<Folder> {
+        self.stage_files(&publish::WALK_FORWARD)
+    }
+
+    fn stage_files(&self, kind: &Publication) -> Result<Folder> {
+        self.without_strangers(kind.required.iter().copied())?;
+        let staging = Folder(self.folder.0.join(kind.unfinished));
         remove_staging(&staging)?;
         create_folders(&staging.0)?;
         Marker::default().write(&staging)?;

@@ -27,6 +27,7 @@ mod summary;
 mod tensorboard;
 mod train;
 mod validate;
+mod walk_forward;
 mod watch;
 
 use std::path::PathBuf;
@@ -43,6 +44,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use validate::ValidateArgs;
+use walk_forward::WalkForwardArgs;
 
 /// Trains multi-agent PPO trading agents on any GPU.
 #[derive(Parser)]
@@ -63,6 +65,8 @@ enum Command {
     Watch(WatchArgs),
     /// Trade the held-out candles with trained agents and write a report.
     Backtest(BacktestArgs),
+    /// Retrain over several folds of the candles and trade what each had not seen.
+    WalkForward(WalkForwardArgs),
     /// Decide on bars from standard input, one JSON line per bar of all instruments.
     Live(LiveArgs),
     /// Decide on bars sent over HTTP, with metrics and a live page.
@@ -83,7 +87,7 @@ enum Command {
     },
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct TrainArgs {
     /// Candle files (CSV, also gzipped, or Parquet) or folders of them.
     #[arg(long, required = true, num_args = 1..)]
@@ -145,7 +149,7 @@ struct BacktestArgs {
     /// First bar to trade; the first held-out bar by default.
     #[arg(long, value_name = "DATE")]
     from: Option<String>,
-    /// Last bar to trade, a day counting whole; the last bar of the candles by default.
+    /// Last bar to trade, a day counting whole; by default data.test_to of the run's settings, or else the last bar of the candles.
     #[arg(long, value_name = "DATE")]
     to: Option<String>,
     /// Trade candles of another kind than the model was trained on: bars of another length, or without volume.
@@ -220,6 +224,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::train(args, cli.adapter.as_deref(), open),
         Command::Watch(args) => watch::watch(args),
         Command::Backtest(args) => backtest::backtest(args, open).map(done),
+        Command::WalkForward(args) => walk_forward::walk_forward(args, open),
         Command::Live(args) => live::live(args, open),
         Command::Validate(args) => validate::validate(args, open),
         Command::Serve(args) => serve::serve(args, open),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use jiff::civil::DateTime;
-use phalanx::backtest::Backtest;
+use phalanx::backtest::{Backtest, Metrics};
 
 /// Metrics recorded during training.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,6 +20,19 @@ pub struct TrainingCurves {
     pub env_steps: Vec<f64>,
     /// Name, caption of one sentence, and one value per record. A non-finite value is a gap.
     pub curves: Vec<(String, String, Vec<f64>)>,
+}
+
+/// One fold of a walk-forward test.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoldRow {
+    /// First and last training bar.
+    pub train: (DateTime, DateTime),
+    /// First and last test bar.
+    pub test: (DateTime, DateTime),
+    /// Metrics of the agents on the test bars.
+    pub agents: Metrics,
+    /// Metrics of buy-and-hold on the test bars.
+    pub buy_and_hold: Metrics,
 }
 
 /// Facts needed to judge or reproduce the run.
@@ -43,6 +56,8 @@ pub struct RunInfo {
     pub training_period: Option<(DateTime, DateTime)>,
     /// Version of the crate.
     pub version: String,
+    /// Folds of a walk-forward test; empty without one.
+    pub folds: Vec<FoldRow>,
     /// Further facts: name, value.
     pub more: Vec<(String, String)>,
 }

@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use jiff::ToSpan;
+use jiff::civil::DateTime;
 use phalanx::backtest::PeriodsPerYear;
 use phalanx::env::TradingSettings;
 use phalanx::mappo::Config;
@@ -253,6 +255,12 @@ pub struct DataSettings {
     pub train_fraction: f64,
     /// Date of the first held-out bar; replaces `train_fraction`.
     pub test_from: Option<String>,
+    /// Date of the last held-out bar, a day counting whole; by default the last bar.
+    pub test_to: Option<String>,
+    /// Date of the first training bar; by default the first bar.
+    pub train_from: Option<String>,
+    /// Date of the last training bar, a day counting whole; by default the last one before the held-out bars.
+    pub train_to: Option<String>,
     /// Bars per year, for annualised metrics; inferred from the timestamps by default.
     pub periods_per_year: Option<f64>,
 }
@@ -265,6 +273,9 @@ impl Default for DataSettings {
             limits: LoadLimits::default(),
             train_fraction: 0.75,
             test_from: None,
+            test_to: None,
+            train_from: None,
+            train_to: None,
             periods_per_year: None,
         }
     }
@@ -273,8 +284,15 @@ impl Default for DataSettings {
 impl DataSettings {
     fn check(&self) -> Result<(), Fault> {
         range("data.train_fraction", self.train_fraction, 0.0001..=0.9999)?;
-        if let Some(date) = &self.test_from {
-            parse_timestamp(date).map_err(|error| Fault::new("data.test_from", error))?;
+        for (key, date) in [
+            ("data.test_from", &self.test_from),
+            ("data.test_to", &self.test_to),
+            ("data.train_from", &self.train_from),
+            ("data.train_to", &self.train_to),
+        ] {
+            if let Some(date) = date {
+                parse_timestamp(date).map_err(|error| Fault::new(key, error))?;
+            }
         }
         if let Some(value) = self.periods_per_year {
             PeriodsPerYear::given(value).map_err(|error| Fault::of("data", error))?;
@@ -289,14 +307,50 @@ impl DataSettings {
 
     /// Splits the candles into training and held-out bars.
     pub fn split(&self, candles: &Candles) -> Result<Splits> {
-        let splits = match &self.test_from {
-            Some(date) => {
-                Splits::by_date(candles, parse_timestamp(date).context("setting `data.test_from`")?)
-            }
-            None => Splits::by_fraction(candles.bars(), self.train_fraction),
+        let moment =
+            |key: &str, date: &String| parse_timestamp(date).with_context(|| format!("setting `data.{key}`"));
+        let mut splits = match &self.test_from {
+            Some(date) => Splits::by_date(candles, moment("test_from", date)?)?,
+            None => Splits::by_fraction(candles.bars(), self.train_fraction)?,
         };
-        Ok(splits?)
+        let after = |key: &str, date: &String| -> Result<usize> {
+            Ok(candles.index_at_or_after(end_of(date).with_context(|| format!("setting `data.{key}`"))?))
+        };
+        let Splits { train, test } = &mut splits;
+        if let Some(date) = &self.train_from {
+            train.start = candles.index_at_or_after(moment("train_from", date)?);
+        }
+        if let Some(date) = &self.train_to {
+            train.end = train.end.min(after("train_to", date)?);
+        }
+        if let Some(date) = &self.test_to {
+            test.end = after("test_to", date)?;
+        }
+        for (part, bars, keys) in [
+            ("training", &*train, "`data.train_from` and `data.train_to`"),
+            ("held-out", &*test, "`data.test_from` and `data.test_to`"),
+        ] {
+            ensure!(
+                bars.len() >= Splits::MIN_BARS,
+                "{keys} leave {} {part} bars, and at least {} are needed; the candles cover {} to {}",
+                bars.len(),
+                Splits::MIN_BARS,
+                candles.timestamps[0],
+                candles.timestamps[candles.bars() - 1]
+            );
+        }
+        Ok(splits)
     }
+}
+
+/// The first moment after `text`; a day counts whole.
+pub fn end_of(text: &str) -> Result<DateTime> {
+    let moment = parse_timestamp(text)?;
+    let digits = text.trim().chars().all(|character| character.is_ascii_digit());
+    // 20240229, or ten characters with separators; ten digits are seconds.
+    let day = matches!((text.trim().len(), digits), (8, true) | (10, false));
+    let step = if day { 1.day() } else { 1.nanosecond() };
+    Ok(moment.checked_add(step)?)
 }
 
 #[cfg(test)]
@@ -310,6 +364,9 @@ mod tests {
             ("data.periods_per_year", "0 -1 nan inf -inf 1e300 0.009 9e11"),
             ("data.train_fraction", "0 1 -1 2 nan inf"),
             ("data.test_from", "garbage 2020-13-01 -1-01-01"),
+            ("data.test_to", "garbage 2020-13-01"),
+            ("data.train_from", "garbage 2020-13-01"),
+            ("data.train_to", "garbage 2020-13-01"),
             ("checkpoints.keep", "0 -1 9223372036854775807"),
             ("checkpoints.every", "-1 4294967296 1.5 nan"),
             ("evaluation.every", "-1 4294967296"),
@@ -439,5 +496,19 @@ mod tests {
         assert_eq!(Settings::read(Some(&path), &[]).unwrap(), settings);
         let error = Settings::read(None, &["mappo.gama=0.9".into()]).unwrap_err();
         assert!(format!("{error:#}").contains("did you mean `mappo.gamma`"), "{error:#}");
+    }
+
+    #[test]
+    fn a_day_counts_whole_and_a_time_is_a_moment() {
+        let next = end_of("2024-02-29").unwrap();
+        assert_eq!(next, parse_timestamp("2024-03-01").unwrap());
+        let moment = parse_timestamp("2024-02-29 16:00").unwrap();
+        assert!(end_of("2024-02-29 16:00").unwrap() > moment);
+        assert!(end_of("2024-02-29 16:00").unwrap() < moment + 1.second());
+        assert_eq!(end_of("20240229").unwrap(), next);
+        for text in ["20240229 160000", "1709222400"] {
+            let moment = parse_timestamp(text).unwrap();
+            assert!(end_of(text).unwrap() < moment + 1.second(), "{text}");
+        }
     }
 }

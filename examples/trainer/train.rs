@@ -1,5 +1,7 @@
 //! `train`: trains a policy on candles and writes the run's folder.
 
+mod evaluations;
+
 use std::ops::{ControlFlow, Range};
 use std::process::ExitCode;
 
@@ -8,7 +10,7 @@ use phalanx::env::{Episodes, Trading};
 use phalanx::gpu::Gpu;
 use phalanx::mappo::Autotune;
 use phalanx::mappo::snapshot::read_metadata;
-use phalanx::mappo::{ActionMode, EvalConfig, Evaluation, Progress as Done, Snapshots, Trainer};
+use phalanx::mappo::{Progress as Done, Snapshots, Trainer};
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, Splits, TimestampFormat};
 use phalanx::policy::{MarketMetadata, Policy, TrainingBars};
 
@@ -21,192 +23,244 @@ use crate::memory::Memory;
 use crate::run::{ChosenModel, Settings, only_limits};
 use crate::settings::write_resolved;
 use crate::summary::Summary;
+use evaluations::{Evaluations, Evaluator};
 
 pub fn train(
     args: &TrainArgs,
     adapter: Option<&str>,
     open: impl Fn() -> phalanx::Result<Gpu>,
 ) -> Result<ExitCode> {
-    let mut owned = None;
-    let mut source = None;
-    if args.resume {
-        let holder = owned.insert(interrupted(args)?);
-        source = Some(holder.resumable(args.iterations.is_some())?);
-    }
-    let settings: Settings = match &source {
-        Some(source) => {
-            only_limits(&args.sets)?;
-            let sets = [&args.sets[..], &iterations(args)].concat();
-            Settings::read(Some(&source.settings()), &sets)?
+    let training = Training::prepare(args)?;
+    let candles = crate::candles::load(&args.data, &training.settings.data)?;
+    training.run(&candles, open, &mut None, Telling::Everything { adapter })
+}
+
+/// A training with its settings, before anything is loaded or written.
+pub struct Training<'a> {
+    args: &'a TrainArgs,
+    owned: Option<Owned>,
+    /// The folder of the run to resume.
+    source: Option<Folder>,
+    settings: Settings,
+}
+
+/// The words that accompany a training.
+pub enum Telling<'a> {
+    /// The GPU, the candles, the plan, and the command that resumes it.
+    Everything {
+        /// The value of `--adapter`.
+        adapter: Option<&'a str>,
+    },
+    /// Progress and warnings: the training is a part of something.
+    Progress,
+}
+
+impl<'a> Training<'a> {
+    /// Reads the settings of a new training, or of the one to resume.
+    pub fn prepare(args: &'a TrainArgs) -> Result<Self> {
+        let mut owned = None;
+        let mut source = None;
+        if args.resume {
+            let holder = owned.insert(interrupted(args)?);
+            source = Some(holder.resumable(args.iterations.is_some())?);
         }
-        None => requested(args)?,
-    };
-    if let (Some(source), Some(wanted)) = (&source, args.iterations) {
-        more_than_completed(source, wanted)?;
-    }
-    let candles = crate::candles::load(&args.data, &settings.data)?;
-    settings.market.costs(&candles.symbols)?;
-    let splits = settings.data.split(&candles)?;
-    let (trained, evaluated) = settings.evaluation.cut(splits.train.clone())?;
-    if !args.resume {
-        owned = Owned::open(&args.out, COMMAND)?;
-        owned.as_ref().map_or(Ok(()), |owned| owned.vacant(args.force))?;
-    }
-    let gpu = open()?;
-    console::busy("computing the features");
-    let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(trained.clone()))?;
-    let bars = trained.start.max(data.first_bar())..trained.end;
-    let environment = Trading::new(&data, &settings.market, &Episodes::Random(bars.clone()))?;
-    let evaluations = evaluated.map(|bars| Evaluations::new(&data, &settings, bars)).transpose()?;
-    let reserved = evaluations.as_ref().map_or(Ok(0), |evaluations| evaluations.bytes(&gpu, &settings))?;
-    console::busy("compiling the kernels");
-    let mut tune = args.tune.as_deref().map(Autotune::open).transpose()?;
-    let mut trainer = Trainer::beside(&gpu, &environment, &settings.mappo, tune.as_mut(), reserved)?;
-    if let Some(model) = &args.init {
-        trainer.load_weights(model)?;
-    }
-    let mut evaluator = evaluations.map(|evaluations| evaluations.start(&gpu, &settings)).transpose()?;
-    let mut owned = owned.map_or_else(|| Owned::create(&args.out, COMMAND), Ok)?;
-    let (staging, reopened) = match source {
-        None => (owned.stage(args.force)?, false),
-        Some(finished) if finished.path() == owned.folder().path() => (owned.reopen()?, true),
-        Some(unfinished) => (unfinished, false),
-    };
-    // Training is resumed before the settings change, and a refused one leaves everything as it was.
-    let choose = settings.evaluation.model == ChosenModel::Best;
-    let mut best = None;
-    if args.resume {
-        best = resume(&mut trainer, &staging, choose).inspect_err(|_| {
-            if reopened {
-                owned.discard(&staging);
+        let settings: Settings = match &source {
+            Some(source) => {
+                only_limits(&args.sets)?;
+                let sets = [&args.sets[..], &iterations(args)].concat();
+                Settings::read(Some(&source.settings()), &sets)?
             }
-        })?;
-    } else if let Some(model) = &args.init {
-        staging.keep_initial(model)?;
-    }
-    write_resolved(&staging.settings(), &settings)?;
-    let every = settings.checkpoints.every;
-    let open_snapshots = || Snapshots::open(&staging.checkpoints(), settings.checkpoints.keep);
-    let snapshots = if every == 0 { None } else { Some(open_snapshots()?) };
-    announce(&gpu, &candles, &splits, &bars, &trainer);
-    let (evaluations, iterations) = (settings.evaluation.every, settings.mappo.ppo.iterations);
-    if evaluations > iterations {
-        note!(
-            "warning: there will be no evaluation, because `evaluation.every` is {evaluations} and there are {iterations} iterations"
-        );
-    }
-    if args.resume {
-        match trainer.iteration() {
-            0 if staging.initial().exists() => {
-                note!("Resumed   from the weights of --init: no checkpoint was saved yet")
-            }
-            0 => note!("Resumed   from the start: no checkpoint was saved yet"),
-            iteration => note!("Resumed   from iteration {iteration}"),
+            None => requested(args)?,
+        };
+        if let (Some(source), Some(wanted)) = (&source, args.iterations) {
+            more_than_completed(source, wanted)?;
         }
-    }
-    if let Some(model) = &args.init {
-        note!("Weights   from {}", model.display());
+        Ok(Self { args, owned, source, settings })
     }
 
-    trainer.time_phases(settings.logging.phase_times_every);
-    let interrupts = Interrupts::catch()?;
-    let mut log = Log::open(&staging, &trainer, &settings, args)?;
-    let report = |log: &mut Log, done: &Done| -> Result<ControlFlow<()>> {
-        log.iteration(done, Memory::now(&gpu))?;
-        Ok(if interrupts.asked().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    };
-    while trainer.iteration() < settings.mappo.ppo.iterations {
-        let here = trainer.iteration();
-        // The next multiple of `every`; never if it is 0.
-        let due = |every: u32| here.checked_div(every).map_or(u32::MAX, |n| (n + 1).saturating_mul(every));
-        let until = due(every).min(due(settings.evaluation.every));
-        if let Err(error) = trainer.train_until(until, |done| report(&mut log, done)) {
-            // The metrics show how it came to that.
-            log.write()?;
-            log.finish();
-            return Err(error);
+    /// Trains on `candles`, and publishes the run. Interrupts are caught from the first iteration on, unless they are already.
+    pub fn run(
+        self,
+        candles: &Candles,
+        open: impl Fn() -> phalanx::Result<Gpu>,
+        interrupts: &mut Option<Interrupts>,
+        telling: Telling<'_>,
+    ) -> Result<ExitCode> {
+        let Self { args, mut owned, source, settings } = self;
+        settings.market.costs(&candles.symbols)?;
+        let splits = settings.data.split(candles)?;
+        let (trained, evaluated) = settings.evaluation.cut(splits.train.clone())?;
+        if !args.resume {
+            owned = Owned::open(&args.out, COMMAND)?;
+            owned.as_ref().map_or(Ok(()), |owned| owned.vacant(args.force))?;
         }
-        let is_due = |every: u32| every > 0 && trainer.iteration().is_multiple_of(every);
-        let (mut score, mut improved) = (None, false);
-        if let Some(evaluator) = evaluator.as_mut().filter(|_| is_due(settings.evaluation.every)) {
-            let [greedy, sampled] = evaluator.run(&trainer)?;
-            score = Some(greedy);
-            if choose && best.as_ref().is_none_or(|best| score > best.score) {
-                best = Some(Candidate::of(&trainer, score)?);
-                improved = true;
-            }
-            log.evaluated(greedy, sampled);
+        let gpu = open()?;
+        console::busy("computing the features");
+        let data = MarketData::new(&gpu, candles, &ExtraFeatures::default(), &Scaling::Fit(trained.clone()))?;
+        let bars = trained.start.max(data.first_bar())..trained.end;
+        let environment = Trading::new(&data, &settings.market, &Episodes::Random(bars.clone()))?;
+        let evaluations = evaluated.map(|bars| Evaluations::new(&data, &settings, bars)).transpose()?;
+        let reserved =
+            evaluations.as_ref().map_or(Ok(0), |evaluations| evaluations.bytes(&gpu, &settings))?;
+        console::busy("compiling the kernels");
+        let mut tune = args.tune.as_deref().map(Autotune::open).transpose()?;
+        let mut trainer = Trainer::beside(&gpu, &environment, &settings.mappo, tune.as_mut(), reserved)?;
+        if let Some(model) = &args.init {
+            trainer.load_weights(model)?;
         }
-        log.write()?;
-        let stopped = interrupts.asked().filter(|_| trainer.iteration() < settings.mappo.ppo.iterations);
-        if let Some(status) = stopped {
-            log.sync()?;
-            snapshots.map_or_else(open_snapshots, Ok)?.save(&trainer, score)?;
-            log.finish();
+        let mut evaluator = evaluations.map(|evaluations| evaluations.start(&gpu, &settings)).transpose()?;
+        let mut owned = owned.map_or_else(|| Owned::create(&args.out, COMMAND), Ok)?;
+        let (staging, reopened) = match source {
+            None => (owned.stage(args.force)?, false),
+            Some(finished) if finished.path() == owned.folder().path() => (owned.reopen()?, true),
+            Some(unfinished) => (unfinished, false),
+        };
+        // Training is resumed before the settings change, and a refused one leaves everything as it was.
+        let choose = settings.evaluation.model == ChosenModel::Best;
+        let mut best = None;
+        if args.resume {
+            best = resume(&mut trainer, &staging, choose).inspect_err(|_| {
+                if reopened {
+                    owned.discard(&staging);
+                }
+            })?;
+        } else if let Some(model) = &args.init {
+            staging.keep_initial(model)?;
+        }
+        write_resolved(&staging.settings(), &settings)?;
+        let every = settings.checkpoints.every;
+        let open_snapshots = || Snapshots::open(&staging.checkpoints(), settings.checkpoints.keep);
+        let snapshots = if every == 0 { None } else { Some(open_snapshots()?) };
+        if matches!(telling, Telling::Everything { .. }) {
+            announce(&gpu, candles, &splits, &bars, &trainer);
+        }
+        let (evaluations, iterations) = (settings.evaluation.every, settings.mappo.ppo.iterations);
+        if evaluations > iterations {
             note!(
-                "Interrupted after iteration {} of {}; a checkpoint is saved. To go on:\n{}",
-                trainer.iteration(),
-                settings.mappo.ppo.iterations,
-                resuming(args, adapter)
+                "warning: there will be no evaluation, because `evaluation.every` is {evaluations} and there are {iterations} iterations"
             );
-            return Ok(status);
         }
-        if let Some(snapshots) = &snapshots {
-            log.sync()?;
-            snapshots.save(&trainer, score)?;
-        } else if improved {
-            // A resumed run needs the best policy so far.
-            log.sync()?;
-            open_snapshots()?.save(&trainer, score)?;
+        if args.resume {
+            match trainer.iteration() {
+                0 if staging.initial().exists() => {
+                    note!("Resumed   from the weights of --init: no checkpoint was saved yet")
+                }
+                0 => note!("Resumed   from the start: no checkpoint was saved yet"),
+                iteration => note!("Resumed   from iteration {iteration}"),
+            }
         }
-    }
-    log.sync()?;
-    let seconds = log.finish();
-    console::busy("writing the model");
-    let env_steps = trainer.env_steps();
-    let chosen = best.map_or_else(|| Candidate::of(&trainer, None), Ok)?;
-    let market = MarketMetadata {
-        settings: settings.market.clone(),
-        scaling: data.scaling().clone(),
-        train_from: candles.timestamps[bars.start],
-        train_to: candles.timestamps[bars.end - 1],
-        test_from: candles.timestamps[splits.test.start],
-        bars: Some(TrainingBars::of(&candles)),
-    };
-    let policy = trainer.policy_of(chosen.weights, chosen.observation_moments)?;
-    policy.with_market(market)?.save(&staging.model())?;
-    let summary = Summary {
-        adapter: crate::doctor::adapter(&gpu),
-        env_steps,
-        seconds,
-        gpu_bytes: trainer.plan().bytes() + evaluator.as_ref().map_or(0, Evaluator::bytes),
-        model_iteration: Some(chosen.iteration),
-        model_score: chosen.score,
-    };
-    summary.write(&staging.summary())?;
-    readable(&staging, &settings)?;
-    if settings.logging.tensorboard {
-        crate::tensorboard::check(&staging.events(), env_steps)?;
-    }
-    if every == 0 {
-        staging.remove_checkpoints()?;
-    }
-    owned.publish(&staging)?;
-    let folder = owned.folder();
-    // With `--jsonl` standard output belongs to the iterations.
-    let tell = |line: String| if args.jsonl { note!("{line}") } else { say!("{line}") };
-    tell(format!(
-        "Trained for {env_steps} environment steps in {:.1} s. Model: {}",
-        summary.seconds,
-        folder.model().display()
-    ));
-    if let Some(score) = chosen.score {
+        if let Some(model) = &args.init {
+            note!("Weights   from {}", model.display());
+        }
+
+        trainer.time_phases(settings.logging.phase_times_every);
+        let interrupts = match interrupts {
+            Some(interrupts) => interrupts,
+            None => interrupts.insert(Interrupts::catch()?),
+        };
+        let mut log = Log::open(&staging, &trainer, &settings, args)?;
+        let report = |log: &mut Log, done: &Done| -> Result<ControlFlow<()>> {
+            log.iteration(done, Memory::now(&gpu))?;
+            Ok(if interrupts.asked().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        };
+        while trainer.iteration() < settings.mappo.ppo.iterations {
+            let here = trainer.iteration();
+            // The next multiple of `every`; never if it is 0.
+            let due =
+                |every: u32| here.checked_div(every).map_or(u32::MAX, |n| (n + 1).saturating_mul(every));
+            let until = due(every).min(due(settings.evaluation.every));
+            if let Err(error) = trainer.train_until(until, |done| report(&mut log, done)) {
+                // The metrics show how it came to that.
+                log.write()?;
+                log.finish();
+                return Err(error);
+            }
+            let is_due = |every: u32| every > 0 && trainer.iteration().is_multiple_of(every);
+            let (mut score, mut improved) = (None, false);
+            if let Some(evaluator) = evaluator.as_mut().filter(|_| is_due(settings.evaluation.every)) {
+                let [greedy, sampled] = evaluator.run(&trainer)?;
+                score = Some(greedy);
+                if choose && best.as_ref().is_none_or(|best| score > best.score) {
+                    best = Some(Candidate::of(&trainer, score)?);
+                    improved = true;
+                }
+                log.evaluated(greedy, sampled);
+            }
+            log.write()?;
+            let stopped = interrupts.asked().filter(|_| trainer.iteration() < settings.mappo.ppo.iterations);
+            if let Some(status) = stopped {
+                log.sync()?;
+                snapshots.map_or_else(open_snapshots, Ok)?.save(&trainer, score)?;
+                log.finish();
+                let Telling::Everything { adapter } = telling else { return Ok(status) };
+                note!(
+                    "Interrupted after iteration {} of {}; a checkpoint is saved. To go on:\n{}",
+                    trainer.iteration(),
+                    settings.mappo.ppo.iterations,
+                    resuming(args, adapter)
+                );
+                return Ok(status);
+            }
+            if let Some(snapshots) = &snapshots {
+                log.sync()?;
+                snapshots.save(&trainer, score)?;
+            } else if improved {
+                // A resumed run needs the best policy so far.
+                log.sync()?;
+                open_snapshots()?.save(&trainer, score)?;
+            }
+        }
+        log.sync()?;
+        let seconds = log.finish();
+        console::busy("writing the model");
+        let env_steps = trainer.env_steps();
+        let chosen = best.map_or_else(|| Candidate::of(&trainer, None), Ok)?;
+        let market = MarketMetadata {
+            settings: settings.market.clone(),
+            scaling: data.scaling().clone(),
+            train_from: candles.timestamps[bars.start],
+            train_to: candles.timestamps[bars.end - 1],
+            test_from: candles.timestamps[splits.test.start],
+            bars: Some(TrainingBars::of(candles)),
+        };
+        let policy = trainer.policy_of(chosen.weights, chosen.observation_moments)?;
+        policy.with_market(market)?.save(&staging.model())?;
+        let summary = Summary {
+            adapter: crate::doctor::adapter(&gpu),
+            env_steps,
+            seconds,
+            gpu_bytes: trainer.plan().bytes() + evaluator.as_ref().map_or(0, Evaluator::bytes),
+            model_iteration: Some(chosen.iteration),
+            model_score: chosen.score,
+        };
+        summary.write(&staging.summary())?;
+        readable(&staging, &settings)?;
+        if settings.logging.tensorboard {
+            crate::tensorboard::check(&staging.events(), env_steps)?;
+        }
+        if every == 0 {
+            staging.remove_checkpoints()?;
+        }
+        owned.publish(&staging)?;
+        if matches!(telling, Telling::Progress) {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let folder = owned.folder();
+        // With `--jsonl` standard output belongs to the iterations.
+        let tell = |line: String| if args.jsonl { note!("{line}") } else { say!("{line}") };
         tell(format!(
-            "The model is the policy of iteration {}, the best over the evaluation bars (return {score:.2}).",
-            chosen.iteration
+            "Trained for {env_steps} environment steps in {:.1} s. Model: {}",
+            summary.seconds,
+            folder.model().display()
         ));
+        if let Some(score) = chosen.score {
+            tell(format!(
+                "The model is the policy of iteration {}, the best over the evaluation bars (return {score:.2}).",
+                chosen.iteration
+            ));
+        }
+        Ok(ExitCode::SUCCESS)
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 const COMMAND: &str = "train";
@@ -300,54 +354,6 @@ fn resume(trainer: &mut Trainer, run: &Folder, choose: bool) -> Result<Option<Ca
         best = Some(Candidate::of(trainer, metadata.score)?);
     }
     Ok(best)
-}
-
-/// Evaluations on the evaluation bars, with greedy and with sampled actions, before their trainer is planned.
-struct Evaluations {
-    environment: Trading,
-    configs: [EvalConfig; 2],
-}
-
-impl Evaluations {
-    fn new(data: &MarketData, settings: &Settings, bars: Range<usize>) -> Result<Self> {
-        let most_steps = 2 * bars.len() as u32 + settings.mappo.ppo.rollout_steps;
-        let environment = Trading::new(data, &settings.market, &Episodes::Whole(bars))
-            .context("the bars set aside for evaluation (`evaluation.fraction`)")?;
-        let config = |mode, envs| EvalConfig { envs, episodes: 1, most_steps, mode };
-        // All environments trade the same bars, so greedy actions need only the minimum of four environments.
-        let configs = [config(ActionMode::Greedy, 4), config(ActionMode::Sampled, 16)];
-        Ok(Self { environment, configs })
-    }
-
-    /// Bytes of device memory that they will take.
-    fn bytes(&self, gpu: &Gpu, settings: &Settings) -> Result<u64> {
-        let bytes = |config| {
-            let plan = Evaluation::plan_of(gpu, &self.environment, &settings.mappo, config)?;
-            Ok(plan.bytes())
-        };
-        self.configs.iter().map(bytes).sum()
-    }
-
-    fn start(&self, gpu: &Gpu, settings: &Settings) -> Result<Evaluator> {
-        let [greedy, sampled] =
-            self.configs.map(|config| Evaluation::reserved(gpu, &self.environment, &settings.mappo, &config));
-        Ok(Evaluator([greedy?, sampled?]))
-    }
-}
-
-/// Evaluates the policy.
-struct Evaluator([Evaluation; 2]);
-
-impl Evaluator {
-    /// Bytes of device memory, in addition to the trainer's.
-    fn bytes(&self) -> u64 {
-        self.0.iter().map(|evaluation| evaluation.plan().bytes()).sum()
-    }
-
-    fn run(&mut self, trainer: &Trainer) -> Result<[f64; 2]> {
-        let [greedy, sampled] = &mut self.0;
-        Ok([greedy.run(trainer)?.mean(), sampled.run(trainer)?.mean()])
-    }
 }
 
 /// The number of iterations on the command line, as a setting.

@@ -24,7 +24,7 @@ pub struct Publication {
     /// The same from the moment of publication until its files are in their places.
     pub done: &'static str,
     /// Files that have to be in it.
-    required: &'static [&'static str],
+    pub required: &'static [&'static str],
     /// Whether everything that was published before is obsolete, or only files of the same names.
     replaces_all: bool,
 }
@@ -43,9 +43,18 @@ pub const BACKTEST: Publication = Publication {
     replaces_all: false,
 };
 
+pub const WALK_FORWARD: Publication = Publication {
+    unfinished: "walk-forward.unfinished",
+    done: "walk-forward.done",
+    required: &super::WALK,
+    replaces_all: false,
+};
+
+const ALL: [&Publication; 3] = [&FINISHED_RUN, &BACKTEST, &WALK_FORWARD];
+
 /// Whether a publication in this folder was interrupted, or is going on.
 pub fn is_pending(folder: &Folder) -> bool {
-    [FINISHED_RUN.done, BACKTEST.done].iter().any(|done| folder.path().join(done).exists())
+    ALL.iter().any(|kind| folder.path().join(kind.done).exists())
 }
 
 impl Owned {
@@ -57,6 +66,11 @@ impl Owned {
     /// Publishes the files of a backtest.
     pub fn publish_results(&mut self, staging: &Folder) -> Result<()> {
         self.publish_as(&BACKTEST, staging)
+    }
+
+    /// Publishes the files of a walk-forward test.
+    pub fn publish_walk(&mut self, staging: &Folder) -> Result<()> {
+        self.publish_as(&WALK_FORWARD, staging)
     }
 
     fn publish_as(&mut self, kind: &Publication, staging: &Folder) -> Result<()> {
@@ -90,7 +104,7 @@ impl Owned {
 
     /// Completes interrupted publications.
     pub(super) fn complete_all(&mut self) -> Result<()> {
-        [FINISHED_RUN, BACKTEST].iter().try_for_each(|kind| self.complete(kind))
+        ALL.iter().try_for_each(|kind| self.complete(kind))
     }
 
     fn complete(&mut self, kind: &Publication) -> Result<()> {

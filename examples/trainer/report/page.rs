@@ -7,7 +7,7 @@ use phalanx::backtest::{Backtest, Metrics};
 use phalanx::env::ledger::{Costs, Financing};
 
 use super::format::{UNDEFINED, duration, moment, money, number, percent, signed_percent};
-use super::{RunInfo, TrainingCurves, charts, plot, words};
+use super::{FoldRow, RunInfo, TrainingCurves, charts, plot, words};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -40,10 +40,15 @@ pub fn page(
                         div.account { (account(backtest)?) }
                         div { (figures(&backtest.metrics, &backtest.benchmark)) }
                     }
+                    @if !run.folds.is_empty() {
+                        (folds(&run.folds))
+                    }
                     @if let Some(in_sample) = in_sample {
                         (comparison(in_sample, backtest))
                     }
-                    (curves(backtest, training, run)?)
+                    @if run.folds.is_empty() {
+                        (curves(backtest, training, run)?)
+                    }
                     section {
                         h2 { "The run" }
                         (facts(backtest, run))
@@ -185,6 +190,36 @@ fn comparison(in_sample: &Backtest, backtest: &Backtest) -> Markup {
                             @for account in [in_sample, backtest] {
                                 td { (show(&account.metrics)) } td { (show(&account.benchmark)) }
                             }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The test parts of a walk-forward test, each traded by agents that were trained on earlier bars.
+fn folds(folds: &[FoldRow]) -> Markup {
+    html! {
+        section {
+            h2 { "Folds" }
+            p.intro {
+                "Every row is traded by agents that were trained on the bars before it and had seen none of its own. The account above joins "
+                "the rows. An edge that is real shows in most of them."
+            }
+            table {
+                thead { tr {
+                        th scope="col" { "Tested" } th scope="col" { "Trained on" }
+                        th scope="col" { "Return" } th scope="col" { "Sharpe ratio" } th scope="col" { "Max drawdown" }
+                        th scope="col" { "Buy-and-hold" } th scope="col" { "Its Sharpe ratio" } } }
+                tbody {
+                    @for fold in folds {
+                        tr {
+                            th scope="row" { (between(fold.test.0, fold.test.1)) }
+                            td { (between(fold.train.0, fold.train.1)) }
+                            td { (signed_percent(fold.agents.total_return)) } td { (plain(fold.agents.sharpe)) }
+                            td { (percent(fold.agents.max_drawdown)) }
+                            td { (signed_percent(fold.buy_and_hold.total_return)) } td { (plain(fold.buy_and_hold.sharpe)) }
                         }
                     }
                 }

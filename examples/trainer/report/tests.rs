@@ -57,6 +57,7 @@ fn run() -> RunInfo {
         wall_time: Duration::from_secs(3_725),
         training_period: Some((date(2018, 1, 2).at(0, 0, 0, 0), date(2022, 4, 29).at(0, 0, 0, 0))),
         version: "0.1.0".into(),
+        folds: Vec::new(),
         more: vec![("Episodes".into(), "2,048".into())],
     }
 }

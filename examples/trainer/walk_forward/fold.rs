@@ -1,0 +1,155 @@
+//! One training of a walk-forward test: a fold and a seed.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use phalanx::gpu::Gpu;
+use phalanx::market::{Candles, TimestampFormat};
+use phalanx::research::Fold;
+
+use super::WalkForwardArgs;
+use crate::TrainArgs;
+use crate::console::note;
+use crate::folder::{Folder, Stage};
+use crate::interrupt::Interrupts;
+use crate::run::Settings;
+use crate::summary::Summary;
+use crate::train::{Telling, Training};
+
+pub struct Job {
+    /// Index of the fold.
+    pub fold: usize,
+    /// Index of the seed.
+    pub seed: usize,
+    pub bars: Fold,
+    pub settings: Settings,
+    args: TrainArgs,
+}
+
+impl Job {
+    /// The trainings of all folds, seed after seed within a fold.
+    pub fn all(
+        args: &WalkForwardArgs,
+        base: &Settings,
+        candles: &Candles,
+        folds: &[Fold],
+    ) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for (index, fold) in folds.iter().enumerate() {
+            for seed in 0..args.seeds {
+                all.push(Self::new(args, base, candles, folds.len(), (index, fold), seed)?);
+            }
+        }
+        Ok(all)
+    }
+
+    fn new(
+        args: &WalkForwardArgs,
+        base: &Settings,
+        candles: &Candles,
+        folds: usize,
+        (index, fold): (usize, &Fold),
+        seed: u64,
+    ) -> Result<Self> {
+        let (train, test) = (&fold.train[0], &fold.test[0]);
+        let date = |bar: usize| candles.timestamps[bar];
+        let number = base.mappo.ppo.seed + seed;
+        let mut sets = args.sets.clone();
+        sets.extend(args.iterations.map(|iterations| format!("mappo.iterations={iterations}")));
+        sets.extend([
+            format!("data.train_from=\"{}\"", date(train.start)),
+            format!("data.train_to=\"{}\"", date(train.end - 1)),
+            format!("data.test_from=\"{}\"", date(test.start)),
+            format!("data.test_to=\"{}\"", date(test.end - 1)),
+            format!("mappo.seed={number}"),
+        ]);
+        let settings = Settings::read(args.config.as_deref(), &sets)?;
+        let splits = settings.data.split(candles)?;
+        ensure!(
+            (&splits.train, &splits.test) == (train, test),
+            "fold {} could not be written as dates: several bars have one time",
+            index + 1
+        );
+        let name = format!("{}-{}-of-{folds}-seed-{number}", args.scheme.name(), index + 1);
+        let args = TrainArgs {
+            data: args.data.clone(),
+            out: args.out.join("folds").join(name),
+            config: args.config.clone(),
+            seed: None,
+            iterations: None,
+            tune: None,
+            sets,
+            force: args.force,
+            resume: false,
+            init: None,
+            dashboard: false,
+            jsonl: false,
+        };
+        Ok(Self { fold: index, seed: seed as usize, bars: fold.clone(), settings, args })
+    }
+
+    pub fn folder(&self) -> Folder {
+        Folder::new(&self.args.out)
+    }
+
+    /// Fold, seed and periods, for a person.
+    pub fn title(&self, candles: &Candles) -> String {
+        let (train, test) = (&self.bars.train[0], &self.bars.test[0]);
+        let dates = TimestampFormat::of(&candles.timestamps);
+        let date = |bar: usize| dates.format(candles.timestamps[bar]);
+        format!(
+            "fold {}, seed {}, {} to {}, tested to {}",
+            self.fold + 1,
+            self.settings.mappo.ppo.seed,
+            date(train.start),
+            date(train.end - 1),
+            date(test.end - 1)
+        )
+    }
+
+    /// Trains, unless an earlier process has; resumes what it had begun. Returns the seconds of the iterations of a training
+    /// that began and ended here.
+    pub fn train(
+        &self,
+        candles: &Candles,
+        gpu: &Gpu,
+        interrupts: &mut Option<Interrupts>,
+    ) -> Result<Option<f64>> {
+        let folder = self.folder();
+        if folder.path().exists() {
+            folder.settle()?;
+        }
+        let before = if self.args.force { None } else { folder.latest() };
+        if let Some((there, stage)) = &before {
+            self.same(there, *stage)?;
+            if *stage == Stage::Finished {
+                note!("          is trained already");
+                return Ok(None);
+            }
+        }
+        let resumed = before.is_some();
+        let args = match resumed {
+            true => TrainArgs { resume: true, config: None, sets: Vec::new(), ..self.args.clone() },
+            false => self.args.clone(),
+        };
+        let training = Training::prepare(&args)?;
+        let status = training.run(candles, || Ok(gpu.clone()), interrupts, Telling::Progress)?;
+        if resumed || status != ExitCode::SUCCESS {
+            return Ok(None);
+        }
+        Ok(Some(Summary::read(&folder.summary())?.seconds))
+    }
+
+    /// Checks that a run in the folder was trained with these settings.
+    fn same(&self, there: &Folder, stage: Stage) -> Result<()> {
+        let settings = Settings::read(Some(&there.settings()), &[])
+            .with_context(|| format!("the run in {}", self.args.out.display()))?;
+        ensure!(
+            settings == self.settings,
+            "{} holds {} with other settings: choose another folder with --out, or replace it with --force",
+            self.args.out.display(),
+            if stage == Stage::Finished { "a run" } else { "an unfinished run" }
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,246 @@
+//! The result of a walk-forward test: one account over all test parts, and a table of folds.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ndarray::{Array2, s};
+use phalanx::backtest::{Backtest, Metrics, PeriodsPerYear, ReplayOptions, infer_periods_per_year};
+use phalanx::files::write_atomically;
+use phalanx::gpu::Gpu;
+use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, TimestampFormat};
+use phalanx::policy::Policy;
+
+use super::fold::Job;
+use crate::console::{self, say};
+use crate::folder::Owned;
+use crate::report::{FoldRow, RunInfo, TrainingCurves, render};
+use crate::run::Settings;
+use crate::summary::Summary;
+
+/// The decisions of all agents on the bars that they had not seen.
+pub struct Traded {
+    /// From the first test bar to the last.
+    bars: Range<usize>,
+    options: ReplayOptions,
+    /// Target positions of every seed, `[seed][bar - 1][instrument]`, of the fold that tests the bar.
+    targets: Vec<Array2<f64>>,
+    adapter: String,
+    policy: Policy,
+}
+
+impl Traded {
+    /// Trades every test part with the agents of its fold. The account that an agent observes starts flat with its part.
+    pub fn new(gpu: &Gpu, candles: &Candles, settings: &Settings, jobs: &[Job]) -> Result<Self> {
+        let (first, last) = jobs.first().zip(jobs.last()).context("there are no folds")?;
+        let bars = first.bars.test[0].start..last.bars.test[0].end;
+        let seeds = last.seed + 1;
+        let mut targets = vec![Array2::zeros((bars.len() - 1, candles.symbols.len())); seeds];
+        // The seeds of a fold share their scaling.
+        let mut data: Option<MarketData> = None;
+        let mut latest = None;
+        for job in jobs {
+            console::busy(format!("trading the test of fold {}", job.fold + 1));
+            let policy = Policy::load(&job.folder().model())?;
+            let scaling = &policy.market()?.scaling;
+            let loaded = match data.take().filter(|data| data.scaling() == scaling) {
+                Some(data) => data,
+                None => {
+                    let scaling = Scaling::Given(scaling.clone());
+                    MarketData::new(gpu, candles, &ExtraFeatures::default(), &scaling)?
+                }
+            };
+            let test = &job.bars.test[0];
+            // The decision after the last bar of a part fills in the next part.
+            let decided = test.start..(test.end + 1).min(bars.end);
+            let own = policy.targets(gpu, &loaded, &decided)?;
+            let rows = test.start - bars.start..decided.end - 1 - bars.start;
+            targets[job.seed].slice_mut(s![rows, ..]).assign(&own);
+            data = Some(loaded);
+            latest = Some(policy);
+        }
+        let periods_per_year = match settings.data.periods_per_year {
+            Some(value) => PeriodsPerYear::given(value)?,
+            None => infer_periods_per_year(&candles.timestamps),
+        };
+        let market = &settings.market;
+        let options = ReplayOptions {
+            costs: market.costs(&candles.symbols)?,
+            max_leverage: market.max_leverage,
+            starting_equity: market.starting_equity,
+            bankruptcy_level: market.bankruptcy_level,
+            periods_per_year,
+        };
+        let policy = latest.context("there are no folds")?;
+        Ok(Self { bars, options, targets, adapter: crate::doctor::adapter(gpu), policy })
+    }
+
+    /// The account that gives every seed the same part of the equity: it trades the mean of their positions.
+    fn mean(&self) -> Array2<f64> {
+        let mut mean = Array2::zeros(self.targets[0].raw_dim());
+        self.targets.iter().for_each(|targets| mean += targets);
+        mean / self.targets.len() as f64
+    }
+
+    fn replay(&self, candles: &Candles, bars: &Range<usize>, targets: &Array2<f64>) -> Result<Backtest> {
+        let rows = bars.start - self.bars.start..bars.end - 1 - self.bars.start;
+        Ok(Backtest::replay(candles, bars.clone(), targets.slice(s![rows, ..]), &self.options)?)
+    }
+}
+
+pub struct Results {
+    /// The account of all seeds over all test parts.
+    whole: Backtest,
+    /// The account of each seed: seed, metrics.
+    seeds: Vec<(u64, Metrics)>,
+    folds: Vec<FoldRow>,
+    info: RunInfo,
+}
+
+impl Results {
+    pub fn new(candles: &Candles, jobs: &[Job], traded: &Traded) -> Result<Self> {
+        let mean = traded.mean();
+        let whole = traded.replay(candles, &traded.bars, &mean)?;
+        let of_seed = |job: &Job| -> Result<(u64, Metrics)> {
+            let account = traded.replay(candles, &traded.bars, &traded.targets[job.seed])?;
+            Ok((job.settings.mappo.ppo.seed, account.metrics))
+        };
+        let seeds = jobs.iter().filter(|job| job.fold == 0).map(of_seed).collect::<Result<Vec<_>>>()?;
+        let of_fold = |job: &Job| -> Result<FoldRow> {
+            let (train, test) = (&job.bars.train[0], &job.bars.test[0]);
+            let account = traded.replay(candles, test, &mean)?;
+            let date = |bar: usize| candles.timestamps[bar];
+            Ok(FoldRow {
+                train: (date(train.start), date(train.end - 1)),
+                test: (date(test.start), date(test.end - 1)),
+                agents: account.metrics,
+                buy_and_hold: account.benchmark,
+            })
+        };
+        let folds = jobs.iter().filter(|job| job.seed == 0).map(of_fold).collect::<Result<Vec<_>>>()?;
+        let info = info(jobs, traded)?;
+        Ok(Self { whole, seeds, folds, info })
+    }
+
+    /// Writes the account, the table of folds and the report to the folder.
+    pub fn publish(
+        &self,
+        owned: &mut Owned,
+        candles: &Candles,
+        settings: &Settings,
+        scheme: &str,
+    ) -> Result<()> {
+        console::busy("writing the report");
+        let folder = owned.folder().clone();
+        ensure!(
+            !folder.model().exists(),
+            "{} holds a run: choose another folder with --out",
+            folder.path().display()
+        );
+        let staging = owned.stage_walk()?;
+        phalanx::backtest::write(&self.whole, staging.path())?;
+        write_atomically(&staging.folds(), self.csv(candles).as_bytes())?;
+        let name = folder.path().file_name().unwrap_or_default().to_string_lossy();
+        let mut info = self.info.clone();
+        info.title = name.into_owned();
+        info.folds = self.folds.clone();
+        info.more = vec![
+            ("Walk-forward".into(), format!("{scheme}, {} folds", self.folds.len())),
+            ("Seeds".into(), format!("{}, whose mean position is traded", self.seeds.len())),
+            ("Hidden layers".into(), format!("{:?}", settings.mappo.network.hidden)),
+            ("Discount".into(), settings.mappo.ppo.gamma.to_string()),
+        ];
+        let page = render(&self.whole, None, &TrainingCurves::default(), &info)?;
+        write_atomically(&staging.report(), page.as_bytes())?;
+        owned.publish_walk(&staging)
+    }
+
+    /// `folds.csv`: a line per fold, and one for all of them.
+    fn csv(&self, candles: &Candles) -> String {
+        let dates = TimestampFormat::of(&candles.timestamps);
+        let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+        let figures = |metrics: &Metrics| {
+            let Metrics { total_return, max_drawdown, .. } = metrics;
+            format!("{total_return},{},{max_drawdown}", number(metrics.sharpe))
+        };
+        let mut text = String::from(
+            "fold,train_from,train_to,test_from,test_to,return,sharpe,max_drawdown,buy_and_hold_return,buy_and_hold_sharpe,\
+             buy_and_hold_max_drawdown\n",
+        );
+        for (index, fold) in self.folds.iter().enumerate() {
+            let [from, to, first, last] =
+                [fold.train.0, fold.train.1, fold.test.0, fold.test.1].map(|moment| dates.format(moment));
+            let (own, hold) = (figures(&fold.agents), figures(&fold.buy_and_hold));
+            let _ = writeln!(text, "{},{from},{to},{first},{last},{own},{hold}", index + 1);
+        }
+        let [first, last] = [self.whole.timestamps.first(), self.whole.timestamps.last()]
+            .map(|moment| moment.map_or(String::new(), |moment| dates.format(*moment)));
+        let (own, hold) = (figures(&self.whole.metrics), figures(&self.whole.benchmark));
+        let _ = writeln!(text, "all,,,{first},{last},{own},{hold}");
+        text
+    }
+
+    pub fn print(&self) {
+        let dates = TimestampFormat::of(&self.whole.timestamps);
+        let percent = |value: f64| format!("{:.2} %", value * 100.0);
+        let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
+        let line = |name: &str, period: &str, own: &Metrics, hold: &Metrics| {
+            say!(
+                "{name:<8}{period:<26}{:>12}{:>8}{:>12}{:>14}{:>8}",
+                percent(own.total_return),
+                number(own.sharpe),
+                percent(own.max_drawdown),
+                percent(hold.total_return),
+                number(hold.sharpe)
+            );
+        };
+        say!(
+            "{:<8}{:<26}{:>12}{:>8}{:>12}{:>14}{:>8}",
+            "fold",
+            "tested",
+            "return",
+            "Sharpe",
+            "drawdown",
+            "buy and hold",
+            "Sharpe"
+        );
+        for (index, fold) in self.folds.iter().enumerate() {
+            let period = format!("{} to {}", dates.format(fold.test.0), dates.format(fold.test.1));
+            line(&(index + 1).to_string(), &period, &fold.agents, &fold.buy_and_hold);
+        }
+        line("all", "", &self.whole.metrics, &self.whole.benchmark);
+        if self.seeds.len() > 1 {
+            for (seed, metrics) in &self.seeds {
+                line("", &format!("seed {seed} alone"), metrics, &self.whole.benchmark);
+            }
+        }
+        say!("Annualised with {}", self.whole.periods_per_year);
+        if let Some(moment) = self.whole.bankrupt_at {
+            say!("The account went bankrupt at {} and stayed closed.", dates.format(moment));
+        }
+    }
+}
+
+fn info(jobs: &[Job], traded: &Traded) -> Result<RunInfo> {
+    let (mut env_steps, mut seconds) = (0, 0.0);
+    for job in jobs {
+        let summary = Summary::read(&job.folder().summary())?;
+        env_steps += summary.env_steps;
+        seconds += summary.seconds;
+    }
+    let model = traded.policy.metadata();
+    Ok(RunInfo {
+        title: String::new(),
+        seed: jobs.first().map_or(0, |job| job.settings.mappo.ppo.seed),
+        adapter: traded.adapter.clone(),
+        precision: format!("{:?}", model.network.precision).to_lowercase(),
+        parameters: traded.policy.parameters(),
+        env_steps,
+        wall_time: Duration::from_secs_f64(seconds),
+        training_period: None,
+        version: model.version.clone(),
+        folds: Vec::new(),
+        more: Vec::new(),
+    })
+}
