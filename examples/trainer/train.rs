@@ -133,12 +133,7 @@ impl<'a> Training<'a> {
         let snapshots = if every == 0 { None } else { Some(open_snapshots()?) };
         if matches!(telling, Telling::Everything { .. }) {
             announce(&gpu, candles, &splits, &bars, &trainer);
-        }
-        let (evaluations, iterations) = (settings.evaluation.every, settings.mappo.ppo.iterations);
-        if evaluations > iterations {
-            note!(
-                "warning: there will be no evaluation, because `evaluation.every` is {evaluations} and there are {iterations} iterations"
-            );
+            warn_of_settings(&settings);
         }
         if args.resume {
             match trainer.iteration() {
@@ -413,6 +408,16 @@ fn announce(gpu: &Gpu, candles: &Candles, splits: &Splits, bars: &Range<usize>, 
         note!("          num_envs = {asked} was rounded up to {}, a multiple of 4", sizes.envs);
     } else if sizes.envs < asked {
         note!("          num_envs = {asked} was lowered to the {} that fit (`shrink_envs`)", sizes.envs);
+    }
+}
+
+/// Warns of settings that do not do anything.
+pub fn warn_of_settings(settings: &Settings) {
+    let (evaluations, iterations) = (settings.evaluation.every, settings.mappo.ppo.iterations);
+    if evaluations > iterations {
+        note!(
+            "warning: there will be no evaluation, because `evaluation.every` is {evaluations} and there are {iterations} iterations"
+        );
     }
 }
 

@@ -19,6 +19,7 @@ use crate::console::{note, say};
 use crate::folder::Owned;
 use crate::interrupt::Interrupts;
 use crate::run::Settings;
+use crate::train::warn_of_settings;
 use fold::Job;
 use results::{Results, Traded};
 
@@ -95,6 +96,14 @@ pub fn walk_forward(args: &WalkForwardArgs, open: impl Fn() -> phalanx::Result<G
     let folds = cut(0..candles.bars(), args.folds, args.train_fraction, args.purge)?;
     let jobs = Job::all(args, &settings, &candles, &folds)?;
     let mut owned = Owned::create(&args.out, COMMAND)?;
+    ensure!(
+        !owned.folder().model().exists(),
+        "{} holds a run: choose another folder with --out",
+        args.out.display()
+    );
+    for job in &jobs {
+        job.before()?;
+    }
     let gpu = open()?;
     note!("GPU       {}", crate::doctor::adapter(&gpu));
     note!(
@@ -105,6 +114,7 @@ pub fn walk_forward(args: &WalkForwardArgs, open: impl Fn() -> phalanx::Result<G
         candles.bars(),
         jobs.len()
     );
+    warn_of_settings(&settings);
     let (mut trained, mut elapsed) = (0.0, 0.0);
     let mut interrupts: Option<Interrupts> = None;
     for (index, job) in jobs.iter().enumerate() {

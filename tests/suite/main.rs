@@ -42,4 +42,5 @@ mod shaders;
 mod terminal;
 #[path = "../../src/testing.rs"]
 mod testing;
+mod walk_forward;
 mod watching;

@@ -116,16 +116,10 @@ impl Job {
         interrupts: &mut Option<Interrupts>,
     ) -> Result<Option<f64>> {
         let folder = self.folder();
-        if folder.path().exists() {
-            folder.settle()?;
-        }
-        let before = if self.args.force { None } else { folder.latest() };
-        if let Some((there, stage)) = &before {
-            self.same(there, *stage)?;
-            if *stage == Stage::Finished {
-                note!("          is trained already");
-                return Ok(None);
-            }
+        let before = self.before()?;
+        if before == Some(Stage::Finished) {
+            note!("          is trained already");
+            return Ok(None);
         }
         let resumed = before.is_some();
         let args = match resumed {
@@ -140,8 +134,17 @@ impl Job {
         Ok(Some(Summary::read(&folder.summary())?.seconds))
     }
 
-    /// Checks that a run in the folder was trained with these settings.
-    fn same(&self, there: &Folder, stage: Stage) -> Result<()> {
+    /// The stage of the run in the folder, if it has one that is kept.
+    ///
+    /// # Errors
+    /// If it was trained with other settings.
+    pub fn before(&self) -> Result<Option<Stage>> {
+        let folder = self.folder();
+        if self.args.force || !folder.path().exists() {
+            return Ok(None);
+        }
+        folder.settle()?;
+        let Some((there, stage)) = folder.latest() else { return Ok(None) };
         let settings = Settings::read(Some(&there.settings()), &[])
             .with_context(|| format!("the run in {}", self.args.out.display()))?;
         ensure!(
@@ -150,6 +153,6 @@ impl Job {
             self.args.out.display(),
             if stage == Stage::Finished { "a run" } else { "an unfinished run" }
         );
-        Ok(())
+        Ok(Some(stage))
     }
 }

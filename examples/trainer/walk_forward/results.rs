@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use ndarray::{Array2, s};
 use phalanx::backtest::{Backtest, Metrics, PeriodsPerYear, ReplayOptions, infer_periods_per_year};
 use phalanx::files::write_atomically;
@@ -133,11 +133,6 @@ impl Results {
     ) -> Result<()> {
         console::busy("writing the report");
         let folder = owned.folder().clone();
-        ensure!(
-            !folder.model().exists(),
-            "{} holds a run: choose another folder with --out",
-            folder.path().display()
-        );
         let staging = owned.stage_walk()?;
         phalanx::backtest::write(&self.whole, staging.path())?;
         write_atomically(&staging.folds(), self.csv(candles).as_bytes())?;

@@ -1,0 +1,106 @@
+//! `trainer walk-forward`: agents know nothing of the bars that they are tested on, and an interrupted walk ends with the same bytes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use phalanx::market::{Candles, GapPolicy};
+use phalanx::policy::Policy;
+
+use crate::common::program::{DEMO, SMALL, Workplace, refused, rows, succeeded, wait_for};
+
+/// The arguments of a walk with two folds and two seeds.
+fn walk<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let start = ["walk-forward", "--data", DEMO, "--out", out, "--folds", "2", "--seeds", "2"];
+    let often = ["--set", "checkpoints.every=1", "--set", "logging.tensorboard=false"];
+    [&start[..], &SMALL, &often, more].concat()
+}
+
+/// The results and models of a walk.
+fn results(out: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = ["folds.csv", "metrics.json", "equity.csv", "trades.csv"].map(String::from).to_vec();
+    for fold in ["expanding-1-of-2", "expanding-2-of-2"] {
+        files.extend([1, 2].map(|seed| format!("folds/{fold}-seed-{seed}/model.safetensors")));
+    }
+    files.into_iter().map(|name| (name.clone(), std::fs::read(out.join(name)).unwrap())).collect()
+}
+
+#[test]
+fn a_walk_is_resumed_after_a_kill_and_its_folds_know_nothing_of_their_tests() {
+    let place = Workplace::new();
+    succeeded(&place.run(&walk("whole", &[])));
+    let whole = results(&place.path("whole"));
+
+    // Each fold is scaled and trained before its test, and its run, traded alone, has its row's figures.
+    let candles = Candles::load(&[DEMO], GapPolicy::Reject).unwrap();
+    let table = rows(&place.path("whole/folds.csv"));
+    assert_eq!(table.len(), 4);
+    for (row, fold) in table[1..3].iter().zip(1..) {
+        for seed in [1, 2] {
+            let run = place.path(&format!("whole/folds/expanding-{fold}-of-2-seed-{seed}"));
+            let policy = Policy::load(&run.join("model.safetensors")).unwrap();
+            let market = policy.market().unwrap();
+            assert!(market.train_to < market.test_from);
+            assert_eq!(market.train_to.date().to_string(), row[2]);
+            assert_eq!(market.test_from.date().to_string(), row[3]);
+        }
+    }
+    let bar = |date: &str| candles.timestamps.iter().position(|it| it.date().to_string() == date).unwrap();
+    assert_eq!((bar(&table[1][3]), bar(&table[2][3])), (1074, 1611), "half of the bars, then a quarter each");
+    assert_eq!(bar(&table[1][2]) + 1, bar(&table[1][3]));
+    assert_eq!(bar(&table[2][2]) + 1, bar(&table[2][3]));
+    assert_eq!(bar(&table[2][4]), candles.bars() - 1);
+
+    // Killed while it trains the second fold.
+    let mut child =
+        place.command(&walk("killed", &[])).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let second = place.path("killed/folds/expanding-2-of-2-seed-1");
+    wait_for(&mut child, || second.join("unfinished").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!place.path("killed/folds.csv").exists());
+    let resumed = place.run(&walk("killed", &[]));
+    succeeded(&resumed);
+    assert_eq!(String::from_utf8_lossy(&resumed.stderr).matches("is trained already").count(), 2);
+    assert!(results(&place.path("killed")) == whole);
+
+    refused(&place.run(&walk("whole", &["--set", "mappo.gamma=0.5"])), &["with other settings", "--force"]);
+    assert!(results(&place.path("whole")) == whole, "nothing was lost");
+}
+
+#[test]
+fn a_fold_traded_alone_has_the_figures_of_its_row() {
+    let place = Workplace::new();
+    let split = ["--folds", "2", "--seeds", "1", "--scheme", "rolling", "--purge", "3"];
+    let command = [&["walk-forward", "--data", DEMO, "--out", "out"][..], &split, &SMALL].concat();
+    succeeded(&place.run(&command));
+    let table = rows(&place.path("out/folds.csv"));
+    for fold in [1, 2] {
+        let run = format!("out/folds/rolling-{fold}-of-2-seed-1");
+        succeeded(&place.backtest(DEMO, &run, &[]));
+        let text = std::fs::read_to_string(place.path(&run).join("metrics.json")).unwrap();
+        let metrics: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for (column, key) in [(5, "total_return"), (6, "sharpe"), (7, "max_drawdown")] {
+            let figure: f64 = table[fold][column].parse().unwrap();
+            assert_eq!(metrics["strategy"][key].as_f64(), Some(figure), "{key} of fold {fold}");
+        }
+        assert_eq!(metrics["period"]["to"].as_str(), Some(table[fold][4].as_str()));
+    }
+}
+
+#[test]
+fn walks_that_cannot_be_are_refused_before_anything_is_written() {
+    let place = Workplace::new();
+    let error = |more: &[&str], wanted: &[&str]| {
+        let output: Output = place.run(&walk("out", more));
+        refused(&output, wanted);
+        assert!(!place.path("out").exists());
+    };
+    error(&["--set", "data.test_from=2010-01-01"], &["--set data.test_from", "the folds decide"]);
+    error(&["--set", "data.train_fraction=0.5"], &["the folds decide"]);
+    error(&["--train-fraction", "1"], &["train_fraction", "not between 0 and 1"]);
+    error(&["--purge", "100000"], &["fold 1 of 2 has fewer than 2 bars to train on"]);
+    error(&["--set", "mappo.seed=9223372036854775807"], &["mappo.seed", "more seeds"]);
+    place.trained("run");
+    refused(&place.run(&walk("run", &[])), &["holds a run", "--out"]);
+}
