@@ -96,15 +96,29 @@ impl Backtest {
         targets: ArrayView2<f64>,
         options: &ReplayOptions,
     ) -> Result<Self> {
+        Self::replay_rebalanced(candles, bars, targets, options, |_| false)
+    }
+
+    /// The same, where positions are also sized anew after the decision at every bar that `rebalances`.
+    ///
+    /// # Errors
+    /// As [`Backtest::replay`].
+    pub fn replay_rebalanced(
+        candles: &Candles,
+        bars: Range<usize>,
+        targets: ArrayView2<f64>,
+        options: &ReplayOptions,
+        rebalances: impl Fn(usize) -> bool,
+    ) -> Result<Self> {
         let count = candles.symbols.len();
         let timestamps = window(candles, &bars)?;
         if targets.dim() != (bars.len() - 1, count) {
             let expected = format!("{} decisions x {count} instruments", bars.len() - 1);
             return Err(Error::shape("targets", expected, format!("{:?}", targets.dim())));
         }
-        let strategy = Run::replay(candles, &bars, targets, options)?;
+        let strategy = Run::replay(candles, &bars, targets, options, &rebalances)?;
         let hold = Array2::ones(targets.raw_dim());
-        let benchmark = Run::replay(candles, &bars, hold.view(), options)?;
+        let benchmark = Run::replay(candles, &bars, hold.view(), options, &|_| false)?;
         let (years, periods) = (years(timestamps), options.periods_per_year);
         let date = |bar: usize| timestamps.get(bar).copied().unwrap_or_default();
         let symbol = |instrument: usize| candles.symbols.get(instrument).cloned().unwrap_or_default();
@@ -180,6 +194,7 @@ impl Run {
         bars: &Range<usize>,
         targets: ArrayView2<f64>,
         options: &ReplayOptions,
+        rebalances: &dyn Fn(usize) -> bool,
     ) -> Result<Self> {
         let count = candles.symbols.len();
         let mut ledger =
@@ -208,6 +223,9 @@ impl Run {
             }
             if let Some(funding) = &funding {
                 prices = prices.funding(funding);
+            }
+            if rebalances(bar) {
+                ledger.rebalance();
             }
             let step = ledger.step(&wanted.to_vec(), &prices).map_err(|error| at(candles, bar, error))?;
             run.equity.push(ledger.equity());

@@ -91,6 +91,8 @@ pub struct Ledger {
     equity: f64,
     quantity: Vec<f64>,
     level: Vec<f64>,
+    /// Whether an instrument's position is sized anew although its target has not changed.
+    rebalances: Vec<bool>,
     bankrupt: bool,
 }
 
@@ -131,6 +133,7 @@ impl Ledger {
             equity: starting_equity,
             quantity: vec![0.0; instruments],
             level: vec![0.0; instruments],
+            rebalances: vec![false; instruments],
             bankrupt: false,
         })
     }
@@ -224,6 +227,15 @@ impl Ledger {
         self.floor *= equity / starting_equity;
     }
 
+    /// Has every position that is held sized anew at the instrument's next fill, also where its target does not change.
+    #[cfg(feature = "market")]
+    pub(crate) fn rebalance(&mut self) {
+        self.rebalances
+            .iter_mut()
+            .zip(&self.level)
+            .for_each(|(rebalances, level)| *rebalances = *level != 0.0);
+    }
+
     /// Advances by one bar. `targets` are per instrument and are levels (1 = an N-th of the equity long, -1 short).
     /// A bankrupt account no longer changes. On an error the account is unchanged.
     ///
@@ -272,6 +284,7 @@ impl Ledger {
                 }
                 self.quantity[instrument] = wanted;
                 self.level[instrument] = target;
+                self.rebalances[instrument] = false;
             }
             let quantity = self.quantity[instrument];
             let financing = Financing {
@@ -300,7 +313,7 @@ impl Ledger {
 
     /// Whether an order is placed and fills.
     fn trades(&self, instrument: usize, target: f64, bar: &NextBar<'_>) -> bool {
-        target != self.level[instrument] && !bar.is_filled(instrument)
+        (target != self.level[instrument] || self.rebalances[instrument]) && !bar.is_filled(instrument)
     }
 
     /// Factor on the parts of the orders that raise the gross exposure, from the leverage limit.

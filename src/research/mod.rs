@@ -2,6 +2,8 @@
 //!
 //! Everything runs on the CPU in f64.
 
+mod baselines;
 mod folds;
 
+pub use baselines::{Baseline, RandomTiming, random_timing};
 pub use folds::{Fold, combinatorial, expanding, paths, rolling};
