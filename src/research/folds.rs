@@ -193,6 +193,7 @@ fn check(folds: &[Fold], bars: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::research::testing::golden;
 
     fn bars_of(ranges: &[Range<usize>]) -> Vec<usize> {
         ranges.iter().cloned().flatten().collect()
@@ -235,6 +236,48 @@ mod tests {
         // An embargo longer than the gap between two tests.
         let all = combinatorial(0..60, 6, 2, 0, 15).unwrap();
         assert_eq!(all[6].train, [0..10, 55..60]);
+    }
+
+    fn ranges(list: &serde_json::Value) -> Vec<Range<usize>> {
+        let number = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
+        list.as_array().unwrap().iter().map(|range| number(&range[0])..number(&range[1])).collect()
+    }
+
+    /// Purging and embargo of skfolio; groups and, where an embargo counts from the end of the purged bars, training of holdout.
+    #[test]
+    fn folds_are_those_of_the_original_packages() {
+        let all = golden("cpcv");
+        for case in all.as_array().unwrap() {
+            let number = |key: &str| case[key].as_u64().unwrap() as usize;
+            let (purge, embargo) = (number("purge"), number("embargo"));
+            let splits = case["splits"].as_array().unwrap();
+            let [bars, groups, test_groups] = ["bars", "groups", "test_groups"].map(number);
+            assert_eq!(paths(groups, test_groups).unwrap().len(), number("paths"));
+            if case["library"] == "skfolio" {
+                for split in splits {
+                    let test = merged(ranges(&split["test"]).into_iter());
+                    assert_eq!(training(&(0..bars), &test, purge, embargo), ranges(&split["train"]));
+                }
+            } else {
+                let later = embargo.saturating_sub(purge);
+                let own = combinatorial(0..bars, groups, test_groups, purge, later).unwrap();
+                assert_eq!(own.len(), splits.len());
+                for (own, split) in own.iter().zip(splits) {
+                    assert_eq!(own.test, merged(ranges(&split["test"]).into_iter()));
+                    assert_eq!(own.train, ranges(&split["train"]));
+                }
+            }
+        }
+        // Whole tests without a purged bar; skfolio moves its tests where bars are purged.
+        let all = golden("walk_forward");
+        let case = all.as_array().unwrap().iter().find(|case| case["purge"] == 0).unwrap();
+        assert_eq!((&case["train"], &case["test"]), (&15.into(), &6.into()));
+        for (own, split) in
+            rolling(0..39, 4, 15.0 / 39.0, 0).unwrap().iter().zip(case["splits"].as_array().unwrap())
+        {
+            let range = |part: &str| ranges(&serde_json::Value::Array(vec![split[part].clone()]));
+            assert_eq!((&own.train, &own.test), (&range("train"), &range("test")));
+        }
     }
 
     #[test]

@@ -1,9 +1,39 @@
-//! The worth of a result: splits of the bars on which agents are retrained and tested.
+//! The worth of a result: how much of it is skill, and how much is luck or the number of tries.
 //!
-//! Everything runs on the CPU in f64.
+//! * [`expanding`], [`rolling`] and [`combinatorial`]: folds on which agents are retrained and tested.
+//! * [`Baseline`]: rules without learning on the same bars and at the same costs; [`random_timing`]: the same positions at other times.
+//! * [`ReturnStatistics`] and [`SharpeEstimate`]: moments of returns, probabilistic and deflated Sharpe ratio, minimum track
+//!   record length.
+//! * [`probability_of_overfitting`]: how often the best of several trials falls below the median on other bars.
+//! * [`StationaryBootstrap`] and [`automatic_block_length`]: resampling of dependent returns.
+//! * [`confidence_interval`] and [`paired_difference`]: intervals of any statistic of one strategy, and of the difference
+//!   between two.
+//! * [`superiority()`]: whether the best of many strategies beats a benchmark, and which of them do.
+//!
+//! Everything runs on the CPU in f64. The statistics take simple returns per bar, and nothing in them is annualised: a Sharpe ratio is
+//! the one of a bar.
+//! Kurtosis is raw, 3 for a normal distribution. Values that are not defined are `None` or an error, never NaN.
 
 mod baselines;
+mod block_length;
+mod bootstrap;
+mod checks;
 mod folds;
+mod intervals;
+mod normal;
+mod overfitting;
+mod sharpe;
+mod statistic;
+mod superiority;
+#[cfg(test)]
+mod testing;
 
 pub use baselines::{Baseline, RandomTiming, random_timing};
+pub use block_length::automatic_block_length;
+pub use bootstrap::{Resampling, StationaryBootstrap};
 pub use folds::{Fold, combinatorial, expanding, paths, rolling};
+pub use intervals::{BootstrapInterval, PairedDifference, confidence_interval, paired_difference};
+pub use overfitting::{Degradation, Measure, Overfitting, probability_of_overfitting};
+pub use sharpe::{DeflatedSharpe, ReturnStatistics, SharpeEstimate, expected_maximum_sharpe};
+pub use statistic::{max_drawdown, sharpe_ratio, total_return};
+pub use superiority::{RealityCheck, Spa, Superiority, superiority};
