@@ -178,7 +178,7 @@ pub(super) fn drawdown(equity: &[f64]) -> Vec<f64> {
 }
 
 /// Simple returns; 0 once the equity is zero or negative, because the account is closed then.
-fn returns(equity: &[f64]) -> Vec<f64> {
+pub(crate) fn returns(equity: &[f64]) -> Vec<f64> {
     equity
         .iter()
         .zip(equity.iter().skip(1))

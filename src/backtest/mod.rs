@@ -9,6 +9,7 @@ mod periods;
 mod replay;
 
 pub use files::write;
+pub(crate) use metrics::returns as returns_of;
 pub use metrics::{Account, Metrics};
 pub use periods::{PeriodsPerYear, infer_periods_per_year};
 pub use replay::{Backtest, DatedTrade, ReplayOptions};

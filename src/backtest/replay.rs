@@ -5,7 +5,7 @@ use std::ops::Range;
 use jiff::civil::DateTime;
 use ndarray::{Array2, ArrayView2};
 
-use super::metrics::{Account, Metrics, drawdown};
+use super::metrics::{Account, Metrics, drawdown, returns};
 use super::periods::{PeriodsPerYear, years};
 use crate::env::ledger::{Costs, Financing, Ledger, NextBar, Trade};
 use crate::market::Candles;
@@ -81,6 +81,12 @@ pub struct Backtest {
 }
 
 impl Backtest {
+    /// Simple returns of the strategy, `[bar - 1]`.
+    #[must_use]
+    pub fn returns(&self) -> Vec<f64> {
+        returns(&self.equity)
+    }
+
     /// Replays the target positions `targets` on the bars `bars` of `candles`.
     ///
     /// `targets` is `[bars - 1][instrument]`. Row b is decided after the close of the b-th bar and

@@ -5,6 +5,7 @@
 //! * [`ReturnStatistics`] and [`SharpeEstimate`]: moments of returns, probabilistic and deflated Sharpe ratio, minimum track
 //!   record length.
 //! * [`probability_of_overfitting`]: how often the best of several trials falls below the median on other bars.
+//! * [`Trials`]: the ledger of all accounts that were traded on held-out bars.
 //! * [`StationaryBootstrap`] and [`automatic_block_length`]: resampling of dependent returns.
 //! * [`confidence_interval`] and [`paired_difference`]: intervals of any statistic of one strategy, and of the difference
 //!   between two.
@@ -27,6 +28,7 @@ mod statistic;
 mod superiority;
 #[cfg(test)]
 mod testing;
+mod trials;
 
 pub use baselines::{Baseline, RandomTiming, random_timing};
 pub use block_length::automatic_block_length;
@@ -37,3 +39,4 @@ pub use overfitting::{Degradation, Measure, Overfitting, probability_of_overfitt
 pub use sharpe::{DeflatedSharpe, ReturnStatistics, SharpeEstimate, expected_maximum_sharpe};
 pub use statistic::{max_drawdown, sharpe_ratio, total_return};
 pub use superiority::{RealityCheck, Spa, Superiority, superiority};
+pub use trials::{Receipt, Trial, Trials};
