@@ -1,5 +1,6 @@
 //! The worth of a result: how much of it is skill, and how much is luck or the number of tries.
 //!
+//! * [`Assessment`]: everything below in one judgement on a backtest.
 //! * [`expanding`], [`rolling`] and [`combinatorial`]: folds on which agents are retrained and tested.
 //! * [`Baseline`]: rules without learning on the same bars and at the same costs; [`random_timing`]: the same positions at other times.
 //! * [`ReturnStatistics`] and [`SharpeEstimate`]: moments of returns, probabilistic and deflated Sharpe ratio, minimum track
@@ -15,6 +16,7 @@
 //! the one of a bar.
 //! Kurtosis is raw, 3 for a normal distribution. Values that are not defined are `None` or an error, never NaN.
 
+mod assessment;
 mod baselines;
 mod block_length;
 mod bootstrap;
@@ -30,6 +32,7 @@ mod superiority;
 mod testing;
 mod trials;
 
+pub use assessment::{Assessment, AssessmentOptions, Comparison, Verdict};
 pub use baselines::{Baseline, RandomTiming, random_timing};
 pub use block_length::automatic_block_length;
 pub use bootstrap::{Resampling, StationaryBootstrap};
