@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::civil::DateTime;
+use ndarray::Array2;
 use phalanx::backtest::{Backtest, PeriodsPerYear, ReplayOptions, infer_periods_per_year};
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
@@ -14,6 +15,7 @@ use phalanx::market::{
 use phalanx::policy::{MarketMetadata, Policy};
 
 use crate::BacktestArgs;
+use crate::assess::{Traded, assess};
 use crate::console::{self, note, say};
 use crate::folder::{Folder, Owned};
 use crate::report::{RunInfo, render};
@@ -56,11 +58,13 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
             data.first_bar()
         );
     }
-    if candles.timestamps[bars.start] < metadata.test_from {
-        let how = match candles.timestamps[bars.start] <= metadata.train_to {
-            true => "were trained on",
-            false => "chose the model",
-        };
+    let (first, last) = (candles.timestamps[bars.start], candles.timestamps[bars.end - 1]);
+    let known = match () {
+        () if first <= metadata.train_to && last >= metadata.train_from => Some("were trained on"),
+        () if first > metadata.train_to && first < metadata.test_from => Some("may have chosen the model"),
+        () => None,
+    };
+    if let Some(how) = known {
         note!(
             "warning: bars before {} {how}; results that include them do not predict future performance",
             metadata.test_from
@@ -74,12 +78,25 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         periods_per_year,
     };
     console::busy("trading the bars");
-    let replay = |bars: Range<usize>| -> Result<Backtest> {
+    let replay = |bars: Range<usize>| -> Result<(Backtest, Array2<f64>)> {
         let targets = policy.targets(&gpu, &data, &bars)?;
-        Ok(Backtest::replay(&candles, bars, targets.view(), &options)?)
+        Ok((Backtest::replay(&candles, bars, targets.view(), &options)?, targets))
     };
     let in_sample = in_sample(metadata, &candles, &bars, data.first_bar()).map(&replay).transpose()?;
-    let backtest = replay(bars)?;
+    let in_sample = in_sample.map(|(backtest, _)| backtest);
+    let (backtest, targets) = replay(bars.clone())?;
+    let assessed = assess(
+        run.path(),
+        &Traded {
+            command: "backtest",
+            settings: &settings,
+            candles: &candles,
+            bars,
+            targets: targets.view(),
+            options: &options,
+            backtest: &backtest,
+        },
+    )?;
 
     let summary = Summary::read(&run.summary())?;
     let curves = crate::metrics::curves(&run.metrics())?;
@@ -87,6 +104,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let page = render(
         &backtest,
         in_sample.as_ref(),
+        Some(&assessed.assessment),
         &curves,
         &info(&run, &policy, &settings, &summary, &candles, &gaps)?,
     )?;
@@ -99,6 +117,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let staging = out.stage_results(&run)?;
     phalanx::backtest::write(&backtest, staging.path())?;
     write_atomically(&staging.report(), page.as_bytes())?;
+    assessed.keep_receipt(&staging)?;
     out.publish_results(&staging)?;
     for (name, text) in &gaps {
         note!("{name:<10}{text}");
@@ -109,6 +128,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         );
     }
     print(&backtest, in_sample.as_ref());
+    assessed.print();
     say!("Report: {}", out.folder().report().display());
     Ok(())
 }

@@ -27,9 +27,12 @@ const RUN: [&str; 4] = ["config.toml", "metrics.csv", "training.json", "model.sa
 /// Events for TensorBoard, in a finished run if `logging.tensorboard` was set. TensorBoard knows them by a part of the name.
 const EVENTS: &str = "events.out.tfevents.phalanx";
 /// Files of a backtest.
-const RESULTS: [&str; 4] = ["metrics.json", "equity.csv", "trades.csv", "report.html"];
+const RESULTS: [&str; 5] = ["metrics.json", "equity.csv", "trades.csv", "report.html", RECEIPT];
+/// The place of a backtest in the ledger of trials.
+const RECEIPT: &str = "trial.json";
 /// Files of a walk-forward test: the account over all test parts, and its folds.
-const WALK: [&str; 5] = ["metrics.json", "equity.csv", "trades.csv", "report.html", "folds.csv"];
+const WALK: [&str; 6] = ["metrics.json", "equity.csv", "trades.csv", "report.html", RECEIPT, FOLDS];
+const FOLDS: &str = "folds.csv";
 /// The model that an unfinished run started from.
 const INITIAL: &str = "initial.safetensors";
 const CHECKPOINTS: &str = "checkpoints";
@@ -83,8 +86,12 @@ impl Folder {
         self.0.join("report.html")
     }
 
+    pub fn receipt(&self) -> PathBuf {
+        self.0.join(RECEIPT)
+    }
+
     pub fn folds(&self) -> PathBuf {
-        self.0.join("folds.csv")
+        self.0.join(FOLDS)
     }
 
     pub fn checkpoints(&self) -> PathBuf {
@@ -378,7 +385,35 @@ impl Owned {
             "{} holds another run, whose backtest would be replaced: choose another folder with --out",
             self.folder.0.display()
         );
+        ensure!(
+            !self.marker.holds(FOLDS),
+            "{} holds a walk-forward test, whose results would be replaced: choose another folder with --out",
+            self.folder.0.display()
+        );
         self.stage_files(&publish::BACKTEST)
+    }
+
+    /// Removes the run in this folder, finished or not.
+    pub fn clear(&mut self) -> Result<()> {
+        remove_staging(&self.unfinished_folder())?;
+        for name in std::mem::take(&mut self.marker.files) {
+            remove_file(&self.folder.0.join(name))?;
+        }
+        remove_if_empty(&self.folder.checkpoints())?;
+        self.marker = Marker::default();
+        self.marker.write(&self.folder)
+    }
+
+    /// Checks that the folder holds nothing but a walk-forward test, if anything.
+    pub fn only_a_walk(&self) -> Result<()> {
+        let backtest = self.marker.holds(RESULTS[0]) && !self.marker.holds(FOLDS);
+        let held = match () {
+            () if self.folder.model().exists() => "a run",
+            () if self.unfinished().is_ok() => "an unfinished run",
+            () if backtest => "the results of a backtest",
+            () => return Ok(()),
+        };
+        bail!("{} holds {held}: choose another folder with --out", self.folder.0.display())
     }
 
     /// Creates a staging folder for the files of a walk-forward test.

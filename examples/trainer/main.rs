@@ -1,5 +1,6 @@
 //! The trainer program: trains agents on candles, backtests them on held-out candles, and writes reports.
 
+mod assess;
 mod backtest;
 mod candles;
 mod checked;
@@ -149,7 +150,8 @@ struct BacktestArgs {
     /// First bar to trade; the first held-out bar by default.
     #[arg(long, value_name = "DATE")]
     from: Option<String>,
-    /// Last bar to trade, a day counting whole; by default data.test_to of the run's settings, or else the last bar of the candles.
+    /// Last bar to trade, a day counting whole; by default the last bar of the candles or, without --from,
+    /// data.test_to of the run's settings.
     #[arg(long, value_name = "DATE")]
     to: Option<String>,
     /// Trade candles of another kind than the model was trained on: bars of another length, or without volume.

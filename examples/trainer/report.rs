@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use jiff::civil::DateTime;
 use phalanx::backtest::{Backtest, Metrics};
+use phalanx::research::Assessment;
 
 /// Metrics recorded during training.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -63,12 +64,14 @@ pub struct RunInfo {
 }
 
 /// Renders the report as one self-contained HTML document. `in_sample` is the same policy on the bars that it was trained on.
+/// `assessment` says whether the result is more than luck.
 ///
 /// # Errors
 /// If the length of a training curve differs from that of `env_steps`, or a plot cannot be drawn.
 pub fn render(
     backtest: &Backtest,
     in_sample: Option<&Backtest>,
+    assessment: Option<&Assessment>,
     training: &TrainingCurves,
     run: &RunInfo,
 ) -> Result<String> {
@@ -76,7 +79,7 @@ pub fn render(
         let (got, wanted) = (values.len(), training.env_steps.len());
         ensure!(got == wanted, "training curve `{name}` has {got} values for {wanted} records of env_steps");
     }
-    Ok(page::page(backtest, in_sample, training, run)?.into_string())
+    Ok(page::page(backtest, in_sample, assessment, training, run)?.into_string())
 }
 
 #[cfg(test)]

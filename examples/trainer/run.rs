@@ -305,6 +305,21 @@ impl DataSettings {
         LoadOptions { gaps: self.gaps, adjust: self.adjust, limits: self.limits.clone() }
     }
 
+    /// The bars from `train_from` to `test_to`.
+    pub fn bars(&self, candles: &Candles) -> Result<Range<usize>> {
+        let start = match &self.train_from {
+            Some(date) => {
+                candles.index_at_or_after(parse_timestamp(date).context("setting `data.train_from`")?)
+            }
+            None => 0,
+        };
+        let end = match &self.test_to {
+            Some(date) => candles.index_at_or_after(end_of(date).context("setting `data.test_to`")?),
+            None => candles.bars(),
+        };
+        Ok(start..end)
+    }
+
     /// Splits the candles into training and held-out bars.
     pub fn split(&self, candles: &Candles) -> Result<Splits> {
         let moment =
@@ -321,7 +336,12 @@ impl DataSettings {
             train.start = candles.index_at_or_after(moment("train_from", date)?);
         }
         if let Some(date) = &self.train_to {
-            train.end = train.end.min(after("train_to", date)?);
+            train.end = after("train_to", date)?;
+            ensure!(
+                train.end <= test.start,
+                "setting `data.train_to`: {date} is not before the first held-out bar, {}",
+                candles.timestamps[test.start]
+            );
         }
         if let Some(date) = &self.test_to {
             test.end = after("test_to", date)?;

@@ -31,6 +31,9 @@ pub struct Summary {
     /// Return of that policy over the evaluation bars, with greedy actions, if it was chosen by it.
     #[serde(default)]
     pub model_score: Option<f64>,
+    /// Checksum of the candles up to the last held-out bar; missing in older files.
+    #[serde(default)]
+    pub candles: Option<String>,
 }
 
 impl Summary {
@@ -75,6 +78,7 @@ mod tests {
             gpu_bytes: 1 << 20,
             model_iteration: None,
             model_score: Some(1.5),
+            candles: Some("0123abcd".into()),
         };
         summary.write(&path).unwrap();
         assert_eq!(Summary::read(&path).unwrap(), summary);

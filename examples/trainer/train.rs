@@ -135,6 +135,7 @@ impl<'a> Training<'a> {
             announce(&gpu, candles, &splits, &bars, &trainer);
             warn_of_settings(&settings);
         }
+        tell_environments(&trainer);
         if args.resume {
             match trainer.iteration() {
                 0 if staging.initial().exists() => {
@@ -227,6 +228,7 @@ impl<'a> Training<'a> {
             gpu_bytes: trainer.plan().bytes() + evaluator.as_ref().map_or(0, Evaluator::bytes),
             model_iteration: Some(chosen.iteration),
             model_score: chosen.score,
+            candles: Some(candles.checksum(0..splits.test.end)),
         };
         summary.write(&staging.summary())?;
         readable(&staging, &settings)?;
@@ -403,6 +405,11 @@ fn announce(gpu: &Gpu, candles: &Candles, splits: &Splits, bars: &Range<usize>, 
         trainer.layout().parameters(),
         trainer.plan().bytes() as f64 / 1048576.0,
     );
+}
+
+/// Says where the number of environments is not the one of the settings.
+fn tell_environments(trainer: &Trainer) {
+    let sizes = trainer.sizes();
     let asked = trainer.config().ppo.num_envs;
     if sizes.envs > asked {
         note!("          num_envs = {asked} was rounded up to {}, a multiple of 4", sizes.envs);

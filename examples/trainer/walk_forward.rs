@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Args, ValueEnum};
 use phalanx::gpu::Gpu;
 use phalanx::research::{expanding, rolling};
@@ -58,7 +58,7 @@ pub struct WalkForwardArgs {
     /// A single setting, for instance mappo.gamma=0.995; can be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Replace the runs and the result in the folder.
+    /// Remove the runs of these folds and begin anew.
     #[arg(long)]
     force: bool,
 }
@@ -93,15 +93,20 @@ pub fn walk_forward(args: &WalkForwardArgs, open: impl Fn() -> phalanx::Result<G
         Scheme::Expanding => expanding,
         Scheme::Rolling => rolling,
     };
-    let folds = cut(0..candles.bars(), args.folds, args.train_fraction, args.purge)?;
+    settings.market.costs(&candles.symbols)?;
+    let bars = settings.data.bars(&candles)?;
+    let tested = bars.len();
+    let folds = cut(bars, args.folds, args.train_fraction, args.purge).map_err(|error| match error {
+        phalanx::Error::Config { key, reason } => anyhow!("--{}: {reason}", key.replace('_', "-")),
+        other => other.into(),
+    })?;
     let jobs = Job::all(args, &settings, &candles, &folds)?;
     let mut owned = Owned::create(&args.out, COMMAND)?;
-    ensure!(
-        !owned.folder().model().exists(),
-        "{} holds a run: choose another folder with --out",
-        args.out.display()
-    );
+    owned.only_a_walk()?;
     for job in &jobs {
+        if args.force {
+            job.clear()?;
+        }
         job.before()?;
     }
     let gpu = open()?;
@@ -111,9 +116,12 @@ pub fn walk_forward(args: &WalkForwardArgs, open: impl Fn() -> phalanx::Result<G
         folds.len(),
         args.scheme.name(),
         folds.iter().map(|fold| fold.test[0].len()).sum::<usize>(),
-        candles.bars(),
+        tested,
         jobs.len()
     );
+    for (name, text) in crate::gaps::lines(&candles) {
+        note!("{name:<10}{text}");
+    }
     warn_of_settings(&settings);
     let (mut trained, mut elapsed) = (0.0, 0.0);
     let mut interrupts: Option<Interrupts> = None;
@@ -125,18 +133,21 @@ pub fn walk_forward(args: &WalkForwardArgs, open: impl Fn() -> phalanx::Result<G
             elapsed += started.elapsed().as_secs_f64();
         }
         if let Some(status) = interrupts.as_ref().and_then(Interrupts::asked) {
-            note!("Interrupted; the same command again goes on from here");
-            return Ok(status);
+            return Ok(interrupted(status));
         }
     }
     let started = Instant::now();
-    let traded = Traded::new(&gpu, &candles, &settings, &jobs)?;
-    let results = Results::new(&candles, &jobs, &traded)?;
+    let asked = || interrupts.as_ref().and_then(Interrupts::asked);
+    let traded = match Traded::new(&gpu, &candles, &settings, &jobs, asked)? {
+        Ok(traded) => traded,
+        Err(status) => return Ok(interrupted(status)),
+    };
+    let results = Results::new(&args.out, &candles, &settings, &jobs, &traded)?;
     results.publish(&mut owned, &candles, &settings, args.scheme.name())?;
     results.print();
     if trained > 0.0 {
         say!(
-            "Training took {elapsed:.1} s, of which {trained:.1} s were iterations; trading the tests took {:.1} s.",
+            "Whole trainings took {elapsed:.1} s, of which {trained:.1} s were iterations; trading the tests took {:.1} s.",
             started.elapsed().as_secs_f64()
         );
     }
@@ -144,15 +155,25 @@ pub fn walk_forward(args: &WalkForwardArgs, open: impl Fn() -> phalanx::Result<G
     Ok(ExitCode::SUCCESS)
 }
 
+fn interrupted(status: ExitCode) -> ExitCode {
+    note!("Interrupted; the same command, without --force, goes on from here");
+    status
+}
+
 /// The settings that all trainings have in common.
 fn base_settings(args: &WalkForwardArgs) -> Result<Settings> {
-    for set in &args.sets {
-        let split = ["data.train_", "data.test_"].iter().any(|prefix| set.trim_start().starts_with(prefix));
-        ensure!(!split, "--set {set}: the folds decide which bars are trained on and tested");
-    }
     let mut sets = args.sets.clone();
     sets.extend(args.iterations.map(|iterations| format!("mappo.iterations={iterations}")));
     let settings = Settings::read(args.config.as_deref(), &sets)?;
+    for (key, date) in
+        [("data.train_to", &settings.data.train_to), ("data.test_from", &settings.data.test_from)]
+    {
+        ensure!(
+            date.is_none(),
+            "setting `{key}`: the folds decide where tests begin; `data.train_from` and `data.test_to` bound all of them, and \
+             --train-fraction is the part that trains the first"
+        );
+    }
     let last = settings.mappo.ppo.seed.checked_add(args.seeds - 1).filter(|seed| *seed <= i64::MAX as u64);
     last.with_context(|| format!("setting `mappo.seed`: {} more seeds are too many", args.seeds - 1))?;
     Ok(settings)

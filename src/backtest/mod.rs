@@ -12,4 +12,5 @@ pub use files::write;
 pub(crate) use metrics::returns as returns_of;
 pub use metrics::{Account, Metrics};
 pub use periods::{PeriodsPerYear, infer_periods_per_year};
+pub(crate) use replay::window as check_bars;
 pub use replay::{Backtest, DatedTrade, ReplayOptions};

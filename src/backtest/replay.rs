@@ -105,11 +105,8 @@ impl Backtest {
         Self::replay_rebalanced(candles, bars, targets, options, |_| false)
     }
 
-    /// The same, where positions are also sized anew after the decision at every bar that `rebalances`.
-    ///
-    /// # Errors
-    /// As [`Backtest::replay`].
-    pub fn replay_rebalanced(
+    /// The same, where positions are also sized anew after the decisions at bars of the candles for which `rebalances` is true.
+    pub(crate) fn replay_rebalanced(
         candles: &Candles,
         bars: Range<usize>,
         targets: ArrayView2<f64>,
@@ -157,7 +154,7 @@ impl Backtest {
 }
 
 /// Timestamps of `bars`; an error if the candles do not have these bars.
-fn window<'a>(candles: &'a Candles, bars: &Range<usize>) -> Result<&'a [DateTime]> {
+pub(crate) fn window<'a>(candles: &'a Candles, bars: &Range<usize>) -> Result<&'a [DateTime]> {
     let shape = (candles.symbols.len(), candles.timestamps.len());
     for (what, array) in [("open", &candles.open), ("close", &candles.close)] {
         if array.dim() != shape {

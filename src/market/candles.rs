@@ -135,6 +135,28 @@ impl Candles {
         .without_empty_mask())
     }
 
+    /// Checksum of symbols, times, prices, volumes, filled bars and funding of `bars`, of those that there are.
+    #[must_use]
+    pub fn checksum(&self, bars: Range<usize>) -> String {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(self.symbols.join("\0").as_bytes());
+        for timestamp in self.timestamps.iter().take(bars.end).skip(bars.start) {
+            crc.update(timestamp.to_string().as_bytes());
+        }
+        let prices = [&self.open, &self.high, &self.low, &self.close].into_iter();
+        for values in prices.chain(&self.volume).chain(&self.funding) {
+            for row in values.outer_iter() {
+                let row = row.iter().take(bars.end).skip(bars.start);
+                row.for_each(|value| crc.update(&value.to_le_bytes()));
+            }
+        }
+        for row in self.filled.iter().flat_map(|filled| filled.outer_iter()) {
+            let row = row.iter().take(bars.end).skip(bars.start);
+            row.for_each(|filled| crc.update(&[u8::from(*filled)]));
+        }
+        format!("{:08x}", crc.finalize())
+    }
+
     /// Index of the first bar at or after `timestamp`; [`Candles::bars`] if all bars are earlier.
     pub fn index_at_or_after(&self, timestamp: DateTime) -> usize {
         self.timestamps.partition_point(|bar| *bar < timestamp)

@@ -69,7 +69,7 @@ fn a_beaten_agent_is_said_to_be_beaten() {
     let beaten = assess(&candles, &targets);
     assert!(matches!(beaten.verdict, Verdict::BeatenBy(_)), "{:?}", beaten.verdict);
     let names: Vec<_> = beaten.baselines.iter().map(|it| it.baseline.name()).collect();
-    assert_eq!(names, ["buy and hold", "equal weight, rebalanced monthly", "momentum of a year", "flat"]);
+    assert_eq!(names, ["buy and hold", "equal weight, rebalanced monthly", "momentum", "flat"]);
     let flat = assess(&candles, &Array2::zeros((399, 2)));
     assert_eq!((flat.verdict, flat.sharpe.is_none(), flat.deflated), (Verdict::NeverTraded, true, None));
     // Buy and hold is level with itself, and has no timing.

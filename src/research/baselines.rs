@@ -1,12 +1,14 @@
 //! Rules without learning, on the same bars and at the same costs as the agents.
 
+use std::cmp::Ordering;
 use std::num::NonZero;
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::thread;
 
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 
-use crate::backtest::{Backtest, ReplayOptions};
+use crate::backtest::{Backtest, ReplayOptions, check_bars};
 use crate::market::Candles;
 use crate::random::Stream;
 use crate::{Error, Result};
@@ -15,14 +17,15 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Baseline {
-    /// Equal parts of the equity in all instruments at the first open, never traded again.
+    /// Equal parts of the equity in all instruments from the first order on, never traded again.
     BuyAndHold,
-    /// Equal parts of the equity in all instruments, restored at the first bar of every month.
+    /// Equal parts of the equity in all instruments, restored by orders after the first bar of every month.
     EqualWeight,
-    /// Time-series momentum (Moskowitz, Ooi and Pedersen 2012): at the first bar of every month, long what rose over the last year,
-    /// short what fell; flat in place of short where shorting is not allowed. Months are rebalanced as [`Baseline::EqualWeight`].
+    /// Time-series momentum after Moskowitz, Ooi and Pedersen (2012): after the first bar of every month, long what rose over the last
+    /// `lookback` bars, short what fell; flat in place of short where shorting is not allowed. Rebalanced as [`Baseline::EqualWeight`].
+    /// Unlike theirs, positions are not scaled by volatility, and returns are not in excess of those of cash.
     Momentum {
-        /// Bars of a year.
+        /// Bars to look back, usually those of a year.
         lookback: usize,
         /// Whether what fell is sold short.
         shorting: bool,
@@ -38,7 +41,7 @@ impl Baseline {
         match self {
             Self::BuyAndHold => "buy and hold",
             Self::EqualWeight => "equal weight, rebalanced monthly",
-            Self::Momentum { .. } => "momentum of a year",
+            Self::Momentum { .. } => "momentum",
             Self::Flat => "flat",
         }
     }
@@ -48,6 +51,7 @@ impl Baseline {
     /// # Errors
     /// [`Error::Data`] if there are fewer bars before the first than momentum looks back; otherwise as [`Backtest::replay`].
     pub fn replay(&self, candles: &Candles, bars: Range<usize>, options: &ReplayOptions) -> Result<Backtest> {
+        check_bars(candles, &bars)?;
         let shape = (bars.len().saturating_sub(1), candles.symbols.len());
         let monthly = |bar: usize| new_month(candles, bar);
         match *self {
@@ -87,15 +91,12 @@ fn momentum(candles: &Candles, bars: &Range<usize>, lookback: usize, shorting: b
             continue;
         }
         for (instrument, target) in targets.row_mut(row).iter_mut().enumerate() {
-            // A range outside the candles is refused by the replay.
-            let close = |bar: usize| candles.close.get([instrument, bar]).copied().unwrap_or(f64::NAN);
-            let rose = close(bar) > close(bar - lookback);
-            *target = if rose {
-                1.0
-            } else if shorting {
-                -1.0
-            } else {
-                0.0
+            let close = |bar: usize| candles.close[[instrument, bar]];
+            let (now, then) = (close(bar), close(bar - lookback));
+            *target = match now.total_cmp(&then) {
+                Ordering::Greater => 1.0,
+                Ordering::Less if shorting => -1.0,
+                _ => 0.0,
             };
         }
     }
@@ -104,6 +105,7 @@ fn momentum(candles: &Candles, bars: &Range<usize>, lookback: usize, shorting: b
 
 /// Accounts that hold the agents' own positions at other times.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct RandomTiming {
     /// Sharpe ratio per year of every draw; 0 where it is undefined, because the account never moved.
     pub sharpe: Vec<f64>,
@@ -114,8 +116,9 @@ pub struct RandomTiming {
 }
 
 /// Tests whether the times of the agents' positions mattered. Every draw shifts all their target positions `[bars - 1][instrument]` by the
-/// same random number of bars, around the end, which keeps turnover, time in the market, mean exposure and the relation of the
-/// instruments, and takes away what the positions know of the bars. (Circular shifts: Politis and Romano 1992; as a test of trading
+/// same random number of bars, around the end, which keeps time in the market, the relation of the instruments and, but for the ends,
+/// turnover, and takes away what the positions know of the bars. Positions that change slowly resemble themselves at near times: the
+/// test finds their skill less often. (Circular shifts: Politis and Romano 1992; as a test of trading
 /// rules: Aronson, *Evidence-Based Technical Analysis*, 2006.) No shift is drawn twice: there are at most `bars - 2` draws.
 ///
 /// # Errors
@@ -165,8 +168,7 @@ fn on_all_cores<T: Copy + Sync, U: Send>(
     let parts: Vec<Result<Vec<U>>> = thread::scope(|scope| {
         let chunks = items.chunks(items.len().div_ceil(workers).max(1));
         let handles: Vec<_> = chunks.map(|chunk| scope.spawn(|| work(chunk))).collect();
-        let panicked = |_| Err(Error::Data("a thread of the random draws ended".into()));
-        handles.into_iter().map(|handle| handle.join().unwrap_or_else(panicked)).collect()
+        handles.into_iter().map(|handle| handle.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
     });
     let mut all = Vec::with_capacity(items.len());
     for part in parts {

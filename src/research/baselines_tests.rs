@@ -67,7 +67,11 @@ fn momentum_looks_back_a_year_and_decides_monthly() {
     assert!(rule(true).replay(&candles, 30..130, &options()).unwrap().equity[99] > long.equity[99]);
     let error = rule(true).replay(&candles, 19..130, &options()).unwrap_err().to_string();
     assert!(error.contains("looks back 20 bars, and 19 precede"), "{error}");
-    assert!(rule(true).replay(&candles, 30..131, &options()).is_err());
+    for bars in [30..131, 30..usize::MAX, 0..1 << 40, 129..130, usize::MAX..usize::MAX] {
+        for baseline in [rule(true), Baseline::Flat, Baseline::EqualWeight, Baseline::BuyAndHold] {
+            assert!(matches!(baseline.replay(&candles, bars.clone(), &options()), Err(Error::Data(_))));
+        }
+    }
 }
 
 /// Positions that know the next bar are far beyond all draws; constant ones are equal to all.

@@ -4,6 +4,7 @@
 //! Patton, Politis & White (2009): b = (2 G^2 / D)^(1/3) T^(1/3) with G = sum h(k/m) |k| R(k), D = 2 (sum h(k/m) R(k))^2 over
 //! |k| <= m, autocovariances R and the flat-top window h(x) = min(1, 2 (1 - |x|)).
 
+use super::bootstrap::longest_blocks;
 use super::checks;
 use crate::{Error, Result};
 
@@ -61,7 +62,7 @@ pub(super) fn estimate(returns: &[f64]) -> Result<Option<f64>> {
         weighted += 2.0 * window * k as f64 * lag.covariance;
         spectrum += 2.0 * window * lag.covariance;
     }
-    let longest = f64::min(3.0 * count.sqrt(), count / 3.0).ceil();
+    let longest = longest_blocks(returns.len());
     let length = (2.0 * weighted * weighted / (2.0 * spectrum * spectrum) * count).cbrt();
     // A spectrum of zero at frequency zero has no finite length.
     Ok(Some(if length.is_nan() { longest } else { length.clamp(1.0, longest) }))

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Resampling {
-    /// Mean block length in bars, at least 1; by default chosen from the returns by
+    /// Mean block length in bars, from 1 to ceil(min(3 sqrt(T), T/3)) for T bars; by default chosen from the returns by
     /// [`automatic_block_length`](super::automatic_block_length).
     pub block_length: Option<f64>,
     /// Number of resamples, from 10 to 1,000,000.
@@ -38,8 +38,23 @@ impl Resampling {
             let reason = format!("{} is not from 10 to 1,000,000", self.resamples);
             return Err(Error::config("resamples", reason));
         }
-        StationaryBootstrap::new(bars, self.block_length.map_or_else(automatic, Ok)?, self.seed)
+        let longest = longest_blocks(bars);
+        let length = match self.block_length {
+            Some(given) if given > longest => {
+                // Resamples would be rotations of the series, with its own mean.
+                let reason = format!("{given} is too long for {bars} bars: at most {longest}");
+                return Err(Error::config("block_length", reason));
+            }
+            given => given.map_or_else(automatic, Ok)?,
+        };
+        StationaryBootstrap::new(bars, length, self.seed)
     }
+}
+
+/// Longest mean blocks for a number of bars (Patton, Politis & White 2009), at least 1.
+pub(super) fn longest_blocks(bars: usize) -> f64 {
+    let count = bars as f64;
+    f64::min(3.0 * count.sqrt(), count / 3.0).ceil().max(1.0)
 }
 
 /// Generator of the bars of resamples.
@@ -96,7 +111,7 @@ impl StationaryBootstrap {
     }
 
     /// The same into a buffer, whose content is replaced.
-    pub fn write_indices(&self, resample: u32, indices: &mut Vec<usize>) {
+    pub(super) fn write_indices(&self, resample: u32, indices: &mut Vec<usize>) {
         let mut stream = Stream::new(self.seed, resample);
         indices.clear();
         indices.reserve(self.bars);

@@ -6,7 +6,7 @@ use crate::{Error, Result};
 
 /// Standard deviations up to this share of the largest return, or of 1, are rounding errors and count as zero: a return is
 /// the quotient of two equities minus one.
-const ROUNDING: f64 = 1e-14;
+pub(super) const ROUNDING: f64 = 1e-14;
 
 /// Whether the deviation of values of magnitude `peak` is a rounding error.
 pub(super) fn is_constant(deviation: f64, peak: f64) -> bool {

@@ -69,6 +69,14 @@ fn walk_forward(
     }
     // The conversion saturates, and the product is at most the number of bars.
     let first = (bars.len() as f64 * train_fraction).round() as usize;
+    let most = (bars.len() - first) / MIN_BARS;
+    if folds > most {
+        return Err(Error::Data(format!(
+            "{folds} folds are too many: {} of the {} bars are tested, and a fold has at least {MIN_BARS} of them",
+            bars.len() - first,
+            bars.len()
+        )));
+    }
     let tests = parts(bars.start + first..bars.end, folds);
     let fold = |test: Range<usize>| {
         let start = if rolling { test.start - first } else { bars.start };
@@ -81,8 +89,8 @@ fn walk_forward(
 }
 
 /// Folds of combinatorial purged cross-validation: `bars` are cut into `groups` of equal size, and every choice of `test_groups` of them
-/// is tested by a fold that trains on the others, in lexicographic order. Training bars less than `purge` bars before a test or less than
-/// `purge + embargo` bars after one are left out.
+/// is tested by a fold that trains on the others, in lexicographic order. The last `purge` bars before a test and the first
+/// `purge + embargo` bars after one are left out, and training bars between two tests that are fewer than two.
 ///
 /// # Errors
 /// [`Error::Config`] unless `1 <= test_groups < groups <= 64`, and for more than 100,000 folds; [`Error::Data`] if a part has fewer than
@@ -169,12 +177,12 @@ fn training(bars: &Range<usize>, tests: &[Range<usize>], purge: usize, embargo: 
     let after = |test: &Range<usize>| test.end.saturating_add(purge).saturating_add(embargo);
     let starts = std::iter::once(bars.start).chain(tests.iter().map(after));
     let ends = tests.iter().map(|test| test.start.saturating_sub(purge)).chain([bars.end]);
-    starts.zip(ends).map(|(start, end)| start..end).filter(|range| range.start < range.end).collect()
+    starts.zip(ends).map(|(start, end)| start..end).filter(|range| range.len() >= MIN_BARS).collect()
 }
 
 fn check(folds: &[Fold], bars: usize) -> Result<()> {
     let short =
-        |ranges: &[Range<usize>]| ranges.iter().map(ExactSizeIterator::len).max().unwrap_or(0) < MIN_BARS;
+        |ranges: &[Range<usize>]| ranges.iter().map(ExactSizeIterator::len).min().unwrap_or(0) < MIN_BARS;
     for (index, fold) in folds.iter().enumerate() {
         for (part, ranges) in [("train", &fold.train), ("test", &fold.test)] {
             if short(ranges) {
@@ -299,11 +307,12 @@ mod tests {
     fn too_little_is_refused() {
         let text = |result: Result<Vec<Fold>>| result.unwrap_err().to_string();
         assert!(
-            text(expanding(0..10, 6, 0.5, 0))
-                .contains("fold 1 of 6 has fewer than 2 bars to test on: 10 bars")
+            text(expanding(0..10, 6, 0.5, 0)).contains("6 folds are too many: 5 of the 10 bars are tested")
         );
+        assert!(text(expanding(0..100, usize::MAX, 0.5, 0)).contains("too many"));
+        assert!(text(combinatorial(0..7, 6, 2, 0, 0)).contains("fewer than 2 bars to test on"));
         assert!(text(expanding(0..100, 2, 0.5, 49)).contains("fewer than 2 bars to train on"));
-        assert!(text(rolling(0..0, 1, 0.5, 0)).contains("fewer than 2 bars"));
+        assert!(text(rolling(0..0, 1, 0.5, 0)).contains("too many"));
         assert!(text(expanding(0..10, 0, 0.5, 0)).contains("`folds`"));
         for fraction in [0.0, 1.0, f64::NAN, -1.0, 1e300] {
             assert!(text(rolling(0..10, 1, fraction, 0)).contains("`train_fraction`"));

@@ -274,7 +274,10 @@ pub fn expected_maximum_sharpe(trials: f64, deviation: f64) -> Result<f64> {
     if expected.is_finite() {
         Ok(expected)
     } else {
-        Err(Error::config("deviation", format!("{deviation} is too large")))
+        Err(Error::config(
+            "trials",
+            format!("{trials} trials with a deviation of {deviation} are too many or too much"),
+        ))
     }
 }
 

@@ -168,7 +168,8 @@ impl Sample {
             let mean = column.iter().sum::<f64>() / count;
             column.iter_mut().for_each(|d| *d -= mean);
             let deviation = (column.iter().map(|d| d * d).sum::<f64>() / count).sqrt();
-            if checks::is_constant(deviation, peak) {
+            // Relative: all results are free of scale, and differences of losses may be minute.
+            if deviation <= checks::ROUNDING * peak {
                 return Err(Error::Data(format!(
                     "superiority: the differential of model {index} has zero variance, so its t statistic is undefined; leave \
                      the model out"

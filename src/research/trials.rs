@@ -78,7 +78,7 @@ impl Trial {
             run: run.into(),
             settings: format!("{:08x}", crc32fast::hash(settings.as_bytes())),
             symbols: backtest.symbols.clone(),
-            candles: checksum(candles, bars),
+            candles: candles.checksum(bars),
             from: *from,
             to: *to,
             statistics,
@@ -106,21 +106,6 @@ impl Trial {
     fn spacing(&self) -> f64 {
         self.to.duration_since(self.from).as_secs_f64() / self.statistics.bars as f64
     }
-}
-
-/// Checksum of symbols, times and prices of some bars.
-fn checksum(candles: &Candles, bars: Range<usize>) -> String {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(candles.symbols.join("\0").as_bytes());
-    for timestamp in candles.timestamps.get(bars.clone()).unwrap_or_default() {
-        crc.update(timestamp.to_string().as_bytes());
-    }
-    for prices in [&candles.open, &candles.high, &candles.low, &candles.close] {
-        for row in prices.outer_iter() {
-            row.iter().skip(bars.start).take(bars.len()).for_each(|price| crc.update(&price.to_le_bytes()));
-        }
-    }
-    format!("{:08x}", crc.finalize())
 }
 
 /// The place of a trial in the ledger, kept beside its results.

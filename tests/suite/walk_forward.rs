@@ -1,6 +1,7 @@
 //! `trainer walk-forward`: agents know nothing of the bars that they are tested on, and an interrupted walk ends with the same bytes.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -55,9 +56,16 @@ fn a_walk_is_resumed_after_a_kill_and_its_folds_know_nothing_of_their_tests() {
     let mut child =
         place.command(&walk("killed", &[])).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let second = place.path("killed/folds/expanding-2-of-2-seed-1");
-    wait_for(&mut child, || second.join("unfinished").exists());
+    let checkpoints = second.join("unfinished/checkpoints");
+    wait_for(&mut child, || std::fs::read_dir(&checkpoints).is_ok_and(|mut all| all.next().is_some()));
     child.kill().unwrap();
     child.wait().unwrap();
+    // Another one, killed before it wrote its settings.
+    let third = place.path("killed/folds/expanding-2-of-2-seed-2");
+    std::fs::create_dir_all(third.join("unfinished")).unwrap();
+    for folder in [&third, &third.join("unfinished")] {
+        std::fs::copy(second.join("unfinished/phalanx-run.json"), folder.join("phalanx-run.json")).unwrap();
+    }
     assert!(!place.path("killed/folds.csv").exists());
     let resumed = place.run(&walk("killed", &[]));
     succeeded(&resumed);
@@ -66,6 +74,26 @@ fn a_walk_is_resumed_after_a_kill_and_its_folds_know_nothing_of_their_tests() {
 
     refused(&place.run(&walk("whole", &["--set", "mappo.gamma=0.5"])), &["with other settings", "--force"]);
     assert!(results(&place.path("whole")) == whole, "nothing was lost");
+
+    // Prices that differ in one bar are other candles, and begin anew with --force.
+    let text = candles_of_demo();
+    let other = place.write("other.csv", &text.replace(",24.6843,34849700", ",24.6844,34849700"));
+    let mut command = walk("whole", &[]);
+    command[2] = &other;
+    let refusal = place.run(&command);
+    let said = String::from_utf8_lossy(&refusal.stderr);
+    assert!(said.contains("trained on other candles"), "{said}");
+    assert!(results(&place.path("whole")) == whole);
+    command.push("--force");
+    let anew = place.run(&command);
+    succeeded(&anew);
+    assert!(!String::from_utf8_lossy(&anew.stderr).contains("is trained already"));
+}
+
+fn candles_of_demo() -> String {
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(std::fs::File::open(DEMO).unwrap()).read_to_string(&mut text).unwrap();
+    text
 }
 
 #[test]
@@ -96,9 +124,10 @@ fn walks_that_cannot_be_are_refused_before_anything_is_written() {
         refused(&output, wanted);
         assert!(!place.path("out").exists());
     };
-    error(&["--set", "data.test_from=2010-01-01"], &["--set data.test_from", "the folds decide"]);
-    error(&["--set", "data.train_fraction=0.5"], &["the folds decide"]);
-    error(&["--train-fraction", "1"], &["train_fraction", "not between 0 and 1"]);
+    error(&["--set", "data.test_from=2010-01-01"], &["data.test_from", "the folds decide"]);
+    error(&["--set", "data.train_to=2010-01-01"], &["data.train_to", "the folds decide"]);
+    error(&["--train-fraction", "1"], &["--train-fraction: 1 is not between 0 and 1"]);
+    error(&["--set", "data.train_from=2013-02-28"], &["folds are too many"]);
     error(&["--purge", "100000"], &["fold 1 of 2 has fewer than 2 bars to train on"]);
     error(&["--set", "mappo.seed=9223372036854775807"], &["mappo.seed", "more seeds"]);
     place.trained("run");

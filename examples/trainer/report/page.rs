@@ -5,8 +5,11 @@ use jiff::civil::DateTime;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use phalanx::backtest::{Backtest, Metrics};
 use phalanx::env::ledger::{Costs, Financing};
+use phalanx::research::Assessment;
 
 use super::format::{UNDEFINED, duration, moment, money, number, percent, signed_percent};
+use crate::assess::{sentence, trials};
+
 use super::{FoldRow, RunInfo, TrainingCurves, charts, plot, words};
 
 const STYLE: &str = include_str!("style.css");
@@ -14,6 +17,7 @@ const STYLE: &str = include_str!("style.css");
 pub fn page(
     backtest: &Backtest,
     in_sample: Option<&Backtest>,
+    assessment: Option<&Assessment>,
     training: &TrainingCurves,
     run: &RunInfo,
 ) -> Result<Markup> {
@@ -32,6 +36,9 @@ pub fn page(
                 header {
                     p.eyebrow { (run.title) " · held-out backtest, " (period(backtest)) }
                     h1 { (headline) }
+                    @if let Some(assessment) = assessment {
+                        p.lede { strong { "Verdict: " (sentence(assessment)) "." } }
+                    }
                     p.lede { (words::verdict(backtest)) }
                     (tiles(&backtest.metrics, &backtest.benchmark))
                 }
@@ -39,6 +46,9 @@ pub fn page(
                     section.columns {
                         div.account { (account(backtest)?) }
                         div { (figures(&backtest.metrics, &backtest.benchmark)) }
+                    }
+                    @if let Some(assessment) = assessment {
+                        (luck(backtest, assessment))
                     }
                     @if !run.folds.is_empty() {
                         (folds(&run.folds))
@@ -198,14 +208,73 @@ fn comparison(in_sample: &Backtest, backtest: &Backtest) -> Markup {
     }
 }
 
+/// Baselines, timing and the number of trials.
+fn luck(backtest: &Backtest, assessment: &Assessment) -> Markup {
+    let annual = backtest.periods_per_year.value().sqrt();
+    let number = |value: f64| number(value, 3);
+    html! {
+        section {
+            h2 { "Skill or luck" }
+            p.intro { "Rules without learning on the same bars with the same costs, and the agents’ own positions at other times." }
+            table {
+                thead { tr {
+                        td {}
+                        th scope="col" { "Return" } th scope="col" { "Sharpe ratio" } th scope="col" { "Max drawdown" }
+                        th scope="col" { "p of the Sharpe difference" } } }
+                tbody {
+                    tr {
+                        th scope="row" { "Agents" }
+                        td { (signed_percent(backtest.metrics.total_return)) } td { (plain(backtest.metrics.sharpe)) }
+                        td { (percent(backtest.metrics.max_drawdown)) } td {}
+                    }
+                    @for it in &assessment.baselines {
+                        tr {
+                            th scope="row" { (it.baseline.name()) }
+                            td { (signed_percent(it.metrics.total_return)) } td { (plain(it.metrics.sharpe)) }
+                            td { (percent(it.metrics.max_drawdown)) }
+                            td { (it.difference.as_ref().map_or(UNDEFINED.into(), |it| number(it.p_value))) }
+                        }
+                    }
+                }
+            }
+            dl.facts {
+                @if let Some(interval) = &assessment.sharpe {
+                    @let [low, high] = interval.bca.unwrap_or(interval.percentile);
+                    div {
+                        dt { "Sharpe ratio, 95 % interval" }
+                        dd { (plain(Some(low * annual))) " to " (plain(Some(high * annual))) }
+                    }
+                }
+                div {
+                    dt { "The same positions at other times" }
+                    dd { "p = " (number(assessment.timing.p_value)) " (" (assessment.timing.sharpe.len()) " draws)" }
+                }
+                @if let Some(deflated) = &assessment.deflated {
+                    div { dt { "Probabilistic Sharpe ratio" } dd { (number(deflated.probabilistic)) } }
+                    div {
+                        dt { "Deflated Sharpe ratio" }
+                        dd { (number(deflated.deflated)) " over " (trials(deflated.trials)) " on these bars" }
+                    }
+                }
+            }
+            details {
+                summary { "Definitions" }
+                p { "The interval: stationary bootstrap, bias-corrected and accelerated. p of a difference: share of paired resamples whose difference is as far from the observed one as that is from zero. Other times: all positions shifted by a random number of bars; p is the share of draws with a Sharpe ratio at least as high." }
+                p { "Probabilistic Sharpe ratio: probability that the true ratio is above zero, given length, skewness and kurtosis of the returns. Deflated: above the highest ratio that so many trials without skill are expected to reach. Trials are counted in the ledger beside the runs." }
+                p { "Learnt: no baseline has a higher Sharpe ratio, the deflated Sharpe ratio is at least 0.95, and p at other times is at most 0.05." }
+            }
+        }
+    }
+}
+
 /// The test parts of a walk-forward test, each traded by agents that were trained on earlier bars.
 fn folds(folds: &[FoldRow]) -> Markup {
     html! {
         section {
             h2 { "Folds" }
             p.intro {
-                "Every row is traded by agents that were trained on the bars before it and had seen none of its own. The account above joins "
-                "the rows. An edge that is real shows in most of them."
+                "Every row is traded by agents that were trained on earlier bars and had seen none of its own. Its account starts anew, "
+                "without positions; the account above carries them from row to row."
             }
             table {
                 thead { tr {

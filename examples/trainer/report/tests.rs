@@ -112,7 +112,7 @@ fn everything_is_on_the_page() {
 #[test]
 fn every_colour_of_the_plots_follows_the_scheme() {
     let backtest = backtest(&["AAA"], 300, |bar, _| [1.0, -1.0, 0.0][bar / 9 % 3]);
-    let page = render(&backtest, None, &training(), &run()).unwrap();
+    let page = render(&backtest, None, None, &training(), &run()).unwrap();
     let body = page.split_once("</style>").unwrap().1;
     let rules = plot::colour_rules();
     for part in body.split("=\"#").skip(1) {
@@ -132,7 +132,7 @@ fn symbols_and_names_are_escaped() {
     let backtest = backtest(&["<b>&\"A", "'x'<script>"], 30, |_, _| 1.0);
     let mut training = training();
     training.curves[0].0 = "<i>\"return\"".into();
-    let page = render(&backtest, None, &training, &RunInfo { title: "<u>".into(), ..run() }).unwrap();
+    let page = render(&backtest, None, None, &training, &RunInfo { title: "<u>".into(), ..run() }).unwrap();
     check(&page);
     for raw in ["<b>", "<i>\"", "<u>", "&\"A"] {
         assert!(!page.contains(raw), "{raw}");
@@ -143,7 +143,7 @@ fn symbols_and_names_are_escaped() {
 #[test]
 fn verdicts_are_honest() {
     let verdict = |backtest: &Backtest| {
-        let page = render(backtest, None, &training(), &run()).unwrap();
+        let page = render(backtest, None, None, &training(), &run()).unwrap();
         check(&page);
         page
     };
@@ -172,9 +172,9 @@ fn the_smallest_and_the_longest() {
     check(&render(&backtest(&["AAA"], 2, |_, _| 1.0), None, &TrainingCurves::default(), &run()).unwrap());
     let one = backtest(&["AAA"], 50, |bar, _| f64::from(u8::from(bar > 30)));
     assert_eq!(one.trades.len(), 1);
-    check(&render(&one, None, &training(), &run()).unwrap());
+    check(&render(&one, None, None, &training(), &run()).unwrap());
     let long = backtest(&["AAA", "BBB", "CCC"], 20_000, |bar, i| [1.0, 0.0, -1.0][(bar * 7 + i) % 11 % 3]);
-    let page = render(&long, None, &training(), &run()).unwrap();
+    let page = render(&long, None, None, &training(), &run()).unwrap();
     check(&page);
     assert!(page.len() < 400_000, "{} bytes", page.len());
 }
@@ -183,7 +183,7 @@ fn the_smallest_and_the_longest() {
 fn training_on_the_held_out_period_is_not_hidden() {
     let backtest = backtest(&["AAA"], 20, |_, _| 1.0);
     let page = |training_period| {
-        render(&backtest, None, &training(), &RunInfo { training_period, ..run() }).unwrap()
+        render(&backtest, None, None, &training(), &RunInfo { training_period, ..run() }).unwrap()
     };
     assert!(page(run().training_period).contains("ended before the held-out period began"));
     let overlap = run().training_period.map(|(first, _)| (first, backtest.timestamps[3]));
@@ -197,7 +197,7 @@ fn a_curve_of_another_length_is_named() {
     let mut training = training();
     training.curves[2].2.pop();
     let backtest = backtest(&["AAA"], 20, |_, _| 1.0);
-    let error = render(&backtest, None, &training, &run()).unwrap_err().to_string();
+    let error = render(&backtest, None, None, &training, &run()).unwrap_err().to_string();
     assert!(error.contains("`Entropy` has 39 values for 40"), "{error}");
 }
 

@@ -10,7 +10,7 @@ use phalanx::research::Fold;
 use super::WalkForwardArgs;
 use crate::TrainArgs;
 use crate::console::note;
-use crate::folder::{Folder, Stage};
+use crate::folder::{Folder, Owned, Stage};
 use crate::interrupt::Interrupts;
 use crate::run::Settings;
 use crate::summary::Summary;
@@ -23,6 +23,8 @@ pub struct Job {
     pub seed: usize,
     pub bars: Fold,
     pub settings: Settings,
+    /// Checksum of the candles up to the last test bar.
+    candles: String,
     args: TrainArgs,
 }
 
@@ -67,7 +69,7 @@ impl Job {
         let splits = settings.data.split(candles)?;
         ensure!(
             (&splits.train, &splits.test) == (train, test),
-            "fold {} could not be written as dates: several bars have one time",
+            "fold {} could not be written as dates",
             index + 1
         );
         let name = format!("{}-{}-of-{folds}-seed-{number}", args.scheme.name(), index + 1);
@@ -79,13 +81,14 @@ impl Job {
             iterations: None,
             tune: None,
             sets,
-            force: args.force,
+            force: false,
             resume: false,
             init: None,
             dashboard: false,
             jsonl: false,
         };
-        Ok(Self { fold: index, seed: seed as usize, bars: fold.clone(), settings, args })
+        let checksum = candles.checksum(0..test.end);
+        Ok(Self { fold: index, seed: seed as usize, bars: fold.clone(), settings, candles: checksum, args })
     }
 
     pub fn folder(&self) -> Folder {
@@ -140,11 +143,14 @@ impl Job {
     /// If it was trained with other settings.
     pub fn before(&self) -> Result<Option<Stage>> {
         let folder = self.folder();
-        if self.args.force || !folder.path().exists() {
+        if !folder.path().exists() {
             return Ok(None);
         }
         folder.settle()?;
-        let Some((there, stage)) = folder.latest() else { return Ok(None) };
+        let latest = folder.latest();
+        // A process that was killed early has left no settings, and nothing to resume.
+        let begun = latest.filter(|(there, stage)| *stage == Stage::Finished || there.settings().exists());
+        let Some((there, stage)) = begun else { return Ok(None) };
         let settings = Settings::read(Some(&there.settings()), &[])
             .with_context(|| format!("the run in {}", self.args.out.display()))?;
         ensure!(
@@ -153,6 +159,23 @@ impl Job {
             self.args.out.display(),
             if stage == Stage::Finished { "a run" } else { "an unfinished run" }
         );
+        // An unfinished run compares them by itself.
+        if stage == Stage::Finished {
+            let trained = Summary::read(&there.summary())?.candles;
+            ensure!(
+                trained.as_ref() == Some(&self.candles),
+                "{} holds a run that was trained on other candles: choose another folder with --out, or replace it with --force",
+                self.args.out.display()
+            );
+        }
         Ok(Some(stage))
+    }
+
+    /// Removes an earlier run of this fold and seed.
+    pub fn clear(&self) -> Result<()> {
+        match Owned::open(&self.args.out, super::COMMAND)? {
+            Some(mut owned) => owned.clear(),
+            None => Ok(()),
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 use std::ops::Range;
+use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,6 +15,7 @@ use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, TimestampForm
 use phalanx::policy::Policy;
 
 use super::fold::Job;
+use crate::assess::{self, Assessed, assess};
 use crate::console::{self, say};
 use crate::folder::Owned;
 use crate::report::{FoldRow, RunInfo, TrainingCurves, render};
@@ -24,7 +27,7 @@ pub struct Traded {
     /// From the first test bar to the last.
     bars: Range<usize>,
     options: ReplayOptions,
-    /// Target positions of every seed, `[seed][bar - 1][instrument]`, of the fold that tests the bar.
+    /// Target positions of every seed, `[seed][bar - 1][instrument]`, by the fold that tests the bar of the decision.
     targets: Vec<Array2<f64>>,
     adapter: String,
     policy: Policy,
@@ -32,7 +35,14 @@ pub struct Traded {
 
 impl Traded {
     /// Trades every test part with the agents of its fold. The account that an agent observes starts flat with its part.
-    pub fn new(gpu: &Gpu, candles: &Candles, settings: &Settings, jobs: &[Job]) -> Result<Self> {
+    /// The status that `asked` returns ends it early.
+    pub fn new(
+        gpu: &Gpu,
+        candles: &Candles,
+        settings: &Settings,
+        jobs: &[Job],
+        asked: impl Fn() -> Option<ExitCode>,
+    ) -> Result<Result<Self, ExitCode>> {
         let (first, last) = jobs.first().zip(jobs.last()).context("there are no folds")?;
         let bars = first.bars.test[0].start..last.bars.test[0].end;
         let seeds = last.seed + 1;
@@ -41,6 +51,9 @@ impl Traded {
         let mut data: Option<MarketData> = None;
         let mut latest = None;
         for job in jobs {
+            if let Some(status) = asked() {
+                return Ok(Err(status));
+            }
             console::busy(format!("trading the test of fold {}", job.fold + 1));
             let policy = Policy::load(&job.folder().model())?;
             let scaling = &policy.market()?.scaling;
@@ -73,10 +86,10 @@ impl Traded {
             periods_per_year,
         };
         let policy = latest.context("there are no folds")?;
-        Ok(Self { bars, options, targets, adapter: crate::doctor::adapter(gpu), policy })
+        Ok(Ok(Self { bars, options, targets, adapter: crate::doctor::adapter(gpu), policy }))
     }
 
-    /// The account that gives every seed the same part of the equity: it trades the mean of their positions.
+    /// The mean of the seeds' positions.
     fn mean(&self) -> Array2<f64> {
         let mut mean = Array2::zeros(self.targets[0].raw_dim());
         self.targets.iter().for_each(|targets| mean += targets);
@@ -96,12 +109,31 @@ pub struct Results {
     seeds: Vec<(u64, Metrics)>,
     folds: Vec<FoldRow>,
     info: RunInfo,
+    assessed: Assessed,
 }
 
 impl Results {
-    pub fn new(candles: &Candles, jobs: &[Job], traded: &Traded) -> Result<Self> {
+    pub fn new(
+        out: &Path,
+        candles: &Candles,
+        settings: &Settings,
+        jobs: &[Job],
+        traded: &Traded,
+    ) -> Result<Self> {
         let mean = traded.mean();
         let whole = traded.replay(candles, &traded.bars, &mean)?;
+        let assessed = assess(
+            out,
+            &assess::Traded {
+                command: super::COMMAND,
+                settings,
+                candles,
+                bars: traded.bars.clone(),
+                targets: mean.view(),
+                options: &traded.options,
+                backtest: &whole,
+            },
+        )?;
         let of_seed = |job: &Job| -> Result<(u64, Metrics)> {
             let account = traded.replay(candles, &traded.bars, &traded.targets[job.seed])?;
             Ok((job.settings.mappo.ppo.seed, account.metrics))
@@ -120,7 +152,7 @@ impl Results {
         };
         let folds = jobs.iter().filter(|job| job.seed == 0).map(of_fold).collect::<Result<Vec<_>>>()?;
         let info = info(jobs, traded)?;
-        Ok(Self { whole, seeds, folds, info })
+        Ok(Self { whole, seeds, folds, info, assessed })
     }
 
     /// Writes the account, the table of folds and the report to the folder.
@@ -146,7 +178,9 @@ impl Results {
             ("Hidden layers".into(), format!("{:?}", settings.mappo.network.hidden)),
             ("Discount".into(), settings.mappo.ppo.gamma.to_string()),
         ];
-        let page = render(&self.whole, None, &TrainingCurves::default(), &info)?;
+        self.assessed.keep_receipt(&staging)?;
+        let assessment = Some(&self.assessed.assessment);
+        let page = render(&self.whole, None, assessment, &TrainingCurves::default(), &info)?;
         write_atomically(&staging.report(), page.as_bytes())?;
         owned.publish_walk(&staging)
     }
@@ -211,8 +245,12 @@ impl Results {
             }
         }
         say!("Annualised with {}", self.whole.periods_per_year);
+        self.assessed.print();
         if let Some(moment) = self.whole.bankrupt_at {
-            say!("The account went bankrupt at {} and stayed closed.", dates.format(moment));
+            say!(
+                "The account went bankrupt at {} and stayed closed; every fold's own row starts with a new one.",
+                dates.format(moment)
+            );
         }
     }
 }

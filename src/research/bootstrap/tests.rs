@@ -50,6 +50,13 @@ fn extreme_block_lengths() {
     for length in [0.99, 0.0, -3.0, f64::NAN, f64::INFINITY] {
         StationaryBootstrap::new(5, length, 1).unwrap_err();
     }
+    for (bars, length) in [(5, 3.0), (120, 41.0), (10_000, 301.0)] {
+        let given = Resampling { block_length: Some(length), ..Resampling::default() };
+        let error = given.bootstrap(bars, || Ok(1.0)).unwrap_err().to_string();
+        assert!(error.contains(&format!("too long for {bars} bars")), "{error}");
+        let given = Resampling { block_length: Some(length - 1.0), ..given };
+        given.bootstrap(bars, || Ok(1.0)).unwrap();
+    }
     for resamples in [0, 9, 1_000_001] {
         Resampling { resamples, ..Resampling::default() }.bootstrap(5, || Ok(1.0)).unwrap_err();
     }

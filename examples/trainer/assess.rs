@@ -1,0 +1,162 @@
+//! The verdict on an account that was traded on held-out bars, and its entry in the ledger of trials.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ndarray::ArrayView2;
+use phalanx::backtest::{Backtest, ReplayOptions};
+use phalanx::files::write_atomically;
+use phalanx::market::Candles;
+use phalanx::research::{Assessment, AssessmentOptions, Receipt, Trial, Trials, Verdict};
+
+use crate::checked::{from_json, read_text};
+use crate::console::{self, note, say};
+use crate::folder::Folder;
+use crate::run::Settings;
+
+/// The ledger, in the folder that holds the runs.
+const LEDGER: &str = "phalanx-trials.jsonl";
+
+/// Most bytes of a receipt.
+const MOST_BYTES: u64 = 1 << 16;
+
+/// An account and how it was traded.
+pub struct Traded<'a> {
+    /// The command, for the ledger.
+    pub command: &'a str,
+    pub settings: &'a Settings,
+    pub candles: &'a Candles,
+    pub bars: Range<usize>,
+    pub targets: ArrayView2<'a, f64>,
+    pub options: &'a ReplayOptions,
+    pub backtest: &'a Backtest,
+}
+
+/// A verdict with the place of the trial in the ledger, if it could be recorded.
+pub struct Assessed {
+    pub assessment: Assessment,
+    receipt: Option<Receipt>,
+}
+
+/// Records the account in the ledger beside `run`, and judges it.
+pub fn assess(run: &Path, traded: &Traded<'_>) -> Result<Assessed> {
+    console::busy("comparing with baselines and chance");
+    let Traded { candles, bars, backtest, options, .. } = traded;
+    let name = run.file_name().unwrap_or_default().to_string_lossy();
+    let settings = toml::to_string(traded.settings).context("the settings as TOML")?;
+    let trial = Trial::new(traded.command, &name, &settings, candles, bars.clone(), backtest)?;
+    let path = ledger_of(run);
+    // Judged alone where the folder of the runs cannot be written.
+    let elsewhere = tempfile::tempdir().context("a folder for a ledger of trials")?;
+    let mut ledger = match Trials::open(&path) {
+        Err(error @ phalanx::Error::Io { .. }) => {
+            note!("warning: this trial is not recorded, and judged without earlier ones ({error})");
+            Trials::open(&elsewhere.path().join(LEDGER))?
+        }
+        opened => opened?,
+    };
+    let receipt = match ledger.record(trial.clone()) {
+        Ok(receipt) => Some(receipt),
+        Err(error) => {
+            note!("warning: the trial was not recorded ({error}); later results are not judged by it");
+            None
+        }
+    };
+    for lost in lost(&path, &ledger) {
+        note!(
+            "warning: {} names a trial that {} does not have: trials were removed",
+            lost.display(),
+            path.display()
+        );
+    }
+    let options_of = AssessmentOptions { shorting: traded.settings.market.shorting, ..Default::default() };
+    let assessment =
+        Assessment::new(backtest, candles, bars, traded.targets, options, &trial, &ledger, &options_of)?;
+    Ok(Assessed { assessment, receipt })
+}
+
+/// The ledger beside a run.
+fn ledger_of(run: &Path) -> PathBuf {
+    match run.canonicalize().ok().as_deref().and_then(Path::parent) {
+        Some(parent) => parent.join(LEDGER),
+        None => run.join("..").join(LEDGER),
+    }
+}
+
+/// The receipts beside the ledger whose trials it does not have.
+fn lost(path: &Path, ledger: &Trials) -> Vec<PathBuf> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let receipts = entries.map(|entry| Folder::new(&entry.path()).receipt()).filter(|path| path.is_file());
+    let missing = |path: &PathBuf| {
+        let receipt = read_text(path, MOST_BYTES).and_then(|text| from_json::<Receipt>(&text));
+        receipt.is_ok_and(|receipt| !ledger.holds(&receipt))
+    };
+    receipts.filter(missing).collect()
+}
+
+impl Assessed {
+    /// Writes the receipt to a staging folder.
+    pub fn keep_receipt(&self, staging: &Folder) -> Result<()> {
+        let text = serde_json::to_vec_pretty(&self.receipt).context("the receipt of the trial")?;
+        Ok(write_atomically(&staging.receipt(), &text)?)
+    }
+
+    /// The verdict in a sentence.
+    pub fn sentence(&self) -> String {
+        sentence(&self.assessment)
+    }
+
+    pub fn print(&self) {
+        let Assessment { deflated, timing, baselines, .. } = &self.assessment;
+        let percent = |value: f64| format!("{:.2} %", value * 100.0);
+        let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
+        say!("Verdict   {}", self.sentence());
+        for comparison in baselines {
+            let p = comparison
+                .difference
+                .as_ref()
+                .map(|it| format!("difference of Sharpe ratios p = {:.3}", it.p_value));
+            say!(
+                "          {:<34}{:>12}{:>8}  {}",
+                comparison.baseline.name(),
+                percent(comparison.metrics.total_return),
+                number(comparison.metrics.sharpe),
+                p.unwrap_or_default()
+            );
+        }
+        say!(
+            "          the same positions at {} other times: p = {:.3}",
+            timing.sharpe.len(),
+            timing.p_value
+        );
+        if let Some(deflated) = deflated {
+            say!(
+                "          deflated Sharpe ratio {:.3} over {} on these bars (probabilistic {:.3})",
+                deflated.deflated,
+                trials(deflated.trials),
+                deflated.probabilistic
+            );
+        }
+    }
+}
+
+/// "1 trial", "2 trials".
+pub fn trials(count: f64) -> String {
+    if count == 1.0 { "1 trial".into() } else { format!("{count} trials") }
+}
+
+/// The verdict in a sentence.
+pub fn sentence(assessment: &Assessment) -> String {
+    match &assessment.verdict {
+        Verdict::Learnt => {
+            "learnt: better than all baselines, and neither chance nor the number of trials explains it"
+                .into()
+        }
+        Verdict::BeatenBy(baseline) => format!("beaten by {}", baseline.name()),
+        Verdict::NeverTraded => "the agents never traded".into(),
+        _ => "not proven: no baseline is better, but chance or the number of trials may explain the result"
+            .into(),
+    }
+}
