@@ -61,7 +61,9 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let (first, last) = (candles.timestamps[bars.start], candles.timestamps[bars.end - 1]);
     let known = match () {
         () if first <= metadata.train_to && last >= metadata.train_from => Some("were trained on"),
-        () if first > metadata.train_to && first < metadata.test_from => Some("may have chosen the model"),
+        () if settings.evaluation.every > 0 && first > metadata.train_to && first < metadata.test_from => {
+            Some("chose the model")
+        }
         () => None,
     };
     if let Some(how) = known {

@@ -8,9 +8,9 @@ use super::{
     Baseline, BootstrapInterval, DeflatedSharpe, PairedDifference, RandomTiming, Resampling, Trial, Trials,
     confidence_interval, paired_difference, random_timing, sharpe_ratio,
 };
-use crate::Result;
 use crate::backtest::{Backtest, Metrics, ReplayOptions};
 use crate::market::Candles;
+use crate::{Error, Result};
 
 /// Deflated Sharpe ratio from which on a result counts as more than luck.
 const DEFLATED: f64 = 0.95;
@@ -48,7 +48,8 @@ pub struct Comparison {
     pub baseline: Baseline,
     /// Its metrics on the same bars, with the same costs.
     pub metrics: Metrics,
-    /// Difference of the Sharpe ratios of a bar, agents less baseline. `None` where a ratio is undefined.
+    /// Difference of the Sharpe ratios of a bar, agents less baseline. `None` where a ratio is undefined, or the returns
+    /// are too few.
     pub difference: Option<PairedDifference>,
 }
 
@@ -70,7 +71,7 @@ pub enum Verdict {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Assessment {
-    /// Sharpe ratio of a bar with its confidence intervals (95 %). `None` if it is undefined.
+    /// Sharpe ratio of a bar with its confidence intervals (95 %). `None` if it is undefined, or the returns are too few.
     pub sharpe: Option<BootstrapInterval>,
     /// The Sharpe ratio in the light of the number of trials. `None` if it is undefined.
     pub deflated: Option<DeflatedSharpe>,
@@ -101,10 +102,7 @@ impl Assessment {
         let returns = backtest.returns();
         let resampling =
             Resampling { resamples: options.resamples, seed: options.seed, ..Default::default() };
-        let sharpe = match sharpe_ratio(&returns) {
-            Some(_) => Some(confidence_interval(&returns, sharpe_ratio, LEVEL, &resampling)?),
-            None => None,
-        };
+        let sharpe = enough(confidence_interval(&returns, sharpe_ratio, LEVEL, &resampling))?;
         let timing = random_timing(candles, bars, targets, replay, options.draws, options.seed)?;
         let lookback = replay.periods_per_year.value().round() as usize;
         let rules = [
@@ -120,17 +118,20 @@ impl Assessment {
             }
             let account = baseline.replay(candles, bars.clone(), replay)?;
             let theirs = account.returns();
-            let difference = match (sharpe_ratio(&returns), sharpe_ratio(&theirs)) {
-                (Some(_), Some(_)) => {
-                    Some(paired_difference(&returns, &theirs, sharpe_ratio, LEVEL, &resampling)?)
-                }
-                _ => None,
-            };
+            let difference = enough(paired_difference(&returns, &theirs, sharpe_ratio, LEVEL, &resampling))?;
             baselines.push(Comparison { baseline, metrics: account.metrics, difference });
         }
         let deflated = ledger.deflated(trial)?;
         let verdict = verdict(backtest, &baselines, deflated.as_ref(), &timing);
         Ok(Self { sharpe, deflated, timing, baselines, verdict })
+    }
+}
+
+/// Nothing, where the returns are too few or too equal for it.
+fn enough<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(Error::Data(_)) => Ok(None),
+        other => other.map(Some),
     }
 }
 

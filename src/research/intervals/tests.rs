@@ -143,7 +143,7 @@ fn blocks_cover_all_bars() {
 
 #[test]
 fn errors_name_what_is_missing() {
-    let resampling = Resampling { block_length: Some(2.0), ..Resampling::default() };
+    let resampling = Resampling { block_length: Some(1.0), ..Resampling::default() };
     let text = |returns: &[f64], statistic: Statistic| {
         confidence_interval(returns, statistic, 0.95, &resampling).unwrap_err().to_string()
     };
