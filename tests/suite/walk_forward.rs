@@ -5,10 +5,15 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use phalanx::market::{Candles, GapPolicy};
+use ndarray::Array2;
+use phalanx::backtest::{Backtest, ReplayOptions, infer_periods_per_year};
+use phalanx::env::TradingSettings;
+use phalanx::market::{Candles, ExtraFeatures, GapPolicy, MarketData, Scaling};
 use phalanx::policy::Policy;
+use phalanx::research::Trials;
 
-use crate::common::program::{DEMO, SMALL, Workplace, refused, rows, succeeded, wait_for};
+use crate::common::program::{DEMO, SMALL, Workplace, columns, refused, rows, succeeded, wait_for};
+use crate::testing::unchecked_gpu;
 
 /// The arguments of a walk with two folds and two seeds.
 fn walk<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
@@ -132,4 +137,84 @@ fn walks_that_cannot_be_are_refused_before_anything_is_written() {
     error(&["--set", "mappo.seed=9223372036854775807"], &["mappo.seed", "more seeds"]);
     place.trained("run");
     refused(&place.run(&walk("run", &[])), &["holds a run", "--out"]);
+}
+
+/// The joined account, computed from the models: each fold's agents decide its bars, the last one of a part for the first open of the
+/// next, and the seeds' positions are averaged.
+#[test]
+fn the_joined_account_is_that_of_the_models() {
+    let place = Workplace::new();
+    succeeded(&place.run(&walk("out", &["--set", "market.commission_bps=3"])));
+    let gpu = unchecked_gpu();
+    let candles = Candles::load(&[DEMO], GapPolicy::Reject).unwrap();
+    let (first, second, end) = (1074, 1611, candles.bars());
+    let mut mean = Array2::zeros((end - first - 1, 4));
+    for (fold, bars) in [(1, first..second + 1), (2, second..end)] {
+        for seed in [1, 2] {
+            let run = format!("out/folds/expanding-{fold}-of-2-seed-{seed}/model.safetensors");
+            let policy = Policy::load(&place.path(&run)).unwrap();
+            let scaling = Scaling::Given(policy.market().unwrap().scaling.clone());
+            let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &scaling).unwrap();
+            let targets = policy.targets(&gpu, &data, &bars).unwrap();
+            assert_eq!(targets.nrows(), bars.len() - 1);
+            for (row, own) in targets.outer_iter().enumerate() {
+                let mut row = mean.row_mut(bars.start - first + row);
+                row.scaled_add(0.5, &own);
+            }
+        }
+    }
+    let settings = TradingSettings { commission_bps: 3.0, ..TradingSettings::default() };
+    let options = ReplayOptions {
+        costs: settings.costs(&candles.symbols).unwrap(),
+        max_leverage: settings.max_leverage,
+        starting_equity: settings.starting_equity,
+        bankruptcy_level: settings.bankruptcy_level,
+        periods_per_year: infer_periods_per_year(&candles.timestamps),
+    };
+    let account = Backtest::replay(&candles, first..end, mean.view(), &options).unwrap();
+    assert_eq!(columns(&place.path("out/equity.csv"), "equity"), account.equity);
+    let all = rows(&place.path("out/folds.csv")).pop().unwrap();
+    assert_eq!(all[5].parse::<f64>().unwrap(), account.metrics.total_return);
+    // The seeds differ, and so do the folds.
+    assert!(mean.iter().any(|level| level.fract() != 0.0));
+
+    // The result is in the ledger beside the folder, and its receipt in the folder.
+    let ledger = Trials::open(&place.path("phalanx-trials.jsonl")).unwrap();
+    let receipt = std::fs::read_to_string(place.path("out/trial.json")).unwrap();
+    assert!(ledger.holds(&serde_json::from_str(&receipt).unwrap()));
+    let trial = &ledger.trials()[0];
+    assert_eq!((trial.command.as_str(), trial.run.as_str()), ("walk-forward", "out"));
+    assert_eq!((trial.total_return, trial.returns.len()), (account.metrics.total_return, end - first - 1));
+}
+
+#[test]
+fn trials_are_counted_and_lost_ones_are_told() {
+    let place = Workplace::new();
+    place.trained("run");
+    let backtest = |more: &[&str]| {
+        let output = place.backtest(DEMO, "run", more);
+        succeeded(&output);
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let [first, _] = backtest(&[]);
+    assert!(first.contains("\nVerdict   "), "{first}");
+    assert!(first.contains("over 1 trial on these bars") || first.contains("never traded"), "{first}");
+    let report = std::fs::read_to_string(place.path("run/report.html")).unwrap();
+    assert!(report.contains("Verdict: ") && report.contains("Skill or luck"));
+    // The same once more, then another period.
+    backtest(&[]);
+    let ledger = place.path("phalanx-trials.jsonl");
+    let lines = || std::fs::read_to_string(&ledger).unwrap().lines().count();
+    assert_eq!(lines(), 1);
+    let [_, stderr] = backtest(&["--from", "2012-01-03"]);
+    assert!(!stderr.contains("trials were removed"), "{stderr}");
+    assert_eq!(lines(), 2);
+
+    // A ledger without its last trial, and one with a changed one.
+    let text = std::fs::read_to_string(&ledger).unwrap();
+    std::fs::write(&ledger, text.split_inclusive('\n').next().unwrap()).unwrap();
+    let [_, stderr] = backtest(&["--from", "2012-06-01"]);
+    assert!(stderr.contains("run/trial.json names a trial that"), "{stderr}");
+    std::fs::write(&ledger, text.replacen("\"run\":\"run\"", "\"run\":\"ran\"", 1)).unwrap();
+    refused(&place.backtest(DEMO, "run", &[]), &["phalanx-trials.jsonl:1: checksum mismatch"]);
 }

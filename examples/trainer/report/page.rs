@@ -65,7 +65,7 @@ pub fn page(
                     }
                 }
                 footer {
-                    p.note { (words::caution(backtest)) }
+                    p.note { (words::caution(backtest, run)) }
                 }
             }
         }
@@ -278,17 +278,18 @@ fn folds(folds: &[FoldRow]) -> Markup {
             }
             table {
                 thead { tr {
-                        th scope="col" { "Tested" } th scope="col" { "Trained on" }
+                        th scope="col" { "Tested" }
                         th scope="col" { "Return" } th scope="col" { "Sharpe ratio" } th scope="col" { "Max drawdown" }
-                        th scope="col" { "Buy-and-hold" } th scope="col" { "Its Sharpe ratio" } } }
+                        th scope="col" { "Buy-and-hold" } th scope="col" { "Its Sharpe ratio" }
+                        th scope="col" { "Trained on" } } }
                 tbody {
                     @for fold in folds {
                         tr {
                             th scope="row" { (between(fold.test.0, fold.test.1)) }
-                            td { (between(fold.train.0, fold.train.1)) }
                             td { (signed_percent(fold.agents.total_return)) } td { (plain(fold.agents.sharpe)) }
                             td { (percent(fold.agents.max_drawdown)) }
                             td { (signed_percent(fold.buy_and_hold.total_return)) } td { (plain(fold.buy_and_hold.sharpe)) }
+                            td { (between(fold.train.0, fold.train.1)) }
                         }
                     }
                 }

@@ -80,7 +80,7 @@ fn check(page: &str) {
 fn everything_is_on_the_page() {
     let backtest = backtest(&["AAA", "BBB"], 400, |bar, i| [1.0, 0.0, -1.0][(bar / 20 + i) % 3]);
     let page =
-        render(&backtest, Some(&self::backtest(&["AAA", "BBB"], 300, |_, _| 1.0)), &training(), &run())
+        render(&backtest, Some(&self::backtest(&["AAA", "BBB"], 300, |_, _| 1.0)), None, &training(), &run())
             .unwrap();
     check(&page);
     for text in [
@@ -107,6 +107,25 @@ fn everything_is_on_the_page() {
         assert!(page.contains(text), "{text}");
     }
     assert_eq!(page.matches("<svg").count(), 5, "three of the account, two of three curves");
+}
+
+#[test]
+fn folds_have_a_row_each_and_a_caution_of_their_own() {
+    let backtest = backtest(&["AAA"], 300, |bar, _| [1.0, 0.0][bar / 50 % 2]);
+    let (first, last) = (backtest.timestamps[0], backtest.timestamps[299]);
+    let fold = FoldRow {
+        train: (first, first),
+        test: (last, last),
+        agents: backtest.metrics,
+        buy_and_hold: backtest.benchmark,
+    };
+    let folds = vec![fold.clone(), fold];
+    let page =
+        render(&backtest, None, None, &TrainingCurves::default(), &RunInfo { folds, ..run() }).unwrap();
+    let section = page.split_once("<h2>Folds</h2>").unwrap().1.split_once("</section>").unwrap().0;
+    assert_eq!(section.matches("<tr>").count(), 3);
+    assert!(page.contains("These are 2 held-out periods") && !page.contains("one training run"));
+    assert!(!page.contains("No training curves"));
 }
 
 #[test]
@@ -169,7 +188,9 @@ fn verdicts_are_honest() {
 
 #[test]
 fn the_smallest_and_the_longest() {
-    check(&render(&backtest(&["AAA"], 2, |_, _| 1.0), None, &TrainingCurves::default(), &run()).unwrap());
+    check(
+        &render(&backtest(&["AAA"], 2, |_, _| 1.0), None, None, &TrainingCurves::default(), &run()).unwrap(),
+    );
     let one = backtest(&["AAA"], 50, |bar, _| f64::from(u8::from(bar > 30)));
     assert_eq!(one.trades.len(), 1);
     check(&render(&one, None, None, &training(), &run()).unwrap());
@@ -232,7 +253,7 @@ fn hostile_metrics_do_not_stop_the_report() {
         std::fs::write(&path, format!("{header}\n{}\n", rows.join("\n"))).unwrap();
         let curves = crate::metrics::curves(&path).unwrap();
         assert_eq!(curves.env_steps.len(), rows.len());
-        check(&super::render(&backtest(&["AAA"], 40, |_, _| 1.0), None, &curves, &run()).unwrap());
+        check(&super::render(&backtest(&["AAA"], 40, |_, _| 1.0), None, None, &curves, &run()).unwrap());
     };
     let all: Vec<_> = values.iter().enumerate().map(|(i, value)| row(i + 1, 64 * i as u64, value)).collect();
     render(&all);

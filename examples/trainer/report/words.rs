@@ -81,13 +81,20 @@ pub fn separation(backtest: &Backtest, run: &RunInfo) -> &'static str {
 /// The statistical caveat, with the standard error of the Sharpe ratio: sqrt((1 + s^2/2) / N) sqrt(P), where s is
 /// the Sharpe ratio per bar, N the number of bars and P the bars per year (A. W. Lo, "The Statistics of Sharpe Ratios", 2002,
 /// for independent returns).
-pub fn caution(backtest: &Backtest) -> String {
+pub fn caution(backtest: &Backtest, run: &RunInfo) -> String {
     let (years, periods_per_year) = (backtest.years, backtest.periods_per_year.value());
-    let mut text = format!(
-        "This is one held-out period of {} and one training run. Another seed or another period can reverse the \
-         result, and performance in one held-out period proves little about the next.",
-        span(years)
-    );
+    let mut text = match run.folds.len() {
+        0 => format!(
+            "This is one held-out period of {} and one training run. Another seed or another period can reverse the \
+             result, and performance in one held-out period proves little about the next.",
+            span(years)
+        ),
+        folds => format!(
+            "These are {folds} held-out periods, {} in all, each traded by agents trained before it. Other folds and seeds give \
+             another result, and the next period is none of these.",
+            span(years)
+        ),
+    };
     if let Some(sharpe) = backtest.metrics.sharpe {
         let bar = sharpe / periods_per_year.sqrt();
         let error = ((1.0 + bar * bar / 2.0) / backtest.metrics.bars as f64 * periods_per_year).sqrt();
