@@ -1,9 +1,11 @@
 //! The trainer program: trains agents on candles, backtests them on held-out candles, and writes reports.
 
 mod assess;
+mod audit;
 mod backtest;
 mod candles;
 mod checked;
+mod compare;
 mod console;
 mod dashboard;
 mod doctor;
@@ -68,6 +70,10 @@ enum Command {
     Backtest(BacktestArgs),
     /// Retrain over several folds of the candles and trade what each had not seen.
     WalkForward(WalkForwardArgs),
+    /// Look for knowledge of later candles, fills that cannot be had, and costs that were too low.
+    Audit(audit::AuditArgs),
+    /// Compare the accounts of several runs on the bars that all of them traded.
+    Compare(compare::CompareArgs),
     /// Decide on bars from standard input, one JSON line per bar of all instruments.
     Live(LiveArgs),
     /// Decide on bars sent over HTTP, with metrics and a live page.
@@ -227,6 +233,8 @@ fn main() -> ExitCode {
         Command::Watch(args) => watch::watch(args),
         Command::Backtest(args) => backtest::backtest(args, open).map(done),
         Command::WalkForward(args) => walk_forward::walk_forward(args, open),
+        Command::Audit(args) => audit::audit(args, open),
+        Command::Compare(args) => compare::compare(args).map(done),
         Command::Live(args) => live::live(args, open),
         Command::Validate(args) => validate::validate(args, open),
         Command::Serve(args) => serve::serve(args, open),

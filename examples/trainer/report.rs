@@ -2,10 +2,13 @@
 
 mod axis;
 mod charts;
+mod comparison;
 mod format;
 mod page;
 mod plot;
 mod words;
+
+pub use comparison::comparison_page;
 
 use std::time::Duration;
 

@@ -6,6 +6,7 @@
 //! * [`ReturnStatistics`] and [`SharpeEstimate`]: moments of returns, probabilistic and deflated Sharpe ratio, minimum track
 //!   record length.
 //! * [`probability_of_overfitting`]: how often the best of several trials falls below the median on other bars.
+//! * [`future_alteration`]: finds features that know later candles.
 //! * [`Trials`]: the ledger of all accounts that were traded on held-out bars.
 //! * [`StationaryBootstrap`] and [`automatic_block_length`]: resampling of dependent returns.
 //! * [`confidence_interval`] and [`paired_difference`]: intervals of any statistic of one strategy, and of the difference
@@ -16,6 +17,7 @@
 //! the one of a bar.
 //! Kurtosis is raw, 3 for a normal distribution. Values that are not defined are `None` or an error, never NaN.
 
+mod alteration;
 mod assessment;
 mod baselines;
 mod block_length;
@@ -32,6 +34,7 @@ mod superiority;
 mod testing;
 mod trials;
 
+pub use alteration::{Alteration, Leak, altered, future_alteration};
 pub use assessment::{Assessment, AssessmentOptions, Comparison, Verdict};
 pub use baselines::{Baseline, RandomTiming, random_timing};
 pub use block_length::automatic_block_length;

@@ -2,11 +2,13 @@
 
 use phalanx::gpu;
 
+mod audit;
 mod backtests;
 mod calendar;
 mod candle_files;
 mod candles;
 mod common;
+mod comparing;
 mod control;
 mod costs;
 mod dialects;

@@ -12,7 +12,7 @@ use crate::assess::{sentence, trials};
 
 use super::{FoldRow, RunInfo, TrainingCurves, charts, plot, words};
 
-const STYLE: &str = include_str!("style.css");
+pub const STYLE: &str = include_str!("style.css");
 
 pub fn page(
     backtest: &Backtest,

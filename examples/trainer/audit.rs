@@ -1,0 +1,227 @@
+//! `audit`: looks for what makes a good backtest worthless: knowledge of later candles, fills that cannot be had, costs that were too low.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use ndarray::{Array2, s};
+use phalanx::backtest::{Backtest, PeriodsPerYear, ReplayOptions, infer_periods_per_year};
+use phalanx::env::ledger::Costs;
+use phalanx::gpu::Gpu;
+use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
+use phalanx::policy::Policy;
+use phalanx::research::{altered, future_alteration};
+
+use crate::console::{busy, say};
+use crate::folder::Folder;
+use crate::run::{Settings, end_of};
+
+/// Places after which later candles are altered.
+const CUTS: usize = 5;
+
+/// Costs of an order in basis points, commission and slippage together.
+const LADDER: [f64; 6] = [0.0, 1.0, 2.0, 5.0, 10.0, 20.0];
+
+/// Bars of history before the first traded one, beyond those that features need.
+const HISTORY: [usize; 3] = [0, 100, 500];
+
+#[derive(Args)]
+pub struct AuditArgs {
+    /// Folder of a trained run.
+    #[arg(long)]
+    run: PathBuf,
+    /// Candle files (CSV, also gzipped, or Parquet) or folders of them.
+    #[arg(long, required = true, num_args = 1..)]
+    data: Vec<PathBuf>,
+    /// A limit on candle files, for instance data.limits.bars=500000000; can be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+/// A line of the result.
+struct Row {
+    check: String,
+    figure: String,
+    verdict: &'static str,
+}
+
+/// The run, and its decisions on the held-out bars.
+struct Audited {
+    gpu: Gpu,
+    policy: Policy,
+    candles: Candles,
+    bars: Range<usize>,
+    options: ReplayOptions,
+    targets: Array2<f64>,
+    sharpe: f64,
+}
+
+pub fn audit(args: &AuditArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<ExitCode> {
+    let audited = Audited::new(args, open)?;
+    let mut rows = Vec::new();
+    let sound = audited.alteration(&mut rows)?;
+    audited.lag(&mut rows)?;
+    audited.ladder(&mut rows)?;
+    audited.history(&mut rows)?;
+    say!("Held-out Sharpe ratio {:.2}, {} bars", audited.sharpe, audited.bars.len());
+    for row in rows {
+        say!("{:<46}{:<44}{}", row.check, row.figure, row.verdict);
+    }
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Audited {
+    fn new(args: &AuditArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<Self> {
+        let run = Folder::trained(&args.run)?;
+        let settings = Settings::of_run(&run.settings(), &args.sets)?;
+        let policy = Policy::load(&run.model())?;
+        let candles = crate::candles::load(&args.data, &settings.data)?;
+        let gpu = open()?;
+        let market = policy.market()?;
+        let data = features(&gpu, &policy, &candles)?;
+        let start = candles.index_at_or_after(market.test_from).max(data.first_bar());
+        let end = match &settings.data.test_to {
+            Some(date) => candles.index_at_or_after(end_of(date)?),
+            None => candles.bars(),
+        };
+        ensure!(
+            end > start + CUTS + 2,
+            "{} bars from {} on are too few to audit",
+            end.saturating_sub(start),
+            market.test_from
+        );
+        let options = ReplayOptions {
+            costs: market.settings.costs(&candles.symbols)?,
+            max_leverage: market.settings.max_leverage,
+            starting_equity: market.settings.starting_equity,
+            bankruptcy_level: market.settings.bankruptcy_level,
+            periods_per_year: match settings.data.periods_per_year {
+                Some(value) => PeriodsPerYear::given(value)?,
+                None => infer_periods_per_year(&candles.timestamps),
+            },
+        };
+        busy("trading the held-out bars");
+        let bars = start..end;
+        let targets = policy.targets(&gpu, &data, &bars)?;
+        let backtest = Backtest::replay(&candles, bars.clone(), targets.view(), &options)?;
+        let sharpe = backtest.metrics.sharpe.unwrap_or(0.0);
+        Ok(Self { gpu, policy, candles, bars, options, targets, sharpe })
+    }
+
+    /// Later candles are altered: no earlier feature and no earlier decision may change.
+    fn alteration(&self, rows: &mut Vec<Row>) -> Result<bool> {
+        busy("altering later candles");
+        let scaling = &self.policy.market()?.scaling;
+        let none = |_: &Candles| Ok(ExtraFeatures::default());
+        let bars = self.bars.clone();
+        let found = future_alteration(&self.gpu, &self.candles, none, scaling, bars, CUTS, 0)?;
+        let leaks: Vec<_> = found.leaks.iter().map(|leak| leak.feature.as_str()).collect();
+        rows.push(Row {
+            check: "Later candles altered: earlier features".into(),
+            figure: match leaks.is_empty() {
+                true => format!("0 values changed at {CUTS} places"),
+                false => format!("changed: {}", leaks.join(", ")),
+            },
+            verdict: match (leaks.is_empty(), found.conclusive) {
+                (true, true) => "passed",
+                (true, false) => "not conclusive: later features did not change either",
+                (false, _) => "FAILED: they know the future",
+            },
+        });
+        let (mut moved, mut later) = (0, 0);
+        for (index, cut) in found.cuts.iter().enumerate() {
+            let other = altered(&self.candles, *cut, index as u64);
+            let targets =
+                self.policy.targets(&self.gpu, &features(&self.gpu, &self.policy, &other)?, &self.bars)?;
+            let known = cut + 1 - self.bars.start;
+            let changed = |rows: Range<usize>| {
+                let pairs = self.targets.slice(s![rows.clone(), ..]).to_owned();
+                pairs.iter().zip(targets.slice(s![rows, ..])).filter(|(a, b)| a != b).count()
+            };
+            moved += changed(0..known);
+            later += changed(known..self.targets.nrows());
+        }
+        rows.push(Row {
+            check: "Later candles altered: earlier decisions".into(),
+            figure: format!("{moved} changed; of later ones {later}"),
+            verdict: match (moved, later) {
+                (0, 0) => "not conclusive: the agents do not react to prices",
+                (0, _) => "passed",
+                _ => "FAILED: they know the future",
+            },
+        });
+        Ok(leaks.is_empty() && moved == 0)
+    }
+
+    /// The Sharpe ratio of the decisions with other costs.
+    fn replay(&self, targets: &Array2<f64>, options: &ReplayOptions) -> Result<(f64, f64)> {
+        let backtest = Backtest::replay(&self.candles, self.bars.clone(), targets.view(), options)?;
+        Ok((backtest.metrics.sharpe.unwrap_or(0.0), backtest.metrics.total_return))
+    }
+
+    /// Every decision is executed a bar later.
+    fn lag(&self, rows: &mut Vec<Row>) -> Result<()> {
+        let mut late = Array2::zeros(self.targets.raw_dim());
+        let decided = self.targets.nrows() - 1;
+        late.slice_mut(s![1.., ..]).assign(&self.targets.slice(s![..decided, ..]));
+        let (sharpe, total) = self.replay(&late, &self.options)?;
+        rows.push(Row {
+            check: "Decisions executed one bar later".into(),
+            figure: format!("Sharpe {sharpe:.2}, return {:.2} %", total * 100.0),
+            verdict: match self.sharpe > 0.0 && sharpe < 0.5 * self.sharpe {
+                true => "the edge needs the next open",
+                false => "holds",
+            },
+        });
+        Ok(())
+    }
+
+    fn ladder(&self, rows: &mut Vec<Row>) -> Result<()> {
+        for bps in LADDER {
+            let costs = Costs {
+                commission_bps: bps,
+                slippage_bps: 0.0,
+                commission_per_unit: 0.0,
+                min_commission: 0.0,
+                spread_bps: Vec::new(),
+                ..self.options.costs.clone()
+            };
+            let options = ReplayOptions { costs, ..self.options.clone() };
+            let (sharpe, total) = self.replay(&self.targets, &options)?;
+            rows.push(Row {
+                check: format!("Orders cost {bps} bps"),
+                figure: format!("Sharpe {sharpe:.2}, return {:.2} %", total * 100.0),
+                verdict: if total > 0.0 { "earns" } else { "loses" },
+            });
+        }
+        Ok(())
+    }
+
+    /// The candles begin later: recursive indicators have less history.
+    fn history(&self, rows: &mut Vec<Row>) -> Result<()> {
+        busy("trading with less history");
+        let needed = features(&self.gpu, &self.policy, &self.candles)?.first_bar();
+        for history in HISTORY {
+            let Some(first) = self.bars.start.checked_sub(needed + history) else { continue };
+            let shorter = self.candles.slice(first..self.bars.end)?;
+            let data = features(&self.gpu, &self.policy, &shorter)?;
+            let targets = self.policy.targets(&self.gpu, &data, &(needed + history..shorter.bars()))?;
+            let changed = targets.iter().zip(&self.targets).filter(|(a, b)| a != b).count();
+            let (sharpe, _) = self.replay(&targets, &self.options)?;
+            let share = changed as f64 / targets.len() as f64;
+            rows.push(Row {
+                check: format!("History of {history} bars beyond the features' own"),
+                figure: format!("Sharpe {sharpe:.2}, {:.1} % of decisions differ", share * 100.0),
+                verdict: if share <= 0.01 { "enough" } else { "give the model more history" },
+            });
+        }
+        Ok(())
+    }
+}
+
+fn features(gpu: &Gpu, policy: &Policy, candles: &Candles) -> Result<MarketData> {
+    let scaling = Scaling::Given(policy.market()?.scaling.clone());
+    MarketData::new(gpu, candles, &ExtraFeatures::default(), &scaling).context("the features of the candles")
+}
