@@ -5,6 +5,8 @@
 //! | settings (`--config`, `config.toml`) | [`crate::run::Settings`], with the library's `Config` and `TradingSettings` |
 //! | `training.json` | [`crate::summary::Summary`] |
 //! | `metrics.csv` | [`crate::metrics`], [`crate::follow`]; curves leave out what no plot can show |
+//! | `equity.csv` of runs to compare | [`crate::compare`] |
+//! | `trial.json`, the ledger of trials | [`crate::assess`], and the library |
 //! | TensorBoard's events | [`crate::tensorboard`] |
 //! | models, checkpoints, `--tune` | the library, when it loads them |
 
