@@ -18,7 +18,7 @@ GROUPS = networks indicators training updates others resume program other-traini
 
 help:
 	@echo "make demo    train on the demo candles, backtest the result and write its report"
-	@echo "make pictures  draw the dashboard of the run in RUN for the documentation"
+	@echo "make pictures  draw the dashboard, the report and the live page of the run in RUN for the documentation"
 	@echo "make test    run all tests (on the GPU, or on the CPU through Mesa's llvmpipe)"
 	@echo "make test-nightly  the same with bounds checks in the networks too, more interruptions and faults, and large files"
 	@echo "make test-parquet  test the feature \`parquet\`, which the others leave out"
@@ -42,7 +42,7 @@ demo: cargo
 pictures: cargo
 	$(CARGO) build --locked --workspace --examples
 	PHALANX_RUN=$(abspath $(RUN)) $(CARGO) test --quiet --locked --workspace --test suite -- picture_of_the_dashboard
-	scripts/live-picture $(RUN) $(DATA)
+	scripts/pictures $(RUN) $(DATA)
 
 # The command line tests run the example `trainer`, which has unit tests too. Every command names the workspace: a package
 # alone would have its dependencies built again with fewer features.

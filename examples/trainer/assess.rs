@@ -8,7 +8,7 @@ use ndarray::ArrayView2;
 use phalanx::backtest::{Backtest, ReplayOptions};
 use phalanx::files::write_atomically;
 use phalanx::market::Candles;
-use phalanx::research::{Assessment, AssessmentOptions, Receipt, Trial, Trials, Verdict};
+use phalanx::research::{Assessment, AssessmentOptions, DeflatedSharpe, Receipt, Trial, Trials, Verdict};
 
 use crate::checked::{from_json, read_text};
 use crate::console::{self, note, say};
@@ -17,6 +17,11 @@ use crate::run::Settings;
 
 /// The ledger, in the folder that holds the runs.
 const LEDGER: &str = "phalanx-trials.jsonl";
+
+/// Fewest bars that are judged: fewer have too few returns for automatic blocks.
+pub const LEAST_BARS: usize = 20;
+
+const UNDEFINED: &str = "the returns are too large for its statistics";
 
 /// Most bytes of a receipt.
 const MOST_BYTES: u64 = 1 << 16;
@@ -27,35 +32,72 @@ pub struct Traded<'a> {
     pub command: &'a str,
     pub settings: &'a Settings,
     pub candles: &'a Candles,
+    /// Whether some of the bars trained or chose the model.
+    pub known: bool,
     pub bars: Range<usize>,
     pub targets: ArrayView2<'a, f64>,
     pub options: &'a ReplayOptions,
     pub backtest: &'a Backtest,
 }
 
-/// A verdict with the place of the trial in the ledger, if it could be recorded.
+/// A verdict, with the place of the trial in the ledger if it could be recorded.
 pub struct Assessed {
-    pub assessment: Assessment,
+    pub assessment: Option<Assessment>,
+    /// The reason where there is no assessment.
+    reason: &'static str,
     receipt: Option<Receipt>,
 }
 
-/// Records the account in the ledger beside `run`, and judges it.
-pub fn assess(run: &Path, traded: &Traded<'_>) -> Result<Assessed> {
+/// Records the account in the ledger beside `run`, and judges it. Bars that the model knows, and few bars, are neither recorded nor
+/// judged.
+pub fn assess(run: &Folder, traded: &Traded<'_>) -> Result<Assessed> {
     console::busy("comparing with baselines and chance");
     let Traded { candles, bars, backtest, options, .. } = traded;
-    let name = run.file_name().unwrap_or_default().to_string_lossy();
+    let none = |reason| Ok(Assessed { assessment: None, reason, receipt: None });
+    if traded.known {
+        return none("some of the bars trained or chose the model");
+    }
+    if bars.len() < LEAST_BARS {
+        return none("fewer than 20 bars");
+    }
     let settings = toml::to_string(traded.settings).context("the settings as TOML")?;
-    let trial = Trial::new(traded.command, &name, &settings, candles, bars.clone(), backtest)?;
-    let path = ledger_of(run);
+    let trial = Trial::new(traded.command, &run.name(), &settings, candles, bars.clone(), backtest);
+    let Some(trial) = unless_undefined(trial)? else {
+        return none(UNDEFINED);
+    };
+    let (receipt, deflated) = recorded(&ledger_of(run.path()), &trial)?;
+    let shorting = traded.settings.market.shorting;
+    let options_of = AssessmentOptions { shorting, ..Default::default() };
+    let assessment = Assessment::new(backtest, candles, bars, traded.targets, options, deflated, &options_of);
+    Ok(Assessed { assessment: unless_undefined(assessment)?, reason: UNDEFINED, receipt })
+}
+
+/// Nothing, where the account has no statistics.
+fn unless_undefined<T>(result: phalanx::Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(phalanx::Error::Data(_)) => Ok(None),
+        other => Ok(Some(other?)),
+    }
+}
+
+/// Records a trial, and deflates its Sharpe ratio by those that compete with it.
+fn recorded(path: &Path, trial: &Trial) -> Result<(Option<Receipt>, Option<DeflatedSharpe>)> {
     // Judged alone where the folder of the runs cannot be written.
     let elsewhere = tempfile::tempdir().context("a folder for a ledger of trials")?;
-    let mut ledger = match Trials::open(&path) {
+    let mut ledger = match Trials::open(path) {
         Err(error @ phalanx::Error::Io { .. }) => {
             note!("warning: this trial is not recorded, and judged without earlier ones ({error})");
             Trials::open(&elsewhere.path().join(LEDGER))?
         }
         opened => opened?,
     };
+    for lost in lost(path, &ledger) {
+        note!(
+            "warning: {} names a trial that {} does not have: trials were removed",
+            lost.display(),
+            path.display()
+        );
+    }
     let receipt = match ledger.record(trial.clone()) {
         Ok(receipt) => Some(receipt),
         Err(error) => {
@@ -63,17 +105,7 @@ pub fn assess(run: &Path, traded: &Traded<'_>) -> Result<Assessed> {
             None
         }
     };
-    for lost in lost(&path, &ledger) {
-        note!(
-            "warning: {} names a trial that {} does not have: trials were removed",
-            lost.display(),
-            path.display()
-        );
-    }
-    let options_of = AssessmentOptions { shorting: traded.settings.market.shorting, ..Default::default() };
-    let assessment =
-        Assessment::new(backtest, candles, bars, traded.targets, options, &trial, &ledger, &options_of)?;
-    Ok(Assessed { assessment, receipt })
+    Ok((receipt, unless_undefined(ledger.deflated(trial))?.flatten()))
 }
 
 /// The ledger beside a run.
@@ -103,37 +135,34 @@ impl Assessed {
         Ok(write_atomically(&staging.receipt(), &text)?)
     }
 
-    /// The verdict in a sentence.
-    pub fn sentence(&self) -> String {
-        sentence(&self.assessment)
+    pub fn print_verdict(&self) {
+        match &self.assessment {
+            Some(assessment) => say!("Verdict   {}", sentence(&assessment.verdict)),
+            None => say!("Verdict   none: {}", self.reason),
+        }
     }
 
-    pub fn print(&self) {
-        let Assessment { deflated, timing, baselines, .. } = &self.assessment;
+    /// Baselines, timing and the number of trials.
+    pub fn print_evidence(&self) {
+        let Some(Assessment { deflated, timing, baselines, .. }) = &self.assessment else { return };
         let percent = |value: f64| format!("{:.2} %", value * 100.0);
         let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
-        say!("Verdict   {}", self.sentence());
+        say!("Baselines on the same bars with the same costs, return and Sharpe:");
         for comparison in baselines {
-            let p = comparison
-                .difference
-                .as_ref()
-                .map(|it| format!("difference of Sharpe ratios p = {:.3}", it.p_value));
+            let difference = comparison.difference.as_ref();
+            let p = difference.map(|it| format!("p of the difference of Sharpe ratios {:.3}", it.p_value));
             say!(
-                "          {:<34}{:>12}{:>8}  {}",
+                "{:<34}{:>12}{:>8}  {}",
                 comparison.baseline.name(),
                 percent(comparison.metrics.total_return),
                 number(comparison.metrics.sharpe),
                 p.unwrap_or_default()
             );
         }
-        say!(
-            "          the same positions at {} other times: p = {:.3}",
-            timing.sharpe.len(),
-            timing.p_value
-        );
+        say!("The same positions at {} other times: p = {:.3}", timing.sharpe.len(), timing.p_value);
         if let Some(deflated) = deflated {
             say!(
-                "          deflated Sharpe ratio {:.3} over {} on these bars (probabilistic {:.3})",
+                "Deflated Sharpe ratio {:.3} over {} on these bars (probabilistic {:.3})",
                 deflated.deflated,
                 trials(deflated.trials),
                 deflated.probabilistic
@@ -147,16 +176,26 @@ pub fn trials(count: f64) -> String {
     if count == 1.0 { "1 trial".into() } else { format!("{count} trials") }
 }
 
-/// The verdict in a sentence.
-pub fn sentence(assessment: &Assessment) -> String {
-    match &assessment.verdict {
-        Verdict::Learnt => {
-            "learnt: better than all baselines, and neither chance nor the number of trials explains it"
-                .into()
-        }
+/// The verdict in a few words.
+pub fn verdict(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Learnt => "learnt".into(),
         Verdict::BeatenBy(baseline) => format!("beaten by {}", baseline.name()),
         Verdict::NeverTraded => "the agents never traded".into(),
-        _ => "not proven: no baseline is better, but chance or the number of trials may explain the result"
-            .into(),
+        _ => "not proven".into(),
     }
+}
+
+/// The verdict with its reason.
+pub fn sentence(of: &Verdict) -> String {
+    let reason = match of {
+        Verdict::Learnt => {
+            ": better than all baselines, and neither chance nor the number of trials explains it"
+        }
+        Verdict::NotProven => {
+            ": no baseline is better, but chance or the number of trials may explain the result"
+        }
+        _ => "",
+    };
+    verdict(of) + reason
 }

@@ -4,19 +4,17 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use ndarray::{Array2, s};
-use phalanx::backtest::{Backtest, PeriodsPerYear, ReplayOptions, infer_periods_per_year};
+use phalanx::backtest::{Backtest, ReplayOptions};
 use phalanx::env::ledger::Costs;
 use phalanx::gpu::Gpu;
-use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
-use phalanx::policy::Policy;
+use phalanx::market::{Candles, ExtraFeatures};
 use phalanx::research::{altered, future_alteration};
 
 use crate::console::{busy, say};
-use crate::folder::Folder;
-use crate::run::{Settings, end_of};
+use crate::held_out::{HeldOut, Period, features};
 
 /// Places after which later candles are altered.
 const CUTS: usize = 5;
@@ -49,11 +47,7 @@ struct Row {
 
 /// The run, and its decisions on the held-out bars.
 struct Audited {
-    gpu: Gpu,
-    policy: Policy,
-    candles: Candles,
-    bars: Range<usize>,
-    options: ReplayOptions,
+    run: HeldOut,
     targets: Array2<f64>,
     sharpe: f64,
 }
@@ -65,7 +59,7 @@ pub fn audit(args: &AuditArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     audited.lag(&mut rows)?;
     audited.ladder(&mut rows)?;
     audited.history(&mut rows)?;
-    say!("Held-out Sharpe ratio {:.2}, {} bars", audited.sharpe, audited.bars.len());
+    say!("Held-out Sharpe ratio {:.2}, {} bars", audited.sharpe, audited.run.bars.len());
     for row in rows {
         say!("{:<46}{:<44}{}", row.check, row.figure, row.verdict);
     }
@@ -74,49 +68,27 @@ pub fn audit(args: &AuditArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
 
 impl Audited {
     fn new(args: &AuditArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<Self> {
-        let run = Folder::trained(&args.run)?;
-        let settings = Settings::of_run(&run.settings(), &args.sets)?;
-        let policy = Policy::load(&run.model())?;
-        let candles = crate::candles::load(&args.data, &settings.data)?;
-        let gpu = open()?;
-        let market = policy.market()?;
-        let data = features(&gpu, &policy, &candles)?;
-        let start = candles.index_at_or_after(market.test_from).max(data.first_bar());
-        let end = match &settings.data.test_to {
-            Some(date) => candles.index_at_or_after(end_of(date)?),
-            None => candles.bars(),
-        };
+        let run = HeldOut::open(&args.run, &args.data, &args.sets, &Period::default(), open)?;
         ensure!(
-            end > start + CUTS + 2,
-            "{} bars from {} on are too few to audit",
-            end.saturating_sub(start),
-            market.test_from
+            run.bars.len() > CUTS + 2,
+            "{} held-out bars are too few to audit: more than {} are needed",
+            run.bars.len(),
+            CUTS + 2
         );
-        let options = ReplayOptions {
-            costs: market.settings.costs(&candles.symbols)?,
-            max_leverage: market.settings.max_leverage,
-            starting_equity: market.settings.starting_equity,
-            bankruptcy_level: market.settings.bankruptcy_level,
-            periods_per_year: match settings.data.periods_per_year {
-                Some(value) => PeriodsPerYear::given(value)?,
-                None => infer_periods_per_year(&candles.timestamps),
-            },
-        };
         busy("trading the held-out bars");
-        let bars = start..end;
-        let targets = policy.targets(&gpu, &data, &bars)?;
-        let backtest = Backtest::replay(&candles, bars.clone(), targets.view(), &options)?;
+        let targets = run.policy.targets(&run.gpu, &run.data, &run.bars)?;
+        let backtest = Backtest::replay(&run.candles, run.bars.clone(), targets.view(), &run.options)?;
         let sharpe = backtest.metrics.sharpe.unwrap_or(0.0);
-        Ok(Self { gpu, policy, candles, bars, options, targets, sharpe })
+        Ok(Self { run, targets, sharpe })
     }
 
     /// Later candles are altered: no earlier feature and no earlier decision may change.
     fn alteration(&self, rows: &mut Vec<Row>) -> Result<bool> {
         busy("altering later candles");
-        let scaling = &self.policy.market()?.scaling;
+        let HeldOut { policy, candles, gpu, bars, .. } = &self.run;
         let none = |_: &Candles| Ok(ExtraFeatures::default());
-        let bars = self.bars.clone();
-        let found = future_alteration(&self.gpu, &self.candles, none, scaling, bars, CUTS, 0)?;
+        let scaling = &policy.market()?.scaling;
+        let found = future_alteration(gpu, candles, none, scaling, bars.clone(), CUTS, 0)?;
         let leaks: Vec<_> = found.leaks.iter().map(|leak| leak.feature.as_str()).collect();
         rows.push(Row {
             check: "Later candles altered: earlier features".into(),
@@ -132,13 +104,12 @@ impl Audited {
         });
         let (mut moved, mut later) = (0, 0);
         for (index, cut) in found.cuts.iter().enumerate() {
-            let other = altered(&self.candles, *cut, index as u64);
-            let targets =
-                self.policy.targets(&self.gpu, &features(&self.gpu, &self.policy, &other)?, &self.bars)?;
-            let known = cut + 1 - self.bars.start;
+            let other = altered(candles, *cut, index as u64);
+            let targets = policy.targets(gpu, &features(gpu, policy, &other)?, bars)?;
+            let known = cut + 1 - bars.start;
             let changed = |rows: Range<usize>| {
-                let pairs = self.targets.slice(s![rows.clone(), ..]).to_owned();
-                pairs.iter().zip(targets.slice(s![rows, ..])).filter(|(a, b)| a != b).count()
+                let own = self.targets.slice(s![rows.clone(), ..]);
+                own.iter().zip(targets.slice(s![rows, ..])).filter(|(a, b)| a != b).count()
             };
             moved += changed(0..known);
             later += changed(known..self.targets.nrows());
@@ -155,9 +126,10 @@ impl Audited {
         Ok(leaks.is_empty() && moved == 0)
     }
 
-    /// The Sharpe ratio of the decisions with other costs.
+    /// The Sharpe ratio and the total return of an account.
     fn replay(&self, targets: &Array2<f64>, options: &ReplayOptions) -> Result<(f64, f64)> {
-        let backtest = Backtest::replay(&self.candles, self.bars.clone(), targets.view(), options)?;
+        let HeldOut { candles, bars, .. } = &self.run;
+        let backtest = Backtest::replay(candles, bars.clone(), targets.view(), options)?;
         Ok((backtest.metrics.sharpe.unwrap_or(0.0), backtest.metrics.total_return))
     }
 
@@ -166,7 +138,7 @@ impl Audited {
         let mut late = Array2::zeros(self.targets.raw_dim());
         let decided = self.targets.nrows() - 1;
         late.slice_mut(s![1.., ..]).assign(&self.targets.slice(s![..decided, ..]));
-        let (sharpe, total) = self.replay(&late, &self.options)?;
+        let (sharpe, total) = self.replay(&late, &self.run.options)?;
         rows.push(Row {
             check: "Decisions executed one bar later".into(),
             figure: format!("Sharpe {sharpe:.2}, return {:.2} %", total * 100.0),
@@ -186,9 +158,9 @@ impl Audited {
                 commission_per_unit: 0.0,
                 min_commission: 0.0,
                 spread_bps: Vec::new(),
-                ..self.options.costs.clone()
+                ..self.run.options.costs.clone()
             };
-            let options = ReplayOptions { costs, ..self.options.clone() };
+            let options = ReplayOptions { costs, ..self.run.options.clone() };
             let (sharpe, total) = self.replay(&self.targets, &options)?;
             rows.push(Row {
                 check: format!("Orders cost {bps} bps"),
@@ -202,14 +174,18 @@ impl Audited {
     /// The candles begin later: recursive indicators have less history.
     fn history(&self, rows: &mut Vec<Row>) -> Result<()> {
         busy("trading with less history");
-        let needed = features(&self.gpu, &self.policy, &self.candles)?.first_bar();
+        let HeldOut { policy, candles, gpu, bars, data, .. } = &self.run;
+        let needed = data.first_bar();
         for history in HISTORY {
-            let Some(first) = self.bars.start.checked_sub(needed + history) else { continue };
-            let shorter = self.candles.slice(first..self.bars.end)?;
-            let data = features(&self.gpu, &self.policy, &shorter)?;
-            let targets = self.policy.targets(&self.gpu, &data, &(needed + history..shorter.bars()))?;
+            let Some(first) = bars.start.checked_sub(needed + history) else { continue };
+            let shorter = candles.slice(first..bars.end)?;
+            let targets = policy.targets(
+                gpu,
+                &features(gpu, policy, &shorter)?,
+                &(needed + history..shorter.bars()),
+            )?;
             let changed = targets.iter().zip(&self.targets).filter(|(a, b)| a != b).count();
-            let (sharpe, _) = self.replay(&targets, &self.options)?;
+            let (sharpe, _) = self.replay(&targets, &self.run.options)?;
             let share = changed as f64 / targets.len() as f64;
             rows.push(Row {
                 check: format!("History of {history} bars beyond the features' own"),
@@ -219,9 +195,4 @@ impl Audited {
         }
         Ok(())
     }
-}
-
-fn features(gpu: &Gpu, policy: &Policy, candles: &Candles) -> Result<MarketData> {
-    let scaling = Scaling::Given(policy.market()?.scaling.clone());
-    MarketData::new(gpu, candles, &ExtraFeatures::default(), &scaling).context("the features of the candles")
 }

@@ -3,120 +3,73 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use jiff::civil::DateTime;
 use ndarray::Array2;
-use phalanx::backtest::{Backtest, PeriodsPerYear, ReplayOptions, infer_periods_per_year};
+use phalanx::backtest::Backtest;
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
-use phalanx::market::{
-    Candles, ExtraFeatures, FILLED, MarketData, Scaling, TimestampFormat, parse_timestamp,
-};
+use phalanx::market::{Candles, FILLED, TimestampFormat};
 use phalanx::policy::{MarketMetadata, Policy};
 
 use crate::BacktestArgs;
 use crate::assess::{Traded, assess};
 use crate::console::{self, note, say};
 use crate::folder::{Folder, Owned};
+use crate::held_out::{HeldOut, Period};
 use crate::report::{RunInfo, render};
-use crate::run::{Settings, end_of};
+use crate::run::Settings;
 use crate::summary::Summary;
 
 pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
-    let run = Folder::trained(&args.run)?;
-    let number = run.run_number();
-    let settings = Settings::of_run(&run.settings(), &args.sets)?;
-    let policy = Policy::load(&run.model())?;
-    let metadata = policy.market()?;
-    let candles = crate::candles::load(&args.data, &settings.data)?;
-    if let Some(difference) = metadata.bars.and_then(|bars| bars.difference(&candles)) {
-        ensure!(args.force, "{difference}: the results would mean nothing; use --force to trade them anyway");
-        note!("warning: {difference}");
-    }
-    let from = args.from.as_ref().map(|text| parse_timestamp(text).context("--from")).transpose()?;
-    let from = from.unwrap_or(metadata.test_from);
-    // A run may have been tested up to a date.
-    let to = match (&args.to, &args.from, &settings.data.test_to) {
-        (Some(text), ..) => Some(end_of(text).context("--to")?),
-        (None, None, Some(date)) => Some(end_of(date).context("setting `data.test_to`")?),
-        (None, ..) => None,
+    let period = Period {
+        from: args.from.as_deref(),
+        to: args.to.as_deref(),
+        periods_per_year: args.periods_per_year,
+        force: args.force,
     };
-    let periods_per_year = match args.periods_per_year.or(settings.data.periods_per_year) {
-        Some(value) => PeriodsPerYear::given(value)?,
-        None => infer_periods_per_year(&candles.timestamps),
-    };
-    let gpu = open()?;
-    let scaling = Scaling::Given(metadata.scaling.clone());
-    console::busy("computing the features");
-    let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &scaling)?;
-    let bars = bars(from, to, &candles, data.first_bar())?;
-    let skipped = bars.start - candles.index_at_or_after(from);
-    if skipped > 0 {
-        note!(
-            "Skipped   {} from {from} on: the model's features need {} bars of history, which these candles do not have",
-            crate::gaps::counted(skipped),
-            data.first_bar()
-        );
-    }
-    let (first, last) = (candles.timestamps[bars.start], candles.timestamps[bars.end - 1]);
-    let known = match () {
-        () if first <= metadata.train_to && last >= metadata.train_from => Some("were trained on"),
-        () if settings.evaluation.every > 0 && first > metadata.train_to && first < metadata.test_from => {
-            Some("chose the model")
-        }
-        () => None,
-    };
-    if let Some(how) = known {
-        note!(
-            "warning: bars before {} {how}; results that include them do not predict future performance",
-            metadata.test_from
-        );
-    }
-    let options = ReplayOptions {
-        costs: metadata.settings.costs(&candles.symbols)?,
-        max_leverage: metadata.settings.max_leverage,
-        starting_equity: metadata.settings.starting_equity,
-        bankruptcy_level: metadata.settings.bankruptcy_level,
-        periods_per_year,
-    };
+    let held_out = HeldOut::open(&args.run, &args.data, &args.sets, &period, open)?;
+    let HeldOut { run, number, settings, policy, candles, gpu, data, bars, known, options, .. } = &held_out;
+    let metadata = held_out.market()?;
     console::busy("trading the bars");
     let replay = |bars: Range<usize>| -> Result<(Backtest, Array2<f64>)> {
-        let targets = policy.targets(&gpu, &data, &bars)?;
-        Ok((Backtest::replay(&candles, bars, targets.view(), &options)?, targets))
+        let targets = policy.targets(gpu, data, &bars)?;
+        Ok((Backtest::replay(candles, bars, targets.view(), options)?, targets))
     };
-    let in_sample = in_sample(metadata, &candles, &bars, data.first_bar()).map(&replay).transpose()?;
+    let in_sample = in_sample(metadata, candles, bars, data.first_bar()).map(&replay).transpose()?;
     let in_sample = in_sample.map(|(backtest, _)| backtest);
     let (backtest, targets) = replay(bars.clone())?;
     let assessed = assess(
-        run.path(),
+        run,
         &Traded {
             command: "backtest",
-            settings: &settings,
-            candles: &candles,
-            bars,
+            settings,
+            candles,
+            known: *known,
+            bars: bars.clone(),
             targets: targets.view(),
-            options: &options,
+            options,
             backtest: &backtest,
         },
     )?;
 
     let summary = Summary::read(&run.summary())?;
     let curves = crate::metrics::curves(&run.metrics())?;
-    let gaps = crate::gaps::lines(&candles);
+    let gaps = crate::gaps::lines(candles);
     let page = render(
         &backtest,
         in_sample.as_ref(),
-        Some(&assessed.assessment),
+        assessed.assessment.as_ref(),
         &curves,
-        &info(&run, &policy, &settings, &summary, &candles, &gaps)?,
+        &info(run, policy, settings, &summary, candles, &gaps)?,
     )?;
     let mut out = Owned::create(args.out.as_deref().unwrap_or(run.path()), "backtest")?;
     ensure!(
-        run.run_number() == number,
+        run.run_number() == *number,
         "{} was replaced by another run meanwhile: run the backtest again",
         run.path().display()
     );
-    let staging = out.stage_results(&run)?;
+    let staging = out.stage_results(run)?;
     phalanx::backtest::write(&backtest, staging.path())?;
     write_atomically(&staging.report(), page.as_bytes())?;
     assessed.keep_receipt(&staging)?;
@@ -129,8 +82,9 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
             "warning: the model was trained on candles without filled bars and cannot tell which bars are filled"
         );
     }
+    assessed.print_verdict();
     print(&backtest, in_sample.as_ref());
-    assessed.print();
+    assessed.print_evidence();
     say!("Report: {}", out.folder().report().display());
     Ok(())
 }
@@ -149,24 +103,12 @@ fn in_sample(
     (start >= first && start < last && held_out).then_some(start..last + 1)
 }
 
-/// The bars to trade, from `from` up to the moment `to`.
-fn bars(from: DateTime, to: Option<DateTime>, candles: &Candles, first: usize) -> Result<Range<usize>> {
-    let start = candles.index_at_or_after(from).max(first);
-    let end = to.map_or(candles.bars(), |to| candles.index_at_or_after(to));
-    ensure!(
-        end > start + 1,
-        "fewer than two bars to trade from {from} on; the candles cover {} to {}, and features start at {}",
-        candles.timestamps[0],
-        candles.timestamps[candles.bars() - 1],
-        candles.timestamps[first.min(candles.bars() - 1)],
-    );
-    Ok(start..end)
-}
-
 /// The last bar that training or the choice of the model saw, as far as the candles show it.
-fn last_known(metadata: &MarketMetadata, candles: &Candles) -> DateTime {
-    let before = candles.index_at_or_after(metadata.test_from).checked_sub(1);
-    before.map_or(metadata.train_to, |bar| candles.timestamps[bar].max(metadata.train_to))
+fn last_known(metadata: &MarketMetadata, settings: &Settings, candles: &Candles) -> DateTime {
+    match candles.index_at_or_after(metadata.test_from).checked_sub(1) {
+        Some(before) if settings.evaluation.every > 0 => candles.timestamps[before].max(metadata.train_to),
+        _ => metadata.train_to,
+    }
 }
 
 fn info(
@@ -178,17 +120,16 @@ fn info(
     gaps: &[(&str, String)],
 ) -> Result<RunInfo> {
     let (model, metadata) = (policy.metadata(), policy.market()?);
-    let name = run.path().file_name().unwrap_or_default().to_string_lossy();
     let gaps = gaps.iter().map(|(name, text)| (format!("{name} bars"), text.clone()));
     Ok(RunInfo {
-        title: name.into_owned(),
+        title: run.name(),
         seed: settings.mappo.ppo.seed,
         adapter: summary.adapter.clone(),
         precision: format!("{:?}", model.network.precision).to_lowercase(),
         parameters: policy.parameters(),
         env_steps: summary.env_steps,
         wall_time: Duration::from_secs_f64(summary.seconds),
-        training_period: Some((metadata.train_from, last_known(metadata, candles))),
+        training_period: Some((metadata.train_from, last_known(metadata, settings, candles))),
         version: model.version.clone(),
         folds: Vec::new(),
         more: [

@@ -6,21 +6,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use jiff::civil::DateTime;
+use phalanx::backtest::returns;
 use phalanx::files::write_atomically;
 use phalanx::market::{TimestampFormat, parse_timestamp};
 use phalanx::research::{
     PairedDifference, Resampling, max_drawdown, paired_difference, sharpe_ratio, total_return,
 };
 
+use crate::assess::LEAST_BARS;
 use crate::checked;
 use crate::console::{busy, say};
 use crate::report::comparison_page;
 
 /// Most bytes of `equity.csv`.
 const MOST_BYTES: u64 = 4 << 30;
-
-/// Fewest bars that are compared: fewer have too few returns for automatic blocks.
-const LEAST_BARS: usize = 20;
 
 /// Level of confidence intervals.
 const LEVEL: f64 = 0.95;
@@ -125,12 +124,6 @@ impl Account {
         }
         Ok(Self { name: run.display().to_string(), timestamps, equity })
     }
-
-    /// Simple returns; 0 once the account is closed.
-    fn returns(&self) -> Vec<f64> {
-        let pairs = self.equity.windows(2);
-        pairs.map(|pair| if pair[0] > 0.0 { pair[1] / pair[0] - 1.0 } else { 0.0 }).collect()
-    }
 }
 
 /// Cuts all accounts to the bars that they share.
@@ -161,10 +154,10 @@ fn common(accounts: &mut [Account]) -> Result<()> {
 }
 
 fn differences(accounts: &[Account], resampling: &Resampling) -> Result<Vec<Compared>> {
-    let reference = accounts.first().context("there are no runs")?.returns();
+    let reference = returns(&accounts.first().context("there are no runs")?.equity);
     let mut all = Vec::new();
     for (index, account) in accounts.iter().enumerate() {
-        let returns = account.returns();
+        let returns = returns(&account.equity);
         let mut differences = [None, None, None];
         for (place, (.., statistic)) in differences.iter_mut().zip(STATISTICS) {
             if index > 0 {

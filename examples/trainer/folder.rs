@@ -7,6 +7,7 @@
 mod lock;
 mod marker;
 mod publish;
+mod staging;
 #[cfg(test)]
 pub mod tests;
 
@@ -14,13 +15,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use phalanx::files::{
-    copy_file, create_folders, is_temporary, remove_file, remove_folder, remove_stale, rename, sync_folder,
-};
+use phalanx::files::{copy_file, create_folders, is_temporary, remove_file, remove_folder, remove_stale};
 
 use lock::Lock;
 use marker::{MARKER, Marker};
-use publish::Publication;
 
 /// Files of a finished run, beside its checkpoints.
 const RUN: [&str; 4] = ["config.toml", "metrics.csv", "training.json", "model.safetensors"];
@@ -60,6 +58,12 @@ impl Folder {
 
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// The name of the run: that of its folder.
+    pub fn name(&self) -> String {
+        let whole = self.0.canonicalize().unwrap_or_else(|_| self.0.clone());
+        whole.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     pub fn settings(&self) -> PathBuf {
@@ -290,34 +294,6 @@ impl Owned {
         Ok(folder.clone())
     }
 
-    /// Copies the finished run to a staging folder, to train it further. The finished run stays intact until the longer one is
-    /// complete.
-    pub fn reopen(&self) -> Result<Folder> {
-        let copy = Folder(self.folder.0.join("unfinished.new"));
-        remove_staging(&copy)?;
-        let staging = self.unfinished_folder();
-        remove_staging(&staging)?;
-        create_folders(&copy.0)?;
-        Marker::default().write(&copy)?;
-        create_folders(&copy.checkpoints())?;
-        let names = ["config.toml", "metrics.csv"].map(String::from).into_iter();
-        let events = self.folder.events().exists().then(|| EVENTS.to_string());
-        for name in names.chain(events).chain(self.folder.checkpoint_names()?) {
-            copy_file(&self.folder.0.join(&name), &copy.0.join(&name))?;
-        }
-        // An interrupted copy is not a run.
-        rename(&copy.0, &staging.0)?;
-        sync_folder(&self.folder.0)?;
-        Ok(staging)
-    }
-
-    /// Removes a copy that [`Self::reopen`] made; the finished run stays.
-    pub fn discard(&self, copy: &Folder) {
-        if let Err(error) = copy.remove_run() {
-            crate::console::note!("warning: {} could not be removed: {error}", copy.0.display());
-        }
-    }
-
     /// Checks that the folder holds no run, finished or not, unless `force` is set, and no files of others where a run has its own.
     pub fn vacant(&self, force: bool) -> Result<()> {
         let here = self.folder.0.display();
@@ -328,8 +304,9 @@ impl Owned {
             );
         }
         if let (Some(file), false) = (RESULTS.iter().find(exists), force) {
+            let test = if self.marker.holds(FOLDS) { "walk-forward test" } else { "backtest" };
             bail!(
-                "{here} holds the results of a backtest ({file}); choose another folder with --out, or replace them with --force"
+                "{here} holds the results of a {test} ({file}); choose another folder with --out, or replace them with --force"
             );
         }
         let unfinished = |staging: Folder| staging.checkpoints().exists() || staging.model().exists();
@@ -360,92 +337,6 @@ impl Owned {
         }
         Ok(())
     }
-
-    /// Creates a staging folder inside this one to train in, so that an existing run stays intact until the new one is complete.
-    ///
-    /// # Errors
-    /// If there is a run and `force` is not set.
-    pub fn stage(&self, force: bool) -> Result<Folder> {
-        self.vacant(force)?;
-        let staging = self.unfinished_folder();
-        remove_staging(&staging)?;
-        create_folders(&staging.0)?;
-        Marker::default().write(&staging)?;
-        Ok(staging)
-    }
-
-    /// Creates a staging folder for the files of a backtest of the run in `run`.
-    ///
-    /// # Errors
-    /// If this is the folder of another run.
-    pub fn stage_results(&self, run: &Folder) -> Result<Folder> {
-        let other = same_file::is_same_file(&run.0, &self.folder.0).is_ok_and(|same| !same);
-        ensure!(
-            !(other && self.folder.model().exists()),
-            "{} holds another run, whose backtest would be replaced: choose another folder with --out",
-            self.folder.0.display()
-        );
-        ensure!(
-            !self.marker.holds(FOLDS),
-            "{} holds a walk-forward test, whose results would be replaced: choose another folder with --out",
-            self.folder.0.display()
-        );
-        self.stage_files(&publish::BACKTEST)
-    }
-
-    /// Removes the run in this folder, finished or not.
-    pub fn clear(&mut self) -> Result<()> {
-        remove_staging(&self.unfinished_folder())?;
-        for name in std::mem::take(&mut self.marker.files) {
-            remove_file(&self.folder.0.join(name))?;
-        }
-        remove_if_empty(&self.folder.checkpoints())?;
-        self.marker = Marker::default();
-        self.marker.write(&self.folder)
-    }
-
-    /// Checks that the folder holds nothing but a walk-forward test, if anything.
-    pub fn only_a_walk(&self) -> Result<()> {
-        let backtest = self.marker.holds(RESULTS[0]) && !self.marker.holds(FOLDS);
-        let held = match () {
-            () if self.folder.model().exists() => "a run",
-            () if self.unfinished().is_ok() => "an unfinished run",
-            () if backtest => "the results of a backtest",
-            () => return Ok(()),
-        };
-        bail!("{} holds {held}: choose another folder with --out", self.folder.0.display())
-    }
-
-    /// Creates a staging folder for the files of a walk-forward test.
-    pub fn stage_walk(&self) -> Result<Folder> {
-        self.stage_files(&publish::WALK_FORWARD)
-    }
-
-    fn stage_files(&self, kind: &Publication) -> Result<Folder> {
-        self.without_strangers(kind.required.iter().copied())?;
-        let staging = Folder(self.folder.0.join(kind.unfinished));
-        remove_staging(&staging)?;
-        create_folders(&staging.0)?;
-        Marker::default().write(&staging)?;
-        Ok(staging)
-    }
-}
-
-/// Removes what is left of a staging folder of ours.
-fn remove_staging(staging: &Folder) -> Result<()> {
-    let path = &staging.0;
-    let Ok(kind) = path.symlink_metadata() else { return Ok(()) };
-    if kind.is_dir() {
-        remove_stale(path)?;
-    }
-    ensure!(
-        kind.is_dir()
-            && (path.join(MARKER).exists()
-                || std::fs::read_dir(path).is_ok_and(|mut all| all.next().is_none())),
-        "{} holds files that phalanx did not write: move them elsewhere",
-        path.display()
-    );
-    staging.remove_run()
 }
 
 /// Removes a folder, unless it holds files of the user's.

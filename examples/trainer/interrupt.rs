@@ -73,7 +73,9 @@ fn watch(received: &Received) {
         }
     };
     wait(0);
-    note!("Stopping  after this iteration, with a checkpoint; Ctrl-C again ends the program at once");
+    note!(
+        "Stopping  where nothing is lost, in training after this iteration with a checkpoint; Ctrl-C again ends the program at once"
+    );
     std::thread::sleep(ECHO);
     wait(received.count.load(Ordering::Relaxed));
     crate::dashboard::restore();

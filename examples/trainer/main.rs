@@ -13,6 +13,7 @@ mod export;
 mod folder;
 mod follow;
 mod gaps;
+mod held_out;
 mod indicators;
 mod inputs;
 mod interrupt;

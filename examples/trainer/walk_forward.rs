@@ -142,7 +142,7 @@ pub fn walk_forward(args: &WalkForwardArgs, open: impl Fn() -> phalanx::Result<G
         Ok(traded) => traded,
         Err(status) => return Ok(interrupted(status)),
     };
-    let results = Results::new(&args.out, &candles, &settings, &jobs, &traded)?;
+    let results = Results::new(owned.folder(), &candles, &settings, &jobs, &traded)?;
     results.publish(&mut owned, &candles, &settings, args.scheme.name())?;
     results.print();
     if trained > 0.0 {

@@ -177,8 +177,9 @@ pub(super) fn drawdown(equity: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// Simple returns; 0 once the equity is zero or negative, because the account is closed then.
-pub(crate) fn returns(equity: &[f64]) -> Vec<f64> {
+/// Simple returns of an account, `[bar - 1]`; 0 once the equity is zero or negative, because the account is closed then.
+#[must_use]
+pub fn returns(equity: &[f64]) -> Vec<f64> {
     equity
         .iter()
         .zip(equity.iter().skip(1))

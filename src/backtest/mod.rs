@@ -9,8 +9,7 @@ mod periods;
 mod replay;
 
 pub use files::write;
-pub(crate) use metrics::returns as returns_of;
-pub use metrics::{Account, Metrics};
+pub use metrics::{Account, Metrics, returns};
 pub use periods::{PeriodsPerYear, infer_periods_per_year};
-pub(crate) use replay::window as check_bars;
 pub use replay::{Backtest, DatedTrade, ReplayOptions};
+pub(crate) use replay::{account, window as check_bars};

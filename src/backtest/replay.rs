@@ -113,12 +113,8 @@ impl Backtest {
         options: &ReplayOptions,
         rebalances: impl Fn(usize) -> bool,
     ) -> Result<Self> {
-        let count = candles.symbols.len();
         let timestamps = window(candles, &bars)?;
-        if targets.dim() != (bars.len() - 1, count) {
-            let expected = format!("{} decisions x {count} instruments", bars.len() - 1);
-            return Err(Error::shape("targets", expected, format!("{:?}", targets.dim())));
-        }
+        check_targets(candles, &bars, targets)?;
         let strategy = Run::replay(candles, &bars, targets, options, &rebalances)?;
         let hold = Array2::ones(targets.raw_dim());
         let benchmark = Run::replay(candles, &bars, hold.view(), options, &|_| false)?;
@@ -151,6 +147,28 @@ impl Backtest {
             starting_equity: options.starting_equity,
         })
     }
+}
+
+/// The metrics of an account that trades `targets`, as in [`Backtest::replay`], without buy-and-hold beside it.
+pub(crate) fn account(
+    candles: &Candles,
+    bars: &Range<usize>,
+    targets: ArrayView2<f64>,
+    options: &ReplayOptions,
+) -> Result<Metrics> {
+    let timestamps = window(candles, bars)?;
+    check_targets(candles, bars, targets)?;
+    let run = Run::replay(candles, bars, targets, options, &|_| false)?;
+    run.metrics(options.periods_per_year, years(timestamps))
+}
+
+fn check_targets(candles: &Candles, bars: &Range<usize>, targets: ArrayView2<f64>) -> Result<()> {
+    let count = candles.symbols.len();
+    if targets.dim() == (bars.len() - 1, count) {
+        return Ok(());
+    }
+    let expected = format!("{} decisions x {count} instruments", bars.len() - 1);
+    Err(Error::shape("targets", expected, format!("{:?}", targets.dim())))
 }
 
 /// Timestamps of `bars`; an error if the candles do not have these bars.

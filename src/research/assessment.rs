@@ -5,7 +5,7 @@ use std::ops::Range;
 use ndarray::ArrayView2;
 
 use super::{
-    Baseline, BootstrapInterval, DeflatedSharpe, PairedDifference, RandomTiming, Resampling, Trial, Trials,
+    Baseline, BootstrapInterval, DeflatedSharpe, PairedDifference, RandomTiming, Resampling,
     confidence_interval, paired_difference, random_timing, sharpe_ratio,
 };
 use crate::backtest::{Backtest, Metrics, ReplayOptions};
@@ -67,7 +67,7 @@ pub enum Verdict {
     Learnt,
 }
 
-/// What speaks for a backtest, and what against it.
+/// The evidence for and against a backtest.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Assessment {
@@ -84,19 +84,18 @@ pub struct Assessment {
 }
 
 impl Assessment {
-    /// Judges `backtest`, in which the positions `targets` traded `bars` of `candles`, as the trial `trial` among those of the ledger.
+    /// Judges `backtest`, in which the positions `targets` traded `bars` of `candles`; `deflated` is its Sharpe ratio in the light of the
+    /// number of trials ([`Trials::deflated`](super::Trials::deflated)).
     ///
     /// # Errors
     /// As [`random_timing`]; errors of the statistics for returns whose squares overflow.
-    #[expect(clippy::too_many_arguments)]
     pub fn new(
         backtest: &Backtest,
         candles: &Candles,
         bars: &Range<usize>,
         targets: ArrayView2<'_, f64>,
         replay: &ReplayOptions,
-        trial: &Trial,
-        ledger: &Trials,
+        deflated: Option<DeflatedSharpe>,
         options: &AssessmentOptions,
     ) -> Result<Self> {
         let returns = backtest.returns();
@@ -121,7 +120,6 @@ impl Assessment {
             let difference = enough(paired_difference(&returns, &theirs, sharpe_ratio, LEVEL, &resampling))?;
             baselines.push(Comparison { baseline, metrics: account.metrics, difference });
         }
-        let deflated = ledger.deflated(trial)?;
         let verdict = verdict(backtest, &baselines, deflated.as_ref(), &timing);
         Ok(Self { sharpe, deflated, timing, baselines, verdict })
     }

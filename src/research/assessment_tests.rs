@@ -4,6 +4,7 @@ use super::*;
 use crate::backtest::PeriodsPerYear;
 use crate::env::ledger::Costs;
 use crate::random::Stream;
+use crate::research::{Trial, Trials};
 
 /// Candles of two instruments whose next move from open to close is known with the given strength, and positions that follow it.
 fn market(seed: u64, strength: f64) -> (Candles, Array2<f64>) {
@@ -46,7 +47,8 @@ fn assess(candles: &Candles, targets: &Array2<f64>) -> Assessment {
     let ledger = Trials::open(&folder.path().join("trials.jsonl")).unwrap();
     let trial = Trial::new("backtest", "run", "", candles, bars.clone(), &backtest).unwrap();
     let options = AssessmentOptions { draws: 100, resamples: 100, ..Default::default() };
-    Assessment::new(&backtest, candles, &bars, targets.view(), &replay, &trial, &ledger, &options).unwrap()
+    let deflated = ledger.deflated(&trial).unwrap();
+    Assessment::new(&backtest, candles, &bars, targets.view(), &replay, deflated, &options).unwrap()
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::thread;
 
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 
-use crate::backtest::{Backtest, ReplayOptions, check_bars};
+use crate::backtest::{Backtest, ReplayOptions, account, check_bars};
 use crate::market::Candles;
 use crate::random::Stream;
 use crate::{Error, Result};
@@ -134,7 +134,7 @@ pub fn random_timing(
     if draws == 0 {
         return Err(Error::config("draws", "0 is too few: a p-value needs at least one draw"));
     }
-    let own = Backtest::replay(candles, bars.clone(), targets, options)?;
+    let own = account(candles, bars, targets, options)?;
     let rows = targets.nrows();
     if rows < 3 {
         return Err(Error::Data(format!("{} bars are too few to shift positions in time", bars.len())));
@@ -144,11 +144,11 @@ pub fn random_timing(
         let (before, after) = targets.split_at(Axis(0), shift);
         let shifted =
             concatenate(Axis(0), &[after, before]).map_err(|error| Error::Data(error.to_string()))?;
-        let draw = Backtest::replay(candles, bars.clone(), shifted.view(), options)?;
-        Ok((draw.metrics.sharpe.unwrap_or(0.0), draw.metrics.total_return))
+        let draw = account(candles, bars, shifted.view(), options)?;
+        Ok((draw.sharpe.unwrap_or(0.0), draw.total_return))
     };
     let (sharpe, total_return): (Vec<f64>, Vec<f64>) = on_all_cores(&shifts, replay)?.into_iter().unzip();
-    let own = own.metrics.sharpe.unwrap_or(0.0);
+    let own = own.sharpe.unwrap_or(0.0);
     let higher = sharpe.iter().filter(|draw| **draw >= own).count();
     let p_value = (1 + higher) as f64 / (1 + sharpe.len()) as f64;
     Ok(RandomTiming { sharpe, total_return, p_value })

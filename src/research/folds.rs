@@ -2,8 +2,8 @@
 //!
 //! The definitions of purging, embargo and paths are those of Lopez de Prado, *Advances in Financial Machine Learning* (2018), chapters 7
 //! and 12. A decision at a bar fills at the next open and is marked at the next close, and an episode stays within one range of training
-//! bars: its last reward ends with the last training bar. So nothing has to be purged for the sake of the rewards; `purge` is for
-//! features of the user's own that look ahead by a known number of bars. Features look back, so that a training bar shortly after a
+//! bars: its last reward ends with the last training bar. So the rewards of [`Trading`](crate::env::Trading) need no
+//! purging; `purge` is for rewards or labels that reach further. Features look back, so that a training bar shortly after a
 //! test has seen bars of it: `embargo` leaves such bars out.
 
 use std::ops::Range;

@@ -11,7 +11,7 @@ use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 
 use super::{DeflatedSharpe, ReturnStatistics, SharpeEstimate};
-use crate::backtest::Backtest;
+use crate::backtest::{Backtest, returns};
 use crate::files::write_atomically;
 use crate::market::Candles;
 use crate::{Error, Result};
@@ -84,7 +84,7 @@ impl Trial {
             statistics,
             total_return: backtest.metrics.total_return,
             bars_per_return,
-            returns: crate::backtest::returns_of(&kept),
+            returns: returns(&kept),
         })
     }
 

@@ -197,10 +197,21 @@ fn trials_are_counted_and_lost_ones_are_told() {
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     };
     let [first, _] = backtest(&[]);
-    assert!(first.contains("\nVerdict   "), "{first}");
+    let verdict = first.strip_prefix("Verdict   ").and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let verdict = verdict.split(':').next().unwrap();
+    assert!(verdict.len() > 5, "the verdict comes first: {first}");
     assert!(first.contains("over 1 trial on these bars") || first.contains("never traded"), "{first}");
     let report = std::fs::read_to_string(place.path("run/report.html")).unwrap();
-    assert!(report.contains("Verdict: ") && report.contains("Skill or luck"));
+    let (initial, rest) = verdict.split_at(1);
+    assert!(report.contains(&format!("<h1>{}{rest}</h1>", initial.to_uppercase())), "{verdict}");
+    assert!(report.contains("Skill or luck"));
+    // Too few bars for a verdict are traded all the same, and are no trial.
+    let [few, _] = backtest(&["--from", "2013-02-27", "--out", "few"]);
+    assert!(few.starts_with("Verdict   none: fewer than 20 bars\n"), "{few}");
+    assert!(few.contains("Total return") && place.path("few/report.html").exists());
+    // Nor are bars that trained the model.
+    let [known, _] = backtest(&["--from", "2004-08-19", "--out", "known"]);
+    assert!(known.starts_with("Verdict   none: some of the bars trained"), "{known}");
     // The same once more, then another period.
     backtest(&[]);
     let ledger = place.path("phalanx-trials.jsonl");

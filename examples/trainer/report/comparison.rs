@@ -1,11 +1,11 @@
 //! The HTML page of a comparison of runs.
 
 use jiff::civil::DateTime;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 use phalanx::research::PairedDifference;
 
 use super::format::{UNDEFINED, moment, number, percent, signed_percent};
-use super::page::STYLE;
+use super::page::document;
 use crate::compare::{Compared, STATISTICS};
 
 /// Renders the page; the first of `runs` is the reference.
@@ -15,35 +15,23 @@ pub fn comparison_page(runs: &[Compared], timestamps: &[DateTime]) -> String {
         _ => String::new(),
     };
     let reference = runs.first().map_or("", |first| &first.name);
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { "Comparison of " (runs.len()) " runs" }
-                style { (PreEscaped(STYLE)) (PreEscaped(super::plot::colour_rules())) }
+    let body = html! {
+        header {
+            p.eyebrow { (number(timestamps.len() as f64, 0)) " bars, " (period) }
+            h1 { (headline(runs)) }
+            p.lede { "Differences from " (reference) ", on the same bars, with the same resamples of both." }
+        }
+        main {
+            @for (index, (name, fraction, _)) in STATISTICS.iter().enumerate() {
+                (table(runs, index, name, *fraction))
             }
-            body {
-                header {
-                    p.eyebrow { (number(timestamps.len() as f64, 0)) " bars, " (period) }
-                    h1 { (headline(runs)) }
-                    p.lede { "Differences from " (reference) ", on the same bars, with the same resamples of both." }
-                }
-                main {
-                    @for (index, (name, fraction, _)) in STATISTICS.iter().enumerate() {
-                        (table(runs, index, name, *fraction))
-                    }
-                    details {
-                        summary { "Definitions" }
-                        p { "Intervals of 95 %: stationary bootstrap of the pairs of returns, bias-corrected and accelerated where that is defined. p: share of resamples whose difference is as far from the observed one as that is from zero. Adjusted: Holm’s step-down procedure over all runs." }
-                    }
-                }
+            details {
+                summary { "Definitions" }
+                p { "Intervals of 95 %: stationary bootstrap of the pairs of returns, bias-corrected and accelerated where that is defined. p: share of resamples whose difference is as far from the observed one as that is from zero. Adjusted: Holm’s step-down procedure over all runs." }
             }
         }
     };
-    page.into_string()
+    document(&format!("Comparison of {} runs", runs.len()), &body).into_string()
 }
 
 fn headline(runs: &[Compared]) -> &'static str {

@@ -8,11 +8,11 @@ use phalanx::env::ledger::{Costs, Financing};
 use phalanx::research::Assessment;
 
 use super::format::{UNDEFINED, duration, moment, money, number, percent, signed_percent};
-use crate::assess::{sentence, trials};
+use crate::assess::{trials, verdict};
 
 use super::{FoldRow, RunInfo, TrainingCurves, charts, plot, words};
 
-pub const STYLE: &str = include_str!("style.css");
+const STYLE: &str = include_str!("style.css");
 
 pub fn page(
     backtest: &Backtest,
@@ -21,55 +21,67 @@ pub fn page(
     training: &TrainingCurves,
     run: &RunInfo,
 ) -> Result<Markup> {
-    let headline = words::headline(backtest);
-    Ok(html! {
+    let verdict = assessment.map(|it| capitalised(&verdict(&it.verdict)));
+    let title = verdict.clone().unwrap_or_else(|| words::headline(backtest).into());
+    let body = html! {
+        header {
+            p.eyebrow { (run.title) " · held-out backtest, " (period(backtest)) }
+            h1 { (title) }
+            p.lede {
+                @if verdict.is_some() { strong { (words::headline(backtest)) ". " } }
+                (words::verdict(backtest))
+            }
+            (tiles(&backtest.metrics, &backtest.benchmark))
+        }
+        main {
+            section.columns {
+                div.account { (account(backtest)?) }
+                div { (figures(&backtest.metrics, &backtest.benchmark)) }
+            }
+            @if let Some(assessment) = assessment {
+                (luck(backtest, assessment))
+            }
+            @if !run.folds.is_empty() {
+                (folds(&run.folds))
+            }
+            @if let Some(in_sample) = in_sample {
+                (comparison(in_sample, backtest))
+            }
+            @if run.folds.is_empty() {
+                (curves(backtest, training, run)?)
+            }
+            section {
+                h2 { "The run" }
+                (facts(backtest, run))
+            }
+        }
+        footer {
+            p.note { (words::caution(backtest, run)) }
+        }
+    };
+    Ok(document(&format!("{} – {title}", run.title), &body))
+}
+
+/// A whole page, without scripts or network access.
+pub fn document(title: &str, body: &Markup) -> Markup {
+    html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (run.title) " – " (headline) }
+                title { (title) }
                 style { (PreEscaped(STYLE)) (PreEscaped(plot::colour_rules())) }
             }
-            body {
-                header {
-                    p.eyebrow { (run.title) " · held-out backtest, " (period(backtest)) }
-                    h1 { (headline) }
-                    @if let Some(assessment) = assessment {
-                        p.lede { strong { "Verdict: " (sentence(assessment)) "." } }
-                    }
-                    p.lede { (words::verdict(backtest)) }
-                    (tiles(&backtest.metrics, &backtest.benchmark))
-                }
-                main {
-                    section.columns {
-                        div.account { (account(backtest)?) }
-                        div { (figures(&backtest.metrics, &backtest.benchmark)) }
-                    }
-                    @if let Some(assessment) = assessment {
-                        (luck(backtest, assessment))
-                    }
-                    @if !run.folds.is_empty() {
-                        (folds(&run.folds))
-                    }
-                    @if let Some(in_sample) = in_sample {
-                        (comparison(in_sample, backtest))
-                    }
-                    @if run.folds.is_empty() {
-                        (curves(backtest, training, run)?)
-                    }
-                    section {
-                        h2 { "The run" }
-                        (facts(backtest, run))
-                    }
-                }
-                footer {
-                    p.note { (words::caution(backtest, run)) }
-                }
-            }
+            body { (body) }
         }
-    })
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn tiles(own: &Metrics, hold: &Metrics) -> Markup {

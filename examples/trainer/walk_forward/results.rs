@@ -2,22 +2,22 @@
 
 use std::fmt::Write as _;
 use std::ops::Range;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ndarray::{Array2, s};
-use phalanx::backtest::{Backtest, Metrics, PeriodsPerYear, ReplayOptions, infer_periods_per_year};
+use phalanx::backtest::{Backtest, Metrics, ReplayOptions};
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
-use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, TimestampFormat};
+use phalanx::market::{Candles, MarketData, TimestampFormat};
 use phalanx::policy::Policy;
 
 use super::fold::Job;
 use crate::assess::{self, Assessed, assess};
 use crate::console::{self, say};
-use crate::folder::Owned;
+use crate::folder::{Folder, Owned};
+use crate::held_out::{features, replay_options};
 use crate::report::{FoldRow, RunInfo, TrainingCurves, render};
 use crate::run::Settings;
 use crate::summary::Summary;
@@ -59,10 +59,7 @@ impl Traded {
             let scaling = &policy.market()?.scaling;
             let loaded = match data.take().filter(|data| data.scaling() == scaling) {
                 Some(data) => data,
-                None => {
-                    let scaling = Scaling::Given(scaling.clone());
-                    MarketData::new(gpu, candles, &ExtraFeatures::default(), &scaling)?
-                }
+                None => features(gpu, &policy, candles)?,
             };
             let test = &job.bars.test[0];
             // The decision after the last bar of a part fills in the next part.
@@ -73,18 +70,7 @@ impl Traded {
             data = Some(loaded);
             latest = Some(policy);
         }
-        let periods_per_year = match settings.data.periods_per_year {
-            Some(value) => PeriodsPerYear::given(value)?,
-            None => infer_periods_per_year(&candles.timestamps),
-        };
-        let market = &settings.market;
-        let options = ReplayOptions {
-            costs: market.costs(&candles.symbols)?,
-            max_leverage: market.max_leverage,
-            starting_equity: market.starting_equity,
-            bankruptcy_level: market.bankruptcy_level,
-            periods_per_year,
-        };
+        let options = replay_options(&settings.market, &settings.data, None, candles)?;
         let policy = latest.context("there are no folds")?;
         Ok(Ok(Self { bars, options, targets, adapter: crate::doctor::adapter(gpu), policy }))
     }
@@ -114,7 +100,7 @@ pub struct Results {
 
 impl Results {
     pub fn new(
-        out: &Path,
+        out: &Folder,
         candles: &Candles,
         settings: &Settings,
         jobs: &[Job],
@@ -128,6 +114,7 @@ impl Results {
                 command: super::COMMAND,
                 settings,
                 candles,
+                known: false,
                 bars: traded.bars.clone(),
                 targets: mean.view(),
                 options: &traded.options,
@@ -168,9 +155,8 @@ impl Results {
         let staging = owned.stage_walk()?;
         phalanx::backtest::write(&self.whole, staging.path())?;
         write_atomically(&staging.folds(), self.csv(candles).as_bytes())?;
-        let name = folder.path().file_name().unwrap_or_default().to_string_lossy();
         let mut info = self.info.clone();
-        info.title = name.into_owned();
+        info.title = folder.name();
         info.folds = self.folds.clone();
         info.more = vec![
             ("Walk-forward".into(), format!("{scheme}, {} folds", self.folds.len())),
@@ -179,8 +165,8 @@ impl Results {
             ("Discount".into(), settings.mappo.ppo.gamma.to_string()),
         ];
         self.assessed.keep_receipt(&staging)?;
-        let assessment = Some(&self.assessed.assessment);
-        let page = render(&self.whole, None, assessment, &TrainingCurves::default(), &info)?;
+        let page =
+            render(&self.whole, None, self.assessed.assessment.as_ref(), &TrainingCurves::default(), &info)?;
         write_atomically(&staging.report(), page.as_bytes())?;
         owned.publish_walk(&staging)
     }
@@ -211,6 +197,7 @@ impl Results {
     }
 
     pub fn print(&self) {
+        self.assessed.print_verdict();
         let dates = TimestampFormat::of(&self.whole.timestamps);
         let percent = |value: f64| format!("{:.2} %", value * 100.0);
         let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
@@ -245,7 +232,7 @@ impl Results {
             }
         }
         say!("Annualised with {}", self.whole.periods_per_year);
-        self.assessed.print();
+        self.assessed.print_evidence();
         if let Some(moment) = self.whole.bankrupt_at {
             say!(
                 "The account went bankrupt at {} and stayed closed; every fold's own row starts with a new one.",
