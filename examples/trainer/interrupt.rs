@@ -73,9 +73,7 @@ fn watch(received: &Received) {
         }
     };
     wait(0);
-    note!(
-        "Stopping  where nothing is lost, in training after this iteration with a checkpoint; Ctrl-C again ends the program at once"
-    );
+    note!("Stopping  after this iteration, with a checkpoint; Ctrl-C again ends the program at once");
     std::thread::sleep(ECHO);
     wait(received.count.load(Ordering::Relaxed));
     crate::dashboard::restore();
