@@ -99,7 +99,7 @@ fn in_sample(
 ) -> Option<Range<usize>> {
     let place = |timestamp| candles.timestamps.binary_search(&timestamp).ok();
     let (start, last) = (place(metadata.train_from)?, place(metadata.train_to)?);
-    let held_out = candles.timestamps[traded.start] >= metadata.test_from;
+    let held_out = candles.timestamps[traded.start] >= metadata.test_from && last < traded.start;
     (start >= first && start < last && held_out).then_some(start..last + 1)
 }
 

@@ -69,7 +69,10 @@ impl HeldOut {
         let to = match (period.to, period.from) {
             (Some(text), _) => candles.index_at_or_after(end_of(text).context("--to")?),
             // A run may have been tested up to a date.
-            (None, None) => settings.data.bars(&candles)?.end,
+            (None, None) => match settings.data.first_period_ends()? {
+                Some(end) => candles.index_at_or_after(end),
+                None => settings.data.bars(&candles)?.end,
+            },
             (None, Some(_)) => candles.bars(),
         };
         let options = replay_options(&metadata.settings, &settings.data, period.periods_per_year, &candles)?;
@@ -89,7 +92,13 @@ impl HeldOut {
             &settings,
             candles.timestamps[bars.start],
             candles.timestamps[bars.end - 1],
-        );
+        )?;
+        let others = settings.data.held_out.len().saturating_sub(1);
+        if others > 0 && period.from.is_none() && period.to.is_none() {
+            note!(
+                "Held out  {others} more periods than the one traded here; choose one with --from and --to"
+            );
+        }
         Ok(Self { run, number, settings, policy, candles, gpu, data, bars, known, options })
     }
 
@@ -144,16 +153,16 @@ fn warn_of_known_bars(
     settings: &Settings,
     first: DateTime,
     last: DateTime,
-) -> bool {
+) -> Result<bool> {
     let evaluated = settings.evaluation.every > 0;
     let how = match () {
+        () if settings.data.holds_out(first, last)? => return Ok(false),
         () if first <= metadata.train_to && last >= metadata.train_from => "were trained on",
         () if evaluated && first > metadata.train_to && first < metadata.test_from => "chose the model",
-        () => return false,
+        () => return Ok(false),
     };
     note!(
-        "warning: bars before {} {how}; results that include them do not predict future performance",
-        metadata.test_from
+        "warning: some of the bars from {first} to {last} {how}; such results do not predict future performance"
     );
-    true
+    Ok(true)
 }

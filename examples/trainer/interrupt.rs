@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_millis(50);
 const ECHO: Duration = Duration::from_millis(500);
 
 /// Signals received since [`Interrupts::catch`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Interrupts(Arc<Received>);
 
 #[derive(Debug, Default)]

@@ -33,11 +33,18 @@ pub struct Log {
 enum Display {
     Progress(Progress),
     Dashboard(Dashboard),
+    Nothing,
 }
 
 impl Log {
-    /// Continues the files of the run in `folder` after the trainer's iteration.
-    pub fn open(folder: &Folder, trainer: &Trainer, settings: &Settings, args: &TrainArgs) -> Result<Self> {
+    /// Continues the files of the run in `folder` after the trainer's iteration. If it is `quiet`, no progress is shown.
+    pub fn open(
+        folder: &Folder,
+        trainer: &Trainer,
+        settings: &Settings,
+        args: &TrainArgs,
+        quiet: bool,
+    ) -> Result<Self> {
         let mut metrics = metrics::Writer::resume(&folder.metrics(), trainer.iteration())?;
         let kept = std::mem::take(&mut metrics.kept);
         let events = match settings.logging.tensorboard {
@@ -52,6 +59,9 @@ impl Log {
         };
         let display = dashboard.map_or_else(
             || {
+                if quiet {
+                    return Display::Nothing;
+                }
                 let progress = Progress::new(u64::from(total));
                 progress.begin(u64::from(trainer.iteration()) + 1);
                 Display::Progress(progress)
@@ -84,6 +94,7 @@ impl Log {
         match &mut self.display {
             Display::Progress(progress) => progress.update(&Line::of(&row, self.last_return)),
             Display::Dashboard(dashboard) => dashboard.push(row),
+            Display::Nothing => {}
         }
         Ok(())
     }
@@ -120,6 +131,7 @@ impl Log {
         match self.display {
             Display::Progress(progress) => progress.finish(),
             Display::Dashboard(dashboard) => dashboard.finish(),
+            Display::Nothing => {}
         }
         seconds
     }

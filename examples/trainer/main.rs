@@ -21,6 +21,7 @@ mod live;
 mod log;
 mod memory;
 mod metrics;
+mod parts;
 mod progress;
 mod readiness;
 mod report;

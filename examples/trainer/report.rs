@@ -26,11 +26,11 @@ pub struct TrainingCurves {
     pub curves: Vec<(String, String, Vec<f64>)>,
 }
 
-/// One fold of a walk-forward test.
+/// One test part of a walk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FoldRow {
-    /// First and last training bar.
-    pub train: (DateTime, DateTime),
+    /// First and last training bar, if its agents have them in common.
+    pub train: Option<(DateTime, DateTime)>,
     /// First and last test bar.
     pub test: (DateTime, DateTime),
     /// Metrics of the agents on the test bars.

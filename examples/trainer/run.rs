@@ -3,13 +3,13 @@
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use jiff::ToSpan;
 use jiff::civil::DateTime;
 use phalanx::backtest::PeriodsPerYear;
 use phalanx::env::TradingSettings;
 use phalanx::mappo::Config;
-use phalanx::market::{Adjust, Candles, GapPolicy, LoadLimits, LoadOptions, Splits, parse_timestamp};
+use phalanx::market::{Adjust, Candles, GapPolicy, LoadLimits, LoadOptions, parse_timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::checked::{Fault, range};
@@ -120,18 +120,6 @@ pub enum ChosenModel {
     Best,
     /// That of the last iteration.
     Last,
-}
-
-impl EvaluationSettings {
-    /// Splits the training bars into bars to train on and, if evaluation is enabled, bars to evaluate on.
-    pub fn cut(&self, bars: Range<usize>) -> Result<(Range<usize>, Option<Range<usize>>)> {
-        if self.every == 0 {
-            return Ok((bars, None));
-        }
-        let count = ((bars.len() as f64 * self.fraction).round() as usize).max(2);
-        let middle = bars.end.saturating_sub(count).max(bars.start);
-        Ok((bars.start..middle, Some(middle..bars.end)))
-    }
 }
 
 impl Default for EvaluationSettings {
@@ -261,6 +249,9 @@ pub struct DataSettings {
     pub train_from: Option<String>,
     /// Date of the last training bar, a day counting whole; by default the last one before the held-out bars.
     pub train_to: Option<String>,
+    /// Periods that are held out instead of the last bars, in ascending order: the dates of the first and the last bar of each, a day
+    /// counting whole. Training goes on before, between and after them.
+    pub held_out: Vec<[String; 2]>,
     /// Bars per year, for annualised metrics; inferred from the timestamps by default.
     pub periods_per_year: Option<f64>,
 }
@@ -276,6 +267,7 @@ impl Default for DataSettings {
             test_to: None,
             train_from: None,
             train_to: None,
+            held_out: Vec::new(),
             periods_per_year: None,
         }
     }
@@ -293,6 +285,14 @@ impl DataSettings {
             if let Some(date) = date {
                 parse_timestamp(date).map_err(|error| Fault::new(key, error))?;
             }
+        }
+        for date in self.held_out.iter().flatten() {
+            parse_timestamp(date).map_err(|error| Fault::new("data.held_out", error))?;
+        }
+        if !self.held_out.is_empty() && (self.test_from.is_some() || self.train_to.is_some()) {
+            let reason =
+                "the periods say which bars are held out; leave out `data.test_from` and `data.train_to`";
+            return Err(Fault::new("data.held_out", reason));
         }
         if let Some(value) = self.periods_per_year {
             PeriodsPerYear::given(value).map_err(|error| Fault::of("data", error))?;
@@ -318,48 +318,6 @@ impl DataSettings {
             None => candles.bars(),
         };
         Ok(start..end)
-    }
-
-    /// Splits the candles into training and held-out bars.
-    pub fn split(&self, candles: &Candles) -> Result<Splits> {
-        let moment =
-            |key: &str, date: &String| parse_timestamp(date).with_context(|| format!("setting `data.{key}`"));
-        let mut splits = match &self.test_from {
-            Some(date) => Splits::by_date(candles, moment("test_from", date)?)?,
-            None => Splits::by_fraction(candles.bars(), self.train_fraction)?,
-        };
-        let after = |key: &str, date: &String| -> Result<usize> {
-            Ok(candles.index_at_or_after(end_of(date).with_context(|| format!("setting `data.{key}`"))?))
-        };
-        let Splits { train, test } = &mut splits;
-        if let Some(date) = &self.train_from {
-            train.start = candles.index_at_or_after(moment("train_from", date)?);
-        }
-        if let Some(date) = &self.train_to {
-            train.end = after("train_to", date)?;
-            ensure!(
-                train.end <= test.start,
-                "setting `data.train_to`: {date} is not before the first held-out bar, {}",
-                candles.timestamps[test.start]
-            );
-        }
-        if let Some(date) = &self.test_to {
-            test.end = after("test_to", date)?;
-        }
-        for (part, bars, keys) in [
-            ("training", &*train, "`data.train_from` and `data.train_to`"),
-            ("held-out", &*test, "`data.test_from` and `data.test_to`"),
-        ] {
-            ensure!(
-                bars.len() >= Splits::MIN_BARS,
-                "{keys} leave {} {part} bars, and at least {} are needed; the candles cover {} to {}",
-                bars.len(),
-                Splits::MIN_BARS,
-                candles.timestamps[0],
-                candles.timestamps[candles.bars() - 1]
-            );
-        }
-        Ok(splits)
     }
 }
 

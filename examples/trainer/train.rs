@@ -6,12 +6,12 @@ use std::ops::{ControlFlow, Range};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use phalanx::env::{Episodes, Trading};
+use phalanx::env::Trading;
 use phalanx::gpu::Gpu;
 use phalanx::mappo::Autotune;
 use phalanx::mappo::snapshot::read_metadata;
 use phalanx::mappo::{Progress as Done, Snapshots, Trainer};
-use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, Splits, TimestampFormat};
+use phalanx::market::{Candles, ExtraFeatures, MarketData, TimestampFormat};
 use phalanx::policy::{MarketMetadata, Policy, TrainingBars};
 
 use crate::TrainArgs;
@@ -20,6 +20,7 @@ use crate::folder::{Folder, Owned};
 use crate::interrupt::Interrupts;
 use crate::log::Log;
 use crate::memory::Memory;
+use crate::parts::{Parts, Trained, episodes};
 use crate::run::{ChosenModel, Settings, only_limits};
 use crate::settings::write_resolved;
 use crate::summary::Summary;
@@ -53,6 +54,8 @@ pub enum Telling<'a> {
     },
     /// Progress and warnings: the training is a part of something.
     Progress,
+    /// Warnings: others train at the same time.
+    Warnings,
 }
 
 impl<'a> Training<'a> {
@@ -88,18 +91,20 @@ impl<'a> Training<'a> {
     ) -> Result<ExitCode> {
         let Self { args, mut owned, source, settings } = self;
         settings.market.costs(&candles.symbols)?;
-        let splits = settings.data.split(candles)?;
-        let (trained, evaluated) = settings.evaluation.cut(splits.train.clone())?;
+        let parts = Parts::new(&settings.data, candles)?;
+        let trained = Trained::new(&settings.evaluation, &parts.train);
         if !args.resume {
             owned = Owned::open(&args.out, COMMAND)?;
             owned.as_ref().map_or(Ok(()), |owned| owned.vacant(args.force))?;
         }
         let gpu = open()?;
         console::busy("computing the features");
-        let data = MarketData::new(&gpu, candles, &ExtraFeatures::default(), &Scaling::Fit(trained.clone()))?;
-        let bars = trained.start.max(data.first_bar())..trained.end;
-        let environment = Trading::new(&data, &settings.market, &Episodes::Random(bars.clone()))?;
-        let evaluations = evaluated.map(|bars| Evaluations::new(&data, &settings, bars)).transpose()?;
+        let data = MarketData::new(&gpu, candles, &ExtraFeatures::default(), &trained.scaling())?;
+        let ranges = trained.tradable(&data);
+        let environment = Trading::new(&data, &settings.market, &episodes(&ranges))?;
+        let bars = ranges[0].start..ranges[ranges.len() - 1].end;
+        let evaluations =
+            trained.evaluated.map(|bars| Evaluations::new(&data, &settings, bars)).transpose()?;
         let reserved =
             evaluations.as_ref().map_or(Ok(0), |evaluations| evaluations.bytes(&gpu, &settings))?;
         console::busy("compiling the kernels");
@@ -132,7 +137,7 @@ impl<'a> Training<'a> {
         let open_snapshots = || Snapshots::open(&staging.checkpoints(), settings.checkpoints.keep);
         let snapshots = if every == 0 { None } else { Some(open_snapshots()?) };
         if matches!(telling, Telling::Everything { .. }) {
-            announce(&gpu, candles, &splits, &bars, &trainer);
+            announce(&gpu, candles, &parts, &ranges, &trainer);
             warn_of_settings(&settings);
         }
         tell_environments(&trainer);
@@ -154,7 +159,7 @@ impl<'a> Training<'a> {
             Some(interrupts) => interrupts,
             None => interrupts.insert(Interrupts::catch()?),
         };
-        let mut log = Log::open(&staging, &trainer, &settings, args)?;
+        let mut log = Log::open(&staging, &trainer, &settings, args, matches!(telling, Telling::Warnings))?;
         let report = |log: &mut Log, done: &Done| -> Result<ControlFlow<()>> {
             log.iteration(done, Memory::now(&gpu))?;
             Ok(if interrupts.asked().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -216,7 +221,7 @@ impl<'a> Training<'a> {
             scaling: data.scaling().clone(),
             train_from: candles.timestamps[bars.start],
             train_to: candles.timestamps[bars.end - 1],
-            test_from: candles.timestamps[splits.test.start],
+            test_from: candles.timestamps[parts.first_held_out()],
             bars: Some(TrainingBars::of(candles)),
         };
         let policy = trainer.policy_of(chosen.weights, chosen.observation_moments)?;
@@ -228,7 +233,7 @@ impl<'a> Training<'a> {
             gpu_bytes: trainer.plan().bytes() + evaluator.as_ref().map_or(0, Evaluator::bytes),
             model_iteration: Some(chosen.iteration),
             model_score: chosen.score,
-            candles: Some(candles.checksum(0..splits.test.end)),
+            candles: Some(candles.checksum(0..parts.end())),
         };
         summary.write(&staging.summary())?;
         readable(&staging, &settings)?;
@@ -239,7 +244,7 @@ impl<'a> Training<'a> {
             staging.remove_checkpoints()?;
         }
         owned.publish(&staging)?;
-        if matches!(telling, Telling::Progress) {
+        if !matches!(telling, Telling::Everything { .. }) {
             return Ok(ExitCode::SUCCESS);
         }
         let folder = owned.folder();
@@ -381,18 +386,19 @@ fn requested(args: &TrainArgs) -> Result<Settings> {
     Settings::read(args.config.as_deref(), &sets)
 }
 
-fn announce(gpu: &Gpu, candles: &Candles, splits: &Splits, bars: &Range<usize>, trainer: &Trainer) {
+fn announce(gpu: &Gpu, candles: &Candles, parts: &Parts, ranges: &[Range<usize>], trainer: &Trainer) {
     let sizes = trainer.sizes();
     let dates = TimestampFormat::of(&candles.timestamps);
     let date = |bar: usize| dates.format(candles.timestamps[bar]);
+    let trained: Vec<_> =
+        ranges.iter().map(|bars| format!("{} to {}", date(bars.start), date(bars.end - 1))).collect();
     note!("GPU       {}", crate::doctor::adapter(gpu));
     note!(
-        "Candles   {} x {} bars; trained on {} to {}, held out from {}",
+        "Candles   {} x {} bars; trained on {}, held out from {}",
         candles.symbols.join(" "),
         candles.bars(),
-        date(bars.start),
-        date(bars.end - 1),
-        date(splits.test.start),
+        trained.join(", "),
+        date(parts.first_held_out()),
     );
     for (name, text) in crate::gaps::lines(candles) {
         note!("{name:<10}{text}");

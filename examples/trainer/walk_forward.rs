@@ -1,27 +1,30 @@
-//! `walk-forward`: retrains over consecutive folds of the candles and trades every test part with the agents that had not seen it.
+//! `walk-forward`: retrains over folds of the candles and trades every test part with agents that had not seen it.
 //!
 //! Every training is a run of its own in `OUT/folds`, so that an interrupted walk goes on where it stopped. The result, in `OUT`, is
 //! one account over all test parts.
 
+mod cut;
 mod fold;
 mod results;
+mod training;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use clap::{Args, ValueEnum};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
 use phalanx::gpu::Gpu;
-use phalanx::research::{expanding, rolling};
 
 use crate::console::{note, say};
 use crate::folder::Owned;
 use crate::interrupt::Interrupts;
 use crate::run::Settings;
 use crate::train::warn_of_settings;
+use cut::{Cut, Scheme};
 use fold::Job;
 use results::{Results, Traded};
+use training::{Taken, train_all};
 
 const COMMAND: &str = "walk-forward";
 
@@ -34,21 +37,32 @@ pub struct WalkForwardArgs {
     /// on where an earlier one stopped.
     #[arg(long)]
     out: PathBuf,
-    /// Training part of a fold: all bars before its test part (expanding), or as many as the first fold has (rolling).
+    /// Training part of a fold: all bars before its test part (expanding), as many as the first fold has (rolling), or all parts but
+    /// those it tests, before and after them (cpcv: combinatorial purged cross-validation, which tests every choice of parts).
     #[arg(long, default_value = "expanding")]
     scheme: Scheme,
-    /// Number of folds.
+    /// Number of folds; with cpcv of parts that the bars are cut into.
     #[arg(long, default_value_t = 6)]
     folds: usize,
-    /// Fraction of the bars that trains the first fold; the rest is tested.
-    #[arg(long, default_value_t = 0.5)]
-    train_fraction: f64,
+    /// Parts that a fold tests, with cpcv; 2 by default. So 6 parts make 15 folds and 5 paths through all bars.
+    #[arg(long)]
+    test_groups: Option<usize>,
+    /// Fraction of the bars that trains the first fold, without cpcv; 0.5 by default. The rest is tested.
+    #[arg(long)]
+    train_fraction: Option<f64>,
     /// Bars between training and test that are left out. Rewards never reach into the test part, so none have to be.
     #[arg(long, default_value_t = 0)]
     purge: usize,
+    /// Bars after a test that are not trained on, with cpcv, because their features look back into it; a hundredth of the bars by
+    /// default.
+    #[arg(long)]
+    embargo: Option<usize>,
     /// Trainings of every fold, with the seeds mappo.seed, mappo.seed + 1 and so on. The account trades the mean of their positions.
     #[arg(long, default_value_t = 3)]
     seeds: u64,
+    /// Trainings at the same time, which share the GPU: more than one pays where a training is too small for it.
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
     /// Settings file (TOML).
     #[arg(long)]
     config: Option<PathBuf>,
@@ -63,23 +77,11 @@ pub struct WalkForwardArgs {
     force: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Scheme {
-    Expanding,
-    Rolling,
-}
-
-impl Scheme {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Expanding => "expanding",
-            Self::Rolling => "rolling",
-        }
-    }
-}
-
 /// Most seeds.
 const MOST_SEEDS: u64 = 1000;
+
+/// Most trainings at the same time.
+const MOST_JOBS: usize = 64;
 
 pub fn walk_forward(args: &WalkForwardArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<ExitCode> {
     ensure!(
@@ -87,20 +89,18 @@ pub fn walk_forward(args: &WalkForwardArgs, open: impl Fn() -> phalanx::Result<G
         "--seeds {}: out of range, from 1 to {MOST_SEEDS}",
         args.seeds
     );
+    ensure!(
+        (1..=MOST_JOBS).contains(&args.jobs),
+        "--jobs {}: out of range, from 1 to {MOST_JOBS}",
+        args.jobs
+    );
     let settings = base_settings(args)?;
     let candles = crate::candles::load(&args.data, &settings.data)?;
-    let cut = match args.scheme {
-        Scheme::Expanding => expanding,
-        Scheme::Rolling => rolling,
-    };
     settings.market.costs(&candles.symbols)?;
     let bars = settings.data.bars(&candles)?;
-    let tested = bars.len();
-    let folds = cut(bars, args.folds, args.train_fraction, args.purge).map_err(|error| match error {
-        phalanx::Error::Config { key, reason } => anyhow!("--{}: {reason}", key.replace('_', "-")),
-        other => other.into(),
-    })?;
-    let jobs = Job::all(args, &settings, &candles, &folds)?;
+    let all = bars.len();
+    let cut = Cut::new(args, bars)?;
+    let jobs = Job::all(args, &settings, &candles, &cut)?;
     let mut owned = Owned::create(&args.out, COMMAND)?;
     owned.only_a_walk()?;
     for job in &jobs {
@@ -112,37 +112,28 @@ pub fn walk_forward(args: &WalkForwardArgs, open: impl Fn() -> phalanx::Result<G
     let gpu = open()?;
     note!("GPU       {}", crate::doctor::adapter(&gpu));
     note!(
-        "Folds     {} ({}), {} of {} bars tested, {} trainings",
-        folds.len(),
+        "Folds     {} ({}), {} of {all} bars tested, {} trainings",
+        cut.folds.len(),
         args.scheme.name(),
-        folds.iter().map(|fold| fold.test[0].len()).sum::<usize>(),
-        tested,
+        cut.tested().len(),
         jobs.len()
     );
     for (name, text) in crate::gaps::lines(&candles) {
         note!("{name:<10}{text}");
     }
     warn_of_settings(&settings);
-    let (mut trained, mut elapsed) = (0.0, 0.0);
     let mut interrupts: Option<Interrupts> = None;
-    for (index, job) in jobs.iter().enumerate() {
-        note!("Training  {} of {}: {}", index + 1, jobs.len(), job.title(&candles));
-        let started = Instant::now();
-        if let Some(seconds) = job.train(&candles, &gpu, &mut interrupts)? {
-            trained += seconds;
-            elapsed += started.elapsed().as_secs_f64();
-        }
-        if let Some(status) = interrupts.as_ref().and_then(Interrupts::asked) {
-            return Ok(interrupted(status));
-        }
-    }
+    let Taken { trained, elapsed } = match train_all(&jobs, args.jobs, &candles, &gpu, &mut interrupts)? {
+        Ok(taken) => taken,
+        Err(status) => return Ok(interrupted(status)),
+    };
     let started = Instant::now();
     let asked = || interrupts.as_ref().and_then(Interrupts::asked);
-    let traded = match Traded::new(&gpu, &candles, &settings, &jobs, asked)? {
+    let traded = match Traded::new(&gpu, &candles, &settings, &cut, &jobs, asked)? {
         Ok(traded) => traded,
         Err(status) => return Ok(interrupted(status)),
     };
-    let results = Results::new(owned.folder(), &candles, &settings, &jobs, &traded)?;
+    let results = Results::new(owned.folder(), &candles, &settings, &cut, &jobs, &traded)?;
     results.publish(&mut owned, &candles, &settings, args.scheme.name())?;
     results.print();
     if trained > 0.0 {
@@ -174,6 +165,10 @@ fn base_settings(args: &WalkForwardArgs) -> Result<Settings> {
              --train-fraction is the part that trains the first"
         );
     }
+    ensure!(
+        settings.data.held_out.is_empty(),
+        "setting `data.held_out`: the folds decide which bars are held out"
+    );
     let last = settings.mappo.ppo.seed.checked_add(args.seeds - 1).filter(|seed| *seed <= i64::MAX as u64);
     last.with_context(|| format!("setting `mappo.seed`: {} more seeds are too many", args.seeds - 1))?;
     Ok(settings)

@@ -16,7 +16,7 @@ struct Market {
     actions: u32,
     // 1: start a new episode in every environment, write slot 0, and do nothing else.
     reset: u32,
-    // Episodes start at first + floor(u * starts) and last `length` steps.
+    // Episodes start at one of `starts` bars, from `first` on, and last `length` steps.
     first: u32,
     starts: u32,
     length: u32,
@@ -65,8 +65,9 @@ struct Market {
 @group(0) @binding(3) var<storage, read_write> state: array<u32>;
 // Binding 4: lib/observe; 5 and 6: lib/episode.
 @group(0) @binding(7) var<storage, read> data: array<f32>;
-// Slippage and half the spread of each instrument, as a fraction of the open.
-@group(0) @binding(8) var<storage, read> slippage: array<f32>;
+// The bits of slippage and half the spread of each instrument, as a fraction of the open; then, where training bars have gaps, the
+// number of skipped bars in all, the number of gaps, and for each gap the number of starts before it and of skipped bars up to it.
+@group(0) @binding(8) var<storage, read> table: array<u32>;
 
 // Fields of the state, `[field][env]`. Equity is in units of the starting equity and is a compensated sum: thousands of bars
 // neither create nor lose money.
@@ -114,6 +115,16 @@ fn price_of(bar: u32, agent: u32, part: u32) -> f32 {
     return data[p.prices + (bar * p.agents + agent) * 4u + part];
 }
 
+// The bar at which the episode with this number among all starts begins.
+fn start_of(offset: u32) -> u32 {
+    var skipped = 0u;
+    for (var gap = 0u; gap < table[p.agents + 1u]; gap++) {
+        let at = p.agents + 2u + 2u * gap;
+        skipped = select(skipped, table[at + 1u], offset >= table[at]);
+    }
+    return p.first + offset + skipped;
+}
+
 fn begin(env: u32) {
     let episode = count(EPISODE, env);
     let bits = threefry(vec2<u32>(p.seed_low, p.seed_high), vec2<u32>(episode, env));
@@ -122,7 +133,7 @@ fn begin(env: u32) {
     set_field(EQUITY_REST, env, 0.0);
     set_field(PEAK, env, 1.0);
     set_field(RETURN, env, 0.0);
-    set_count(BAR, env, p.first + offset);
+    set_count(BAR, env, start_of(offset));
     set_count(TAKEN, env, 0u);
     set_count(EPISODE, env, episode + 1u);
     for (var a = 0u; a < p.agents; a++) {
@@ -234,7 +245,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     // Clamped to the bars of episodes, because it is an index.
-    let bar = clamp(count(BAR, env), p.first, p.first + p.starts + p.length - 2u);
+    let bar = clamp(count(BAR, env), p.first, p.first + p.starts + p.length - 2u + table[p.agents]);
     let next = bar + 1u;
     let before = field(EQUITY, env);
     let number = f32(p.agents);
@@ -263,7 +274,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
                 quantity = cut(level * stake, held, price, factor);
             }
             let traded = quantity - held;
-            let slip = slippage[a];
+            let slip = bitcast<f32>(table[a]);
             let fill = price * (1.0 + sign(traded) * slip);
             cost = abs(traded) * (price * slip + fill * p.commission);
             if (p.commission_per_unit > 0.0 || p.min_commission > 0.0) {

@@ -6,9 +6,10 @@
 //! or below the bankruptcy level, and is truncated at full length.
 //!
 //! Shapes: data f32 `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open or 0, close]`, years `[bar]` and
-//! funding `[bar][instrument]`; slippage f32 `[instrument]`; state
+//! funding `[bar][instrument]`; table u32: the bits of the slippage of each instrument, then [`Starts::table`]; state
 //! `[field][env]`; all other buffers as in [`super::RolloutBuffers`].
 
+use super::starts::Starts;
 use super::{EnvRecording, MAX_EPISODES, StateFields};
 use crate::Result;
 use crate::gpu::{Access, Class, Gpu, Kernel, Plan, Shader, TABLE_ENTRY, Variant};
@@ -98,11 +99,11 @@ pub(super) fn state_words(agents: u32, envs: u32) -> u64 {
 }
 
 /// Memory plan: the state, and a parameter table with one entry per step and one for the reset.
-pub(super) fn plan(agents: u32, envs: u32, steps: u32) -> Plan {
+pub(super) fn plan(agents: u32, envs: u32, steps: u32, ranges: usize) -> Plan {
     let mut plan = Plan::new();
     plan.words("market state", state_words(agents, envs));
     plan.words("market parameters", (u64::from(steps) + 1) * TABLE_ENTRY / 4);
-    plan.words("market slippage", u64::from(agents));
+    plan.words("market table", u64::from(agents) + Starts::words(ranges));
     plan
 }
 
@@ -110,7 +111,7 @@ pub(super) fn plan(agents: u32, envs: u32, steps: u32) -> Plan {
 ///
 /// # Errors
 /// The environment and the field at fault.
-pub(super) fn validate(rules: &Parameters, words: &[u32]) -> Result<(), String> {
+pub(super) fn validate(rules: &Parameters, starts: &Starts, words: &[u32]) -> Result<(), String> {
     let (agents, envs) = (rules.agents as usize, rules.envs as usize);
     let fields = StateFields::new(words, FIELDS as usize + 2 * agents, envs)?;
     // A bankrupt account starts a new episode in the same step, so none is ever saved.
@@ -118,8 +119,7 @@ pub(super) fn validate(rules: &Parameters, words: &[u32]) -> Result<(), String> 
     fields.finite("remainder of the equity", 1)?;
     fields.reals("peak of the equity", 2, 1.0..=f32::MAX)?;
     fields.finite("return", 3)?;
-    let last = rules.first + rules.starts + rules.length - 2;
-    fields.counts("bar", 4, rules.first..=last)?;
+    fields.counts("bar", 4, rules.first..=starts.last_bar() - 1)?;
     fields.counts("step of the episode", 5, 0..=rules.length - 1)?;
     fields.counts("episode", 6, 1..=MAX_EPISODES)?;
     fields.counts("truncated episodes", 7, 0..=rules.steps.div_ceil(rules.length))?;
@@ -141,10 +141,9 @@ pub(super) fn validate(rules: &Parameters, words: &[u32]) -> Result<(), String> 
             }
         }
     }
-    let starts = rules.first..rules.first + rules.starts;
     for env in 0..envs {
         let (bar, step) = (fields.word(4, env), fields.word(5, env));
-        if !bar.checked_sub(step).is_some_and(|start| starts.contains(&start)) {
+        if !bar.checked_sub(step).is_some_and(|start| starts.contains(start)) {
             return Err(format!(
                 "environment {env}: bar {bar} cannot be reached in step {step} of an episode"
             ));
@@ -164,8 +163,8 @@ pub(super) fn variant(class: Class, storage: Storage) -> Variant {
 /// As [`Kernel::new`].
 pub(super) fn kernel(gpu: &Gpu, storage: Storage) -> Result<Kernel> {
     let [parameters, actions, rewards, state, observations, ends, episodes] = EnvRecording::ACCESS;
-    let (data, slippage) = (Access::Read, Access::Read);
-    let access = [parameters, actions, rewards, state, observations, ends, episodes, data, slippage];
+    let (data, table) = (Access::Read, Access::Read);
+    let access = [parameters, actions, rewards, state, observations, ends, episodes, data, table];
     Kernel::trusted(gpu, &SHADER, variant(gpu.class(), storage), &access, size_of::<Parameters>())
 }
 

@@ -19,6 +19,16 @@ const AGENTS: usize = 2;
 
 /// Episodes of four steps that start at one of six bars and end before the data does.
 fn environment(gpu: &Gpu) -> Trading {
+    let data = data(gpu);
+    let first = data.first_bar();
+    Trading::new(&data, &settings(), &Episodes::Random(first..first + LENGTH as usize + 6)).unwrap()
+}
+
+fn settings() -> TradingSettings {
+    TradingSettings { episode_length: LENGTH, ..TradingSettings::default() }
+}
+
+fn data(gpu: &Gpu) -> MarketData {
     let bars = 140;
     let mut stream = Stream::new(3, 4);
     let mut close = Array2::from_elem((AGENTS, bars), 50.0);
@@ -32,10 +42,7 @@ fn environment(gpu: &Gpu) -> Trading {
     let volume = Some(Array2::from_elem((AGENTS, bars), 1e4));
     let candles = Candles::new(symbols, days, open, high, low, close, volume).unwrap();
     let scaling = Scaling::Fit(0..bars);
-    let data = MarketData::new(gpu, &candles, &ExtraFeatures::default(), &scaling).unwrap();
-    let settings = TradingSettings { episode_length: LENGTH, ..TradingSettings::default() };
-    let first = data.first_bar();
-    Trading::new(&data, &settings, &Episodes::Random(first..first + LENGTH as usize + 6)).unwrap()
+    MarketData::new(gpu, &candles, &ExtraFeatures::default(), &scaling).unwrap()
 }
 
 fn saved(bench: &Bench) -> &DeviceState {
@@ -92,7 +99,7 @@ fn states_that_the_kernel_cannot_have_written_are_rejected() {
     for length in [0, words.len() - 1] {
         assert!(state.validate(&words[..length]).unwrap_err().contains("words, expected"));
     }
-    assert!(validate(&super::Parameters::default(), &words).is_err());
+    assert!(validate(&super::Parameters::default(), &environment(&gpu).starts, &words).is_err());
 }
 
 /// Rewards, observations, ends and state after a rollout with one constant action. `change` may overwrite a field of the state, in
@@ -127,15 +134,16 @@ fn the_kernel_clamps_its_indices() {
             let words = bench.words(bench.state());
             let first = words[4 * ENVS..5 * ENVS].iter().min().copied().unwrap();
             assert!(words[4 * ENVS..5 * ENVS].iter().all(|bar| *bar < first + 6));
-            market.first + market.starts + market.length - 2
+            market.starts.last_bar() - 1
         };
         let expected = outcome(gpu, &market, at_start(4, last), 2);
         for bar in [last + 1, u32::MAX] {
             assert!(outcome(gpu, &market, at_start(4, bar), 2) == expected, "bar {bar}");
         }
-        assert!(outcome(gpu, &market, at_start(4, market.first), 2) != expected);
+        assert!(outcome(gpu, &market, at_start(4, market.starts.first()), 2) != expected);
         assert!(
-            outcome(gpu, &market, at_start(4, 0), 2) == outcome(gpu, &market, at_start(4, market.first), 2)
+            outcome(gpu, &market, at_start(4, 0), 2)
+                == outcome(gpu, &market, at_start(4, market.starts.first()), 2)
         );
         let expected = outcome(gpu, &market, |_| None, 2);
         for action in [3, 31, 32, u32::MAX] {
@@ -146,4 +154,58 @@ fn the_kernel_clamps_its_indices() {
         assert!(ends[..STEPS * ENVS].iter().all(|end| *end <= most));
         assert!(ends[..STEPS * ENVS].contains(&most));
     }
+}
+
+/// Episodes start at every bar of every range that has room for them, and stay within it.
+#[test]
+fn episodes_stay_within_one_of_several_ranges() {
+    for gpu in &both_classes() {
+        let data = data(gpu);
+        let first = data.first_bar();
+        // The second is too short for an episode; the last one has room for one start.
+        let ranges =
+            vec![first..first + 7, first + 9..first + 13, first + 20..first + 26, first + 30..first + 35];
+        let several = Episodes::Within(ranges.clone());
+        let market = Trading::new(&data, &settings(), &several).unwrap();
+        let allowed: Vec<_> = [0, 1, 2, 20, 21, 30].map(|bar| (first + bar) as u32).to_vec();
+        let mut bench = Bench::new(gpu, &market, 64, 9, 5);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..4 {
+            bench.run();
+            let words = bench.words(bench.state());
+            saved(&bench).validate(&words).unwrap();
+            for env in 0..64 {
+                let start = words[4 * 64 + env] - words[5 * 64 + env];
+                assert!(allowed.contains(&start), "an episode that starts at {start}");
+                seen.insert(start);
+            }
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), allowed);
+        let state = saved(&bench);
+        let mut forged = bench.words(state.buffer());
+        (forged[4 * 64], forged[5 * 64]) = ((first + 10) as u32, 0);
+        assert!(state.validate(&forged).unwrap_err().contains("cannot be reached"));
+
+        // One range is what it was, in its identity too.
+        let [one, same] = [Episodes::Random(ranges[0].clone()), Episodes::Within(vec![ranges[0].clone()])]
+            .map(|episodes| {
+                let market = Trading::new(&data, &settings(), &episodes).unwrap();
+                (market.identity(), outcome(gpu, &market, |_| None, 2))
+            });
+        assert!(one == same && one.0 != market.identity());
+    }
+}
+
+#[test]
+fn ranges_without_room_or_order_are_refused() {
+    let gpu = crate::testing::gpu();
+    let data = data(&gpu);
+    let first = data.first_bar();
+    let refusal = |ranges: Vec<std::ops::Range<usize>>| {
+        Trading::new(&data, &settings(), &Episodes::Within(ranges)).unwrap_err().to_string()
+    };
+    assert!(refusal(vec![first..first + 4, first + 6..first + 9]).contains("any of the 2 ranges"));
+    assert!(refusal(vec![first..first + 8, first + 7..first + 19]).contains("do not come after"));
+    assert!(refusal(vec![first..first + 8, first + 9..1000]).contains("cannot be traded"));
+    assert!(refusal(vec![]).contains("do not fit in the 0 bars"));
 }

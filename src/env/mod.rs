@@ -14,6 +14,8 @@ pub mod ledger;
 mod market;
 mod recording;
 pub mod spread;
+#[cfg(feature = "market")]
+mod starts;
 mod state;
 #[cfg(feature = "market")]
 mod trading;

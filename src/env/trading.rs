@@ -4,17 +4,21 @@ use std::ops::Range;
 
 use super::ledger::Costs;
 use super::market::{self, Parameters};
+use super::starts::Starts;
 use super::trading_settings::{TradingSettings, observation_size};
 use super::{DeviceState, EnvRecording, Environment, RolloutBuffers, Spec};
+use crate::Result;
 use crate::gpu::{Gpu, Plan};
 use crate::market::MarketData;
-use crate::{Error, Result};
 
 /// Start and length of episodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Episodes {
     /// Episodes of [`TradingSettings::episode_length`] steps that start at random bars and stay within this range.
     Random(Range<usize>),
+    /// The same within one of several ranges, which are ascending and do not overlap. Every start is equally likely; a range that is too
+    /// short for an episode has none.
+    Within(Vec<Range<usize>>),
     /// One episode over the whole range: the first decision follows the first bar, the last order fills at the last bar.
     Whole(Range<usize>),
 }
@@ -25,46 +29,27 @@ pub struct Trading {
     data: MarketData,
     settings: TradingSettings,
     costs: Costs,
-    pub(super) first: u32,
-    pub(super) starts: u32,
-    pub(super) length: u32,
+    pub(super) starts: Starts,
 }
 
 impl Trading {
     /// Creates a market environment over `data` with `settings`.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings out of range or of an unknown instrument, or episodes longer than the range of bars; [`Error::Data`] if the range lies
-    /// outside the data, starts before every feature has a value, or has fewer than two bars.
+    /// [`Error::Config`] for settings out of range or of an unknown instrument, or episodes longer than every range of bars;
+    /// [`Error::Data`] if a range lies outside the data, starts before every feature has a value, has fewer than two bars, or does not
+    /// come after the one before.
     pub fn new(data: &MarketData, settings: &TradingSettings, episodes: &Episodes) -> Result<Self> {
         settings.validate()?;
         let costs = settings.costs(&data.scaling().symbols)?;
-        let (Episodes::Random(bars) | Episodes::Whole(bars)) = episodes;
-        data.check_tradable(bars)?;
-        let length = match episodes {
-            Episodes::Random(_) => settings.episode_length as usize,
-            Episodes::Whole(bars) => bars.len() - 1,
-        };
-        let Some(starts) = bars.len().checked_sub(length).filter(|starts| *starts > 0) else {
-            return Err(Error::config(
-                "episode_length",
-                format!("{length} steps do not fit in the {} bars of the training split", bars.len()),
-            ));
-        };
-        Ok(Self {
-            data: data.clone(),
-            settings: settings.clone(),
-            costs,
-            first: bars.start as u32,
-            starts: starts as u32,
-            length: length as u32,
-        })
+        let starts = Starts::new(data, episodes, settings.episode_length)?;
+        Ok(Self { data: data.clone(), settings: settings.clone(), costs, starts })
     }
 
-    /// The buffers of a market of `instruments` instruments, for estimates without data: the plan of every such market.
+    /// The buffers of a market of `instruments` instruments with one range of bars, for estimates without data.
     #[must_use]
     pub fn plan_of(instruments: u32, envs: u32, steps: u32) -> Plan {
-        market::plan(instruments, envs, steps)
+        market::plan(instruments, envs, steps, 1)
     }
 
     fn parameters(&self, rollout: &RolloutBuffers<'_>, step: u32, reset: bool) -> Parameters {
@@ -80,9 +65,9 @@ impl Trading {
             features: data.features() as u32,
             actions: settings.actions(),
             reset: u32::from(reset),
-            first: self.first,
-            starts: self.starts,
-            length: self.length,
+            first: self.starts.first(),
+            starts: self.starts.count(),
+            length: self.starts.length,
             prices: data.prices_at(),
             seed_low: rollout.seed as u32,
             // A separate random stream: initial weights use the plain seed.
@@ -125,25 +110,26 @@ impl Environment for Trading {
     }
 
     fn identity(&self) -> String {
-        let Self { data, settings, first, starts, length, .. } = self;
+        let Self { data, settings, starts, .. } = self;
         // Candles after the last tradable bar may differ.
-        let traded = data.checksum((first + starts + length) as usize);
+        let end = starts.last_bar() as usize + 1;
+        let traded = data.checksum(end);
         let scaling = serde_json::to_string(data.scaling()).unwrap_or_default();
         let rules = settings.identity();
         let mut crc = crc32fast::Hasher::new();
-        crc.update(format!("[{scaling},{rules},{first},{starts},{length},{traded}]").as_bytes());
+        crc.update(format!("[{scaling},{rules},{},{traded}]", starts.identity()).as_bytes());
         if self.costs.accrues() {
-            crc.update(&data.time_checksum((first + starts + length) as usize).to_le_bytes());
+            crc.update(&data.time_checksum(end).to_le_bytes());
         }
         format!("market of {} instruments, {:08x}", data.instruments(), crc.finalize())
     }
 
     fn truncations(&self, steps: u32) -> u32 {
-        steps.div_ceil(self.length)
+        steps.div_ceil(self.starts.length)
     }
 
     fn plan(&self, envs: u32, steps: u32) -> Plan {
-        Self::plan_of(self.spec().agents, envs, steps)
+        market::plan(self.spec().agents, envs, steps, self.starts.ranges())
     }
 
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
@@ -151,11 +137,13 @@ impl Environment for Trading {
         let words = market::state_words(self.spec().agents, rollout.envs);
         let buffer = gpu.buffer("market state", words * 4, crate::gpu::STATE)?;
         let rules = self.parameters(rollout, 0, false);
-        let state = DeviceState::new(buffer, move |words| market::validate(&rules, words));
-        let slippage: Vec<f32> =
-            (0..self.data.instruments()).map(|i| self.costs.slippage_rate(i) as f32).collect();
-        let slippage = gpu.upload("market slippage", &slippage)?;
-        let data = [self.data.buffer(), &slippage];
+        let starts = self.starts.clone();
+        let state = DeviceState::new(buffer, move |words| market::validate(&rules, &starts, words));
+        let slippage = (0..self.data.instruments()).map(|i| self.costs.slippage_rate(i) as f32);
+        let mut table: Vec<u32> = slippage.map(f32::to_bits).collect();
+        table.extend(self.starts.table());
+        let table = gpu.upload("market table", &table)?;
+        let data = [self.data.buffer(), &table];
         EnvRecording::of_kernel(gpu, rollout, &kernel, state, &data, |step, reset| {
             self.parameters(rollout, step, reset)
         })

@@ -8,7 +8,7 @@ use ndarray::Array3;
 use super::features::{self, FEATURES, FILLED, LOOK_BACK, sections};
 use super::sources::{Sources, gap};
 use super::statistics::{Scaling, ScalingStatistics};
-use super::{Candles, RealBars, scale};
+use super::{Candles, RealBars, fit, scale};
 use crate::gpu::{Class, Command, Gpu, Recorder};
 use crate::indicators::{Indicators, Series};
 use crate::ranges::number;
@@ -101,25 +101,29 @@ impl MarketData {
         let group = features::bind(gpu, &kernel, &shape, &sources, &buffer)?;
         recorder.run(&[Command::dispatch(&kernel, &group, features::groups(&kernel.variant, &shape))])?;
 
-        let given = match scaling {
-            Scaling::Fit(_) => None,
-            Scaling::Given(given) => Some(given.of(&candles.symbols, &names)?),
+        let marks = if marked { names.len() } else { 0 };
+        let (mut train, mut fitted) = (0..0, false);
+        let moments = match scaling {
+            Scaling::Given(given) => given.of(&candles.symbols, &names)?.to_vec(),
+            Scaling::FitWithin(ranges) => {
+                let ranges = fit::training_ranges(ranges, first_bar, bars)?;
+                fit::moments(gpu, &buffer, columns, &ranges, marks)?
+            }
+            Scaling::Fit(range) => {
+                (train, fitted) = (training_bars(range, first_bar, bars)?, true);
+                vec![[0.0; 2]; columns]
+            }
         };
-        let train = match scaling {
-            Scaling::Fit(train) => training_bars(train, first_bar, bars)?,
-            Scaling::Given(_) => 0..0,
-        };
-        let moments = given.map(<[_]>::to_vec).unwrap_or_else(|| vec![[0.0; 2]; columns]);
         let statistics = gpu.upload("scaling", &moments)?;
         let scale_parameters = scale::Parameters {
             bars: bars as u32,
             columns: columns as u32,
             first: train.start as u32,
             end: train.end as u32,
-            fit: u32::from(given.is_none()),
+            fit: u32::from(fitted),
             limit: LIMIT,
             zero: 0,
-            marked: if marked { names.len() as u32 } else { 0 },
+            marked: marks as u32,
         };
         let kernel = scale::kernel(gpu)?;
         let group = scale::bind(gpu, &kernel, &scale_parameters, &statistics, &buffer)?;
@@ -278,6 +282,7 @@ fn is_marked(real: &RealBars, extra: &ExtraFeatures, scaling: &Scaling) -> Resul
     let marked = match scaling {
         // Only fills that training sees: an input that never changes there would have untrained weights.
         Scaling::Fit(train) => real.any_filled_in(train.clone()),
+        Scaling::FitWithin(ranges) => ranges.iter().any(|train| real.any_filled_in(train.clone())),
         Scaling::Given(given) => {
             given.features.len() == FEATURES.len() + extra.names.len() + 1
                 && given.features.last().is_some_and(|name| name == FILLED)
@@ -328,7 +333,7 @@ fn fits(gpu: &Gpu, bytes: u64) -> Result<()> {
     })
 }
 
-fn training_bars(train: &Range<usize>, first_bar: usize, bars: usize) -> Result<Range<usize>> {
+pub(super) fn training_bars(train: &Range<usize>, first_bar: usize, bars: usize) -> Result<Range<usize>> {
     if train.end > bars {
         return Err(Error::Data(format!(
             "the training bars {}..{} end after the last of {bars} bars: `Scaling::Fit` takes bars of the candles",

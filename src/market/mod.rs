@@ -13,6 +13,7 @@ mod annotations;
 mod candles;
 mod data;
 mod features;
+mod fit;
 #[cfg(test)]
 mod layout_tests;
 mod live;

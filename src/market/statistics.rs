@@ -11,6 +11,8 @@ use crate::{Error, Result};
 pub enum Scaling {
     /// Computed from these bars. Pass training bars only: other bars would leak future data into the features.
     Fit(Range<usize>),
+    /// Computed from several ranges of training bars, which are ascending and do not overlap.
+    FitWithin(Vec<Range<usize>>),
     /// Fitted earlier, usually read from a model file.
     Given(ScalingStatistics),
 }

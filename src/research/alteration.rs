@@ -92,7 +92,9 @@ pub fn future_alteration(
     };
     let names = match &scaling {
         Scaling::Given(given) => &given.features,
-        Scaling::Fit(_) => return Err(Error::Data("the scaling is not given".into())),
+        Scaling::Fit(_) | Scaling::FitWithin(_) => {
+            return Err(Error::Data("the scaling is not given".into()));
+        }
     };
     let columns = names.len() * candles.instruments();
     let original = features(candles)?;

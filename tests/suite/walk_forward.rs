@@ -121,6 +121,91 @@ fn a_fold_traded_alone_has_the_figures_of_its_row() {
     }
 }
 
+/// Combinations: six folds of four parts, three paths; the same bytes whether they train one after the other or at the same time.
+#[test]
+fn every_part_of_a_combination_is_traded_by_agents_that_had_not_seen_it() {
+    let place = Workplace::new();
+    let combined = |out: &str, jobs: &str| {
+        let start = ["walk-forward", "--data", DEMO, "--out", out, "--scheme", "cpcv", "--folds", "4"];
+        let more = ["--seeds", "1", "--jobs", jobs, "--purge", "2", "--embargo", "40"];
+        let quick = ["--iterations", "1", "--set", "logging.tensorboard=false"];
+        succeeded(&place.run(&[&start[..], &SMALL, &more, &quick].concat()));
+    };
+    combined("out", "1");
+    combined("together", "2");
+    for file in ["folds.csv", "equity.csv"] {
+        let [one, other] = ["out", "together"].map(|out| std::fs::read(place.path(out).join(file)).unwrap());
+        assert!(one == other, "{file}");
+    }
+
+    let gpu = unchecked_gpu();
+    let candles = Candles::load(&[DEMO], GapPolicy::Reject).unwrap();
+    let size = candles.bars() / 4;
+    let parts: Vec<_> = (0..4).map(|part| part * size..(part + 1) * size).collect();
+    assert_eq!(candles.bars(), 4 * size);
+    // The folds in lexicographic order, and the fold that trades each part on the second path.
+    let tested = [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]];
+    let path: [usize; 4] = std::array::from_fn(|part| {
+        tested.iter().enumerate().filter(|(_, chosen)| chosen.contains(&part)).nth(1).unwrap().0
+    });
+    let mut targets = Array2::zeros((0, 4));
+    let mut first = 0;
+    for (part, fold) in path.into_iter().enumerate() {
+        let run = place.path(&format!("out/folds/cpcv-{}-of-6-seed-1", fold + 1));
+        let policy = Policy::load(&run.join("model.safetensors")).unwrap();
+        // Two bars before a test and forty-two after it are not trained on, and do not scale.
+        let mut train = Vec::new();
+        let mut next = 0;
+        for test in tested[fold].map(|part| parts[part].clone()) {
+            train.push(next..test.start.saturating_sub(2));
+            next = test.end + 42;
+        }
+        train.push(next..candles.bars());
+        train.retain(|range| range.len() > 1);
+        let scaling = Scaling::FitWithin(train);
+        let fitted = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &scaling).unwrap();
+        let market = policy.market().unwrap();
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-6 * b.abs();
+        assert!(
+            market.scaling.moments.iter().flatten().zip(fitted.scaling().moments.iter().flatten()).all(near)
+        );
+
+        let scaling = Scaling::Given(market.scaling.clone());
+        let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &scaling).unwrap();
+        if part == 0 {
+            first = data.first_bar();
+        }
+        let bars = parts[part].start.max(first)..(parts[part].end + 1).min(candles.bars());
+        targets.append(ndarray::Axis(0), policy.targets(&gpu, &data, &bars).unwrap().view()).unwrap();
+    }
+    let settings = TradingSettings::default();
+    let options = ReplayOptions {
+        costs: settings.costs(&candles.symbols).unwrap(),
+        max_leverage: settings.max_leverage,
+        starting_equity: settings.starting_equity,
+        bankruptcy_level: settings.bankruptcy_level,
+        periods_per_year: infer_periods_per_year(&candles.timestamps),
+    };
+    let account = Backtest::replay(&candles, first..candles.bars(), targets.view(), &options).unwrap();
+    let table = rows(&place.path("out/folds.csv"));
+    let names: Vec<_> = table.iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(names, ["fold", "1", "2", "3", "4", "path 1", "path 2", "path 3", "all"]);
+    assert_eq!(table[6][5].parse::<f64>().unwrap(), account.metrics.total_return);
+    assert_ne!(table[5][5], table[6][5]);
+
+    // A backtest of a fold trades its first held-out period, which it does not know.
+    let output = place.backtest(DEMO, "out/folds/cpcv-4-of-6-seed-1", &[]);
+    succeeded(&output);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("were trained on"), "{said}");
+    let equity = rows(&place.path("out/folds/cpcv-4-of-6-seed-1/equity.csv"));
+    let [begins, ends] = [parts[1].start - 2, parts[2].end + 41].map(|bar| candles.timestamps[bar]);
+    let dates = [&equity[1][0], &equity[equity.len() - 1][0]].map(String::as_str);
+    assert_eq!(dates, [begins, ends].map(|moment| moment.date().to_string()).each_ref().map(String::as_str));
+    let output = place.backtest(DEMO, "out/folds/cpcv-4-of-6-seed-1", &["--to", "2013-01-01"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("were trained on"), "{output:?}");
+}
+
 #[test]
 fn walks_that_cannot_be_are_refused_before_anything_is_written() {
     let place = Workplace::new();
@@ -131,6 +216,14 @@ fn walks_that_cannot_be_are_refused_before_anything_is_written() {
     };
     error(&["--set", "data.test_from=2010-01-01"], &["data.test_from", "the folds decide"]);
     error(&["--set", "data.train_to=2010-01-01"], &["data.train_to", "the folds decide"]);
+    error(
+        &["--set", "data.held_out=[[\"2010-01-01\",\"2011-01-01\"]]"],
+        &["data.held_out", "the folds decide"],
+    );
+    error(&["--embargo", "5"], &["--embargo means nothing with --scheme expanding"]);
+    error(&["--scheme", "cpcv", "--train-fraction", "0.5"], &["--train-fraction means nothing"]);
+    error(&["--scheme", "cpcv", "--test-groups", "2"], &["--test-groups: 2 of 2 groups leaves nothing"]);
+    error(&["--jobs", "0"], &["--jobs 0: out of range"]);
     error(&["--train-fraction", "1"], &["--train-fraction: 1 is not between 0 and 1"]);
     error(&["--set", "data.train_from=2013-02-28"], &["folds are too many"]);
     error(&["--purge", "100000"], &["fold 1 of 2 has fewer than 2 bars to train on"]);

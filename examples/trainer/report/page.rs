@@ -279,13 +279,13 @@ fn luck(backtest: &Backtest, assessment: &Assessment) -> Markup {
     }
 }
 
-/// The test parts of a walk-forward test, each traded by agents that were trained on earlier bars.
+/// The test parts of a walk, each traded by agents that had not seen it.
 fn folds(folds: &[FoldRow]) -> Markup {
     html! {
         section {
             h2 { "Folds" }
             p.intro {
-                "Every row is traded by agents that were trained on earlier bars and had seen none of its own. Its account starts anew, "
+                "Every row is traded by agents that had seen none of its bars. Its account starts anew, "
                 "without positions; the account above carries them from row to row."
             }
             table {
@@ -301,7 +301,7 @@ fn folds(folds: &[FoldRow]) -> Markup {
                             td { (signed_percent(fold.agents.total_return)) } td { (plain(fold.agents.sharpe)) }
                             td { (percent(fold.agents.max_drawdown)) }
                             td { (signed_percent(fold.buy_and_hold.total_return)) } td { (plain(fold.buy_and_hold.sharpe)) }
-                            td { (between(fold.train.0, fold.train.1)) }
+                            td { (fold.train.map_or("other parts, before and after".into(), |(from, to)| between(from, to))) }
                         }
                     }
                 }

@@ -114,7 +114,7 @@ fn folds_have_a_row_each_and_a_caution_of_their_own() {
     let backtest = backtest(&["AAA"], 300, |bar, _| [1.0, 0.0][bar / 50 % 2]);
     let (first, last) = (backtest.timestamps[0], backtest.timestamps[299]);
     let fold = FoldRow {
-        train: (first, first),
+        train: Some((first, first)),
         test: (last, last),
         agents: backtest.metrics,
         buy_and_hold: backtest.benchmark,

@@ -1,5 +1,6 @@
-//! One training of a walk-forward test: a fold and a seed.
+//! One training of a walk: a fold and a seed.
 
+use std::ops::Range;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -8,10 +9,12 @@ use phalanx::market::{Candles, TimestampFormat};
 use phalanx::research::Fold;
 
 use super::WalkForwardArgs;
+use super::cut::{Cut, Scheme};
 use crate::TrainArgs;
 use crate::console::note;
 use crate::folder::{Folder, Owned, Stage};
 use crate::interrupt::Interrupts;
+use crate::parts::Parts;
 use crate::run::Settings;
 use crate::summary::Summary;
 use crate::train::{Telling, Training};
@@ -23,23 +26,18 @@ pub struct Job {
     pub seed: usize,
     pub bars: Fold,
     pub settings: Settings,
-    /// Checksum of the candles up to the last test bar.
+    /// Checksum of the candles up to the last bar of the fold.
     candles: String,
     args: TrainArgs,
 }
 
 impl Job {
     /// The trainings of all folds, seed after seed within a fold.
-    pub fn all(
-        args: &WalkForwardArgs,
-        base: &Settings,
-        candles: &Candles,
-        folds: &[Fold],
-    ) -> Result<Vec<Self>> {
+    pub fn all(args: &WalkForwardArgs, base: &Settings, candles: &Candles, cut: &Cut) -> Result<Vec<Self>> {
         let mut all = Vec::new();
-        for (index, fold) in folds.iter().enumerate() {
+        for (index, fold) in cut.folds.iter().enumerate() {
             for seed in 0..args.seeds {
-                all.push(Self::new(args, base, candles, folds.len(), (index, fold), seed)?);
+                all.push(Self::new(args, base, candles, cut, (index, fold), seed)?);
             }
         }
         Ok(all)
@@ -49,29 +47,20 @@ impl Job {
         args: &WalkForwardArgs,
         base: &Settings,
         candles: &Candles,
-        folds: usize,
+        cut: &Cut,
         (index, fold): (usize, &Fold),
         seed: u64,
     ) -> Result<Self> {
-        let (train, test) = (&fold.train[0], &fold.test[0]);
-        let date = |bar: usize| candles.timestamps[bar];
         let number = base.mappo.ppo.seed + seed;
         let mut sets = args.sets.clone();
         sets.extend(args.iterations.map(|iterations| format!("mappo.iterations={iterations}")));
-        sets.extend([
-            format!("data.train_from=\"{}\"", date(train.start)),
-            format!("data.train_to=\"{}\"", date(train.end - 1)),
-            format!("data.test_from=\"{}\"", date(test.start)),
-            format!("data.test_to=\"{}\"", date(test.end - 1)),
-            format!("mappo.seed={number}"),
-        ]);
+        sets.extend(periods(args.scheme, fold, cut, candles));
+        sets.push(format!("mappo.seed={number}"));
         let settings = Settings::read(args.config.as_deref(), &sets)?;
-        let splits = settings.data.split(candles)?;
-        ensure!(
-            (&splits.train, &splits.test) == (train, test),
-            "fold {} could not be written as dates",
-            index + 1
-        );
+        let parts = Parts::new(&settings.data, candles)?;
+        let tests = args.scheme == Scheme::Cpcv || parts.test == fold.test;
+        ensure!(parts.train == fold.train && tests, "fold {} could not be written as dates", index + 1);
+        let folds = cut.folds.len();
         let name = format!("{}-{}-of-{folds}-seed-{number}", args.scheme.name(), index + 1);
         let args = TrainArgs {
             data: args.data.clone(),
@@ -87,7 +76,7 @@ impl Job {
             dashboard: false,
             jsonl: false,
         };
-        let checksum = candles.checksum(0..test.end);
+        let checksum = candles.checksum(0..parts.end());
         Ok(Self { fold: index, seed: seed as usize, bars: fold.clone(), settings, candles: checksum, args })
     }
 
@@ -97,17 +86,14 @@ impl Job {
 
     /// Fold, seed and periods, for a person.
     pub fn title(&self, candles: &Candles) -> String {
-        let (train, test) = (&self.bars.train[0], &self.bars.test[0]);
         let dates = TimestampFormat::of(&candles.timestamps);
         let date = |bar: usize| dates.format(candles.timestamps[bar]);
-        format!(
-            "fold {}, seed {}, {} to {}, tested to {}",
-            self.fold + 1,
-            self.settings.mappo.ppo.seed,
-            date(train.start),
-            date(train.end - 1),
-            date(test.end - 1)
-        )
+        let periods = |ranges: &[Range<usize>]| {
+            let all = ranges.iter().map(|bars| format!("{} to {}", date(bars.start), date(bars.end - 1)));
+            all.collect::<Vec<_>>().join(", ")
+        };
+        let (trained, tested) = (periods(&self.bars.train), periods(&self.bars.test));
+        format!("fold {}, seed {}: {trained}; tested: {tested}", self.fold + 1, self.settings.mappo.ppo.seed)
     }
 
     /// Trains, unless an earlier process has; resumes what it had begun. Returns the seconds of the iterations of a training
@@ -117,6 +103,7 @@ impl Job {
         candles: &Candles,
         gpu: &Gpu,
         interrupts: &mut Option<Interrupts>,
+        telling: Telling<'_>,
     ) -> Result<Option<f64>> {
         let folder = self.folder();
         let before = self.before()?;
@@ -130,7 +117,7 @@ impl Job {
             false => self.args.clone(),
         };
         let training = Training::prepare(&args)?;
-        let status = training.run(candles, || Ok(gpu.clone()), interrupts, Telling::Progress)?;
+        let status = training.run(candles, || Ok(gpu.clone()), interrupts, telling)?;
         if resumed || status != ExitCode::SUCCESS {
             return Ok(None);
         }
@@ -178,4 +165,29 @@ impl Job {
             None => Ok(()),
         }
     }
+}
+
+/// The parts of a fold, as settings.
+fn periods(scheme: Scheme, fold: &Fold, cut: &Cut, candles: &Candles) -> Vec<String> {
+    let date = |bar: usize| candles.timestamps[bar];
+    if scheme != Scheme::Cpcv {
+        let (train, test) = (&fold.train[0], &fold.test[0]);
+        return vec![
+            format!("data.train_from=\"{}\"", date(train.start)),
+            format!("data.train_to=\"{}\"", date(train.end - 1)),
+            format!("data.test_from=\"{}\"", date(test.start)),
+            format!("data.test_to=\"{}\"", date(test.end - 1)),
+        ];
+    }
+    // Bars that are purged or under embargo are held out too.
+    let bars = cut.tested();
+    let starts = std::iter::once(bars.start).chain(fold.train.iter().map(|range| range.end));
+    let ends = fold.train.iter().map(|range| range.start).chain([bars.end]);
+    let held_out = starts.zip(ends).filter(|(start, end)| start < end);
+    let held_out = held_out.map(|(start, end)| format!("[\"{}\", \"{}\"]", date(start), date(end - 1)));
+    vec![
+        format!("data.train_from=\"{}\"", date(bars.start)),
+        format!("data.test_to=\"{}\"", date(bars.end - 1)),
+        format!("data.held_out=[{}]", held_out.collect::<Vec<_>>().join(", ")),
+    ]
 }

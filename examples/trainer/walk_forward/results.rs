@@ -1,4 +1,4 @@
-//! The result of a walk-forward test: one account over all test parts, and a table of folds.
+//! The result of a walk: one account over all test parts, and a table of them.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -13,6 +13,7 @@ use phalanx::gpu::Gpu;
 use phalanx::market::{Candles, MarketData, TimestampFormat};
 use phalanx::policy::Policy;
 
+use super::cut::{Cut, Part};
 use super::fold::Job;
 use crate::assess::{self, Assessed, assess};
 use crate::console::{self, say};
@@ -27,8 +28,10 @@ pub struct Traded {
     /// From the first test bar to the last.
     bars: Range<usize>,
     options: ReplayOptions,
-    /// Target positions of every seed, `[seed][bar - 1][instrument]`, by the fold that tests the bar of the decision.
+    /// Target positions on every path by every seed, `[path x seeds + seed][bar - 1][instrument]`, of the fold that tests the bar of the
+    /// decision on that path.
     targets: Vec<Array2<f64>>,
+    seeds: usize,
     adapter: String,
     policy: Policy,
 }
@@ -40,13 +43,13 @@ impl Traded {
         gpu: &Gpu,
         candles: &Candles,
         settings: &Settings,
+        cut: &Cut,
         jobs: &[Job],
         asked: impl Fn() -> Option<ExitCode>,
     ) -> Result<Result<Self, ExitCode>> {
-        let (first, last) = jobs.first().zip(jobs.last()).context("there are no folds")?;
-        let bars = first.bars.test[0].start..last.bars.test[0].end;
-        let seeds = last.seed + 1;
-        let mut targets = vec![Array2::zeros((bars.len() - 1, candles.symbols.len())); seeds];
+        let seeds = 1 + jobs.last().context("there are no folds")?.seed;
+        let mut bars = cut.tested();
+        let mut targets = vec![Array2::zeros((0, 0)); cut.paths * seeds];
         // The seeds of a fold share their scaling.
         let mut data: Option<MarketData> = None;
         let mut latest = None;
@@ -54,32 +57,51 @@ impl Traded {
             if let Some(status) = asked() {
                 return Ok(Err(status));
             }
-            console::busy(format!("trading the test of fold {}", job.fold + 1));
+            console::busy(format!("trading the tests of fold {}", job.fold + 1));
             let policy = Policy::load(&job.folder().model())?;
             let scaling = &policy.market()?.scaling;
             let loaded = match data.take().filter(|data| data.scaling() == scaling) {
                 Some(data) => data,
                 None => features(gpu, &policy, candles)?,
             };
-            let test = &job.bars.test[0];
-            // The decision after the last bar of a part fills in the next part.
-            let decided = test.start..(test.end + 1).min(bars.end);
-            let own = policy.targets(gpu, &loaded, &decided)?;
-            let rows = test.start - bars.start..decided.end - 1 - bars.start;
-            targets[job.seed].slice_mut(s![rows, ..]).assign(&own);
+            if latest.is_none() {
+                bars.start = bars.start.max(loaded.first_bar());
+                targets.fill(Array2::zeros((bars.len() - 1, candles.symbols.len())));
+            }
+            for (path, part) in cut.parts_of(job.fold) {
+                // The decision after the last bar of a part fills in the next part.
+                let decided = part.bars.start.max(bars.start)..(part.bars.end + 1).min(bars.end);
+                if decided.len() < 2 {
+                    continue;
+                }
+                let own = policy.targets(gpu, &loaded, &decided)?;
+                let rows = decided.start - bars.start..decided.end - 1 - bars.start;
+                targets[path * seeds + job.seed].slice_mut(s![rows, ..]).assign(&own);
+            }
             data = Some(loaded);
             latest = Some(policy);
         }
         let options = replay_options(&settings.market, &settings.data, None, candles)?;
         let policy = latest.context("there are no folds")?;
-        Ok(Ok(Self { bars, options, targets, adapter: crate::doctor::adapter(gpu), policy }))
+        Ok(Ok(Self { bars, options, targets, seeds, adapter: crate::doctor::adapter(gpu), policy }))
     }
 
-    /// The mean of the seeds' positions.
+    /// The mean position of all agents that had not seen a bar.
     fn mean(&self) -> Array2<f64> {
+        self.mean_of(|_, _| true)
+    }
+
+    /// The mean position of some paths and seeds.
+    fn mean_of(&self, chosen: impl Fn(usize, usize) -> bool) -> Array2<f64> {
         let mut mean = Array2::zeros(self.targets[0].raw_dim());
-        self.targets.iter().for_each(|targets| mean += targets);
-        mean / self.targets.len() as f64
+        let mut count = 0.0;
+        for (index, targets) in self.targets.iter().enumerate() {
+            if chosen(index / self.seeds, index % self.seeds) {
+                mean += targets;
+                count += 1.0;
+            }
+        }
+        mean / count
     }
 
     fn replay(&self, candles: &Candles, bars: &Range<usize>, targets: &Array2<f64>) -> Result<Backtest> {
@@ -89,10 +111,13 @@ impl Traded {
 }
 
 pub struct Results {
-    /// The account of all seeds over all test parts.
+    /// The account of all paths and seeds over all test parts.
     whole: Backtest,
     /// The account of each seed: seed, metrics.
     seeds: Vec<(u64, Metrics)>,
+    /// The account of each path, with the mean of its seeds, where there are several.
+    paths: Vec<Metrics>,
+    /// A row for every test part.
     folds: Vec<FoldRow>,
     info: RunInfo,
     assessed: Assessed,
@@ -103,6 +128,7 @@ impl Results {
         out: &Folder,
         candles: &Candles,
         settings: &Settings,
+        cut: &Cut,
         jobs: &[Job],
         traded: &Traded,
     ) -> Result<Self> {
@@ -122,24 +148,32 @@ impl Results {
             },
         )?;
         let of_seed = |job: &Job| -> Result<(u64, Metrics)> {
-            let account = traded.replay(candles, &traded.bars, &traded.targets[job.seed])?;
+            let targets = traded.mean_of(|_, seed| seed == job.seed);
+            let account = traded.replay(candles, &traded.bars, &targets)?;
             Ok((job.settings.mappo.ppo.seed, account.metrics))
         };
         let seeds = jobs.iter().filter(|job| job.fold == 0).map(of_seed).collect::<Result<Vec<_>>>()?;
-        let of_fold = |job: &Job| -> Result<FoldRow> {
-            let (train, test) = (&job.bars.train[0], &job.bars.test[0]);
-            let account = traded.replay(candles, test, &mean)?;
-            let date = |bar: usize| candles.timestamps[bar];
-            Ok(FoldRow {
-                train: (date(train.start), date(train.end - 1)),
-                test: (date(test.start), date(test.end - 1)),
-                agents: account.metrics,
-                buy_and_hold: account.benchmark,
-            })
+        let of_path = |path: usize| -> Result<Metrics> {
+            let targets = traded.mean_of(|own, _| own == path);
+            Ok(traded.replay(candles, &traded.bars, &targets)?.metrics)
         };
-        let folds = jobs.iter().filter(|job| job.seed == 0).map(of_fold).collect::<Result<Vec<_>>>()?;
+        let several = (0..cut.paths).filter(|_| cut.paths > 1);
+        let paths = several.map(of_path).collect::<Result<Vec<_>>>()?;
+        let date = |bar: usize| candles.timestamps[bar];
+        let ends = |bars: &Range<usize>| (date(bars.start), date(bars.end - 1));
+        let of_part = |part: &Part| -> Result<FoldRow> {
+            let test = part.bars.start.max(traded.bars.start)..part.bars.end;
+            let account = traded.replay(candles, &test, &mean)?;
+            // Of combinations several folds test a part.
+            let fold = (cut.paths == 1).then(|| ends(&cut.folds[part.traders[0].1].train[0]));
+            let (agents, buy_and_hold) = (account.metrics, account.benchmark);
+            Ok(FoldRow { train: fold, test: ends(&test), agents, buy_and_hold })
+        };
+        // The first part may have too little history for the features.
+        let tested = cut.parts.iter().filter(|part| part.bars.end > traded.bars.start + 1);
+        let folds = tested.map(of_part).collect::<Result<Vec<_>>>()?;
         let info = info(jobs, traded)?;
-        Ok(Self { whole, seeds, folds, info, assessed })
+        Ok(Self { whole, seeds, paths, folds, info, assessed })
     }
 
     /// Writes the account, the table of folds and the report to the folder.
@@ -159,8 +193,9 @@ impl Results {
         info.title = folder.name();
         info.folds = self.folds.clone();
         info.more = vec![
-            ("Walk-forward".into(), format!("{scheme}, {} folds", self.folds.len())),
+            ("Walk-forward".into(), format!("{scheme}, {} test parts", self.folds.len())),
             ("Seeds".into(), format!("{}, whose mean position is traded", self.seeds.len())),
+            ("Paths".into(), self.spread()),
             ("Hidden layers".into(), format!("{:?}", settings.mappo.network.hidden)),
             ("Discount".into(), settings.mappo.ppo.gamma.to_string()),
         ];
@@ -171,7 +206,21 @@ impl Results {
         owned.publish_walk(&staging)
     }
 
-    /// `folds.csv`: a line per fold, and one for all of them.
+    /// The Sharpe ratios of the paths.
+    fn spread(&self) -> String {
+        let mut ratios: Vec<_> = self.paths.iter().filter_map(|path| path.sharpe).collect();
+        ratios.sort_by(f64::total_cmp);
+        match ratios[..] {
+            [lowest, .., highest] => format!(
+                "{}, with Sharpe ratios from {lowest:.2} to {highest:.2}, median {:.2}",
+                self.paths.len(),
+                (ratios[(ratios.len() - 1) / 2] + ratios[ratios.len() / 2]) / 2.0
+            ),
+            _ => "1".into(),
+        }
+    }
+
+    /// `folds.csv`: a line per test part, one per path where there are several, and one for all.
     fn csv(&self, candles: &Candles) -> String {
         let dates = TimestampFormat::of(&candles.timestamps);
         let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
@@ -184,14 +233,20 @@ impl Results {
              buy_and_hold_max_drawdown\n",
         );
         for (index, fold) in self.folds.iter().enumerate() {
-            let [from, to, first, last] =
-                [fold.train.0, fold.train.1, fold.test.0, fold.test.1].map(|moment| dates.format(moment));
+            let [first, last] = [fold.test.0, fold.test.1].map(|moment| dates.format(moment));
+            let [from, to] = match fold.train {
+                Some((from, to)) => [from, to].map(|moment| dates.format(moment)),
+                None => Default::default(),
+            };
             let (own, hold) = (figures(&fold.agents), figures(&fold.buy_and_hold));
             let _ = writeln!(text, "{},{from},{to},{first},{last},{own},{hold}", index + 1);
         }
         let [first, last] = [self.whole.timestamps.first(), self.whole.timestamps.last()]
             .map(|moment| moment.map_or(String::new(), |moment| dates.format(*moment)));
         let (own, hold) = (figures(&self.whole.metrics), figures(&self.whole.benchmark));
+        for (index, path) in self.paths.iter().enumerate() {
+            let _ = writeln!(text, "path {},,,{first},{last},{},{hold}", index + 1, figures(path));
+        }
         let _ = writeln!(text, "all,,,{first},{last},{own},{hold}");
         text
     }
@@ -224,6 +279,9 @@ impl Results {
         for (index, fold) in self.folds.iter().enumerate() {
             let period = format!("{} to {}", dates.format(fold.test.0), dates.format(fold.test.1));
             line(&(index + 1).to_string(), &period, &fold.agents, &fold.buy_and_hold);
+        }
+        for (index, path) in self.paths.iter().enumerate() {
+            line("", &format!("path {} alone", index + 1), path, &self.whole.benchmark);
         }
         line("all", "", &self.whole.metrics, &self.whole.benchmark);
         if self.seeds.len() > 1 {
