@@ -67,7 +67,7 @@ SUITE = $(CARGO) test --quiet --locked --workspace --test suite -- --test-thread
 # The kernels for the class of adapters that this one does not belong to, GPUs or software rasterisers.
 OTHER = PHALANX_OTHER_CLASS=1
 
-TRAINING = discipline:: learning:: evaluation:: observations:: memory::
+TRAINING = discipline:: known_markets:: learning:: evaluation:: observations:: memory::
 
 test-networks:
 	$(UNIT) nn::
@@ -92,10 +92,11 @@ test-trainer:
 test-documentation:
 	$(CARGO) test --quiet --locked --workspace --doc
 
-# Bounds checks in all kernels that the tests compile in their own process, more kills and faults, large candle files, and live
-# decisions on every bar of the candles.
+# Bounds checks in all kernels that the tests compile in their own process, more kills and faults, large candle files, live decisions
+# on every bar of the candles, and twenty markets of every kind that the verdict has to be right on.
 test-nightly:
-	PHALANX_CHECKED=1 PHALANX_KILLS=20 PHALANX_LARGE=1 PHALANX_FAULTS=1 PHALANX_EVERY_BAR=1 $(MAKE) test
+	PHALANX_CHECKED=1 PHALANX_KILLS=20 PHALANX_LARGE=1 PHALANX_FAULTS=1 PHALANX_EVERY_BAR=1 \
+	PHALANX_KNOWN_MARKETS=20 $(MAKE) test
 	$(MAKE) test-parquet
 
 # Not part of `test`: the feature takes long to build.

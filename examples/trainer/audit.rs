@@ -1,4 +1,8 @@
-//! `audit`: looks for what makes a good backtest worthless: knowledge of later candles, fills that cannot be had, costs that were too low.
+//! `audit`: looks for what makes a good backtest worthless: knowledge of later candles, fills that cannot be had, costs that were too low, a
+//! training that cannot learn or learns from noise, and luck with the seed.
+
+mod record;
+mod retraining;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -15,6 +19,9 @@ use phalanx::research::{altered, future_alteration};
 
 use crate::console::{busy, say};
 use crate::held_out::{HeldOut, Period, features};
+pub use record::Record;
+use record::Row;
+use retraining::Retraining;
 
 /// Places after which later candles are altered.
 const CUTS: usize = 5;
@@ -36,14 +43,19 @@ pub struct AuditArgs {
     /// A limit on candle files, for instance data.limits.bars=500000000; can be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// Leave out what trains again: both controls and the other seeds.
+    #[arg(long)]
+    quick: bool,
+    /// Trainings in all whose spread is shown, the run being the first.
+    #[arg(long, default_value_t = 5, conflicts_with = "quick")]
+    seeds: u64,
+    /// Number of iterations of these trainings, if not as many as the run had.
+    #[arg(long, conflicts_with = "quick")]
+    iterations: Option<u32>,
 }
 
-/// A line of the result.
-struct Row {
-    check: String,
-    figure: String,
-    verdict: &'static str,
-}
+/// Most trainings whose spread is shown.
+const MOST_SEEDS: u64 = 1000;
 
 /// The run, and its decisions on the held-out bars.
 struct Audited {
@@ -53,17 +65,61 @@ struct Audited {
 }
 
 pub fn audit(args: &AuditArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<ExitCode> {
+    ensure!(
+        (1..=MOST_SEEDS).contains(&args.seeds),
+        "--seeds {}: out of range, from 1 to {MOST_SEEDS}",
+        args.seeds
+    );
+    ensure!(args.iterations != Some(0), "--iterations 0: at least one is trained");
     let audited = Audited::new(args, open)?;
     let mut rows = Vec::new();
-    let sound = audited.alteration(&mut rows)?;
+    audited.alteration(&mut rows)?;
     audited.lag(&mut rows)?;
     audited.ladder(&mut rows)?;
     audited.history(&mut rows)?;
-    say!("Held-out Sharpe ratio {:.2}, {} bars", audited.sharpe, audited.run.bars.len());
-    for row in rows {
-        say!("{:<46}{:<44}{}", row.check, row.figure, row.verdict);
+    if !args.quick {
+        audited.retrained(args, &mut rows)?;
     }
+    let HeldOut { run, number, candles, bars, .. } = &audited.run;
+    say!("Held-out Sharpe ratio {:.2}, {} bars", audited.sharpe, bars.len());
+    for row in &rows {
+        say!("{:<46}{:<58}{}", row.check, row.figure, row.verdict);
+    }
+    let failed: Vec<_> = rows.iter().filter(|row| row.passed == Some(false)).map(|row| &*row.check).collect();
+    match failed[..] {
+        [] => say!("Nothing failed."),
+        _ => say!("{} of {} checks failed: {}", failed.len(), rows.len(), failed.join("; ")),
+    }
+    let sound = failed.is_empty();
+    let period = [bars.start, bars.end - 1].map(|bar| candles.timestamps[bar]);
+    Record { run: *number, period, rows }.publish(run.path())?;
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Lowest, median and highest of some values, and their deviation.
+struct Held {
+    lowest: f64,
+    median: f64,
+    highest: f64,
+    deviation: f64,
+}
+
+impl Held {
+    /// The deviation has the number of values less one; 0 of a single value.
+    fn of(values: &[f64]) -> Self {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let count = sorted.len();
+        let at = |place: usize| sorted.get(place).copied().unwrap_or(0.0);
+        let mean = sorted.iter().sum::<f64>() / count.max(1) as f64;
+        let squares: f64 = sorted.iter().map(|value| (value - mean).powi(2)).sum();
+        Self {
+            lowest: at(0),
+            median: (at(count.saturating_sub(1) / 2) + at(count / 2)) / 2.0,
+            highest: at(count.saturating_sub(1)),
+            deviation: (squares / count.saturating_sub(1).max(1) as f64).sqrt(),
+        }
+    }
 }
 
 impl Audited {
@@ -82,26 +138,44 @@ impl Audited {
         Ok(Self { run, targets, sharpe })
     }
 
+    /// Whether the timing test has enough shifts for a p-value of 0.05.
+    fn can_be_significant(&self) -> bool {
+        self.targets.nrows() > 20
+    }
+
+    fn retrained(&self, args: &AuditArgs, rows: &mut Vec<Row>) -> Result<()> {
+        let Some(retraining) = Retraining::new(self, args.iterations)? else {
+            let figure = "not trained again: the candles lack the bars that the run was trained on";
+            rows.push(Row::new("Controls and seeds", figure, "give the candles of the training", None));
+            return Ok(());
+        };
+        retraining.announce(args.seeds + 1)?;
+        rows.push(retraining.told_the_answer()?);
+        rows.push(retraining.on_noise()?);
+        if args.seeds > 1 {
+            rows.push(retraining.seeds(args.seeds)?);
+        }
+        Ok(())
+    }
+
     /// Later candles are altered: no earlier feature and no earlier decision may change.
-    fn alteration(&self, rows: &mut Vec<Row>) -> Result<bool> {
+    fn alteration(&self, rows: &mut Vec<Row>) -> Result<()> {
         busy("altering later candles");
         let HeldOut { policy, candles, gpu, bars, .. } = &self.run;
         let none = |_: &Candles| Ok(ExtraFeatures::default());
         let scaling = &policy.market()?.scaling;
         let found = future_alteration(gpu, candles, none, scaling, bars.clone(), CUTS, 0)?;
         let leaks: Vec<_> = found.leaks.iter().map(|leak| leak.feature.as_str()).collect();
-        rows.push(Row {
-            check: "Later candles altered: earlier features".into(),
-            figure: match leaks.is_empty() {
-                true => format!("0 values changed at {CUTS} places"),
-                false => format!("changed: {}", leaks.join(", ")),
-            },
-            verdict: match (leaks.is_empty(), found.conclusive) {
-                (true, true) => "passed",
-                (true, false) => "not conclusive: later features did not change either",
-                (false, _) => "FAILED: they know the future",
-            },
-        });
+        let figure = match leaks.is_empty() {
+            true => format!("0 values changed at {CUTS} places"),
+            false => format!("changed: {}", leaks.join(", ")),
+        };
+        let (verdict, passed) = match (leaks.is_empty(), found.conclusive) {
+            (true, true) => ("passed", Some(true)),
+            (true, false) => ("not conclusive: later features did not change either", None),
+            (false, _) => ("FAILED: they know the future", Some(false)),
+        };
+        rows.push(Row::new("Later candles altered: earlier features", figure, verdict, passed));
         let (mut moved, mut later) = (0, 0);
         for (index, cut) in found.cuts.iter().enumerate() {
             let other = altered(candles, *cut, index as u64);
@@ -114,16 +188,14 @@ impl Audited {
             moved += changed(0..known);
             later += changed(known..self.targets.nrows());
         }
-        rows.push(Row {
-            check: "Later candles altered: earlier decisions".into(),
-            figure: format!("{moved} changed; of later ones {later}"),
-            verdict: match (moved, later) {
-                (0, 0) => "not conclusive: the agents do not react to prices",
-                (0, _) => "passed",
-                _ => "FAILED: they know the future",
-            },
-        });
-        Ok(leaks.is_empty() && moved == 0)
+        let (verdict, passed) = match (moved, later) {
+            (0, 0) => ("not conclusive: the agents do not react to prices", None),
+            (0, _) => ("passed", Some(true)),
+            _ => ("FAILED: they know the future", Some(false)),
+        };
+        let figure = format!("{moved} changed; of later ones {later}");
+        rows.push(Row::new("Later candles altered: earlier decisions", figure, verdict, passed));
+        Ok(())
     }
 
     /// The Sharpe ratio and the total return of an account.
@@ -139,14 +211,12 @@ impl Audited {
         let decided = self.targets.nrows() - 1;
         late.slice_mut(s![1.., ..]).assign(&self.targets.slice(s![..decided, ..]));
         let (sharpe, total) = self.replay(&late, &self.run.options)?;
-        rows.push(Row {
-            check: "Decisions executed one bar later".into(),
-            figure: format!("Sharpe {sharpe:.2}, return {:.2} %", total * 100.0),
-            verdict: match self.sharpe > 0.0 && sharpe < 0.5 * self.sharpe {
-                true => "the edge needs the next open",
-                false => "holds",
-            },
-        });
+        let figure = format!("Sharpe {sharpe:.2}, return {:.2} %", total * 100.0);
+        let verdict = match self.sharpe > 0.0 && sharpe < 0.5 * self.sharpe {
+            true => "the edge needs the next open",
+            false => "holds",
+        };
+        rows.push(Row::new("Decisions executed one bar later", figure, verdict, None));
         Ok(())
     }
 
@@ -162,11 +232,9 @@ impl Audited {
             };
             let options = ReplayOptions { costs, ..self.run.options.clone() };
             let (sharpe, total) = self.replay(&self.targets, &options)?;
-            rows.push(Row {
-                check: format!("Orders cost {bps} bps"),
-                figure: format!("Sharpe {sharpe:.2}, return {:.2} %", total * 100.0),
-                verdict: if total > 0.0 { "earns" } else { "loses" },
-            });
+            let figure = format!("Sharpe {sharpe:.2}, return {:.2} %", total * 100.0);
+            let verdict = if total > 0.0 { "earns" } else { "loses" };
+            rows.push(Row::new(format!("Orders cost {bps} bps"), figure, verdict, None));
         }
         Ok(())
     }
@@ -187,11 +255,10 @@ impl Audited {
             let changed = targets.iter().zip(&self.targets).filter(|(a, b)| a != b).count();
             let (sharpe, _) = self.replay(&targets, &self.run.options)?;
             let share = changed as f64 / targets.len() as f64;
-            rows.push(Row {
-                check: format!("History of {history} bars beyond the features' own"),
-                figure: format!("Sharpe {sharpe:.2}, {:.1} % of decisions differ", share * 100.0),
-                verdict: if share <= 0.01 { "enough" } else { "give the model more history" },
-            });
+            let check = format!("History of {history} bars beyond the features' own");
+            let figure = format!("Sharpe {sharpe:.2}, {:.1} % of decisions differ", share * 100.0);
+            let verdict = if share <= 0.01 { "enough" } else { "give the model more history" };
+            rows.push(Row::new(check, figure, verdict, None));
         }
         Ok(())
     }

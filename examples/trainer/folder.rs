@@ -31,6 +31,8 @@ const RECEIPT: &str = "trial.json";
 /// Files of a walk-forward test: the account over all test parts, and its folds.
 const WALK: [&str; 6] = ["metrics.json", "equity.csv", "trades.csv", "report.html", RECEIPT, FOLDS];
 const FOLDS: &str = "folds.csv";
+/// The file of an audit.
+const AUDIT: [&str; 1] = ["audit.json"];
 /// The model that an unfinished run started from.
 const INITIAL: &str = "initial.safetensors";
 const CHECKPOINTS: &str = "checkpoints";
@@ -98,6 +100,10 @@ impl Folder {
         self.0.join(FOLDS)
     }
 
+    pub fn audit(&self) -> PathBuf {
+        self.0.join(AUDIT[0])
+    }
+
     pub fn checkpoints(&self) -> PathBuf {
         self.0.join(CHECKPOINTS)
     }
@@ -141,7 +147,7 @@ impl Folder {
 
     /// Removes the files of an unfinished run, and the folder unless it holds others.
     fn remove_run(&self) -> Result<()> {
-        for name in RUN.iter().chain(&WALK).chain([&EVENTS, &INITIAL]) {
+        for name in RUN.iter().chain(&WALK).chain(&AUDIT).chain([&EVENTS, &INITIAL]) {
             remove_file(&self.0.join(name))?;
         }
         self.remove_checkpoints()?;

@@ -1,5 +1,6 @@
 //! `train`: trains a policy on candles and writes the run's folder.
 
+mod again;
 mod evaluations;
 
 use std::ops::{ControlFlow, Range};
@@ -24,6 +25,7 @@ use crate::parts::{Parts, Trained, episodes};
 use crate::run::{ChosenModel, Settings, only_limits};
 use crate::settings::write_resolved;
 use crate::summary::Summary;
+pub use again::Again;
 use evaluations::{Evaluations, Evaluator};
 
 pub fn train(

@@ -214,7 +214,7 @@ impl Candles {
         Ok(())
     }
 
-    fn check_bars(&mut self) -> Result<()> {
+    pub(crate) fn check_bars(&mut self) -> Result<()> {
         for (instrument, symbol) in self.symbols.iter().enumerate() {
             let prices = self.open.row_mut(instrument);
             let highs = self.high.row(instrument);

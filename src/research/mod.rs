@@ -7,6 +7,7 @@
 //!   record length.
 //! * [`probability_of_overfitting`]: how often the best of several trials falls below the median on other bars.
 //! * [`future_alteration`]: finds features that know later candles.
+//! * [`next_returns`] and [`shuffled`]: controls of a training, one that must win and one that must not.
 //! * [`Trials`]: the ledger of all accounts that were traded on held-out bars.
 //! * [`StationaryBootstrap`] and [`automatic_block_length`]: resampling of dependent returns.
 //! * [`confidence_interval`] and [`paired_difference`]: intervals of any statistic of one strategy, and of the difference
@@ -23,6 +24,7 @@ mod baselines;
 mod block_length;
 mod bootstrap;
 mod checks;
+mod controls;
 mod folds;
 mod intervals;
 mod normal;
@@ -39,6 +41,7 @@ pub use assessment::{Assessment, AssessmentOptions, Comparison, Verdict};
 pub use baselines::{Baseline, RandomTiming, random_timing};
 pub use block_length::automatic_block_length;
 pub use bootstrap::{Resampling, StationaryBootstrap};
+pub use controls::{next_returns, shuffled};
 pub use folds::{Fold, combinatorial, expanding, paths, rolling};
 pub use intervals::{BootstrapInterval, PairedDifference, confidence_interval, paired_difference};
 pub use overfitting::{Degradation, Measure, Overfitting, probability_of_overfitting};

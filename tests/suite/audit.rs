@@ -6,7 +6,7 @@ use crate::common::program::{DEMO, Workplace, refused, succeeded};
 fn an_audit_has_the_figures_of_the_backtest_and_finds_no_look_ahead() {
     let place = Workplace::new();
     place.trained("run");
-    let output = place.run(&["audit", "--run", "run", "--data", DEMO]);
+    let output = place.run(&["audit", "--run", "run", "--data", DEMO, "--quick"]);
     succeeded(&output);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = |start: &str| {
@@ -34,4 +34,59 @@ fn an_audit_has_the_figures_of_the_backtest_and_finds_no_look_ahead() {
     assert!(line("History of 500 bars").contains("Sharpe"));
 
     refused(&place.run(&["audit", "--run", "none", "--data", DEMO]), &["none holds no trained model"]);
+}
+
+/// The verdicts of an audit that trains again: on the answer, on noise, and the ratios of its seeds.
+fn retrained(place: &Workplace, learning_rate: &str) -> (bool, [String; 3]) {
+    let rates = ["actor", "critic"].map(|net| format!("mappo.{net}_learning_rate={learning_rate}"));
+    let sets = [
+        "mappo.num_envs=16",
+        "mappo.rollout_steps=32",
+        "mappo.epochs=4",
+        "mappo.hidden=[16]",
+        "mappo.gamma=0.5",
+        "mappo.iterations=5",
+        "market.episode_length=64",
+        &rates[0],
+        &rates[1],
+    ];
+    let sets = sets.iter().flat_map(|set| ["--set", set]).collect::<Vec<_>>();
+    succeeded(&place.run(&[&["train", "--data", DEMO, "--out", "run", "--force"], &sets[..]].concat()));
+    let output = place.run(&["audit", "--run", "run", "--data", DEMO, "--seeds", "2"]);
+    let record = std::fs::read_to_string(place.path("run/audit.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let rows = record["rows"].as_array().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let found = ["Told the next return", "Bars in random order", "Trained with 2 seeds"].map(|start| {
+        let line = said.lines().find(|line| line.starts_with(start));
+        let line = line.unwrap_or_else(|| panic!("no line `{start}` in {said} {output:?}")).to_string();
+        let row = rows.iter().find(|row| row["check"].as_str().unwrap().starts_with(start)).unwrap();
+        assert!(line.contains(row["figure"].as_str().unwrap()), "{line}, {row}");
+        line
+    });
+    (output.status.success(), found)
+}
+
+#[test]
+fn agents_win_when_they_are_told_the_answer_and_not_on_noise() {
+    let place = Workplace::new();
+    let (sound, [told, noise, seeds]) = retrained(&place, "0.003");
+    assert!(sound && told.ends_with("passed") && noise.ends_with("passed"), "{told}\n{noise}");
+    assert!(seeds.contains("Sharpe") && seeds.contains("median"), "{seeds}");
+    // Agents that never learn.
+    let (sound, [told, noise, _]) = retrained(&place, "0");
+    assert!(
+        !sound && told.contains("FAILED: training is broken") && noise.ends_with("passed"),
+        "{told}\n{noise}"
+    );
+    // On other candles the run cannot be trained again.
+    let mut command = vec!["audit", "--run", "run", "--data", DEMO];
+    refused(&place.run(&[&command[..], &["--seeds", "0"]].concat()), &["--seeds 0: out of range"]);
+    let text = std::fs::read_to_string(place.path("run/config.toml")).unwrap();
+    let shorter = text.replace("train_fraction = 0.75", "train_fraction = 0.7");
+    assert_ne!(shorter, text);
+    std::fs::write(place.path("run/config.toml"), shorter).unwrap();
+    command.extend(["--seeds", "2"]);
+    let output = place.run(&command);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("the candles lack the bars"), "{output:?}");
 }

@@ -24,6 +24,7 @@ mod indicators_properties;
 mod indicators_ticks;
 mod joined_files;
 mod kernel_cache;
+mod known_markets;
 mod large_files;
 mod learning;
 mod live;

@@ -8,7 +8,7 @@ use phalanx::files::write_atomically;
 use phalanx::policy::Policy;
 use serde::{Deserialize, Serialize};
 
-use super::{CHECKPOINTS, EVENTS, Folder, INITIAL, RUN, WALK, publish};
+use super::{AUDIT, CHECKPOINTS, EVENTS, Folder, INITIAL, RUN, WALK, publish};
 use crate::checked::{from_json, read_text};
 use crate::run::Settings;
 
@@ -107,13 +107,18 @@ pub fn is_ours(name: &str) -> bool {
             .strip_prefix("iteration-")
             .and_then(|rest| rest.strip_suffix(".safetensors"))
             .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())),
-        None => name == INITIAL || name == EVENTS || RUN.contains(&name) || WALK.contains(&name),
+        None => [&RUN[..], &WALK, &AUDIT, &[INITIAL, EVENTS]].iter().any(|all| all.contains(&name)),
     }
 }
 
 /// The files in a folder of ours that have names of ours.
 fn written(folder: &Folder) -> Result<Vec<String>> {
-    let names = RUN.iter().chain(&WALK).chain([&EVENTS]).filter(|name| folder.path().join(name).exists());
+    let names = RUN
+        .iter()
+        .chain(&WALK)
+        .chain(&AUDIT)
+        .chain([&EVENTS])
+        .filter(|name| folder.path().join(name).exists());
     let names = names.map(ToString::to_string);
     Ok(names.chain(folder.checkpoint_names()?).collect())
 }

@@ -50,7 +50,14 @@ pub const WALK_FORWARD: Publication = Publication {
     replaces_all: false,
 };
 
-const ALL: [&Publication; 3] = [&FINISHED_RUN, &BACKTEST, &WALK_FORWARD];
+pub const AUDIT: Publication = Publication {
+    unfinished: "audit.unfinished",
+    done: "audit.done",
+    required: &super::AUDIT,
+    replaces_all: false,
+};
+
+const ALL: [&Publication; 4] = [&FINISHED_RUN, &BACKTEST, &WALK_FORWARD, &AUDIT];
 
 /// Whether a publication in this folder was interrupted, or is going on.
 pub fn is_pending(folder: &Folder) -> bool {
@@ -71,6 +78,11 @@ impl Owned {
     /// Publishes the files of a walk-forward test.
     pub fn publish_walk(&mut self, staging: &Folder) -> Result<()> {
         self.publish_as(&WALK_FORWARD, staging)
+    }
+
+    /// Publishes the file of an audit.
+    pub fn publish_audit(&mut self, staging: &Folder) -> Result<()> {
+        self.publish_as(&AUDIT, staging)
     }
 
     fn publish_as(&mut self, kind: &Publication, staging: &Folder) -> Result<()> {

@@ -96,6 +96,11 @@ impl Owned {
         self.stage_files(&publish::WALK_FORWARD)
     }
 
+    /// Creates a staging folder for the file of an audit.
+    pub fn stage_audit(&self) -> Result<Folder> {
+        self.stage_files(&publish::AUDIT)
+    }
+
     fn stage_files(&self, kind: &Publication) -> Result<Folder> {
         self.without_strangers(kind.required.iter().copied())?;
         let staging = Folder(self.folder.0.join(kind.unfinished));

@@ -1,0 +1,136 @@
+//! The part of an audit that trains agents once more: the controls and the spread of seeds.
+
+use anyhow::Result;
+use phalanx::backtest::Backtest;
+use phalanx::market::{Candles, ExtraFeatures, MarketData, TimestampFormat};
+use phalanx::policy::Policy;
+use phalanx::research::{next_returns, random_timing, shuffled};
+
+use super::record::Row;
+use super::{Audited, Held};
+use crate::console::{busy, note};
+use crate::held_out::HeldOut;
+use crate::parts::{Parts, Trained};
+use crate::run::Settings;
+use crate::summary::Summary;
+use crate::train::Again;
+
+/// Largest p-value of the timing of positions that counts as more than luck.
+const SIGNIFICANT: f64 = 0.05;
+
+/// Draws of the timing test.
+const DRAWS: usize = 1000;
+
+/// Seed of the shuffled candles.
+const SHUFFLE: u64 = 1;
+
+/// A run that can be trained once more on the candles at hand.
+pub struct Retraining<'a> {
+    audited: &'a Audited,
+    settings: Settings,
+    parts: Parts,
+}
+
+impl<'a> Retraining<'a> {
+    /// `None` unless the candles hold the bars that the run was trained on.
+    pub fn new(audited: &'a Audited, iterations: Option<u32>) -> Result<Option<Self>> {
+        let HeldOut { candles, settings, data, .. } = &audited.run;
+        let mut settings = settings.clone();
+        if let Some(iterations) = iterations {
+            settings.mappo.ppo.iterations = iterations;
+        }
+        let Ok(parts) = Parts::new(&settings.data, candles) else { return Ok(None) };
+        let ranges = Trained::new(&settings.evaluation, &parts.train).tradable(data);
+        let metadata = audited.run.market()?;
+        let same = |bar: Option<usize>, moment| bar.is_some_and(|bar| candles.timestamps[bar] == moment);
+        let first = ranges.first().map(|range| range.start);
+        let last = ranges.last().and_then(|range| range.end.checked_sub(1));
+        let known = same(first, metadata.train_from) && same(last, metadata.train_to);
+        Ok(known.then_some(Self { audited, settings, parts }))
+    }
+
+    /// Says how long it may take.
+    pub fn announce(&self, trainings: u64) -> Result<()> {
+        let HeldOut { run, candles, .. } = &self.audited.run;
+        let summary = Summary::read(&run.summary())?;
+        let dates = TimestampFormat::of(&candles.timestamps);
+        let own = self.audited.run.settings.mappo.ppo.iterations.max(1);
+        let share = f64::from(self.settings.mappo.ppo.iterations) / f64::from(own);
+        note!(
+            "Training  {trainings} more times on the bars up to {}, about {:.0} s (--quick leaves it out)",
+            dates.format(self.audited.run.market()?.train_to),
+            summary.seconds * share * trainings as f64
+        );
+        Ok(())
+    }
+
+    /// Trains with another seed, features or candles, and trades the held-out bars.
+    fn traded(&self, candles: &Candles, extra: &ExtraFeatures, seed: u64) -> Result<(Backtest, f64)> {
+        let HeldOut { gpu, bars, options, .. } = &self.audited.run;
+        let again = Again { gpu, settings: &self.settings, parts: &self.parts };
+        let (policy, data): (Policy, MarketData) = again.train(candles, extra, seed)?;
+        let targets = policy.targets(gpu, &data, bars)?;
+        let backtest = Backtest::replay(candles, bars.clone(), targets.view(), options)?;
+        let timing = random_timing(candles, bars, targets.view(), options, DRAWS, 0)?;
+        Ok((backtest, timing.p_value))
+    }
+
+    /// Agents that are told the next return must win.
+    pub fn told_the_answer(&self) -> Result<Row> {
+        busy("training with the next return as a feature");
+        let candles = &self.audited.run.candles;
+        let (backtest, p) = self.traded(candles, &next_returns(candles), self.settings.mappo.ppo.seed)?;
+        let ratio = |sharpe: Option<f64>| sharpe.unwrap_or(0.0);
+        let (own, hold) = (ratio(backtest.metrics.sharpe), ratio(backtest.benchmark.sharpe));
+        let wins = own > hold.max(0.0) && p <= SIGNIFICANT;
+        let (verdict, passed) = match (wins, self.audited.can_be_significant()) {
+            (true, _) => ("passed", Some(true)),
+            (false, true) => {
+                ("FAILED: training is broken, or much too short, or costs eat every move", Some(false))
+            }
+            (false, false) => ("not conclusive: too few held-out bars", None),
+        };
+        let figure = format!("Sharpe {own:.2} (buy and hold {hold:.2}), p = {p:.3}");
+        Ok(Row::new("Told the next return (must win)", figure, verdict, passed))
+    }
+
+    /// Agents on shuffled candles must not win.
+    pub fn on_noise(&self) -> Result<Row> {
+        busy("training on shuffled candles");
+        let HeldOut { candles, bars, .. } = &self.audited.run;
+        let ranges = [0..bars.start, bars.clone(), bars.end..candles.bars()];
+        let noise = shuffled(candles, &ranges, SHUFFLE)?;
+        let (backtest, p) = self.traded(&noise, &ExtraFeatures::default(), self.settings.mappo.ppo.seed)?;
+        let (verdict, passed) = match (p > SIGNIFICANT, self.audited.can_be_significant()) {
+            (_, false) => ("not conclusive: too few held-out bars", None),
+            (true, _) => ("passed", Some(true)),
+            (false, _) => {
+                ("FAILED: they win where there is nothing to know (by chance 1 time in 20)", Some(false))
+            }
+        };
+        let figure = format!("Sharpe {:.2}, p = {p:.3}", backtest.metrics.sharpe.unwrap_or(0.0));
+        Ok(Row::new("Bars in random order (must not win)", figure, verdict, passed))
+    }
+
+    /// The same training with other seeds, beside the run itself.
+    pub fn seeds(&self, count: u64) -> Result<Row> {
+        let HeldOut { candles, settings, .. } = &self.audited.run;
+        let mut ratios = vec![self.audited.sharpe];
+        for more in 1..count {
+            busy(format!("training with another seed, {} of {}", more + 1, count));
+            let seed = settings.mappo.ppo.seed.wrapping_add(more) & (i64::MAX as u64);
+            let (backtest, _) = self.traded(candles, &ExtraFeatures::default(), seed)?;
+            ratios.push(backtest.metrics.sharpe.unwrap_or(0.0));
+        }
+        let own = self.audited.sharpe;
+        let Held { lowest, median, highest, deviation } = Held::of(&ratios);
+        let verdict = match () {
+            () if lowest <= 0.0 && highest > 0.0 => "depends on the seed: some lose",
+            () if own > median + deviation => "the run is one of the lucky ones",
+            () => "alike",
+        };
+        let figure =
+            format!("Sharpe {lowest:.2} to {highest:.2}, median {median:.2}, deviation {deviation:.2}");
+        Ok(Row::new(format!("Trained with {count} seeds"), figure, verdict, None))
+    }
+}
