@@ -31,6 +31,9 @@ const RECEIPT: &str = "trial.json";
 /// Files of a walk-forward test: the account over all test parts, and its folds.
 const WALK: [&str; 6] = ["metrics.json", "equity.csv", "trades.csv", "report.html", RECEIPT, FOLDS];
 const FOLDS: &str = "folds.csv";
+/// Journal of a sweep, and the folder with the runs of its trials, in the folder of the sweep.
+pub const SWEEP_JOURNAL: &str = "sweep.jsonl";
+pub const SWEEP_TRIALS: &str = "trials";
 /// The model that an unfinished run started from.
 const INITIAL: &str = "initial.safetensors";
 const CHECKPOINTS: &str = "checkpoints";
