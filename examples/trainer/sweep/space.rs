@@ -53,7 +53,7 @@ impl Base<'_> {
     }
 }
 
-/// What the file says about one setting.
+/// The lines of the file about one setting.
 struct Entry {
     /// File and line of every part of the setting's name.
     places: Vec<String>,
