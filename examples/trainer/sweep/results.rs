@@ -48,7 +48,7 @@ fn table(history: &History, space: &Space) -> Result<Vec<u8>> {
         );
         writer.write_record(row).context(TABLE)?;
     }
-    Ok(writer.into_inner().map_err(|error| error.into_error()).context(TABLE)?)
+    writer.into_inner().map_err(|error| error.into_error()).context(TABLE)
 }
 
 /// The values of a trial on one line.

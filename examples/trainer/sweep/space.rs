@@ -137,7 +137,7 @@ fn entries(path: &Path) -> Result<BTreeMap<String, Entry>> {
         let entry = entries.entry(keys.join("."));
         entry.or_insert_with(|| Entry { places, keys: BTreeMap::new() }).keys.insert(last, value);
     }
-    for (section, key, whole, places) in others {
+    if let Some((section, key, whole, places)) = others.into_iter().next() {
         let here = &places[places.len() - 1];
         if entries.contains_key(&section) {
             bail!("{here}: setting `{section}`: unknown key `{key}`; known here: {}", KEYS.join(", "));
