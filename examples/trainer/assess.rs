@@ -12,7 +12,7 @@ use phalanx::research::{Assessment, AssessmentOptions, DeflatedSharpe, Receipt, 
 
 use crate::checked::{from_json, read_text};
 use crate::console::{self, note, say};
-use crate::folder::Folder;
+use crate::folder::{Folder, SWEEP_JOURNAL, SWEEP_TRIALS};
 use crate::run::Settings;
 
 /// The ledger, in the folder that holds the runs.
@@ -60,9 +60,7 @@ pub fn assess(run: &Folder, traded: &Traded<'_>) -> Result<Assessed> {
     if bars.len() < LEAST_BARS {
         return none("fewer than 20 bars");
     }
-    let settings = toml::to_string(traded.settings).context("the settings as TOML")?;
-    let trial = Trial::new(traded.command, &run.name(), &settings, candles, bars.clone(), backtest);
-    let Some(trial) = unless_undefined(trial)? else {
+    let Some(trial) = trial(run, traded)? else {
         return none(UNDEFINED);
     };
     let (receipt, deflated) = recorded(&ledger_of(run.path()), &trial)?;
@@ -70,6 +68,37 @@ pub fn assess(run: &Folder, traded: &Traded<'_>) -> Result<Assessed> {
     let options_of = AssessmentOptions { shorting, ..Default::default() };
     let assessment = Assessment::new(backtest, candles, bars, traded.targets, options, deflated, &options_of);
     Ok(Assessed { assessment: unless_undefined(assessment)?, reason: UNDEFINED, receipt })
+}
+
+/// Records the account of a trial of a sweep in the ledger, unless it has too few bars or no statistics.
+pub fn record(run: &Folder, traded: &Traded<'_>) -> Result<Option<Receipt>> {
+    if traded.bars.len() < LEAST_BARS {
+        return Ok(None);
+    }
+    let Some(trial) = trial(run, traded)? else { return Ok(None) };
+    Ok(recorded(&ledger_of(run.path()), &trial)?.0)
+}
+
+/// The Sharpe ratio of a recorded trial, deflated by all that compete with it.
+pub fn deflated(run: &Folder, receipt: &Receipt) -> Result<Option<DeflatedSharpe>> {
+    let path = ledger_of(run.path());
+    let ledger = Trials::open(&path)?;
+    if !ledger.holds(receipt) {
+        note!("warning: {} does not have the trial of {}: trials were removed", path.display(), run.name());
+        return Ok(None);
+    }
+    Ok(unless_undefined(ledger.deflated(&ledger.trials()[receipt.trial - 1]))?.flatten())
+}
+
+/// The entry of the ledger; nothing, if the account has no statistics.
+fn trial(run: &Folder, traded: &Traded<'_>) -> Result<Option<Trial>> {
+    let settings = toml::to_string(traded.settings).context("the settings as TOML")?;
+    let name = match sweep_of(run.path()) {
+        Some(sweep) => format!("{}/{SWEEP_TRIALS}/{}", Folder::new(&sweep).name(), run.name()),
+        None => run.name(),
+    };
+    let Traded { command, candles, bars, backtest, .. } = traded;
+    unless_undefined(Trial::new(command, &name, &settings, candles, bars.clone(), backtest))
 }
 
 /// Nothing, where the account has no statistics.
@@ -108,12 +137,22 @@ fn recorded(path: &Path, trial: &Trial) -> Result<(Option<Receipt>, Option<Defla
     Ok((receipt, unless_undefined(ledger.deflated(trial))?.flatten()))
 }
 
-/// The ledger beside a run.
+/// The ledger beside a run; that of a trial of a sweep is beside the sweep.
 fn ledger_of(run: &Path) -> PathBuf {
-    match run.canonicalize().ok().as_deref().and_then(Path::parent) {
+    let whole = sweep_of(run).or_else(|| run.canonicalize().ok());
+    match whole.as_deref().and_then(Path::parent) {
         Some(parent) => parent.join(LEDGER),
         None => run.join("..").join(LEDGER),
     }
+}
+
+/// The folder of the sweep whose trial the run in this folder is.
+fn sweep_of(run: &Path) -> Option<PathBuf> {
+    let whole = run.canonicalize().ok()?;
+    let trials =
+        whole.parent().filter(|parent| parent.file_name().is_some_and(|name| name == SWEEP_TRIALS))?;
+    let sweep = trials.parent()?;
+    sweep.join(SWEEP_JOURNAL).is_file().then(|| sweep.to_path_buf())
 }
 
 /// The receipts beside the ledger whose trials it does not have.

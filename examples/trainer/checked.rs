@@ -7,6 +7,7 @@
 //! | `metrics.csv` | [`crate::metrics`], [`crate::follow`]; curves leave out what no plot can show |
 //! | `equity.csv` of runs to compare | [`crate::compare`] |
 //! | `trial.json`, the ledger of trials | [`crate::assess`], and the library |
+//! | `--space`, `sweep.jsonl` | [`crate::sweep`] |
 //! | TensorBoard's events | [`crate::tensorboard`] |
 //! | models, checkpoints, `--tune` | the library, when it loads them |
 

@@ -33,6 +33,9 @@ const WALK: [&str; 6] = ["metrics.json", "equity.csv", "trades.csv", "report.htm
 const FOLDS: &str = "folds.csv";
 /// The file of an audit.
 const AUDIT: [&str; 1] = ["audit.json"];
+/// Journal of a sweep, and the folder with the runs of its trials, in the folder of the sweep.
+pub const SWEEP_JOURNAL: &str = "sweep.jsonl";
+pub const SWEEP_TRIALS: &str = "trials";
 /// The model that an unfinished run started from.
 const INITIAL: &str = "initial.safetensors";
 const CHECKPOINTS: &str = "checkpoints";

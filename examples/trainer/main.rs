@@ -29,6 +29,7 @@ mod run;
 mod serve;
 mod settings;
 mod summary;
+mod sweep;
 mod tensorboard;
 mod train;
 mod validate;
@@ -45,6 +46,7 @@ use phalanx::gpu::{Gpu, GpuOptions};
 use phalanx::market::{Adjust, GapPolicy};
 use readiness::ReadinessArgs;
 use serve::ServeArgs;
+use sweep::SweepArgs;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -72,6 +74,8 @@ enum Command {
     Backtest(BacktestArgs),
     /// Retrain over several folds of the candles and trade what each had not seen.
     WalkForward(WalkForwardArgs),
+    /// Search for settings: train trials of a space of settings, and stop those that fall behind.
+    Sweep(SweepArgs),
     /// Look for knowledge of later candles, fills that cannot be had, and costs that were too low.
     Audit(audit::AuditArgs),
     /// Compare the accounts of several runs on the bars that all of them traded.
@@ -235,6 +239,7 @@ fn main() -> ExitCode {
         Command::Watch(args) => watch::watch(args),
         Command::Backtest(args) => backtest::backtest(args, open).map(done),
         Command::WalkForward(args) => walk_forward::walk_forward(args, open),
+        Command::Sweep(args) => sweep::sweep(args, open),
         Command::Audit(args) => audit::audit(args, open),
         Command::Compare(args) => compare::compare(args).map(done),
         Command::Live(args) => live::live(args, open),

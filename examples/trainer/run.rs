@@ -13,7 +13,7 @@ use phalanx::market::{Adjust, Candles, GapPolicy, LoadLimits, LoadOptions, parse
 use serde::{Deserialize, Serialize};
 
 use crate::checked::{Fault, range};
-use crate::settings::resolve;
+use crate::settings::{Given, resolve};
 
 /// All settings of a run, in the structure of the configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -40,18 +40,23 @@ pub struct Settings {
 impl Settings {
     /// The defaults, overridden by a file and by `key=value` of `sets`. All ranges are checked, before anything else is done.
     pub fn read(file: Option<&Path>, sets: &[String]) -> Result<Self> {
-        resolve(file, sets, Self::check)
+        Self::read_with(file, sets, &[])
+    }
+
+    /// The same, overridden by `more`.
+    pub fn read_with(file: Option<&Path>, sets: &[String], more: &[Given]) -> Result<Self> {
+        resolve(file, sets, more, Self::check)
     }
 
     /// The settings that a run was trained with, of which backtests use those of the data: only these are checked.
     pub fn of_run(path: &Path, limits: &[String]) -> Result<Self> {
         only_limits(limits)?;
-        resolve(Some(path), limits, |settings: &Self| settings.data.check())
+        resolve(Some(path), limits, &[], |settings: &Self| settings.data.check())
     }
 
     /// The settings of a run that decisions on live bars use.
     pub fn of_live(path: &Path, sets: &[String]) -> Result<Self> {
-        resolve(Some(path), sets, |settings: &Self| {
+        resolve(Some(path), sets, &[], |settings: &Self| {
             settings.data.check()?;
             settings.live.check()?;
             settings.validate.check()

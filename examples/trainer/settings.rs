@@ -23,17 +23,25 @@ const MOST_BYTES: u64 = 1 << 20;
 const SIMILAR: f64 = 0.8;
 
 /// A value given by the user, and its origin.
-struct Given {
-    path: Vec<String>,
-    value: Value,
+#[derive(Clone, Debug)]
+pub struct Given {
+    pub path: Vec<String>,
+    pub value: Value,
     /// The text after `--set key=`, unless TOML parses it as a string, array or table.
     raw: Option<String>,
     /// Origin of each part of the path: file and line, or the `--set` argument.
-    places: Vec<String>,
+    pub places: Vec<String>,
 }
 
-/// Resolves settings of type `T`: its defaults, overridden by the TOML `file`, overridden by each `key=value` of `sets` in order.
-/// Dotted keys address tables; a value that is not valid TOML is a string. `check` finds values out of range.
+impl Given {
+    /// A value with the places of the parts of its path.
+    pub fn new(path: Vec<String>, value: Value, places: Vec<String>) -> Self {
+        Self { path, value, raw: None, places }
+    }
+}
+
+/// Resolves settings of type `T`: its defaults, overridden by the TOML `file`, overridden by each `key=value` of `sets` in order,
+/// overridden by `more`. Dotted keys address tables; a value that is not valid TOML is a string. `check` finds values out of range.
 ///
 /// # Errors
 /// If the file cannot be read, is longer than 1 MiB or is not valid TOML, and for unknown keys and values that `T` or `check` rejects.
@@ -41,6 +49,7 @@ struct Given {
 pub fn resolve<T>(
     file: Option<&Path>,
     sets: &[String],
+    more: &[Given],
     check: impl Fn(&T) -> Result<(), Fault>,
 ) -> anyhow::Result<T>
 where
@@ -54,6 +63,7 @@ where
     for set in sets {
         read_set(set, &mut given)?;
     }
+    given.extend_from_slice(more);
     let mut settings = match layered::<T>(&defaults, &[]) {
         Ok(settings) => settings,
         Err(error) => bail!("the default settings are invalid: {error}"),
@@ -170,7 +180,11 @@ fn put(table: &mut Table, path: &[String], value: &Value) {
     }
 }
 
-fn read_file(path: &Path, given: &mut Vec<Given>) -> anyhow::Result<()> {
+/// Adds the values of a TOML file, each with the lines of its keys.
+///
+/// # Errors
+/// If the file cannot be read, is longer than 1 MiB or is not valid TOML.
+pub fn read_file(path: &Path, given: &mut Vec<Given>) -> anyhow::Result<()> {
     let text = read_text(path, MOST_BYTES)?;
     let place = |start: usize| {
         let before = text.as_bytes().get(..start).unwrap_or(text.as_bytes());
@@ -202,7 +216,7 @@ fn flatten(
                     bail!("{}: setting `{}`: {integer}", here(), path.join("."));
                 }
                 let value = to_value(value.clone()).with_context(here)?;
-                given.push(Given { path: path.clone(), value, raw: None, places: places.clone() });
+                given.push(Given::new(path.clone(), value, places.clone()));
             }
         }
         path.pop();

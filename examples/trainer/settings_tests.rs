@@ -51,7 +51,7 @@ fn resolve<T: Default + Serialize + DeserializeOwned>(
     file: Option<&Path>,
     sets: &[String],
 ) -> anyhow::Result<T> {
-    super::resolve(file, sets, |_| Ok(()))
+    super::resolve(file, sets, &[], |_| Ok(()))
 }
 
 /// Resolves a file with this text; errors contain `FILE` instead of its path.

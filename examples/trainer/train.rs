@@ -1,6 +1,7 @@
 //! `train`: trains a policy on candles and writes the run's folder.
 
 mod again;
+mod candidate;
 mod evaluations;
 
 use std::ops::{ControlFlow, Range};
@@ -26,6 +27,8 @@ use crate::run::{ChosenModel, Settings, only_limits};
 use crate::settings::write_resolved;
 use crate::summary::Summary;
 pub use again::Again;
+use candidate::{Candidate, resume};
+pub use evaluations::Scoring;
 use evaluations::{Evaluations, Evaluator};
 
 pub fn train(
@@ -60,6 +63,16 @@ pub enum Telling<'a> {
     Warnings,
 }
 
+/// The end of a training.
+pub enum Ended {
+    /// The run is published.
+    Finished,
+    /// By Ctrl-C or SIGTERM, with a checkpoint, and the exit status for it.
+    Interrupted(ExitCode),
+    /// By [`Scoring::evaluated`]; the run is unfinished.
+    Stopped,
+}
+
 impl<'a> Training<'a> {
     /// Reads the settings of a new training, or of the one to resume.
     pub fn prepare(args: &'a TrainArgs) -> Result<Self> {
@@ -91,6 +104,21 @@ impl<'a> Training<'a> {
         interrupts: &mut Option<Interrupts>,
         telling: Telling<'_>,
     ) -> Result<ExitCode> {
+        match self.run_scored(candles, open, interrupts, telling, None)? {
+            Ended::Interrupted(status) => Ok(status),
+            Ended::Finished | Ended::Stopped => Ok(ExitCode::SUCCESS),
+        }
+    }
+
+    /// The same with evaluations that are scored by `scoring`, which may stop the training.
+    pub fn run_scored(
+        self,
+        candles: &Candles,
+        open: impl Fn() -> phalanx::Result<Gpu>,
+        interrupts: &mut Option<Interrupts>,
+        telling: Telling<'_>,
+        mut scoring: Option<Scoring<'_>>,
+    ) -> Result<Ended> {
         let Self { args, mut owned, source, settings } = self;
         settings.market.costs(&candles.symbols)?;
         let parts = Parts::new(&settings.data, candles)?;
@@ -105,8 +133,9 @@ impl<'a> Training<'a> {
         let ranges = trained.tradable(&data);
         let environment = Trading::new(&data, &settings.market, &episodes(&ranges))?;
         let bars = ranges[0].start..ranges[ranges.len() - 1].end;
+        let rules = scoring.as_ref().map_or(&settings.market, |scoring| &scoring.market);
         let evaluations =
-            trained.evaluated.map(|bars| Evaluations::new(&data, &settings, bars)).transpose()?;
+            trained.evaluated.map(|bars| Evaluations::new(&data, &settings, rules, bars)).transpose()?;
         let reserved =
             evaluations.as_ref().map_or(Ok(0), |evaluations| evaluations.bytes(&gpu, &settings))?;
         console::busy("compiling the kernels");
@@ -179,7 +208,7 @@ impl<'a> Training<'a> {
                 return Err(error);
             }
             let is_due = |every: u32| every > 0 && trainer.iteration().is_multiple_of(every);
-            let (mut score, mut improved) = (None, false);
+            let (mut score, mut improved, mut verdict) = (None, false, ControlFlow::Continue(()));
             if let Some(evaluator) = evaluator.as_mut().filter(|_| is_due(settings.evaluation.every)) {
                 let [greedy, sampled] = evaluator.run(&trainer)?;
                 score = Some(greedy);
@@ -188,21 +217,29 @@ impl<'a> Training<'a> {
                     improved = true;
                 }
                 log.evaluated(greedy, sampled);
+                if let Some(scoring) = &mut scoring {
+                    // Before a checkpoint, from which a resumed training would not evaluate this iteration again.
+                    verdict = (scoring.evaluated)(trainer.iteration(), greedy)?;
+                }
             }
             log.write()?;
+            if verdict.is_break() {
+                log.finish();
+                return Ok(Ended::Stopped);
+            }
             let stopped = interrupts.asked().filter(|_| trainer.iteration() < settings.mappo.ppo.iterations);
             if let Some(status) = stopped {
                 log.sync()?;
                 snapshots.map_or_else(open_snapshots, Ok)?.save(&trainer, score)?;
                 log.finish();
-                let Telling::Everything { adapter } = telling else { return Ok(status) };
+                let Telling::Everything { adapter } = telling else { return Ok(Ended::Interrupted(status)) };
                 note!(
                     "Interrupted after iteration {} of {}; a checkpoint is saved. To go on:\n{}",
                     trainer.iteration(),
                     settings.mappo.ppo.iterations,
                     resuming(args, adapter)
                 );
-                return Ok(status);
+                return Ok(Ended::Interrupted(status));
             }
             if let Some(snapshots) = &snapshots {
                 log.sync()?;
@@ -247,7 +284,7 @@ impl<'a> Training<'a> {
         }
         owned.publish(&staging)?;
         if !matches!(telling, Telling::Everything { .. }) {
-            return Ok(ExitCode::SUCCESS);
+            return Ok(Ended::Finished);
         }
         let folder = owned.folder();
         // With `--jsonl` standard output belongs to the iterations.
@@ -263,7 +300,7 @@ impl<'a> Training<'a> {
                 chosen.iteration
             ));
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(Ended::Finished)
     }
 }
 
@@ -309,55 +346,6 @@ fn readable(run: &Folder, settings: &Settings) -> Result<()> {
     read().with_context(|| {
         format!("the run in {} was not published: it cannot be read back", run.path().display())
     })
-}
-
-/// A policy that may become the model.
-struct Candidate {
-    iteration: u32,
-    /// Return over the evaluation bars, if it is chosen by it.
-    score: Option<f64>,
-    weights: Vec<f32>,
-    observation_moments: Vec<[f32; 4]>,
-}
-
-impl Candidate {
-    fn of(trainer: &Trainer, score: Option<f64>) -> Result<Self> {
-        let (weights, observation_moments) = (trainer.weights()?, trainer.observation_moments()?);
-        Ok(Self { iteration: trainer.iteration(), score, weights, observation_moments })
-    }
-}
-
-/// Resumes from the latest snapshot of an interrupted run; without one, from the weights that it was started with, if any. Returns the
-/// best policy so far, if the best is to be chosen.
-fn resume(trainer: &mut Trainer, run: &Folder, choose: bool) -> Result<Option<Candidate>> {
-    let snapshots = match run.checkpoints().exists() {
-        true => Some(Snapshots::open(&run.checkpoints(), 1)?),
-        false => None,
-    };
-    let latest = snapshots.as_ref().map(Snapshots::latest).transpose()?.flatten();
-    let Some(latest) = latest else {
-        if run.initial().exists() {
-            trainer.load_weights(&run.initial())?;
-        }
-        return Ok(None);
-    };
-    let mut best: Option<Candidate> = None;
-    if let Some(path) = snapshots.as_ref().filter(|_| choose).and_then(Snapshots::best) {
-        match trainer.resume(&path) {
-            Ok(metadata) => {
-                best = metadata.score.map(|score| Candidate::of(trainer, Some(score))).transpose()?
-            }
-            Err(error @ phalanx::Error::Checkpoint { .. }) => {
-                note!("warning: the best policy so far is lost: {error}");
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let metadata = trainer.resume(&latest)?;
-    if choose && metadata.score > best.as_ref().and_then(|best| best.score) {
-        best = Some(Candidate::of(trainer, metadata.score)?);
-    }
-    Ok(best)
 }
 
 /// The number of iterations on the command line, as a setting.

@@ -42,6 +42,7 @@ mod program;
 mod promises;
 mod resume;
 mod shaders;
+mod sweep;
 mod terminal;
 #[path = "../../src/testing.rs"]
 mod testing;

@@ -9,7 +9,8 @@ use phalanx::mappo::Trainer;
 use phalanx::market::{Candles, ExtraFeatures, MarketData};
 use phalanx::policy::{MarketMetadata, Policy, TrainingBars};
 
-use super::{Candidate, Evaluations};
+use super::candidate::Candidate;
+use super::evaluations::Evaluations;
 use crate::parts::{Parts, Trained, episodes};
 use crate::run::{ChosenModel, Settings};
 
@@ -31,8 +32,10 @@ impl Again<'_> {
         let data = MarketData::new(gpu, candles, extra, &trained.scaling())?;
         let ranges = trained.tradable(&data);
         let environment = Trading::new(&data, &settings.market, &episodes(&ranges))?;
-        let evaluations =
-            trained.evaluated.map(|bars| Evaluations::new(&data, &settings, bars)).transpose()?;
+        let evaluations = trained
+            .evaluated
+            .map(|bars| Evaluations::new(&data, &settings, &settings.market, bars))
+            .transpose()?;
         let reserved = evaluations.as_ref().map_or(Ok(0), |evaluations| evaluations.bytes(gpu, &settings))?;
         let mut trainer = Trainer::beside(gpu, &environment, &settings.mappo, None, reserved)?;
         let mut evaluator = evaluations.map(|evaluations| evaluations.start(gpu, &settings)).transpose()?;

@@ -1,14 +1,22 @@
 //! Evaluations during training.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use anyhow::{Context as _, Result};
-use phalanx::env::{Episodes, Trading};
+use phalanx::env::{Episodes, Trading, TradingSettings};
 use phalanx::gpu::Gpu;
 use phalanx::mappo::{ActionMode, EvalConfig, Evaluation, Trainer};
 use phalanx::market::MarketData;
 
 use crate::run::Settings;
+
+/// Evaluations that compare trainings with each other.
+pub struct Scoring<'a> {
+    /// Rules of the market, and rewards, of the evaluations.
+    pub market: TradingSettings,
+    /// Called after an evaluation with the iteration and the return of greedy actions; may end the training.
+    pub evaluated: &'a mut dyn FnMut(u32, f64) -> Result<ControlFlow<()>>,
+}
 
 /// Evaluations on the evaluation bars, with greedy and with sampled actions, before their trainer is planned.
 pub struct Evaluations {
@@ -17,9 +25,15 @@ pub struct Evaluations {
 }
 
 impl Evaluations {
-    pub fn new(data: &MarketData, settings: &Settings, bars: Range<usize>) -> Result<Self> {
+    /// Evaluations by the rules of `market`.
+    pub fn new(
+        data: &MarketData,
+        settings: &Settings,
+        market: &TradingSettings,
+        bars: Range<usize>,
+    ) -> Result<Self> {
         let most_steps = 2 * bars.len() as u32 + settings.mappo.ppo.rollout_steps;
-        let environment = Trading::new(data, &settings.market, &Episodes::Whole(bars))
+        let environment = Trading::new(data, market, &Episodes::Whole(bars))
             .context("the bars set aside for evaluation (`evaluation.fraction`)")?;
         let config = |mode, envs| EvalConfig { envs, episodes: 1, most_steps, mode };
         // All environments trade the same bars, so greedy actions need only the minimum of four environments.
