@@ -13,6 +13,7 @@ mod control;
 mod costs;
 mod dialects;
 mod discipline;
+mod ensembles;
 mod evaluation;
 mod export;
 mod filled_bars;
