@@ -30,9 +30,12 @@ const MOST_BYTES: u64 = 1 << 16;
 pub struct Traded<'a> {
     /// The command, for the ledger.
     pub command: &'a str,
-    pub settings: &'a Settings,
+    /// The name of the run, or those of all that decided together, for the ledger.
+    pub name: String,
+    /// The settings of these runs.
+    pub settings: Vec<&'a Settings>,
     pub candles: &'a Candles,
-    /// Whether some of the bars trained or chose the model.
+    /// Whether some of the bars trained or chose a model.
     pub known: bool,
     pub bars: Range<usize>,
     pub targets: ArrayView2<'a, f64>,
@@ -60,13 +63,14 @@ pub fn assess(run: &Folder, traded: &Traded<'_>) -> Result<Assessed> {
     if bars.len() < LEAST_BARS {
         return none("fewer than 20 bars");
     }
-    let settings = toml::to_string(traded.settings).context("the settings as TOML")?;
-    let trial = Trial::new(traded.command, &run.name(), &settings, candles, bars.clone(), backtest);
+    let settings = traded.settings.iter().map(|settings| toml::to_string(settings));
+    let settings = settings.collect::<Result<String, _>>().context("the settings as TOML")?;
+    let trial = Trial::new(traded.command, &traded.name, &settings, candles, bars.clone(), backtest);
     let Some(trial) = unless_undefined(trial)? else {
         return none(UNDEFINED);
     };
     let (receipt, deflated) = recorded(&ledger_of(run.path()), &trial)?;
-    let shorting = traded.settings.market.shorting;
+    let shorting = traded.settings.iter().all(|settings| settings.market.shorting);
     let options_of = AssessmentOptions { shorting, ..Default::default() };
     let assessment = Assessment::new(backtest, candles, bars, traded.targets, options, deflated, &options_of);
     Ok(Assessed { assessment: unless_undefined(assessment)?, reason: UNDEFINED, receipt })

@@ -59,7 +59,7 @@ impl Traded {
             let scaling = &policy.market()?.scaling;
             let loaded = match data.take().filter(|data| data.scaling() == scaling) {
                 Some(data) => data,
-                None => features(gpu, &policy, candles)?,
+                None => features(gpu, policy.market()?, candles)?,
             };
             let test = &job.bars.test[0];
             // The decision after the last bar of a part fills in the next part.
@@ -112,7 +112,8 @@ impl Results {
             out,
             &assess::Traded {
                 command: super::COMMAND,
-                settings,
+                name: out.name(),
+                settings: vec![settings],
                 candles,
                 known: false,
                 bars: traded.bars.clone(),
