@@ -42,6 +42,7 @@ mod program;
 mod promises;
 mod resume;
 mod shaders;
+mod shadows;
 mod terminal;
 #[path = "../../src/testing.rs"]
 mod testing;
