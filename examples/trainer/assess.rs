@@ -30,9 +30,12 @@ const MOST_BYTES: u64 = 1 << 16;
 pub struct Traded<'a> {
     /// The command, for the ledger.
     pub command: &'a str,
-    pub settings: &'a Settings,
+    /// The name of the run, or those of all that decided together, for the ledger.
+    pub name: String,
+    /// The settings of these runs.
+    pub settings: Vec<&'a Settings>,
     pub candles: &'a Candles,
-    /// Whether some of the bars trained or chose the model.
+    /// Whether some of the bars trained or chose a model.
     pub known: bool,
     pub bars: Range<usize>,
     pub targets: ArrayView2<'a, f64>,
@@ -64,7 +67,7 @@ pub fn assess(run: &Folder, traded: &Traded<'_>) -> Result<Assessed> {
         return none(UNDEFINED);
     };
     let (receipt, deflated) = recorded(&ledger_of(run.path()), &trial)?;
-    let shorting = traded.settings.market.shorting;
+    let shorting = traded.settings.iter().all(|settings| settings.market.shorting);
     let options_of = AssessmentOptions { shorting, ..Default::default() };
     let assessment = Assessment::new(backtest, candles, bars, traded.targets, options, deflated, &options_of);
     Ok(Assessed { assessment: unless_undefined(assessment)?, reason: UNDEFINED, receipt })
@@ -92,10 +95,11 @@ pub fn deflated(run: &Folder, receipt: &Receipt) -> Result<Option<DeflatedSharpe
 
 /// The entry of the ledger; nothing, if the account has no statistics.
 fn trial(run: &Folder, traded: &Traded<'_>) -> Result<Option<Trial>> {
-    let settings = toml::to_string(traded.settings).context("the settings as TOML")?;
+    let settings = traded.settings.iter().map(|settings| toml::to_string(settings));
+    let settings = settings.collect::<Result<String, _>>().context("the settings as TOML")?;
     let name = match sweep_of(run.path()) {
         Some(sweep) => format!("{}/{SWEEP_TRIALS}/{}", Folder::new(&sweep).name(), run.name()),
-        None => run.name(),
+        None => traded.name.clone(),
     };
     let Traded { command, candles, bars, backtest, .. } = traded;
     unless_undefined(Trial::new(command, &name, &settings, candles, bars.clone(), backtest))

@@ -80,7 +80,7 @@ pub fn audit(args: &AuditArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     if !args.quick {
         audited.retrained(args, &mut rows)?;
     }
-    let HeldOut { run, number, candles, bars, .. } = &audited.run;
+    let HeldOut { agents, candles, bars, .. } = &audited.run;
     say!("Held-out Sharpe ratio {:.2}, {} bars", audited.sharpe, bars.len());
     for row in &rows {
         say!("{:<46}{:<58}{}", row.check, row.figure, row.verdict);
@@ -92,7 +92,8 @@ pub fn audit(args: &AuditArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     }
     let sound = failed.is_empty();
     let period = [bars.start, bars.end - 1].map(|bar| candles.timestamps[bar]);
-    Record { run: *number, period, rows }.publish(run.path())?;
+    let run = agents.first();
+    Record { run: run.number, period, rows }.publish(run.folder.path())?;
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -124,7 +125,8 @@ impl Held {
 
 impl Audited {
     fn new(args: &AuditArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<Self> {
-        let run = HeldOut::open(&args.run, &args.data, &args.sets, &Period::default(), open)?;
+        let run =
+            HeldOut::open(std::slice::from_ref(&args.run), &args.data, &args.sets, &Period::default(), open)?;
         ensure!(
             run.bars.len() > CUTS + 2,
             "{} held-out bars are too few to audit: more than {} are needed",
@@ -132,7 +134,7 @@ impl Audited {
             CUTS + 2
         );
         busy("trading the held-out bars");
-        let targets = run.policy.targets(&run.gpu, &run.data, &run.bars)?;
+        let targets = run.agents.ensemble.targets(&run.gpu, &run.data, &run.bars)?;
         let backtest = Backtest::replay(&run.candles, run.bars.clone(), targets.view(), &run.options)?;
         let sharpe = backtest.metrics.sharpe.unwrap_or(0.0);
         Ok(Self { run, targets, sharpe })
@@ -161,9 +163,10 @@ impl Audited {
     /// Later candles are altered: no earlier feature and no earlier decision may change.
     fn alteration(&self, rows: &mut Vec<Row>) -> Result<()> {
         busy("altering later candles");
-        let HeldOut { policy, candles, gpu, bars, .. } = &self.run;
+        let HeldOut { agents, candles, gpu, bars, .. } = &self.run;
         let none = |_: &Candles| Ok(ExtraFeatures::default());
-        let scaling = &policy.market()?.scaling;
+        let market = agents.market()?;
+        let scaling = &market.scaling;
         let found = future_alteration(gpu, candles, none, scaling, bars.clone(), CUTS, 0)?;
         let leaks: Vec<_> = found.leaks.iter().map(|leak| leak.feature.as_str()).collect();
         let figure = match leaks.is_empty() {
@@ -179,7 +182,7 @@ impl Audited {
         let (mut moved, mut later) = (0, 0);
         for (index, cut) in found.cuts.iter().enumerate() {
             let other = altered(candles, *cut, index as u64);
-            let targets = policy.targets(gpu, &features(gpu, policy, &other)?, bars)?;
+            let targets = agents.ensemble.targets(gpu, &features(gpu, market, &other)?, bars)?;
             let known = cut + 1 - bars.start;
             let changed = |rows: Range<usize>| {
                 let own = self.targets.slice(s![rows.clone(), ..]);
@@ -242,14 +245,14 @@ impl Audited {
     /// The candles begin later: recursive indicators have less history.
     fn history(&self, rows: &mut Vec<Row>) -> Result<()> {
         busy("trading with less history");
-        let HeldOut { policy, candles, gpu, bars, data, .. } = &self.run;
+        let HeldOut { agents, candles, gpu, bars, data, .. } = &self.run;
         let needed = data.first_bar();
         for history in HISTORY {
             let Some(first) = bars.start.checked_sub(needed + history) else { continue };
             let shorter = candles.slice(first..bars.end)?;
-            let targets = policy.targets(
+            let targets = agents.ensemble.targets(
                 gpu,
-                &features(gpu, policy, &shorter)?,
+                &features(gpu, agents.market()?, &shorter)?,
                 &(needed + history..shorter.bars()),
             )?;
             let changed = targets.iter().zip(&self.targets).filter(|(a, b)| a != b).count();

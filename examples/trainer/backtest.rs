@@ -1,49 +1,52 @@
 //! `backtest`: trades held-out candles with a trained model, with costs, next to buy-and-hold.
 
-use std::ops::Range;
-use std::time::Duration;
+mod info;
 
-use anyhow::{Result, ensure};
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context, Result};
 use jiff::civil::DateTime;
 use ndarray::Array2;
 use phalanx::backtest::Backtest;
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
 use phalanx::market::{Candles, FILLED, TimestampFormat};
-use phalanx::policy::{MarketMetadata, Policy};
 
 use crate::BacktestArgs;
 use crate::assess::{Traded, assess};
 use crate::console::{self, note, say};
-use crate::folder::{Folder, Owned};
+use crate::folder::Owned;
 use crate::held_out::{HeldOut, Period};
-use crate::report::{RunInfo, render};
-use crate::run::Settings;
-use crate::summary::Summary;
+use crate::report::{TrainingCurves, render};
 
 pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<()> {
+    let out = folder_of_results(args)?;
     let period = Period {
         from: args.from.as_deref(),
         to: args.to.as_deref(),
         periods_per_year: args.periods_per_year,
         force: args.force,
     };
-    let held_out = HeldOut::open(&args.run, &args.data, &args.sets, &period, open)?;
-    let HeldOut { run, number, settings, policy, candles, gpu, data, bars, known, options, .. } = &held_out;
+    let held_out = HeldOut::open(&args.runs, &args.data, &args.sets, &period, open)?;
+    let HeldOut { agents, candles, gpu, data, bars, known, options } = &held_out;
     let metadata = held_out.market()?;
     console::busy("trading the bars");
     let replay = |bars: Range<usize>| -> Result<(Backtest, Array2<f64>)> {
-        let targets = policy.targets(gpu, data, &bars)?;
+        let targets = agents.ensemble.targets(gpu, data, &bars)?;
         Ok((Backtest::replay(candles, bars, targets.view(), options)?, targets))
     };
-    let in_sample = in_sample(metadata, candles, bars, data.first_bar()).map(&replay).transpose()?;
+    let seen = (agents.trained()?, agents.test_from()?);
+    let in_sample = in_sample(seen, candles, bars, data.first_bar()).map(&replay).transpose()?;
     let in_sample = in_sample.map(|(backtest, _)| backtest);
     let (backtest, targets) = replay(bars.clone())?;
+    let run = &agents.first().folder;
     let assessed = assess(
         run,
         &Traded {
             command: "backtest",
-            settings,
+            name: agents.names(" + "),
+            settings: agents.runs().iter().map(|run| &run.settings).collect(),
             candles,
             known: *known,
             bars: bars.clone(),
@@ -53,23 +56,21 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         },
     )?;
 
-    let summary = Summary::read(&run.summary())?;
-    let curves = crate::metrics::curves(&run.metrics())?;
+    let curves = match agents.several() {
+        true => TrainingCurves::default(),
+        false => crate::metrics::curves(&run.metrics())?,
+    };
     let gaps = crate::gaps::lines(candles);
     let page = render(
         &backtest,
         in_sample.as_ref(),
         assessed.assessment.as_ref(),
         &curves,
-        &info(run, policy, settings, &summary, candles, &gaps)?,
+        &info::info(agents, candles, &gaps)?,
     )?;
-    let mut out = Owned::create(args.out.as_deref().unwrap_or(run.path()), "backtest")?;
-    ensure!(
-        run.run_number() == *number,
-        "{} was replaced by another run meanwhile: run the backtest again",
-        run.path().display()
-    );
-    let staging = out.stage_results(run)?;
+    let mut out = Owned::create(out, "backtest")?;
+    agents.unchanged()?;
+    let staging = out.stage_results((!agents.several()).then_some(run))?;
     phalanx::backtest::write(&backtest, staging.path())?;
     write_atomically(&staging.report(), page.as_bytes())?;
     assessed.keep_receipt(&staging)?;
@@ -89,59 +90,29 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     Ok(())
 }
 
-/// The bars that the model was trained on, if the candles have them all and the bars to trade are held out: neither trained on nor
-/// used to choose the model.
+/// The folder for the results: that of a single run, if no other is given.
+fn folder_of_results(args: &BacktestArgs) -> Result<&Path> {
+    let own = match &args.runs[..] {
+        [run] => Some(run),
+        _ => None,
+    };
+    let out = args.out.as_ref().or(own);
+    out.map(|out| out.as_path())
+        .context("several runs that decide together have no folder for results: give one with --out")
+}
+
+/// The bars that all models were trained on, if the candles have them all and the bars to trade are held out: neither trained on nor
+/// used to choose a model.
 fn in_sample(
-    metadata: &MarketMetadata,
+    ((train_from, train_to), test_from): ((DateTime, DateTime), DateTime),
     candles: &Candles,
     traded: &Range<usize>,
     first: usize,
 ) -> Option<Range<usize>> {
     let place = |timestamp| candles.timestamps.binary_search(&timestamp).ok();
-    let (start, last) = (place(metadata.train_from)?, place(metadata.train_to)?);
-    let held_out = candles.timestamps[traded.start] >= metadata.test_from && last < traded.start;
+    let (start, last) = (place(train_from)?, place(train_to)?);
+    let held_out = candles.timestamps[traded.start] >= test_from && last < traded.start;
     (start >= first && start < last && held_out).then_some(start..last + 1)
-}
-
-/// The last bar that training or the choice of the model saw, as far as the candles show it.
-fn last_known(metadata: &MarketMetadata, settings: &Settings, candles: &Candles) -> DateTime {
-    match candles.index_at_or_after(metadata.test_from).checked_sub(1) {
-        Some(before) if settings.evaluation.every > 0 => candles.timestamps[before].max(metadata.train_to),
-        _ => metadata.train_to,
-    }
-}
-
-fn info(
-    run: &Folder,
-    policy: &Policy,
-    settings: &Settings,
-    summary: &Summary,
-    candles: &Candles,
-    gaps: &[(&str, String)],
-) -> Result<RunInfo> {
-    let (model, metadata) = (policy.metadata(), policy.market()?);
-    let gaps = gaps.iter().map(|(name, text)| (format!("{name} bars"), text.clone()));
-    Ok(RunInfo {
-        title: run.name(),
-        seed: settings.mappo.ppo.seed,
-        adapter: summary.adapter.clone(),
-        precision: format!("{:?}", model.network.precision).to_lowercase(),
-        parameters: policy.parameters(),
-        env_steps: summary.env_steps,
-        wall_time: Duration::from_secs_f64(summary.seconds),
-        training_period: Some((metadata.train_from, last_known(metadata, settings, candles))),
-        version: model.version.clone(),
-        folds: Vec::new(),
-        more: [
-            ("Hidden layers".into(), format!("{:?}", model.network.hidden)),
-            ("Networks".into(), format!("{:?}", model.network.networks).to_lowercase()),
-            ("Discount".into(), settings.mappo.ppo.gamma.to_string()),
-            ("Shorting".into(), if metadata.settings.shorting { "allowed" } else { "not allowed" }.into()),
-        ]
-        .into_iter()
-        .chain(gaps)
-        .collect(),
-    })
 }
 
 fn print(backtest: &Backtest, in_sample: Option<&Backtest>) {

@@ -6,6 +6,7 @@
 //! | `training.json` | [`crate::summary::Summary`] |
 //! | `metrics.csv` | [`crate::metrics`], [`crate::follow`]; curves leave out what no plot can show |
 //! | `equity.csv` of runs to compare | [`crate::compare`] |
+//! | journals of live policies | [`crate::live::journal`] |
 //! | `trial.json`, the ledger of trials | [`crate::assess`], and the library |
 //! | `--space`, `sweep.jsonl` | [`crate::sweep`] |
 //! | TensorBoard's events | [`crate::tensorboard`] |

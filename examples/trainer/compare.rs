@@ -1,32 +1,31 @@
-//! `compare`: the accounts of several runs on the bars that all of them traded.
+//! `compare`: the accounts of several runs, or of journals of live policies, on the bars that all of them traded.
+
+mod account;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use jiff::civil::DateTime;
 use phalanx::backtest::returns;
 use phalanx::files::write_atomically;
-use phalanx::market::{TimestampFormat, parse_timestamp};
+use phalanx::market::TimestampFormat;
 use phalanx::research::{
     PairedDifference, Resampling, max_drawdown, paired_difference, sharpe_ratio, total_return,
 };
 
 use crate::assess::LEAST_BARS;
-use crate::checked;
 use crate::console::{busy, say};
 use crate::report::comparison_page;
-
-/// Most bytes of `equity.csv`.
-const MOST_BYTES: u64 = 4 << 30;
+use account::Account;
 
 /// Level of confidence intervals.
 const LEVEL: f64 = 0.95;
 
 #[derive(Args)]
 pub struct CompareArgs {
-    /// Folders with the results of `backtest` or `walk-forward`, at least two. The others are compared with the first.
+    /// Folders with the results of `backtest` or `walk-forward`, or journals of `live` or `serve`, at least two. The others are compared
+    /// with the first.
     #[arg(required = true, num_args = 2..)]
     runs: Vec<PathBuf>,
     /// HTML page to write.
@@ -81,49 +80,6 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
         say!("Page: {}", out.display());
     }
     Ok(())
-}
-
-/// The account of a run, as `equity.csv` has it.
-struct Account {
-    name: String,
-    timestamps: Vec<DateTime>,
-    equity: Vec<f64>,
-}
-
-impl Account {
-    fn read(run: &Path) -> Result<Self> {
-        let path = run.join("equity.csv");
-        ensure!(
-            path.exists(),
-            "{} holds no account: run `trainer backtest` or `trainer walk-forward` first",
-            run.display()
-        );
-        let mut reader = csv::Reader::from_reader(checked::open(&path, MOST_BYTES)?);
-        let header = reader.headers().with_context(|| path.display().to_string())?.clone();
-        let column = |name: &str| {
-            let place = header.iter().position(|field| field == name);
-            place.with_context(|| format!("{}: there is no column `{name}`", path.display()))
-        };
-        let [time, value] = [column("timestamp")?, column("equity")?];
-        let (mut timestamps, mut equity) = (Vec::new(), Vec::new());
-        for row in reader.records() {
-            let row = row.with_context(|| path.display().to_string())?;
-            let line = row.position().map_or(0, csv::Position::line);
-            let place = || format!("{}:{line}", path.display());
-            let number: f64 =
-                row[value].parse().with_context(|| format!("{}: `equity` is not a number", place()))?;
-            ensure!(number.is_finite(), "{}: `equity` is {number}, not finite", place());
-            let moment = parse_timestamp(&row[time]).with_context(place)?;
-            ensure!(
-                timestamps.last().is_none_or(|last| *last < moment),
-                "{}: not later than the line before",
-                place()
-            );
-            timestamps.push(moment);
-            equity.push(number);
-        }
-        Ok(Self { name: run.display().to_string(), timestamps, equity })
-    }
 }
 
 /// Cuts all accounts to the bars that they share.

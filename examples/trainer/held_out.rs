@@ -1,7 +1,7 @@
-//! A trained run beside the candles that it is tested on: what `backtest` and `audit` have in common.
+//! Trained runs beside the candles that they are tested on: what `backtest` and `audit` have in common.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use jiff::civil::DateTime;
@@ -9,11 +9,11 @@ use phalanx::backtest::{PeriodsPerYear, ReplayOptions, infer_periods_per_year};
 use phalanx::env::TradingSettings;
 use phalanx::gpu::Gpu;
 use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, parse_timestamp};
-use phalanx::policy::{MarketMetadata, Policy};
+use phalanx::policy::MarketMetadata;
 
+use crate::agents::{Agents, TrainedRun};
 use crate::console::{busy, note};
-use crate::folder::Folder;
-use crate::run::{DataSettings, Settings, end_of};
+use crate::run::{DataSettings, end_of};
 
 /// The bars to trade, by default those held out, and how they are judged.
 #[derive(Default)]
@@ -25,19 +25,15 @@ pub struct Period<'a> {
     pub force: bool,
 }
 
-/// A run and its candles.
+/// The agents and their candles.
 pub struct HeldOut {
-    pub run: Folder,
-    /// Its number when it was read.
-    pub number: Option<u64>,
-    pub settings: Settings,
-    pub policy: Policy,
+    pub agents: Agents,
     pub candles: Candles,
     pub gpu: Gpu,
     pub data: MarketData,
     /// The bars to trade.
     pub bars: Range<usize>,
-    /// Whether some of them trained or chose the model.
+    /// Whether some of them trained or chose a model.
     pub known: bool,
     pub options: ReplayOptions,
 }
@@ -45,19 +41,18 @@ pub struct HeldOut {
 impl HeldOut {
     /// Loads everything, and tells what makes the result worth less.
     pub fn open(
-        run: &Path,
+        runs: &[PathBuf],
         data: &[PathBuf],
         sets: &[String],
         period: &Period<'_>,
         open: impl Fn() -> phalanx::Result<Gpu>,
     ) -> Result<Self> {
-        let run = Folder::trained(run)?;
-        let number = run.run_number();
-        let settings = Settings::of_run(&run.settings(), sets)?;
-        let policy = Policy::load(&run.model())?;
-        let metadata = policy.market()?;
+        let agents = Agents::open(runs, sets)?;
+        let settings = &agents.first().settings;
+        let metadata = agents.market()?;
         let candles = crate::candles::load(data, &settings.data)?;
-        if let Some(difference) = metadata.bars.and_then(|bars| bars.difference(&candles)) {
+        let kinds = agents.runs().iter().map(|run| Ok(run.market()?.bars)).collect::<Result<Vec<_>>>()?;
+        if let Some(difference) = kinds.iter().flatten().find_map(|bars| bars.difference(&candles)) {
             ensure!(
                 period.force,
                 "{difference}: the results would mean nothing; use --force to trade them anyway"
@@ -65,19 +60,19 @@ impl HeldOut {
             note!("warning: {difference}");
         }
         let from = period.from.map(|text| parse_timestamp(text).context("--from")).transpose()?;
-        let from = from.unwrap_or(metadata.test_from);
+        let from = from.map_or_else(|| agents.test_from(), Ok)?;
         let to = match (period.to, period.from) {
             (Some(text), _) => candles.index_at_or_after(end_of(text).context("--to")?),
             // A run may have been tested up to a date.
-            (None, None) => match settings.data.first_period_ends()? {
-                Some(end) => candles.index_at_or_after(end),
-                None => settings.data.bars(&candles)?.end,
-            },
+            (None, None) => {
+                let ends = agents.runs().iter().map(|run| run.settings.data.tested_to(&candles));
+                ends.collect::<Result<Vec<_>>>()?.into_iter().min().context("there are no runs")?
+            }
             (None, Some(_)) => candles.bars(),
         };
         let options = replay_options(&metadata.settings, &settings.data, period.periods_per_year, &candles)?;
         let gpu = open()?;
-        let data = features(&gpu, &policy, &candles)?;
+        let data = features(&gpu, metadata, &candles)?;
         let bars = bars(from, to, &candles, data.first_bar())?;
         let skipped = bars.start - candles.index_at_or_after(from);
         if skipped > 0 {
@@ -87,31 +82,30 @@ impl HeldOut {
                 data.first_bar()
             );
         }
-        let known = warn_of_known_bars(
-            metadata,
-            &settings,
-            candles.timestamps[bars.start],
-            candles.timestamps[bars.end - 1],
-        )?;
-        let others = settings.data.held_out.len().saturating_sub(1);
+        let mut known = false;
+        for run in agents.runs() {
+            let traded = (candles.timestamps[bars.start], candles.timestamps[bars.end - 1]);
+            known |= warn_of_known_bars(run, agents.several(), traded)?;
+        }
+        let others = agents.first().settings.data.held_out.len().saturating_sub(1);
         if others > 0 && period.from.is_none() && period.to.is_none() {
             note!(
                 "Held out  {others} more periods than the one traded here; choose one with --from and --to"
             );
         }
-        Ok(Self { run, number, settings, policy, candles, gpu, data, bars, known, options })
+        Ok(Self { agents, candles, gpu, data, bars, known, options })
     }
 
     /// The rules of the market that the agents were trained in.
     pub fn market(&self) -> Result<&MarketMetadata> {
-        Ok(self.policy.market()?)
+        self.agents.market()
     }
 }
 
-/// The features of candles, scaled as in the training of a policy.
-pub fn features(gpu: &Gpu, policy: &Policy, candles: &Candles) -> Result<MarketData> {
+/// The features of candles, scaled as in the training in `market`.
+pub fn features(gpu: &Gpu, market: &MarketMetadata, candles: &Candles) -> Result<MarketData> {
     busy("computing the features");
-    let scaling = Scaling::Given(policy.market()?.scaling.clone());
+    let scaling = Scaling::Given(market.scaling.clone());
     Ok(MarketData::new(gpu, candles, &ExtraFeatures::default(), &scaling)?)
 }
 
@@ -147,22 +141,20 @@ fn bars(from: DateTime, end: usize, candles: &Candles, first: usize) -> Result<R
     Ok(start..end)
 }
 
-/// Warns where bars from `first` to `last` were trained on, or chose the model; returns whether they did.
-fn warn_of_known_bars(
-    metadata: &MarketMetadata,
-    settings: &Settings,
-    first: DateTime,
-    last: DateTime,
-) -> Result<bool> {
-    let evaluated = settings.evaluation.every > 0;
+/// Warns where bars from `first` to `last` were trained on, or chose the model; returns whether they did. The run is named if it is one
+/// of several.
+fn warn_of_known_bars(run: &TrainedRun, named: bool, (first, last): (DateTime, DateTime)) -> Result<bool> {
+    let MarketMetadata { train_from, train_to, test_from, .. } = run.market()?;
+    let evaluated = run.settings.evaluation.every > 0;
     let how = match () {
-        () if settings.data.holds_out(first, last)? => return Ok(false),
-        () if first <= metadata.train_to && last >= metadata.train_from => "were trained on",
-        () if evaluated && first > metadata.train_to && first < metadata.test_from => "chose the model",
+        () if run.settings.data.holds_out(first, last)? => return Ok(false),
+        () if first <= *train_to && last >= *train_from => "were trained on",
+        () if evaluated && first > *train_to && first < *test_from => "chose the model",
         () => return Ok(false),
     };
+    let name = if named { format!("{}: ", run.folder.path().display()) } else { String::new() };
     note!(
-        "warning: some of the bars from {first} to {last} {how}; such results do not predict future performance"
+        "warning: {name}some of the bars from {first} to {last} {how}; such results do not predict future performance"
     );
     Ok(true)
 }

@@ -2,8 +2,10 @@
 
 pub mod bars;
 pub mod desk;
-mod journal;
+pub mod journal;
 pub mod latency;
+mod model;
+mod shadow;
 
 use std::io::{BufRead, Read as _};
 use std::path::PathBuf;
@@ -46,6 +48,10 @@ pub struct DeskArgs {
     /// the program, may lose those in between.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub save_every: u64,
+    /// Folder of another trained run, which decides on the same bars for a simulated account of its own, and acts on nothing. Its
+    /// journal is shadow-NAME, beside that of --state.
+    #[arg(long, value_name = "RUN", requires = "state")]
+    pub shadow: Option<PathBuf>,
     /// A limit on latency or on candle files: live.latency_limit_ms=20 or data.limits.bars=500000000; can be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
@@ -108,6 +114,7 @@ pub fn live(args: &LiveArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<
                         Err(error) => answer(&error),
                     }
                 }
+                desk.pass_on();
             }
         }
     };

@@ -1,5 +1,6 @@
 //! The trainer program: trains agents on candles, backtests them on held-out candles, and writes reports.
 
+mod agents;
 mod assess;
 mod audit;
 mod backtest;
@@ -150,13 +151,13 @@ struct WatchArgs {
 
 #[derive(Args)]
 struct BacktestArgs {
-    /// Folder of a trained run.
-    #[arg(long)]
-    run: PathBuf,
+    /// Folder of a trained run. Repeated, the runs decide together, by the mean of their logits: seeds of one training, for instance.
+    #[arg(long = "run", value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
     /// Candle files (CSV, also gzipped, or Parquet) or folders of them.
     #[arg(long, required = true, num_args = 1..)]
     data: Vec<PathBuf>,
-    /// Folder for the results; the run's folder by default.
+    /// Folder for the results; the run's folder by default. Several runs need one.
     #[arg(long)]
     out: Option<PathBuf>,
     /// First bar to trade; the first held-out bar by default.

@@ -162,9 +162,12 @@ impl DataSettings {
         Ok(false)
     }
 
-    /// The end of the first held-out period, if there are any.
-    pub fn first_period_ends(&self) -> Result<Option<DateTime>> {
-        Ok(self.held_out.first().map(|[_, to]| end_of(to)).transpose()?)
+    /// One past the last bar that a backtest trades without further words: that of the first held-out period, if there are several.
+    pub fn tested_to(&self, candles: &Candles) -> Result<usize> {
+        match self.held_out.first() {
+            Some([_, to]) => Ok(candles.index_at_or_after(end_of(to)?)),
+            None => Ok(self.bars(candles)?.end),
+        }
     }
 }
 

@@ -41,12 +41,44 @@ pub struct Rollout {
     pub forward: Kernel,
 }
 
+/// The commands of one step.
+#[derive(Debug)]
+pub struct Step {
+    /// Normalises the observations, if they are, and computes the actors' outputs.
+    pub forward: Recording,
+    /// Draws the actions.
+    pub sample: Command,
+    /// Moves the environments on.
+    pub environment: Recording,
+}
+
 impl Rollout {
     /// Records everything on the buffers of `setup`.
     ///
     /// # Errors
     /// Errors of compilation and allocation; [`Error::Shape`] if the environment records another number of steps.
     pub fn new(setup: Setup<'_>, environment: &dyn Environment, mode: ActionMode) -> Result<Self> {
+        let (rollout, steps) = Self::in_steps(setup, environment, mode)?;
+        let mut collect = Recording::new();
+        for Step { forward, sample, environment } in steps {
+            collect.extend(forward);
+            collect.push(sample);
+            collect.extend(environment);
+        }
+        collect.extend(rollout.collect);
+        Ok(Self { collect, ..rollout })
+    }
+
+    /// As [`Rollout::new`], with the commands of every step apart, for a caller who has something to do in between: `collect` holds
+    /// only those after the last step.
+    ///
+    /// # Errors
+    /// As [`Rollout::new`].
+    pub fn in_steps(
+        setup: Setup<'_>,
+        environment: &dyn Environment,
+        mode: ActionMode,
+    ) -> Result<(Self, Vec<Step>)> {
         let Setup { gpu, config, sizes, layout, kernel_config, buffers } = setup;
         let own = &buffers.rollout;
         let recorded = environment.record(
@@ -85,14 +117,12 @@ impl Rollout {
             None => Recording::new(),
         }
         .into_iter();
-        let mut collect = Recording::new();
-        for (act, step) in acting(&forward, mode)?.into_iter().zip(recorded.steps) {
-            collect.extend(normalized.next());
-            collect.extend(act);
-            collect.extend(step);
-        }
-        // The slots after the last step.
-        collect.extend(normalized);
+        let commands = acting(&forward, mode)?.into_iter().zip(recorded.steps);
+        let steps = commands.map(|([forward, sample], environment)| {
+            let forward = normalized.next().into_iter().chain([forward]).collect();
+            Step { forward, sample, environment }
+        });
+        let steps = steps.collect();
         let mut carry = Recording::new();
         if let Some(stats) = buffers.normalization.as_ref().filter(|_| sizes.valued) {
             carry.push(normalization::update_stats(setup, stats)?);
@@ -109,17 +139,19 @@ impl Rollout {
                 bytes: u64::from(sizes.envs) * 4,
             });
         }
-        Ok(Self {
+        let rollout = Self {
             prepare: weights.refresh().clone(),
             reset,
-            collect,
+            // The slots after the last step.
+            collect: normalized.collect(),
             values: if sizes.valued { values(&forward)? } else { Recording::new() },
             carry,
             state: recorded.state,
             stacks,
             weights,
             forward: kernel,
-        })
+        };
+        Ok((rollout, steps))
     }
 }
 

@@ -27,9 +27,21 @@ impl Policy {
         masks: &[u32],
         mode: ActionMode,
     ) -> Result<&'a Actions> {
+        self.check(state, observations, masks)?;
+        self.evaluate(state, observations, masks)?;
+        self.decide(state, mode);
+        Ok(&state.actions)
+    }
+
+    /// Computes the actors' outputs for observations and masks that were checked, and moves the memory on.
+    pub(super) fn evaluate(
+        &self,
+        state: &mut PolicyState,
+        observations: &[f32],
+        masks: &[u32],
+    ) -> Result<()> {
         let metadata = self.metadata();
         let (agents, obs_dim) = (metadata.network.agents as usize, metadata.network.obs_dim as usize);
-        self.check(state, observations, masks)?;
         if masks.is_empty() {
             state.masks.fill(u32::MAX);
         } else {
@@ -57,13 +69,11 @@ impl Policy {
                 state.outputs[index]
             )));
         }
-        self.decide(state, mode);
-        state.decisions = state.decisions.wrapping_add(1);
-        Ok(&state.actions)
+        Ok(())
     }
 
-    /// Turns the actors' outputs into actions.
-    fn decide(&self, state: &mut PolicyState, mode: ActionMode) {
+    /// Turns the actors' outputs into actions, and counts the decision.
+    pub(super) fn decide(&self, state: &mut PolicyState, mode: ActionMode) {
         let metadata = self.metadata();
         let agents = metadata.network.agents as usize;
         let outputs = metadata.actions.outputs() as usize;
@@ -92,6 +102,7 @@ impl Policy {
                 };
             }
         }
+        state.decisions = state.decisions.wrapping_add(1);
     }
 
     /// The distribution of the last decision's actions, `[environment][agent][number]`. Of discrete actions: the probability of every
@@ -169,7 +180,7 @@ impl Policy {
         Ok(&state.values)
     }
 
-    fn check(&self, state: &PolicyState, observations: &[f32], masks: &[u32]) -> Result<()> {
+    pub(super) fn check(&self, state: &PolicyState, observations: &[f32], masks: &[u32]) -> Result<()> {
         if !Arc::ptr_eq(&state.networks, &self.networks) {
             let reason = "the state belongs to another policy: `Policy::state` creates one for this";
             return Err(Error::Data(reason.into()));

@@ -15,6 +15,8 @@ use crate::{Error, Result};
 pub(super) struct Acting {
     pub(super) sizes: Sizes,
     pub(super) layout: Layout,
+    #[cfg(feature = "market")]
+    pub(super) kernel_config: KernelConfig,
     pub(super) buffers: Buffers,
     pub(super) rollout: Rollout,
     pub(super) recorder: Recorder,
@@ -28,10 +30,34 @@ impl Acting {
         gpu: &Gpu,
         policy: &Policy,
         environment: &dyn Environment,
-        [environments, steps]: [u32; 2],
+        sizes: [u32; 2],
         mode: ActionMode,
         seed: u64,
     ) -> Result<Self> {
+        let record = |setup: Setup<'_>| Ok((Rollout::new(setup, environment, mode)?, ()));
+        Ok(Self::recorded(gpu, policy, environment, sizes, seed, record)?.0)
+    }
+
+    /// The same with greedy actions and the commands of every step apart ([`Rollout::in_steps`]).
+    #[cfg(feature = "market")]
+    pub(super) fn in_steps(
+        gpu: &Gpu,
+        policy: &Policy,
+        environment: &dyn Environment,
+        sizes: [u32; 2],
+    ) -> Result<(Self, Vec<crate::mappo::rollout::Step>)> {
+        let record = |setup: Setup<'_>| Rollout::in_steps(setup, environment, ActionMode::Greedy);
+        Self::recorded(gpu, policy, environment, sizes, 0, record)
+    }
+
+    fn recorded<T>(
+        gpu: &Gpu,
+        policy: &Policy,
+        environment: &dyn Environment,
+        [environments, steps]: [u32; 2],
+        seed: u64,
+        record: impl FnOnce(Setup<'_>) -> Result<(Rollout, T)>,
+    ) -> Result<(Self, T)> {
         let metadata = policy.metadata();
         let mut config = metadata.config();
         config.ppo.num_envs = environments;
@@ -62,11 +88,21 @@ impl Acting {
             kernel_config: &kernel_config,
             buffers: &buffers,
         };
-        let rollout = Rollout::new(setup, environment, mode)?;
+        let (rollout, recorded) = record(setup)?;
         let mut recorder = Recorder::new(gpu);
         recorder.run(&rollout.prepare)?;
         recorder.run(&rollout.reset)?;
         let storage = sizes.observed_storage(kernel_config.storage);
-        Ok(Self { sizes, layout, buffers, rollout, recorder, storage })
+        let own = Self {
+            sizes,
+            layout,
+            #[cfg(feature = "market")]
+            kernel_config,
+            buffers,
+            rollout,
+            recorder,
+            storage,
+        };
+        Ok((own, recorded))
     }
 }

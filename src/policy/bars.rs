@@ -39,6 +39,19 @@ impl TrainingBars {
         Self { spacing, volume: candles.volume.is_some() }
     }
 
+    /// The difference of the bars of another policy's training to these, if there is one: their distance, or whether they had volume.
+    #[must_use]
+    pub fn difference_of(&self, other: &Self) -> Option<String> {
+        let known = self.spacing.is_positive() && other.spacing.is_positive();
+        if known && are_of_two_lengths(self.spacing, other.spacing) {
+            return Some(format!("bars {:#} apart instead of {:#}", other.spacing, self.spacing));
+        }
+        (self.volume != other.volume).then(|| match other.volume {
+            true => "candles with volume instead of candles without".into(),
+            false => "candles without volume instead of candles with it".into(),
+        })
+    }
+
     /// The difference to `candles` that makes the policy useless on them, if there is one.
     #[must_use]
     pub fn difference(&self, candles: &Candles) -> Option<String> {

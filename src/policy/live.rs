@@ -3,22 +3,22 @@
 use jiff::civil::DateTime;
 
 use super::account::Account;
-use super::{ActionMode, Policy, PolicyState};
+use super::{ActionMode, Ensemble, EnsembleState, Policy};
 use crate::env::ledger::Ledger;
 use crate::gpu::Gpu;
 use crate::market::{self, Candles, ExtraFeatures, LiveBar};
 use crate::{Error, Result};
 
-/// A market policy at work: features, account and memory are kept bar by bar, and every bar gets a decision on its close.
+/// A market policy at work, or several that decide together: features, account and memory are kept bar by bar, and every bar gets a decision on its close.
 ///
-/// Fed with the bars of a backtest it makes the decisions of [`Policy::targets`]: the account is simulated with the rules of the
+/// Fed with the bars of a backtest it makes the decisions of [`Policy::targets`] and [`Ensemble::targets`]: the account is simulated with the rules of the
 /// training, each decision filling at the next open. A caller who trades passes what it really holds ([`Holdings`]).
 #[derive(Debug)]
 pub struct Live {
-    policy: Policy,
+    policies: Ensemble,
     features: market::Live,
     account: Account,
-    state: PolicyState,
+    state: EnsembleState,
     /// Whether an error left the account behind the features: nothing more is decided.
     broken: bool,
     observations: Vec<f32>,
@@ -58,14 +58,22 @@ impl Live {
     /// # Errors
     /// [`Error::Data`] if the policy is not of a market, or was trained on other features; errors of compilation and allocation.
     pub fn new(gpu: &Gpu, policy: &Policy) -> Result<Self> {
-        let market = policy.market()?;
+        Self::of_ensemble(gpu, &Ensemble::of(policy.clone()))
+    }
+
+    /// The same with several policies that decide together. The values are the mean of their critics' values.
+    ///
+    /// # Errors
+    /// As [`Live::new`].
+    pub fn of_ensemble(gpu: &Gpu, policies: &Ensemble) -> Result<Self> {
+        let market = policies.market()?;
         let count = market.scaling.symbols.len();
-        let wide = policy.metadata().network.obs_dim as usize;
-        let outputs = policy.metadata().actions.outputs() as usize;
+        let wide = market.features().len();
+        let outputs = policies.members()[0].metadata().actions.outputs() as usize;
         Ok(Self {
             features: market::Live::new(gpu, &market.scaling)?,
             account: Account::new(market)?,
-            state: policy.state(1)?,
+            state: policies.state(1)?,
             broken: false,
             observations: vec![0.0; count * wide],
             masks: vec![market.settings.mask(); count],
@@ -77,7 +85,7 @@ impl Live {
                 units: vec![0.0; count],
                 bankrupt: false,
             },
-            policy: policy.clone(),
+            policies: policies.clone(),
         })
     }
 
@@ -147,7 +155,7 @@ impl Live {
         self.broken = true;
         self.account.settle(before.map_or(0.0, |before| market::years_between(before, timestamp)), bars)?;
         if let Some(holdings) = holdings {
-            self.account.report(&self.policy.market()?.settings, holdings)?;
+            self.account.report(&self.policies.market()?.settings, holdings)?;
         }
         let ready = self.features.missing_bars() == 0;
         if ready {
@@ -158,17 +166,17 @@ impl Live {
     }
 
     fn observe_and_act(&mut self) -> Result<()> {
-        let Self { policy, features, account, state, observations, masks, decision, .. } = self;
+        let Self { policies, features, account, state, observations, masks, decision, .. } = self;
         account.observe(features.features(), observations);
-        let settings = &policy.market()?.settings;
-        let actions = policy.act(state, observations, masks, ActionMode::Greedy)?;
+        let settings = &policies.market()?.settings;
+        let actions = policies.act(state, observations, masks, ActionMode::Greedy)?;
         let ledger = account.ledger();
         for (target, action) in decision.targets.iter_mut().zip(actions.raw()) {
             // Outputs that are not finite were refused.
             *target = settings.level(*action).filter(|_| !ledger.bankrupt()).unwrap_or(0.0);
         }
-        decision.probabilities.copy_from_slice(policy.probabilities(state));
-        decision.values.copy_from_slice(policy.values(state, observations, &[])?);
+        decision.probabilities.copy_from_slice(policies.probabilities(state));
+        decision.values.copy_from_slice(policies.values(state, observations)?);
         decision.equity = ledger.equity();
         decision.units.copy_from_slice(ledger.quantity());
         decision.bankrupt = ledger.bankrupt();

@@ -2,7 +2,8 @@
 //!
 //! A [`Policy`] is everything that acting takes, for every environment: [`crate::mappo::Trainer::policy`] makes one, [`Policy::save`] and
 //! [`Policy::load`] keep it in a file. It decides on the CPU ([`Policy::act`], microseconds for one decision) or on the device
-//! ([`DevicePolicy`], thousands of environments at once). What it remembers is in a [`PolicyState`]. `docs/policies.md` is an introduction.
+//! ([`DevicePolicy`], thousands of environments at once). What it remembers is in a [`PolicyState`]. Several
+//! policies decide together in an [`Ensemble`]. `docs/policies.md` is an introduction.
 
 #[cfg(feature = "market")]
 mod account;
@@ -14,6 +15,7 @@ mod bars;
 mod cpu;
 mod device;
 mod distribution;
+mod ensemble;
 mod export;
 #[cfg(feature = "market")]
 mod format_1;
@@ -33,6 +35,7 @@ pub use actions::Actions;
 #[cfg(feature = "market")]
 pub use bars::TrainingBars;
 pub use device::DevicePolicy;
+pub use ensemble::{Ensemble, EnsembleState};
 #[cfg(feature = "onnx")]
 pub use export::{Calibration, ExportWeights, OnnxOptions};
 #[cfg(feature = "market")]

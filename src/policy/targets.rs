@@ -1,14 +1,13 @@
-//! Greedy actions of a policy over a range of candles.
+//! Greedy actions of a policy, or of several together, over a range of candles.
 
 use std::ops::Range;
 
 use ndarray::Array2;
 
-use super::Policy;
-use super::acting::Acting;
+use super::ensemble::together::Together;
+use super::{Ensemble, Policy};
 use crate::env::{Episodes, Trading};
 use crate::gpu::Gpu;
-use crate::mappo::ActionMode;
 use crate::market::MarketData;
 use crate::{Error, Result};
 
@@ -24,45 +23,61 @@ impl Policy {
     /// [`Error::Data`] if the policy is not of a market, if the bars cannot be traded or the data has other instruments or features; errors
     /// of the device.
     pub fn targets(&self, gpu: &Gpu, data: &MarketData, bars: &Range<usize>) -> Result<Array2<f64>> {
-        let market = self.market()?;
-        market.check_scaling(data)?;
-        let environment = Trading::new(data, &market.settings, &Episodes::Whole(bars.clone()))?;
-        let decisions = bars.len() - 1;
-        // Four environments are the minimum; all of them trade the same bars with the same actions.
-        let steps = STEPS.min(decisions as u32);
-        let acting = Acting::new(gpu, self, &environment, [4, steps], ActionMode::Greedy, 0)?;
-        let Acting { sizes, buffers, rollout, mut recorder, .. } = acting;
-        let agents = data.instruments();
-        let mut targets = Array2::zeros((decisions, agents));
-        let mut first = 0;
-        let mut bankrupt = false;
-        while first < decisions && !bankrupt {
-            recorder.run(&rollout.collect)?;
-            recorder.run(&rollout.carry)?;
-            let actions: Vec<u32> = gpu.read(&buffers.rollout.actions)?;
-            let ends: Vec<u32> = gpu.read(&buffers.rollout.dones_and_masks)?;
-            let steps = (sizes.steps as usize).min(decisions - first);
-            for step in 0..steps {
-                if bankrupt {
-                    break;
-                }
-                // After a bankruptcy the environment starts a new episode, but this account stays closed.
-                bankrupt = ends[step * sizes.envs as usize] == 1;
-                for agent in 0..agents {
-                    let action = actions[(step * agents + agent) * sizes.envs as usize];
-                    targets[[first + step, agent]] = market.settings.level(action).ok_or_else(|| {
-                        let symbol = &data.scaling().symbols[agent];
-                        Error::Data(match market.settings.continuous() {
-                            true => format!("the policy's weight for {symbol} is {}", f32::from_bits(action)),
-                            false => {
-                                format!("the policy chose action {action} for {symbol}, which does not exist")
-                            }
-                        })
-                    })?;
-                }
-            }
-            first += steps;
-        }
-        Ok(targets)
+        targets(gpu, std::slice::from_ref(self), data, bars)
     }
+}
+
+impl Ensemble {
+    /// Target positions of the policies together, as those of one ([`Policy::targets`]): in one account, which all of them observe.
+    ///
+    /// # Errors
+    /// As [`Policy::targets`]. The features are scaled with the statistics of the first policy.
+    pub fn targets(&self, gpu: &Gpu, data: &MarketData, bars: &Range<usize>) -> Result<Array2<f64>> {
+        targets(gpu, self.members(), data, bars)
+    }
+}
+
+/// The targets of policies that fit each other, of which there is at least one.
+fn targets(gpu: &Gpu, policies: &[Policy], data: &MarketData, bars: &Range<usize>) -> Result<Array2<f64>> {
+    let first = policies.first().ok_or_else(|| Error::Data("there is no policy".into()))?;
+    let market = first.market()?;
+    market.check_scaling(data)?;
+    let environment = Trading::new(data, &market.settings, &Episodes::Whole(bars.clone()))?;
+    let decisions = bars.len() - 1;
+    // Four environments are the minimum; all of them trade the same bars with the same actions.
+    let steps = STEPS.min(decisions as u32);
+    let Together { lead, collect, carry, .. } = &mut Together::new(gpu, policies, &environment, [4, steps])?;
+    let agents = data.instruments();
+    let mut targets = Array2::zeros((decisions, agents));
+    let mut first = 0;
+    let mut bankrupt = false;
+    while first < decisions && !bankrupt {
+        lead.recorder.run(collect)?;
+        lead.recorder.run(carry)?;
+        let actions: Vec<u32> = gpu.read(&lead.buffers.rollout.actions)?;
+        let ends: Vec<u32> = gpu.read(&lead.buffers.rollout.dones_and_masks)?;
+        let steps = (lead.sizes.steps as usize).min(decisions - first);
+        let envs = lead.sizes.envs as usize;
+        for step in 0..steps {
+            if bankrupt {
+                break;
+            }
+            // After a bankruptcy the environment starts a new episode, but this account stays closed.
+            bankrupt = ends[step * envs] == 1;
+            for agent in 0..agents {
+                let action = actions[(step * agents + agent) * envs];
+                targets[[first + step, agent]] = market.settings.level(action).ok_or_else(|| {
+                    let symbol = &data.scaling().symbols[agent];
+                    Error::Data(match market.settings.continuous() {
+                        true => format!("the policy's weight for {symbol} is {}", f32::from_bits(action)),
+                        false => {
+                            format!("the policy chose action {action} for {symbol}, which does not exist")
+                        }
+                    })
+                })?;
+            }
+        }
+        first += steps;
+    }
+    Ok(targets)
 }

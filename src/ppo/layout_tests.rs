@@ -10,6 +10,7 @@ crate::layout_testing::same_layout! {
     clip::NetworkSlice { first, length, rate, agent } = "NetworkSlice" in "ppo/clip";
     clip::NetworkSlice { first, length, rate, agent } = "NetworkSlice" in "ppo/adamw";
     clip::Clip { max_norm, log_beta1, log_beta2, decay, agent_step, pad } = "Clip" in "ppo/clip";
+    ensemble::Ensemble { rows, outputs, stride, other_stride, weight, pad } = "Ensemble" in "ppo/ensemble";
     epoch::Epoch {
         weight, floor, enabled, number, places, target_kl, entropy, entropy_step, iterations,
         further, minibatch_stats, agent_step, agents, minibatches, first_place, groups,

@@ -3,6 +3,8 @@
 pub mod adamw;
 pub mod advantage_stats;
 pub mod clip;
+#[cfg(feature = "market")]
+pub mod ensemble;
 pub mod epoch;
 pub mod gae;
 #[cfg(test)]
@@ -107,6 +109,8 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     all.extend(reducing.map(|shader| (shader, Variant::reducing(class))));
     all.push((running_mean_std::SHADER, running_mean_std::variant(class)));
     all.extend([adamw::SHADER, shuffle::SHADER].map(|shader| (shader, Variant::wide(class))));
+    #[cfg(feature = "market")]
+    all.push((ensemble::SHADER, ensemble::variant(class)));
     all.extend(ActionKind::ALL.map(|kind| (sample::SHADER, sample::variant(class, kind))));
     let storages = [Storage::F32, Storage::F16, Storage::Packed];
     all.extend(storages.map(|storage| (normalize::SHADER, normalize::variant(class, storage))));

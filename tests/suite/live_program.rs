@@ -14,10 +14,10 @@ use crate::common::program::{DEMO, Workplace, refused, succeeded};
 const HISTORY: usize = 300;
 
 /// Live bars.
-const BARS: usize = 40;
+pub const BARS: usize = 40;
 
 /// Writes the history as a candle file. Returns the live bars as rows of a table, an instrument each, and as JSON, a line of all.
-fn bars(place: &Workplace) -> (Vec<String>, Vec<String>) {
+pub fn bars(place: &Workplace) -> (Vec<String>, Vec<String>) {
     let candles = Candles::load(&[DEMO], GapPolicy::Reject).unwrap();
     let row = |bar: usize, i: usize| {
         let at = [i, bar];
@@ -47,8 +47,13 @@ fn bars(place: &Workplace) -> (Vec<String>, Vec<String>) {
 }
 
 /// Runs `live` on lines; returns the lines of its output, and standard error.
-fn live(place: &Workplace, more: &[&str], lines: &[String]) -> (Vec<Value>, String) {
-    let arguments = [&["live", "--run", "run", "--data", "history.csv"], more].concat();
+pub fn live(place: &Workplace, more: &[&str], lines: &[String]) -> (Vec<Value>, String) {
+    live_of(place, "run", more, lines)
+}
+
+/// The same with another run.
+pub fn live_of(place: &Workplace, run: &str, more: &[&str], lines: &[String]) -> (Vec<Value>, String) {
+    let arguments = [&["live", "--run", run, "--data", "history.csv"], more].concat();
     let mut child = started(place.command(&arguments));
     let mut input = child.stdin.take().unwrap();
     let text = lines.join("\n") + "\n";
@@ -61,12 +66,12 @@ fn live(place: &Workplace, more: &[&str], lines: &[String]) -> (Vec<Value>, Stri
     (lines, String::from_utf8(output.stderr).unwrap())
 }
 
-fn started(mut command: Command) -> Child {
+pub fn started(mut command: Command) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// The decisions without what depends on the clock.
-fn decisions(lines: &[Value]) -> Vec<Value> {
+pub fn decisions(lines: &[Value]) -> Vec<Value> {
     let decided = lines.iter().filter(|line| line.get("targets").is_some());
     let timeless = |line: &Value| {
         let mut line = line.clone();
@@ -180,13 +185,13 @@ fn what_cannot_be_served_is_refused() {
 }
 
 /// A server that ends with the test.
-struct Serving {
+pub struct Serving {
     child: Child,
     address: String,
 }
 
 impl Serving {
-    fn start(place: &Workplace, more: &[&str]) -> Self {
+    pub fn start(place: &Workplace, more: &[&str]) -> Self {
         let arguments =
             [&["serve", "--run", "run", "--data", "history.csv", "--listen", "127.0.0.1:0"], more].concat();
         let mut child = started(place.command(&arguments));
@@ -204,7 +209,7 @@ impl Serving {
     }
 
     /// Status and body.
-    fn request(&self, method: &str, path: &str, head: &str, body: &[u8]) -> (u16, String) {
+    pub fn request(&self, method: &str, path: &str, head: &str, body: &[u8]) -> (u16, String) {
         let mut stream = self.connect();
         let length = body.len();
         let head = format!(

@@ -13,6 +13,7 @@ mod control;
 mod costs;
 mod dialects;
 mod discipline;
+mod ensembles;
 mod evaluation;
 mod export;
 mod filled_bars;
@@ -42,6 +43,7 @@ mod program;
 mod promises;
 mod resume;
 mod shaders;
+mod shadows;
 mod sweep;
 mod terminal;
 #[path = "../../src/testing.rs"]

@@ -34,8 +34,8 @@ pub struct Retraining<'a> {
 impl<'a> Retraining<'a> {
     /// `None` unless the candles hold the bars that the run was trained on.
     pub fn new(audited: &'a Audited, iterations: Option<u32>) -> Result<Option<Self>> {
-        let HeldOut { candles, settings, data, .. } = &audited.run;
-        let mut settings = settings.clone();
+        let HeldOut { agents, candles, data, .. } = &audited.run;
+        let mut settings = agents.first().settings.clone();
         if let Some(iterations) = iterations {
             settings.mappo.ppo.iterations = iterations;
         }
@@ -51,10 +51,10 @@ impl<'a> Retraining<'a> {
 
     /// Says how long it may take.
     pub fn announce(&self, trainings: u64) -> Result<()> {
-        let HeldOut { run, candles, .. } = &self.audited.run;
-        let summary = Summary::read(&run.summary())?;
+        let HeldOut { agents, candles, .. } = &self.audited.run;
+        let summary = Summary::read(&agents.first().folder.summary())?;
         let dates = TimestampFormat::of(&candles.timestamps);
-        let own = self.audited.run.settings.mappo.ppo.iterations.max(1);
+        let own = agents.first().settings.mappo.ppo.iterations.max(1);
         let share = f64::from(self.settings.mappo.ppo.iterations) / f64::from(own);
         note!(
             "Training  {trainings} more times on the bars up to {}, about {:.0} s (--quick leaves it out)",
@@ -114,11 +114,11 @@ impl<'a> Retraining<'a> {
 
     /// The same training with other seeds, beside the run itself.
     pub fn seeds(&self, count: u64) -> Result<Row> {
-        let HeldOut { candles, settings, .. } = &self.audited.run;
+        let candles = &self.audited.run.candles;
         let mut ratios = vec![self.audited.sharpe];
         for more in 1..count {
             busy(format!("training with another seed, {} of {}", more + 1, count));
-            let seed = settings.mappo.ppo.seed.wrapping_add(more) & (i64::MAX as u64);
+            let seed = self.settings.mappo.ppo.seed.wrapping_add(more) & (i64::MAX as u64);
             let (backtest, _) = self.traded(candles, &ExtraFeatures::default(), seed)?;
             ratios.push(backtest.metrics.sharpe.unwrap_or(0.0));
         }

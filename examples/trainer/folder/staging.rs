@@ -49,12 +49,13 @@ impl Owned {
         Ok(staging)
     }
 
-    /// Creates a staging folder for the files of a backtest of the run in `run`.
+    /// Creates a staging folder for the files of a backtest of the run in `run`, or of several runs, which have no folder of their own.
     ///
     /// # Errors
     /// If this is the folder of another run.
-    pub fn stage_results(&self, run: &Folder) -> Result<Folder> {
-        let other = same_file::is_same_file(&run.0, &self.folder.0).is_ok_and(|same| !same);
+    pub fn stage_results(&self, run: Option<&Folder>) -> Result<Folder> {
+        let differs = |run: &Folder| same_file::is_same_file(&run.0, &self.folder.0).is_ok_and(|same| !same);
+        let other = run.is_none_or(differs);
         ensure!(
             !(other && self.folder.model().exists()),
             "{} holds another run, whose backtest would be replaced: choose another folder with --out",

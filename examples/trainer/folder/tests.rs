@@ -60,7 +60,7 @@ fn a_run_stays_intact_until_the_next_one_is_complete() {
     let staging = owned.stage(false).unwrap();
     fill(&staging, "first");
     owned.publish(&staging).unwrap();
-    let results = owned.stage_results(&owned.folder().clone()).unwrap();
+    let results = owned.stage_results(Some(&owned.folder().clone())).unwrap();
     for name in RESULTS {
         std::fs::write(results.path().join(name), "results").unwrap();
     }
@@ -117,7 +117,7 @@ fn files_of_others_in_a_folder_of_ours_are_left_alone() {
     std::fs::write(path.join("checkpoints/notes"), "mine").unwrap();
     std::fs::write(path.join("checkpoints/iteration-000000002.safetensors"), "mine").unwrap();
     refused(
-        owned.stage_results(&owned.folder().clone()),
+        owned.stage_results(Some(&owned.folder().clone())),
         &["report.html was not written by phalanx", "move it"],
     );
     let staging = owned.stage(true).unwrap();
@@ -148,14 +148,14 @@ fn results_and_copies_are_not_lost_by_accident() {
     let parent = tempfile::tempdir().unwrap();
     let mut results = Owned::create(&parent.path().join("results"), "test").unwrap();
     let run = Folder::new(&parent.path().join("other"));
-    let staging = results.stage_results(&run).unwrap();
+    let staging = results.stage_results(Some(&run)).unwrap();
     for name in RESULTS {
         std::fs::write(staging.path().join(name), "results").unwrap();
     }
     results.publish_results(&staging).unwrap();
     refused(results.vacant(false), &["holds the results of a backtest (metrics.json)", "--force"]);
     results.vacant(true).unwrap();
-    results.stage_results(&run).unwrap();
+    results.stage_results(Some(&run)).unwrap();
 
     let path = parent.path().join("run");
     let mut owned = Owned::create(&path, "test").unwrap();
@@ -166,7 +166,7 @@ fn results_and_copies_are_not_lost_by_accident() {
     checkpoint(&staging, 1, "first");
     owned.publish(&staging).unwrap();
     let first = owned.folder().run_number();
-    refused(owned.stage_results(results.folder()), &["holds another run", "--out"]);
+    refused(owned.stage_results(Some(results.folder())), &["holds another run", "--out"]);
     let copy = path.join("unfinished.new");
     std::fs::create_dir(&copy).unwrap();
     std::fs::write(copy.join("config.toml"), "mine").unwrap();
@@ -314,7 +314,7 @@ fn staged() -> (TempDir, PathBuf) {
     checkpoint(&staging, 1, "old");
     checkpoint(&staging, 2, "old");
     owned.publish(&staging).unwrap();
-    let results = owned.stage_results(&owned.folder().clone()).unwrap();
+    let results = owned.stage_results(Some(&owned.folder().clone())).unwrap();
     for name in RESULTS {
         std::fs::write(results.path().join(name), "old").unwrap();
     }
@@ -405,7 +405,7 @@ fn the_old_run_or_the_new_one_is_whole_after_every_fault() {
 fn the_old_results_or_the_new_ones_are_whole_after_every_fault() {
     let (injected, renames) = survives(
         |owned| {
-            let staging = owned.stage_results(&owned.folder().clone())?;
+            let staging = owned.stage_results(Some(&owned.folder().clone()))?;
             for name in RESULTS {
                 write_atomically(&staging.path().join(name), b"new")?;
             }

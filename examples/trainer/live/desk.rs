@@ -1,22 +1,24 @@
 //! A policy at work: bars in, decisions out, every decision timed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use phalanx::gpu::Gpu;
 use phalanx::jiff::civil::DateTime;
-use phalanx::market::{Candles, ExtraFeatures};
-use phalanx::policy::{Decision, Holdings, Live, Policy};
+use phalanx::market::ExtraFeatures;
+use phalanx::policy::{Decision, Holdings, Live};
 use serde::Serialize;
 
 use super::DeskArgs;
 use super::bars::ClosedBar;
-use super::journal::{Header, Journal};
+use super::journal::Journal;
 use super::latency::Latency;
+use super::model::Model;
+use super::shadow::{Shadow, journal_beside};
 use crate::console::{self, note};
-use crate::folder::Folder;
-use crate::run::{Settings, only_live};
+use crate::run::only_live;
 
 /// A policy with its live state, its journal, and the latency of its decisions.
 pub struct Desk {
@@ -25,6 +27,16 @@ pub struct Desk {
     needs_volume: bool,
     journal: Option<Journal>,
     pub latency: Latency,
+    shadow: Option<Shadow>,
+    /// Bars that were decided on and not yet handed to the shadow.
+    decided: Vec<ClosedBar>,
+}
+
+/// The bars of a journal that was replayed.
+pub struct Replayed {
+    pub bars: Vec<ClosedBar>,
+    /// The answer to the last one.
+    last: Option<Reply>,
 }
 
 /// An error after which nothing may be decided any more: what a later process goes on from would be another account.
@@ -70,52 +82,73 @@ impl Reply {
 }
 
 impl Desk {
-    /// Loads the model and the history, and replays the journal. Returns the last decision of the journal, which may not have been
+    /// Loads the models and the history, and replays the journals. Returns the last decision of the journal, which may not have been
     /// answered.
     pub fn open(args: &DeskArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<(Self, Option<Reply>)> {
         only_live(&args.sets)?;
-        let run = Folder::trained(&args.run)?;
-        let settings = Settings::of_live(&run.settings(), &args.sets)?;
-        let policy = Policy::load(&run.model())?;
-        let market = policy.market()?;
-        let needs_volume = market.bars.is_some_and(|bars| bars.volume);
-        let symbols = market.scaling.symbols.clone();
-        let history = match args.data.is_empty() {
-            true => None,
-            false => Some(crate::candles::load(&args.data, &settings.data)?),
-        };
-        if let (Some(bars), Some(candles)) = (market.bars, &history)
-            && let Some(difference) = bars.difference(candles)
-        {
-            anyhow::bail!("{difference}: decisions would mean nothing");
+        let mut model = Model::load(&args.run, args)?;
+        let mut shadow = args.shadow.as_deref().map(|run| Model::load(run, args)).transpose()?;
+        if let Some(shadow) = &shadow {
+            model.check_shadow(shadow)?;
+            if let Some(path) = args.state.as_deref().map(journal_beside).filter(|_| !args.resume) {
+                ensure!(!path.exists(), "{} exists: give --state another name", path.display());
+            }
+        }
+        model.read_history(args, None)?;
+        if let Some(shadow) = &mut shadow {
+            shadow.read_history(args, Some(&model))?;
         }
         let gpu = open()?;
-        console::busy("computing the features of the history");
-        let mut live = Live::new(&gpu, &policy)?;
-        if let Some(candles) = &history {
-            live.warm_up(candles, &ExtraFeatures::default())?;
+        let (mut desk, Replayed { bars, last }) =
+            Self::start(&gpu, &model, args.state.as_deref(), args.resume, args.save_every)?;
+        if args.resume {
+            note!("Resumed   after {} bars", bars.len());
         }
-        let model = crc32fast::hash(&std::fs::read(run.model())?);
-        let header = Header::new(&symbols, model, history.as_ref().map_or(0, checksum));
-        let latency = Latency::new(Duration::from_secs_f64(settings.live.latency_limit_ms / 1e3))?;
-        let mut desk = Self { live, symbols, needs_volume, journal: None, latency };
-        let mut last = None;
-        if let Some(path) = &args.state {
-            desk.journal = Some(if args.resume {
-                let (journal, bars) = Journal::resume(path, &header, args.save_every)?;
-                console::busy(format!("replaying {} bars of the journal", bars.len()));
-                let count = bars.len();
-                for bar in bars {
-                    last = Some(desk.answer(bar, Instant::now())?);
-                }
-                note!("Resumed   after {count} bars");
-                journal
-            } else {
-                Journal::create(path, &header, args.save_every)?
-            });
+        if let Some(shadow) = shadow {
+            desk.shadow = Some(Shadow::start(&gpu, &shadow, args, &bars)?);
         }
         console::idle();
         Ok((desk, last))
+    }
+
+    /// Starts a policy after its history and, with `resume`, after the bars of its journal.
+    pub fn start(
+        gpu: &Gpu,
+        model: &Model,
+        journal: Option<&Path>,
+        resume: bool,
+        save_every: u64,
+    ) -> Result<(Self, Replayed)> {
+        let market = model.market()?;
+        console::busy("computing the features of the history");
+        let mut live = Live::new(gpu, &model.policy)?;
+        if let Some(candles) = &model.history {
+            live.warm_up(candles, &ExtraFeatures::default())?;
+        }
+        let limit = Duration::from_secs_f64(model.settings.live.latency_limit_ms / 1e3);
+        let mut desk = Self {
+            live,
+            symbols: market.scaling.symbols.clone(),
+            needs_volume: market.bars.is_some_and(|bars| bars.volume),
+            journal: None,
+            latency: Latency::new(limit)?,
+            shadow: None,
+            decided: Vec::new(),
+        };
+        let mut replayed = Replayed { bars: Vec::new(), last: None };
+        match journal {
+            Some(path) if resume => {
+                let (journal, bars) = Journal::resume(path, &model.header()?, save_every)?;
+                console::busy(format!("replaying {} bars of the journal", bars.len()));
+                for bar in &bars {
+                    replayed.last = Some(desk.answer(bar.clone(), Instant::now())?);
+                }
+                (desk.journal, replayed.bars) = (Some(journal), bars);
+            }
+            Some(path) => desk.journal = Some(Journal::create(path, &model.header()?, save_every)?),
+            None => {}
+        }
+        Ok((desk, replayed))
     }
 
     pub fn symbols(&self) -> &[String] {
@@ -146,9 +179,14 @@ impl Desk {
         }
     }
 
-    /// Decides on a bar, and keeps it in the journal. `arrived` is when its last part came.
+    /// Account value at the last close, simulated or as the sender of the bars said.
+    pub fn equity(&self) -> f64 {
+        self.live.account().equity()
+    }
+
+    /// Decides on a bar, and keeps both in the journal. `arrived` is when its last part came.
     pub fn decide(&mut self, bar: ClosedBar, arrived: Instant) -> Result<Reply> {
-        let kept = self.journal.is_some().then(|| bar.clone());
+        let kept = (self.journal.is_some() || self.shadow.is_some()).then(|| bar.clone());
         let reply = self.answer(bar, arrived).map_err(|error| match error.downcast_ref() {
             Some(phalanx::Error::DeviceLost { .. }) => anyhow::Error::new(Fatal(error)),
             _ => error,
@@ -156,10 +194,20 @@ impl Desk {
         if reply.decided.is_some() {
             self.latency.record(Duration::from_secs_f64(reply.latency_us / 1e6));
         }
-        if let (Some(journal), Some(bar)) = (&mut self.journal, kept) {
-            journal.append(&bar).map_err(|error| anyhow::Error::new(Fatal(error)))?;
+        if let (Some(journal), Some(bar)) = (&mut self.journal, &kept) {
+            let decision = reply.decided.is_some().then(|| self.live.last());
+            journal.append(bar, decision).map_err(|error| anyhow::Error::new(Fatal(error)))?;
         }
+        self.decided.extend(kept.filter(|_| self.shadow.is_some()));
         Ok(reply)
+    }
+
+    /// Hands the bars to the shadow, once the answers are out.
+    pub fn pass_on(&mut self) {
+        let bars = self.decided.drain(..);
+        if let Some(shadow) = &self.shadow {
+            bars.for_each(|bar| shadow.pass(bar));
+        }
     }
 
     fn answer(&mut self, bar: ClosedBar, arrived: Instant) -> Result<Reply> {
@@ -175,9 +223,14 @@ impl Desk {
         Ok(Reply { time, bars_missing, decided, without_bar, latency_us })
     }
 
-    /// Forces the journal to disk.
+    /// Forces the journal to disk, and waits for the shadow.
     pub fn finish(&mut self) -> Result<()> {
-        self.journal.as_mut().map_or(Ok(()), Journal::sync)
+        self.pass_on();
+        self.journal.as_mut().map_or(Ok(()), Journal::sync)?;
+        if let Some(shadow) = self.shadow.take() {
+            shadow.finish();
+        }
+        Ok(())
     }
 
     pub fn summary(&self) -> String {
@@ -202,19 +255,4 @@ impl Decided {
             bankrupt: decision.bankrupt,
         }
     }
-}
-
-/// CRC-32 of all bars of candles.
-fn checksum(candles: &Candles) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(candles.symbols.join("\n").as_bytes());
-    for timestamp in &candles.timestamps {
-        crc.update(timestamp.to_string().as_bytes());
-    }
-    let Candles { open, high, low, close, volume, funding, .. } = candles;
-    for values in [open, high, low, close].into_iter().chain(volume).chain(funding) {
-        values.iter().for_each(|value| crc.update(&value.to_le_bytes()));
-    }
-    candles.filled.iter().flatten().for_each(|filled| crc.update(&[u8::from(*filled)]));
-    crc.finalize()
 }

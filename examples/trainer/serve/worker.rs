@@ -183,6 +183,7 @@ impl Worker {
             };
             // The client may have gone.
             let _ = reply.send(answer);
+            self.desk.pass_on();
         }
         self.desk.finish()?;
         Ok(self.desk.summary())

@@ -161,7 +161,7 @@ impl Bench<'_> {
     ) -> Result<Event> {
         console::busy("trading the held-out bars");
         let policy = Policy::load(&folder.model())?;
-        let data = features(self.gpu, &policy, self.candles)?;
+        let data = features(self.gpu, policy.market()?, self.candles)?;
         let options = replay_options(rules, &settings.data, None, self.candles)?;
         let bars = self.test.start.max(data.first_bar())..self.test.end;
         ensure!(bars.len() >= 2, "the features leave fewer than two held-out bars");
@@ -171,7 +171,8 @@ impl Bench<'_> {
             folder,
             &Traded {
                 command: COMMAND,
-                settings,
+                name: folder.name(),
+                settings: vec![settings],
                 candles: self.candles,
                 known: false,
                 bars,

@@ -62,7 +62,7 @@ impl Traded {
             let scaling = &policy.market()?.scaling;
             let loaded = match data.take().filter(|data| data.scaling() == scaling) {
                 Some(data) => data,
-                None => features(gpu, &policy, candles)?,
+                None => features(gpu, policy.market()?, candles)?,
             };
             if latest.is_none() {
                 bars.start = bars.start.max(loaded.first_bar());
@@ -138,7 +138,8 @@ impl Results {
             out,
             &assess::Traded {
                 command: super::COMMAND,
-                settings,
+                name: out.name(),
+                settings: vec![settings],
                 candles,
                 known: false,
                 bars: traded.bars.clone(),
