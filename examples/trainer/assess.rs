@@ -42,9 +42,8 @@ pub struct Traded<'a> {
 
 /// A verdict, with the place of the trial in the ledger if it could be recorded.
 pub struct Assessed {
-    pub assessment: Option<Assessment>,
-    /// The reason where there is no assessment.
-    reason: &'static str,
+    /// The judgement, or the reason why there is none.
+    assessment: Result<Assessment, &'static str>,
     receipt: Option<Receipt>,
 }
 
@@ -53,7 +52,7 @@ pub struct Assessed {
 pub fn assess(run: &Folder, traded: &Traded<'_>) -> Result<Assessed> {
     console::busy("comparing with baselines and chance");
     let Traded { candles, bars, backtest, options, .. } = traded;
-    let none = |reason| Ok(Assessed { assessment: None, reason, receipt: None });
+    let none = |reason| Ok(Assessed { assessment: Err(reason), receipt: None });
     if traded.known {
         return none("some of the bars trained or chose the model");
     }
@@ -69,7 +68,7 @@ pub fn assess(run: &Folder, traded: &Traded<'_>) -> Result<Assessed> {
     let shorting = traded.settings.market.shorting;
     let options_of = AssessmentOptions { shorting, ..Default::default() };
     let assessment = Assessment::new(backtest, candles, bars, traded.targets, options, deflated, &options_of);
-    Ok(Assessed { assessment: unless_undefined(assessment)?, reason: UNDEFINED, receipt })
+    Ok(Assessed { assessment: unless_undefined(assessment)?.ok_or(UNDEFINED), receipt })
 }
 
 /// Nothing, where the account has no statistics.
@@ -129,6 +128,10 @@ fn lost(path: &Path, ledger: &Trials) -> Vec<PathBuf> {
 }
 
 impl Assessed {
+    pub fn judgement(&self) -> Result<&Assessment, &'static str> {
+        self.assessment.as_ref().map_err(|reason| *reason)
+    }
+
     /// Writes the receipt to a staging folder.
     pub fn keep_receipt(&self, staging: &Folder) -> Result<()> {
         let text = serde_json::to_vec_pretty(&self.receipt).context("the receipt of the trial")?;
@@ -137,14 +140,14 @@ impl Assessed {
 
     pub fn print_verdict(&self) {
         match &self.assessment {
-            Some(assessment) => say!("Verdict   {}", sentence(&assessment.verdict)),
-            None => say!("Verdict   none: {}", self.reason),
+            Ok(assessment) => say!("Verdict   {}", sentence(&assessment.verdict)),
+            Err(reason) => say!("Verdict   none: {reason}"),
         }
     }
 
     /// Baselines, timing and the number of trials.
     pub fn print_evidence(&self) {
-        let Some(Assessment { deflated, timing, baselines, .. }) = &self.assessment else { return };
+        let Ok(Assessment { deflated, timing, baselines, .. }) = &self.assessment else { return };
         let percent = |value: f64| format!("{:.2} %", value * 100.0);
         let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
         say!("Baselines on the same bars with the same costs, return and Sharpe:");

@@ -15,6 +15,7 @@ use phalanx::policy::{MarketMetadata, Policy};
 use crate::BacktestArgs;
 use crate::assess::{Traded, assess};
 use crate::console::{self, note, say};
+use crate::evidence::Evidence;
 use crate::folder::{Folder, Owned};
 use crate::held_out::{HeldOut, Period};
 use crate::report::{RunInfo, render};
@@ -59,7 +60,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let page = render(
         &backtest,
         in_sample.as_ref(),
-        assessed.assessment.as_ref(),
+        assessed.judgement(),
         &curves,
         &info(run, policy, settings, &summary, candles, &gaps)?,
     )?;
@@ -70,7 +71,8 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         run.path().display()
     );
     let staging = out.stage_results(run)?;
-    phalanx::backtest::write(&backtest, staging.path())?;
+    let evidence = Evidence::new(&backtest, assessed.judgement(), in_sample.as_ref(), &[]);
+    phalanx::backtest::write_with(&backtest, staging.path(), &evidence)?;
     write_atomically(&staging.report(), page.as_bytes())?;
     assessed.keep_receipt(&staging)?;
     out.publish_results(&staging)?;

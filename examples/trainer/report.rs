@@ -3,9 +3,12 @@
 mod axis;
 mod charts;
 mod comparison;
+mod definitions;
 mod format;
+mod luck;
 mod page;
 mod plot;
+mod tearsheet;
 mod words;
 
 pub use comparison::comparison_page;
@@ -67,14 +70,14 @@ pub struct RunInfo {
 }
 
 /// Renders the report as one self-contained HTML document. `in_sample` is the same policy on the bars that it was trained on.
-/// `assessment` says whether the result is more than luck.
+/// `assessment` says whether the result is more than luck, or why that is not known.
 ///
 /// # Errors
 /// If the length of a training curve differs from that of `env_steps`, or a plot cannot be drawn.
 pub fn render(
     backtest: &Backtest,
     in_sample: Option<&Backtest>,
-    assessment: Option<&Assessment>,
+    assessment: Result<&Assessment, &str>,
     training: &TrainingCurves,
     run: &RunInfo,
 ) -> Result<String> {
@@ -86,4 +89,4 @@ pub fn render(
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

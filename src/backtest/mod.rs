@@ -13,7 +13,7 @@ mod replay;
 mod tearsheet;
 
 pub use attribution::{Attribution, InstrumentAttribution, InstrumentProfit};
-pub use files::write;
+pub use files::{write, write_with};
 pub use holdings::{Holding, HoldingTimes};
 pub use metrics::{Account, Metrics, returns};
 pub use periods::{PeriodsPerYear, infer_periods_per_year};

@@ -1,9 +1,10 @@
 //! Returns by month.
 
 use jiff::civil::DateTime;
+use serde::{Deserialize, Serialize};
 
 /// Returns of a calendar year. A bar, and the return that ends with it, belongs to the month of its timestamp.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct YearReturns {
     /// The year.
