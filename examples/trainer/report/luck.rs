@@ -42,7 +42,7 @@ pub fn section(backtest: &Backtest, assessment: Result<&Assessment, &str>) -> Re
 
 fn baselines(backtest: &Backtest, assessment: &Assessment) -> Markup {
     html! {
-        div.wide { table {
+        div.wide tabindex="0" { table {
             thead { tr {
                     td {}
                     th scope="col" { "Return" } th scope="col" { "Sharpe ratio" } th scope="col" { "Max drawdown" }

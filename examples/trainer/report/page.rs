@@ -194,7 +194,7 @@ fn comparison(in_sample: &Backtest, backtest: &Backtest) -> Markup {
                 "The same policy on the bars it was trained on, " (period(in_sample)) ", and on the held-out ones, with the same costs. "
                 "Returns earned only in sample are overfitting."
             }
-            div.wide { table {
+            div.wide tabindex="0" { table {
                 thead { tr {
                         td {}
                         th scope="col" { "Agents, in sample" } th scope="col" { "Buy-and-hold, in sample" }
@@ -223,7 +223,7 @@ fn folds(folds: &[FoldRow]) -> Markup {
                 "Every row is traded by agents that were trained on earlier bars and had seen none of its own. Its account starts anew, "
                 "without positions; the account above carries them from row to row."
             }
-            div.wide { table {
+            div.wide tabindex="0" { table {
                 thead { tr {
                         th scope="col" { "Tested" }
                         th scope="col" { "Return" } th scope="col" { "Sharpe ratio" } th scope="col" { "Max drawdown" }

@@ -49,7 +49,7 @@ fn months(backtest: &Backtest, years: &[YearReturns]) -> Markup {
                     " The account was closed on " (moment(closed)) ": later months have no return."
                 }
             }
-            div.wide { table.months {
+            div.wide tabindex="0" { table.months {
                 thead { tr {
                         th scope="col" { "Year" }
                         @for month in MONTHS { th scope="col" { (month) } }
@@ -122,7 +122,7 @@ fn drawdowns(periods: &[DrawdownPeriod]) -> Markup {
             @if periods.is_empty() {
                 p.intro { "The account never fell below an earlier maximum." }
             } @else {
-                div.wide { table {
+                div.wide tabindex="0" { table {
                     thead { tr {
                             th scope="col" { "Peak" } th scope="col" { "Depth" } th scope="col" { "Trough" }
                             th scope="col" { "Recovered" } th scope="col" { "Bars" } } }
@@ -179,7 +179,7 @@ fn attribution(attribution: &Attribution, start: f64) -> Markup {
         section {
             (heading("attribution", "Profit by instrument"))
             p.intro { "In account currency. The rows add up to the profit of the account." }
-            div.wide { table {
+            div.wide tabindex="0" { table {
                 thead { tr {
                         th scope="col" { "Instrument" } th scope="col" { "Profit" } th scope="col" { "Contribution" }
                         th scope="col" { "Prices" } th scope="col" { "Commission" } th scope="col" { "Slippage" }
