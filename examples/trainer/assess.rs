@@ -45,9 +45,8 @@ pub struct Traded<'a> {
 
 /// A verdict, with the place of the trial in the ledger if it could be recorded.
 pub struct Assessed {
-    pub assessment: Option<Assessment>,
-    /// The reason where there is no assessment.
-    reason: &'static str,
+    /// The judgement, or the reason why there is none.
+    assessment: Result<Assessment, &'static str>,
     receipt: Option<Receipt>,
 }
 
@@ -56,7 +55,7 @@ pub struct Assessed {
 pub fn assess(run: &Folder, traded: &Traded<'_>) -> Result<Assessed> {
     console::busy("comparing with baselines and chance");
     let Traded { candles, bars, backtest, options, .. } = traded;
-    let none = |reason| Ok(Assessed { assessment: None, reason, receipt: None });
+    let none = |reason| Ok(Assessed { assessment: Err(reason), receipt: None });
     if traded.known {
         return none("some of the bars trained or chose the model");
     }
@@ -70,7 +69,7 @@ pub fn assess(run: &Folder, traded: &Traded<'_>) -> Result<Assessed> {
     let shorting = traded.settings.iter().all(|settings| settings.market.shorting);
     let options_of = AssessmentOptions { shorting, ..Default::default() };
     let assessment = Assessment::new(backtest, candles, bars, traded.targets, options, deflated, &options_of);
-    Ok(Assessed { assessment: unless_undefined(assessment)?, reason: UNDEFINED, receipt })
+    Ok(Assessed { assessment: unless_undefined(assessment)?.ok_or(UNDEFINED), receipt })
 }
 
 /// Records the account of a trial of a sweep in the ledger, unless it has too few bars or no statistics.
@@ -95,7 +94,7 @@ pub fn deflated(run: &Folder, receipt: &Receipt) -> Result<Option<DeflatedSharpe
 
 /// The entry of the ledger; nothing, if the account has no statistics.
 fn trial(run: &Folder, traded: &Traded<'_>) -> Result<Option<Trial>> {
-    let settings = traded.settings.iter().map(|settings| toml::to_string(settings));
+    let settings = traded.settings.iter().copied().map(toml::to_string);
     let settings = settings.collect::<Result<String, _>>().context("the settings as TOML")?;
     let name = match sweep_of(run.path()) {
         Some(sweep) => format!("{}/{SWEEP_TRIALS}/{}", Folder::new(&sweep).name(), run.name()),
@@ -172,6 +171,10 @@ fn lost(path: &Path, ledger: &Trials) -> Vec<PathBuf> {
 }
 
 impl Assessed {
+    pub fn judgement(&self) -> Result<&Assessment, &'static str> {
+        self.assessment.as_ref().map_err(|reason| *reason)
+    }
+
     /// Writes the receipt to a staging folder.
     pub fn keep_receipt(&self, staging: &Folder) -> Result<()> {
         let text = serde_json::to_vec_pretty(&self.receipt).context("the receipt of the trial")?;
@@ -180,14 +183,14 @@ impl Assessed {
 
     pub fn print_verdict(&self) {
         match &self.assessment {
-            Some(assessment) => say!("Verdict   {}", sentence(&assessment.verdict)),
-            None => say!("Verdict   none: {}", self.reason),
+            Ok(assessment) => say!("Verdict   {}", sentence(&assessment.verdict)),
+            Err(reason) => say!("Verdict   none: {reason}"),
         }
     }
 
     /// Baselines, timing and the number of trials.
     pub fn print_evidence(&self) {
-        let Some(Assessment { deflated, timing, baselines, .. }) = &self.assessment else { return };
+        let Ok(Assessment { deflated, timing, baselines, .. }) = &self.assessment else { return };
         let percent = |value: f64| format!("{:.2} %", value * 100.0);
         let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
         say!("Baselines on the same bars with the same costs, return and Sharpe:");

@@ -19,8 +19,7 @@ use phalanx::research::{altered, future_alteration};
 
 use crate::console::{busy, say};
 use crate::held_out::{HeldOut, Period, features};
-pub use record::Record;
-use record::Row;
+pub use record::{Record, Row};
 use retraining::Retraining;
 
 /// Places after which later candles are altered.

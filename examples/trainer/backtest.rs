@@ -16,6 +16,7 @@ use phalanx::market::{Candles, FILLED, TimestampFormat};
 use crate::BacktestArgs;
 use crate::assess::{Traded, assess};
 use crate::console::{self, note, say};
+use crate::evidence::Evidence;
 use crate::folder::Owned;
 use crate::held_out::{HeldOut, Period};
 use crate::report::{TrainingCurves, render};
@@ -61,17 +62,14 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         false => crate::metrics::curves(&run.metrics())?,
     };
     let gaps = crate::gaps::lines(candles);
-    let page = render(
-        &backtest,
-        in_sample.as_ref(),
-        assessed.assessment.as_ref(),
-        &curves,
-        &info::info(agents, candles, &gaps)?,
-    )?;
+    let info = info::info(agents, candles, &gaps)?;
+    let page = render(&backtest, in_sample.as_ref(), assessed.judgement(), &curves, &info)?;
     let mut out = Owned::create(out, "backtest")?;
     agents.unchanged()?;
     let staging = out.stage_results((!agents.several()).then_some(run))?;
-    phalanx::backtest::write(&backtest, staging.path())?;
+    let mut evidence = Evidence::new(&backtest, assessed.judgement(), in_sample.as_ref(), &[]);
+    evidence.audit = info.audit;
+    phalanx::backtest::write_with(&backtest, staging.path(), &evidence)?;
     write_atomically(&staging.report(), page.as_bytes())?;
     assessed.keep_receipt(&staging)?;
     out.publish_results(&staging)?;

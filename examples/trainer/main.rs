@@ -10,6 +10,7 @@ mod compare;
 mod console;
 mod dashboard;
 mod doctor;
+mod evidence;
 mod export;
 mod folder;
 mod follow;

@@ -172,6 +172,7 @@ impl DataSettings {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "a range of bars is meant")]
 mod tests {
     use jiff::ToSpan;
     use ndarray::Array2;

@@ -1,11 +1,15 @@
 //! The report of a run: one self-contained HTML file without scripts or network access.
 
+mod audits;
 mod axis;
 mod charts;
 mod comparison;
+mod definitions;
 mod format;
+mod luck;
 mod page;
 mod plot;
+mod tearsheet;
 mod words;
 
 pub use comparison::comparison_page;
@@ -16,6 +20,8 @@ use anyhow::{Result, ensure};
 use jiff::civil::DateTime;
 use phalanx::backtest::{Backtest, Metrics};
 use phalanx::research::Assessment;
+
+use crate::audit::Record;
 
 /// Metrics recorded during training.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -62,19 +68,21 @@ pub struct RunInfo {
     pub version: String,
     /// Folds of a walk-forward test; empty without one.
     pub folds: Vec<FoldRow>,
+    /// The latest audit of the run.
+    pub audit: Option<Record>,
     /// Further facts: name, value.
     pub more: Vec<(String, String)>,
 }
 
 /// Renders the report as one self-contained HTML document. `in_sample` is the same policy on the bars that it was trained on.
-/// `assessment` says whether the result is more than luck.
+/// `assessment` says whether the result is more than luck, or why that is not known.
 ///
 /// # Errors
 /// If the length of a training curve differs from that of `env_steps`, or a plot cannot be drawn.
 pub fn render(
     backtest: &Backtest,
     in_sample: Option<&Backtest>,
-    assessment: Option<&Assessment>,
+    assessment: Result<&Assessment, &str>,
     training: &TrainingCurves,
     run: &RunInfo,
 ) -> Result<String> {
@@ -86,4 +94,4 @@ pub fn render(
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

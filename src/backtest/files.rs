@@ -1,43 +1,36 @@
 //! Result files of a backtest: `metrics.json`, `equity.csv`, `trades.csv`.
 
+mod summary;
+
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Backtest, Metrics};
-use crate::env::ledger::{Costs, Financing};
+use summary::Summary;
+
+use super::Backtest;
 use crate::files::{create_folders, write_atomically};
 use crate::market::{TimestampFormat, symbol_cell};
 use crate::{Error, Result};
 
+/// The summary of a backtest, and what its caller adds.
 #[derive(Serialize)]
-struct Summary<'a> {
-    period: Period,
-    symbols: &'a [String],
-    costs: &'a Costs,
-    starting_equity: f64,
-    periods_per_year: f64,
-    periods_per_year_reason: String,
-    bankrupt_at: Option<String>,
-    strategy: &'a Metrics,
-    buy_and_hold: &'a Metrics,
-    // Interest, borrowing and funding.
-    strategy_financing: Financing,
-    buy_and_hold_financing: Financing,
+struct WithMore<'a, T> {
+    #[serde(flatten)]
+    summary: Summary<'a>,
+    #[serde(flatten)]
+    more: &'a T,
 }
 
+/// Nothing to add.
 #[derive(Serialize)]
-struct Period {
-    from: Option<String>,
-    to: Option<String>,
-    bars: usize,
-    years: f64,
-}
+struct Nothing {}
 
 /// Writes a backtest to the directory `dir`, which is created if missing:
 ///
 /// * `metrics.json`: metrics of the strategy and of buy-and-hold, period, symbols, costs, bars per year and how this number
-///   was found; undefined values are `null`;
+///   was found, and the figures of the [`TearSheet`](super::TearSheet), of the rolling Sharpe ratio and the exposure without their
+///   series; undefined values are `null`;
 /// * `equity.csv`: for every bar the timestamp, equity and drawdown of the strategy and of buy-and-hold, and a column
 ///   `position_SYMBOL` per instrument with the target position at the close;
 /// * `trades.csv`: one line per fill; a symbol that a spreadsheet would run as a formula has an apostrophe before it ([`symbol_cell`]).
@@ -48,11 +41,19 @@ struct Period {
 /// # Errors
 /// [`Error::Io`] with the path of the directory or file that could not be written.
 pub fn write(backtest: &Backtest, dir: impl AsRef<Path>) -> Result<()> {
+    write_with(backtest, dir, &Nothing {})
+}
+
+/// The same, with the fields of `more`, a struct or a map with other names, at the end of `metrics.json`.
+///
+/// # Errors
+/// As [`write()`]; [`Error::Io`] also if `more` is neither a struct nor a map.
+pub fn write_with(backtest: &Backtest, dir: impl AsRef<Path>, more: &impl Serialize) -> Result<()> {
     let dir = dir.as_ref();
     create_folders(dir)?;
     let dates = TimestampFormat::of(&backtest.timestamps);
     for (name, bytes) in [
-        ("metrics.json", metrics(backtest, dates)),
+        ("metrics.json", metrics(backtest, dates, more)),
         ("equity.csv", equity(backtest, dates)),
         ("trades.csv", trades(backtest, dates)),
     ] {
@@ -62,26 +63,8 @@ pub fn write(backtest: &Backtest, dir: impl AsRef<Path>) -> Result<()> {
     Ok(())
 }
 
-fn metrics(backtest: &Backtest, dates: TimestampFormat) -> std::io::Result<Vec<u8>> {
-    let summary = Summary {
-        period: Period {
-            from: backtest.timestamps.first().map(|t| dates.format(*t)),
-            to: backtest.timestamps.last().map(|t| dates.format(*t)),
-            bars: backtest.timestamps.len(),
-            years: backtest.years,
-        },
-        symbols: &backtest.symbols,
-        costs: &backtest.costs,
-        starting_equity: backtest.starting_equity,
-        periods_per_year: backtest.periods_per_year.value(),
-        periods_per_year_reason: backtest.periods_per_year.reason(),
-        bankrupt_at: backtest.bankrupt_at.map(|t| dates.format(t)),
-        strategy: &backtest.metrics,
-        buy_and_hold: &backtest.benchmark,
-        strategy_financing: backtest.financing,
-        buy_and_hold_financing: backtest.benchmark_financing,
-    };
-    let mut bytes = serde_json::to_vec_pretty(&summary)?;
+fn metrics(backtest: &Backtest, dates: TimestampFormat, more: &impl Serialize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(&WithMore { summary: Summary::new(backtest, dates), more })?;
     bytes.push(b'\n');
     Ok(bytes)
 }

@@ -205,7 +205,8 @@ fn turnover(traded: &[f64], book: &[f64]) -> Option<f64> {
     })
 }
 
-fn ratio(value: f64, deviation: f64) -> Option<f64> {
+/// The quotient; `None` where the deviation is a rounding error.
+pub(super) fn ratio(value: f64, deviation: f64) -> Option<f64> {
     if deviation > ROUNDING { defined(value / deviation) } else { None }
 }
 

@@ -5,6 +5,8 @@ use std::ops::Range;
 use jiff::civil::DateTime;
 use ndarray::{Array2, ArrayView2};
 
+use super::attribution::InstrumentProfit;
+use super::holdings::{Holding, Holdings};
 use super::metrics::{Account, Metrics, drawdown, returns};
 use super::periods::{PeriodsPerYear, years};
 use crate::env::ledger::{Costs, Financing, Ledger, NextBar, Trade};
@@ -58,6 +60,13 @@ pub struct Backtest {
     /// Target position at each close, `[bar][instrument]`; 0 in the first row. An order that a leverage limit cut counts as reached:
     /// the exposure is smaller then.
     pub positions: Array2<f64>,
+    /// Signed value of each position at each close, units x close in account currency, `[bar][instrument]`; 0 in the first row, and
+    /// once the account is closed.
+    pub values: Array2<f64>,
+    /// Positions of the strategy in the order in which they were opened.
+    pub holdings: Vec<Holding>,
+    /// Profit of each instrument and its parts, `[instrument]`.
+    pub profits: Vec<InstrumentProfit>,
     /// Trades of the strategy in order of time.
     pub trades: Vec<DatedTrade>,
     /// Time at which the strategy's account was closed permanently, if it was.
@@ -139,6 +148,9 @@ impl Backtest {
             equity: strategy.equity,
             benchmark_equity: benchmark.equity,
             positions: strategy.positions,
+            values: strategy.values,
+            holdings: strategy.holdings,
+            profits: strategy.profits,
             periods_per_year: periods,
             years,
             costs: options.costs.clone(),
@@ -204,6 +216,9 @@ struct Run {
     traded_value: Vec<f64>,
     invested: Vec<f64>,
     positions: Array2<f64>,
+    values: Array2<f64>,
+    holdings: Vec<Holding>,
+    profits: Vec<InstrumentProfit>,
     trades: Vec<(usize, Trade)>,
     financing: Financing,
     bankrupt_at: Option<usize>,
@@ -227,10 +242,14 @@ impl Run {
             traded_value: vec![0.0],
             invested: vec![0.0],
             positions: Array2::zeros((bars.len(), count)),
+            values: Array2::zeros((bars.len(), count)),
+            holdings: Vec::new(),
+            profits: vec![InstrumentProfit::default(); count],
             trades: Vec::new(),
             financing: Financing::default(),
             bankrupt_at: None,
         };
+        let mut holdings = Holdings::new(count);
         for (decision, wanted) in targets.outer_iter().enumerate() {
             let bar = bars.start + decision;
             let column = |prices: &Array2<f64>, bar: usize| prices.column(bar).to_vec();
@@ -256,11 +275,16 @@ impl Run {
             let invested = ledger.quantity().iter().filter(|quantity| **quantity != 0.0).count();
             run.invested.push(invested as f64 / count as f64);
             run.positions.row_mut(decision + 1).iter_mut().zip(ledger.level()).for_each(|(p, l)| *p = *l);
+            let held = ledger.quantity().iter().zip(&next);
+            run.values.row_mut(decision + 1).iter_mut().zip(held).for_each(|(v, (q, c))| *v = q * c);
+            holdings.step(decision + 1, &step.contributions, step.bankrupt);
+            run.profits.iter_mut().zip(&step.contributions).for_each(|(sum, part)| sum.add(part));
             run.trades.extend(step.trades.into_iter().map(|trade| (decision + 1, trade)));
             if step.bankrupt && run.bankrupt_at.is_none() {
                 run.bankrupt_at = Some(decision + 1);
             }
         }
+        run.holdings = holdings.finish(bars.len());
         Ok(run)
     }
 

@@ -28,9 +28,11 @@
 //! closed: the limit is no margin call.
 
 mod bar;
+mod contribution;
 mod costs;
 
 pub use bar::NextBar;
+pub use contribution::Contribution;
 pub use costs::{Costs, Financing};
 
 use crate::{Error, Result};
@@ -73,6 +75,8 @@ pub struct Step {
     /// Per instrument `ln(1 + N (pnl_i - cost_i + rate_i) / E)`, with the argument clamped to at least [`MIN_RATIO`]: the
     /// instrument's return on its N-th of the account.
     pub own_log_return: Vec<f64>,
+    /// Every instrument's part in the change of the equity, `[instrument]`; 0 once bankrupt.
+    pub contributions: Vec<Contribution>,
     /// Orders filled at this bar's open, ordered by instrument.
     pub trades: Vec<Trade>,
     /// Interest, borrowing and funding of this bar.
@@ -248,11 +252,13 @@ impl Ledger {
         let mut step = Step {
             log_return: 0.0,
             own_log_return: vec![0.0; count],
+            contributions: Vec::with_capacity(count),
             trades: Vec::new(),
             financing: Financing::default(),
             bankrupt: self.bankrupt,
         };
         if self.bankrupt {
+            step.contributions.resize(count, Contribution::default());
             return Ok(step);
         }
 
@@ -274,11 +280,11 @@ impl Ledger {
             let (open, close, target) = (bar.open[instrument], bar.close[instrument], targets[instrument]);
             let (held, level) = (self.quantity[instrument], self.level[instrument]);
             let held_value = held * bar.last_close[instrument];
-            let mut cost = 0.0;
+            let mut part = Contribution { gap: *gap, ..Contribution::default() };
             if self.trades(instrument, target, bar) {
                 let wanted = sized(target * stake, held, open, factor);
                 let trade = fill(&self.costs, instrument, wanted - held, open, (level, target));
-                cost = trade.commission + trade.slippage;
+                (part.commission, part.slippage) = (trade.commission, trade.slippage);
                 if trade.quantity != 0.0 {
                     step.trades.push(trade);
                 }
@@ -293,7 +299,8 @@ impl Ledger {
                 funding: bar.funding_of(instrument) * quantity * open,
             };
             step.financing += financing;
-            let earned = quantity * (close - open);
+            let (earned, cost) = (quantity * (close - open), part.commission + part.slippage);
+            step.contributions.push(Contribution { units: quantity, session: earned, financing, ..part });
             after += earned - cost;
             after += financing.total();
             let change = gap + earned - cost + financing.total();

@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use ndarray::ArrayView2;
 
+use super::intervals::resampled_interval;
 use super::{
     Baseline, BootstrapInterval, DeflatedSharpe, PairedDifference, RandomTiming, Resampling,
-    confidence_interval, paired_difference, random_timing, sharpe_ratio,
+    paired_difference, random_timing, sharpe_ratio,
 };
 use crate::backtest::{Backtest, Metrics, ReplayOptions};
 use crate::market::Candles;
@@ -73,6 +74,8 @@ pub enum Verdict {
 pub struct Assessment {
     /// Sharpe ratio of a bar with its confidence intervals (95 %). `None` if it is undefined, or the returns are too few.
     pub sharpe: Option<BootstrapInterval>,
+    /// Sharpe ratios of a bar of the resamples that the intervals come from, ascending. Empty without an interval.
+    pub resampled: Vec<f64>,
     /// The Sharpe ratio in the light of the number of trials. `None` if it is undefined.
     pub deflated: Option<DeflatedSharpe>,
     /// The same positions at other times.
@@ -101,7 +104,8 @@ impl Assessment {
         let returns = backtest.returns();
         let resampling =
             Resampling { resamples: options.resamples, seed: options.seed, ..Default::default() };
-        let sharpe = enough(confidence_interval(&returns, sharpe_ratio, LEVEL, &resampling))?;
+        let interval = enough(resampled_interval(&returns, sharpe_ratio, LEVEL, &resampling))?;
+        let (sharpe, resampled) = interval.map_or((None, Vec::new()), |(it, all)| (Some(it), all));
         let timing = random_timing(candles, bars, targets, replay, options.draws, options.seed)?;
         let lookback = replay.periods_per_year.value().round() as usize;
         let rules = [
@@ -121,7 +125,7 @@ impl Assessment {
             baselines.push(Comparison { baseline, metrics: account.metrics, difference });
         }
         let verdict = verdict(backtest, &baselines, deflated.as_ref(), &timing);
-        Ok(Self { sharpe, deflated, timing, baselines, verdict })
+        Ok(Self { sharpe, resampled, deflated, timing, baselines, verdict })
     }
 }
 

@@ -74,6 +74,10 @@ fn a_beaten_agent_is_said_to_be_beaten() {
     assert_eq!(names, ["buy and hold", "equal weight, rebalanced monthly", "momentum", "flat"]);
     let flat = assess(&candles, &Array2::zeros((399, 2)));
     assert_eq!((flat.verdict, flat.sharpe.is_none(), flat.deflated), (Verdict::NeverTraded, true, None));
+    assert!(flat.resampled.is_empty());
+    let interval = beaten.sharpe.unwrap();
+    assert_eq!(beaten.resampled.len(), interval.resamples);
+    assert!(beaten.resampled.is_sorted() && beaten.resampled[0] <= interval.percentile[0]);
     // Buy and hold is level with itself, and has no timing.
     let hold = assess(&candles, &Array2::ones((399, 2)));
     assert_eq!(hold.baselines[0].difference.as_ref().unwrap().p_value, 1.0);

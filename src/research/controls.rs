@@ -65,11 +65,10 @@ pub fn shuffled(candles: &Candles, ranges: &[Range<usize>], seed: u64) -> Result
 fn reordered(candles: &Candles, order: &[usize]) -> Result<Candles> {
     let mut out = candles.clone();
     for instrument in 0..candles.instruments() {
-        for bar in 1..order.len() {
-            let from = [instrument, order[bar]];
+        for (bar, source) in order.iter().copied().enumerate().skip(1) {
+            let from = [instrument, source];
             let to = [instrument, bar];
-            let (before, level) =
-                (candles.close[[instrument, order[bar] - 1]], out.close[[instrument, bar - 1]]);
+            let (before, level) = (candles.close[[instrument, source - 1]], out.close[[instrument, bar - 1]]);
             let filled = candles.filled.as_ref().is_some_and(|filled| filled[from]);
             let at = |price: f64| if filled { level } else { level * (price / before) };
             let [open, close] = [candles.open[from], candles.close[from]].map(at);
@@ -94,6 +93,7 @@ fn reordered(candles: &Candles, order: &[usize]) -> Result<Candles> {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "a range of bars is meant")]
 mod tests {
     use jiff::ToSpan;
     use jiff::civil::date;

@@ -70,6 +70,16 @@ pub fn confidence_interval(
     level: f64,
     resampling: &Resampling,
 ) -> Result<BootstrapInterval> {
+    resampled_interval(returns, statistic, level, resampling).map(|(interval, _)| interval)
+}
+
+/// The interval, and the resampled statistics that it comes from, ascending.
+pub(super) fn resampled_interval(
+    returns: &[f64],
+    statistic: impl Fn(&[f64]) -> Option<f64>,
+    level: f64,
+    resampling: &Resampling,
+) -> Result<(BootstrapInterval, Vec<f64>)> {
     checks::returns("confidence interval", returns, 2)?;
     let automatic = || Ok(block_length::estimate(returns)?.unwrap_or(1.0));
     let bootstrap = resampling.bootstrap(returns.len(), automatic)?;
@@ -79,7 +89,7 @@ pub fn confidence_interval(
         statistic(&chosen)
     };
     let replicates = Replicates::new(statistic(returns), evaluate, returns.len(), &bootstrap, resampling)?;
-    replicates.interval(level, bootstrap.block_length())
+    Ok((replicates.interval(level, bootstrap.block_length())?, replicates.resampled))
 }
 
 /// The difference of `statistic` between two strategies on the same bars, simple returns `[bar]`: both are resampled with the

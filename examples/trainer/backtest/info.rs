@@ -7,6 +7,7 @@ use jiff::civil::DateTime;
 use phalanx::market::Candles;
 
 use crate::agents::{Agents, TrainedRun};
+use crate::audit::Record;
 use crate::report::RunInfo;
 use crate::summary::Summary;
 
@@ -40,6 +41,7 @@ pub fn info(agents: &Agents, candles: &Candles, gaps: &[(&str, String)]) -> Resu
         training_period: from.into_iter().min().zip(known.into_iter().max()),
         version: of_all(&|run| run.policy.metadata().version.clone()),
         folds: Vec::new(),
+        audit: if agents.several() { None } else { Record::of(&first.folder)? },
         more: together
             .into_iter()
             .chain([

@@ -8,7 +8,7 @@ use super::format;
 use super::plot::{Axes, Canvas, Ink, draw};
 
 /// Height of a plot in canvas units.
-const HEIGHT: u32 = 880;
+pub const HEIGHT: u32 = 880;
 /// Maximum number of points of a line and of columns of a position strip, more than a screen can show.
 const POINTS: usize = 900;
 
@@ -185,17 +185,19 @@ pub fn significant(value: f64) -> String {
     format::number(value, decimals)
 }
 
-fn bars(backtest: &Backtest) -> (f64, f64) {
+/// The range of the axis of time, in bars.
+pub fn bars(backtest: &Backtest) -> (f64, f64) {
     (0.0, backtest.timestamps.len().saturating_sub(1) as f64)
 }
 
-fn indexed(values: &[f64]) -> Vec<(f64, f64)> {
+/// Values at their index.
+pub fn indexed(values: &[f64]) -> Vec<(f64, f64)> {
     (0..).map(f64::from).zip(values.iter().copied()).collect()
 }
 
 /// Thins a curve to about [`POINTS`] points: the minimum and the maximum of each column, so that no spike is lost. A
 /// column with a non-finite value keeps one, so that no gap is lost.
-fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+pub fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     if points.len() <= POINTS {
         return points;
     }

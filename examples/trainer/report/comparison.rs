@@ -54,7 +54,7 @@ fn table(runs: &[Compared], index: usize, name: &str, fraction: bool) -> Markup 
     html! {
         section {
             h2 { (name) }
-            table {
+            div.wide tabindex="0" { table {
                 thead { tr {
                         th scope="col" { "Run" } th scope="col" { "Value" } th scope="col" { "Difference" }
                         th scope="col" { "95 % interval" } th scope="col" { "p" }
@@ -72,7 +72,7 @@ fn table(runs: &[Compared], index: usize, name: &str, fraction: bool) -> Markup 
                         }
                     }
                 }
-            }
+            } }
         }
     }
 }

@@ -52,6 +52,11 @@ pub fn signed_percent(fraction: f64) -> String {
     if fraction > 0.0 { format!("+{text}") } else { text }
 }
 
+/// A ratio with two decimal places.
+pub fn plain(value: Option<f64>) -> String {
+    value.map_or(UNDEFINED.into(), |value| number(value, 2))
+}
+
 /// An amount of account currency: without cents from 1,000 on.
 pub fn money(value: f64) -> String {
     number(value, if value.abs() >= 1000.0 { 0 } else { 2 })

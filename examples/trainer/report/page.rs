@@ -7,21 +7,21 @@ use phalanx::backtest::{Backtest, Metrics};
 use phalanx::env::ledger::{Costs, Financing};
 use phalanx::research::Assessment;
 
-use super::format::{UNDEFINED, duration, moment, money, number, percent, signed_percent};
-use crate::assess::{trials, verdict};
-
-use super::{FoldRow, RunInfo, TrainingCurves, charts, plot, words};
+use super::definitions::{self, heading, link};
+use super::format::{UNDEFINED, duration, moment, money, number, percent, plain, signed_percent};
+use super::{FoldRow, RunInfo, TrainingCurves, audits, charts, luck, plot, tearsheet, words};
+use crate::assess::verdict;
 
 const STYLE: &str = include_str!("style.css");
 
 pub fn page(
     backtest: &Backtest,
     in_sample: Option<&Backtest>,
-    assessment: Option<&Assessment>,
+    assessment: Result<&Assessment, &str>,
     training: &TrainingCurves,
     run: &RunInfo,
 ) -> Result<Markup> {
-    let verdict = assessment.map(|it| capitalised(&verdict(&it.verdict)));
+    let verdict = assessment.ok().map(|it| capitalised(&verdict(&it.verdict)));
     let title = verdict.clone().unwrap_or_else(|| words::headline(backtest).into());
     let body = html! {
         header {
@@ -38,15 +38,17 @@ pub fn page(
                 div.account { (account(backtest)?) }
                 div { (figures(&backtest.metrics, &backtest.benchmark)) }
             }
-            @if let Some(assessment) = assessment {
-                (luck(backtest, assessment))
-            }
+            (luck::section(backtest, assessment)?)
             @if !run.folds.is_empty() {
                 (folds(&run.folds))
+            }
+            @if let Some(audit) = &run.audit {
+                (audits::section(audit))
             }
             @if let Some(in_sample) = in_sample {
                 (comparison(in_sample, backtest))
             }
+            (tearsheet::sections(backtest)?)
             @if run.folds.is_empty() {
                 (curves(backtest, training, run)?)
             }
@@ -54,6 +56,7 @@ pub fn page(
                 h2 { "The run" }
                 (facts(backtest, run))
             }
+            (definitions::section())
         }
         footer {
             p.note { (words::caution(backtest, run)) }
@@ -106,7 +109,7 @@ fn tiles(own: &Metrics, hold: &Metrics) -> Markup {
 
 fn account(backtest: &Backtest) -> Result<Markup> {
     Ok(html! {
-        h2 { "The account" }
+        (heading("account", "The account"))
         p.intro { "Orders are placed after a bar’s close and filled at the next open, with commission and slippage." }
         figure {
             figcaption { strong { "Equity" } (lines()) }
@@ -164,7 +167,7 @@ fn figures(own: &Metrics, hold: &Metrics) -> Markup {
         ("Slippage", &|m| money(m.slippage)),
     ];
     html! {
-        h2 { "Metrics" }
+        (heading("metrics", "Metrics"))
         p.intro { "Both accounts paid the same costs on the same " (whole(own.bars)) " bars." }
         table {
             thead { tr {
@@ -174,12 +177,6 @@ fn figures(own: &Metrics, hold: &Metrics) -> Markup {
                     tr { th scope="row" { (name) } td { (show(own)) } td { (show(hold)) } }
                 }
             }
-        }
-        details {
-            summary { "Definitions" }
-            p { "Simple returns per bar, no risk-free rate. Sharpe: mean over standard deviation. Sortino: mean over downside deviation, the root mean square of the negative returns over all bars. Both are annualised." }
-            p { "Calmar: annual return over maximum drawdown. Winning bars: gains among the bars with a non-zero return. Turnover: traded value over the mean gross position value at the last two closes. Time invested: fraction of bars with a position, averaged over the instruments." }
-            p { "A dash (" (UNDEFINED) ") marks an undefined metric, such as a ratio with zero deviation." }
         }
     }
 }
@@ -195,12 +192,12 @@ fn comparison(in_sample: &Backtest, backtest: &Backtest) -> Markup {
     ];
     html! {
         section {
-            h2 { "In sample and out of sample" }
+            h2 { "In sample and out of sample" (link("metrics")) }
             p.intro {
                 "The same policy on the bars it was trained on, " (period(in_sample)) ", and on the held-out ones, with the same costs. "
                 "Returns earned only in sample are overfitting."
             }
-            table {
+            div.wide tabindex="0" { table {
                 thead { tr {
                         td {}
                         th scope="col" { "Agents, in sample" } th scope="col" { "Buy-and-hold, in sample" }
@@ -215,66 +212,7 @@ fn comparison(in_sample: &Backtest, backtest: &Backtest) -> Markup {
                         }
                     }
                 }
-            }
-        }
-    }
-}
-
-/// Baselines, timing and the number of trials.
-fn luck(backtest: &Backtest, assessment: &Assessment) -> Markup {
-    let annual = backtest.periods_per_year.value().sqrt();
-    let number = |value: f64| number(value, 3);
-    html! {
-        section {
-            h2 { "Skill or luck" }
-            p.intro { "Rules without learning on the same bars with the same costs, and the agents’ own positions at other times." }
-            table {
-                thead { tr {
-                        td {}
-                        th scope="col" { "Return" } th scope="col" { "Sharpe ratio" } th scope="col" { "Max drawdown" }
-                        th scope="col" { "p of the Sharpe difference" } } }
-                tbody {
-                    tr {
-                        th scope="row" { "Agents" }
-                        td { (signed_percent(backtest.metrics.total_return)) } td { (plain(backtest.metrics.sharpe)) }
-                        td { (percent(backtest.metrics.max_drawdown)) } td {}
-                    }
-                    @for it in &assessment.baselines {
-                        tr {
-                            th scope="row" { (it.baseline.name()) }
-                            td { (signed_percent(it.metrics.total_return)) } td { (plain(it.metrics.sharpe)) }
-                            td { (percent(it.metrics.max_drawdown)) }
-                            td { (it.difference.as_ref().map_or(UNDEFINED.into(), |it| number(it.p_value))) }
-                        }
-                    }
-                }
-            }
-            dl.facts {
-                @if let Some(interval) = &assessment.sharpe {
-                    @let [low, high] = interval.bca.unwrap_or(interval.percentile);
-                    div {
-                        dt { "Sharpe ratio, 95 % interval" }
-                        dd { (plain(Some(low * annual))) " to " (plain(Some(high * annual))) }
-                    }
-                }
-                div {
-                    dt { "The same positions at other times" }
-                    dd { "p = " (number(assessment.timing.p_value)) " (" (assessment.timing.sharpe.len()) " draws)" }
-                }
-                @if let Some(deflated) = &assessment.deflated {
-                    div { dt { "Probabilistic Sharpe ratio" } dd { (number(deflated.probabilistic)) } }
-                    div {
-                        dt { "Deflated Sharpe ratio" }
-                        dd { (number(deflated.deflated)) " over " (trials(deflated.trials)) " on these bars" }
-                    }
-                }
-            }
-            details {
-                summary { "Definitions" }
-                p { "The interval: stationary bootstrap, bias-corrected and accelerated. p of a difference: share of paired resamples whose difference is as far from the observed one as that is from zero. Other times: all positions shifted by a random number of bars; p is the share of draws with a Sharpe ratio at least as high." }
-                p { "Probabilistic Sharpe ratio: probability that the true ratio is above zero, given length, skewness and kurtosis of the returns. Deflated: above the highest ratio that so many trials without skill are expected to reach. Trials are counted in the ledger beside the runs." }
-                p { "Learnt: no baseline has a higher Sharpe ratio, the deflated Sharpe ratio is at least 0.95, and p at other times is at most 0.05." }
-            }
+            } }
         }
     }
 }
@@ -283,12 +221,12 @@ fn luck(backtest: &Backtest, assessment: &Assessment) -> Markup {
 fn folds(folds: &[FoldRow]) -> Markup {
     html! {
         section {
-            h2 { "Folds" }
+            h2 { "Folds" (link("metrics")) }
             p.intro {
                 "Every row is traded by agents that had seen none of its bars. Its account starts anew, "
                 "without positions; the account above carries them from row to row."
             }
-            table {
+            div.wide tabindex="0" { table {
                 thead { tr {
                         th scope="col" { "Tested" }
                         th scope="col" { "Return" } th scope="col" { "Sharpe ratio" } th scope="col" { "Max drawdown" }
@@ -305,7 +243,7 @@ fn folds(folds: &[FoldRow]) -> Markup {
                         }
                     }
                 }
-            }
+            } }
         }
     }
 }
@@ -411,8 +349,4 @@ fn period(backtest: &Backtest) -> String {
 
 fn between(first: DateTime, last: DateTime) -> String {
     format!("{} to {}", moment(first), moment(last))
-}
-
-fn plain(value: Option<f64>) -> String {
-    value.map_or(UNDEFINED.into(), |value| number(value, 2))
 }

@@ -82,6 +82,7 @@ pub struct Canvas<'a> {
     root: Area<'a>,
     plane: Plane<'a>,
     x: (f64, f64),
+    y: (f64, f64),
 }
 
 /// Draws with `paint` on a canvas `height` units high and returns the SVG element, labelled for screen readers.
@@ -114,8 +115,8 @@ impl<'a> Canvas<'a> {
             span(axes.y),
             (LEFT..right, bottom..TOP),
         );
-        let x = span(axes.x);
-        Ok(Self { plane: root.apply_coord_spec(plane), root, x: (x.start, x.end) })
+        let (x, y) = (span(axes.x), span(axes.y));
+        Ok(Self { plane: root.apply_coord_spec(plane), root, x: (x.start, x.end), y: (y.start, y.end) })
     }
 
     fn mesh(&self, height: u32, axes: &Axes) -> Result<()> {
@@ -171,6 +172,17 @@ impl<'a> Canvas<'a> {
         let place = |x: f64| self.plane.map_coordinate(&(x, 0.0)).0;
         let corners = [(place(x.0), y.0), (place(x.1).max(place(x.0) + 2), y.1)];
         self.root.draw(&Rectangle::new(corners, ink.colour().mix(opacity).filled())).map_err(fault)
+    }
+
+    /// A filled rectangle from `x.0` to `x.1` and from 0 to `top`, in data coordinates.
+    pub fn column(&self, x: (f64, f64), top: f64, ink: Ink, opacity: f64) -> Result<()> {
+        let place = |value| self.plane.map_coordinate(&(x.0, value)).1;
+        self.bar(x, (place(top), place(0.0)), ink, opacity)
+    }
+
+    /// A vertical line through the whole plot.
+    pub fn vertical(&self, x: f64, ink: Ink) -> Result<()> {
+        self.path(vec![(x, self.y.0), (x, self.y.1)], ink)
     }
 
     /// Text above a row: `left` at the left end of the plot, `right` at its right end, with the lower edge at `y`.

@@ -3,11 +3,51 @@ use ndarray::Array2;
 use phalanx::backtest::{PeriodsPerYear, ReplayOptions};
 use phalanx::env::ledger::Costs;
 use phalanx::market::Candles;
+use phalanx::research::{AssessmentOptions, SharpeEstimate};
 
 use super::*;
 
+/// An account that is not judged.
+const UNJUDGED: Result<&Assessment, &str> = Err("fewer than 20 bars");
+
 /// A backtest of oscillating instruments, with targets `decide(bar, instrument)`.
-fn backtest(symbols: &[&str], bars: usize, decide: impl Fn(usize, usize) -> f64) -> Backtest {
+pub fn backtest(symbols: &[&str], bars: usize, decide: impl Fn(usize, usize) -> f64) -> Backtest {
+    replayed(symbols, bars, decide).2
+}
+
+/// A backtest of two instruments with its judgement, as the seventh trial.
+pub fn judged(bars: usize) -> (Backtest, Assessment) {
+    let decide = |bar: usize, i: usize| [1.0, 0.0, -1.0][(bar / 20 + i) % 3];
+    judged_with(bars, 7.0, decide)
+}
+
+fn judged_with(bars: usize, trials: f64, decide: impl Fn(usize, usize) -> f64) -> (Backtest, Assessment) {
+    let (candles, targets, backtest) = replayed(&["AAA", "BBB"], bars, decide);
+    let estimate = SharpeEstimate::from_returns(&backtest.returns());
+    let deflated = estimate.and_then(|it| it.deflated(trials, 0.03)).ok();
+    let options = AssessmentOptions { draws: 10, resamples: 500, ..Default::default() };
+    let replay = options_of_replay();
+    let assessment =
+        Assessment::new(&backtest, &candles, &(0..bars), targets.view(), &replay, deflated, &options)
+            .unwrap();
+    (backtest, assessment)
+}
+
+fn options_of_replay() -> ReplayOptions {
+    ReplayOptions {
+        costs: Costs::default(),
+        max_leverage: None,
+        starting_equity: 10_000.0,
+        bankruptcy_level: 0.1,
+        periods_per_year: PeriodsPerYear::given(252.0).unwrap(),
+    }
+}
+
+fn replayed(
+    symbols: &[&str],
+    bars: usize,
+    decide: impl Fn(usize, usize) -> f64,
+) -> (Candles, Array2<f64>, Backtest) {
     let start = date(2022, 5, 2).at(0, 0, 0, 0);
     let wave =
         |(i, bar): (usize, usize)| 100.0 + 30.0 * (bar as f64 / 9.0 + i as f64).sin() + bar as f64 * 0.05;
@@ -25,14 +65,8 @@ fn backtest(symbols: &[&str], bars: usize, decide: impl Fn(usize, usize) -> f64)
         dropped: Vec::new(),
     };
     let targets = Array2::from_shape_fn((bars - 1, symbols.len()), |(bar, i)| decide(bar, i));
-    let options = ReplayOptions {
-        costs: Costs::default(),
-        max_leverage: None,
-        starting_equity: 10_000.0,
-        bankruptcy_level: 0.1,
-        periods_per_year: PeriodsPerYear::given(252.0).unwrap(),
-    };
-    Backtest::replay(&candles, 0..bars, targets.view(), &options).unwrap()
+    let backtest = Backtest::replay(&candles, 0..bars, targets.view(), &options_of_replay()).unwrap();
+    (candles, targets, backtest)
 }
 
 fn training() -> TrainingCurves {
@@ -58,6 +92,7 @@ fn run() -> RunInfo {
         training_period: Some((date(2018, 1, 2).at(0, 0, 0, 0), date(2022, 4, 29).at(0, 0, 0, 0))),
         version: "0.1.0".into(),
         folds: Vec::new(),
+        audit: None,
         more: vec![("Episodes".into(), "2,048".into())],
     }
 }
@@ -66,12 +101,37 @@ fn check(page: &str) {
     assert!(page.starts_with("<!DOCTYPE html>"));
     assert!(!page.contains("NaN") && !page.contains("inf,") && !page.contains(">inf"), "no made-up numbers");
     let outside = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
+    // Links within the page lead to what is on it.
+    let links: Vec<&str> = page.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(links.len() >= 20, "{}", links.len());
+    for anchor in links {
+        assert_eq!(page.matches(&format!(" id=\"{anchor}\"")).count(), 1, "{anchor}");
+    }
+    let outside = outside.replace("href=\"#", "");
     for request in ["http", "//", "@import", "url(", "src=", "href=", "<script"] {
         assert!(!outside.contains(request), "the page must not need `{request}`");
     }
     assert_eq!(page.matches("<svg").count(), page.matches("role=\"img\"").count());
     assert_eq!(page.matches("<svg").count(), page.matches("aria-label=\"").count());
-    for section in ["Equity", "Drawdown", "Positions", "Metrics", "Training", "The run", "proves little"] {
+    let sections = [
+        "Equity",
+        "Drawdown",
+        "Positions",
+        "Metrics",
+        "Skill or luck",
+        "Resampled Sharpe ratios",
+        "Returns by month",
+        "Rolling Sharpe ratio",
+        "Exposure",
+        "Worst drawdowns",
+        "Holding times",
+        "Profit by instrument",
+        "Training",
+        "The run",
+        "Definitions",
+        "proves little",
+    ];
+    for section in sections {
         assert!(page.contains(section), "{section}");
     }
 }
@@ -79,9 +139,14 @@ fn check(page: &str) {
 #[test]
 fn everything_is_on_the_page() {
     let backtest = backtest(&["AAA", "BBB"], 400, |bar, i| [1.0, 0.0, -1.0][(bar / 20 + i) % 3]);
-    let page =
-        render(&backtest, Some(&self::backtest(&["AAA", "BBB"], 300, |_, _| 1.0)), None, &training(), &run())
-            .unwrap();
+    let page = render(
+        &backtest,
+        Some(&self::backtest(&["AAA", "BBB"], 300, |_, _| 1.0)),
+        UNJUDGED,
+        &training(),
+        &run(),
+    )
+    .unwrap();
     check(&page);
     for text in [
         "In sample and out of sample",
@@ -106,7 +171,76 @@ fn everything_is_on_the_page() {
     ] {
         assert!(page.contains(text), "{text}");
     }
-    assert_eq!(page.matches("<svg").count(), 5, "three of the account, two of three curves");
+    assert_eq!(
+        page.matches("<svg").count(),
+        7,
+        "three of the account, two of the tear sheet, two of three curves"
+    );
+}
+
+/// The figures of a section, from its heading to the next one.
+fn section<'a>(page: &'a str, anchor: &str) -> &'a str {
+    let from = page.split_once(&format!(" id=\"{anchor}\"")).unwrap().1;
+    from.split("<h2").next().unwrap()
+}
+
+#[test]
+fn the_tear_sheet_has_the_figures_of_the_library() {
+    let (backtest, assessment) = judged(400);
+    let page = render(&backtest, None, Ok(&assessment), &training(), &run()).unwrap();
+    check(&page);
+    let months = section(&page, "months");
+    assert_eq!(months.matches("<tr>").count(), 3, "a header and two years");
+    assert!(months.contains(">2022<") && months.contains(">2023<"));
+    let sheet = phalanx::backtest::TearSheet::new(&backtest);
+    let total = format::number(sheet.months[0].total.unwrap() * 100.0, 1);
+    assert!(months.contains(&format!("<td class=\"total\">{total}</td>")), "{months}");
+    assert!(section(&page, "rolling").contains("Over the last 126 returns"));
+    assert_eq!(section(&page, "drawdowns").matches("<tr>").count(), 1 + sheet.drawdowns.len());
+    assert!(section(&page, "holdings").contains(&format!("{}, ", sheet.holding_times.count)));
+    let profits = section(&page, "attribution");
+    for symbol in ["AAA", "BBB", "Account"] {
+        assert!(profits.contains(symbol), "{symbol}");
+    }
+    assert!(!profits.contains("Borrowing") && !profits.contains("Interest"), "nothing was borrowed");
+    assert!(section(&page, "bootstrap").contains("500 resamples"));
+    assert!(section(&page, "bootstrap").contains("the best that 7 trials without skill"));
+    assert_eq!(page.matches("Histogram of 500").count(), 1);
+}
+
+/// What is missing is said in a sentence.
+#[test]
+fn poor_accounts_have_sentences() {
+    let page = |backtest: &Backtest, assessment: Result<&Assessment, &str>| {
+        let page = render(backtest, None, assessment, &training(), &run()).unwrap();
+        check(&page);
+        page
+    };
+    let few = page(&backtest(&["AAA"], 12, |_, _| 1.0), UNJUDGED);
+    assert!(few.contains("This account is not judged, and not counted as a trial: fewer than 20 bars."));
+    assert!(few.contains("takes at least 40 returns; this account has 11."));
+    assert!(few.contains("Only accounts that are judged are resampled."));
+
+    let (one, assessment) = judged_with(100, 1.0, |bar, _| f64::from(u8::from(bar % 9 < 4)));
+    assert!(page(&one, Ok(&assessment)).contains("This is the only trial on these bars"));
+
+    let (idle, assessment) = judged_with(100, 1.0, |_, _| 0.0);
+    let idle = page(&idle, Ok(&assessment));
+    for sentence in [
+        "there is no Sharpe ratio to resample",
+        "no window has a Sharpe ratio",
+        "No position was held at a close",
+        "never fell below an earlier maximum",
+        "No position was held.",
+    ] {
+        assert!(idle.contains(sentence), "{sentence}");
+    }
+
+    let ruined = page(&backtest(&["AAA"], 100, |_, _| -8.0), UNJUDGED);
+    assert!(
+        section(&ruined, "months").contains("The account was closed on ") && ruined.contains("not recovered")
+    );
+    assert!(section(&ruined, "months").contains(">–<"));
 }
 
 #[test]
@@ -121,8 +255,8 @@ fn folds_have_a_row_each_and_a_caution_of_their_own() {
     };
     let folds = vec![fold.clone(), fold];
     let page =
-        render(&backtest, None, None, &TrainingCurves::default(), &RunInfo { folds, ..run() }).unwrap();
-    let section = page.split_once("<h2>Folds</h2>").unwrap().1.split_once("</section>").unwrap().0;
+        render(&backtest, None, UNJUDGED, &TrainingCurves::default(), &RunInfo { folds, ..run() }).unwrap();
+    let section = page.split_once("<h2>Folds").unwrap().1.split_once("</section>").unwrap().0;
     assert_eq!(section.matches("<tr>").count(), 3);
     assert!(page.contains("These are 2 held-out periods") && !page.contains("one training run"));
     assert!(!page.contains("No training curves"));
@@ -131,10 +265,10 @@ fn folds_have_a_row_each_and_a_caution_of_their_own() {
 #[test]
 fn every_colour_of_the_plots_follows_the_scheme() {
     let backtest = backtest(&["AAA"], 300, |bar, _| [1.0, -1.0, 0.0][bar / 9 % 3]);
-    let page = render(&backtest, None, None, &training(), &run()).unwrap();
+    let page = render(&backtest, None, UNJUDGED, &training(), &run()).unwrap();
     let body = page.split_once("</style>").unwrap().1;
     let rules = plot::colour_rules();
-    for part in body.split("=\"#").skip(1) {
+    for part in body.replace("href=\"#", "").split("=\"#").skip(1) {
         assert!(rules.contains(&format!("=\"#{}\"", &part[..6])), "{}", &part[..6]);
     }
     let style = include_str!("style.css");
@@ -151,7 +285,8 @@ fn symbols_and_names_are_escaped() {
     let backtest = backtest(&["<b>&\"A", "'x'<script>"], 30, |_, _| 1.0);
     let mut training = training();
     training.curves[0].0 = "<i>\"return\"".into();
-    let page = render(&backtest, None, None, &training, &RunInfo { title: "<u>".into(), ..run() }).unwrap();
+    let page =
+        render(&backtest, None, UNJUDGED, &training, &RunInfo { title: "<u>".into(), ..run() }).unwrap();
     check(&page);
     for raw in ["<b>", "<i>\"", "<u>", "&\"A"] {
         assert!(!page.contains(raw), "{raw}");
@@ -162,7 +297,7 @@ fn symbols_and_names_are_escaped() {
 #[test]
 fn verdicts_are_honest() {
     let verdict = |backtest: &Backtest| {
-        let page = render(backtest, None, None, &training(), &run()).unwrap();
+        let page = render(backtest, None, UNJUDGED, &training(), &run()).unwrap();
         check(&page);
         page
     };
@@ -189,13 +324,14 @@ fn verdicts_are_honest() {
 #[test]
 fn the_smallest_and_the_longest() {
     check(
-        &render(&backtest(&["AAA"], 2, |_, _| 1.0), None, None, &TrainingCurves::default(), &run()).unwrap(),
+        &render(&backtest(&["AAA"], 2, |_, _| 1.0), None, UNJUDGED, &TrainingCurves::default(), &run())
+            .unwrap(),
     );
     let one = backtest(&["AAA"], 50, |bar, _| f64::from(u8::from(bar > 30)));
     assert_eq!(one.trades.len(), 1);
-    check(&render(&one, None, None, &training(), &run()).unwrap());
+    check(&render(&one, None, UNJUDGED, &training(), &run()).unwrap());
     let long = backtest(&["AAA", "BBB", "CCC"], 20_000, |bar, i| [1.0, 0.0, -1.0][(bar * 7 + i) % 11 % 3]);
-    let page = render(&long, None, None, &training(), &run()).unwrap();
+    let page = render(&long, None, UNJUDGED, &training(), &run()).unwrap();
     check(&page);
     assert!(page.len() < 400_000, "{} bytes", page.len());
 }
@@ -204,7 +340,7 @@ fn the_smallest_and_the_longest() {
 fn training_on_the_held_out_period_is_not_hidden() {
     let backtest = backtest(&["AAA"], 20, |_, _| 1.0);
     let page = |training_period| {
-        render(&backtest, None, None, &training(), &RunInfo { training_period, ..run() }).unwrap()
+        render(&backtest, None, UNJUDGED, &training(), &RunInfo { training_period, ..run() }).unwrap()
     };
     assert!(page(run().training_period).contains("ended before the held-out period began"));
     let overlap = run().training_period.map(|(first, _)| (first, backtest.timestamps[3]));
@@ -218,7 +354,7 @@ fn a_curve_of_another_length_is_named() {
     let mut training = training();
     training.curves[2].2.pop();
     let backtest = backtest(&["AAA"], 20, |_, _| 1.0);
-    let error = render(&backtest, None, None, &training, &run()).unwrap_err().to_string();
+    let error = render(&backtest, None, UNJUDGED, &training, &run()).unwrap_err().to_string();
     assert!(error.contains("`Entropy` has 39 values for 40"), "{error}");
 }
 
@@ -253,7 +389,7 @@ fn hostile_metrics_do_not_stop_the_report() {
         std::fs::write(&path, format!("{header}\n{}\n", rows.join("\n"))).unwrap();
         let curves = crate::metrics::curves(&path).unwrap();
         assert_eq!(curves.env_steps.len(), rows.len());
-        check(&super::render(&backtest(&["AAA"], 40, |_, _| 1.0), None, None, &curves, &run()).unwrap());
+        check(&super::render(&backtest(&["AAA"], 40, |_, _| 1.0), None, UNJUDGED, &curves, &run()).unwrap());
     };
     let all: Vec<_> = values.iter().enumerate().map(|(i, value)| row(i + 1, 64 * i as u64, value)).collect();
     render(&all);
@@ -284,4 +420,26 @@ fn hostile_metrics_do_not_stop_the_report() {
             .to_string()
             .contains("regular file")
     );
+}
+
+#[test]
+fn an_audit_has_its_rows_and_says_that_a_check_failed() {
+    use crate::audit::{Record, Row};
+    let backtest = backtest(&["AAA"], 60, |bar, _| [1.0, 0.0][bar / 10 % 2]);
+    let period = [backtest.timestamps[5], backtest.timestamps[59]];
+    let rows = vec![
+        Row::new("Told the next return (must win)", "Sharpe 0.10", "FAILED: training is broken", Some(false)),
+        Row::new("Orders cost 5 bps", "Sharpe 0.20", "earns", None),
+    ];
+    let page = |rows: Vec<Row>| {
+        let audit = Some(Record { run: Some(7), period, rows });
+        let info = RunInfo { audit, ..run() };
+        render(&backtest, None, Err("fewer bars"), &TrainingCurves::default(), &info).unwrap()
+    };
+    let bad = page(rows.clone());
+    assert!(bad.contains("<strong>1 of 2 checks failed</strong>") && bad.contains("Orders cost 5 bps"));
+    assert!(
+        bad.contains("<strong>FAILED: training is broken</strong>") && bad.contains("id=\"formula-audit\"")
+    );
+    assert!(page(rows[1..].to_vec()).contains("No check failed."));
 }

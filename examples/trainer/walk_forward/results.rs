@@ -17,6 +17,7 @@ use super::cut::{Cut, Part};
 use super::fold::Job;
 use crate::assess::{self, Assessed, assess};
 use crate::console::{self, say};
+use crate::evidence::Evidence;
 use crate::folder::{Folder, Owned};
 use crate::held_out::{features, replay_options};
 use crate::report::{FoldRow, RunInfo, TrainingCurves, render};
@@ -188,7 +189,9 @@ impl Results {
         console::busy("writing the report");
         let folder = owned.folder().clone();
         let staging = owned.stage_walk()?;
-        phalanx::backtest::write(&self.whole, staging.path())?;
+        let mut evidence = Evidence::new(&self.whole, self.assessed.judgement(), None, &self.folds);
+        evidence.paths.clone_from(&self.paths);
+        phalanx::backtest::write_with(&self.whole, staging.path(), &evidence)?;
         write_atomically(&staging.folds(), self.csv(candles).as_bytes())?;
         let mut info = self.info.clone();
         info.title = folder.name();
@@ -201,8 +204,7 @@ impl Results {
             ("Discount".into(), settings.mappo.ppo.gamma.to_string()),
         ];
         self.assessed.keep_receipt(&staging)?;
-        let page =
-            render(&self.whole, None, self.assessed.assessment.as_ref(), &TrainingCurves::default(), &info)?;
+        let page = render(&self.whole, None, self.assessed.judgement(), &TrainingCurves::default(), &info)?;
         write_atomically(&staging.report(), page.as_bytes())?;
         owned.publish_walk(&staging)
     }
@@ -320,6 +322,7 @@ fn info(jobs: &[Job], traded: &Traded) -> Result<RunInfo> {
         training_period: None,
         version: model.version.clone(),
         folds: Vec::new(),
+        audit: None,
         more: Vec::new(),
     })
 }

@@ -76,6 +76,16 @@ fn files_read_back_bit_for_bit() {
     assert_eq!(json["symbols"][0], "A,A");
     assert_eq!(json["costs"]["commission_bps"], 5.0);
     assert_eq!(json["bankrupt_at"], serde_json::Value::Null);
+    assert_eq!(json["monthly_returns"][0]["year"], 2024);
+    assert_eq!(json["monthly_returns"][0]["months"][11], serde_json::Value::Null);
+    assert_eq!(json["rolling_sharpe"], serde_json::Value::Null);
+    assert_eq!(json["exposure"]["invested"], 1.0);
+    assert_eq!(json["drawdowns"][0]["peak"], "2024-02-28");
+    assert_eq!(json["holding_times"]["count"], 2);
+    assert_eq!(json["attribution"]["instruments"][1]["symbol"], "BBB");
+    let profit = |value: &serde_json::Value| value["profit"].as_f64().unwrap();
+    let sum: f64 = json["attribution"]["instruments"].as_array().unwrap().iter().map(profit).sum();
+    assert!((sum - profit(&json["attribution"])).abs() < 1e-12);
     // Compared as text, because serde_json writes floats exactly but may read them with an error in the last bit.
     let text = fs::read_to_string(dir.join("metrics.json")).unwrap().replace([' ', '\n'], "");
     for (name, metrics) in [("strategy", &backtest.metrics), ("buy_and_hold", &backtest.benchmark)] {
@@ -86,6 +96,20 @@ fn files_read_back_bit_for_bit() {
     let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|file| file.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["equity.csv", "metrics.json", "trades.csv"], "no temporary file is left");
+}
+
+#[test]
+fn callers_add_fields_at_the_end() {
+    #[derive(Serialize)]
+    struct More {
+        verdict: Option<&'static str>,
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write_with(&backtest(24), folder.path(), &More { verdict: None }).unwrap();
+    let text = fs::read_to_string(folder.path().join("metrics.json")).unwrap();
+    assert!(text.trim_end().ends_with(",\n  \"verdict\": null\n}"), "{text}");
+    let error = write_with(&backtest(24), folder.path(), &5).unwrap_err().to_string();
+    assert!(error.contains("metrics.json"), "{error}");
 }
 
 #[test]

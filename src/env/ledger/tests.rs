@@ -113,6 +113,7 @@ fn a_bankrupt_account_is_closed_for_good() {
         Step {
             log_return: 0.0,
             own_log_return: vec![0.0],
+            contributions: vec![Contribution::default()],
             trades: vec![],
             financing: Financing::default(),
             bankrupt: true
