@@ -17,7 +17,7 @@ GROUPS = networks indicators training updates others resume program other-traini
 .PHONY: help demo pictures test test-nightly test-parquet onnx fuzz portability bench lint cargo $(addprefix test-,$(GROUPS))
 
 help:
-	@echo "make demo    train on the demo candles, backtest the result and write its report"
+	@echo "make demo    train on the demo candles, audit and backtest the result, retrain over folds, and write reports"
 	@echo "make pictures  draw the dashboard, the report and the live page of the run in RUN for the documentation"
 	@echo "make test    run all tests (on the GPU, or on the CPU through Mesa's llvmpipe)"
 	@echo "make test-nightly  the same with bounds checks in the networks too, more interruptions and faults, and large files"
@@ -33,9 +33,12 @@ demo: cargo
 	$(CARGO) build --locked --release --example trainer
 	scripts/ensure-vulkan $(TRAINER) doctor
 	$(TRAINER) train --data $(DATA) --out $(RUN) --config examples/trainer/demo.toml --force
+	$(TRAINER) audit --run $(RUN) --data $(DATA) --seeds 3 --iterations 40
 	$(TRAINER) backtest --run $(RUN) --data $(DATA)
+	$(TRAINER) walk-forward --data $(DATA) --out $(RUN)-walk --config examples/trainer/demo.toml --folds 3 --seeds 1 --force
 	$(TRAINER) validate --run $(RUN) --data $(DATA)
-	@echo "The report is $(RUN)/report.html; open it in a browser. The training: trainer watch --run $(RUN)"
+	@echo "The reports are $(RUN)/report.html and, retrained over three folds, $(RUN)-walk/report.html; open them in a browser."
+	@echo "The training: trainer watch --run $(RUN)"
 	@echo "Decisions on live bars: trainer live --run $(RUN) --data $(DATA) (docs/live.md)"
 
 # Of a finished run; `make demo` trains one.

@@ -72,7 +72,7 @@ pub fn assess(run: &Folder, traded: &Traded<'_>) -> Result<Assessed> {
     Ok(Assessed { assessment: unless_undefined(assessment)?.ok_or(UNDEFINED), receipt })
 }
 
-/// Records the account of a trial of a sweep in the ledger, unless it has too few bars or no statistics.
+/// Records an account in the ledger without judging it, unless it has too few bars or no statistics.
 pub fn record(run: &Folder, traded: &Traded<'_>) -> Result<Option<Receipt>> {
     if traded.bars.len() < LEAST_BARS {
         return Ok(None);

@@ -3,6 +3,7 @@
 mod again;
 mod candidate;
 mod evaluations;
+mod trial;
 
 use std::ops::{ControlFlow, Range};
 use std::process::ExitCode;
@@ -134,8 +135,11 @@ impl<'a> Training<'a> {
         let environment = Trading::new(&data, &settings.market, &episodes(&ranges))?;
         let bars = ranges[0].start..ranges[ranges.len() - 1].end;
         let rules = scoring.as_ref().map_or(&settings.market, |scoring| &scoring.market);
-        let evaluations =
-            trained.evaluated.map(|bars| Evaluations::new(&data, &settings, rules, bars)).transpose()?;
+        let evaluations = trained
+            .evaluated
+            .clone()
+            .map(|bars| Evaluations::new(&data, &settings, rules, bars))
+            .transpose()?;
         let reserved =
             evaluations.as_ref().map_or(Ok(0), |evaluations| evaluations.bytes(&gpu, &settings))?;
         console::busy("compiling the kernels");
@@ -264,7 +268,8 @@ impl<'a> Training<'a> {
             bars: Some(TrainingBars::of(candles)),
         };
         let policy = trainer.policy_of(chosen.weights, chosen.observation_moments)?;
-        policy.with_market(market)?.save(&staging.model())?;
+        let policy = policy.with_market(market)?;
+        policy.save(&staging.model())?;
         let summary = Summary {
             adapter: crate::doctor::adapter(&gpu),
             env_steps,
@@ -283,6 +288,9 @@ impl<'a> Training<'a> {
             staging.remove_checkpoints()?;
         }
         owned.publish(&staging)?;
+        if let Some(bars) = trained.evaluated {
+            trial::record(owned.folder(), &settings, &gpu, candles, (&policy, &data), bars)?;
+        }
         if !matches!(telling, Telling::Everything { .. }) {
             return Ok(Ended::Finished);
         }

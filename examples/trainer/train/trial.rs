@@ -1,0 +1,46 @@
+//! The entry of a training in the ledger of trials.
+
+use std::ops::Range;
+
+use anyhow::Result;
+use phalanx::backtest::Backtest;
+use phalanx::gpu::Gpu;
+use phalanx::market::{Candles, MarketData};
+use phalanx::policy::Policy;
+
+use crate::assess::{self, LEAST_BARS, Traded};
+use crate::console;
+use crate::folder::Folder;
+use crate::held_out::replay_options;
+use crate::run::Settings;
+
+/// Records the account of the model on the bars that evaluated it: a later choice among such trainings is one of many trials on these bars.
+pub fn record(
+    folder: &Folder,
+    settings: &Settings,
+    gpu: &Gpu,
+    candles: &Candles,
+    (policy, data): (&Policy, &MarketData),
+    bars: Range<usize>,
+) -> Result<()> {
+    if bars.len() < LEAST_BARS {
+        return Ok(());
+    }
+    console::busy("recording the evaluation");
+    let options = replay_options(&settings.market, &settings.data, None, candles)?;
+    let targets = policy.targets(gpu, data, &bars)?;
+    let backtest = Backtest::replay(candles, bars.clone(), targets.view(), &options)?;
+    let traded = Traded {
+        command: super::COMMAND,
+        name: folder.name(),
+        settings: vec![settings],
+        candles,
+        known: true,
+        bars,
+        targets: targets.view(),
+        options: &options,
+        backtest: &backtest,
+    };
+    assess::record(folder, &traded)?;
+    Ok(())
+}
