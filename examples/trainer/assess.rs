@@ -63,7 +63,7 @@ pub fn assess(run: &Folder, traded: &Traded<'_>) -> Result<Assessed> {
     if bars.len() < LEAST_BARS {
         return none("fewer than 20 bars");
     }
-    let settings = traded.settings.iter().map(|settings| toml::to_string(settings));
+    let settings = traded.settings.iter().map(toml::to_string);
     let settings = settings.collect::<Result<String, _>>().context("the settings as TOML")?;
     let trial = Trial::new(traded.command, &traded.name, &settings, candles, bars.clone(), backtest);
     let Some(trial) = unless_undefined(trial)? else {
