@@ -117,7 +117,8 @@ fn a_restart_resumes_both() {
     let arguments = [&["live", "--run", "run", "--data", "history.csv"], &resume[..]].concat();
     let output = place.run(&arguments);
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("belong to different sessions"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("--shadow other: ") && said.contains("is that of another session"), "{said}");
 }
 
 #[test]

@@ -63,6 +63,22 @@ pub struct Journal {
     unsynced: u64,
 }
 
+impl Entry {
+    fn bar(self) -> ClosedBar {
+        let bar = |values: Option<[f64; 6]>| {
+            values.map(|[open, high, low, close, volume, funding]| LiveBar {
+                open,
+                high,
+                low,
+                close,
+                volume,
+                funding,
+            })
+        };
+        ClosedBar { time: self.time, bars: self.bars.into_iter().map(bar).collect(), holdings: self.holdings }
+    }
+}
+
 impl Header {
     pub fn new(symbols: &[String], model: u32, history: u32) -> Self {
         Self { format: FORMAT, symbols: symbols.to_vec(), model, history }
@@ -131,11 +147,22 @@ pub fn account(path: &Path) -> Result<Vec<(DateTime, f64)>> {
     Ok(entries.into_iter().filter_map(|entry| Some((entry.time, entry.decided?.equity))).collect())
 }
 
-/// Removes the bars after the first `count`.
-pub fn cut(path: &Path, count: usize) -> Result<()> {
+/// Checks that a journal has the bars of a session, as far as both go, and removes those after the session's last.
+pub fn cut(path: &Path, session: &[ClosedBar]) -> Result<()> {
     drop(locked(path)?);
     let text = checked::read_text(path, MOST_BYTES)?;
-    if let Some((end, _)) = text.match_indices('\n').nth(count).filter(|(end, _)| end + 1 < text.len()) {
+    let whole = whole_lines(&text);
+    let (_, entries) = parse(path, whole)?;
+    for (own, other) in entries.into_iter().map(Entry::bar).zip(session) {
+        ensure!(
+            (own.time, &own.bars) == (other.time, &other.bars),
+            "{}: the bar of {} is that of another session: move the file elsewhere",
+            path.display(),
+            own.time
+        );
+    }
+    let end = whole.match_indices('\n').nth(session.len()).map(|(end, _)| end);
+    if let Some(end) = end.filter(|end| end + 1 < text.len()) {
         write_atomically(path, &text.as_bytes()[..=end])?;
     }
     Ok(())
@@ -170,22 +197,7 @@ impl Journal {
             found.history == header.history,
             "{place}: it began after other candles; give the same files with --data, or start a new journal"
         );
-        let bar = |values: Option<[f64; 6]>| {
-            values.map(|[open, high, low, close, volume, funding]| LiveBar {
-                open,
-                high,
-                low,
-                close,
-                volume,
-                funding,
-            })
-        };
-        let bars = entries.into_iter().map(|entry| ClosedBar {
-            time: entry.time,
-            bars: entry.bars.into_iter().map(bar).collect(),
-            holdings: entry.holdings,
-        });
-        let bars = bars.collect();
+        let bars = entries.into_iter().map(Entry::bar).collect();
         if whole.len() < text.len() {
             note!("Journal   {place}: the last line was incomplete and is removed; send its bar again");
             write_atomically(path, whole.as_bytes())?;
@@ -270,9 +282,12 @@ mod tests {
         assert!(error(&Header { history: 5, ..header.clone() }).contains("other candles"));
         assert!(error(&Header { symbols: vec!["A".into()], ..header.clone() }).contains("a journal of A, B"));
         assert!(format!("{:#}", Journal::create(&path, &header, 1).err().unwrap()).contains("--resume"));
-        cut(&path, 3).unwrap();
+        cut(&path, &[bar(1), bar(2), bar(3), bar(4)]).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
-        cut(&path, 2).unwrap();
+        let other = cut(&path, &[bar(1), bar(4)]).unwrap_err().to_string();
+        assert!(other.contains("the bar of 2024-01-02T00:00:00 is that of another session"), "{other}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "nothing is removed");
+        cut(&path, &[bar(1), bar(2)]).unwrap();
         assert_eq!(Journal::resume(&path, &header, 1).unwrap().1, [bar(1), bar(2)]);
         // A flipped digit in the middle.
         let place = text.find("0.3").unwrap();

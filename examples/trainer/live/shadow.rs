@@ -1,14 +1,13 @@
 //! A second policy that decides on the same bars for an account of its own, and acts on nothing.
 //!
-//! It has a thread, a device queue's share and a journal of its own: bars are handed to it after the acting policy's decision is out, and
-//! no one waits for it. An error ends it, and the acting policy goes on. Bars that its journal lacks after a restart, it decides on then.
+//! It has a thread and a journal of its own: bars are handed to it after the acting policy's decision is out, and nobody waits for it. An error ends it, and the acting policy goes on. Bars that its journal lacks after a restart, it decides on then.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use phalanx::gpu::Gpu;
 
 use super::DeskArgs;
@@ -39,20 +38,13 @@ impl Shadow {
         let state = args.state.as_deref().context("a shadow needs a journal (--state)")?;
         let path = journal_beside(state);
         let resume = args.resume && path.exists();
+        let place = || format!("--shadow {}", model.path.display());
         if resume {
             // A crash of the machine may have kept more of this journal than of the other.
-            journal::cut(&path, before.len())?;
+            journal::cut(&path, before).with_context(place)?;
         }
-        let (desk, replayed) = Desk::start(gpu, model, Some(&path), resume, args.save_every)?;
-        for (own, other) in replayed.bars.iter().zip(before) {
-            ensure!(
-                (own.time, &own.bars) == (other.time, &other.bars),
-                "{}: the bar of {} is another one than in {}: they belong to different sessions",
-                path.display(),
-                own.time,
-                state.display()
-            );
-        }
+        let (desk, replayed) =
+            Desk::start(gpu, model, Some(&path), resume, args.save_every).with_context(place)?;
         let name = model.path.display().to_string();
         let (bars, queue) = channel();
         let missing = &before[replayed.bars.len().min(before.len())..];
