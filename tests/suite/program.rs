@@ -118,6 +118,15 @@ fn check_backtest(run: &Path) {
         assert!((last / 100_000.0 - 1.0 - total).abs() < 1e-9, "{who}: {total} and {last}");
         assert!(metrics[who]["max_drawdown"].as_f64().unwrap() <= 0.0, "{who}");
     }
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    let attribution = &metrics["attribution"];
+    let instruments = attribution["instruments"].as_array().unwrap();
+    let parts: f64 = instruments.iter().map(|it| number(&it["profit"])).sum();
+    assert!((parts + number(&attribution["interest"]) - number(&attribution["profit"])).abs() < 1e-6);
+    assert!(metrics["verdict"].is_string() && number(&metrics["trials"]) >= 1.0);
+    assert_eq!(metrics["baselines"].as_array().unwrap().len(), 4);
+    let worst = metrics["drawdowns"].as_array().unwrap().first().map_or(0.0, |it| number(&it["depth"]));
+    assert_eq!(worst, number(&metrics["strategy"]["max_drawdown"]));
     let trades = rows(&run.join("trades.csv"));
     assert_eq!(trades[0][..3], ["timestamp", "symbol", "quantity"]);
     assert_eq!(metrics["strategy"]["trades"], trades.len() - 1);

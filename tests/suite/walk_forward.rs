@@ -57,6 +57,16 @@ fn a_walk_is_resumed_after_a_kill_and_its_folds_know_nothing_of_their_tests() {
     assert_eq!(bar(&table[2][2]) + 1, bar(&table[2][3]));
     assert_eq!(bar(&table[2][4]), candles.bars() - 1);
 
+    let text = std::fs::read_to_string(place.path("whole/metrics.json")).unwrap();
+    let metrics: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for (fold, row) in metrics["folds"].as_array().unwrap().iter().zip(&table[1..3]) {
+        let dates = ["train_from", "train_to", "test_from", "test_to"].map(|key| fold[key].as_str().unwrap());
+        assert_eq!(dates[..], row[1..5]);
+        assert_eq!(fold["strategy"]["total_return"].as_f64(), row[5].parse().ok());
+    }
+    let page = std::fs::read_to_string(place.path("whole/report.html")).unwrap();
+    assert!(page.contains("Returns by month") && page.contains("Profit by instrument"));
+
     // Killed while it trains the second fold.
     let mut child =
         place.command(&walk("killed", &[])).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

@@ -3,6 +3,7 @@ use ndarray::array;
 
 use super::*;
 use crate::backtest::{PeriodsPerYear, ReplayOptions};
+use crate::env::ledger::Costs;
 use crate::market::Candles;
 use std::fs;
 
