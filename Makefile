@@ -33,9 +33,10 @@ demo: cargo
 	$(CARGO) build --locked --release --example trainer
 	scripts/ensure-vulkan $(TRAINER) doctor
 	$(TRAINER) train --data $(DATA) --out $(RUN) --config examples/trainer/demo.toml --force
-	$(TRAINER) audit --run $(RUN) --data $(DATA) --seeds 3 --iterations 40
+	$(TRAINER) audit --run $(RUN) --data $(DATA) --iterations 25
 	$(TRAINER) backtest --run $(RUN) --data $(DATA)
-	$(TRAINER) walk-forward --data $(DATA) --out $(RUN)-walk --config examples/trainer/demo.toml --folds 3 --seeds 1 --force
+	$(TRAINER) walk-forward --data $(DATA) --out $(RUN)-walk --config examples/trainer/demo.toml \
+		--folds 3 --seeds 1 --iterations 50 --force
 	$(TRAINER) validate --run $(RUN) --data $(DATA)
 	@echo "The reports are $(RUN)/report.html and, retrained over three folds, $(RUN)-walk/report.html; open them in a browser."
 	@echo "The training: trainer watch --run $(RUN)"

@@ -45,7 +45,7 @@ pub struct AuditArgs {
     /// Leave out what trains again: both controls and the other seeds.
     #[arg(long)]
     quick: bool,
-    /// Trainings in all whose spread is shown, the run being the first.
+    /// Trainings whose spread is shown, the run being the first unless --iterations shortens them.
     #[arg(long, default_value_t = 5, conflicts_with = "quick")]
     seeds: u64,
     /// Number of iterations of these trainings, if not as many as the run had.
@@ -150,7 +150,7 @@ impl Audited {
             rows.push(Row::new("Controls and seeds", figure, "give the candles of the training", None));
             return Ok(());
         };
-        retraining.announce(args.seeds + 1)?;
+        retraining.announce(args.seeds)?;
         rows.push(retraining.told_the_answer()?);
         rows.push(retraining.on_noise()?);
         if args.seeds > 1 {

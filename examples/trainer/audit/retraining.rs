@@ -28,6 +28,8 @@ const SHUFFLE: u64 = 1;
 pub struct Retraining<'a> {
     audited: &'a Audited,
     settings: Settings,
+    /// Whether it trains as long as the run did.
+    whole: bool,
     parts: Parts,
 }
 
@@ -36,6 +38,7 @@ impl<'a> Retraining<'a> {
     pub fn new(audited: &'a Audited, iterations: Option<u32>) -> Result<Option<Self>> {
         let HeldOut { agents, candles, data, .. } = &audited.run;
         let mut settings = agents.first().settings.clone();
+        let whole = iterations.is_none_or(|iterations| iterations == settings.mappo.ppo.iterations);
         if let Some(iterations) = iterations {
             settings.mappo.ppo.iterations = iterations;
         }
@@ -46,11 +49,13 @@ impl<'a> Retraining<'a> {
         let first = ranges.first().map(|range| range.start);
         let last = ranges.last().and_then(|range| range.end.checked_sub(1));
         let known = same(first, metadata.train_from) && same(last, metadata.train_to);
-        Ok(known.then_some(Self { audited, settings, parts }))
+        Ok(known.then_some(Self { audited, settings, whole, parts }))
     }
 
-    /// Says how long it may take.
-    pub fn announce(&self, trainings: u64) -> Result<()> {
+    /// Says how long the controls and `seeds` trainings may take.
+    pub fn announce(&self, seeds: u64) -> Result<()> {
+        // Both controls, and the seeds, of which the run may be one.
+        let trainings = if seeds > 1 { 2 + seeds - u64::from(self.whole) } else { 2 };
         let HeldOut { agents, candles, .. } = &self.audited.run;
         let summary = Summary::read(&agents.first().folder.summary())?;
         let dates = TimestampFormat::of(&candles.timestamps);
@@ -112,11 +117,14 @@ impl<'a> Retraining<'a> {
         Ok(Row::new("Bars in random order (must not win)", figure, verdict, passed))
     }
 
-    /// The same training with other seeds, beside the run itself.
+    /// The same training with other seeds. The run is one of them, if it was not longer.
     pub fn seeds(&self, count: u64) -> Result<Row> {
         let candles = &self.audited.run.candles;
-        let mut ratios = vec![self.audited.sharpe];
-        for more in 1..count {
+        let mut ratios = Vec::new();
+        if self.whole {
+            ratios.push(self.audited.sharpe);
+        }
+        for more in ratios.len() as u64..count {
             busy(format!("training with another seed, {} of {}", more + 1, count));
             let seed = self.settings.mappo.ppo.seed.wrapping_add(more) & (i64::MAX as u64);
             let (backtest, _) = self.traded(candles, &ExtraFeatures::default(), seed)?;
@@ -126,11 +134,15 @@ impl<'a> Retraining<'a> {
         let Held { lowest, median, highest, deviation } = Held::of(&ratios);
         let verdict = match () {
             () if lowest <= 0.0 && highest > 0.0 => "depends on the seed: some lose",
-            () if own > median + deviation => "the run is one of the lucky ones",
+            () if self.whole && own > median + deviation => "the run is one of the lucky ones",
             () => "alike",
         };
         let figure =
             format!("Sharpe {lowest:.2} to {highest:.2}, median {median:.2}, deviation {deviation:.2}");
-        Ok(Row::new(format!("Trained with {count} seeds"), figure, verdict, None))
+        let length = match self.whole {
+            true => String::new(),
+            false => format!(" for {} iterations", self.settings.mappo.ppo.iterations),
+        };
+        Ok(Row::new(format!("Trained with {count} seeds{length}"), figure, verdict, None))
     }
 }
