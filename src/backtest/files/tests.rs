@@ -81,7 +81,11 @@ fn files_read_back_bit_for_bit() {
     assert_eq!(json["monthly_returns"][0]["months"][11], serde_json::Value::Null);
     assert_eq!(json["rolling_sharpe"], serde_json::Value::Null);
     assert_eq!(json["exposure"]["invested"], 1.0);
-    assert_eq!(json["drawdowns"][0]["peak"], "2024-02-28");
+    // The costs of the first order, made up for by the next bar; then the short position's loss, the deeper one.
+    assert_eq!(json["drawdowns"][0]["peak"], "2024-03-01");
+    assert_eq!(json["drawdowns"][0]["recovered"], serde_json::Value::Null);
+    assert_eq!(json["drawdowns"][1]["peak"], "2024-02-28");
+    assert_eq!(json["drawdowns"][1]["recovered"], "2024-03-01");
     assert_eq!(json["holding_times"]["count"], 2);
     assert_eq!(json["attribution"]["instruments"][1]["symbol"], "BBB");
     let profit = |value: &serde_json::Value| value["profit"].as_f64().unwrap();
