@@ -162,7 +162,10 @@ fn sweep_of(run: &Path) -> Option<PathBuf> {
 fn lost(path: &Path, ledger: &Trials) -> Vec<PathBuf> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let receipts = entries.map(|entry| Folder::new(&entry.path()).receipt()).filter(|path| path.is_file());
+    // Results alone may be those of a run elsewhere, with a ledger there.
+    let owners = entries.map(|entry| Folder::new(&entry.path()));
+    let owners = owners.filter(|folder| folder.model().exists() || folder.folds().exists());
+    let receipts = owners.map(|folder| folder.receipt()).filter(|path| path.is_file());
     let missing = |path: &PathBuf| {
         let receipt = read_text(path, MOST_BYTES).and_then(|text| from_json::<Receipt>(&text));
         receipt.is_ok_and(|receipt| !ledger.holds(&receipt))

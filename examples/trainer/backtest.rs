@@ -38,10 +38,20 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         Ok((Backtest::replay(candles, bars, targets.view(), options)?, targets))
     };
     let seen = (agents.trained()?, agents.test_from()?);
-    let in_sample = in_sample(seen, candles, bars, data.first_bar()).map(&replay).transpose()?;
+    // Bars that are held out in between are not in sample.
+    let whole = agents.runs().iter().all(|run| run.settings.data.held_out.is_empty());
+    let in_sample = in_sample(seen, candles, bars, data.first_bar()).filter(|_| whole);
+    let in_sample = in_sample.map(&replay).transpose()?;
     let in_sample = in_sample.map(|(backtest, _)| backtest);
     let (backtest, targets) = replay(bars.clone())?;
     let run = &agents.first().folder;
+    // Before the account counts as a trial.
+    let curves = match agents.several() {
+        true => TrainingCurves::default(),
+        false => crate::metrics::curves(&run.metrics())?,
+    };
+    let gaps = crate::gaps::lines(candles);
+    let info = info::info(agents, candles, &gaps)?;
     let assessed = assess(
         run,
         &Traded {
@@ -57,12 +67,6 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         },
     )?;
 
-    let curves = match agents.several() {
-        true => TrainingCurves::default(),
-        false => crate::metrics::curves(&run.metrics())?,
-    };
-    let gaps = crate::gaps::lines(candles);
-    let info = info::info(agents, candles, &gaps)?;
     let page = render(&backtest, in_sample.as_ref(), assessed.judgement(), &curves, &info)?;
     let mut out = Owned::create(out, "backtest")?;
     agents.unchanged()?;

@@ -12,6 +12,7 @@ use phalanx::policy::{Calibration, ExportWeights, MarketMetadata, OnnxOptions, P
 
 use crate::console::{busy, note, say};
 use crate::folder::Folder;
+use crate::parts::Parts;
 use crate::run::Settings;
 
 /// Stands for all agents.
@@ -143,7 +144,10 @@ fn calibration(
     if let Some(difference) = metadata.bars.and_then(|bars| bars.difference(&candles)) {
         bail!("{difference}: give the candles of the training");
     }
-    let trained = training_bars(metadata, &candles)?;
+    let trained = match settings.data.held_out.is_empty() {
+        true => training_bars(metadata, &candles)?,
+        false => Parts::new(&settings.data, &candles)?.longest_trained(),
+    };
     let gpu = open()?;
     busy("computing the features");
     let scaling = Scaling::Given(metadata.scaling.clone());

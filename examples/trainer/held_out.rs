@@ -148,6 +148,8 @@ fn warn_of_known_bars(run: &TrainedRun, named: bool, (first, last): (DateTime, D
     let evaluated = run.settings.evaluation.every > 0;
     let how = match () {
         () if run.settings.data.holds_out(first, last)? => return Ok(false),
+        // Everything around the periods trains, or chooses the model.
+        () if !run.settings.data.held_out.is_empty() => "are not in a held-out period of the training",
         () if first <= *train_to && last >= *train_from => "were trained on",
         () if evaluated && first > *train_to && first < *test_from => "chose the model",
         () => return Ok(false),

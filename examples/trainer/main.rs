@@ -78,7 +78,8 @@ enum Command {
     WalkForward(WalkForwardArgs),
     /// Search for settings: train trials of a space of settings, and stop those that fall behind.
     Sweep(SweepArgs),
-    /// Look for knowledge of later candles, fills that cannot be had, and costs that were too low.
+    /// Look for knowledge of later candles, fills that cannot be had, and costs that were too low; train again as a control, and with
+    /// other seeds.
     Audit(audit::AuditArgs),
     /// Compare the accounts of several runs on the bars that all of them traded.
     Compare(compare::CompareArgs),

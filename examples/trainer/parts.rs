@@ -62,9 +62,10 @@ impl Parts {
             let end = candles.index_at_or_after(end_of(to).context(KEY)?);
             ensure!(
                 bars.start <= start && next <= start && start < end && end <= bars.end,
-                "{KEY}: {from} to {to} is not a period of the candles from {} to {} that comes after the one before",
-                candles.timestamps[0],
-                candles.timestamps[candles.bars() - 1]
+                "{KEY}: {from} to {to} is not a period of the bars from {} to {} that comes after the one before; `data.train_from` and \
+                 `data.test_to` bound them",
+                candles.timestamps[bars.start.min(candles.bars() - 1)],
+                candles.timestamps[bars.end.clamp(1, candles.bars()) - 1]
             );
             train.push(next..start);
             test.push(start..end);
@@ -80,6 +81,11 @@ impl Parts {
     /// One past the last bar of all parts.
     pub fn end(&self) -> usize {
         self.train.iter().chain(&self.test).map(|range| range.end).max().unwrap_or(0)
+    }
+
+    /// The longest range of training bars.
+    pub fn longest_trained(&self) -> Range<usize> {
+        self.train.iter().max_by_key(|range| range.len()).cloned().unwrap_or_default()
     }
 
     /// The first held-out bar.
@@ -99,6 +105,9 @@ fn enough(bars: usize, part: &str, keys: &str, candles: &Candles) -> Result<()> 
     Ok(())
 }
 
+/// Fewest bars that a model is chosen by, where there is a longer range than that.
+const LEAST_EVALUATED: usize = 20;
+
 /// Training bars without those that choose the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trained {
@@ -108,19 +117,26 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// If evaluation is enabled, sets its fraction of the training bars aside, or all of the last range if that is shorter.
+    /// If evaluation is enabled, sets its fraction of the training bars aside: the end of the last range that has enough of them, or
+    /// all of that range if it has fewer. Ranges of fewer than 20 bars choose no model, unless all are so short.
     pub fn new(settings: &EvaluationSettings, train: &[Range<usize>]) -> Self {
-        let mut ranges = train.to_vec();
-        let Some(last) = ranges.pop().filter(|_| settings.every > 0) else {
-            return Self { ranges: train.to_vec(), evaluated: None };
-        };
         let bars: usize = train.iter().map(ExactSizeIterator::len).sum();
         let count = ((bars as f64 * settings.fraction).round() as usize).max(2);
-        let middle = last.end.saturating_sub(count).max(last.start);
-        if middle > last.start || ranges.is_empty() {
-            ranges.push(last.start..middle);
+        let long = |range: &Range<usize>| range.len() >= count.min(LEAST_EVALUATED);
+        let longest = || (0..train.len()).max_by_key(|index| train[*index].len());
+        let Some(chosen) = train.iter().rposition(long).or_else(longest).filter(|_| settings.every > 0)
+        else {
+            return Self { ranges: train.to_vec(), evaluated: None };
+        };
+        let mut ranges = train.to_vec();
+        let range = ranges[chosen].clone();
+        let middle = range.end.saturating_sub(count).max(range.start);
+        if middle > range.start || ranges.len() == 1 {
+            ranges[chosen] = range.start..middle;
+        } else {
+            ranges.remove(chosen);
         }
-        Self { ranges, evaluated: Some(middle..last.end) }
+        Self { ranges, evaluated: Some(middle..range.end) }
     }
 
     pub fn scaling(&self) -> Scaling {
@@ -130,13 +146,13 @@ impl Trained {
         }
     }
 
-    /// The ranges without the bars that have no features.
-    pub fn tradable(&self, data: &MarketData) -> Vec<Range<usize>> {
+    /// The ranges without the bars that have no features. Of several, those that are too short for an episode are left out.
+    pub fn tradable(&self, data: &MarketData, episode_length: u32) -> Vec<Range<usize>> {
         let clipped = |range: &Range<usize>| range.start.max(data.first_bar())..range.end;
         match &self.ranges[..] {
             [one] => vec![clipped(one)],
             several => {
-                let long = |range: &Range<usize>| range.len() >= Splits::MIN_BARS;
+                let long = |range: &Range<usize>| range.len() > episode_length as usize;
                 several.iter().map(clipped).filter(long).collect()
             }
         }
@@ -231,8 +247,10 @@ mod tests {
         assert_eq!(trained(5, std::slice::from_ref(&one)), cut);
         let two = trained(5, &[0..50, 60..110]);
         assert_eq!(two, Trained { ranges: vec![0..50, 60..90], evaluated: Some(90..110) });
-        // A short last range evaluates as a whole.
-        let short = trained(5, &[0..90, 100..110]);
-        assert_eq!(short, Trained { ranges: vec![0..90], evaluated: Some(100..110) });
+        // A short last range evaluates as a whole, and a very short one is trained on.
+        let short = trained(5, &[0..140, 150..175]);
+        assert_eq!(short, Trained { ranges: vec![0..140], evaluated: Some(150..175) });
+        let shorter = trained(5, &[0..90, 100..110]);
+        assert_eq!(shorter, Trained { ranges: vec![0..70, 100..110], evaluated: Some(70..90) });
     }
 }

@@ -10,7 +10,7 @@ fn values_out_of_range_are_refused_when_given() {
         ("data.test_to", "garbage 2020-13-01"),
         ("data.train_from", "garbage 2020-13-01"),
         ("data.train_to", "garbage 2020-13-01"),
-        ("data.held_out", "[[\"garbage\",\"2020-01-01\"]] [[\"2020-01-01\"]]"),
+        ("data.held_out", "[[\"2020-01-01\"]] [[]] 1"),
         ("checkpoints.keep", "0 -1 9223372036854775807"),
         ("checkpoints.every", "-1 4294967296 1.5 nan"),
         ("evaluation.every", "-1 4294967296"),

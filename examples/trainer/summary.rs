@@ -34,6 +34,9 @@ pub struct Summary {
     /// Checksum of the candles up to the last held-out bar; missing in older files.
     #[serde(default)]
     pub candles: Option<String>,
+    /// Whether it began from the weights of a model (`--init`); missing in older files.
+    #[serde(default)]
+    pub from_weights: bool,
 }
 
 impl Summary {
@@ -79,6 +82,7 @@ mod tests {
             model_iteration: None,
             model_score: Some(1.5),
             candles: Some("0123abcd".into()),
+            from_weights: true,
         };
         summary.write(&path).unwrap();
         assert_eq!(Summary::read(&path).unwrap(), summary);

@@ -20,6 +20,7 @@ use phalanx::gpu::Gpu;
 use crate::console::note;
 use crate::interrupt::Interrupts;
 use crate::parts::Parts;
+use crate::run::ChosenModel;
 use history::History;
 use journal::{Header, Journal, Next};
 use pruning::Pruning;
@@ -80,6 +81,10 @@ pub fn sweep(args: &SweepArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         every > 0,
         "setting `evaluation.every`: a sweep compares trials by evaluations during training, so it has to be above 0: add --set \
          evaluation.every=10"
+    );
+    ensure!(
+        settings.evaluation.model == ChosenModel::Best,
+        "setting `evaluation.model`: a sweep tests the model that it compares, which is the best one: leave it at `best`"
     );
     let space = space::read(&args.space, &base)?;
     if !space.contains_key("mappo.iterations") {

@@ -131,7 +131,7 @@ impl<'a> Training<'a> {
         let gpu = open()?;
         console::busy("computing the features");
         let data = MarketData::new(&gpu, candles, &ExtraFeatures::default(), &trained.scaling())?;
-        let ranges = trained.tradable(&data);
+        let ranges = trained.tradable(&data, settings.market.episode_length);
         let environment = Trading::new(&data, &settings.market, &episodes(&ranges))?;
         let bars = ranges[0].start..ranges[ranges.len() - 1].end;
         let rules = scoring.as_ref().map_or(&settings.market, |scoring| &scoring.market);
@@ -270,6 +270,8 @@ impl<'a> Training<'a> {
         let policy = trainer.policy_of(chosen.weights, chosen.observation_moments)?;
         let policy = policy.with_market(market)?;
         policy.save(&staging.model())?;
+        // Of the finished run that is trained further.
+        let earlier = if reopened { Some(Summary::read(&owned.folder().summary())?) } else { None };
         let summary = Summary {
             adapter: crate::doctor::adapter(&gpu),
             env_steps,
@@ -278,6 +280,7 @@ impl<'a> Training<'a> {
             model_iteration: Some(chosen.iteration),
             model_score: chosen.score,
             candles: Some(candles.checksum(0..parts.end())),
+            from_weights: staging.initial().exists() || earlier.is_some_and(|summary| summary.from_weights),
         };
         summary.write(&staging.summary())?;
         readable(&staging, &settings)?;
@@ -289,7 +292,13 @@ impl<'a> Training<'a> {
         }
         owned.publish(&staging)?;
         if let Some(bars) = trained.evaluated {
-            trial::record(owned.folder(), &settings, &gpu, candles, (&policy, &data), bars)?;
+            let rules = scoring.as_ref().map_or(&settings.market, |scoring| &scoring.market);
+            // The run is published, whatever the ledger is like.
+            let recorded =
+                trial::record(owned.folder(), (&settings, rules), &gpu, candles, (&policy, &data), bars);
+            if let Err(error) = recorded {
+                note!("warning: the evaluation of this training is not in the ledger of trials: {error:#}");
+            }
         }
         if !matches!(telling, Telling::Everything { .. }) {
             return Ok(Ended::Finished);

@@ -74,6 +74,10 @@ pub fn validate(args: &ValidateArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     if let Some(difference) = market.bars.and_then(|bars| bars.difference(&candles)) {
         note!("warning: {difference}");
     }
+    // Of several held-out periods the first is used; bars after it were trained on.
+    let end =
+        if settings.data.held_out.is_empty() { candles.bars() } else { settings.data.tested_to(&candles)? };
+    let candles = candles.slice(0..end)?;
     let gpu = open()?;
     console::busy("checking the model");
     let limit = Duration::from_secs_f64(settings.live.latency_limit_ms / 1e3);

@@ -53,8 +53,8 @@ pub struct WalkForwardArgs {
     /// Bars between training and test that are left out. Rewards never reach into the test part, so none have to be.
     #[arg(long, default_value_t = 0)]
     purge: usize,
-    /// Bars after a test that are not trained on, with cpcv, because their features look back into it; a hundredth of the bars by
-    /// default.
+    /// Bars after a test that are not trained on, with cpcv, because their features look back into it; a hundredth of the bars
+    /// by default, and 33 at least, which is as far as features look back.
     #[arg(long)]
     embargo: Option<usize>,
     /// Trainings of every fold, with the seeds mappo.seed, mappo.seed + 1 and so on. The account trades the mean of their positions.
@@ -137,8 +137,9 @@ pub fn walk_forward(args: &WalkForwardArgs, open: impl Fn() -> phalanx::Result<G
     results.publish(&mut owned, &candles, &settings, args.scheme.name())?;
     results.print();
     if trained > 0.0 {
+        let summed = if args.jobs > 1 { ", summed over those at the same time" } else { "" };
         say!(
-            "Whole trainings took {elapsed:.1} s, of which {trained:.1} s were iterations; trading the tests took {:.1} s.",
+            "Whole trainings took {elapsed:.1} s{summed}, of which {trained:.1} s were iterations; trading the tests took {:.1} s.",
             started.elapsed().as_secs_f64()
         );
     }

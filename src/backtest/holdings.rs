@@ -25,7 +25,7 @@ pub struct Holding {
     pub profit: f64,
 }
 
-/// How long positions were held. Those that are still open count up to the last bar.
+/// Holding times of positions. Those that are still open count up to the last bar.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct HoldingTimes {

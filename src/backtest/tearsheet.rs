@@ -56,7 +56,7 @@ pub struct TearSheet {
     pub exposure: Exposure,
     /// The worst drawdowns, at most five, deepest first.
     pub drawdowns: Vec<DrawdownPeriod>,
-    /// How long positions were held.
+    /// Holding times of positions.
     pub holding_times: HoldingTimes,
     /// The profit by instrument.
     pub attribution: Attribution,

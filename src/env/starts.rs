@@ -78,7 +78,7 @@ impl Starts {
         self.ranges.iter().any(|range| range.contains(&bar))
     }
 
-    /// What the kernel makes bars of: the number of bars between the ranges, the number of later ranges, and for each of them the number
+    /// The table by which the kernel finds bars: the number of bars between the ranges, the number of later ranges, and for each of them the number
     /// of starts before it and of the bars to skip from there on.
     pub(super) fn table(&self) -> Vec<u32> {
         let mut before = 0;
@@ -97,7 +97,7 @@ impl Starts {
         2 * ranges as u64
     }
 
-    /// What distinguishes these starts from others.
+    /// Distinguishes these starts from others.
     pub(super) fn identity(&self) -> String {
         let later: Vec<_> = self.table().into_iter().skip(2).map(|word| word.to_string()).collect();
         let more = if later.is_empty() { String::new() } else { format!(",later {}", later.join(" ")) };

@@ -43,6 +43,9 @@ pub const FILLED: &str = "filled";
 /// Longest look-back, in bars, of a feature that does not come from an indicator.
 pub const LOOK_BACK: usize = 20;
 
+/// Bars before the first one at which every feature has a value, the slowest indicator included. Where bars were filled it takes more.
+pub const FEATURE_HISTORY: usize = 33;
+
 /// Counterpart of `Features` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]

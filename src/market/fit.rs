@@ -99,6 +99,7 @@ mod tests {
         // Unscaled: a feature with the mean 0 and the deviation 1 keeps its value up to the limit.
         let one = load(Scaling::Fit(0..bars)).unwrap();
         let (first, whole) = (one.first_bar(), one.scaling().clone());
+        assert_eq!(first, crate::market::FEATURE_HISTORY);
         let same = load(Scaling::FitWithin(vec![0..120, 120..bars])).unwrap().scaling().clone();
         for (got, want) in same.moments.iter().flatten().zip(whole.moments.iter().flatten()) {
             assert!((got - want).abs() <= 2e-6 * want.abs().max(1e-3), "{got} for {want}");

@@ -34,7 +34,7 @@ pub(crate) use annotations::years_between;
 pub use candles::Candles;
 pub(crate) use data::LIMIT as FEATURE_LIMIT;
 pub use data::{ExtraFeatures, MarketData};
-pub use features::{FEATURES, FILLED};
+pub use features::{FEATURE_HISTORY, FEATURES, FILLED};
 pub use live::{Live, LiveBar};
 pub use load::{Adjust, Finding, LoadLimits, LoadNote, LoadOptions, LoadReport, Loaded, NotJoinedReason};
 pub use real_bars::RealBars;

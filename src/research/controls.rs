@@ -169,7 +169,7 @@ mod tests {
         }
         assert_eq!(shuffled(&original, &[0..200, 200..301], 5).unwrap().close, other.close);
         assert_ne!(shuffled(&original, &[0..200, 200..301], 6).unwrap().close, other.close);
-        // What lies outside of the ranges stays.
+        // Bars outside of the ranges stay.
         let part = shuffled(&original, &[100..150], 5).unwrap();
         assert_eq!(part.close.slice(s![.., ..100]), original.close.slice(s![.., ..100]));
         for wrong in [vec![0..302], vec![0..100, 99..120]] {

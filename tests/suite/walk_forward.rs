@@ -207,13 +207,14 @@ fn every_part_of_a_combination_is_traded_by_agents_that_had_not_seen_it() {
     let output = place.backtest(DEMO, "out/folds/cpcv-4-of-6-seed-1", &[]);
     succeeded(&output);
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!said.contains("were trained on"), "{said}");
+    assert!(!said.contains("do not predict"), "{said}");
     let equity = rows(&place.path("out/folds/cpcv-4-of-6-seed-1/equity.csv"));
     let [begins, ends] = [parts[1].start - 2, parts[2].end + 41].map(|bar| candles.timestamps[bar]);
     let dates = [&equity[1][0], &equity[equity.len() - 1][0]].map(String::as_str);
     assert_eq!(dates, [begins, ends].map(|moment| moment.date().to_string()).each_ref().map(String::as_str));
     let output = place.backtest(DEMO, "out/folds/cpcv-4-of-6-seed-1", &["--to", "2013-01-01"]);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("were trained on"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not in a held-out period"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("Verdict   none"), "{output:?}");
 }
 
 #[test]

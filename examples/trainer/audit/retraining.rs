@@ -28,7 +28,7 @@ const SHUFFLE: u64 = 1;
 pub struct Retraining<'a> {
     audited: &'a Audited,
     settings: Settings,
-    /// Whether it trains as long as the run did.
+    /// Whether it trains as the run did, as long and from random weights.
     whole: bool,
     parts: Parts,
 }
@@ -43,12 +43,17 @@ impl<'a> Retraining<'a> {
             settings.mappo.ppo.iterations = iterations;
         }
         let Ok(parts) = Parts::new(&settings.data, candles) else { return Ok(None) };
-        let ranges = Trained::new(&settings.evaluation, &parts.train).tradable(data);
+        let trained = Trained::new(&settings.evaluation, &parts.train);
+        let ranges = trained.tradable(data, settings.market.episode_length);
         let metadata = audited.run.market()?;
         let same = |bar: Option<usize>, moment| bar.is_some_and(|bar| candles.timestamps[bar] == moment);
         let first = ranges.first().map(|range| range.start);
         let last = ranges.last().and_then(|range| range.end.checked_sub(1));
-        let known = same(first, metadata.train_from) && same(last, metadata.train_to);
+        let summary = Summary::read(&agents.first().folder.summary())?;
+        // Older runs have no checksum.
+        let checksum = summary.candles.is_none_or(|checksum| checksum == candles.checksum(0..parts.end()));
+        let known = checksum && same(first, metadata.train_from) && same(last, metadata.train_to);
+        let whole = whole && !summary.from_weights;
         Ok(known.then_some(Self { audited, settings, whole, parts }))
     }
 
@@ -130,11 +135,11 @@ impl<'a> Retraining<'a> {
             let (backtest, _) = self.traded(candles, &ExtraFeatures::default(), seed)?;
             ratios.push(backtest.metrics.sharpe.unwrap_or(0.0));
         }
-        let own = self.audited.sharpe;
         let Held { lowest, median, highest, deviation } = Held::of(&ratios);
         let verdict = match () {
-            () if lowest <= 0.0 && highest > 0.0 => "depends on the seed: some lose",
-            () if self.whole && own > median + deviation => "the run is one of the lucky ones",
+            () if highest <= 0.0 => "all lose",
+            () if lowest <= 0.0 => "depends on the seed: some lose",
+            () if self.whole && lucky(&ratios) => "the run is one of the lucky ones",
             () => "alike",
         };
         let figure =
@@ -144,5 +149,29 @@ impl<'a> Retraining<'a> {
             false => format!(" for {} iterations", self.settings.mappo.ppo.iterations),
         };
         Ok(Row::new(format!("Trained with {count} seeds{length}"), figure, verdict, None))
+    }
+}
+
+/// Whether the first of the ratios is more than two deviations above the median of the others, which are three at least.
+fn lucky(ratios: &[f64]) -> bool {
+    let Some((own, others)) = ratios.split_first().filter(|(_, others)| others.len() >= 3) else {
+        return false;
+    };
+    let Held { median, deviation, .. } = Held::of(others);
+    *own > median + 2.0 * deviation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_lucky_if_the_other_seeds_are_far_below() {
+        assert!(lucky(&[2.0, 0.1, 0.2, 0.3]) && !lucky(&[0.35, 0.1, 0.2, 0.3]));
+        assert!(!lucky(&[5.0, 0.1, 0.2]) && !lucky(&[5.0]) && !lucky(&[]));
+        let Held { lowest, median, highest, deviation } = Held::of(&[0.3, 0.1, 0.2, 0.4]);
+        assert_eq!((lowest, highest), (0.1, 0.4));
+        // Squares of 0.15 and 0.05, twice each, over 3.
+        assert!((median - 0.25).abs() < 1e-12 && (deviation - (0.05f64 / 3.0).sqrt()).abs() < 1e-12);
     }
 }

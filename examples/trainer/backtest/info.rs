@@ -26,6 +26,13 @@ pub fn info(agents: &Agents, candles: &Candles, gaps: &[(&str, String)]) -> Resu
         let all: Vec<_> = seeds.collect();
         ("Ensemble".to_string(), format!("{}: the mean of their logits decides", all.join(", ")))
     });
+    // The training period goes around them.
+    let between = first
+        .settings
+        .data
+        .held_out
+        .iter()
+        .map(|[from, to]| ("Held out".to_string(), format!("{from} to {to}")));
     let gaps = gaps.iter().map(|(name, text)| (format!("{name} bars"), text.clone()));
     Ok(RunInfo {
         title: match agents.several() {
@@ -56,6 +63,7 @@ pub fn info(agents: &Agents, candles: &Candles, gaps: &[(&str, String)]) -> Resu
                 ("Discount".into(), of_all(&|run| run.settings.mappo.ppo.gamma.to_string())),
                 ("Shorting".into(), if market.settings.shorting { "allowed" } else { "not allowed" }.into()),
             ])
+            .chain(between)
             .chain(gaps)
             .collect(),
     })

@@ -191,7 +191,7 @@ impl Journal {
         ensure!(found.symbols == header.symbols, "{place}: it is a journal of {}", found.symbols.join(", "));
         ensure!(
             found.model == header.model,
-            "{place}: it belongs to another model; start a new journal with --state"
+            "{place}: it belongs to another model; move it elsewhere, or choose another journal with --state"
         );
         ensure!(
             found.history == header.history,

@@ -103,12 +103,12 @@ pub fn link(anchor: &str) -> Markup {
 }
 
 /// All formulas.
-pub fn section() -> Markup {
+pub fn section(audited: bool) -> Markup {
     html! {
         section.definitions {
             h2 { "Definitions" }
             p.intro { "A dash (" (UNDEFINED) ") marks an undefined figure, such as a ratio with zero deviation." }
-            @for (anchor, name, paragraphs) in DEFINITIONS {
+            @for (anchor, name, paragraphs) in DEFINITIONS.into_iter().filter(|it| audited || it.0 != "audit") {
                 h3 id={ "formula-" (anchor) } { (name) " " a.formula href={ "#" (anchor) } { "back" } }
                 @for text in paragraphs {
                     p { (text) }

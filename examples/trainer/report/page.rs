@@ -56,7 +56,7 @@ pub fn page(
                 h2 { "The run" }
                 (facts(backtest, run))
             }
-            (definitions::section())
+            (definitions::section(run.audit.is_some()))
         }
         footer {
             p.note { (words::caution(backtest, run)) }

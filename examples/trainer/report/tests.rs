@@ -208,7 +208,7 @@ fn the_tear_sheet_has_the_figures_of_the_library() {
     assert_eq!(page.matches("Histogram of 500").count(), 1);
 }
 
-/// What is missing is said in a sentence.
+/// A sentence says what is missing.
 #[test]
 fn poor_accounts_have_sentences() {
     let page = |backtest: &Backtest, assessment: Result<&Assessment, &str>| {

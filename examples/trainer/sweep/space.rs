@@ -173,6 +173,8 @@ fn domain(keys: &BTreeMap<String, Value>) -> Result<Domain> {
     ensure!((high - low).is_finite(), "`from` and `to` have to be finite, and so has their distance");
     ensure!(low < high, "`from` ({low}) has to be less than `to` ({high})");
     ensure!(!log || low > 0.0, "with `log = true`, `from` ({low}) has to be positive");
+    let apart = !log || low.ln() < high.ln();
+    ensure!(apart, "`from` ({low}) and `to` ({high}) are too close for a logarithmic range");
     Ok(match (from.as_integer(), to.as_integer()) {
         (Some(from), Some(to)) => Domain::Integer { from, to, log },
         _ => Domain::Float { from: low, to: high, log },

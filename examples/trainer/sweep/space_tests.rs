@@ -88,6 +88,10 @@ fn faults_are_named_with_file_line_and_setting() {
         ),
         ("[mappo]\nentropy = { from = 0.1, to = 1, log = 3 }", "`log` has to be true or false"),
         ("[mappo]\nentropy = { from = 0.0, to = inf }", "have to be finite"),
+        (
+            "[mappo]\nentropy = { from = 1e-3, to = 1.0000000000000002e-3, log = true }",
+            "too close for a logarithmic",
+        ),
         ("[mappo]\nentropy = { from = -1e308, to = 1e308 }", "have to be finite"),
         // Either end, and every choice, is checked.
         ("[mappo]\n\n\ngamma = { from = 0.9, to = 1.5 }", "FILE:4: setting `mappo.gamma`: "),

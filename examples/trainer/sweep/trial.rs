@@ -59,7 +59,12 @@ impl Bench<'_> {
         };
         let unfinished = !matches!(event, Event::Finished { .. });
         self.journal.locked()?.append(event)?;
-        if unfinished && let Some(mut owned) = Owned::open(&self.journal.folder_of(trial), COMMAND)? {
+        let folder = self.journal.folder_of(trial);
+        // A trained model is kept, whatever happened to it afterwards.
+        if unfinished
+            && !folder.join("model.safetensors").exists()
+            && let Some(mut owned) = Owned::open(&folder, COMMAND)?
+        {
             owned.clear()?;
         }
         Ok(None)
@@ -167,7 +172,7 @@ impl Bench<'_> {
         ensure!(bars.len() >= 2, "the features leave fewer than two held-out bars");
         let targets = policy.targets(self.gpu, &data, &bars)?;
         let backtest = Backtest::replay(self.candles, bars.clone(), targets.view(), &options)?;
-        let receipt = assess::record(
+        let recorded = assess::record(
             folder,
             &Traded {
                 command: COMMAND,
@@ -180,7 +185,11 @@ impl Bench<'_> {
                 options: &options,
                 backtest: &backtest,
             },
-        )?;
+        );
+        let receipt = recorded.unwrap_or_else(|error| {
+            note!("warning: trial {trial} is not in the ledger of trials: {error:#}");
+            None
+        });
         let chosen = Summary::read(&folder.summary())?.model_score;
         let journal = self.journal.locked()?;
         let scores = journal.history().get(trial).map(|trial| &trial.scores);

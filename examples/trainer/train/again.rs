@@ -30,7 +30,7 @@ impl Again<'_> {
         settings.mappo.ppo.seed = seed;
         let trained = Trained::new(&settings.evaluation, &parts.train);
         let data = MarketData::new(gpu, candles, extra, &trained.scaling())?;
-        let ranges = trained.tradable(&data);
+        let ranges = trained.tradable(&data, settings.market.episode_length);
         let environment = Trading::new(&data, &settings.market, &episodes(&ranges))?;
         let evaluations = trained
             .evaluated

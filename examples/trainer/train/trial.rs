@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use anyhow::Result;
 use phalanx::backtest::Backtest;
+use phalanx::env::TradingSettings;
 use phalanx::gpu::Gpu;
 use phalanx::market::{Candles, MarketData};
 use phalanx::policy::Policy;
@@ -14,10 +15,10 @@ use crate::folder::Folder;
 use crate::held_out::replay_options;
 use crate::run::Settings;
 
-/// Records the account of the model on the bars that evaluated it: a later choice among such trainings is one of many trials on these bars.
+/// Records the account of the model on the bars that evaluated it, by the rules of the evaluation: a later choice among such trainings is one of many trials on these bars.
 pub fn record(
     folder: &Folder,
-    settings: &Settings,
+    (settings, rules): (&Settings, &TradingSettings),
     gpu: &Gpu,
     candles: &Candles,
     (policy, data): (&Policy, &MarketData),
@@ -27,7 +28,7 @@ pub fn record(
         return Ok(());
     }
     console::busy("recording the evaluation");
-    let options = replay_options(&settings.market, &settings.data, None, candles)?;
+    let options = replay_options(rules, &settings.data, None, candles)?;
     let targets = policy.targets(gpu, data, &bars)?;
     let backtest = Backtest::replay(candles, bars.clone(), targets.view(), &options)?;
     let traded = Traded {

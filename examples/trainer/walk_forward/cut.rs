@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use anyhow::{Result, anyhow, ensure};
 use clap::ValueEnum;
+use phalanx::market::FEATURE_HISTORY;
 use phalanx::research::{Fold, combinatorial, expanding, paths, rolling};
 
 use super::WalkForwardArgs;
@@ -71,8 +72,8 @@ impl Cut {
 
     fn combinations(args: &WalkForwardArgs, bars: Range<usize>) -> phalanx::Result<Self> {
         let size = args.test_groups.unwrap_or(2);
-        // A hundredth of the bars, as Lopez de Prado suggests.
-        let embargo = args.embargo.unwrap_or(bars.len().div_ceil(100));
+        // A hundredth of the bars, as Lopez de Prado suggests, but no less than the features look back.
+        let embargo = args.embargo.unwrap_or(bars.len().div_ceil(100).max(FEATURE_HISTORY));
         let folds = combinatorial(bars.clone(), args.folds, size, args.purge, embargo)?;
         let paths = paths(args.folds, size)?;
         let groups = combinatorial(bars, args.folds, 1, 0, 0)?;

@@ -219,7 +219,7 @@ impl Results {
                 self.paths.len(),
                 (ratios[(ratios.len() - 1) / 2] + ratios[ratios.len() / 2]) / 2.0
             ),
-            _ => "1".into(),
+            _ => self.paths.len().max(1).to_string(),
         }
     }
 
