@@ -63,10 +63,22 @@ proptest! {
             for (name, worst) in case.outputs.iter().zip(worst(&values, case, &panel.bars, panel.volatility)) {
                 // The stochastic of two nearly equal RSI values is dominated by rounding.
                 let near = name.starts_with("stochrsi") && matches!(panel.selection, Selection::Defaults);
+                // The flow of a bar whose typical price f32 cannot tell from the one before has either sign.
+                let near = near || *name == "mfi" && has_tied_typical_prices(&panel.bars);
                 prop_assert!(near || worst < allowed(case, name), "{} {name}: {worst:e}", case.name);
             }
         }
     }
+}
+
+/// Whether two consecutive typical prices are equal but for the rounding of f32.
+fn has_tied_typical_prices(bars: &Bars) -> bool {
+    let typical = &bars.high + &bars.low + &bars.close;
+    typical.rows().into_iter().any(|row| {
+        row.windows(2)
+            .into_iter()
+            .any(|pair| (pair[0] - pair[1]).abs() <= 4.0 * f64::from(f32::EPSILON) * pair[0])
+    })
 }
 
 /// The last periods whose windows lie in registers, the last whose averages need no compensation, and the next ones.
