@@ -36,8 +36,8 @@ impl Trading {
     /// Creates a market environment over `data` with `settings`.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings out of range or of an unknown instrument, or episodes longer than every range of bars;
-    /// [`Error::Data`] if a range lies outside the data, starts before every feature has a value, has fewer than two bars, or does not
+    /// [`Error::Config`](crate::Error::Config) for settings out of range or of an unknown instrument, or episodes longer than every range of bars;
+    /// [`Error::Data`](crate::Error::Data) if a range lies outside the data, starts before every feature has a value, has fewer than two bars, or does not
     /// come after the one before.
     pub fn new(data: &MarketData, settings: &TradingSettings, episodes: &Episodes) -> Result<Self> {
         settings.validate()?;
