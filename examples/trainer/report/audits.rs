@@ -19,7 +19,7 @@ pub fn section(record: &Record) -> Markup {
                     ": the results above mean little."
                 }
             }
-            div.wide tabindex="0" { table {
+            table.words {
                 thead { tr { th scope="col" { "Check" } th scope="col" { "Result" } th scope="col" { "Verdict" } } }
                 tbody {
                     @for row in &record.rows {
@@ -30,7 +30,7 @@ pub fn section(record: &Record) -> Markup {
                         }
                     }
                 }
-            } }
+            }
         }
     }
 }
