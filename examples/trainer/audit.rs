@@ -97,14 +97,14 @@ pub fn audit(args: &AuditArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
 }
 
 /// Lowest, median and highest of some values, and their deviation.
-struct Held {
+struct Spread {
     lowest: f64,
     median: f64,
     highest: f64,
     deviation: f64,
 }
 
-impl Held {
+impl Spread {
     /// The deviation has the number of values less one; 0 of a single value.
     fn of(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();

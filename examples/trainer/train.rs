@@ -3,19 +3,19 @@
 mod again;
 mod candidate;
 mod evaluations;
+mod prepared;
 mod trial;
 
 use std::ops::{ControlFlow, Range};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use phalanx::env::Trading;
 use phalanx::gpu::Gpu;
 use phalanx::mappo::Autotune;
 use phalanx::mappo::snapshot::read_metadata;
 use phalanx::mappo::{Progress as Done, Snapshots, Trainer};
-use phalanx::market::{Candles, ExtraFeatures, MarketData, TimestampFormat};
-use phalanx::policy::{MarketMetadata, Policy, TrainingBars};
+use phalanx::market::{Candles, ExtraFeatures, TimestampFormat};
+use phalanx::policy::Policy;
 
 use crate::TrainArgs;
 use crate::console::{self, note, say};
@@ -23,14 +23,15 @@ use crate::folder::{Folder, Owned};
 use crate::interrupt::Interrupts;
 use crate::log::Log;
 use crate::memory::Memory;
-use crate::parts::{Parts, Trained, episodes};
+use crate::parts::Parts;
 use crate::run::{ChosenModel, Settings, only_limits};
 use crate::settings::write_resolved;
 use crate::summary::Summary;
 pub use again::Again;
 use candidate::{Candidate, resume};
+use evaluations::Evaluator;
 pub use evaluations::Scoring;
-use evaluations::{Evaluations, Evaluator};
+use prepared::Prepared;
 
 pub fn train(
     args: &TrainArgs,
@@ -123,32 +124,19 @@ impl<'a> Training<'a> {
         let Self { args, mut owned, source, settings } = self;
         settings.market.costs(&candles.symbols)?;
         let parts = Parts::new(&settings.data, candles)?;
-        let trained = Trained::new(&settings.evaluation, &parts.train);
         if !args.resume {
             owned = Owned::open(&args.out, COMMAND)?;
             owned.as_ref().map_or(Ok(()), |owned| owned.vacant(args.force))?;
         }
         let gpu = open()?;
-        console::busy("computing the features");
-        let data = MarketData::new(&gpu, candles, &ExtraFeatures::default(), &trained.scaling())?;
-        let ranges = trained.tradable(&data, settings.market.episode_length);
-        let environment = Trading::new(&data, &settings.market, &episodes(&ranges))?;
-        let bars = ranges[0].start..ranges[ranges.len() - 1].end;
         let rules = scoring.as_ref().map_or(&settings.market, |scoring| &scoring.market);
-        let evaluations = trained
-            .evaluated
-            .clone()
-            .map(|bars| Evaluations::new(&data, &settings, rules, bars))
-            .transpose()?;
-        let reserved =
-            evaluations.as_ref().map_or(Ok(0), |evaluations| evaluations.bytes(&gpu, &settings))?;
-        console::busy("compiling the kernels");
         let mut tune = args.tune.as_deref().map(Autotune::open).transpose()?;
-        let mut trainer = Trainer::beside(&gpu, &environment, &settings.mappo, tune.as_mut(), reserved)?;
+        let none = ExtraFeatures::default();
+        let mut prepared = Prepared::new(&gpu, (candles, &none), &parts, &settings, rules, tune.as_mut())?;
+        let Prepared { ranges, trainer, evaluator, .. } = &mut prepared;
         if let Some(model) = &args.init {
             trainer.load_weights(model)?;
         }
-        let mut evaluator = evaluations.map(|evaluations| evaluations.start(&gpu, &settings)).transpose()?;
         let mut owned = owned.map_or_else(|| Owned::create(&args.out, COMMAND), Ok)?;
         let (staging, reopened) = match source {
             None => (owned.stage(args.force)?, false),
@@ -159,7 +147,7 @@ impl<'a> Training<'a> {
         let choose = settings.evaluation.model == ChosenModel::Best;
         let mut best = None;
         if args.resume {
-            best = resume(&mut trainer, &staging, choose).inspect_err(|_| {
+            best = resume(trainer, &staging, choose).inspect_err(|_| {
                 if reopened {
                     owned.discard(&staging);
                 }
@@ -172,10 +160,10 @@ impl<'a> Training<'a> {
         let open_snapshots = || Snapshots::open(&staging.checkpoints(), settings.checkpoints.keep);
         let snapshots = if every == 0 { None } else { Some(open_snapshots()?) };
         if matches!(telling, Telling::Everything { .. }) {
-            announce(&gpu, candles, &parts, &ranges, &trainer);
+            announce(&gpu, candles, &parts, ranges, trainer);
             warn_of_settings(&settings);
         }
-        tell_environments(&trainer);
+        tell_environments(trainer);
         if args.resume {
             match trainer.iteration() {
                 0 if staging.initial().exists() => {
@@ -194,7 +182,7 @@ impl<'a> Training<'a> {
             Some(interrupts) => interrupts,
             None => interrupts.insert(Interrupts::catch()?),
         };
-        let mut log = Log::open(&staging, &trainer, &settings, args, matches!(telling, Telling::Warnings))?;
+        let mut log = Log::open(&staging, trainer, &settings, args, matches!(telling, Telling::Warnings))?;
         let report = |log: &mut Log, done: &Done| -> Result<ControlFlow<()>> {
             log.iteration(done, Memory::now(&gpu))?;
             Ok(if interrupts.asked().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -214,10 +202,10 @@ impl<'a> Training<'a> {
             let is_due = |every: u32| every > 0 && trainer.iteration().is_multiple_of(every);
             let (mut score, mut improved, mut verdict) = (None, false, ControlFlow::Continue(()));
             if let Some(evaluator) = evaluator.as_mut().filter(|_| is_due(settings.evaluation.every)) {
-                let [greedy, sampled] = evaluator.run(&trainer)?;
+                let [greedy, sampled] = evaluator.run(trainer)?;
                 score = Some(greedy);
                 if choose && best.as_ref().is_none_or(|best| score > best.score) {
-                    best = Some(Candidate::of(&trainer, score)?);
+                    best = Some(Candidate::of(trainer, score)?);
                     improved = true;
                 }
                 log.evaluated(greedy, sampled);
@@ -234,7 +222,7 @@ impl<'a> Training<'a> {
             let stopped = interrupts.asked().filter(|_| trainer.iteration() < settings.mappo.ppo.iterations);
             if let Some(status) = stopped {
                 log.sync()?;
-                snapshots.map_or_else(open_snapshots, Ok)?.save(&trainer, score)?;
+                snapshots.map_or_else(open_snapshots, Ok)?.save(trainer, score)?;
                 log.finish();
                 let Telling::Everything { adapter } = telling else { return Ok(Ended::Interrupted(status)) };
                 note!(
@@ -247,40 +235,33 @@ impl<'a> Training<'a> {
             }
             if let Some(snapshots) = &snapshots {
                 log.sync()?;
-                snapshots.save(&trainer, score)?;
+                snapshots.save(trainer, score)?;
             } else if improved {
                 // A resumed run needs the best policy so far.
                 log.sync()?;
-                open_snapshots()?.save(&trainer, score)?;
+                open_snapshots()?.save(trainer, score)?;
             }
         }
         log.sync()?;
         let seconds = log.finish();
         console::busy("writing the model");
         let env_steps = trainer.env_steps();
-        let chosen = best.map_or_else(|| Candidate::of(&trainer, None), Ok)?;
-        let market = MarketMetadata {
-            settings: settings.market.clone(),
-            scaling: data.scaling().clone(),
-            train_from: candles.timestamps[bars.start],
-            train_to: candles.timestamps[bars.end - 1],
-            test_from: candles.timestamps[parts.first_held_out()],
-            bars: Some(TrainingBars::of(candles)),
-        };
-        let policy = trainer.policy_of(chosen.weights, chosen.observation_moments)?;
-        let policy = policy.with_market(market)?;
+        let chosen = best.map_or_else(|| Candidate::of(trainer, None), Ok)?;
+        let (iteration, score) = (chosen.iteration, chosen.score);
+        let gpu_bytes = trainer.plan().bytes() + evaluator.as_ref().map_or(0, Evaluator::bytes);
+        let policy = prepared.policy(chosen, candles, &parts, &settings)?;
         policy.save(&staging.model())?;
-        // Of the finished run that is trained further.
-        let earlier = if reopened { Some(Summary::read(&owned.folder().summary())?) } else { None };
+        // A finished run that was trained further may have begun so.
+        let earlier = || Summary::read(&owned.folder().summary()).is_ok_and(|summary| summary.from_weights);
         let summary = Summary {
             adapter: crate::doctor::adapter(&gpu),
             env_steps,
             seconds,
-            gpu_bytes: trainer.plan().bytes() + evaluator.as_ref().map_or(0, Evaluator::bytes),
-            model_iteration: Some(chosen.iteration),
-            model_score: chosen.score,
+            gpu_bytes,
+            model_iteration: Some(iteration),
+            model_score: score,
             candles: Some(candles.checksum(0..parts.end())),
-            from_weights: staging.initial().exists() || earlier.is_some_and(|summary| summary.from_weights),
+            from_weights: staging.initial().exists() || args.resume && earlier(),
         };
         summary.write(&staging.summary())?;
         readable(&staging, &settings)?;
@@ -291,11 +272,17 @@ impl<'a> Training<'a> {
             staging.remove_checkpoints()?;
         }
         owned.publish(&staging)?;
-        if let Some(bars) = trained.evaluated {
+        if let Some(bars) = prepared.evaluated.clone() {
             let rules = scoring.as_ref().map_or(&settings.market, |scoring| &scoring.market);
             // The run is published, whatever the ledger is like.
-            let recorded =
-                trial::record(owned.folder(), (&settings, rules), &gpu, candles, (&policy, &data), bars);
+            let recorded = trial::record(
+                owned.folder(),
+                (&settings, rules),
+                &gpu,
+                candles,
+                (&policy, &prepared.data),
+                bars,
+            );
             if let Err(error) = recorded {
                 note!("warning: the evaluation of this training is not in the ledger of trials: {error:#}");
             }
@@ -311,10 +298,9 @@ impl<'a> Training<'a> {
             summary.seconds,
             folder.model().display()
         ));
-        if let Some(score) = chosen.score {
+        if let Some(score) = score {
             tell(format!(
-                "The model is the policy of iteration {}, the best over the evaluation bars (return {score:.2}).",
-                chosen.iteration
+                "The model is the policy of iteration {iteration}, the best over the evaluation bars (return {score:.2})."
             ));
         }
         Ok(Ended::Finished)

@@ -122,14 +122,13 @@ pub fn walk_forward(args: &WalkForwardArgs, open: impl Fn() -> phalanx::Result<G
         note!("{name:<10}{text}");
     }
     warn_of_settings(&settings);
-    let mut interrupts: Option<Interrupts> = None;
-    let Taken { trained, elapsed } = match train_all(&jobs, args.jobs, &candles, &gpu, &mut interrupts)? {
+    let interrupts = Interrupts::catch()?;
+    let Taken { trained, elapsed } = match train_all(&jobs, args.jobs, &candles, &gpu, &interrupts)? {
         Ok(taken) => taken,
         Err(status) => return Ok(interrupted(status)),
     };
     let started = Instant::now();
-    let asked = || interrupts.as_ref().and_then(Interrupts::asked);
-    let traded = match Traded::new(&gpu, &candles, &settings, &cut, &jobs, asked)? {
+    let traded = match Traded::new(&gpu, &candles, &settings, &cut, &jobs, || interrupts.asked())? {
         Ok(traded) => traded,
         Err(status) => return Ok(interrupted(status)),
     };

@@ -16,9 +16,9 @@ struct Market {
     actions: u32,
     // 1: start a new episode in every environment, write slot 0, and do nothing else.
     reset: u32,
-    // Episodes start at one of `starts` bars, from `first` on, and last `length` steps.
+    // Episodes start from bar `first` on and last `length` steps, the last of them after bar `last`.
     first: u32,
-    starts: u32,
+    last: u32,
     length: u32,
     // Index of the first price in the data: [bar][instrument][gap, move, open, close]. Gap: open minus previous close;
     // move: close minus open. Open: 0 if the instrument has no bar of its own, so that its order waits.
@@ -65,8 +65,9 @@ struct Market {
 @group(0) @binding(3) var<storage, read_write> state: array<u32>;
 // Binding 4: lib/observe; 5 and 6: lib/episode.
 @group(0) @binding(7) var<storage, read> data: array<f32>;
-// The bits of slippage and half the spread of each instrument, as a fraction of the open; then, where training bars have gaps, the
-// number of skipped bars in all, the number of gaps, and for each gap the number of starts before it and of skipped bars up to it.
+// The bits of slippage and half the spread of each instrument, as a fraction of the open; then the number
+// of bars at which episodes can start, the number of gaps between them, and for each gap the number of starts before it and of bars
+// skipped up to it. All but the slippage is read where episodes start.
 @group(0) @binding(8) var<storage, read> table: array<u32>;
 
 // Fields of the state, `[field][env]`. Equity is in units of the starting equity and is a compensated sum: thousands of bars
@@ -128,7 +129,8 @@ fn start_of(offset: u32) -> u32 {
 fn begin(env: u32) {
     let episode = count(EPISODE, env);
     let bits = threefry(vec2<u32>(p.seed_low, p.seed_high), vec2<u32>(episode, env));
-    let offset = min(u32(unit(bits.x) * f32(p.starts)), p.starts - 1u);
+    let starts = table[p.agents];
+    let offset = min(u32(unit(bits.x) * f32(starts)), starts - 1u);
     set_field(EQUITY, env, 1.0);
     set_field(EQUITY_REST, env, 0.0);
     set_field(PEAK, env, 1.0);
@@ -245,7 +247,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     // Clamped to the bars of episodes, because it is an index.
-    let bar = clamp(count(BAR, env), p.first, p.first + p.starts + p.length - 2u + table[p.agents]);
+    let bar = clamp(count(BAR, env), p.first, p.last);
     let next = bar + 1u;
     let before = field(EQUITY, env);
     let number = f32(p.agents);

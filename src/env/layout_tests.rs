@@ -5,7 +5,7 @@ crate::layout_testing::same_layout! {
         step, steps, envs, reset, length, reference, words, features, seed_low, seed_high, pad,
     } = "Communication" in "env/communication";
     market::Parameters {
-        step, steps, envs, agents, features, actions, reset, first, starts, length, prices,
+        step, steps, envs, agents, features, actions, reset, first, last, length, prices,
         seed_low, seed_high, commission, commission_per_unit, min_commission, max_leverage, borrow_rate,
         cash_rate, margin_rate, accrues, years, funding, bankruptcy, own_weight, reward_scale,
         drawdown_penalty, mask, zero, weights, lowest, highest, levels,

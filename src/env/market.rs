@@ -41,8 +41,8 @@ pub(super) struct Parameters {
     pub(super) reset: u32,
     /// First bar at which an episode can start.
     pub(super) first: u32,
-    /// Number of bars at which an episode can start.
-    pub(super) starts: u32,
+    /// Last bar of an episode after which another one follows.
+    pub(super) last: u32,
     /// Steps per episode.
     pub(super) length: u32,
     /// Index of the first price in the data.

@@ -78,7 +78,7 @@ impl Starts {
         self.ranges.iter().any(|range| range.contains(&bar))
     }
 
-    /// The table by which the kernel finds bars: the number of bars between the ranges, the number of later ranges, and for each of them the number
+    /// The table by which the kernel finds bars: the number of starts, the number of later ranges, and for each of them the number
     /// of starts before it and of the bars to skip from there on.
     pub(super) fn table(&self) -> Vec<u32> {
         let mut before = 0;
@@ -89,7 +89,7 @@ impl Starts {
             skipped += pair[1].start - pair[0].end;
             later.extend([before, skipped]);
         }
-        [&[skipped, later.len() as u32 / 2], &later[..]].concat()
+        [&[self.count(), later.len() as u32 / 2], &later[..]].concat()
     }
 
     /// Words of the table.

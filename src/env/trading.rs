@@ -66,7 +66,7 @@ impl Trading {
             actions: settings.actions(),
             reset: u32::from(reset),
             first: self.starts.first(),
-            starts: self.starts.count(),
+            last: self.starts.last_bar() - 1,
             length: self.starts.length,
             prices: data.prices_at(),
             seed_low: rollout.seed as u32,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
 
-use phalanx::backtest::{Backtest, ReplayOptions, infer_periods_per_year};
+use phalanx::backtest::Backtest;
 use phalanx::env::TradingSettings;
 use phalanx::market::{Candles, ExtraFeatures, GapPolicy, MarketData, Scaling, Splits};
 use phalanx::policy::Policy;
@@ -12,6 +12,7 @@ use phalanx::research::Trials;
 use serde_json::Value as Json;
 
 use crate::common::program::{DEMO, SMALL, Workplace, refused, rows, succeeded, wait_for};
+use crate::common::replay_options;
 use crate::testing::unchecked_gpu;
 
 /// Settings that share compiled kernels with all other trainings of this size.
@@ -63,13 +64,7 @@ fn log_return(policy: &Policy) -> f64 {
     let data = MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &scaling).unwrap();
     let targets = policy.targets(&gpu, &data, &evaluated).unwrap();
     let settings = TradingSettings::default();
-    let options = ReplayOptions {
-        costs: settings.costs(&candles.symbols).unwrap(),
-        max_leverage: settings.max_leverage,
-        starting_equity: settings.starting_equity,
-        bankruptcy_level: settings.bankruptcy_level,
-        periods_per_year: infer_periods_per_year(&candles.timestamps),
-    };
+    let options = replay_options(&settings, &candles);
     let account = Backtest::replay(&candles, evaluated, targets.view(), &options).unwrap();
     account.metrics.total_return.ln_1p()
 }

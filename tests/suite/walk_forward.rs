@@ -6,13 +6,14 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use ndarray::Array2;
-use phalanx::backtest::{Backtest, ReplayOptions, infer_periods_per_year};
+use phalanx::backtest::Backtest;
 use phalanx::env::TradingSettings;
 use phalanx::market::{Candles, ExtraFeatures, GapPolicy, MarketData, Scaling};
 use phalanx::policy::Policy;
 use phalanx::research::Trials;
 
 use crate::common::program::{DEMO, SMALL, Workplace, columns, refused, rows, succeeded, wait_for};
+use crate::common::replay_options;
 use crate::testing::unchecked_gpu;
 
 /// The arguments of a walk with two folds and two seeds.
@@ -189,13 +190,7 @@ fn every_part_of_a_combination_is_traded_by_agents_that_had_not_seen_it() {
         targets.append(ndarray::Axis(0), policy.targets(&gpu, &data, &bars).unwrap().view()).unwrap();
     }
     let settings = TradingSettings::default();
-    let options = ReplayOptions {
-        costs: settings.costs(&candles.symbols).unwrap(),
-        max_leverage: settings.max_leverage,
-        starting_equity: settings.starting_equity,
-        bankruptcy_level: settings.bankruptcy_level,
-        periods_per_year: infer_periods_per_year(&candles.timestamps),
-    };
+    let options = replay_options(&settings, &candles);
     let account = Backtest::replay(&candles, first..candles.bars(), targets.view(), &options).unwrap();
     let table = rows(&place.path("out/folds.csv"));
     let names: Vec<_> = table.iter().map(|row| row[0].as_str()).collect();
@@ -268,13 +263,7 @@ fn the_joined_account_is_that_of_the_models() {
         }
     }
     let settings = TradingSettings { commission_bps: 3.0, ..TradingSettings::default() };
-    let options = ReplayOptions {
-        costs: settings.costs(&candles.symbols).unwrap(),
-        max_leverage: settings.max_leverage,
-        starting_equity: settings.starting_equity,
-        bankruptcy_level: settings.bankruptcy_level,
-        periods_per_year: infer_periods_per_year(&candles.timestamps),
-    };
+    let options = replay_options(&settings, &candles);
     let account = Backtest::replay(&candles, first..end, mean.view(), &options).unwrap();
     assert_eq!(columns(&place.path("out/equity.csv"), "equity"), account.equity);
     let all = rows(&place.path("out/folds.csv")).pop().unwrap();

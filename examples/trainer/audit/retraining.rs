@@ -7,8 +7,8 @@ use phalanx::policy::Policy;
 use phalanx::research::{next_returns, random_timing, shuffled};
 
 use super::record::Row;
-use super::{Audited, Held};
-use crate::console::{busy, note};
+use super::{Audited, Spread};
+use crate::console::note;
 use crate::held_out::HeldOut;
 use crate::parts::{Parts, Trained};
 use crate::run::Settings;
@@ -75,10 +75,11 @@ impl<'a> Retraining<'a> {
     }
 
     /// Trains with another seed, features or candles, and trades the held-out bars.
-    fn traded(&self, candles: &Candles, extra: &ExtraFeatures, seed: u64) -> Result<(Backtest, f64)> {
+    fn traded(&self, data: (&Candles, &ExtraFeatures), seed: u64, what: &str) -> Result<(Backtest, f64)> {
+        let (candles, _) = data;
         let HeldOut { gpu, bars, options, .. } = &self.audited.run;
         let again = Again { gpu, settings: &self.settings, parts: &self.parts };
-        let (policy, data): (Policy, MarketData) = again.train(candles, extra, seed)?;
+        let (policy, data): (Policy, MarketData) = again.train(data, seed, what)?;
         let targets = policy.targets(gpu, &data, bars)?;
         let backtest = Backtest::replay(candles, bars.clone(), targets.view(), options)?;
         let timing = random_timing(candles, bars, targets.view(), options, DRAWS, 0)?;
@@ -87,9 +88,10 @@ impl<'a> Retraining<'a> {
 
     /// Agents that are told the next return must win.
     pub fn told_the_answer(&self) -> Result<Row> {
-        busy("training with the next return as a feature");
         let candles = &self.audited.run.candles;
-        let (backtest, p) = self.traded(candles, &next_returns(candles), self.settings.mappo.ppo.seed)?;
+        let (extra, seed) = (next_returns(candles), self.settings.mappo.ppo.seed);
+        let what = "training with the next return as a feature";
+        let (backtest, p) = self.traded((candles, &extra), seed, what)?;
         let ratio = |sharpe: Option<f64>| sharpe.unwrap_or(0.0);
         let (own, hold) = (ratio(backtest.metrics.sharpe), ratio(backtest.benchmark.sharpe));
         let wins = own > hold.max(0.0) && p <= SIGNIFICANT;
@@ -106,11 +108,14 @@ impl<'a> Retraining<'a> {
 
     /// Agents on shuffled candles must not win.
     pub fn on_noise(&self) -> Result<Row> {
-        busy("training on shuffled candles");
         let HeldOut { candles, bars, .. } = &self.audited.run;
         let ranges = [0..bars.start, bars.clone(), bars.end..candles.bars()];
         let noise = shuffled(candles, &ranges, SHUFFLE)?;
-        let (backtest, p) = self.traded(&noise, &ExtraFeatures::default(), self.settings.mappo.ppo.seed)?;
+        let (backtest, p) = self.traded(
+            (&noise, &ExtraFeatures::default()),
+            self.settings.mappo.ppo.seed,
+            "training on shuffled candles",
+        )?;
         let (verdict, passed) = match (p > SIGNIFICANT, self.audited.can_be_significant()) {
             (_, false) => ("not conclusive: too few held-out bars", None),
             (true, _) => ("passed", Some(true)),
@@ -130,12 +135,12 @@ impl<'a> Retraining<'a> {
             ratios.push(self.audited.sharpe);
         }
         for more in ratios.len() as u64..count {
-            busy(format!("training with another seed, {} of {}", more + 1, count));
+            let what = format!("training with another seed, {} of {count}", more + 1);
             let seed = self.settings.mappo.ppo.seed.wrapping_add(more) & (i64::MAX as u64);
-            let (backtest, _) = self.traded(candles, &ExtraFeatures::default(), seed)?;
+            let (backtest, _) = self.traded((candles, &ExtraFeatures::default()), seed, &what)?;
             ratios.push(backtest.metrics.sharpe.unwrap_or(0.0));
         }
-        let Held { lowest, median, highest, deviation } = Held::of(&ratios);
+        let Spread { lowest, median, highest, deviation } = Spread::of(&ratios);
         let verdict = match () {
             () if highest <= 0.0 => "all lose",
             () if lowest <= 0.0 => "depends on the seed: some lose",
@@ -157,7 +162,7 @@ fn lucky(ratios: &[f64]) -> bool {
     let Some((own, others)) = ratios.split_first().filter(|(_, others)| others.len() >= 3) else {
         return false;
     };
-    let Held { median, deviation, .. } = Held::of(others);
+    let Spread { median, deviation, .. } = Spread::of(others);
     *own > median + 2.0 * deviation
 }
 
@@ -169,7 +174,7 @@ mod tests {
     fn a_run_is_lucky_if_the_other_seeds_are_far_below() {
         assert!(lucky(&[2.0, 0.1, 0.2, 0.3]) && !lucky(&[0.35, 0.1, 0.2, 0.3]));
         assert!(!lucky(&[5.0, 0.1, 0.2]) && !lucky(&[5.0]) && !lucky(&[]));
-        let Held { lowest, median, highest, deviation } = Held::of(&[0.3, 0.1, 0.2, 0.4]);
+        let Spread { lowest, median, highest, deviation } = Spread::of(&[0.3, 0.1, 0.2, 0.4]);
         assert_eq!((lowest, highest), (0.1, 0.4));
         // Squares of 0.15 and 0.05, twice each, over 3.
         assert!((median - 0.25).abs() < 1e-12 && (deviation - (0.05f64 / 3.0).sqrt()).abs() < 1e-12);

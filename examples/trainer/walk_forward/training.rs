@@ -1,7 +1,7 @@
 //! The trainings of a walk, one after the other or some at the same time.
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -28,68 +28,39 @@ pub fn train_all(
     at_once: usize,
     candles: &Candles,
     gpu: &Gpu,
-    interrupts: &mut Option<Interrupts>,
+    interrupts: &Interrupts,
 ) -> Result<Result<Taken, ExitCode>> {
-    if at_once > 1 && jobs.len() > 1 {
-        return together(jobs, at_once, candles, gpu, interrupts);
-    }
-    let mut taken = Taken::default();
-    for (index, job) in jobs.iter().enumerate() {
-        note!("Training  {} of {}: {}", index + 1, jobs.len(), job.title(candles));
-        let started = Instant::now();
-        if let Some(seconds) = job.train(candles, gpu, interrupts, Telling::Progress)? {
-            taken.trained += seconds;
-            taken.elapsed += started.elapsed().as_secs_f64();
-        }
-        if let Some(status) = interrupts.as_ref().and_then(Interrupts::asked) {
-            return Ok(Err(status));
-        }
-    }
-    Ok(Ok(taken))
-}
-
-fn together(
-    jobs: &[Job],
-    at_once: usize,
-    candles: &Candles,
-    gpu: &Gpu,
-    interrupts: &mut Option<Interrupts>,
-) -> Result<Result<Taken, ExitCode>> {
-    let caught = match interrupts {
-        Some(caught) => caught.clone(),
-        None => interrupts.insert(Interrupts::catch()?).clone(),
-    };
+    let together = at_once > 1 && jobs.len() > 1;
     let next = AtomicUsize::new(0);
     // A failed training lets the others end, and none begins after it.
-    let failed = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
     let work = || -> Result<Taken> {
         let mut taken = Taken::default();
-        let mut own = Some(caught.clone());
+        let mut caught = Some(interrupts.clone());
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(index) else { return Ok(taken) };
-            if caught.asked().is_some() || failed.load(Ordering::Relaxed) > 0 {
+            if interrupts.asked().is_some() || failed.load(Ordering::Relaxed) {
                 return Ok(taken);
             }
             note!("Training  {} of {}: {}", index + 1, jobs.len(), job.title(candles));
             let started = Instant::now();
-            let trained = job.train(candles, gpu, &mut own, Telling::Warnings).inspect_err(|_| {
-                failed.fetch_add(1, Ordering::Relaxed);
-            })?;
-            if let Some(seconds) = trained {
-                taken.trained += seconds;
-                taken.elapsed += started.elapsed().as_secs_f64();
+            let telling = if together { Telling::Warnings } else { Telling::Progress };
+            let trained = job.train(candles, gpu, &mut caught, telling);
+            let trained = trained.inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+            let Some(seconds) = trained else { continue };
+            taken.trained += seconds;
+            taken.elapsed += started.elapsed().as_secs_f64();
+            if together {
                 note!("Trained   {} of {} in {seconds:.1} s", index + 1, jobs.len());
+                busy("training");
             }
-            busy("training");
         }
     };
     let all: Vec<Result<Taken>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..at_once.min(jobs.len())).map(|_| scope.spawn(work)).collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+        let joined = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
+        joined.map(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     });
     let mut sum = Taken::default();
     for taken in all {
@@ -97,8 +68,5 @@ fn together(
         sum.trained += trained;
         sum.elapsed += elapsed;
     }
-    Ok(match caught.asked() {
-        Some(status) => Err(status),
-        None => Ok(sum),
-    })
+    Ok(interrupts.asked().map_or(Ok(sum), Err))
 }

@@ -10,8 +10,21 @@ pub mod terminal;
 use jiff::ToSpan;
 use jiff::civil::date;
 use ndarray::Array2;
+use phalanx::backtest::{ReplayOptions, infer_periods_per_year};
+use phalanx::env::TradingSettings;
 use phalanx::market::Candles;
 use phalanx::random::Stream;
+
+/// The account of an environment, as backtests trade it.
+pub fn replay_options(settings: &TradingSettings, candles: &Candles) -> ReplayOptions {
+    ReplayOptions {
+        costs: settings.costs(&candles.symbols).unwrap(),
+        max_leverage: settings.max_leverage,
+        starting_equity: settings.starting_equity,
+        bankruptcy_level: settings.bankruptcy_level,
+        periods_per_year: infer_periods_per_year(&candles.timestamps),
+    }
+}
 
 /// Daily candles of a random walk; `step(instrument, bar)` gives the log return from open to close.
 pub fn candles(instruments: usize, bars: usize, mut step: impl FnMut(usize, usize) -> f64) -> Candles {
