@@ -42,6 +42,11 @@ pub static LIBRARY: Library = Library {
         ("lib/dense", include_str!("../shaders/lib/dense.wgsl")),
         ("lib/gru", include_str!("../shaders/lib/gru.wgsl")),
         ("lib/weight_gradient", include_str!("../shaders/lib/weight_gradient.wgsl")),
+        ("lib/block", include_str!("../shaders/lib/block.wgsl")),
+        ("lib/block_forward", include_str!("../shaders/lib/block_forward.wgsl")),
+        ("lib/block_backward", include_str!("../shaders/lib/block_backward.wgsl")),
+        ("lib/heads", include_str!("../shaders/lib/heads.wgsl")),
+        ("lib/loss", include_str!("../shaders/lib/loss.wgsl")),
         ("lib/bar", include_str!("../shaders/lib/bar.wgsl")),
     ],
     conditions: &[
@@ -49,6 +54,7 @@ pub static LIBRARY: Library = Library {
         "continuous",
         "cooperative",
         "gelu",
+        "in_blocks",
         "keep",
         "live",
         "matrix16",
@@ -125,15 +131,19 @@ mod tests {
 
     #[test]
     fn kernels_need_no_more_than_the_limits_asked_of_a_device() {
-        let mut most: BTreeMap<&str, u64> = BTreeMap::new();
+        // Of kernels that every device runs, and of those that need a device with room for their blocks.
+        let [mut everywhere, mut in_blocks]: [BTreeMap<&str, u64>; 2] = Default::default();
         for class in [Class::Hardware, Class::Software] {
-            let fixed = crate::kernels(class)
-                .into_iter()
-                .map(|(shader, variant)| (shader.name.to_string(), compose(&shader, &variant).unwrap()));
+            let fixed = crate::kernels(class).into_iter().map(|(shader, variant)| {
+                let has_blocks = variant.constants.iter().any(|(name, _)| *name == "QUADS");
+                (shader.name.to_string(), compose(&shader, &variant).unwrap(), has_blocks)
+            });
             // Panels of all indicators at once are composed to be validated; groups of them are built within a device's limits.
             let mut composed = crate::indicators::sources(class).unwrap();
             composed.retain(|(name, _)| !name.starts_with("indicators/panel"));
-            for (name, source) in fixed.chain(composed.into_iter().map(|(name, one)| (name, one.text))) {
+            let composed = composed.into_iter().map(|(name, one)| (name, one.text, false));
+            for (name, source, has_blocks) in fixed.chain(composed) {
+                let most = if has_blocks { &mut in_blocks } else { &mut everywhere };
                 let module =
                     wgpu::naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{name}: {e}"));
                 let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
@@ -165,7 +175,12 @@ mod tests {
                 }
             }
         }
-        for (limit, needed) in most {
+        assert_eq!(in_blocks["max_storage_buffers_per_shader_stage"], u64::from(crate::nn::BLOCK_BUFFERS));
+        assert_eq!(in_blocks["max_compute_workgroup_storage_size"], 20_480, "of the largest blocks");
+        for limit in ["max_storage_buffers_per_shader_stage", "max_compute_workgroup_storage_size"] {
+            in_blocks.remove(limit);
+        }
+        for (limit, needed) in everywhere.into_iter().chain(in_blocks) {
             let asked = NEEDS.iter().find(|(name, ..)| *name == limit).map(|(_, need, _)| *need);
             assert!(asked.is_some_and(|asked| needed <= asked), "{limit}: {needed} needed, {asked:?} asked");
         }

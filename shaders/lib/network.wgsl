@@ -89,7 +89,8 @@ struct Batch {
     // First vec4 of the order [place][quad] in dones_and_masks (ppo/shuffle): the slots of a quad of environments in shuffled
     // minibatches. 0: slots are consecutive.
     order: u32,
-    pad0: u32,
+    // 1: the gradient's sum begins with this batch (ppo/gradient).
+    starts_sum: u32,
     forward: ForwardPart,
     recurrent: RecurrentPart,
     loss: LossPart,

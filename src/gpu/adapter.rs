@@ -134,7 +134,7 @@ pub(crate) type Need = (&'static str, u64, fn(&wgpu::Limits) -> u64);
 /// plans ask the device for those.
 pub(crate) const NEEDS: [Need; 9] = [
     ("max_storage_buffers_per_shader_stage", 8, |limits| limits.max_storage_buffers_per_shader_stage.into()),
-    ("max_uniform_buffers_per_shader_stage", 2, |limits| limits.max_uniform_buffers_per_shader_stage.into()),
+    ("max_uniform_buffers_per_shader_stage", 3, |limits| limits.max_uniform_buffers_per_shader_stage.into()),
     ("max_sampled_textures_per_shader_stage", 2, |limits| {
         limits.max_sampled_textures_per_shader_stage.into()
     }),

@@ -45,7 +45,8 @@ pub struct Kernel {
     pub variant: Variant,
     pub(super) pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
-    bindings: usize,
+    /// `@binding` numbers, in the order in which resources are bound.
+    bindings: Vec<u32>,
     table: Option<u64>,
 }
 
@@ -82,6 +83,17 @@ impl Kernel {
         Self::composed(gpu, shader, variant, access, table, gpu.checked())
     }
 
+    /// As [`Kernel::trusted`], with accesses at the given `@binding` numbers, for kernels that share modules with bindings.
+    pub(crate) fn trusted_at(
+        gpu: &Gpu,
+        shader: &Shader,
+        variant: Variant,
+        access: &[(u32, Access)],
+        table: usize,
+    ) -> Result<Self> {
+        Self::composed_at(gpu, shader, variant, access, table, gpu.checked())
+    }
+
     fn composed(
         gpu: &Gpu,
         shader: &Shader,
@@ -90,11 +102,22 @@ impl Kernel {
         table: usize,
         checked: bool,
     ) -> Result<Self> {
-        let source = compose(shader, &variant)?;
         let access: Vec<_> = (0..).zip(access.iter().copied()).collect();
+        Self::composed_at(gpu, shader, variant, &access, table, checked)
+    }
+
+    fn composed_at(
+        gpu: &Gpu,
+        shader: &Shader,
+        variant: Variant,
+        access: &[(u32, Access)],
+        table: usize,
+        checked: bool,
+    ) -> Result<Self> {
+        let source = compose(shader, &variant)?;
         let table =
             access.iter().any(|(_, access)| *access == Access::DynamicUniform).then_some(table as u64);
-        Ok(Self { table, ..Self::compile(gpu, shader.name, source, variant, &access, checked)? })
+        Ok(Self { table, ..Self::compile(gpu, shader.name, source, variant, access, checked)? })
     }
 
     /// Compiles WGSL that this crate generated (entry point `main`), with accesses at the given `@binding` numbers.
@@ -122,7 +145,8 @@ impl Kernel {
         let key = Key { source, access: access.to_vec(), checked };
         let Compiled { pipeline, layout } =
             gpu.kernels().get(key, |key, cache| compile(gpu, name, key, cache))?;
-        Ok(Self { name, variant, pipeline, layout, bindings: access.len(), table: None })
+        let bindings = access.iter().map(|(binding, _)| *binding).collect();
+        Ok(Self { name, variant, pipeline, layout, bindings, table: None })
     }
 
     /// Binds buffers in the order of the kernel's accesses.
@@ -139,19 +163,21 @@ impl Kernel {
     /// # Errors
     /// As [`Kernel::bind`].
     pub fn bind_all(&self, gpu: &Gpu, resources: &[Resource<'_>]) -> Result<BindGroup> {
-        if resources.len() != self.bindings {
-            return Err(Error::shape(format!("buffers of `{}`", self.name), self.bindings, resources.len()));
+        let needed = self.bindings.len();
+        if resources.len() != needed {
+            return Err(Error::shape(format!("buffers of `{}`", self.name), needed, resources.len()));
         }
-        let entries: Vec<_> = resources
+        let entries: Vec<_> = self
+            .bindings
             .iter()
-            .enumerate()
+            .zip(resources)
             .map(|(binding, resource)| {
                 let resource = match resource {
                     Resource::Texture(view) => wgpu::BindingResource::TextureView(view),
                     Resource::Buffer(buffer) => {
-                        let table = self
-                            .table
-                            .filter(|_| buffer.usage().contains(wgpu::BufferUsages::UNIFORM) && binding == 0);
+                        let table = self.table.filter(|_| {
+                            buffer.usage().contains(wgpu::BufferUsages::UNIFORM) && *binding == 0
+                        });
                         match table.and_then(std::num::NonZeroU64::new) {
                             Some(size) => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                                 buffer,
@@ -162,7 +188,7 @@ impl Kernel {
                         }
                     }
                 };
-                (binding as u32, resource)
+                (*binding, resource)
             })
             .collect();
         self.bind_at(gpu, entries)

@@ -1,6 +1,7 @@
 //! The buffers of a run as typed fields, and the plan of their sizes. Names in the plan are the buffers' labels.
 
 use super::Config;
+use super::config::Algorithm;
 use super::sizes::Sizes;
 use crate::Result;
 use crate::gpu::{Arena, Gpu, Plan};
@@ -76,7 +77,8 @@ pub struct RecurrentBuffers {
 /// Buffers of the updates.
 #[derive(Clone, Debug)]
 pub struct UpdateBuffers {
-    pub activation_gradients: wgpu::Buffer,
+    /// Absent where [`crate::ppo::gradient`] keeps them in workgroup memory, which with HAPPO does not evaluate policies.
+    pub activation_gradients: Option<wgpu::Buffer>,
     pub partial_gradients: wgpu::Buffer,
     /// Sum over the micro-batches, in the layout of the working weights.
     pub folded_gradient: wgpu::Buffer,
@@ -134,7 +136,7 @@ impl Buffers {
         plan.words("episodes", envs * 4);
         plan.words("iteration", 4);
         plan.words("scalars", scalars::words(sizes.groups, sizes.spec.agents, sizes.minibatches));
-        plan.bytes_of("activations", u64::from(layout.act_rows) * room * 4 * stored);
+        plan.bytes_of("activations", u64::from(layout.act_rows) * kernel_config.kept(quads) * 4 * stored);
         plan.words("LayerNorm statistics", u64::from(layout.layer_norm_stats_rows) * room * 4);
         plan.words("heads", u64::from(sizes.outputs() + 1) * room * 4);
         plan
@@ -209,18 +211,28 @@ impl Buffers {
 }
 
 impl UpdateBuffers {
+    /// Whether gradients of activations go through a buffer.
+    fn activation_gradients(config: &Config, kernel_config: &KernelConfig) -> bool {
+        kernel_config.blocks.is_none() || config.ppo.algorithm == Algorithm::Happo
+    }
+
     /// The plan of all buffers.
     pub fn plan(sizes: &Sizes, layout: &Layout, config: &Config, kernel_config: &KernelConfig) -> Plan {
         let params = u64::from(layout.params) * 4;
         let [_, _, quads] = sizes.wide();
         let stored = kernel_config.storage.precision().bytes();
         let tiles = weight_gradient::tiles(layout, kernel_config).len() as u32;
-        let splits = weight_gradient::splits(kernel_config, tiles, quads);
+        let splits = match kernel_config.blocks {
+            Some(blocks) => blocks.places(quads),
+            None => weight_gradient::splits(kernel_config, tiles, quads),
+        };
         let mut plan = Plan::new();
-        plan.bytes_of(
-            "activation gradients",
-            u64::from(layout.grad_rows) * kernel_config.room(quads) * 4 * stored,
-        );
+        if Self::activation_gradients(config, kernel_config) {
+            plan.bytes_of(
+                "activation gradients",
+                u64::from(layout.grad_rows) * kernel_config.room(quads) * 4 * stored,
+            );
+        }
         plan.words("partial gradients", params * u64::from(splits));
         plan.words("folded gradient", params);
         plan.words("gradient", params);
@@ -240,10 +252,11 @@ impl UpdateBuffers {
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if the arena was allocated from another plan.
-    pub fn new(arena: &Arena, sizes: &Sizes, config: &Config) -> Result<Self> {
+    pub fn new(arena: &Arena, sizes: &Sizes, config: &Config, kernel_config: &KernelConfig) -> Result<Self> {
         let get = |name| arena.get(name).cloned();
+        let activation_gradients = Self::activation_gradients(config, kernel_config);
         Ok(Self {
-            activation_gradients: get("activation gradients")?,
+            activation_gradients: activation_gradients.then(|| get("activation gradients")).transpose()?,
             partial_gradients: get("partial gradients")?,
             folded_gradient: get("folded gradient")?,
             gradient: get("gradient")?,

@@ -6,7 +6,7 @@ use crate::Result;
 use crate::gpu::{Job, in_parallel};
 use crate::nn::{backward, fold, forward, reduce, unfold, weight_gradient};
 use crate::ppo::{
-    adamw, advantage_stats, clip, epoch, gae, loss, normalize, running_mean_std, sample, shuffle,
+    adamw, advantage_stats, clip, epoch, gae, gradient, loss, normalize, running_mean_std, sample, shuffle,
     write_metrics,
 };
 
@@ -20,11 +20,18 @@ pub fn compile(setup: Setup<'_>) -> Result<()> {
     let shape = &layout.shape;
     let happo = config.ppo.algorithm == Algorithm::Happo;
     // Ordered by compile time, so that the slowest kernels start first.
-    let mut jobs: Vec<Job<'_>> = vec![
-        Box::new(|| backward::kernel(gpu, shape, kernel_config).map(drop)),
-        Box::new(|| forward::kernel(gpu, shape, kernel_config).map(drop)),
-        Box::new(|| loss::kernel(gpu, kernel_config, sizes.kind, happo).map(drop)),
-        Box::new(|| weight_gradient::kernel(gpu, kernel_config).map(drop)),
+    let mut jobs: Vec<Job<'_>> = Vec::new();
+    if kernel_config.blocks.is_some() {
+        jobs.push(Box::new(|| gradient::kernel(gpu, kernel_config, shape, sizes.kind, happo).map(drop)));
+    } else {
+        jobs.push(Box::new(|| backward::kernel(gpu, shape, kernel_config).map(drop)));
+        jobs.push(Box::new(|| weight_gradient::kernel(gpu, kernel_config).map(drop)));
+    }
+    jobs.push(Box::new(|| forward::kernel(gpu, shape, kernel_config).map(drop)));
+    if kernel_config.blocks.is_none() || happo {
+        jobs.push(Box::new(|| loss::kernel(gpu, kernel_config, sizes.kind, happo).map(drop)));
+    }
+    let others: [Job<'_>; 10] = [
         Box::new(|| sample::kernel(gpu, sizes.kind).map(drop)),
         Box::new(|| advantage_stats::kernel(gpu).map(drop)),
         Box::new(|| epoch::kernel(gpu).map(drop)),
@@ -36,6 +43,7 @@ pub fn compile(setup: Setup<'_>) -> Result<()> {
         Box::new(|| unfold::kernel(gpu).map(drop)),
         Box::new(|| reduce::kernel(gpu).map(drop)),
     ];
+    jobs.extend(others);
     if sizes.shuffled() {
         jobs.push(Box::new(|| shuffle::kernel(gpu).map(drop)));
     }

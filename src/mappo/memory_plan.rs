@@ -136,7 +136,7 @@ impl Sizes {
     /// Whether kernels with one invocation per quad of a micro-batch, or per row of a slot, stay within the maximum number of
     /// workgroups per dimension. Apart from the network kernels, these have workgroups of at most 64 invocations.
     pub(crate) fn launches(&self, kernel_config: &KernelConfig) -> bool {
-        let most = u64::from(GROUPS_IN_A_ROW) * u64::from(kernel_config.block().min(64));
+        let most = u64::from(GROUPS_IN_A_ROW) * u64::from(kernel_config.quads_of_group().min(64));
         let [slot, _, quads] = self.wide();
         quads <= most && slot <= most
     }

@@ -129,7 +129,7 @@ impl Trainer {
         }
         let arena = Arena::allocate(gpu, &sizes.own_plan(&layout, config, &kernel_config))?;
         let buffers = Buffers::new(&arena, &sizes)?;
-        let update_buffers = UpdateBuffers::new(&arena, &sizes, config)?;
+        let update_buffers = UpdateBuffers::new(&arena, &sizes, config, &kernel_config)?;
         let setup = Setup {
             gpu,
             config,
@@ -398,6 +398,9 @@ mod parity_tests;
 #[path = "critic_state_tests.rs"]
 mod critic_state_tests;
 
+#[cfg(test)]
+#[path = "block_gradient_tests.rs"]
+mod block_gradient_tests;
 #[cfg(test)]
 #[path = "shuffle_tests.rs"]
 mod shuffle_tests;

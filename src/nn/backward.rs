@@ -12,7 +12,16 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Resource, Shader};
 
 /// The kernel's source.
-pub const SHADER: Shader = crate::shaders::shader!("nn/backward");
+const SHADER: Shader = crate::shaders::shader!("nn/backward");
+
+/// The source of the kernel for blocks of rows in workgroup memory.
+const BLOCK_SHADER: Shader = crate::shaders::shader!("nn/block/backward");
+
+/// The kernel's source in a configuration.
+#[must_use]
+pub fn shader(kernel_config: &KernelConfig) -> Shader {
+    if kernel_config.blocks.is_some() { BLOCK_SHADER } else { SHADER }
+}
 
 /// Compiles the kernel.
 ///
@@ -20,11 +29,14 @@ pub const SHADER: Shader = crate::shaders::shader!("nn/backward");
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu, shape: &Shape, kernel_config: &KernelConfig) -> Result<Kernel> {
     use Access::{DynamicUniform, Read, Uniform, Write};
-    let mut access = vec![DynamicUniform, Uniform, kernel_config.weights(), Read, Read, Write];
+    let mut access = match kernel_config.blocks {
+        Some(_) => vec![DynamicUniform, Uniform, Read, Write, Write, Write],
+        None => vec![DynamicUniform, Uniform, kernel_config.weights(), Read, Read, Write],
+    };
     if shape.recurrent() {
         access.push(Read);
     }
-    Kernel::trusted(gpu, &SHADER, kernel_config.stack(shape), &access, size_of::<Batch>())
+    Kernel::trusted(gpu, &shader(kernel_config), kernel_config.stack(shape), &access, size_of::<Batch>())
 }
 
 /// Buffers of the kernel.

@@ -18,7 +18,16 @@ use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Resource, Shader};
 
 /// The kernel's source.
-pub const SHADER: Shader = crate::shaders::shader!("nn/forward");
+const SHADER: Shader = crate::shaders::shader!("nn/forward");
+
+/// The source of the kernel for blocks of rows in workgroup memory.
+const BLOCK_SHADER: Shader = crate::shaders::shader!("nn/block/forward");
+
+/// The kernel's source in a configuration.
+#[must_use]
+pub fn shader(kernel_config: &KernelConfig) -> Shader {
+    if kernel_config.blocks.is_some() { BLOCK_SHADER } else { SHADER }
+}
 
 /// Compiles the kernel.
 ///
@@ -26,14 +35,18 @@ pub const SHADER: Shader = crate::shaders::shader!("nn/forward");
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu, shape: &Shape, kernel_config: &KernelConfig) -> Result<Kernel> {
     use Access::{DynamicUniform, Read, Uniform, Write};
-    let mut access = vec![DynamicUniform, Uniform, kernel_config.weights(), Read, Write, Write, Read, Write];
+    let mut access = match kernel_config.blocks {
+        Some(_) => vec![DynamicUniform, Uniform, Read, Write, Write, Write, Read, Read],
+        None => vec![DynamicUniform, Uniform, kernel_config.weights(), Read, Write, Write, Read, Write],
+    };
     if shape.recurrent() {
         access.push(Write);
     }
-    Kernel::trusted(gpu, &SHADER, kernel_config.stack(shape), &access, size_of::<Batch>())
+    Kernel::trusted(gpu, &shader(kernel_config), kernel_config.stack(shape), &access, size_of::<Batch>())
 }
 
-/// Workgroups for a batch and `stacks` stacks: an invocation per quad of rows, with a GRU per quad of sequences.
+/// Workgroups for a batch and `stacks` stacks: one per block of rows, or an invocation per quad of rows, with a GRU per quad of
+/// sequences.
 #[must_use]
 pub fn groups(kernel_config: &KernelConfig, batch: &Batch, stacks: u32) -> [u32; 3] {
     let per_slot = batch.agents * batch.quads;
@@ -41,7 +54,7 @@ pub fn groups(kernel_config: &KernelConfig, batch: &Batch, stacks: u32) -> [u32;
         0 | 1 => batch.rows,
         length => (batch.rows / per_slot.max(1)).div_ceil(length) * per_slot,
     };
-    [sequences.div_ceil(kernel_config.block()), stacks, 1]
+    [sequences.div_ceil(kernel_config.quads_of_group()), stacks, 1]
 }
 
 /// Buffers of the kernel.
@@ -108,7 +121,11 @@ pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGrou
         memory,
     } = buffers;
     let mut all = vec![batches.into(), stacks.into(), weights.resource()];
-    all.extend([observations, acts, head, dones_and_masks, layer_norm_stats].map(Resource::from));
+    let rest = match kernel.name == BLOCK_SHADER.name {
+        true => [acts, layer_norm_stats, head, dones_and_masks, observations],
+        false => [observations, acts, head, dones_and_masks, layer_norm_stats],
+    };
+    all.extend(rest.map(Resource::from));
     all.extend(memory.map(|memory| Resource::from(memory.states)));
     kernel.bind_all(gpu, &all)
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::blocks::Blocks;
 use super::cooperative::Cooperative;
 use super::layout::Layout;
 use super::precision::Storage;
@@ -47,6 +48,9 @@ pub struct KernelConfig {
     /// The cooperative matrices that multiply, if any; `storage` is [`Storage::F16`] then.
     #[serde(default)]
     pub cooperative: Option<Cooperative>,
+    /// The blocks of rows that the forward and the backward pass keep in workgroup memory, if they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<Blocks>,
 }
 
 impl KernelConfig {
@@ -67,6 +71,7 @@ impl KernelConfig {
             columns: 16,
             splits,
             cooperative: None,
+            blocks: None,
         }
     }
 
@@ -89,18 +94,24 @@ impl KernelConfig {
         Self { workgroup, cooperative: Some(matrices), ..Self::plain(class, Storage::F16) }
     }
 
-    /// Whether all rows that share loaded weights belong to one network, with `quads` quads of environments.
+    /// Whether all rows that share loaded weights belong to one network, with `quads` quads of environments, and blocks of rows fit in
+    /// workgroup memory.
     #[must_use]
     pub fn suits(&self, layout: &Layout, quads: u32) -> bool {
-        let together = match self.cooperative {
-            Some(_) => self.block(),
-            None if self.subgroup_broadcast => 8,
-            None => 1,
+        let slot = u64::from(quads) * u64::from(layout.shape.agents);
+        if self.blocks.is_some_and(|blocks| !blocks.fit(layout) || !blocks.launch(slot)) {
+            return false;
+        }
+        let together = match (self.cooperative, self.blocks) {
+            (Some(_), _) => self.block(),
+            (None, Some(blocks)) => blocks.quads,
+            (None, None) if self.subgroup_broadcast => 8,
+            (None, None) => 1,
         };
         layout.shape.sharing == Sharing::Shared || quads.is_multiple_of(together)
     }
 
-    /// Quads of rows in a block of the activations and their gradients.
+    /// Quads of rows in a block of the activations and their gradients as they are stored.
     #[must_use]
     pub fn block(&self) -> u32 {
         match self.cooperative {
@@ -128,12 +139,17 @@ impl KernelConfig {
         Self { unrolled: too_long && !self.subgroup_broadcast, ..self }
     }
 
+    /// Quads of rows of a workgroup in the forward and the backward pass.
+    #[must_use]
+    pub fn quads_of_group(&self) -> u32 {
+        self.blocks.map_or_else(|| self.block(), |blocks| blocks.quads)
+    }
+
     /// The shader variant of this configuration.
     #[must_use]
     pub fn variant(&self, activation: Option<Activation>) -> Variant {
-        let variant = Variant::new(self.workgroup).with("TILE", self.block()).with("COLUMNS", self.columns);
-        let variant = variant.with("TEXTURE_ROW", TEXTURE_ROW);
-        let variant = self.storage.apply(variant);
+        let variant = Variant::new(self.workgroup).with("COLUMNS", self.columns);
+        let variant = self.stored(variant);
         let variant = variant
             .when("wide_loads", self.wide_loads)
             .when("subgroup_broadcast", self.subgroup_broadcast)
@@ -156,7 +172,15 @@ impl KernelConfig {
     /// The variant of the forward and the backward pass.
     #[must_use]
     pub fn stack(&self, shape: &Shape) -> Variant {
-        self.variant(Some(shape.activation)).when("recurrent", shape.recurrent())
+        match self.blocks {
+            Some(blocks) => self.stored(blocks.variant()).when(shape.activation.name(), true),
+            None => self.variant(Some(shape.activation)).when("recurrent", shape.recurrent()),
+        }
+    }
+
+    /// The variant with what follows from how numbers are stored.
+    fn stored(&self, variant: Variant) -> Variant {
+        self.storage.apply(variant.with("TILE", self.block()).with("TEXTURE_ROW", TEXTURE_ROW))
     }
 
     /// Whether kernels read the working weights from a texture.
@@ -168,6 +192,15 @@ impl KernelConfig {
     /// The binding type of the working weights.
     pub(super) fn weights(&self) -> Access {
         if self.texture() { Access::Texture } else { Access::Read }
+    }
+
+    /// Quads of rows whose activations are kept for the gradients of `quads` quads: all, or those of the blocks being worked on.
+    #[must_use]
+    pub fn kept(&self, quads: u64) -> u64 {
+        let room = self.room(quads);
+        self.blocks.map_or(room, |blocks| {
+            room.min(u64::from(blocks.places(quads) * blocks.quads).next_multiple_of(u64::from(self.block())))
+        })
     }
 
     /// `quads` quads of rows rounded up to whole blocks: the size of the buffers.
@@ -187,6 +220,18 @@ pub(crate) fn representative(class: Class) -> Vec<KernelConfig> {
     // Both sizes of matrices, with two subgroup sizes in use.
     let matrices = [Cooperative { size: 16, subgroup: 32 }, Cooperative { size: 8, subgroup: 8 }];
     all.extend(matrices.map(|matrices| KernelConfig::cooperative(class, matrices)));
+    if class == Class::Hardware {
+        let blocks = [
+            (Storage::F32, 16, 64),
+            (Storage::F32, 4, 128),
+            (Storage::F16, 16, 64),
+            (Storage::Packed, 8, 64),
+        ];
+        all.extend(blocks.map(|(storage, quads, width)| KernelConfig {
+            blocks: Some(Blocks { quads, width }),
+            ..KernelConfig::plain(class, storage)
+        }));
+    }
     if class == Class::Software {
         all.extend([Storage::F32, Storage::Packed].map(KernelConfig::subgroup_broadcast));
         all.push(KernelConfig { unrolled: true, ..KernelConfig::plain(class, Storage::F32) });

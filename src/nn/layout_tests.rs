@@ -11,7 +11,7 @@ crate::layout_testing::same_layout! {
     } = "NetworkStack" in "nn/forward";
     layout::Batch {
         first_slot, rows, stride, agents, quads, obs_dim, acts, grads, first_state, state_dim, order,
-        pad, forward, recurrent, loss,
+        starts_sum, forward, recurrent, loss,
     } = "Batch" in "nn/forward";
     layout::ForwardPart { first_stack, keep, head_actor, head_critic } = "ForwardPart" in "nn/forward";
     layout::RecurrentPart {

@@ -4,13 +4,14 @@
 //! consecutive environments, which is why the number of environments is a multiple of four.
 //!
 //! **Order of the files.** Each file imports only files named before it:
-//! `shape` (sizes of the networks), `layout` (offsets in the buffers), `precision`, `cooperative`, `kernel_config` (plain data that
+//! `shape` (sizes of the networks), `layout` (offsets in the buffers), `precision`, `cooperative`, `blocks`, `kernel_config` (plain data that
 //! decides the shader variants), `fold`, `weights`, `forward`, `backward`, `weight_gradient_*` (three kernels), `weight_gradient`
 //! (selects one of them), `reduce`, `unfold`, `matmul` (the kernels), `synthetic_pass` (all of them on synthetic data), `selection`
 //! (adapter to configuration), `autotune` (the fastest configuration by measurement).
 
 pub mod autotune;
 pub mod backward;
+mod blocks;
 mod cooperative;
 pub mod fold;
 pub mod forward;
@@ -43,6 +44,8 @@ pub(crate) use kernel_config::{MAX_LOOP_ITERATIONS, representative};
 pub use layout::{Batch, ForwardPart, Layout, LossPart, NetworkSlice, RecurrentPart, Tensor};
 pub(crate) use layout::{GATES_OF_INPUT, GATES_OF_STATE};
 pub use precision::{Precision, Storage};
+#[cfg(test)]
+pub(crate) use selection::BLOCK_BUFFERS;
 pub use shape::{Activation, CriticInput, MAX_HIDDEN_LAYERS, MAX_WIDTH, Shape, Sharing};
 pub use weights::WorkingWeights;
 
@@ -55,17 +58,20 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     for kernel_config in representative(class) {
         for activation in Activation::ALL {
             // A GRU's kernels differ only by whether the derivative follows from the activation's value: one activation of each.
-            let chunks: &[u32] =
-                if matches!(activation, Activation::Tanh | Activation::Gelu) { &[0, 1] } else { &[0] };
+            let with_gru =
+                kernel_config.blocks.is_none() && matches!(activation, Activation::Tanh | Activation::Gelu);
+            let chunks: &[u32] = if with_gru { &[0, 1] } else { &[0] };
             for chunk in chunks {
                 let stack = kernel_config.stack(&Shape { activation, chunk: *chunk, ..Shape::default() });
-                all.extend([forward::SHADER, backward::SHADER].map(|shader| (shader, stack.clone())));
+                let shaders = [forward::shader(&kernel_config), backward::shader(&kernel_config)];
+                all.extend(shaders.map(|shader| (shader, stack.clone())));
             }
         }
         if let Some(matrices) = kernel_config.cooperative {
             all.push((matmul::SHADER, matmul::variant(matrices)));
         }
-        if !kernel_config.unrolled {
+        // Blocks of rows change the two passes alone.
+        if !kernel_config.unrolled && kernel_config.blocks.is_none() {
             all.push((weight_gradient::shader(&kernel_config), weight_gradient::variant(&kernel_config)));
             all.push((fold::SHADER, fold::variant(class, &kernel_config)));
         }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use super::blocks::Blocks;
 use super::cooperative::Cooperative;
 use super::kernel_config::{KernelConfig, MAX_LOOP_ITERATIONS, texture_rows};
 use super::layout::Layout;
@@ -11,6 +12,9 @@ use super::shape::{Activation, Shape};
 use super::synthetic_pass::{SyntheticPass, agree};
 use crate::gpu::{Class, Gpu};
 use crate::{Error, Result};
+
+/// Storage buffers of [`crate::ppo::gradient`], which configurations with blocks need.
+pub(crate) const BLOCK_BUFFERS: u32 = 11;
 
 impl Storage {
     /// The storage type for a precision on this adapter.
@@ -39,7 +43,8 @@ impl KernelConfig {
         let kernel_config = match Self::on_matrix_units(gpu, storage)?.filter(|d| d.suits(layout, quads)) {
             Some(cooperative) => cooperative,
             None if subgroup_broadcast => Self::subgroup_broadcast(storage),
-            None => Self::plain(gpu.class(), storage),
+            None => Self::in_blocks(gpu, storage, layout, quads)
+                .unwrap_or_else(|| Self::plain(gpu.class(), storage)),
         };
         let kernel_config = kernel_config.for_layout(gpu.class(), layout);
         let step = if kernel_config.unrolled || kernel_config.subgroup_broadcast { 2 } else { 1 };
@@ -54,6 +59,16 @@ impl KernelConfig {
             ));
         }
         Ok(kernel_config)
+    }
+
+    /// The configuration that keeps blocks of rows in workgroup memory, on GPUs and for networks that fit.
+    fn in_blocks(gpu: &Gpu, storage: Storage, layout: &Layout, quads: u32) -> Option<Self> {
+        let limits = gpu.device().limits();
+        let can =
+            gpu.class() == Class::Hardware && limits.max_storage_buffers_per_shader_stage >= BLOCK_BUFFERS;
+        let blocks = Blocks::for_layout(layout, limits.max_compute_workgroup_storage_size).filter(|_| can)?;
+        let config = Self { blocks: Some(blocks), ..Self::plain(gpu.class(), storage) };
+        config.suits(layout, quads).then_some(config)
     }
 
     /// Matrix units are used by GPUs in f16; software adapters emulate them and gain nothing.

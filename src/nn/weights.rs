@@ -84,7 +84,7 @@ impl WorkingWeights {
         &self.nets
     }
 
-    pub(super) fn resource(&self) -> Resource<'_> {
+    pub fn resource(&self) -> Resource<'_> {
         match &self.texture {
             Some(view) => Resource::Texture(view),
             None => Resource::Buffer(&self.buffer),

@@ -69,8 +69,10 @@ pub struct Loss {
     pub choice_targets: u32,
     /// Groups of agents that share networks: 1, or one per agent.
     pub groups: u32,
-    /// Fills up to 16 bytes.
-    pub pad: [u32; 2],
+    /// vec4s of the parameters.
+    pub parameters: u32,
+    /// Workgroups per stack of [`super::gradient`].
+    pub places: u32,
 }
 
 /// The variant for this kernel configuration.
@@ -90,9 +92,10 @@ pub fn kernel(
     agent_steps: bool,
 ) -> Result<Kernel> {
     use Access::{DynamicUniform, Read, Uniform, Write};
-    let access = [DynamicUniform, Uniform, Read, Read, Read, Read, Read, Read, Write, Write];
+    let access = [(0, DynamicUniform), (8, Uniform), (5, Read), (6, Read), (9, Read), (10, Read), (11, Read)];
+    let access = [&access[..], &[(12, Read), (4, Write), (13, Write)]].concat();
     let variant = kind.apply(variant(kernel_config)).when("agent_steps", agent_steps);
-    Kernel::trusted(gpu, &SHADER, variant, &access, size_of::<Batch>())
+    Kernel::trusted_at(gpu, &SHADER, variant, &access, size_of::<Batch>())
 }
 
 /// Workgroups for `rows` quads of rows.
@@ -101,9 +104,13 @@ pub fn groups(variant: &Variant, rows: u32) -> [u32; 3] {
     [variant.groups(rows), 1, 1]
 }
 
-/// Workgroups for `quads` quads of rows, each of which writes [`STATISTICS`] f32s of partial sums.
+/// Workgroups for `quads` quads of rows, each of which writes [`STATISTICS`] f32s of partial sums: of this kernel, or of
+/// [`super::gradient`].
 #[must_use]
 pub fn partial_sums(kernel_config: &KernelConfig, quads: u64) -> u64 {
+    if let Some(blocks) = kernel_config.blocks {
+        return 2 * u64::from(blocks.places(quads));
+    }
     quads.div_ceil(u64::from(variant(kernel_config).workgroup))
 }
 

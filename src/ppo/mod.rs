@@ -7,6 +7,7 @@ pub mod clip;
 pub mod ensemble;
 pub mod epoch;
 pub mod gae;
+pub mod gradient;
 #[cfg(test)]
 mod layout_tests;
 pub mod loss;
@@ -18,7 +19,7 @@ pub mod shuffle;
 pub mod write_metrics;
 
 use crate::gpu::{Class, Shader, Variant};
-use crate::nn::Storage;
+use crate::nn::{Activation, Shape, Storage};
 
 /// Kind of actions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +123,15 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
             })
         })
     }));
+    for form in forms.iter().filter(|form| form.blocks.is_some()) {
+        // Activations and losses are functions of their own: every kind of either is enough.
+        let [one, others @ ..] = Activation::ALL.map(|activation| Shape { activation, ..Shape::default() });
+        let losses = ActionKind::ALL.into_iter().flat_map(|kind| {
+            [false, true].map(|agent_steps| gradient::variant(form, &one, kind, agent_steps))
+        });
+        let activations = others.map(|shape| gradient::variant(form, &shape, ActionKind::ALL[0], false));
+        all.extend(losses.chain(activations).map(|variant| (gradient::SHADER, variant)));
+    }
     all
 }
 

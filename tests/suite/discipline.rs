@@ -1,7 +1,7 @@
 //! Dispatches, allocations and reproducibility of training.
 
 use phalanx::env::{Episodes, Trading, TradingSettings};
-use phalanx::gpu::{Counts, Gpu, GpuOptions};
+use phalanx::gpu::{Class, Counts, Gpu, GpuOptions};
 use phalanx::mappo::{Activation, Sharing};
 use phalanx::mappo::{Algorithm, Config, Precision, Record, Trainer};
 use phalanx::market::{ExtraFeatures, MarketData, Scaling};
@@ -65,6 +65,24 @@ fn dispatches_per_step_and_micro_batch_are_few() {
         config.network.observation_norm = observation_norm;
         few_dispatches(&gpu, &environment, &config, if observation_norm { 4 } else { 3 });
     }
+}
+
+/// On GPUs the gradient of a micro-batch of small networks is one dispatch.
+#[test]
+fn an_update_in_blocks_is_seven_dispatches() {
+    let gpu = gpu().with_class(Class::Hardware);
+    let environment = market(&gpu, 2);
+    let update = |accumulation: u32| {
+        let [one, two] = [1, 2].map(|epochs| {
+            let mut config = with(false);
+            config.ppo.rollout_steps = 16;
+            config.ppo.epochs = epochs;
+            config.device.accumulation = accumulation;
+            sent(&mut Trainer::new(&gpu, &environment, &config).unwrap()).dispatches
+        });
+        two - one
+    };
+    assert_eq!([update(1), update(4)], [7, 10]);
 }
 
 fn few_dispatches(gpu: &Gpu, environment: &Trading, config: &Config, a_step: u64) {

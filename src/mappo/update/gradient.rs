@@ -1,29 +1,43 @@
-//! The gradient of a micro-batch: forward pass, losses, backward pass, gradients of the weights, and their sum.
+//! The gradient of a micro-batch: forward pass, losses, backward pass, gradients of the weights, and their sum. Either in one dispatch, for
+//! networks whose layers fit in workgroup memory, or in one for each.
 
 use crate::Result;
-use crate::gpu::{BindGroup, Command, Kernel};
+use crate::gpu::{BindGroup, Command, Gpu, Kernel};
 use crate::mappo::buffers::UpdateBuffers;
 use crate::mappo::config::Algorithm;
 use crate::mappo::rollout::Rollout;
 use crate::mappo::setup::Setup;
 use crate::nn::{Batch, KernelConfig, backward, forward, reduce, weight_gradient};
-use crate::ppo::{gae, loss};
+use crate::ppo::{gae, gradient, loss};
+
+/// A compiled kernel with its buffers.
+type Bound = (Kernel, BindGroup);
 
 /// The compiled kernels with their buffers, the same for all micro-batches.
 pub struct GradientKernels {
-    forward: (Kernel, BindGroup),
-    loss: (Kernel, BindGroup),
-    backward: (Kernel, BindGroup),
-    weights: (Kernel, BindGroup),
-    /// Starts the gradient sum of a minibatch.
-    first: (Kernel, BindGroup),
-    /// Adds to the gradient sum.
-    further: (Kernel, BindGroup),
+    /// Forward pass and losses; absent where [`Way::InBlocks`] needs neither by itself.
+    losses: Option<[Bound; 2]>,
+    way: Way,
     stride: u32,
-    tiles: u32,
-    splits: u32,
     params: u32,
     kernel_config: KernelConfig,
+}
+
+/// How the gradient is computed.
+enum Way {
+    /// By [`gradient`], which sums over micro-batches; then the sum of its partial sums.
+    InBlocks { gradient: Bound, groups: [u32; 3], sum: Bound },
+    /// By one kernel after the other, with activations and their gradients in buffers.
+    InSteps {
+        backward: Bound,
+        weights: Bound,
+        /// Starts the gradient sum of a minibatch.
+        first: Bound,
+        /// Adds to the gradient sum.
+        further: Bound,
+        tiles: u32,
+        splits: u32,
+    },
 }
 
 impl GradientKernels {
@@ -34,114 +48,175 @@ impl GradientKernels {
         rollout: &Rollout,
         table: &wgpu::Buffer,
     ) -> Result<Self> {
-        let Setup { gpu, sizes, layout, kernel_config, buffers, .. } = setup;
-        let networks = &buffers.networks;
-        let (observations, dones_and_masks) =
-            (&buffers.rollout.observations, &buffers.rollout.dones_and_masks);
-        let (acts, layer_norm_stats) = (&networks.activations, &networks.layer_norm_stats);
-        let (grads, memory) = (&update.activation_gradients, buffers.memory());
-        let (stacks, weights) = (&rollout.stacks, &rollout.weights);
-        let forward_kernel = rollout.forward.clone();
-        let bound = forward::Buffers {
-            batches: table,
-            stacks,
-            weights,
-            observations,
-            acts,
-            head: &networks.heads,
-            layer_norm_stats,
-            dones_and_masks,
-            memory,
+        let Setup { gpu, layout, kernel_config, .. } = setup;
+        let losses = match &update.activation_gradients {
+            Some(grads) => Some([forward_pass(setup, rollout, table)?, losses(setup, update, grads, table)?]),
+            None => None,
         };
-        let forward_group = forward::bind(gpu, &forward_kernel, bound)?;
-        let backward_kernel = backward::kernel(gpu, &layout.shape, kernel_config)?;
-        let bound = backward::Buffers {
-            batches: table,
-            stacks,
-            weights,
-            acts,
-            layer_norm_stats,
-            grads,
-            dones_and_masks: memory.map(|_| dones_and_masks),
+        let way = match (kernel_config.blocks, &update.activation_gradients) {
+            (None, Some(grads)) => in_steps(setup, update, grads, rollout, table)?,
+            _ => in_blocks(setup, update, rollout, table)?,
         };
-        let backward_group = backward::bind(gpu, &backward_kernel, bound)?;
-
-        let tiles = weight_gradient::tiles(layout, kernel_config);
-        let splits =
-            weight_gradient::splits(kernel_config, tiles.len() as u32, u64::from(sizes.micro_quads()));
-        let split = weight_gradient::Split {
-            count: splits,
-            stride: layout.params,
-            tiles: tiles.len() as u32,
-            pad: 0,
-        };
-        let weights_kernel = weight_gradient::kernel(gpu, kernel_config)?;
-        let bound = weight_gradient::Buffers {
-            batches: table,
-            split: &gpu.uniform("split", &split)?,
-            tiles: &gpu.upload("tiles", &tiles)?,
-            observations,
-            acts,
-            layer_norm_stats,
-            grads,
-            dones_and_masks,
-            partials: &update.partial_gradients,
-        };
-        let weights_group = weight_gradient::bind(gpu, &weights_kernel, bound)?;
-        let reduce_kernel = reduce::kernel(gpu)?;
-        let reduced = |first| {
-            let parameters = reduce::Reduce { length: layout.params, splits, first, pad: 0 };
-            let (partials, sums) = (&update.partial_gradients, &update.folded_gradient);
-            reduce::bind(gpu, &reduce_kernel, &parameters, partials, sums)
-        };
-        Ok(Self {
-            forward: (forward_kernel, forward_group),
-            loss: losses(setup, update, table)?,
-            backward: (backward_kernel, backward_group),
-            weights: (weights_kernel, weights_group),
-            first: (reduce_kernel.clone(), reduced(1)?),
-            further: (reduce_kernel.clone(), reduced(0)?),
-            stride: gpu.uniform_stride::<Batch>(),
-            tiles: tiles.len() as u32,
-            splits,
-            params: layout.params,
-            kernel_config: *kernel_config,
-        })
+        let stride = gpu.uniform_stride::<Batch>();
+        Ok(Self { losses, way, stride, params: layout.params, kernel_config: *kernel_config })
     }
 
-    /// Adds the gradient of micro-batch `index` to the sum; with `first`, replaces the sum.
-    pub fn gradient(&self, index: u32, batch: &Batch, first: bool) -> [Command; 5] {
-        let [forward, loss] = self.losses(index, batch);
-        let (reduce_kernel, reduce_group) = if first { &self.first } else { &self.further };
-        let reduced = reduce::groups(&reduce_kernel.variant, self.params);
-        [
-            forward,
-            loss,
-            self.at(&self.backward, index, forward::groups(&self.kernel_config, batch, 2)),
-            self.at(&self.weights, index, weight_gradient::groups(self.tiles, self.splits)),
-            Command::dispatch(reduce_kernel, reduce_group, reduced),
-        ]
+    /// Adds the gradient of micro-batch `index` to the sum of its minibatch, whose first or last it may be.
+    pub fn gradient(&self, index: u32, batch: &Batch, [first, last]: [bool; 2]) -> Vec<Command> {
+        match &self.way {
+            Way::InBlocks { gradient, groups, sum } => {
+                let mut commands = vec![self.at(gradient, index, *groups)];
+                if last {
+                    commands.push(self.sum(sum));
+                }
+                commands
+            }
+            Way::InSteps { backward, weights, first: replace, further, tiles, splits } => {
+                let mut commands = self.losses(index, batch);
+                commands.extend([
+                    self.at(backward, index, forward::groups(&self.kernel_config, batch, 2)),
+                    self.at(weights, index, weight_gradient::groups(*tiles, *splits)),
+                    self.sum(if first { replace } else { further }),
+                ]);
+                commands
+            }
+        }
     }
 
     /// Only the forward pass and the losses of micro-batch `index`. With HAPPO and
     /// [`update_factors`](crate::nn::LossPart::update_factors) they keep the agent's log-probabilities before its epochs, or multiply
     /// the factors of later agents by its probability ratios.
-    pub fn losses(&self, index: u32, batch: &Batch) -> [Command; 2] {
-        [
-            self.at(&self.forward, index, forward::groups(&self.kernel_config, batch, 2)),
-            self.at(&self.loss, index, loss::groups(&self.loss.0.variant, batch.rows)),
-        ]
+    pub fn losses(&self, index: u32, batch: &Batch) -> Vec<Command> {
+        self.losses.iter().fold(Vec::new(), |mut commands, [forward, loss]| {
+            commands.push(self.at(forward, index, forward::groups(&self.kernel_config, batch, 2)));
+            commands.push(self.at(loss, index, loss::groups(&loss.0.variant, batch.rows)));
+            commands
+        })
     }
 
-    fn at(&self, (kernel, group): &(Kernel, BindGroup), index: u32, grid: [u32; 3]) -> Command {
+    fn sum(&self, (kernel, group): &Bound) -> Command {
+        Command::dispatch(kernel, group, reduce::groups(&kernel.variant, self.params))
+    }
+
+    fn at(&self, (kernel, group): &Bound, index: u32, grid: [u32; 3]) -> Command {
         Command::dispatch_at(kernel, group, index, self.stride, grid)
     }
 }
 
-fn losses(setup: Setup<'_>, update: &UpdateBuffers, table: &wgpu::Buffer) -> Result<(Kernel, BindGroup)> {
+fn forward_pass(setup: Setup<'_>, rollout: &Rollout, table: &wgpu::Buffer) -> Result<Bound> {
+    let Setup { gpu, buffers, .. } = setup;
+    let networks = &buffers.networks;
+    let bound = forward::Buffers {
+        batches: table,
+        stacks: &rollout.stacks,
+        weights: &rollout.weights,
+        observations: &buffers.rollout.observations,
+        acts: &networks.activations,
+        head: &networks.heads,
+        layer_norm_stats: &networks.layer_norm_stats,
+        dones_and_masks: &buffers.rollout.dones_and_masks,
+        memory: buffers.memory(),
+    };
+    let kernel = rollout.forward.clone();
+    let group = forward::bind(gpu, &kernel, bound)?;
+    Ok((kernel, group))
+}
+
+/// The sum of the partial gradients, which replaces what was there or is added to it.
+fn sum(gpu: &Gpu, update: &UpdateBuffers, params: u32, splits: u32, first: bool) -> Result<Bound> {
+    let kernel = reduce::kernel(gpu)?;
+    let parameters = reduce::Reduce { length: params, splits, first: u32::from(first), pad: 0 };
+    let group = reduce::bind(gpu, &kernel, &parameters, &update.partial_gradients, &update.folded_gradient)?;
+    Ok((kernel, group))
+}
+
+fn in_blocks(
+    setup: Setup<'_>,
+    update: &UpdateBuffers,
+    rollout: &Rollout,
+    table: &wgpu::Buffer,
+) -> Result<Way> {
     let Setup { gpu, config, sizes, layout, kernel_config, buffers } = setup;
+    let happo = config.ppo.algorithm == Algorithm::Happo;
+    let kernel = gradient::kernel(gpu, kernel_config, &layout.shape, sizes.kind, happo)?;
+    let transitions = &buffers.rollout;
+    let bound = gradient::Buffers {
+        batches: table,
+        stacks: &rollout.stacks,
+        weights: &rollout.weights,
+        acts: &buffers.networks.activations,
+        layer_norm_stats: &buffers.networks.layer_norm_stats,
+        partials: &update.partial_gradients,
+        dones_and_masks: &transitions.dones_and_masks,
+        observations: &transitions.observations,
+        actions: transitions.draws.as_ref().unwrap_or(&transitions.actions),
+        targets: &transitions.targets,
+        values: &transitions.values,
+        scalars: &transitions.scalars,
+        statistics: &update.statistics,
+    };
+    let parameters = loss_parameters(setup);
+    let group = gradient::bind(gpu, &kernel, &parameters, bound)?;
+    let sum = sum(gpu, update, layout.params, parameters.places, true)?;
+    Ok(Way::InBlocks { gradient: (kernel, group), groups: gradient::groups(&parameters), sum })
+}
+
+fn in_steps(
+    setup: Setup<'_>,
+    update: &UpdateBuffers,
+    grads: &wgpu::Buffer,
+    rollout: &Rollout,
+    table: &wgpu::Buffer,
+) -> Result<Way> {
+    let Setup { gpu, sizes, layout, kernel_config, buffers, .. } = setup;
+    let networks = &buffers.networks;
+    let (acts, layer_norm_stats) = (&networks.activations, &networks.layer_norm_stats);
+    let dones_and_masks = &buffers.rollout.dones_and_masks;
+    let kernel = backward::kernel(gpu, &layout.shape, kernel_config)?;
+    let bound = backward::Buffers {
+        batches: table,
+        stacks: &rollout.stacks,
+        weights: &rollout.weights,
+        acts,
+        layer_norm_stats,
+        grads,
+        dones_and_masks: buffers.memory().map(|_| dones_and_masks),
+    };
+    let group = backward::bind(gpu, &kernel, bound)?;
+    let backward = (kernel, group);
+
+    let tiles = weight_gradient::tiles(layout, kernel_config);
+    let count = tiles.len() as u32;
+    let splits = weight_gradient::splits(kernel_config, count, u64::from(sizes.micro_quads()));
+    let split = weight_gradient::Split { count: splits, stride: layout.params, tiles: count, pad: 0 };
+    let kernel = weight_gradient::kernel(gpu, kernel_config)?;
+    let bound = weight_gradient::Buffers {
+        batches: table,
+        split: &gpu.uniform("split", &split)?,
+        tiles: &gpu.upload("tiles", &tiles)?,
+        observations: &buffers.rollout.observations,
+        acts,
+        layer_norm_stats,
+        grads,
+        dones_and_masks,
+        partials: &update.partial_gradients,
+    };
+    let group = weight_gradient::bind(gpu, &kernel, bound)?;
+    let sum = |first| sum(gpu, update, layout.params, splits, first);
+    Ok(Way::InSteps {
+        backward,
+        weights: (kernel, group),
+        first: sum(true)?,
+        further: sum(false)?,
+        tiles: count,
+        splits,
+    })
+}
+
+fn loss_parameters(setup: Setup<'_>) -> loss::Loss {
+    let Setup { config, sizes, layout, kernel_config, .. } = setup;
     let agent_steps = config.ppo.agent_steps(sizes.spec.agents);
-    let parameters = loss::Loss {
+    loss::Loss {
         actions: sizes.spec.actions,
         section: sizes.rows() / 4,
         masks: sizes.first_mask() / 4,
@@ -157,8 +232,19 @@ fn losses(setup: Setup<'_>, update: &UpdateBuffers, table: &wgpu::Buffer) -> Res
         choices: sizes.choices,
         choice_targets: gae::choice_targets(sizes.rows()),
         groups: sizes.groups,
-        pad: [0; 2],
-    };
+        parameters: layout.params,
+        places: kernel_config.blocks.map_or(0, |blocks| blocks.places(u64::from(sizes.micro_quads()))),
+    }
+}
+
+fn losses(
+    setup: Setup<'_>,
+    update: &UpdateBuffers,
+    grads: &wgpu::Buffer,
+    table: &wgpu::Buffer,
+) -> Result<Bound> {
+    let Setup { gpu, config, sizes, kernel_config, buffers, .. } = setup;
+    let parameters = loss_parameters(setup);
     let kernel = loss::kernel(gpu, kernel_config, sizes.kind, config.ppo.algorithm == Algorithm::Happo)?;
     let rollout = &buffers.rollout;
     let bound = loss::Buffers {
@@ -169,7 +255,7 @@ fn losses(setup: Setup<'_>, update: &UpdateBuffers, table: &wgpu::Buffer) -> Res
         targets: &rollout.targets,
         values: &rollout.values,
         scalars: &rollout.scalars,
-        grads: &update.activation_gradients,
+        grads,
         statistics: &update.statistics,
     };
     let group = loss::bind(gpu, &kernel, &parameters, bound)?;

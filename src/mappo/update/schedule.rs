@@ -110,17 +110,19 @@ impl Schedule {
         let Setup { sizes, kernel_config, .. } = setup;
         let per_slot = sizes.rows_of_slot() / 4;
         let forward = ForwardPart {
-            keep: 1,
             head_critic: sizes.outputs() * sizes.room(kernel_config),
             ..ForwardPart::default()
         };
         let order = if sizes.shuffled() { (sizes.order() / 4) as u32 } else { 0 };
-        let shared = Batch { forward, ..setup.batch() };
+        let shared = setup.batch();
         let batch = |agent_step, update_factors, (index, micro_batch): (u32, &MicroBatch)| Batch {
             first_slot: micro_batch.slots.start,
             // Evaluations process the rollout in order.
             order: if update_factors == 0 { order } else { 0 },
+            starts_sum: u32::from(micro_batch.first),
             rows: per_slot * micro_batch.slots.len() as u32,
+            // No backward pass follows an evaluation.
+            forward: ForwardPart { keep: u32::from(update_factors == 0), ..forward },
             loss: LossPart {
                 index,
                 minibatch: micro_batch.minibatch,

@@ -102,8 +102,8 @@ pub struct Batch {
     pub state_dim: u32,
     /// First vec4 of the order of the slots in `dones_and_masks` ([`crate::ppo::shuffle`]); 0: slots are consecutive.
     pub order: u32,
-    /// Padding to 48 bytes.
-    pub pad: u32,
+    /// 1: the gradient's sum begins with this batch ([`crate::ppo::gradient`]).
+    pub starts_sum: u32,
     /// For the forward pass, the backward pass and the loss.
     pub forward: ForwardPart,
     /// For networks with a GRU.

@@ -1,0 +1,145 @@
+//! Sizes of the blocks of rows that the kernels in `shaders/nn/block` keep in workgroup memory. Plain data.
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::{Layout, NetworkStack};
+use crate::gpu::{GROUPS_IN_A_ROW, Variant};
+
+/// Inputs whose weights are staged at a time: `DEPTH` in `shaders/lib/block.wgsl`.
+const DEPTH: u32 = 16;
+
+/// Most bytes of workgroup memory that a block takes, so that two workgroups fit on a GPU's processor.
+const MOST_MEMORY: u32 = 32 << 10;
+
+/// Most workgroups a stack that sum gradients: two for each of 132 processors and both stacks. Each takes as much memory as the parameters.
+const MOST_PLACES: u64 = 256;
+
+/// A block of rows, owned by one workgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blocks {
+    /// Quads of rows of a block, a power of two.
+    pub quads: u32,
+    /// Most outputs of a layer: 64 or 128.
+    pub width: u32,
+}
+
+impl Blocks {
+    /// Every size of blocks, the largest first.
+    pub(super) const ALL: [Self; 4] = [
+        Self { quads: 16, width: 64 },
+        Self { quads: 8, width: 64 },
+        Self { quads: 8, width: 128 },
+        Self { quads: 4, width: 128 },
+    ];
+
+    /// The largest blocks for these networks in `memory` bytes of workgroup memory. `None` for layers of more than 128 outputs,
+    /// whose activations do not fit, and for networks with a GRU.
+    #[must_use]
+    pub fn for_layout(layout: &Layout, memory: u32) -> Option<Self> {
+        let fitting = |blocks: &Self| blocks.fit(layout) && blocks.memory() <= memory.min(MOST_MEMORY);
+        Self::ALL.into_iter().find(fitting)
+    }
+
+    /// Whether the activations of these networks fit.
+    #[must_use]
+    pub fn fit(self, layout: &Layout) -> bool {
+        let widest = |stack: &NetworkStack| stack.layer.iter().map(|layer| layer.outputs).max();
+        !layout.shape.recurrent()
+            && layout.stacks.iter().filter_map(widest).all(|widest| widest <= self.width)
+    }
+
+    /// Whether a slot of `quads` quads of rows takes no more workgroups than one dimension accepts.
+    pub(super) fn launch(self, quads: u64) -> bool {
+        quads.div_ceil(u64::from(self.quads)) <= u64::from(GROUPS_IN_A_ROW)
+    }
+
+    /// Workgroups a stack of [`crate::ppo::gradient`] for `quads` quads of rows, each of which has a partial sum of its own.
+    #[must_use]
+    pub fn places(self, quads: u64) -> u32 {
+        quads.div_ceil(u64::from(self.quads)).min(MOST_PLACES) as u32
+    }
+
+    /// Bytes of workgroup memory: features of a block, and staged weights.
+    #[must_use]
+    pub fn memory(self) -> u32 {
+        16 * self.width * self.quads + 4 * DEPTH * self.width
+    }
+
+    /// Invocations of a workgroup: each computes two quads of rows by four columns.
+    #[must_use]
+    pub fn workgroup(self) -> u32 {
+        self.quads / 2 * (self.width / 4)
+    }
+
+    /// The workgroup size and the constants of the kernels.
+    pub(super) fn variant(self) -> Variant {
+        Variant::new(self.workgroup()).with("QUADS", self.quads).with("WIDTH", self.width)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::synthetic_pass::{SyntheticPass, agree};
+    use super::super::{Activation, KernelConfig, Shape, Storage};
+    use super::*;
+    use crate::gpu::Class;
+
+    /// `WebGPU` guarantees 16 KiB of workgroup memory and 256 invocations a workgroup.
+    #[test]
+    fn networks_take_the_largest_blocks_that_fit() {
+        let blocks = |hidden: &[u32], memory| {
+            let shape =
+                Shape { agents: 4, obs_dim: 18, actions: 3, hidden: hidden.to_vec(), ..Shape::default() };
+            Blocks::for_layout(&Layout::new(&shape).unwrap(), memory)
+        };
+        for (hidden, memory, quads, width) in [
+            (&[64, 64][..], 32 << 10, 16, 64),
+            (&[64, 64], 16 << 10, 8, 64),
+            (&[128], 1 << 20, 8, 128),
+            (&[128, 20], 16 << 10, 4, 128),
+            (&[30], 16 << 10, 8, 64),
+        ] {
+            assert_eq!(blocks(hidden, memory), Some(Blocks { quads, width }), "{hidden:?} in {memory} bytes");
+        }
+        assert_eq!(blocks(&[129], 1 << 20), None);
+        assert_eq!(blocks(&[64], 1 << 10), None);
+        for blocks in Blocks::ALL {
+            // The parts of a quad's sums, and the inputs for the gradients of weights, take the memory of the staged weights.
+            assert!(blocks.workgroup() <= 256.min(DEPTH * blocks.width / 4));
+            assert_eq!(DEPTH * blocks.width / 4 % blocks.workgroup(), 0);
+            assert!(64 % blocks.quads == 0 && blocks.workgroup().is_multiple_of(blocks.quads));
+        }
+    }
+
+    #[test]
+    fn networks_with_a_gru_are_left_to_the_other_kernels() {
+        let shape = Shape { obs_dim: 8, actions: 3, hidden: vec![32], chunk: 4, ..Shape::default() };
+        assert_eq!(Blocks::for_layout(&Layout::new(&shape).unwrap(), 1 << 20), None);
+    }
+
+    /// Every size of blocks, with more inputs than fit in the workgroup's memory, layers as wide as the blocks, and a last block that is
+    /// not full. The activation is tanh: at the kink of ReLU, rounding alone changes gradients by much.
+    #[test]
+    fn blocks_multiply_as_register_tiles_do() {
+        let gpu = crate::testing::unchecked_gpu().with_class(Class::Hardware);
+        let plain = KernelConfig::plain(gpu.class(), Storage::F32);
+        for blocks in Blocks::ALL {
+            let shape = Shape {
+                agents: 3,
+                obs_dim: 67,
+                actions: 5,
+                hidden: vec![blocks.width, blocks.width - 5],
+                activation: Activation::Tanh,
+                ..Shape::default()
+            };
+            let layout = Layout::new(&shape).unwrap();
+            let in_blocks = KernelConfig { blocks: Some(blocks), ..plain };
+            let [found, expected] = [in_blocks, plain]
+                .map(|config| SyntheticPass::new(&gpu, &layout, &config, 7, 3).unwrap().sums().unwrap());
+            assert!(agree(&found, &expected, 1e-4), "{blocks:?}");
+            let other: Vec<f32> = expected.iter().map(|x| x * 1.001).collect();
+            assert!(!agree(&found, &other, 1e-4), "{blocks:?}");
+        }
+    }
+}
