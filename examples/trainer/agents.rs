@@ -1,12 +1,15 @@
 //! The trained runs whose agents trade: one, or several that decide together.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use jiff::civil::DateTime;
+use phalanx::market::Candles;
 use phalanx::policy::{Ensemble, MarketMetadata, Policy};
 
 use crate::folder::Folder;
+use crate::known::Known;
 use crate::run::{DataSettings, Settings};
 
 /// A trained run.
@@ -30,6 +33,11 @@ impl TrainedRun {
 
     pub fn market(&self) -> Result<&MarketMetadata> {
         Ok(self.policy.market()?)
+    }
+
+    /// The bars that it knows.
+    pub fn known(&self) -> Result<Known<'_>> {
+        Ok(Known::new(&self.settings, self.market()?))
     }
 }
 
@@ -93,13 +101,18 @@ impl Agents {
         all.into_iter().max().context("there are no runs")
     }
 
-    /// The first and the last bar that all models were trained on; in the wrong order if there are none.
-    pub fn trained(&self) -> Result<(DateTime, DateTime)> {
-        let market = self.market()?;
-        self.runs.iter().try_fold((market.train_from, market.train_to), |(from, to), run| {
-            let own = run.market()?;
-            Ok((from.max(own.train_from), to.min(own.train_to)))
-        })
+    /// The bars that all models were trained on, if the candles have them and all of them come before the bar `before`.
+    pub fn trained_before(&self, before: usize, candles: &Candles) -> Result<Option<Range<usize>>> {
+        let mut common = 0..before;
+        for run in &self.runs {
+            // The candles may lack them, or training went on after the held-out bars.
+            let Ok(trained) = run.known()?.trained(candles) else { return Ok(None) };
+            if trained.end > before || !run.known()?.between().is_empty() {
+                return Ok(None);
+            }
+            common = common.start.max(trained.start)..common.end.min(trained.end);
+        }
+        Ok(Some(common).filter(|bars| bars.len() > 1))
     }
 
     /// Checks that no run was replaced since it was read.

@@ -8,7 +8,9 @@ use ndarray::ArrayView2;
 use phalanx::backtest::{Backtest, ReplayOptions};
 use phalanx::files::write_atomically;
 use phalanx::market::Candles;
-use phalanx::research::{Assessment, AssessmentOptions, DeflatedSharpe, Receipt, Trial, Trials, Verdict};
+use phalanx::research::{
+    Assessment, AssessmentOptions, Comparison, DeflatedSharpe, Receipt, Trial, Trials, Verdict,
+};
 
 use crate::checked::{from_json, read_text};
 use crate::console::{self, note, say};
@@ -208,16 +210,28 @@ impl Assessed {
                 p.unwrap_or_default()
             );
         }
+        if let Some(sentence) = without_p(baselines) {
+            say!("{sentence}");
+        }
         say!("The same positions at {} other times: p = {:.3}", timing.sharpe.len(), timing.p_value);
-        if let Some(deflated) = deflated {
-            say!(
+        match deflated {
+            Some(deflated) => say!(
                 "Deflated Sharpe ratio {:.3} over {} on these bars (probabilistic {:.3})",
                 deflated.deflated,
                 trials(deflated.trials),
                 deflated.probabilistic
-            );
+            ),
+            None => say!("No deflated Sharpe ratio: the returns of the agents do not vary"),
         }
     }
+}
+
+/// The reason why baselines that moved have no p-value, if some have none.
+pub fn without_p(baselines: &[Comparison]) -> Option<&'static str> {
+    let lacks = |it: &Comparison| it.metrics.sharpe.is_some() && it.difference.is_none();
+    baselines.iter().any(lacks).then_some(
+        "No p: in too many resamples the returns of the agents do not vary, because they were flat, or the account was closed.",
+    )
 }
 
 /// "1 trial", "2 trials".

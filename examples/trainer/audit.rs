@@ -4,7 +4,6 @@
 mod record;
 mod retraining;
 
-use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,8 +13,8 @@ use ndarray::{Array2, s};
 use phalanx::backtest::{Backtest, ReplayOptions};
 use phalanx::env::ledger::Costs;
 use phalanx::gpu::Gpu;
-use phalanx::market::{Candles, ExtraFeatures};
-use phalanx::research::{altered, future_alteration};
+use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling};
+use phalanx::research::{future_alteration, moved_decisions};
 
 use crate::console::{busy, say};
 use crate::held_out::{HeldOut, Period, features};
@@ -60,7 +59,8 @@ const MOST_SEEDS: u64 = 1000;
 struct Audited {
     run: HeldOut,
     targets: Array2<f64>,
-    sharpe: f64,
+    /// None of an account that never moved.
+    sharpe: Option<f64>,
 }
 
 pub fn audit(args: &AuditArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Result<ExitCode> {
@@ -80,7 +80,7 @@ pub fn audit(args: &AuditArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
         audited.retrained(args, &mut rows)?;
     }
     let HeldOut { agents, candles, bars, .. } = &audited.run;
-    say!("Held-out Sharpe ratio {:.2}, {} bars", audited.sharpe, bars.len());
+    say!("Held-out Sharpe ratio {}, {} bars", ratio(audited.sharpe), bars.len());
     for row in &rows {
         say!("{:<46}{:<58}{}", row.check, row.figure, row.verdict);
     }
@@ -94,6 +94,11 @@ pub fn audit(args: &AuditArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     let run = agents.first();
     Record { run: run.number, period, rows }.publish(run.folder.path())?;
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A Sharpe ratio, or a dash where it is undefined.
+fn ratio(sharpe: Option<f64>) -> String {
+    sharpe.map_or("-".into(), |sharpe| format!("{sharpe:.2}"))
 }
 
 /// Lowest, median and highest of some values, and their deviation.
@@ -135,7 +140,7 @@ impl Audited {
         busy("trading the held-out bars");
         let targets = run.agents.ensemble.targets(&run.gpu, &run.data, &run.bars)?;
         let backtest = Backtest::replay(&run.candles, run.bars.clone(), targets.view(), &run.options)?;
-        let sharpe = backtest.metrics.sharpe.unwrap_or(0.0);
+        let sharpe = backtest.metrics.sharpe;
         Ok(Self { run, targets, sharpe })
     }
 
@@ -159,7 +164,7 @@ impl Audited {
         Ok(())
     }
 
-    /// Later candles are altered: no earlier feature and no earlier decision may change.
+    /// Later candles are altered: no earlier feature, decision or reward may change.
     fn alteration(&self, rows: &mut Vec<Row>) -> Result<()> {
         busy("altering later candles");
         let HeldOut { agents, candles, gpu, bars, .. } = &self.run;
@@ -178,33 +183,40 @@ impl Audited {
             (false, _) => ("FAILED: they know the future", Some(false)),
         };
         rows.push(Row::new("Later candles altered: earlier features", figure, verdict, passed));
-        let (mut moved, mut later) = (0, 0);
-        for (index, cut) in found.cuts.iter().enumerate() {
-            let other = altered(candles, *cut, index as u64);
-            let targets = agents.ensemble.targets(gpu, &features(gpu, market, &other)?, bars)?;
-            let known = cut + 1 - bars.start;
-            let changed = |rows: Range<usize>| {
-                let own = self.targets.slice(s![rows.clone(), ..]);
-                own.iter().zip(targets.slice(s![rows, ..])).filter(|(a, b)| a != b).count()
+        let scaling = Scaling::Given(scaling.clone());
+        let moved = moved_decisions(candles, bars, &found.cuts, 0, |candles| {
+            let data = MarketData::new(gpu, candles, &ExtraFeatures::default(), &scaling)?;
+            agents.ensemble.decisions(gpu, &data, bars)
+        })?;
+        let mut row = |check: &str, earlier: usize, later: usize, idle: &str| {
+            let (verdict, passed) = match (earlier, later) {
+                (0, 0) => (format!("not conclusive: {idle}"), None),
+                (0, _) => ("passed".into(), Some(true)),
+                _ => ("FAILED: they know the future".into(), Some(false)),
             };
-            moved += changed(0..known);
-            later += changed(known..self.targets.nrows());
-        }
-        let (verdict, passed) = match (moved, later) {
-            (0, 0) => ("not conclusive: the agents do not react to prices", None),
-            (0, _) => ("passed", Some(true)),
-            _ => ("FAILED: they know the future", Some(false)),
+            let figure = format!("{earlier} changed; of later ones {later}");
+            rows.push(Row::new(check, figure, &verdict, passed));
         };
-        let figure = format!("{moved} changed; of later ones {later}");
-        rows.push(Row::new("Later candles altered: earlier decisions", figure, verdict, passed));
+        row(
+            "Later candles altered: earlier decisions",
+            moved.earlier_decisions,
+            moved.later_decisions,
+            "the agents do not react to prices",
+        );
+        row(
+            "Later candles altered: earlier rewards",
+            moved.earlier_rewards,
+            moved.later_rewards,
+            "no reward depends on prices",
+        );
         Ok(())
     }
 
     /// The Sharpe ratio and the total return of an account.
-    fn replay(&self, targets: &Array2<f64>, options: &ReplayOptions) -> Result<(f64, f64)> {
+    fn replay(&self, targets: &Array2<f64>, options: &ReplayOptions) -> Result<(Option<f64>, f64)> {
         let HeldOut { candles, bars, .. } = &self.run;
         let backtest = Backtest::replay(candles, bars.clone(), targets.view(), options)?;
-        Ok((backtest.metrics.sharpe.unwrap_or(0.0), backtest.metrics.total_return))
+        Ok((backtest.metrics.sharpe, backtest.metrics.total_return))
     }
 
     /// Every decision is executed a bar later.
@@ -213,10 +225,13 @@ impl Audited {
         let decided = self.targets.nrows() - 1;
         late.slice_mut(s![1.., ..]).assign(&self.targets.slice(s![..decided, ..]));
         let (sharpe, total) = self.replay(&late, &self.run.options)?;
-        let figure = format!("Sharpe {sharpe:.2}, return {:.2} %", total * 100.0);
-        let verdict = match self.sharpe > 0.0 && sharpe < 0.5 * self.sharpe {
-            true => "the edge needs the next open",
-            false => "holds",
+        let figure = format!("Sharpe {}, return {:.2} %", ratio(sharpe), total * 100.0);
+        let verdict = match (self.sharpe, sharpe) {
+            (None, _) => "nothing was traded",
+            (Some(own), late) if own > 0.0 && late.unwrap_or(0.0) < 0.5 * own => {
+                "the edge needs the next open"
+            }
+            _ => "holds",
         };
         rows.push(Row::new("Decisions executed one bar later", figure, verdict, None));
         Ok(())
@@ -234,8 +249,12 @@ impl Audited {
             };
             let options = ReplayOptions { costs, ..self.run.options.clone() };
             let (sharpe, total) = self.replay(&self.targets, &options)?;
-            let figure = format!("Sharpe {sharpe:.2}, return {:.2} %", total * 100.0);
-            let verdict = if total > 0.0 { "earns" } else { "loses" };
+            let figure = format!("Sharpe {}, return {:.2} %", ratio(sharpe), total * 100.0);
+            let verdict = match () {
+                () if total > 0.0 => "earns",
+                () if total < 0.0 => "loses",
+                () => "earns nothing",
+            };
             rows.push(Row::new(format!("Orders cost {bps} bps"), figure, verdict, None));
         }
         Ok(())
@@ -258,7 +277,7 @@ impl Audited {
             let (sharpe, _) = self.replay(&targets, &self.run.options)?;
             let share = changed as f64 / targets.len() as f64;
             let check = format!("History of {history} bars beyond the features' own");
-            let figure = format!("Sharpe {sharpe:.2}, {:.1} % of decisions differ", share * 100.0);
+            let figure = format!("Sharpe {}, {:.1} % of decisions differ", ratio(sharpe), share * 100.0);
             let verdict = if share <= 0.01 { "enough" } else { "give the model more history" };
             rows.push(Row::new(check, figure, verdict, None));
         }

@@ -6,12 +6,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use jiff::civil::DateTime;
 use ndarray::Array2;
 use phalanx::backtest::Backtest;
 use phalanx::files::write_atomically;
 use phalanx::gpu::Gpu;
-use phalanx::market::{Candles, FILLED, TimestampFormat};
+use phalanx::market::{FILLED, TimestampFormat};
 
 use crate::BacktestArgs;
 use crate::assess::{Traded, assess};
@@ -37,10 +36,8 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         let targets = agents.ensemble.targets(gpu, data, &bars)?;
         Ok((Backtest::replay(candles, bars, targets.view(), options)?, targets))
     };
-    let seen = (agents.trained()?, agents.test_from()?);
-    // Bars that are held out in between are not in sample.
-    let whole = agents.runs().iter().all(|run| run.settings.data.held_out.is_empty());
-    let in_sample = in_sample(seen, candles, bars, data.first_bar()).filter(|_| whole);
+    let trained = agents.trained_before(bars.start, candles)?;
+    let in_sample = trained.filter(|trained| !known && trained.start >= data.first_bar());
     let in_sample = in_sample.map(&replay).transpose()?;
     let in_sample = in_sample.map(|(backtest, _)| backtest);
     let (backtest, targets) = replay(bars.clone())?;
@@ -51,7 +48,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
         false => crate::metrics::curves(&run.metrics())?,
     };
     let gaps = crate::gaps::lines(candles);
-    let info = info::info(agents, candles, &gaps)?;
+    let info = info::info(agents, candles, *known, &gaps)?;
     let assessed = assess(
         run,
         &Traded {
@@ -101,20 +98,6 @@ fn folder_of_results(args: &BacktestArgs) -> Result<&Path> {
     let out = args.out.as_ref().or(own);
     out.map(|out| out.as_path())
         .context("several runs that decide together have no folder for results: give one with --out")
-}
-
-/// The bars that all models were trained on, if the candles have them all and the bars to trade are held out: neither trained on nor
-/// used to choose a model.
-fn in_sample(
-    ((train_from, train_to), test_from): ((DateTime, DateTime), DateTime),
-    candles: &Candles,
-    traded: &Range<usize>,
-    first: usize,
-) -> Option<Range<usize>> {
-    let place = |timestamp| candles.timestamps.binary_search(&timestamp).ok();
-    let (start, last) = (place(train_from)?, place(train_to)?);
-    let held_out = candles.timestamps[traded.start] >= test_from && last < traded.start;
-    (start >= first && start < last && held_out).then_some(start..last + 1)
 }
 
 fn print(backtest: &Backtest, in_sample: Option<&Backtest>) {

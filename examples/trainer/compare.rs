@@ -155,13 +155,14 @@ fn print(compared: &[Compared], period: &str) {
         true => format!("{:.2} %", value * 100.0),
         false => format!("{value:.4}"),
     };
-    for run in compared {
+    for (index, run) in compared.iter().enumerate() {
         say!("{}", run.name);
         for (((name, fraction, _), value), difference) in
             STATISTICS.iter().zip(run.values).zip(&run.differences)
         {
             let value = value.map_or("-".into(), |value| show(value, *fraction));
-            let difference = difference.as_ref().map_or(String::new(), |it| {
+            let missing = if index == 0 { String::new() } else { format!("  {:>10}", "-") };
+            let difference = difference.as_ref().map_or(missing, |it| {
                 let [low, high] = it.difference.bca.unwrap_or(it.difference.percentile);
                 let [low, high] = [low, high].map(|value| show(value, *fraction));
                 let difference = show(it.difference.value, *fraction);
@@ -172,7 +173,17 @@ fn print(compared: &[Compared], period: &str) {
         if let Some(adjusted) = run.adjusted {
             say!("  p of the Sharpe ratio, adjusted for the number of runs: {adjusted:.3}");
         }
+        if let Some(sentence) = missing(index, run) {
+            say!("  {sentence}");
+        }
     }
+}
+
+/// The reason why a run other than the first lacks a difference, if it does.
+pub fn missing(index: usize, run: &Compared) -> Option<&'static str> {
+    (index > 0 && run.differences.iter().any(Option::is_none)).then_some(
+        "A dash: one of the two accounts was flat or closed for so long that in too many resamples its returns do not vary.",
+    )
 }
 
 #[cfg(test)]
@@ -213,6 +224,17 @@ mod tests {
         let mut same = [account("a", 0..100, 0.01), account("copy", 0..100, 0.01)];
         common(&mut same).unwrap();
         assert_eq!(differences(&same, &resampling).unwrap()[1].adjusted, Some(1.0));
+        assert_eq!(missing(1, &differences(&same, &resampling).unwrap()[1]), None);
+        // An account that never moved has no Sharpe ratio, and says so.
+        let mut idle = [account("a", 0..100, 0.01), account("idle", 0..100, 0.0)];
+        idle[1].equity.fill(100.0);
+        let compared = differences(&idle, &resampling).unwrap();
+        assert!(compared[1].differences[0].is_none() && compared[1].differences[1].is_some());
+        assert!(
+            missing(1, &compared[1]).unwrap().contains("do not vary") && missing(0, &compared[0]).is_none()
+        );
+        let page = crate::report::comparison_page(&compared, &idle[0].timestamps);
+        assert!(page.contains("do not vary") && !page.contains("NaN"), "{page}");
 
         let error = |accounts: &mut [Account]| common(accounts).unwrap_err().to_string();
         assert!(error(&mut [account("a", 0..50, 0.0), account("b", 45..90, 0.0)]).contains("share 5 bars"));

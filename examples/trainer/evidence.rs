@@ -1,5 +1,6 @@
 //! The verdict, its evidence, folds and the account in sample, as `metrics.json` has them.
 
+use jiff::civil::DateTime;
 use phalanx::backtest::{Backtest, Metrics};
 use phalanx::market::TimestampFormat;
 use phalanx::research::{Assessment, Comparison};
@@ -29,7 +30,7 @@ pub struct Evidence {
     folds: Vec<Fold>,
     /// The account of each path of a walk, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub paths: Vec<Metrics>,
+    pub paths: Vec<Path>,
     /// The latest audit of the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<Record>,
@@ -79,6 +80,25 @@ struct Fold {
     test_to: String,
     strategy: Metrics,
     buy_and_hold: Metrics,
+    /// Time at which the account of the fold was closed for good; `null` if it was not.
+    bankrupt_at: Option<String>,
+}
+
+/// The account of a path of a walk.
+#[derive(Serialize)]
+pub struct Path {
+    #[serde(flatten)]
+    metrics: Metrics,
+    /// As that of a fold.
+    bankrupt_at: Option<String>,
+}
+
+impl Path {
+    /// With a date in the form of those of `timestamps`.
+    pub fn new(metrics: Metrics, bankrupt_at: Option<DateTime>, timestamps: &[DateTime]) -> Self {
+        let dates = TimestampFormat::of(timestamps);
+        Self { metrics, bankrupt_at: bankrupt_at.map(|moment| dates.format(moment)) }
+    }
 }
 
 impl Evidence {
@@ -119,6 +139,7 @@ impl Evidence {
                     test_to: dates.format(fold.test.1),
                     strategy: fold.agents,
                     buy_and_hold: fold.buy_and_hold,
+                    bankrupt_at: fold.bankrupt_at.map(|moment| dates.format(moment)),
                 })
                 .collect(),
             paths: Vec::new(),

@@ -1,18 +1,17 @@
 //! `export`: writes a trained model for other programs.
 
-use std::ops::Range;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use phalanx::files::{remove_stale_beside, write_atomically};
 use phalanx::gpu::Gpu;
-use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, TimestampFormat};
-use phalanx::policy::{Calibration, ExportWeights, MarketMetadata, OnnxOptions, Policy};
+use phalanx::market::{ExtraFeatures, MarketData, Scaling, TimestampFormat};
+use phalanx::policy::{Calibration, ExportWeights, OnnxOptions, Policy};
 
 use crate::console::{busy, note, say};
 use crate::folder::Folder;
-use crate::parts::Parts;
+use crate::known::Known;
 use crate::run::Settings;
 
 /// Stands for all agents.
@@ -141,13 +140,10 @@ fn calibration(
     let metadata = policy.market()?;
     let settings = Settings::of_run(&run.settings(), &args.sets)?;
     let candles = crate::candles::load(&args.data, &settings.data)?;
-    if let Some(difference) = metadata.bars.and_then(|bars| bars.difference(&candles)) {
+    if let Some(difference) = metadata.bars.and_then(|bars| bars.difference_of_candles(&candles)) {
         bail!("{difference}: give the candles of the training");
     }
-    let trained = match settings.data.held_out.is_empty() {
-        true => training_bars(metadata, &candles)?,
-        false => Parts::new(&settings.data, &candles)?.longest_trained(),
-    };
+    let trained = Known::new(&settings, metadata).trained(&candles)?;
     let gpu = open()?;
     busy("computing the features");
     let scaling = Scaling::Given(metadata.scaling.clone());
@@ -158,19 +154,4 @@ fn calibration(
     let from = TimestampFormat::of(&candles.timestamps).format(candles.timestamps[bars.start]);
     note!("Calibrated on the {} training bars from {from} on", bars.len());
     Ok(observations)
-}
-
-/// The bars of the training.
-fn training_bars(metadata: &MarketMetadata, candles: &Candles) -> Result<Range<usize>> {
-    let place = |timestamp| candles.timestamps.binary_search(&timestamp).ok();
-    if let Some((first, last)) = place(metadata.train_from).zip(place(metadata.train_to))
-        && first < last
-    {
-        return Ok(first..last + 1);
-    }
-    let [from, to] = [metadata.train_from, metadata.train_to]
-        .map(|moment| TimestampFormat::of(&candles.timestamps).format(moment));
-    bail!(
-        "the candles lack the bars of the training, {from} to {to}: give those that the model was trained on"
-    )
 }

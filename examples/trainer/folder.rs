@@ -28,9 +28,12 @@ const EVENTS: &str = "events.out.tfevents.phalanx";
 const RESULTS: [&str; 5] = ["metrics.json", "equity.csv", "trades.csv", "report.html", RECEIPT];
 /// The place of a backtest in the ledger of trials.
 const RECEIPT: &str = "trial.json";
-/// Files of a walk-forward test: the account over all test parts, and its folds.
-const WALK: [&str; 6] = ["metrics.json", "equity.csv", "trades.csv", "report.html", RECEIPT, FOLDS];
+/// Files of a walk-forward test: the account over all test parts, its folds, and the settings that all trainings have in common.
+const WALK: [&str; 7] =
+    ["metrics.json", "equity.csv", "trades.csv", "report.html", RECEIPT, FOLDS, "config.toml"];
 const FOLDS: &str = "folds.csv";
+/// Folder with the runs of a walk-forward test, in the folder of the test.
+pub const WALK_RUNS: &str = "folds";
 /// The file of an audit.
 const AUDIT: [&str; 1] = ["audit.json"];
 /// Journal of a sweep, and the folder with the runs of its trials, in the folder of the sweep.
@@ -307,7 +310,10 @@ impl Owned {
     pub fn vacant(&self, force: bool) -> Result<()> {
         let here = self.folder.0.display();
         let exists = |name: &&&str| self.marker.holds(name) && self.folder.0.join(name).exists();
-        if let (Some(file), false) = (RUN.iter().find(exists), force) {
+        self.no_walk_begun()?;
+        // A walk-forward test has settings too.
+        let walk = self.marker.holds(FOLDS) && !self.folder.model().exists();
+        if let (Some(file), false) = (RUN.iter().find(exists), force || walk) {
             bail!(
                 "{here} holds a run already ({file}); choose another folder with --out, or replace the run with --force"
             );
@@ -332,6 +338,23 @@ impl Owned {
             );
         }
         self.without_strangers(RUN.iter().copied().chain([EVENTS]))
+    }
+
+    /// Checks that no walk-forward test in this folder has trainings, but no results yet.
+    fn no_walk_begun(&self) -> Result<()> {
+        let runs = self.folder.0.join(WALK_RUNS);
+        let ours =
+            |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|it| it.path().join(MARKER).exists());
+        let begun = std::fs::read_dir(&runs).is_ok_and(|mut entries| entries.any(ours));
+        let other = self.marker.holds(FOLDS) || self.folder.model().exists() || self.unfinished().is_ok();
+        ensure!(
+            !begun || other,
+            "{} holds a walk-forward test that is not finished: the same `trainer walk-forward` goes on with its trainings, which are in \
+             {}; choose another folder with --out, or remove this one",
+            self.folder.0.display(),
+            runs.display()
+        );
+        Ok(())
     }
 
     /// Checks that a file under one of these names is ours, if there is one.

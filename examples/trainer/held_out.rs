@@ -52,7 +52,8 @@ impl HeldOut {
         let metadata = agents.market()?;
         let candles = crate::candles::load(data, &settings.data)?;
         let kinds = agents.runs().iter().map(|run| Ok(run.market()?.bars)).collect::<Result<Vec<_>>>()?;
-        if let Some(difference) = kinds.iter().flatten().find_map(|bars| bars.difference(&candles)) {
+        if let Some(difference) = kinds.iter().flatten().find_map(|bars| bars.difference_of_candles(&candles))
+        {
             ensure!(
                 period.force,
                 "{difference}: the results would mean nothing; use --force to trade them anyway"
@@ -65,7 +66,7 @@ impl HeldOut {
             (Some(text), _) => candles.index_at_or_after(end_of(text).context("--to")?),
             // A run may have been tested up to a date.
             (None, None) => {
-                let ends = agents.runs().iter().map(|run| run.settings.data.tested_to(&candles));
+                let ends = agents.runs().iter().map(|run| Ok(run.known()?.held_out(&candles)?.end));
                 ends.collect::<Result<Vec<_>>>()?.into_iter().min().context("there are no runs")?
             }
             (None, Some(_)) => candles.bars(),
@@ -87,7 +88,7 @@ impl HeldOut {
             let traded = (candles.timestamps[bars.start], candles.timestamps[bars.end - 1]);
             known |= warn_of_known_bars(run, agents.several(), traded)?;
         }
-        let others = agents.first().settings.data.held_out.len().saturating_sub(1);
+        let others = agents.first().known()?.between().len().saturating_sub(1);
         if others > 0 && period.from.is_none() && period.to.is_none() {
             note!(
                 "Held out  {others} more periods than the one traded here; choose one with --from and --to"
@@ -144,16 +145,7 @@ fn bars(from: DateTime, end: usize, candles: &Candles, first: usize) -> Result<R
 /// Warns where bars from `first` to `last` were trained on, or chose the model; returns whether they did. The run is named if it is one
 /// of several.
 fn warn_of_known_bars(run: &TrainedRun, named: bool, (first, last): (DateTime, DateTime)) -> Result<bool> {
-    let MarketMetadata { train_from, train_to, test_from, .. } = run.market()?;
-    let evaluated = run.settings.evaluation.every > 0;
-    let how = match () {
-        () if run.settings.data.holds_out(first, last)? => return Ok(false),
-        // Everything around the periods trains, or chooses the model.
-        () if !run.settings.data.held_out.is_empty() => "are not in a held-out period of the training",
-        () if first <= *train_to && last >= *train_from => "were trained on",
-        () if evaluated && first > *train_to && first < *test_from => "chose the model",
-        () => return Ok(false),
-    };
+    let Some(how) = run.known()?.reason(first, last)? else { return Ok(false) };
     let name = if named { format!("{}: ", run.folder.path().display()) } else { String::new() };
     note!(
         "warning: {name}some of the bars from {first} to {last} {how}; such results do not predict future performance"

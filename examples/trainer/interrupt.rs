@@ -1,8 +1,8 @@
 //! Ctrl-C and SIGTERM. The first asks the program to stop at a good moment, a later one ends it at once.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -26,12 +26,18 @@ struct Received {
     /// The number of the last signal; 0 before the first.
     signal: AtomicUsize,
     count: AtomicUsize,
+    /// The good moment at which the program stops.
+    moment: Mutex<&'static str>,
 }
+
+/// The moment at which a training stops.
+pub const ITERATION: &str = "after this iteration, with a checkpoint";
 
 impl Interrupts {
     /// From now on the first signal only asks.
     pub fn catch() -> Result<Self> {
-        let received = Arc::new(Received::default());
+        let moment = Mutex::new(ITERATION);
+        let received = Arc::new(Received { moment, ..Received::default() });
         for signal in [SIGINT, SIGTERM] {
             let received = received.clone();
             let note = move || {
@@ -44,6 +50,11 @@ impl Interrupts {
         let watched = received.clone();
         std::thread::Builder::new().spawn(move || watch(&watched)).context("catching Ctrl-C")?;
         Ok(Self(received))
+    }
+
+    /// From now on the program stops at this moment, in words.
+    pub fn stops(&self, moment: &'static str) {
+        *self.0.moment.lock().unwrap_or_else(PoisonError::into_inner) = moment;
     }
 
     /// Exit status of a program that was asked to stop, if it was.
@@ -73,10 +84,32 @@ fn watch(received: &Received) {
         }
     };
     wait(0);
-    note!("Stopping  after this iteration, with a checkpoint; Ctrl-C again ends the program at once");
+    note!("{}", answer(received));
     std::thread::sleep(ECHO);
     wait(received.count.load(Ordering::Relaxed));
     crate::dashboard::restore();
     // Without the end of the driver, which may wait for the GPU.
     low_level::exit(status(received.signal.load(Ordering::Relaxed)));
+}
+
+/// The words after the first signal.
+fn answer(received: &Received) -> String {
+    let moment = received.moment.lock().unwrap_or_else(PoisonError::into_inner);
+    format!("Stopping  {moment}; Ctrl-C again ends the program at once")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_names_the_moment_that_was_set_last() {
+        let interrupts = Interrupts(Arc::default());
+        for moment in [ITERATION, "after the tests of this fold"] {
+            interrupts.clone().stops(moment);
+            let wanted = format!("Stopping  {moment}; Ctrl-C again ends the program at once");
+            assert_eq!(answer(&interrupts.0), wanted);
+        }
+        assert!(interrupts.asked().is_none());
+    }
 }

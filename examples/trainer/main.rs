@@ -19,6 +19,7 @@ mod held_out;
 mod indicators;
 mod inputs;
 mod interrupt;
+mod known;
 mod live;
 mod log;
 mod memory;

@@ -3,9 +3,8 @@
 use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
-use jiff::civil::DateTime;
 use phalanx::env::Episodes;
-use phalanx::market::{Candles, MarketData, Scaling, Splits, parse_timestamp};
+use phalanx::market::{Candles, FEATURE_HISTORY, MarketData, Scaling, Splits, parse_timestamp};
 
 use crate::run::{DataSettings, EvaluationSettings, end_of};
 
@@ -139,6 +138,12 @@ impl Trained {
         Self { ranges, evaluated: Some(middle..range.end) }
     }
 
+    /// Steps of the longest episode that fits into a range, as far as the history tells that features need.
+    pub fn longest_episode(&self) -> usize {
+        let steps = |range: &Range<usize>| range.end.saturating_sub(range.start.max(FEATURE_HISTORY) + 1);
+        self.ranges.iter().map(steps).max().unwrap_or(0)
+    }
+
     pub fn scaling(&self) -> Scaling {
         match &self.ranges[..] {
             [one] => Scaling::Fit(one.clone()),
@@ -164,26 +169,6 @@ pub fn episodes(ranges: &[Range<usize>]) -> Episodes {
     match ranges {
         [one] => Episodes::Random(one.clone()),
         several => Episodes::Within(several.to_vec()),
-    }
-}
-
-impl DataSettings {
-    /// Whether the bars from `first` to `last` lie in one of the held-out periods; false where there are none.
-    pub fn holds_out(&self, first: DateTime, last: DateTime) -> Result<bool> {
-        for [from, to] in &self.held_out {
-            if parse_timestamp(from)? <= first && last < end_of(to)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// One past the last bar that a backtest trades without further words: that of the first held-out period, if there are several.
-    pub fn tested_to(&self, candles: &Candles) -> Result<usize> {
-        match self.held_out.first() {
-            Some([_, to]) => Ok(candles.index_at_or_after(end_of(to)?)),
-            None => Ok(self.bars(candles)?.end),
-        }
     }
 }
 
@@ -225,15 +210,6 @@ mod tests {
             let error = format!("{:#}", parts(wrong).unwrap_err());
             assert!(error.contains(said), "{error}");
         }
-        let settings = DataSettings {
-            held_out: vec![["2020-01-05".into(), "2020-01-09".into()]],
-            ..DataSettings::default()
-        };
-        let day = |day| jiff::civil::date(2020, 1, day).at(12, 0, 0, 0);
-        assert!(settings.holds_out(day(5), day(9)).unwrap());
-        assert!(
-            !settings.holds_out(day(4), day(9)).unwrap() && !settings.holds_out(day(5), day(10)).unwrap()
-        );
     }
 
     #[test]
@@ -247,6 +223,9 @@ mod tests {
         assert_eq!(trained(5, std::slice::from_ref(&one)), cut);
         let two = trained(5, &[0..50, 60..110]);
         assert_eq!(two, Trained { ranges: vec![0..50, 60..90], evaluated: Some(90..110) });
+        assert_eq!((two.longest_episode(), cut.longest_episode()), (29, 79 - FEATURE_HISTORY));
+        let early = Trained { ranges: vec![0..20], evaluated: None };
+        assert_eq!(early.longest_episode(), 0, "features need more");
         // A short last range evaluates as a whole, and a very short one is trained on.
         let short = trained(5, &[0..140, 150..175]);
         assert_eq!(short, Trained { ranges: vec![0..140], evaluated: Some(150..175) });

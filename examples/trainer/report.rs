@@ -43,6 +43,8 @@ pub struct FoldRow {
     pub agents: Metrics,
     /// Metrics of buy-and-hold on the test bars.
     pub buy_and_hold: Metrics,
+    /// Time at which the agents' account was closed for good, if it was.
+    pub bankrupt_at: Option<DateTime>,
 }
 
 /// Facts needed to judge or reproduce the run.
@@ -64,6 +66,8 @@ pub struct RunInfo {
     pub wall_time: Duration,
     /// First and last bar of the training data, those that chose the model included.
     pub training_period: Option<(DateTime, DateTime)>,
+    /// Whether some of the traded bars trained or chose a model.
+    pub known: bool,
     /// Version of the crate.
     pub version: String,
     /// Folds of a walk-forward test; empty without one.

@@ -104,7 +104,14 @@ pub fn sweep(args: &SweepArgs, open: impl Fn() -> phalanx::Result<Gpu>) -> Resul
     let journal = Journal::open(&args.out, header)?;
     let gpu = open()?;
     note!("GPU       {}", crate::doctor::adapter(&gpu));
-    note!("Sweep     {} trials of {} settings", args.trials, space.len());
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    note!(
+        "Sweep     {} trial{} of {} setting{}",
+        args.trials,
+        plural(args.trials as usize),
+        space.len(),
+        plural(space.len())
+    );
     for (name, text) in crate::gaps::lines(&candles) {
         note!("{name:<10}{text}");
     }

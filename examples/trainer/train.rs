@@ -20,7 +20,7 @@ use phalanx::policy::Policy;
 use crate::TrainArgs;
 use crate::console::{self, note, say};
 use crate::folder::{Folder, Owned};
-use crate::interrupt::Interrupts;
+use crate::interrupt::{ITERATION, Interrupts};
 use crate::log::Log;
 use crate::memory::Memory;
 use crate::parts::Parts;
@@ -71,8 +71,8 @@ pub enum Ended {
     Finished,
     /// By Ctrl-C or SIGTERM, with a checkpoint, and the exit status for it.
     Interrupted(ExitCode),
-    /// By [`Scoring::evaluated`]; the run is unfinished.
-    Stopped,
+    /// By [`Scoring::evaluated`]; the run is unfinished. The policy is the one that the settings choose so far.
+    Stopped(Box<Policy>),
 }
 
 impl<'a> Training<'a> {
@@ -108,7 +108,7 @@ impl<'a> Training<'a> {
     ) -> Result<ExitCode> {
         match self.run_scored(candles, open, interrupts, telling, None)? {
             Ended::Interrupted(status) => Ok(status),
-            Ended::Finished | Ended::Stopped => Ok(ExitCode::SUCCESS),
+            Ended::Finished | Ended::Stopped(_) => Ok(ExitCode::SUCCESS),
         }
     }
 
@@ -133,6 +133,12 @@ impl<'a> Training<'a> {
         let mut tune = args.tune.as_deref().map(Autotune::open).transpose()?;
         let none = ExtraFeatures::default();
         let mut prepared = Prepared::new(&gpu, (candles, &none), &parts, &settings, rules, tune.as_mut())?;
+        if prepared.short_of_memory && matches!(telling, Telling::Warnings) {
+            note!(
+                "warning: memory is short for several trainings at the same time and makes micro-batches smaller: results may differ in the last digits \
+                 from those of one at a time"
+            );
+        }
         let Prepared { ranges, trainer, evaluator, .. } = &mut prepared;
         if let Some(model) = &args.init {
             trainer.load_weights(model)?;
@@ -182,6 +188,7 @@ impl<'a> Training<'a> {
             Some(interrupts) => interrupts,
             None => interrupts.insert(Interrupts::catch()?),
         };
+        interrupts.stops(ITERATION);
         let mut log = Log::open(&staging, trainer, &settings, args, matches!(telling, Telling::Warnings))?;
         let report = |log: &mut Log, done: &Done| -> Result<ControlFlow<()>> {
             log.iteration(done, Memory::now(&gpu))?;
@@ -217,7 +224,19 @@ impl<'a> Training<'a> {
             log.write()?;
             if verdict.is_break() {
                 log.finish();
-                return Ok(Ended::Stopped);
+                let chosen = best.map_or_else(|| Candidate::of(trainer, None), Ok)?;
+                let policy = prepared.policy(chosen, candles, &parts, &settings)?;
+                if let Some(bars) = prepared.evaluated.clone() {
+                    let rules = scoring.as_ref().map_or(&settings.market, |scoring| &scoring.market);
+                    trial::record(
+                        (owned.folder(), &settings, rules),
+                        &gpu,
+                        candles,
+                        (&policy, &prepared.data),
+                        bars,
+                    );
+                }
+                return Ok(Ended::Stopped(Box::new(policy)));
             }
             let stopped = interrupts.asked().filter(|_| trainer.iteration() < settings.mappo.ppo.iterations);
             if let Some(status) = stopped {
@@ -274,18 +293,7 @@ impl<'a> Training<'a> {
         owned.publish(&staging)?;
         if let Some(bars) = prepared.evaluated.clone() {
             let rules = scoring.as_ref().map_or(&settings.market, |scoring| &scoring.market);
-            // The run is published, whatever the ledger is like.
-            let recorded = trial::record(
-                owned.folder(),
-                (&settings, rules),
-                &gpu,
-                candles,
-                (&policy, &prepared.data),
-                bars,
-            );
-            if let Err(error) = recorded {
-                note!("warning: the evaluation of this training is not in the ledger of trials: {error:#}");
-            }
+            trial::record((owned.folder(), &settings, rules), &gpu, candles, (&policy, &prepared.data), bars);
         }
         if !matches!(telling, Telling::Everything { .. }) {
             return Ok(Ended::Finished);

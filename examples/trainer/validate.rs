@@ -19,6 +19,7 @@ use phalanx::policy::{ActionMode, DevicePolicy, Live, Policy};
 
 use crate::console::{self, note, say};
 use crate::folder::Folder;
+use crate::known::Known;
 use crate::live::latency::Latency;
 use crate::memory;
 use crate::run::{Settings, ValidateSettings, only_validate};
@@ -71,26 +72,25 @@ pub fn validate(args: &ValidateArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
     let policy = Policy::load(&run.model())?;
     let market = policy.market()?;
     let candles = crate::candles::load(&args.data, &settings.data)?;
-    if let Some(difference) = market.bars.and_then(|bars| bars.difference(&candles)) {
+    if let Some(difference) = market.bars.and_then(|bars| bars.difference_of_candles(&candles)) {
         note!("warning: {difference}");
     }
-    // Of several held-out periods the first is used; bars after it were trained on.
-    let end =
-        if settings.data.held_out.is_empty() { candles.bars() } else { settings.data.tested_to(&candles)? };
-    let candles = candles.slice(0..end)?;
+    let bars = Known::new(&settings, market).held_out(&candles)?;
+    let held_out = bars.len() >= EPISODES * BARS;
     let gpu = open()?;
     console::busy("checking the model");
     let limit = Duration::from_secs_f64(settings.live.latency_limit_ms / 1e3);
-    let first = candles.index_at_or_after(market.test_from);
-    let held_out = candles.bars() - first >= EPISODES * BARS;
     if !held_out {
         note!(
             "warning: {} bars are held out, fewer than {}: the check uses all bars, also those the model was trained on",
-            candles.bars() - first,
+            bars.len(),
             EPISODES * BARS
         );
     }
-    let checked = check(&gpu, &policy, &candles, if held_out { first } else { 0 }, limit)?;
+    // Bars after the held-out ones may have trained the model.
+    let end = if held_out { bars.end } else { candles.bars() };
+    let first = if held_out { bars.start } else { 0 };
+    let checked = check(&gpu, &policy, &candles.slice(0..end)?, first, limit)?;
     console::idle();
     let report = Report::new(
         &checked,

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use phalanx::gpu::Gpu;
+use phalanx::gpu::{Budget, Gpu};
 
 use crate::console::{note, say};
 use crate::folder::Owned;
@@ -60,7 +60,7 @@ pub struct WalkForwardArgs {
     /// Trainings of every fold, with the seeds mappo.seed, mappo.seed + 1 and so on. The account trades the mean of their positions.
     #[arg(long, default_value_t = 3)]
     seeds: u64,
-    /// Trainings at the same time, which share the GPU: more than one pays where a training is too small for it.
+    /// Trainings at the same time, which share the GPU and its memory: more than one pays where a training is too small for it.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
     /// Settings file (TOML).
@@ -123,15 +123,19 @@ pub fn walk_forward(args: &WalkForwardArgs, open: impl Fn() -> phalanx::Result<G
     }
     warn_of_settings(&settings);
     let interrupts = Interrupts::catch()?;
-    let Taken { trained, elapsed } = match train_all(&jobs, args.jobs, &candles, &gpu, &interrupts)? {
+    let at_once = args.jobs.min(jobs.len());
+    let share = share(&gpu, at_once, settings.mappo.device.memory_budget_mb);
+    let Taken { trained, elapsed } = match train_all(&jobs, at_once, &candles, &share, &interrupts)? {
         Ok(taken) => taken,
         Err(status) => return Ok(interrupted(status)),
     };
     let started = Instant::now();
+    interrupts.stops("after the tests of this fold; all trainings are kept");
     let traded = match Traded::new(&gpu, &candles, &settings, &cut, &jobs, || interrupts.asked())? {
         Ok(traded) => traded,
         Err(status) => return Ok(interrupted(status)),
     };
+    interrupts.stops("when the results are written");
     let results = Results::new(owned.folder(), &candles, &settings, &cut, &jobs, &traded)?;
     results.publish(&mut owned, &candles, &settings, args.scheme.name())?;
     results.print();
@@ -144,6 +148,25 @@ pub fn walk_forward(args: &WalkForwardArgs, open: impl Fn() -> phalanx::Result<G
     }
     say!("Report: {}", owned.folder().report().display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// A handle on the GPU for each of the trainings at the same time, with its part of the memory: the budget is asked once, before one of them
+/// has taken any. A budget in the settings is that of one training.
+fn share(gpu: &Gpu, at_once: usize, given: Option<u64>) -> Gpu {
+    if at_once < 2 {
+        return gpu.clone();
+    }
+    let whole = Budget::of(gpu, None).total >> 20;
+    let share = given.unwrap_or((whole / at_once as u64).max(1));
+    let together = share.saturating_mul(at_once as u64);
+    if together > whole.max(at_once as u64) {
+        note!(
+            "warning: {at_once} trainings at the same time may use {share} MiB each (`mappo.memory_budget_mb`), {together} MiB together, \
+             and {whole} MiB are free: lower it, or --jobs"
+        );
+    }
+    note!("Memory    {share} MiB for each of {at_once} trainings at the same time");
+    gpu.with_memory_budget_mb(share)
 }
 
 fn interrupted(status: ExitCode) -> ExitCode {

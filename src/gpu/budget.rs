@@ -18,8 +18,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The budget of a device: `mebibytes`; else [`GpuOptions::memory_budget_mb`](super::GpuOptions::memory_budget_mb) or the
-    /// environment variable `PHALANX_MEMORY_BUDGET_MB`; else a share of what the driver says this process may use
+    /// The budget of a device: `mebibytes`; else that of the handle ([`Gpu::with_memory_budget_mb`],
+    /// [`GpuOptions::memory_budget_mb`](super::GpuOptions::memory_budget_mb)) or the environment variable `PHALANX_MEMORY_BUDGET_MB`; else a share of what the driver says this process may use
     /// ([`Gpu::memory`]), less what it uses already:
     ///
     /// | adapter | share |
@@ -178,5 +178,13 @@ mod tests {
         let given = Gpu::open(&options).unwrap();
         assert_eq!(Budget::of(&given, None).total, 90 * MIB);
         assert_eq!(Budget::of(&given, Some(70)).total, 70 * MIB, "the setting of a run goes first");
+        let share = given.with_memory_budget_mb(45);
+        assert_eq!(
+            Budget::of(&share.clone(), None).total,
+            45 * MIB,
+            "a handle's own goes before the options"
+        );
+        assert_eq!(Budget::of(&share, Some(70)).total, 70 * MIB);
+        assert_eq!(Budget::of(&given, None).total, 90 * MIB, "other handles keep theirs");
     }
 }

@@ -19,6 +19,7 @@ pub struct Gpu {
     class: Class,
     checked: bool,
     hang_timeout: Option<Duration>,
+    memory_budget_mb: Option<u64>,
     buffers_created: Arc<AtomicU64>,
 }
 
@@ -29,7 +30,6 @@ struct Shared {
     /// For DirectX, where a device cannot be asked for its memory.
     #[cfg(all(feature = "dx12", windows))]
     adapter: Option<wgpu::Adapter>,
-    memory_budget_mb: Option<u64>,
     cooperative_matrices: Vec<wgpu::CooperativeMatrixProperties>,
     lost: Arc<Mutex<Option<String>>>,
     /// Errors of guards that could not wait for the device.
@@ -152,7 +152,6 @@ impl Gpu {
             info,
             #[cfg(all(feature = "dx12", windows))]
             adapter,
-            memory_budget_mb: adapter::memory_budget_mb(options)?,
             cooperative_matrices: listed.unwrap_or_default(),
             lost,
             unsettled: Unsettled::default(),
@@ -163,6 +162,7 @@ impl Gpu {
             class,
             checked: options.checked,
             hang_timeout,
+            memory_budget_mb: adapter::memory_budget_mb(options)?,
             buffers_created: Arc::default(),
         })
     }
@@ -185,6 +185,14 @@ impl Gpu {
     #[must_use]
     pub fn with_hang_timeout(&self, timeout: Option<Duration>) -> Self {
         Self { hang_timeout: timeout, ..self.clone() }
+    }
+
+    /// Another handle on the same device, whose plans may use `mebibytes` of memory, as if it had been opened with this
+    /// [`GpuOptions::memory_budget_mb`]. Several trainings at the same time take a handle with a share each: asked one by one, the driver would
+    /// promise all of them the same free memory.
+    #[must_use]
+    pub fn with_memory_budget_mb(&self, mebibytes: u64) -> Self {
+        Self { memory_budget_mb: Some(mebibytes), ..self.clone() }
     }
 
     /// The wgpu device.
@@ -263,9 +271,9 @@ impl Gpu {
         self.shared.kernels.save()
     }
 
-    /// The memory that plans may use, in MiB, if the caller or the environment said so.
+    /// The memory that plans of this handle may use, in MiB, if the caller or the environment said so.
     pub(super) fn memory_budget_mb(&self) -> Option<u64> {
-        self.shared.memory_budget_mb
+        self.memory_budget_mb
     }
 
     /// The adapter, where something can be asked of it.

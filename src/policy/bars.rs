@@ -39,9 +39,10 @@ impl TrainingBars {
         Self { spacing, volume: candles.volume.is_some() }
     }
 
-    /// The difference of the bars of another policy's training to these, if there is one: their distance, or whether they had volume.
+    /// The difference of other bars from these, if there is one, as in "bars 1h apart instead of 24h": their distance, or whether they
+    /// have volume.
     #[must_use]
-    pub fn difference_of(&self, other: &Self) -> Option<String> {
+    pub fn difference(&self, other: &Self) -> Option<String> {
         let known = self.spacing.is_positive() && other.spacing.is_positive();
         if known && are_of_two_lengths(self.spacing, other.spacing) {
             return Some(format!("bars {:#} apart instead of {:#}", other.spacing, self.spacing));
@@ -52,21 +53,13 @@ impl TrainingBars {
         })
     }
 
-    /// The difference to `candles` that makes the policy useless on them, if there is one.
+    /// The difference of `candles` from these bars that makes the policy useless on them, if there is one, as
+    /// [`TrainingBars::difference`]. Volume that the policy never saw does no harm.
     #[must_use]
-    pub fn difference(&self, candles: &Candles) -> Option<String> {
+    pub fn difference_of_candles(&self, candles: &Candles) -> Option<String> {
         let here = Self::of(candles);
-        let known = self.spacing.is_positive() && here.spacing.is_positive();
-        if known && are_of_two_lengths(self.spacing, here.spacing) {
-            return Some(format!(
-                "the model was trained on bars {:#} apart, and these candles have bars {:#} apart",
-                self.spacing, here.spacing
-            ));
-        }
-        if self.volume && !here.volume {
-            return Some("the model was trained on candles with volume, and these have none".into());
-        }
-        None
+        let difference = self.difference(&Self { volume: here.volume && self.volume, ..here })?;
+        Some(format!("the model was trained on other candles: these are {difference}"))
     }
 }
 
@@ -98,20 +91,29 @@ mod tests {
         let day = 24 * 60;
         // Four weekdays and a weekend.
         let daily = TrainingBars::of(&candles(&[day, day, day, day, 3 * day], true));
+        let of = |bars: &TrainingBars, minutes: &[i64], volume: bool| {
+            bars.difference_of_candles(&candles(minutes, volume))
+        };
         assert_eq!(daily, TrainingBars { spacing: SignedDuration::from_hours(24), volume: true });
-        assert_eq!(daily.difference(&candles(&[day; 9], true)), None);
-        let hourly = daily.difference(&candles(&[60; 9], true)).unwrap();
-        assert_eq!(hourly, "the model was trained on bars 24h apart, and these candles have bars 1h apart");
-        assert!(daily.difference(&candles(&[90; 9], true)).unwrap().ends_with("bars 1h 30m apart"));
+        assert_eq!(of(&daily, &[day; 9], true), None);
+        let hourly = of(&daily, &[60; 9], true).unwrap();
+        assert_eq!(hourly, "the model was trained on other candles: these are bars 1h apart instead of 24h");
+        assert!(of(&daily, &[90; 9], true).unwrap().contains("bars 1h 30m apart instead"));
         let four = TrainingBars::of(&candles(&[240; 9], true));
-        assert!(four.difference(&candles(&[360; 9], true)).unwrap().contains("bars 4h apart"));
-        assert!(daily.difference(&candles(&[day; 9], false)).unwrap().contains("these have none"));
-        // Volume that the policy never saw does no harm.
+        assert!(of(&four, &[360; 9], true).unwrap().ends_with("instead of 4h"));
+        let without = of(&daily, &[day; 9], false).unwrap();
+        assert!(
+            without.ends_with("these are candles without volume instead of candles with it"),
+            "{without}"
+        );
+        // Volume that the policy never saw does no harm, but makes another policy's bars others.
         let plain = TrainingBars { volume: false, ..daily };
-        assert_eq!(plain.difference(&candles(&[day; 9], true)), None);
+        assert_eq!(of(&plain, &[day; 9], true), None);
+        let with = plain.difference(&daily).unwrap();
+        assert_eq!(with, "candles with volume instead of candles without");
         // Months of 28 to 31 days.
         let monthly = TrainingBars::of(&candles(&[31 * day, 29 * day, 31 * day], true));
-        assert_eq!(monthly.difference(&candles(&[28 * day, 31 * day, 30 * day], true)), None);
+        assert_eq!(of(&monthly, &[28 * day, 31 * day, 30 * day], true), None);
     }
 
     #[test]

@@ -45,3 +45,5 @@ pub use market::MarketMetadata;
 pub use metadata::{ActionSpec, ModelMetadata, NetworkMetadata};
 pub use policy::Policy;
 pub use state::PolicyState;
+#[cfg(feature = "market")]
+pub use targets::Decisions;

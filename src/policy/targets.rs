@@ -1,4 +1,4 @@
-//! Greedy actions of a policy, or of several together, over a range of candles.
+//! Greedy decisions of a policy, or of several together, over a range of candles.
 
 use std::ops::Range;
 
@@ -14,6 +14,17 @@ use crate::{Error, Result};
 /// Steps between two readbacks of actions.
 const STEPS: u32 = 256;
 
+/// Greedy decisions over B bars with N instruments, and the rewards for them. After a bankruptcy all rows are 0.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Decisions {
+    /// Target positions, `[B - 1][N]`: row b is decided after the close of bar b and fills at the open of the next one.
+    pub targets: Array2<f64>,
+    /// Rewards of the market that the policy was trained in, `[B - 1][N]`: row b is due for the decision of row b at the close of bar
+    /// b + 1.
+    pub rewards: Array2<f32>,
+}
+
 impl Policy {
     /// Target positions `[bars - 1][instrument]`: row b is decided after the close of the b-th of `bars` and fills at the
     /// open of the next bar. The policy observes its own positions, so the device processes the bars in order. After a
@@ -23,7 +34,15 @@ impl Policy {
     /// [`Error::Data`] if the policy is not of a market, if the bars cannot be traded or the data has other instruments or features; errors
     /// of the device.
     pub fn targets(&self, gpu: &Gpu, data: &MarketData, bars: &Range<usize>) -> Result<Array2<f64>> {
-        targets(gpu, std::slice::from_ref(self), data, bars)
+        Ok(self.decisions(gpu, data, bars)?.targets)
+    }
+
+    /// The same with the rewards.
+    ///
+    /// # Errors
+    /// As [`Policy::targets`].
+    pub fn decisions(&self, gpu: &Gpu, data: &MarketData, bars: &Range<usize>) -> Result<Decisions> {
+        decisions(gpu, std::slice::from_ref(self), data, bars)
     }
 }
 
@@ -33,30 +52,40 @@ impl Ensemble {
     /// # Errors
     /// As [`Policy::targets`]. The features are scaled with the statistics of the first policy.
     pub fn targets(&self, gpu: &Gpu, data: &MarketData, bars: &Range<usize>) -> Result<Array2<f64>> {
-        targets(gpu, self.members(), data, bars)
+        Ok(self.decisions(gpu, data, bars)?.targets)
+    }
+
+    /// The same with the rewards.
+    ///
+    /// # Errors
+    /// As [`Policy::targets`].
+    pub fn decisions(&self, gpu: &Gpu, data: &MarketData, bars: &Range<usize>) -> Result<Decisions> {
+        decisions(gpu, self.members(), data, bars)
     }
 }
 
-/// The targets of policies that fit each other, of which there is at least one.
-fn targets(gpu: &Gpu, policies: &[Policy], data: &MarketData, bars: &Range<usize>) -> Result<Array2<f64>> {
+/// The decisions of policies that fit each other, of which there is at least one.
+fn decisions(gpu: &Gpu, policies: &[Policy], data: &MarketData, bars: &Range<usize>) -> Result<Decisions> {
     let first = policies.first().ok_or_else(|| Error::Data("there is no policy".into()))?;
     let market = first.market()?;
     market.check_scaling(data)?;
     let environment = Trading::new(data, &market.settings, &Episodes::Whole(bars.clone()))?;
-    let decisions = bars.len() - 1;
+    let count = bars.len() - 1;
     // Four environments are the minimum; all of them trade the same bars with the same actions.
-    let steps = STEPS.min(decisions as u32);
+    let steps = STEPS.min(count as u32);
     let Together { lead, collect, carry, .. } = &mut Together::new(gpu, policies, &environment, [4, steps])?;
     let agents = data.instruments();
-    let mut targets = Array2::zeros((decisions, agents));
+    let mut targets = Array2::zeros((count, agents));
+    let mut rewards = Array2::zeros((count, agents));
     let mut first = 0;
     let mut bankrupt = false;
-    while first < decisions && !bankrupt {
+    while first < count && !bankrupt {
         lead.recorder.run(collect)?;
         lead.recorder.run(carry)?;
         let actions: Vec<u32> = gpu.read(&lead.buffers.rollout.actions)?;
+        let earned: Vec<f32> = gpu.read(&lead.buffers.rollout.rewards)?;
         let ends: Vec<u32> = gpu.read(&lead.buffers.rollout.dones_and_masks)?;
-        let steps = (lead.sizes.steps as usize).min(decisions - first);
+        let steps = (lead.sizes.steps as usize).min(count - first);
         let envs = lead.sizes.envs as usize;
         for step in 0..steps {
             if bankrupt {
@@ -65,7 +94,9 @@ fn targets(gpu: &Gpu, policies: &[Policy], data: &MarketData, bars: &Range<usize
             // After a bankruptcy the environment starts a new episode, but this account stays closed.
             bankrupt = ends[step * envs] == 1;
             for agent in 0..agents {
-                let action = actions[(step * agents + agent) * envs];
+                let place = (step * agents + agent) * envs;
+                rewards[[first + step, agent]] = earned[place];
+                let action = actions[place];
                 targets[[first + step, agent]] = market.settings.level(action).ok_or_else(|| {
                     let symbol = &data.scaling().symbols[agent];
                     Error::Data(match market.settings.continuous() {
@@ -79,5 +110,5 @@ fn targets(gpu: &Gpu, policies: &[Policy], data: &MarketData, bars: &Range<usize
         }
         first += steps;
     }
-    Ok(targets)
+    Ok(Decisions { targets, rewards })
 }

@@ -3,9 +3,11 @@
 use std::ops::Range;
 
 use jiff::civil::DateTime;
+use ndarray::Array2;
 
 use crate::gpu::Gpu;
 use crate::market::{Candles, ExtraFeatures, MarketData, Scaling, ScalingStatistics};
+use crate::policy::Decisions;
 use crate::random::Stream;
 use crate::{Error, Result};
 
@@ -121,6 +123,77 @@ pub fn future_alteration(
         conclusive &= (before..after).any(|place| changed(&place));
     }
     Ok(Alteration { cuts, leaks, conclusive })
+}
+
+/// Decisions and rewards that changed when only later candles did, and those that may, summed over all cuts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Moved {
+    /// Decisions up to the last bar that was not altered: none may change.
+    pub earlier_decisions: usize,
+    /// Decisions after it: if none changes, the audit of decisions could not have found anything.
+    pub later_decisions: usize,
+    /// Rewards that were due up to the last bar that was not altered: none may change.
+    pub earlier_rewards: usize,
+    /// Rewards that were due after it: if none changes, the audit of rewards could not have found anything.
+    pub later_rewards: usize,
+}
+
+/// Lets `decide` trade `bars` of the candles, and of candles that are altered after each of `cuts`, with the seeds of
+/// [`future_alteration`], and counts the decisions and the rewards that differ by a bit ([`Policy::decisions`](crate::policy::Policy::decisions)). `decide`
+/// does all that is done to candles before they are traded, so that what it adds to them, funding rates for instance, is audited too.
+///
+/// # Errors
+/// [`Error::Data`] for a cut that is not one of `bars` but the last; [`Error::Shape`] for decisions on other bars; errors of `decide`.
+pub fn moved_decisions(
+    candles: &Candles,
+    bars: &Range<usize>,
+    cuts: &[usize],
+    seed: u64,
+    decide: impl Fn(&Candles) -> Result<Decisions>,
+) -> Result<Moved> {
+    let checked = |candles: &Candles| {
+        let decisions = decide(candles)?;
+        let wanted = (bars.len().saturating_sub(1), candles.instruments());
+        for found in [decisions.targets.dim(), decisions.rewards.dim()] {
+            if found != wanted {
+                return Err(Error::shape(
+                    "decisions and rewards",
+                    format!("{wanted:?}"),
+                    format!("{found:?}"),
+                ));
+            }
+        }
+        Ok(decisions)
+    };
+    if let Some(cut) = cuts.iter().find(|cut| !bars.contains(cut) || !bars.contains(&(**cut + 1))) {
+        return Err(Error::Data(format!(
+            "candles cannot be altered after bar {cut} of the bars {}..{}",
+            bars.start, bars.end
+        )));
+    }
+    let original = checked(candles)?;
+    let mut moved = Moved::default();
+    for (index, cut) in cuts.iter().copied().enumerate() {
+        let other = checked(&altered(candles, cut, seed.wrapping_add(index as u64)))?;
+        let earlier = |rows: usize, changed: &[usize]| changed.iter().filter(|row| **row < rows).count();
+        let decisions = changed_rows(&original.targets, &other.targets, |value| value.to_bits());
+        // A reward is due one bar after its decision.
+        let rewards = changed_rows(&original.rewards, &other.rewards, |value| value.to_bits().into());
+        let known = cut - bars.start;
+        moved.earlier_decisions += earlier(known + 1, &decisions);
+        moved.earlier_rewards += earlier(known, &rewards);
+        moved.later_decisions += decisions.len() - earlier(known + 1, &decisions);
+        moved.later_rewards += rewards.len() - earlier(known, &rewards);
+    }
+    Ok(moved)
+}
+
+/// The row of every value that differs in its bits.
+fn changed_rows<T>(own: &Array2<T>, other: &Array2<T>, bits: impl Fn(&T) -> u64) -> Vec<usize> {
+    let pairs = own.indexed_iter().zip(other);
+    let changed = pairs.filter(|((_, own), other)| bits(own) != bits(other));
+    changed.map(|(((row, _), _), _)| row).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! * [`ReturnStatistics`] and [`SharpeEstimate`]: moments of returns, probabilistic and deflated Sharpe ratio, minimum track
 //!   record length.
 //! * [`probability_of_overfitting`]: how often the best of several trials falls below the median on other bars.
-//! * [`future_alteration`]: finds features that know later candles.
+//! * [`future_alteration`] and [`moved_decisions`]: find features, decisions and rewards that know later candles.
 //! * [`next_returns`] and [`shuffled`]: controls of a training, one that must win and one that must not.
 //! * [`Trials`]: the ledger of all accounts that were traded on held-out bars.
 //! * [`StationaryBootstrap`] and [`automatic_block_length`]: resampling of dependent returns.
@@ -36,7 +36,7 @@ mod superiority;
 mod testing;
 mod trials;
 
-pub use alteration::{Alteration, Leak, altered, future_alteration};
+pub use alteration::{Alteration, Leak, Moved, altered, future_alteration, moved_decisions};
 pub use assessment::{Assessment, AssessmentOptions, Comparison, Verdict};
 pub use baselines::{Baseline, RandomTiming, random_timing};
 pub use block_length::automatic_block_length;

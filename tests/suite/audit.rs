@@ -16,6 +16,8 @@ fn an_audit_has_the_figures_of_the_backtest_and_finds_no_look_ahead() {
     assert!(line("Later candles altered: earlier features").ends_with("passed"));
     let decisions = line("Later candles altered: earlier decisions");
     assert!(decisions.contains("0 changed; of later ones") && decisions.ends_with("passed"), "{decisions}");
+    let rewards = line("Later candles altered: earlier rewards");
+    assert!(rewards.contains("0 changed; of later ones") && rewards.ends_with("passed"), "{rewards}");
     // The ladder's rung without costs, and the account as it was traded, against backtests.
     succeeded(&place.backtest(DEMO, "run", &[]));
     let metrics = std::fs::read_to_string(place.path("run/metrics.json")).unwrap();

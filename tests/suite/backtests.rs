@@ -130,10 +130,10 @@ fn bars_of_another_kind_are_refused_unless_forced() {
     };
     hourly(&mut lines);
     let text = |lines: &[Vec<String>]| lines.iter().map(|line| line.join(",") + "\n").collect::<String>();
-    refuse(&text(&lines), &["trained on bars 24h apart", "bars 1h apart", "--force"]);
+    refuse(&text(&lines), &["trained on other candles: these are bars 1h apart instead of 24h", "--force"]);
     lines = market.csv().replace("2001-", "2024-").replace("2002-", "2025-").lines().map(cells).collect();
     lines.iter_mut().for_each(|line| line.truncate(6));
-    refuse(&text(&lines), &["candles with volume", "these have none"]);
+    refuse(&text(&lines), &["these are candles without volume instead of candles with it"]);
 }
 
 #[test]

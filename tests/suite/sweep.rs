@@ -105,6 +105,14 @@ fn a_sweep_finds_the_best_of_its_trials_and_again_the_same_after_a_kill() {
     assert_eq!(std::fs::read_to_string(place.path("one/best.toml")).unwrap(), own);
     assert!(said.contains(&format!("Settings of trial {best}")), "{said}");
     for event in &pruned {
+        let row = &table[event["trial"].as_u64().unwrap() as usize];
+        assert_eq!(row[1], "pruned");
+        for (column, key) in [(5, "test_return"), (6, "test_sharpe")] {
+            assert!(
+                row[column].parse::<f64>().is_ok() && row[column].parse().ok() == event[key].as_f64(),
+                "{key}"
+            );
+        }
         let run = place.path(&format!("one/trials/{}", event["trial"]));
         assert!(!run.join("model.safetensors").exists() && !run.join("unfinished").exists());
     }
@@ -115,7 +123,9 @@ fn a_sweep_finds_the_best_of_its_trials_and_again_the_same_after_a_kill() {
         ledger.trials().iter().map(|trial| trial.run.clone()).collect::<Vec<_>>()
     };
     let recorded = names(&place);
-    assert!(recorded.contains(&format!("one/trials/{best}")), "{recorded:?}");
+    for event in finished.iter().chain(&pruned) {
+        assert!(recorded.contains(&format!("one/trials/{}", event["trial"])), "{recorded:?}");
+    }
     let backtest = place.backtest(DEMO, &format!("one/trials/{best}"), &[]);
     succeeded(&backtest);
     assert_eq!(names(&place), recorded, "the same account counts once");

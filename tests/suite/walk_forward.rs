@@ -25,7 +25,8 @@ fn walk<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 
 /// The results and models of a walk.
 fn results(out: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut files = ["folds.csv", "metrics.json", "equity.csv", "trades.csv"].map(String::from).to_vec();
+    let mut files =
+        ["config.toml", "folds.csv", "metrics.json", "equity.csv", "trades.csv"].map(String::from).to_vec();
     for fold in ["expanding-1-of-2", "expanding-2-of-2"] {
         files.extend([1, 2].map(|seed| format!("folds/{fold}-seed-{seed}/model.safetensors")));
     }
@@ -67,6 +68,9 @@ fn a_walk_is_resumed_after_a_kill_and_its_folds_know_nothing_of_their_tests() {
     }
     let page = std::fs::read_to_string(place.path("whole/report.html")).unwrap();
     assert!(page.contains("Returns by month") && page.contains("Profit by instrument"));
+    let settings = std::fs::read_to_string(place.path("whole/config.toml")).unwrap();
+    assert!(settings.contains("iterations = 2") && !settings.contains("test_from"), "{settings}");
+    refused(&place.train(DEMO, "whole", &[]), &["holds the results of a walk-forward test", "--force"]);
 
     // Killed while it trains the second fold.
     let mut child =
@@ -83,6 +87,11 @@ fn a_walk_is_resumed_after_a_kill_and_its_folds_know_nothing_of_their_tests() {
         std::fs::copy(second.join("unfinished/phalanx-run.json"), folder.join("phalanx-run.json")).unwrap();
     }
     assert!(!place.path("killed/folds.csv").exists());
+    // Nothing else is put beside the trainings that are left.
+    let mine = ["holds a walk-forward test that is not finished", "killed/folds", "--out"];
+    refused(&place.train(DEMO, "killed", &[]), &mine);
+    refused(&place.train(DEMO, "killed", &["--force"]), &mine);
+    refused(&place.backtest(DEMO, "whole/folds/expanding-1-of-2-seed-1", &["--out", "killed"]), &mine);
     let resumed = place.run(&walk("killed", &[]));
     succeeded(&resumed);
     assert_eq!(String::from_utf8_lossy(&resumed.stderr).matches("is trained already").count(), 2);
@@ -232,10 +241,40 @@ fn walks_that_cannot_be_are_refused_before_anything_is_written() {
     error(&["--jobs", "0"], &["--jobs 0: out of range"]);
     error(&["--train-fraction", "1"], &["--train-fraction: 1 is not between 0 and 1"]);
     error(&["--set", "data.train_from=2013-02-28"], &["folds are too many"]);
+    error(
+        &["--set", "data.train_from=2013-02-01"],
+        &["fold 1 has room for episodes of 9 bars", "`market.episode_length` = 16", "--folds"],
+    );
     error(&["--purge", "100000"], &["fold 1 of 2 has fewer than 2 bars to train on"]);
     error(&["--set", "mappo.seed=9223372036854775807"], &["mappo.seed", "more seeds"]);
     place.trained("run");
     refused(&place.run(&walk("run", &[])), &["holds a run", "--out"]);
+}
+
+/// Orders that cost a fifth of their value ruin every fold's account.
+#[test]
+fn a_fold_that_is_ruined_says_when() {
+    let place = Workplace::new();
+    let costs = ["--set", "market.commission_bps=1000", "--set", "market.bankruptcy_level=0.9"];
+    let output = place.run(&walk("out", &[&costs[..], &["--iterations", "1"]].concat()));
+    succeeded(&output);
+    let table = rows(&place.path("out/folds.csv"));
+    let column = table[0].iter().position(|name| name == "bankrupt_at").unwrap();
+    let text = std::fs::read_to_string(place.path("out/metrics.json")).unwrap();
+    let metrics: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<_> = said.lines().skip_while(|line| !line.starts_with("fold ")).collect();
+    assert!(lines[0].ends_with("bankrupt"), "{said}");
+    for (index, row) in table[1..3].iter().enumerate() {
+        let ruin = &row[column];
+        // After the first test bar, up to the last.
+        assert!(row[3] < *ruin && *ruin <= row[4], "{row:?}");
+        assert_eq!(metrics["folds"][index]["bankrupt_at"].as_str(), Some(ruin.as_str()));
+        assert!(lines[index + 1].ends_with(ruin.as_str()), "{said}");
+    }
+    assert_eq!(table[3][column], table[1][column], "the joined account is that of the first fold");
+    let page = std::fs::read_to_string(place.path("out/report.html")).unwrap();
+    assert!(page.contains("<th scope=\"col\">Bankrupt</th>") && !page.contains("NaN"));
 }
 
 /// The joined account, computed from the models: each fold's agents decide its bars, the last one of a part for the first open of the

@@ -7,7 +7,7 @@ use phalanx::policy::Policy;
 use phalanx::research::{next_returns, random_timing, shuffled};
 
 use super::record::Row;
-use super::{Audited, Spread};
+use super::{Audited, Spread, ratio};
 use crate::console::note;
 use crate::held_out::HeldOut;
 use crate::parts::{Parts, Trained};
@@ -92,9 +92,8 @@ impl<'a> Retraining<'a> {
         let (extra, seed) = (next_returns(candles), self.settings.mappo.ppo.seed);
         let what = "training with the next return as a feature";
         let (backtest, p) = self.traded((candles, &extra), seed, what)?;
-        let ratio = |sharpe: Option<f64>| sharpe.unwrap_or(0.0);
-        let (own, hold) = (ratio(backtest.metrics.sharpe), ratio(backtest.benchmark.sharpe));
-        let wins = own > hold.max(0.0) && p <= SIGNIFICANT;
+        let (own, hold) = (backtest.metrics.sharpe, backtest.benchmark.sharpe);
+        let wins = own.unwrap_or(0.0) > hold.unwrap_or(0.0).max(0.0) && p <= SIGNIFICANT;
         let (verdict, passed) = match (wins, self.audited.can_be_significant()) {
             (true, _) => ("passed", Some(true)),
             (false, true) => {
@@ -102,7 +101,7 @@ impl<'a> Retraining<'a> {
             }
             (false, false) => ("not conclusive: too few held-out bars", None),
         };
-        let figure = format!("Sharpe {own:.2} (buy and hold {hold:.2}), p = {p:.3}");
+        let figure = format!("Sharpe {} (buy and hold {}), p = {p:.3}", ratio(own), ratio(hold));
         Ok(Row::new("Told the next return (must win)", figure, verdict, passed))
     }
 
@@ -123,7 +122,7 @@ impl<'a> Retraining<'a> {
                 ("FAILED: they win where there is nothing to know (by chance 1 time in 20)", Some(false))
             }
         };
-        let figure = format!("Sharpe {:.2}, p = {p:.3}", backtest.metrics.sharpe.unwrap_or(0.0));
+        let figure = format!("Sharpe {}, p = {p:.3}", ratio(backtest.metrics.sharpe));
         Ok(Row::new("Bars in random order (must not win)", figure, verdict, passed))
     }
 
@@ -132,7 +131,7 @@ impl<'a> Retraining<'a> {
         let candles = &self.audited.run.candles;
         let mut ratios = Vec::new();
         if self.whole {
-            ratios.push(self.audited.sharpe);
+            ratios.push(self.audited.sharpe.unwrap_or(0.0));
         }
         for more in ratios.len() as u64..count {
             let what = format!("training with another seed, {} of {count}", more + 1);
@@ -142,6 +141,7 @@ impl<'a> Retraining<'a> {
         }
         let Spread { lowest, median, highest, deviation } = Spread::of(&ratios);
         let verdict = match () {
+            () if lowest == 0.0 && highest == 0.0 => "none trades",
             () if highest <= 0.0 => "all lose",
             () if lowest <= 0.0 => "depends on the seed: some lose",
             () if self.whole && lucky(&ratios) => "the run is one of the lucky ones",

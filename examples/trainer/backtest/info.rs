@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use jiff::civil::DateTime;
 use phalanx::market::Candles;
 
 use crate::agents::{Agents, TrainedRun};
@@ -11,13 +10,14 @@ use crate::audit::Record;
 use crate::report::RunInfo;
 use crate::summary::Summary;
 
-/// The facts of one run, or of all that decide together.
-pub fn info(agents: &Agents, candles: &Candles, gaps: &[(&str, String)]) -> Result<RunInfo> {
+/// The facts of one run, or of all that decide together; `known` says whether some of the traded bars trained or chose a model.
+pub fn info(agents: &Agents, candles: &Candles, known: bool, gaps: &[(&str, String)]) -> Result<RunInfo> {
     let (runs, first) = (agents.runs(), agents.first());
     let summaries =
         runs.iter().map(|run| Summary::read(&run.folder.summary())).collect::<Result<Vec<_>>>()?;
-    let known = runs.iter().map(|run| last_known(run, candles)).collect::<Result<Vec<_>>>()?;
-    let from = runs.iter().map(|run| Ok(run.market()?.train_from)).collect::<Result<Vec<_>>>()?;
+    let periods = runs.iter().map(|run| Ok(run.known()?.period(candles))).collect::<Result<Vec<_>>>()?;
+    let [first_known, last_known] =
+        [periods.iter().map(|(from, _)| *from).min(), periods.iter().map(|(_, to)| *to).max()];
     let of_all = |text: &dyn Fn(&TrainedRun) -> String| distinct(runs.iter().map(text));
     let market = agents.market()?;
     let seeds =
@@ -27,12 +27,8 @@ pub fn info(agents: &Agents, candles: &Candles, gaps: &[(&str, String)]) -> Resu
         ("Ensemble".to_string(), format!("{}: the mean of their logits decides", all.join(", ")))
     });
     // The training period goes around them.
-    let between = first
-        .settings
-        .data
-        .held_out
-        .iter()
-        .map(|[from, to]| ("Held out".to_string(), format!("{from} to {to}")));
+    let between = first.known()?.between().iter();
+    let between = between.map(|[from, to]| ("Held out".to_string(), format!("{from} to {to}")));
     let gaps = gaps.iter().map(|(name, text)| (format!("{name} bars"), text.clone()));
     Ok(RunInfo {
         title: match agents.several() {
@@ -45,7 +41,8 @@ pub fn info(agents: &Agents, candles: &Candles, gaps: &[(&str, String)]) -> Resu
         parameters: runs.iter().map(|run| run.policy.parameters()).sum(),
         env_steps: summaries.iter().map(|summary| summary.env_steps).sum(),
         wall_time: Duration::from_secs_f64(summaries.iter().map(|summary| summary.seconds).sum()),
-        training_period: from.into_iter().min().zip(known.into_iter().max()),
+        training_period: first_known.zip(last_known),
+        known,
         version: of_all(&|run| run.policy.metadata().version.clone()),
         folds: Vec::new(),
         audit: if agents.several() { None } else { Record::of(&first.folder)? },
@@ -66,15 +63,6 @@ pub fn info(agents: &Agents, candles: &Candles, gaps: &[(&str, String)]) -> Resu
             .chain(between)
             .chain(gaps)
             .collect(),
-    })
-}
-
-/// The last bar that training or the choice of the model saw, as far as the candles show it.
-fn last_known(run: &TrainedRun, candles: &Candles) -> Result<DateTime> {
-    let market = run.market()?;
-    Ok(match candles.index_at_or_after(market.test_from).checked_sub(1) {
-        Some(before) if run.settings.evaluation.every > 0 => candles.timestamps[before].max(market.train_to),
-        _ => market.train_to,
     })
 }
 

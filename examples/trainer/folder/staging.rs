@@ -66,6 +66,7 @@ impl Owned {
             "{} holds a walk-forward test, whose results would be replaced: choose another folder with --out",
             self.folder.0.display()
         );
+        self.no_walk_begun()?;
         self.stage_files(&publish::BACKTEST)
     }
 

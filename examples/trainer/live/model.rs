@@ -44,7 +44,7 @@ impl Model {
             (false, None) => Some(crate::candles::load(&args.data, &self.settings.data)?),
         };
         if let (Some(bars), Some(candles)) = (self.market()?.bars, &self.history)
-            && let Some(difference) = bars.difference(candles)
+            && let Some(difference) = bars.difference_of_candles(candles)
         {
             bail!("{difference}: decisions would mean nothing");
         }
@@ -76,7 +76,7 @@ impl Model {
             let own = own.bars.unwrap_or(TrainingBars { volume: false, ..bars });
             // Volume that the shadow does not need does no harm.
             let needed = TrainingBars { volume: own.volume || bars.volume, ..bars };
-            if let Some(difference) = own.difference_of(&needed) {
+            if let Some(difference) = own.difference(&needed) {
                 bail!(
                     "--shadow {place}: it was trained on {difference}, unlike {acting}: both have to take the same bars"
                 );

@@ -6,7 +6,7 @@ use phalanx::research::PairedDifference;
 
 use super::format::{UNDEFINED, moment, number, percent, signed_percent};
 use super::page::document;
-use crate::compare::{Compared, STATISTICS};
+use crate::compare::{Compared, STATISTICS, missing};
 
 /// Renders the page; the first of `runs` is the reference.
 pub fn comparison_page(runs: &[Compared], timestamps: &[DateTime]) -> String {
@@ -24,6 +24,9 @@ pub fn comparison_page(runs: &[Compared], timestamps: &[DateTime]) -> String {
         main {
             @for (index, (name, fraction, _)) in STATISTICS.iter().enumerate() {
                 (table(runs, index, name, *fraction))
+            }
+            @if let Some(sentence) = runs.iter().enumerate().find_map(|(index, run)| missing(index, run)) {
+                p.note { (sentence) }
             }
             details {
                 summary { "Definitions" }

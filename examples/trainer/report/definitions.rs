@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::format::UNDEFINED;
 
 /// Anchor of the section, name, and paragraphs.
-const DEFINITIONS: [(&str, &str, &[&str]); 11] = [
+const DEFINITIONS: [(&str, &str, &[&str]); 12] = [
     (
         "account",
         "The account",
@@ -44,7 +44,7 @@ const DEFINITIONS: [(&str, &str, &[&str]); 11] = [
         "audit",
         "Audit",
         &[
-            "Later candles altered: prices and volumes after five bars are changed at random; no earlier feature or decision may move by a bit. Executed one bar later: every position is held a bar after its decision was due. Orders cost n bps: the same decisions with this commission, in place of commission, slippage and spread. History: the candles begin that many bars before those that the features need.",
+            "Later candles altered: prices and volumes after five bars are changed at random; no earlier feature, decision or reward may move by a bit; a reward is due one bar after its decision. Executed one bar later: every position is held a bar after its decision was due. Orders cost n bps: the same decisions with this commission, in place of commission, slippage and spread. History: the candles begin that many bars before those that the features need.",
             "Told the next return: trained again with ln(open(t + 2) / open(t + 1)) as a feature of bar t; wins with a Sharpe ratio above those of buy-and-hold and of no position, and p at other times of at most 0.05. Bars in random order: trained and traded on the bars before, within and after the traded ones, each in random order; wins with p of at most 0.05. Seeds: Sharpe ratios of trainings that differ in their seed only; deviation with N − 1 in the denominator.",
         ],
     ),
@@ -90,6 +90,15 @@ const DEFINITIONS: [(&str, &str, &[&str]); 11] = [
             "Prices: Σ over bars of q (open′ − close) + q′ (close′ − open′). Profit: prices less commission, slippage, borrowing and funding. Contribution: profit / starting equity. Interest on cash belongs to no instrument. Instruments and interest add up to the profit of the account.",
         ],
     ),
+    (
+        "training",
+        "Training",
+        &[
+            "Of every iteration, means over the rows of its rollout (Schulman et al. 2017, Yu et al. 2022). ρ: the probability of an action under the trained policy / under that of the rollout; A: normalised advantage; R and V: return and the critic’s value, both normalised; ε: clip ranges.",
+            "Mean return: Σ rewards of an episode, averaged over agents and over the episodes that ended. Policy loss: −mean(min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)). Value loss: mean(max(h(R − V), h(R − Vᶜ))) with Vᶜ = V of the rollout + clip(V − V of the rollout, −ε, ε) and the Huber loss h. Explained variance: 1 − Var(R − V) / Var(R).",
+            "Entropy: −Σ p ln p over the actions of a decision. Approximate KL: mean((ρ − 1) − ln ρ). Gradient norms: √Σ g² over all weights of a network, the largest of the actors and of the critics. Loss scale: the factor on the loss in f16; halved after a gradient that is not finite, doubled after many that are.",
+        ],
+    ),
 ];
 
 /// A heading with a link to the formula.
@@ -102,13 +111,13 @@ pub fn link(anchor: &str) -> Markup {
     html! { " " a.formula href={ "#formula-" (anchor) } { "formula" } }
 }
 
-/// All formulas.
-pub fn section(audited: bool) -> Markup {
+/// The formulas of the sections that the page has.
+pub fn section(has: &dyn Fn(&str) -> bool) -> Markup {
     html! {
         section.definitions {
             h2 { "Definitions" }
             p.intro { "A dash (" (UNDEFINED) ") marks an undefined figure, such as a ratio with zero deviation." }
-            @for (anchor, name, paragraphs) in DEFINITIONS.into_iter().filter(|it| audited || it.0 != "audit") {
+            @for (anchor, name, paragraphs) in DEFINITIONS.into_iter().filter(|it| has(it.0)) {
                 h3 id={ "formula-" (anchor) } { (name) " " a.formula href={ "#" (anchor) } { "back" } }
                 @for text in paragraphs {
                     p { (text) }

@@ -9,7 +9,7 @@ use super::axis;
 use super::definitions::{heading, link};
 use super::format::{self, UNDEFINED, percent, plain, signed_percent};
 use super::plot::{Axes, Ink, draw};
-use crate::assess::trials;
+use crate::assess::{trials, without_p};
 
 /// Columns of the histogram.
 const COLUMNS: usize = 48;
@@ -23,6 +23,7 @@ pub fn section(backtest: &Backtest, assessment: Result<&Assessment, &str>) -> Re
                 (title)
                 p.intro { "Rules without learning on the same bars with the same costs, and the agents’ own positions at other times." }
                 (baselines(backtest, assessment))
+                @if let Some(sentence) = without_p(&assessment.baselines) { p.note { (sentence) } }
                 (facts(backtest, assessment))
                 (resampled(backtest, Some(assessment))?)
             }

@@ -56,7 +56,11 @@ pub fn page(
                 h2 { "The run" }
                 (facts(backtest, run))
             }
-            (definitions::section(run.audit.is_some()))
+            (definitions::section(&|anchor| match anchor {
+                "audit" => run.audit.is_some(),
+                "training" => run.folds.is_empty() && !training.curves.is_empty(),
+                _ => true,
+            }))
         }
         footer {
             p.note { (words::caution(backtest, run)) }
@@ -219,6 +223,7 @@ fn comparison(in_sample: &Backtest, backtest: &Backtest) -> Markup {
 
 /// The test parts of a walk, each traded by agents that had not seen it.
 fn folds(folds: &[FoldRow]) -> Markup {
+    let ruined = folds.iter().any(|fold| fold.bankrupt_at.is_some());
     html! {
         section {
             h2 { "Folds" (link("metrics")) }
@@ -230,6 +235,7 @@ fn folds(folds: &[FoldRow]) -> Markup {
                 thead { tr {
                         th scope="col" { "Tested" }
                         th scope="col" { "Return" } th scope="col" { "Sharpe ratio" } th scope="col" { "Max drawdown" }
+                        @if ruined { th scope="col" { "Bankrupt" } }
                         th scope="col" { "Buy-and-hold" } th scope="col" { "Its Sharpe ratio" }
                         th scope="col" { "Trained on" } } }
                 tbody {
@@ -238,6 +244,7 @@ fn folds(folds: &[FoldRow]) -> Markup {
                             th scope="row" { (between(fold.test.0, fold.test.1)) }
                             td { (signed_percent(fold.agents.total_return)) } td { (plain(fold.agents.sharpe)) }
                             td { (percent(fold.agents.max_drawdown)) }
+                            @if ruined { td { (fold.bankrupt_at.map_or(UNDEFINED.into(), moment)) } }
                             td { (signed_percent(fold.buy_and_hold.total_return)) } td { (plain(fold.buy_and_hold.sharpe)) }
                             td { (fold.train.map_or("other parts, before and after".into(), |(from, to)| between(from, to))) }
                         }
@@ -255,10 +262,11 @@ fn curves(backtest: &Backtest, training: &TrainingCurves, run: &RunInfo) -> Resu
     }
     Ok(html! {
         section {
-            h2 { "Training" }
             @if figures.is_empty() {
+                h2 { "Training" }
                 p.intro { "No training curves were recorded." }
             } @else {
+                (heading("training", "Training"))
                 p.intro { "Over environment steps. " (words::separation(backtest, run)) }
             }
             div.curves {

@@ -7,6 +7,8 @@ use phalanx::research::{AssessmentOptions, SharpeEstimate};
 
 use super::*;
 
+mod parts;
+
 /// An account that is not judged.
 const UNJUDGED: Result<&Assessment, &str> = Err("fewer than 20 bars");
 
@@ -90,6 +92,7 @@ fn run() -> RunInfo {
         env_steps: 1_024_000,
         wall_time: Duration::from_secs(3_725),
         training_period: Some((date(2018, 1, 2).at(0, 0, 0, 0), date(2022, 4, 29).at(0, 0, 0, 0))),
+        known: false,
         version: "0.1.0".into(),
         folds: Vec::new(),
         audit: None,
@@ -228,6 +231,7 @@ fn poor_accounts_have_sentences() {
     let idle = page(&idle, Ok(&assessment));
     for sentence in [
         "there is no Sharpe ratio to resample",
+        "No p: in too many resamples the returns of the agents do not vary",
         "no window has a Sharpe ratio",
         "No position was held at a close",
         "never fell below an earlier maximum",
@@ -241,25 +245,6 @@ fn poor_accounts_have_sentences() {
         section(&ruined, "months").contains("The account was closed on ") && ruined.contains("not recovered")
     );
     assert!(section(&ruined, "months").contains(">–<"));
-}
-
-#[test]
-fn folds_have_a_row_each_and_a_caution_of_their_own() {
-    let backtest = backtest(&["AAA"], 300, |bar, _| [1.0, 0.0][bar / 50 % 2]);
-    let (first, last) = (backtest.timestamps[0], backtest.timestamps[299]);
-    let fold = FoldRow {
-        train: Some((first, first)),
-        test: (last, last),
-        agents: backtest.metrics,
-        buy_and_hold: backtest.benchmark,
-    };
-    let folds = vec![fold.clone(), fold];
-    let page =
-        render(&backtest, None, UNJUDGED, &TrainingCurves::default(), &RunInfo { folds, ..run() }).unwrap();
-    let section = page.split_once("<h2>Folds").unwrap().1.split_once("</section>").unwrap().0;
-    assert_eq!(section.matches("<tr>").count(), 3);
-    assert!(page.contains("These are 2 held-out periods") && !page.contains("one training run"));
-    assert!(!page.contains("No training curves"));
 }
 
 #[test]
@@ -339,14 +324,18 @@ fn the_smallest_and_the_longest() {
 #[test]
 fn training_on_the_held_out_period_is_not_hidden() {
     let backtest = backtest(&["AAA"], 20, |_, _| 1.0);
-    let page = |training_period| {
-        render(&backtest, None, UNJUDGED, &training(), &RunInfo { training_period, ..run() }).unwrap()
+    let page = |training_period, known| {
+        render(&backtest, None, UNJUDGED, &training(), &RunInfo { training_period, known, ..run() }).unwrap()
     };
-    assert!(page(run().training_period).contains("ended before the held-out period began"));
-    let overlap = run().training_period.map(|(first, _)| (first, backtest.timestamps[3]));
-    assert!(page(overlap).contains("Warning: the training data"));
-    let unknown = page(None);
-    assert!(!unknown.contains("Warning: the training data") && !unknown.contains("ended before"));
+    const WARNING: &str = "Warning: some bars of the held-out period";
+    assert!(page(run().training_period, false).contains("ended before the held-out period began"));
+    assert!(page(run().training_period, true).contains(WARNING));
+    let later = run().training_period.map(|(first, _)| (first, backtest.timestamps[19]));
+    let around = page(later, false);
+    assert!(!around.contains(WARNING) && around.contains("saw none of its bars"));
+    assert!(page(later, true).contains(WARNING));
+    let unknown = page(None, false);
+    assert!(!unknown.contains(WARNING) && !unknown.contains("ended before"));
 }
 
 #[test]
@@ -420,26 +409,4 @@ fn hostile_metrics_do_not_stop_the_report() {
             .to_string()
             .contains("regular file")
     );
-}
-
-#[test]
-fn an_audit_has_its_rows_and_says_that_a_check_failed() {
-    use crate::audit::{Record, Row};
-    let backtest = backtest(&["AAA"], 60, |bar, _| [1.0, 0.0][bar / 10 % 2]);
-    let period = [backtest.timestamps[5], backtest.timestamps[59]];
-    let rows = vec![
-        Row::new("Told the next return (must win)", "Sharpe 0.10", "FAILED: training is broken", Some(false)),
-        Row::new("Orders cost 5 bps", "Sharpe 0.20", "earns", None),
-    ];
-    let page = |rows: Vec<Row>| {
-        let audit = Some(Record { run: Some(7), period, rows });
-        let info = RunInfo { audit, ..run() };
-        render(&backtest, None, Err("fewer bars"), &TrainingCurves::default(), &info).unwrap()
-    };
-    let bad = page(rows.clone());
-    assert!(bad.contains("<strong>1 of 2 checks failed</strong>") && bad.contains("Orders cost 5 bps"));
-    assert!(
-        bad.contains("<strong>FAILED: training is broken</strong>") && bad.contains("id=\"formula-audit\"")
-    );
-    assert!(page(rows[1..].to_vec()).contains("No check failed."));
 }

@@ -67,13 +67,14 @@ pub fn verdict(backtest: &Backtest) -> String {
     format!("{account} {benchmark} {comparison} their maximum drawdown was {drawdown}, against {other}.")
 }
 
-/// Whether the training data ended before the held-out period began.
+/// Whether the training saw the held-out period.
 pub fn separation(backtest: &Backtest, run: &RunInfo) -> &'static str {
     match (run.training_period, backtest.timestamps.first()) {
+        _ if run.known => "Warning: some bars of the held-out period trained or chose the model.",
         (Some((_, last)), Some(first)) if last < *first => {
             "The training data ended before the held-out period began."
         }
-        (Some(_), Some(_)) => "Warning: the training data does not end before the held-out period begins.",
+        (Some(_), Some(_)) => "Training went on after the held-out period too, and saw none of its bars.",
         _ => "",
     }
 }

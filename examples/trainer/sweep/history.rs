@@ -39,6 +39,9 @@ pub enum Event {
     Pruned {
         trial: usize,
         iteration: u32,
+        /// Of the best policy so far; missing in journals of older versions.
+        #[serde(flatten)]
+        test: Option<Tested>,
     },
     Failed {
         trial: usize,
@@ -48,12 +51,19 @@ pub enum Event {
         trial: usize,
         /// Score on the evaluation bars of the policy that became the model.
         score: f64,
-        /// Return and annualised Sharpe ratio on the held-out bars.
-        test_return: f64,
-        test_sharpe: Option<f64>,
-        /// Place in the ledger of trials.
-        receipt: Option<Receipt>,
+        #[serde(flatten)]
+        test: Tested,
     },
+}
+
+/// The account of a trial on the held-out bars.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tested {
+    pub test_return: f64,
+    /// Annualised Sharpe ratio.
+    pub test_sharpe: Option<f64>,
+    /// Place in the ledger of trials.
+    pub receipt: Option<Receipt>,
 }
 
 impl Event {
@@ -75,14 +85,12 @@ pub enum State {
     /// In a process that trains it, or has ended too early.
     Started,
     Pruned {
-        iteration: u32,
+        test: Option<Tested>,
     },
     Failed,
     Finished {
         score: f64,
-        test_return: f64,
-        test_sharpe: Option<f64>,
-        receipt: Option<Receipt>,
+        test: Tested,
     },
 }
 
@@ -113,6 +121,15 @@ impl Trial {
         self.beginnings >= MOST_BEGINNINGS
     }
 
+    /// The account on the held-out bars, if it was tested.
+    pub fn test(&self) -> Option<&Tested> {
+        match &self.state {
+            State::Started | State::Failed => None,
+            State::Pruned { test } => test.as_ref(),
+            State::Finished { test, .. } => Some(test),
+        }
+    }
+
     /// The highest score so far.
     pub fn best(&self) -> Option<f64> {
         self.scores.values().copied().max_by(f64::total_cmp)
@@ -141,11 +158,9 @@ impl History {
                 trial.beginnings = 0;
                 trial.scores.insert(iteration, score);
             }
-            Event::Pruned { iteration, .. } => trial.state = State::Pruned { iteration },
+            Event::Pruned { test, .. } => trial.state = State::Pruned { test },
             Event::Failed { .. } => trial.state = State::Failed,
-            Event::Finished { score, test_return, test_sharpe, receipt, .. } => {
-                trial.state = State::Finished { score, test_return, test_sharpe, receipt };
-            }
+            Event::Finished { score, test, .. } => trial.state = State::Finished { score, test },
         }
         Ok(())
     }
@@ -173,6 +188,11 @@ impl History {
     /// Trials in a state of this name.
     pub fn count(&self, name: &str) -> usize {
         self.0.iter().filter(|trial| trial.state.name() == name).count()
+    }
+
+    /// The values of the trials that have not ended.
+    pub fn running(&self) -> Vec<&Parameters> {
+        self.0.iter().filter(|trial| trial.state == State::Started).map(|trial| &trial.parameters).collect()
     }
 
     /// The ended trials, for the sampler: never anything of the held-out bars.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::history::{Event, History, State};
-use super::sampler::sample;
+use super::sampler::{Known, sample};
 use super::space::{Parameters, Space};
 use crate::checked::from_json;
 use crate::console::note;
@@ -243,7 +243,10 @@ impl Locked<'_> {
         let lock = self.journal.claim(number)?;
         let lock = lock.with_context(|| format!("trial {number} is locked by another process"))?;
         let Header { space, seed, startup_trials, .. } = &self.journal.header;
-        let parameters = sample(space, *seed, number as u64, *startup_trials, &self.history.told())?;
+        let parameters = {
+            let known = Known { ended: self.history.told(), running: self.history.running() };
+            sample(space, (*seed, number as u64), *startup_trials, &known)?
+        };
         self.append(Event::Started { trial: number, parameters, process })?;
         self.claimed(number, false, lock)
     }

@@ -1,3 +1,4 @@
+use super::super::history::Tested;
 use super::super::space::Domain;
 use super::*;
 
@@ -28,7 +29,8 @@ fn over(journal: &Journal, trials: usize) -> usize {
 }
 
 fn finished(trial: usize, score: f64) -> Event {
-    Event::Finished { trial, score, test_return: 0.25, test_sharpe: Some(-0.5), receipt: None }
+    let test = Tested { test_return: 0.25, test_sharpe: Some(-0.5), receipt: None };
+    Event::Finished { trial, score, test }
 }
 
 #[test]
@@ -45,7 +47,7 @@ fn two_writers_take_different_trials_and_see_each_other() {
     assert_eq!(third.number, 3);
     assert_eq!(over(&one, 3), 3, "others train");
     one.locked().unwrap().append(finished(1, 0.5)).unwrap();
-    two.locked().unwrap().append(Event::Pruned { trial: 2, iteration: 5 }).unwrap();
+    two.locked().unwrap().append(Event::Pruned { trial: 2, iteration: 5, test: None }).unwrap();
     two.locked().unwrap().append(Event::Failed { trial: 3, reason: "no memory".into() }).unwrap();
     drop((first, second, third));
     assert_eq!(over(&two, 3), 0);
@@ -66,6 +68,27 @@ fn two_writers_take_different_trials_and_see_each_other() {
     });
     let distinct: BTreeSet<_> = numbers.iter().collect();
     assert_eq!((numbers.len(), distinct.len()), (20, 20), "{numbers:?}");
+}
+
+/// Pruned trials of older versions have none.
+#[test]
+fn the_test_of_a_pruned_trial_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = journal(folder.path());
+    let _claims = [taken(&journal, 2), taken(&journal, 2)];
+    let test = Tested { test_return: -0.125, test_sharpe: None, receipt: None };
+    journal
+        .locked()
+        .unwrap()
+        .append(Event::Pruned { trial: 1, iteration: 5, test: Some(test.clone()) })
+        .unwrap();
+    let path = folder.path().join(SWEEP_JOURNAL);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text + "{\"event\":\"pruned\",\"trial\":2,\"iteration\":5}\n").unwrap();
+    let locked = journal.locked().unwrap();
+    let [one, two] = [1, 2].map(|trial| locked.history().get(trial).unwrap());
+    assert_eq!((one.test(), two.test()), (Some(&test), None));
+    assert_eq!((one.state.name(), two.state.name()), ("pruned", "pruned"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use phalanx::files::write_atomically;
 
-use super::history::{History, State};
+use super::history::{History, State, Tested};
 use super::journal::{BEST, Journal, TABLE};
 use super::space::{Base, Parameters, Space};
 use crate::assess;
@@ -34,12 +34,12 @@ fn table(history: &History, space: &Space) -> Result<Vec<u8>> {
     writer.write_record(header).context(TABLE)?;
     let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
     for (at, trial) in history.numbered() {
-        let (score, test) = match &trial.state {
-            State::Finished { score, test_return, test_sharpe, .. } => {
-                (Some(*score), (Some(*test_return), *test_sharpe))
-            }
-            _ => (trial.best(), (None, None)),
+        let score = match &trial.state {
+            State::Finished { score, .. } => Some(*score),
+            _ => trial.best(),
         };
+        let test = trial.test();
+        let test = (test.map(|it| it.test_return), test.and_then(|it| it.test_sharpe));
         let last = trial.scores.keys().last().map_or(String::new(), u32::to_string);
         let mut row = vec![at.to_string(), trial.state.name().into(), number(score)];
         row.extend([trial.scores.len().to_string(), last, number(test.0), number(test.1)]);
@@ -62,7 +62,7 @@ pub fn print(history: &History, journal: &Journal) -> Result<()> {
     let ranking = history.ranking();
     say!("{:>6}{:>12}{:>14}{:>10}  parameters", "trial", "evaluation", "out of sample", "Sharpe");
     for (number, score, trial) in ranking.iter().take(SHOWN) {
-        let State::Finished { test_return, test_sharpe, .. } = &trial.state else { continue };
+        let Some(Tested { test_return, test_sharpe, .. }) = trial.test() else { continue };
         let test = format!("{:.2} %", test_return * 100.0);
         let sharpe = test_sharpe.map_or("-".into(), |sharpe| format!("{sharpe:.2}"));
         let score = format!("{:.2} %", score.exp_m1() * 100.0);
@@ -75,15 +75,21 @@ pub fn print(history: &History, journal: &Journal) -> Result<()> {
         note!("warning: no trial was finished: there is no {BEST}");
         return Ok(());
     };
-    if let State::Finished { receipt: Some(receipt), .. } = &best.state
-        && let Some(deflated) = assess::deflated(&Folder::new(&journal.folder_of(*number)), receipt)?
-    {
-        say!(
-            "Deflated Sharpe ratio of trial {number}: {:.3} over {} on these bars (probabilistic {:.3})",
-            deflated.deflated,
-            assess::trials(deflated.trials),
-            deflated.probabilistic
-        );
+    let folder = Folder::new(&journal.folder_of(*number));
+    match best.test().and_then(|test| test.receipt.as_ref()) {
+        None => say!(
+            "No deflated Sharpe ratio: fewer than {} held-out bars, or an account that cannot be recorded",
+            assess::LEAST_BARS
+        ),
+        Some(receipt) => match assess::deflated(&folder, receipt)? {
+            Some(deflated) => say!(
+                "Deflated Sharpe ratio of trial {number}: {:.3} over {} on these bars (probabilistic {:.3})",
+                deflated.deflated,
+                assess::trials(deflated.trials),
+                deflated.probabilistic
+            ),
+            None => say!("No deflated Sharpe ratio: the returns of trial {number} do not vary"),
+        },
     }
     say!(
         "Settings of trial {number}, the best on the evaluation bars: {}",

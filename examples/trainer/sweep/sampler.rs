@@ -15,14 +15,25 @@ pub struct Told<'a> {
     pub score: f64,
 }
 
-/// The values of trial `number`. The same arguments give the same values.
+/// The trials that a new one follows.
+#[derive(Default)]
+pub struct Known<'a> {
+    pub ended: Vec<Told<'a>>,
+    /// The values of those that other processes train.
+    pub running: Vec<&'a Parameters>,
+}
+
+/// The values of trial `number` with the seed of the sweep. The same arguments give the same values. The first `startup` trials to end
+/// are random. Running ones count as the worst (a constant liar): without a score they would be
+/// forgotten, and processes that ask at the same time would all try the same place.
 pub fn sample(
     space: &Space,
-    seed: u64,
-    number: u64,
+    (seed, number): (u64, u64),
     startup: usize,
-    told: &[Told<'_>],
+    known: &Known<'_>,
 ) -> Result<Parameters> {
+    let ended = known.ended.iter().map(|told| (told.parameters, told.score));
+    let told: Vec<_> = ended.chain(known.running.iter().map(|it| (*it, f64::NEG_INFINITY))).collect();
     let draw = |(name, domain): (&String, &Domain)| {
         // A stream of its own for every trial and setting.
         let mut key = [0; 32];
@@ -31,11 +42,11 @@ pub fn sample(
         key[16..20].copy_from_slice(&crc32fast::hash(name.as_bytes()).to_le_bytes());
         let mut rng = StdRng::from_seed(key);
         let axis = Axis::of(domain);
-        let at = if told.len() < startup {
+        let at = if known.ended.len() < startup {
             rng.random_range(axis.start..axis.end)
         } else {
             let mut optimizer = axis.optimizer().map_err(|error| anyhow!("setting `{name}`: {error}"))?;
-            for Told { parameters, score } in told {
+            for (parameters, score) in &told {
                 let Some(at) = parameters.get(name).and_then(|value| axis.place(domain, value)) else {
                     continue;
                 };
@@ -120,8 +131,9 @@ mod tests {
         ])
     }
 
-    fn told(trials: &[(Parameters, f64)]) -> Vec<Told<'_>> {
-        trials.iter().map(|(parameters, score)| Told { parameters, score: *score }).collect()
+    fn told(trials: &[(Parameters, f64)]) -> Known<'_> {
+        let ended = trials.iter().map(|(parameters, score)| Told { parameters, score: *score });
+        Known { ended: ended.collect(), running: Vec::new() }
     }
 
     /// Best at a rate of 1e-3, 4 epochs and 16 units.
@@ -138,7 +150,7 @@ mod tests {
         let mut trials = Vec::new();
         let (mut small, mut widths, mut epochs) = (0, [0; 3], [0; 9]);
         for number in 1..=400 {
-            let parameters = sample(&space, 7, number, 1000, &told(&trials)).unwrap();
+            let parameters = sample(&space, (7, number), 1000, &told(&trials)).unwrap();
             let rate = parameters["rate"].as_float().unwrap();
             assert!((1e-5..=1e-1).contains(&rate));
             small += usize::from(rate < 1e-3);
@@ -154,13 +166,39 @@ mod tests {
         assert!(epochs[0] == 0 && epochs[1..].iter().all(|count| *count > 25), "{epochs:?}");
     }
 
+    /// Processes that ask while others train try other places, and the random start waits for scores.
+    #[test]
+    fn running_trials_count_as_the_worst() {
+        let space = space();
+        let at = |number: u64| sample(&space, (3, number), 1000, &Known::default()).unwrap();
+        let trials: Vec<_> = (1..=30).map(at).map(|it| (it.clone(), score(&it))).collect();
+        let wide = |parameters: &Parameters| parameters["hidden"].to_string() == "[16]";
+        let rate = |parameters: &Parameters| parameters["rate"].as_float().unwrap().log10();
+        let asked = |running: Vec<&Parameters>, startup: usize| -> Vec<Parameters> {
+            let known = Known { running, ..told(&trials) };
+            (100..300).map(|number| sample(&space, (3, number), startup, &known).unwrap()).collect()
+        };
+        let alone = asked(vec![], 5);
+        let best = trials.iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap().0.clone();
+        let beside = asked(vec![&best; 12], 5);
+        let near = |all: &[Parameters]| {
+            let near = |it: &&Parameters| wide(it) && (rate(it) - rate(&best)).abs() < 0.3;
+            all.iter().filter(near).count()
+        };
+        assert!(2 * near(&beside) < near(&alone), "{} beside, {} alone", near(&beside), near(&alone));
+        // Trials without scores do not end the random start.
+        let random = sample(&space, (3, 100), 31, &told(&trials)).unwrap();
+        assert_eq!(asked(vec![&best; 12], 31)[0], random);
+        assert_ne!(beside[0], random);
+    }
+
     #[test]
     fn the_same_history_gives_the_same_values_and_good_ones_are_found() {
         let space = space();
         let run = |seed: u64, startup: usize| {
             let mut trials: Vec<(Parameters, f64)> = Vec::new();
             for number in 1..=40 {
-                let parameters = sample(&space, seed, number, startup, &told(&trials)).unwrap();
+                let parameters = sample(&space, (seed, number), startup, &told(&trials)).unwrap();
                 let score = if number == 3 { f64::NEG_INFINITY } else { score(&parameters) };
                 trials.push((parameters, score));
             }

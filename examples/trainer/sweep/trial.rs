@@ -11,7 +11,7 @@ use phalanx::market::Candles;
 use phalanx::policy::Policy;
 
 use super::COMMAND;
-use super::history::Event;
+use super::history::{Event, Tested};
 use super::journal::{Claim, Journal};
 use super::pruning::Pruning;
 use super::space::Base;
@@ -108,14 +108,25 @@ impl Bench<'_> {
             match training.run_scored(self.candles, open, interrupts, Telling::Progress, Some(scoring))? {
                 Ended::Finished => {}
                 Ended::Interrupted(status) => return Ok(Err(status)),
-                Ended::Stopped => {
+                Ended::Stopped(policy) => {
                     let iteration = pruned.context("a training was stopped without a reason")?;
                     note!("          pruned at iteration {iteration}");
-                    return Ok(Ok(Event::Pruned { trial, iteration }));
+                    end_with_trial(interrupts.as_ref());
+                    let test = Some(self.tested(trial, &folder, (&settings, &rules), &policy)?);
+                    return Ok(Ok(Event::Pruned { trial, iteration, test }));
                 }
             }
         }
-        self.tested(trial, &folder, &settings, &rules).map(Ok)
+        end_with_trial(interrupts.as_ref());
+        let policy = Policy::load(&folder.model())?;
+        let test = self.tested(trial, &folder, (&settings, &rules), &policy)?;
+        let chosen = Summary::read(&folder.summary())?.model_score;
+        let journal = self.journal.locked()?;
+        let scores = journal.history().get(trial).map(|trial| &trial.scores);
+        let last = scores.and_then(|scores| scores.last_key_value()).map(|(_, score)| *score);
+        let score = chosen.or(last).context("the trial was never evaluated")?;
+        note!("          score {score:.4}");
+        Ok(Ok(Event::Finished { trial, score, test }))
     }
 
     /// The rules by which all trials are scored: costs and account of the sweep, whatever a trial trains with, and the log return of
@@ -161,11 +172,10 @@ impl Bench<'_> {
         &self,
         trial: usize,
         folder: &Folder,
-        settings: &Settings,
-        rules: &TradingSettings,
-    ) -> Result<Event> {
+        (settings, rules): (&Settings, &TradingSettings),
+        policy: &Policy,
+    ) -> Result<Tested> {
         console::busy("trading the held-out bars");
-        let policy = Policy::load(&folder.model())?;
         let data = features(self.gpu, policy.market()?, self.candles)?;
         let options = replay_options(rules, &settings.data, None, self.candles)?;
         let bars = self.test.start.max(data.first_bar())..self.test.end;
@@ -190,14 +200,15 @@ impl Bench<'_> {
             note!("warning: trial {trial} is not in the ledger of trials: {error:#}");
             None
         });
-        let chosen = Summary::read(&folder.summary())?.model_score;
-        let journal = self.journal.locked()?;
-        let scores = journal.history().get(trial).map(|trial| &trial.scores);
-        let last = scores.and_then(|scores| scores.last_key_value()).map(|(_, score)| *score);
-        let score = chosen.or(last).context("the trial was never evaluated")?;
         let (test_return, test_sharpe) = (backtest.metrics.total_return, backtest.metrics.sharpe);
-        note!("          score {score:.4}");
-        Ok(Event::Finished { trial, score, test_return, test_sharpe, receipt })
+        Ok(Tested { test_return, test_sharpe, receipt })
+    }
+}
+
+/// The training is over: an interrupt lets the trial end.
+fn end_with_trial(interrupts: Option<&Interrupts>) {
+    if let Some(interrupts) = interrupts {
+        interrupts.stops("after the test of this trial");
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use anyhow::Result;
 use phalanx::env::{Trading, TradingSettings};
 use phalanx::gpu::Gpu;
-use phalanx::mappo::{Autotune, Trainer};
+use phalanx::mappo::{Autotune, Sizes, Trainer};
 use phalanx::market::{Candles, ExtraFeatures, MarketData};
 use phalanx::policy::{MarketMetadata, Policy, TrainingBars};
 
@@ -23,6 +23,8 @@ pub struct Prepared {
     pub evaluated: Option<Range<usize>>,
     pub trainer: Trainer,
     pub evaluator: Option<Evaluator>,
+    /// Whether memory made the micro-batch smaller than the settings ask for.
+    pub short_of_memory: bool,
 }
 
 impl Prepared {
@@ -47,7 +49,9 @@ impl Prepared {
         console::busy("compiling the kernels");
         let trainer = Trainer::beside(gpu, &environment, &settings.mappo, tune, reserved)?;
         let evaluator = evaluations.map(|evaluations| evaluations.start(gpu, settings)).transpose()?;
-        Ok(Self { data, ranges, evaluated, trainer, evaluator })
+        let wanted = Sizes::configured(&settings.mappo, &environment).micro_slots;
+        let short_of_memory = trainer.sizes().micro_slots < wanted;
+        Ok(Self { data, ranges, evaluated, trainer, evaluator, short_of_memory })
     }
 
     /// The policy of the weights that were chosen, with what it has to know of the market.

@@ -10,15 +10,27 @@ use phalanx::market::{Candles, MarketData};
 use phalanx::policy::Policy;
 
 use crate::assess::{self, LEAST_BARS, Traded};
-use crate::console;
+use crate::console::{self, note};
 use crate::folder::Folder;
 use crate::held_out::replay_options;
 use crate::run::Settings;
 
-/// Records the account of the model on the bars that evaluated it, by the rules of the evaluation: a later choice among such trainings is one of many trials on these bars.
+/// Records the account of the model on the bars that evaluated it, by the rules of the evaluation: a later choice among such trainings is
+/// one of many trials on these bars. The training is worth the same, whatever the ledger is like: its errors are only told.
 pub fn record(
-    folder: &Folder,
-    (settings, rules): (&Settings, &TradingSettings),
+    run: (&Folder, &Settings, &TradingSettings),
+    gpu: &Gpu,
+    candles: &Candles,
+    policy: (&Policy, &MarketData),
+    bars: Range<usize>,
+) {
+    if let Err(error) = try_record(run, gpu, candles, policy, bars) {
+        note!("warning: the evaluation of this training is not in the ledger of trials: {error:#}");
+    }
+}
+
+fn try_record(
+    (folder, settings, rules): (&Folder, &Settings, &TradingSettings),
     gpu: &Gpu,
     candles: &Candles,
     (policy, data): (&Policy, &MarketData),

@@ -5,16 +5,16 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use phalanx::gpu::Gpu;
-use phalanx::market::{Candles, TimestampFormat};
+use phalanx::market::{Candles, FEATURE_HISTORY, TimestampFormat};
 use phalanx::research::Fold;
 
 use super::WalkForwardArgs;
 use super::cut::{Cut, Scheme};
 use crate::TrainArgs;
 use crate::console::note;
-use crate::folder::{Folder, Owned, Stage};
+use crate::folder::{Folder, Owned, Stage, WALK_RUNS};
 use crate::interrupt::Interrupts;
-use crate::parts::Parts;
+use crate::parts::{Parts, Trained};
 use crate::run::Settings;
 use crate::summary::Summary;
 use crate::train::{Telling, Training};
@@ -60,11 +60,19 @@ impl Job {
         let parts = Parts::new(&settings.data, candles)?;
         let tests = args.scheme == Scheme::Cpcv || parts.test == fold.test;
         ensure!(parts.train == fold.train && tests, "fold {} could not be written as dates", index + 1);
+        let steps = settings.market.episode_length as usize;
+        let longest = Trained::new(&settings.evaluation, &parts.train).longest_episode();
+        ensure!(
+            longest >= steps,
+            "fold {} has room for episodes of {longest} bars, after the {FEATURE_HISTORY} first bars, which features need, and without those that choose the \
+             model: too few for `market.episode_length` = {steps}; give more candles, or choose fewer --folds",
+            index + 1
+        );
         let folds = cut.folds.len();
         let name = format!("{}-{}-of-{folds}-seed-{number}", args.scheme.name(), index + 1);
         let args = TrainArgs {
             data: args.data.clone(),
-            out: args.out.join("folds").join(name),
+            out: args.out.join(WALK_RUNS).join(name),
             config: args.config.clone(),
             seed: None,
             iterations: None,

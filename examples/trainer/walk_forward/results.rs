@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use jiff::civil::DateTime;
 use ndarray::{Array2, s};
 use phalanx::backtest::{Backtest, Metrics, ReplayOptions};
 use phalanx::files::write_atomically;
@@ -17,11 +18,12 @@ use super::cut::{Cut, Part};
 use super::fold::Job;
 use crate::assess::{self, Assessed, assess};
 use crate::console::{self, say};
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, Path};
 use crate::folder::{Folder, Owned};
 use crate::held_out::{features, replay_options};
 use crate::report::{FoldRow, RunInfo, TrainingCurves, render};
 use crate::run::Settings;
+use crate::settings::write_resolved;
 use crate::summary::Summary;
 
 /// The decisions of all agents on the bars that they had not seen.
@@ -111,13 +113,19 @@ impl Traded {
     }
 }
 
+/// The account of one path.
+pub struct PathRow {
+    pub metrics: Metrics,
+    pub bankrupt_at: Option<DateTime>,
+}
+
 pub struct Results {
     /// The account of all paths and seeds over all test parts.
     whole: Backtest,
-    /// The account of each seed: seed, metrics.
-    seeds: Vec<(u64, Metrics)>,
+    /// The account of each seed: seed, metrics, and the time of its bankruptcy.
+    seeds: Vec<(u64, Metrics, Option<DateTime>)>,
     /// The account of each path, with the mean of its seeds, where there are several.
-    paths: Vec<Metrics>,
+    paths: Vec<PathRow>,
     /// A row for every test part.
     folds: Vec<FoldRow>,
     info: RunInfo,
@@ -149,15 +157,16 @@ impl Results {
                 backtest: &whole,
             },
         )?;
-        let of_seed = |job: &Job| -> Result<(u64, Metrics)> {
+        let of_seed = |job: &Job| -> Result<(u64, Metrics, Option<DateTime>)> {
             let targets = traded.mean_of(|_, seed| seed == job.seed);
             let account = traded.replay(candles, &traded.bars, &targets)?;
-            Ok((job.settings.mappo.ppo.seed, account.metrics))
+            Ok((job.settings.mappo.ppo.seed, account.metrics, account.bankrupt_at))
         };
         let seeds = jobs.iter().filter(|job| job.fold == 0).map(of_seed).collect::<Result<Vec<_>>>()?;
-        let of_path = |path: usize| -> Result<Metrics> {
+        let of_path = |path: usize| -> Result<PathRow> {
             let targets = traded.mean_of(|own, _| own == path);
-            Ok(traded.replay(candles, &traded.bars, &targets)?.metrics)
+            let account = traded.replay(candles, &traded.bars, &targets)?;
+            Ok(PathRow { metrics: account.metrics, bankrupt_at: account.bankrupt_at })
         };
         let several = (0..cut.paths).filter(|_| cut.paths > 1);
         let paths = several.map(of_path).collect::<Result<Vec<_>>>()?;
@@ -169,7 +178,8 @@ impl Results {
             // Of combinations several folds test a part.
             let fold = (cut.paths == 1).then(|| ends(&cut.folds[part.traders[0].1].train[0]));
             let (agents, buy_and_hold) = (account.metrics, account.benchmark);
-            Ok(FoldRow { train: fold, test: ends(&test), agents, buy_and_hold })
+            let bankrupt_at = account.bankrupt_at;
+            Ok(FoldRow { train: fold, test: ends(&test), agents, buy_and_hold, bankrupt_at })
         };
         // The first part may have too little history for the features.
         let tested = cut.parts.iter().filter(|part| part.bars.end > traded.bars.start + 1);
@@ -190,8 +200,13 @@ impl Results {
         let folder = owned.folder().clone();
         let staging = owned.stage_walk()?;
         let mut evidence = Evidence::new(&self.whole, self.assessed.judgement(), None, &self.folds);
-        evidence.paths.clone_from(&self.paths);
+        evidence.paths = self
+            .paths
+            .iter()
+            .map(|path| Path::new(path.metrics, path.bankrupt_at, &self.whole.timestamps))
+            .collect();
         phalanx::backtest::write_with(&self.whole, staging.path(), &evidence)?;
+        write_resolved(&staging.settings(), settings)?;
         write_atomically(&staging.folds(), self.csv(candles).as_bytes())?;
         let mut info = self.info.clone();
         info.title = folder.name();
@@ -211,7 +226,7 @@ impl Results {
 
     /// The Sharpe ratios of the paths.
     fn spread(&self) -> String {
-        let mut ratios: Vec<_> = self.paths.iter().filter_map(|path| path.sharpe).collect();
+        let mut ratios: Vec<_> = self.paths.iter().filter_map(|path| path.metrics.sharpe).collect();
         ratios.sort_by(f64::total_cmp);
         match ratios[..] {
             [lowest, .., highest] => format!(
@@ -233,8 +248,9 @@ impl Results {
         };
         let mut text = String::from(
             "fold,train_from,train_to,test_from,test_to,return,sharpe,max_drawdown,buy_and_hold_return,buy_and_hold_sharpe,\
-             buy_and_hold_max_drawdown\n",
+             buy_and_hold_max_drawdown,bankrupt_at\n",
         );
+        let ruin = |moment: Option<DateTime>| moment.map_or(String::new(), |moment| dates.format(moment));
         for (index, fold) in self.folds.iter().enumerate() {
             let [first, last] = [fold.test.0, fold.test.1].map(|moment| dates.format(moment));
             let [from, to] = match fold.train {
@@ -242,15 +258,17 @@ impl Results {
                 None => Default::default(),
             };
             let (own, hold) = (figures(&fold.agents), figures(&fold.buy_and_hold));
-            let _ = writeln!(text, "{},{from},{to},{first},{last},{own},{hold}", index + 1);
+            let ruin = ruin(fold.bankrupt_at);
+            let _ = writeln!(text, "{},{from},{to},{first},{last},{own},{hold},{ruin}", index + 1);
         }
         let [first, last] = [self.whole.timestamps.first(), self.whole.timestamps.last()]
             .map(|moment| moment.map_or(String::new(), |moment| dates.format(*moment)));
         let (own, hold) = (figures(&self.whole.metrics), figures(&self.whole.benchmark));
         for (index, path) in self.paths.iter().enumerate() {
-            let _ = writeln!(text, "path {},,,{first},{last},{},{hold}", index + 1, figures(path));
+            let (own, ruin) = (figures(&path.metrics), ruin(path.bankrupt_at));
+            let _ = writeln!(text, "path {},,,{first},{last},{own},{hold},{ruin}", index + 1);
         }
-        let _ = writeln!(text, "all,,,{first},{last},{own},{hold}");
+        let _ = writeln!(text, "all,,,{first},{last},{own},{hold},{}", ruin(self.whole.bankrupt_at));
         text
     }
 
@@ -259,9 +277,15 @@ impl Results {
         let dates = TimestampFormat::of(&self.whole.timestamps);
         let percent = |value: f64| format!("{:.2} %", value * 100.0);
         let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
-        let line = |name: &str, period: &str, own: &Metrics, hold: &Metrics| {
+        let ruins = self.folds.iter().map(|fold| fold.bankrupt_at);
+        let ruins = ruins.chain(self.paths.iter().map(|path| path.bankrupt_at));
+        let ruins = ruins.chain(self.seeds.iter().map(|(.., bankrupt_at)| *bankrupt_at));
+        let ruined = ruins.chain([self.whole.bankrupt_at]).flatten().next().is_some();
+        let line = |name: &str, period: &str, own: (&Metrics, Option<DateTime>), hold: &Metrics| {
+            let (own, bankrupt_at) = own;
+            let ruin = bankrupt_at.map_or(String::new(), |moment| format!("  {}", dates.format(moment)));
             say!(
-                "{name:<8}{period:<26}{:>12}{:>8}{:>12}{:>14}{:>8}",
+                "{name:<8}{period:<26}{:>12}{:>8}{:>12}{:>14}{:>8}{ruin}",
                 percent(own.total_return),
                 number(own.sharpe),
                 percent(own.max_drawdown),
@@ -270,26 +294,28 @@ impl Results {
             );
         };
         say!(
-            "{:<8}{:<26}{:>12}{:>8}{:>12}{:>14}{:>8}",
+            "{:<8}{:<26}{:>12}{:>8}{:>12}{:>14}{:>8}{}",
             "fold",
             "tested",
             "return",
             "Sharpe",
             "drawdown",
             "buy and hold",
-            "Sharpe"
+            "Sharpe",
+            if ruined { "  bankrupt" } else { "" }
         );
         for (index, fold) in self.folds.iter().enumerate() {
             let period = format!("{} to {}", dates.format(fold.test.0), dates.format(fold.test.1));
-            line(&(index + 1).to_string(), &period, &fold.agents, &fold.buy_and_hold);
+            line(&(index + 1).to_string(), &period, (&fold.agents, fold.bankrupt_at), &fold.buy_and_hold);
         }
         for (index, path) in self.paths.iter().enumerate() {
-            line("", &format!("path {} alone", index + 1), path, &self.whole.benchmark);
+            let own = (&path.metrics, path.bankrupt_at);
+            line("", &format!("path {} alone", index + 1), own, &self.whole.benchmark);
         }
-        line("all", "", &self.whole.metrics, &self.whole.benchmark);
+        line("all", "", (&self.whole.metrics, self.whole.bankrupt_at), &self.whole.benchmark);
         if self.seeds.len() > 1 {
-            for (seed, metrics) in &self.seeds {
-                line("", &format!("seed {seed} alone"), metrics, &self.whole.benchmark);
+            for (seed, metrics, bankrupt_at) in &self.seeds {
+                line("", &format!("seed {seed} alone"), (metrics, *bankrupt_at), &self.whole.benchmark);
             }
         }
         say!("Annualised with {}", self.whole.periods_per_year);
@@ -320,6 +346,7 @@ fn info(jobs: &[Job], traded: &Traded) -> Result<RunInfo> {
         env_steps,
         wall_time: Duration::from_secs_f64(seconds),
         training_period: None,
+        known: false,
         version: model.version.clone(),
         folds: Vec::new(),
         audit: None,

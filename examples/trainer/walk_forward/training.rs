@@ -30,7 +30,7 @@ pub fn train_all(
     gpu: &Gpu,
     interrupts: &Interrupts,
 ) -> Result<Result<Taken, ExitCode>> {
-    let together = at_once > 1 && jobs.len() > 1;
+    let together = at_once > 1;
     let next = AtomicUsize::new(0);
     // A failed training lets the others end, and none begins after it.
     let failed = AtomicBool::new(false);
@@ -58,7 +58,7 @@ pub fn train_all(
         }
     };
     let all: Vec<Result<Taken>> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..at_once.min(jobs.len())).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
         let joined = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
         joined.map(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     });

@@ -83,7 +83,7 @@ mod of_market {
         if own.scaling.symbols != found.scaling.symbols {
             return Some(format!("it trades {} instead of {}", symbols(found), symbols(own)));
         }
-        let bars = own.bars.zip(found.bars).and_then(|(own, found)| own.difference_of(&found));
+        let bars = own.bars.zip(found.bars).and_then(|(own, found)| own.difference(&found));
         of_rules(&own.settings, &found.settings)
             .or_else(|| bars.map(|difference| format!("it was trained on {difference}")))
     }
