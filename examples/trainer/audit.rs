@@ -201,13 +201,13 @@ impl Audited {
             "Later candles altered: earlier decisions",
             moved.earlier_decisions,
             moved.later_decisions,
-            "the agents do not react to prices",
+            "the agents do not react to prices, or the account was closed",
         );
         row(
             "Later candles altered: earlier rewards",
             moved.earlier_rewards,
             moved.later_rewards,
-            "no reward depends on prices",
+            "the account was flat or closed",
         );
         Ok(())
     }

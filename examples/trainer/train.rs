@@ -31,6 +31,7 @@ pub use again::Again;
 use candidate::{Candidate, resume};
 use evaluations::Evaluator;
 pub use evaluations::Scoring;
+pub use prepared::Needs;
 use prepared::Prepared;
 
 pub fn train(
@@ -133,12 +134,6 @@ impl<'a> Training<'a> {
         let mut tune = args.tune.as_deref().map(Autotune::open).transpose()?;
         let none = ExtraFeatures::default();
         let mut prepared = Prepared::new(&gpu, (candles, &none), &parts, &settings, rules, tune.as_mut())?;
-        if prepared.short_of_memory && matches!(telling, Telling::Warnings) {
-            note!(
-                "warning: memory is short for several trainings at the same time and makes micro-batches smaller: results may differ in the last digits \
-                 from those of one at a time"
-            );
-        }
         let Prepared { ranges, trainer, evaluator, .. } = &mut prepared;
         if let Some(model) = &args.init {
             trainer.load_weights(model)?;

@@ -14,7 +14,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use phalanx::gpu::{Budget, Gpu};
+use phalanx::gpu::Gpu;
+use phalanx::market::Candles;
 
 use crate::console::{note, say};
 use crate::folder::Owned;
@@ -123,8 +124,7 @@ pub fn walk_forward(args: &WalkForwardArgs, open: impl Fn() -> phalanx::Result<G
     }
     warn_of_settings(&settings);
     let interrupts = Interrupts::catch()?;
-    let at_once = args.jobs.min(jobs.len());
-    let share = share(&gpu, at_once, settings.mappo.device.memory_budget_mb);
+    let (at_once, share) = shared(&gpu, &candles, &jobs, args.jobs)?;
     let Taken { trained, elapsed } = match train_all(&jobs, at_once, &candles, &share, &interrupts)? {
         Ok(taken) => taken,
         Err(status) => return Ok(interrupted(status)),
@@ -150,23 +150,22 @@ pub fn walk_forward(args: &WalkForwardArgs, open: impl Fn() -> phalanx::Result<G
     Ok(ExitCode::SUCCESS)
 }
 
-/// A handle on the GPU for each of the trainings at the same time, with its part of the memory: the budget is asked once, before one of them
-/// has taken any. A budget in the settings is that of one training.
-fn share(gpu: &Gpu, at_once: usize, given: Option<u64>) -> Gpu {
+/// The number of trainings at the same time, and a handle on the GPU for each of them with its part of the memory, which is asked once, before
+/// one of them has taken any. No more train at once than have the plan that each would have alone, so that the results are the same.
+fn shared(gpu: &Gpu, candles: &Candles, jobs: &[Job], wanted: usize) -> Result<(usize, Gpu)> {
+    let wanted = wanted.min(jobs.len());
+    // Their settings are alike; the table of an environment grows with its ranges.
+    let largest = jobs.iter().max_by_key(|job| job.bars.train.len()).filter(|_| wanted > 1);
+    let Some(largest) = largest else { return Ok((1, gpu.clone())) };
+    let (at_once, mebibytes) = largest.needs(gpu, candles)?.share(wanted);
+    if at_once < wanted {
+        note!("Memory    for {at_once} of the {wanted} trainings at the same time that --jobs allows");
+    }
     if at_once < 2 {
-        return gpu.clone();
+        return Ok((1, gpu.clone()));
     }
-    let whole = Budget::of(gpu, None).total >> 20;
-    let share = given.unwrap_or((whole / at_once as u64).max(1));
-    let together = share.saturating_mul(at_once as u64);
-    if together > whole.max(at_once as u64) {
-        note!(
-            "warning: {at_once} trainings at the same time may use {share} MiB each (`mappo.memory_budget_mb`), {together} MiB together, \
-             and {whole} MiB are free: lower it, or --jobs"
-        );
-    }
-    note!("Memory    {share} MiB for each of {at_once} trainings at the same time");
-    gpu.with_memory_budget_mb(share)
+    note!("Memory    {mebibytes} MiB for each of {at_once} trainings at the same time");
+    Ok((at_once, gpu.with_memory_budget_mb(mebibytes)))
 }
 
 fn interrupted(status: ExitCode) -> ExitCode {

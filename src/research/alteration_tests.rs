@@ -1,9 +1,6 @@
 use ndarray::{Array2, Array3};
 
 use super::*;
-use crate::env::{Episodes, Trading, TradingSettings};
-use crate::mappo::{Config, Trainer};
-use crate::policy::{MarketMetadata, Policy};
 
 fn candles() -> Candles {
     let mut random = Stream::new(11, 4);
@@ -71,52 +68,6 @@ fn leaking_features_are_found_and_named() {
 fn features_of_the_past_do_not_leak() {
     let clean = audit("last five bars", |candles, i, bar| change(candles, i, bar.saturating_sub(5), bar));
     assert_eq!((clean.leaks, clean.cuts, clean.conclusive), (Vec::new(), vec![287, 324, 361], true));
-}
-
-/// The audit of a policy that is always long, on candles with a funding rate of the caller's own.
-fn funded(rate: Feature) -> Moved {
-    let gpu = crate::testing::gpu();
-    let candles = candles();
-    let bars = 250..400;
-    let with_rates = |candles: &Candles| {
-        let rates = Array2::from_shape_fn((2, 400), |(i, bar)| 0.01 * rate(candles, i, bar));
-        candles.clone().with_funding(rates)
-    };
-    let data = |candles: &Candles, scaling: &Scaling| {
-        MarketData::new(&gpu, &with_rates(candles)?, &ExtraFeatures::default(), scaling)
-    };
-    let fitted = data(&candles, &Scaling::Fit(100..250)).unwrap();
-    let settings = TradingSettings { positions: vec![1.0, 0.0], ..TradingSettings::default() };
-    let environment = Trading::new(&fitted, &settings, &Episodes::Whole(bars.clone())).unwrap();
-    let mut config = Config::default();
-    (config.ppo.num_envs, config.ppo.rollout_steps, config.network.hidden) = (4, 8, vec![8]);
-    let trainer = Trainer::new(&gpu, &environment, &config).unwrap();
-    // Of equal logits the first is chosen.
-    let zeros = vec![0.0; trainer.layout().parameters() as usize];
-    let [train_from, train_to, test_from] = [100, 249, 250].map(|bar| candles.timestamps[bar]);
-    let scaling = fitted.scaling().clone();
-    let market = MarketMetadata { settings, scaling, train_from, train_to, test_from, bars: None };
-    let policy: Policy = trainer.policy_of(zeros, vec![]).unwrap().with_market(market).unwrap();
-    let given = Scaling::Given(fitted.scaling().clone());
-    let decide = |candles: &Candles| policy.decisions(&gpu, &data(candles, &given)?, &bars);
-    let decisions = decide(&candles).unwrap();
-    assert!(decisions.targets.iter().all(|target| *target == 1.0));
-    for cut in [249, 399, 400] {
-        moved_decisions(&candles, &bars, &[cut], 1, decide).unwrap_err();
-    }
-    moved_decisions(&candles, &(250..399), &[300], 1, decide).unwrap_err();
-    moved_decisions(&candles, &bars, &[287, 324, 361], 1, decide).unwrap()
-}
-
-/// Funding is no feature, and the agents never change their minds: a rate that knows the next bar shows in the rewards alone.
-#[test]
-fn rewards_that_know_the_future_move() {
-    let past = funded(|candles, i, bar| change(candles, i, bar.saturating_sub(1), bar));
-    assert_eq!((past.earlier_rewards, past.earlier_decisions, past.later_decisions), (0, 0, 0));
-    assert!(past.later_rewards > 400, "{past:?}");
-    let leak = funded(|candles, i, bar| change(candles, i, bar, (bar + 1).min(399)));
-    // The last reward before each of three cuts, of two instruments.
-    assert_eq!((leak.earlier_rewards, leak.earlier_decisions, leak.later_decisions), (6, 0, 0));
 }
 
 #[test]

@@ -1,6 +1,14 @@
 //! `trainer audit`.
 
+use ndarray::Array2;
+use phalanx::env::{Episodes, Trading, TradingSettings};
+use phalanx::mappo::{Config, Trainer};
+use phalanx::market::{Candles, ExtraFeatures, GapPolicy, MarketData, Scaling};
+use phalanx::policy::{MarketMetadata, TrainingBars};
+use phalanx::research::{Moved, moved_decisions};
+
 use crate::common::program::{DEMO, Workplace, refused, succeeded};
+use crate::testing::unchecked_gpu;
 
 #[test]
 fn an_audit_has_the_figures_of_the_backtest_and_finds_no_look_ahead() {
@@ -91,4 +99,52 @@ fn agents_win_when_they_are_told_the_answer_and_not_on_noise() {
     command.extend(["--seeds", "2"]);
     let output = place.run(&command);
     assert!(String::from_utf8_lossy(&output.stdout).contains("the candles lack the bars"), "{output:?}");
+}
+
+/// The audit of a policy that is always long, on candles with a funding rate of the user's own: of candles, instrument and bar.
+fn funded(rate: fn(&Candles, usize, usize) -> f64) -> Moved {
+    let gpu = unchecked_gpu();
+    let candles = Candles::load(&[DEMO], GapPolicy::Reject).unwrap().slice(0..400).unwrap();
+    let bars = 250..400;
+    let data = |candles: &Candles, scaling: &Scaling| {
+        let shape = (candles.instruments(), candles.bars());
+        let rates = Array2::from_shape_fn(shape, |(i, bar)| 0.01 * rate(candles, i, bar));
+        let funded = candles.clone().with_funding(rates)?;
+        MarketData::new(&gpu, &funded, &ExtraFeatures::default(), scaling)
+    };
+    let fitted = data(&candles, &Scaling::Fit(100..250)).unwrap();
+    let settings = TradingSettings { positions: vec![1.0, 0.0], ..TradingSettings::default() };
+    let environment = Trading::new(&fitted, &settings, &Episodes::Whole(bars.clone())).unwrap();
+    let mut config = Config::default();
+    (config.ppo.num_envs, config.ppo.rollout_steps, config.network.hidden) = (4, 8, vec![8]);
+    let trainer = Trainer::new(&gpu, &environment, &config).unwrap();
+    // Of equal logits the first is chosen.
+    let zeros = vec![0.0; trainer.weights().unwrap().len()];
+    let [train_from, train_to, test_from] = [100, 249, 250].map(|bar| candles.timestamps[bar]);
+    let (scaling, kind) = (fitted.scaling().clone(), Some(TrainingBars::of(&candles)));
+    let market = MarketMetadata { settings, scaling, train_from, train_to, test_from, bars: kind };
+    let policy = trainer.policy_of(zeros, vec![]).unwrap().with_market(market).unwrap();
+    let given = Scaling::Given(fitted.scaling().clone());
+    let decide = |candles: &Candles| policy.decisions(&gpu, &data(candles, &given)?, &bars);
+    assert!(decide(&candles).unwrap().targets.iter().all(|target| *target == 1.0));
+    for cut in [249, 399, 400] {
+        moved_decisions(&candles, &bars, &[cut], 1, decide).unwrap_err();
+    }
+    moved_decisions(&candles, &(250..399), &[300], 1, decide).unwrap_err();
+    moved_decisions(&candles, &bars, &[287, 324, 361], 1, decide).unwrap()
+}
+
+fn change(candles: &Candles, i: usize, from: usize, to: usize) -> f64 {
+    (candles.close[[i, to]] / candles.close[[i, from]]).ln()
+}
+
+/// Funding is no feature, and the agents never change their minds: a rate that knows the next bar shows in the rewards alone.
+#[test]
+fn rewards_that_know_the_future_move() {
+    let past = funded(|candles, i, bar| change(candles, i, bar.saturating_sub(1), bar));
+    assert_eq!((past.earlier_rewards, past.earlier_decisions, past.later_decisions), (0, 0, 0));
+    assert!(past.later_rewards > 400, "{past:?}");
+    let leak = funded(|candles, i, bar| change(candles, i, bar, (bar + 1).min(399)));
+    // The last reward before each of three cuts, of four instruments.
+    assert_eq!((leak.earlier_rewards, leak.earlier_decisions, leak.later_decisions), (12, 0, 0));
 }

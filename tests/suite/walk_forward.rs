@@ -221,6 +221,29 @@ fn every_part_of_a_combination_is_traded_by_agents_that_had_not_seen_it() {
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("Verdict   none"), "{output:?}");
 }
 
+/// The trainings share the memory; where it is short, fewer train at the same time, and the results are the same.
+#[test]
+fn trainings_at_the_same_time_share_the_memory() {
+    let place = Workplace::new();
+    // A plan of 10 MiB, which shrinks to 8 MiB.
+    let sets = ["mappo.num_envs=256", "mappo.rollout_steps=64", "mappo.iterations=1"];
+    let sets: Vec<_> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let run = |out: &str, mebibytes: &str, jobs: &str| {
+        let arguments = [&walk(out, &["--jobs", jobs])[..], &sets].concat();
+        let output = place.command(&arguments).env("PHALANX_MEMORY_BUDGET_MB", mebibytes).output().unwrap();
+        succeeded(&output);
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(!run("alone", "16", "1").contains("Memory"));
+    let many = run("many", "64", "3");
+    assert!(many.contains("MiB for each of 3 trainings at the same time"), "{many}");
+    let short = run("short", "16", "4");
+    assert!(short.contains("Memory    for 1 of the 4 trainings"), "{short}");
+    for out in ["many", "short"] {
+        assert!(results(&place.path(out)) == results(&place.path("alone")), "{out}");
+    }
+}
+
 #[test]
 fn walks_that_cannot_be_are_refused_before_anything_is_written() {
     let place = Workplace::new();

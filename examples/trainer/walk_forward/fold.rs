@@ -17,7 +17,7 @@ use crate::interrupt::Interrupts;
 use crate::parts::{Parts, Trained};
 use crate::run::Settings;
 use crate::summary::Summary;
-use crate::train::{Telling, Training};
+use crate::train::{Needs, Telling, Training};
 
 pub struct Job {
     /// Index of the fold.
@@ -102,6 +102,11 @@ impl Job {
         };
         let (trained, tested) = (periods(&self.bars.train), periods(&self.bars.test));
         format!("fold {}, seed {}: {trained}; tested: {tested}", self.fold + 1, self.settings.mappo.ppo.seed)
+    }
+
+    /// The memory that the training needs.
+    pub fn needs(&self, gpu: &Gpu, candles: &Candles) -> Result<Needs> {
+        Needs::of(gpu, candles, &Parts::new(&self.settings.data, candles)?, &self.settings)
     }
 
     /// Trains, unless an earlier process has; resumes what it had begun. Returns the seconds of the iterations of a training
