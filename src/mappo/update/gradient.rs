@@ -28,16 +28,19 @@ enum Way {
     /// By [`gradient`], which sums over micro-batches; then the sum of its partial sums.
     InBlocks { gradient: Bound, groups: [u32; 3], sum: Bound },
     /// By one kernel after the other, with activations and their gradients in buffers.
-    InSteps {
-        backward: Bound,
-        weights: Bound,
-        /// Starts the gradient sum of a minibatch.
-        first: Bound,
-        /// Adds to the gradient sum.
-        further: Bound,
-        tiles: u32,
-        splits: u32,
-    },
+    InSteps(Box<Steps>),
+}
+
+/// The kernels of [`Way::InSteps`] after the losses.
+struct Steps {
+    backward: Bound,
+    weights: Bound,
+    /// Starts the gradient sum of a minibatch.
+    first: Bound,
+    /// Adds to the gradient sum.
+    further: Bound,
+    tiles: u32,
+    splits: u32,
 }
 
 impl GradientKernels {
@@ -71,12 +74,12 @@ impl GradientKernels {
                 }
                 commands
             }
-            Way::InSteps { backward, weights, first: replace, further, tiles, splits } => {
+            Way::InSteps(steps) => {
                 let mut commands = self.losses(index, batch);
                 commands.extend([
-                    self.at(backward, index, forward::groups(&self.kernel_config, batch, 2)),
-                    self.at(weights, index, weight_gradient::groups(*tiles, *splits)),
-                    self.sum(if first { replace } else { further }),
+                    self.at(&steps.backward, index, forward::groups(&self.kernel_config, batch, 2)),
+                    self.at(&steps.weights, index, weight_gradient::groups(steps.tiles, steps.splits)),
+                    self.sum(if first { &steps.first } else { &steps.further }),
                 ]);
                 commands
             }
@@ -203,14 +206,14 @@ fn in_steps(
     };
     let group = weight_gradient::bind(gpu, &kernel, bound)?;
     let sum = |first| sum(gpu, update, layout.params, splits, first);
-    Ok(Way::InSteps {
+    Ok(Way::InSteps(Box::new(Steps {
         backward,
         weights: (kernel, group),
         first: sum(true)?,
         further: sum(false)?,
         tiles: count,
         splits,
-    })
+    })))
 }
 
 fn loss_parameters(setup: Setup<'_>) -> loss::Loss {
