@@ -47,6 +47,7 @@ pub static LIBRARY: Library = Library {
         ("lib/block_backward", include_str!("../shaders/lib/block_backward.wgsl")),
         ("lib/heads", include_str!("../shaders/lib/heads.wgsl")),
         ("lib/loss", include_str!("../shaders/lib/loss.wgsl")),
+        ("lib/account", include_str!("../shaders/lib/account.wgsl")),
         ("lib/bar", include_str!("../shaders/lib/bar.wgsl")),
     ],
     conditions: &[

@@ -2,6 +2,7 @@
 // the account is marked to market at the close of t+1. One invocation owns one environment: one account, N instruments. The accounting equals env::ledger's.
 
 import package::constants::WG;
+import package::lib::account::{Exposure, Fees, Fill, accrue, affordable, expose, fill, interest_rate};
 import package::lib::episode::{Moment, permit, settle};
 import package::lib::numeric::{add_compensated, is_finite, log1p};
 import package::lib::observe::show;
@@ -180,57 +181,30 @@ fn level_of(agent: u32, env: u32) -> f32 {
     return p.levels[choice / 4u][choice % 4u];
 }
 
-// Part of an exposure that an order leaves in place; 0 if it changes sides.
-fn kept_part(held: f32, wanted: f32) -> f32 {
-    return select(0.0, min(abs(held), abs(wanted)), held * wanted > 0.0);
-}
-
 // Factor on the parts of the orders that raise the gross exposure, from the leverage limit.
-fn affordable(env: u32, next: u32, stake: f32) -> f32 {
+fn order_factor(env: u32, next: u32, stake: f32) -> f32 {
     if (p.max_leverage == 0.0) {
         return 1.0;
     }
-    var kept = 0.0;
-    var added = 0.0;
+    var sum = Exposure(0.0, 0.0);
     for (var a = 0u; a < p.agents; a++) {
         let open = price_of(next, a, OPEN);
         // A filled bar has one price.
         let held = field(QUANTITY + a, env) * select(price_of(next, a, CLOSE), open, open > 0.0);
         let level = level_of(a, env);
         let trades = level != field(level_field(a), env) && open > 0.0;
-        let wanted = select(held, level * stake, trades);
-        let part = kept_part(held, wanted);
-        kept += part;
-        added += abs(wanted) - part;
+        sum = expose(sum, held, select(held, level * stake, trades));
     }
-    let room = p.max_leverage * stake * f32(p.agents) - kept;
-    // Without an order that raises the exposure there is nothing to cut, even above the limit.
-    if (added == 0.0 || added <= room) {
-        return 1.0;
-    }
-    let factor = max(room, 0.0) / added;
-    return select(factor, 0.0, factor < 1e-6);
+    return affordable(sum, p.max_leverage * stake * f32(p.agents));
 }
 
-// Units to hold for the value `wanted`, of which the part beyond the value held is multiplied by `factor`, which is below 1.
-fn cut(wanted: f32, held: f32, price: f32, factor: f32) -> f32 {
-    let kept = kept_part(held * price, wanted);
-    if (abs(wanted) <= kept) {
-        return wanted / price;
-    }
-    if (kept > 0.0) {
-        return held + sign(wanted) * factor * (abs(wanted) - kept) / price;
-    }
-    return factor * wanted / price;
-}
-
-// Interest on one unit of cash over the bar after `bar`.
-fn interest_rate(env: u32, bar: u32, equity: f32) -> f32 {
+// Equity less the long positions, after `bar`.
+fn cash_of(env: u32, bar: u32, equity: f32) -> f32 {
     var cash = equity;
     for (var a = 0u; a < p.agents; a++) {
         cash -= max(field(QUANTITY + a, env), 0.0) * price_of(bar, a, CLOSE);
     }
-    return data[p.years + bar + 1u] * select(p.margin_rate, p.cash_rate, cash > 0.0);
+    return cash;
 }
 
 @compute @workgroup_size(WG)
@@ -258,42 +232,30 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         gaps += field(QUANTITY + a, env) * price_of(next, a, GAP);
     }
     let stake = max(before + gaps, 0.0) / number;
-    let factor = affordable(env, next, stake);
+    let factor = order_factor(env, next, stake);
+    let fees = Fees(p.commission, p.commission_per_unit, p.min_commission);
     var interest = 0.0;
     if (p.accrues == 1u) {
-        interest = interest_rate(env, bar, before);
+        interest = interest_rate(cash_of(env, bar, before), data[p.years + next], p.cash_rate, p.margin_rate);
     }
     var change = gaps;
     for (var a = 0u; a < p.agents; a++) {
         let held = field(QUANTITY + a, env);
         let level = level_of(a, env);
-        var quantity = held;
-        var cost = 0.0;
+        var order = Fill(held, 0.0);
         let price = price_of(next, a, OPEN);
         if (level != field(level_field(a), env) && price > 0.0) {
-            quantity = level * stake / price;
-            if (factor < 1.0) {
-                quantity = cut(level * stake, held, price, factor);
-            }
-            let traded = quantity - held;
-            let slip = bitcast<f32>(table[a]);
-            let fill = price * (1.0 + sign(traded) * slip);
-            cost = abs(traded) * (price * slip + fill * p.commission);
-            if (p.commission_per_unit > 0.0 || p.min_commission > 0.0) {
-                let commission = abs(traded) * (fill * p.commission + p.commission_per_unit);
-                cost = abs(traded) * price * slip + select(0.0, max(commission, p.min_commission), traded != 0.0);
-            }
-            set_field(QUANTITY + a, env, quantity);
+            order = fill(level * stake, held, price, factor, bitcast<f32>(table[a]), fees);
+            set_field(QUANTITY + a, env, order.quantity);
             set_field(level_field(a), env, level);
         }
         let gap = held * price_of(next, a, GAP);
-        var earned = quantity * price_of(next, a, MOVE) - cost;
+        var earned = order.quantity * price_of(next, a, MOVE) - order.cost;
         if (p.accrues == 1u) {
             let value = held * price_of(bar, a, CLOSE);
-            earned += interest * (before / number - max(value, 0.0));
-            earned -= p.borrow_rate * data[p.years + next] * max(-value, 0.0);
+            earned = accrue(earned, value, before / number, interest, p.borrow_rate * data[p.years + next]);
             if (p.funding > 0u) {
-                earned -= data[p.funding + next * p.agents + a] * quantity * price;
+                earned -= data[p.funding + next * p.agents + a] * order.quantity * price;
             }
         }
         change += earned;
