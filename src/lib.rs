@@ -111,6 +111,8 @@ pub fn kernels(class: gpu::Class) -> Vec<(gpu::Shader, gpu::Variant)> {
         #[cfg(feature = "market")]
         market::kernels,
         env::kernels,
+        #[cfg(feature = "market")]
+        research::kernels,
     ];
     families.into_iter().flat_map(|family| family(class)).collect()
 }

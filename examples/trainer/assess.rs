@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use ndarray::ArrayView2;
 use phalanx::backtest::{Backtest, ReplayOptions};
 use phalanx::files::write_atomically;
+use phalanx::gpu::Gpu;
 use phalanx::market::Candles;
 use phalanx::research::{
     Assessment, AssessmentOptions, Comparison, DeflatedSharpe, Receipt, Trial, Trials, Verdict,
@@ -43,6 +44,7 @@ pub struct Traded<'a> {
     pub targets: ArrayView2<'a, f64>,
     pub options: &'a ReplayOptions,
     pub backtest: &'a Backtest,
+    pub gpu: &'a Gpu,
 }
 
 /// A verdict, with the place of the trial in the ledger if it could be recorded.
@@ -56,7 +58,7 @@ pub struct Assessed {
 /// judged.
 pub fn assess(run: &Folder, traded: &Traded<'_>) -> Result<Assessed> {
     console::busy("comparing with baselines and chance");
-    let Traded { candles, bars, backtest, options, .. } = traded;
+    let Traded { candles, bars, backtest, options, gpu, .. } = traded;
     let none = |reason| Ok(Assessed { assessment: Err(reason), receipt: None });
     if traded.known {
         return none("some of the bars trained or chose the model");
@@ -69,7 +71,7 @@ pub fn assess(run: &Folder, traded: &Traded<'_>) -> Result<Assessed> {
     };
     let (receipt, deflated) = recorded(&ledger_of(run.path()), &trial)?;
     let shorting = traded.settings.iter().all(|settings| settings.market.shorting);
-    let options_of = AssessmentOptions { shorting, ..Default::default() };
+    let options_of = AssessmentOptions { shorting, gpu: Some(gpu), ..Default::default() };
     let assessment = Assessment::new(backtest, candles, bars, traded.targets, options, deflated, &options_of);
     Ok(Assessed { assessment: unless_undefined(assessment)?.ok_or(UNDEFINED), receipt })
 }

@@ -61,6 +61,7 @@ pub fn backtest(args: &BacktestArgs, open: impl Fn() -> phalanx::Result<Gpu>) ->
             targets: targets.view(),
             options,
             backtest: &backtest,
+            gpu,
         },
     )?;
 

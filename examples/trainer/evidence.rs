@@ -50,6 +50,8 @@ struct Interval {
 struct Timing {
     p_value: f64,
     draws: usize,
+    /// Draws that the device traded in f32; all others are f64.
+    on_device: usize,
 }
 
 #[derive(Serialize)]
@@ -120,7 +122,11 @@ impl Evidence {
             deflated_sharpe: deflated.map(|it| it.deflated),
             deflated_threshold: deflated.map(|it| it.expected_maximum * annual),
             trials: deflated.map(|it| it.trials),
-            timing: known.map(|it| Timing { p_value: it.timing.p_value, draws: it.timing.sharpe.len() }),
+            timing: known.map(|Assessment { timing, .. }| Timing {
+                p_value: timing.p_value,
+                draws: timing.sharpe.len(),
+                on_device: timing.on_device,
+            }),
             baselines: known.map_or(Vec::new(), |it| it.baselines.iter().map(baseline).collect()),
             in_sample: in_sample.and_then(|it| {
                 Some(InSample {

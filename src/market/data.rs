@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use ndarray::Array3;
 
+use super::account_data::AccountData;
 use super::features::{self, FEATURES, FILLED, LOOK_BACK, sections};
-use super::sources::{Sources, gap};
+use super::sources::Sources;
 use super::statistics::{Scaling, ScalingStatistics};
 use super::{Candles, RealBars, fit, scale};
 use crate::gpu::{Class, Command, Gpu, Recorder};
@@ -130,7 +131,6 @@ impl MarketData {
         let grid = scale::groups(&kernel.variant, columns as u32);
         recorder.run(&[Command::dispatch(&kernel, &group, grid)])?;
 
-        let mut prices = Vec::with_capacity(words - bars * columns);
         let mut crc = crc32fast::Hasher::new();
         let mut time = crc32fast::Hasher::new();
         crc.update(candles.symbols.join(" ").as_bytes());
@@ -150,18 +150,13 @@ impl MarketData {
                 if let Some(funding) = &candles.funding {
                     crc.update(&funding[[i, bar]].to_le_bytes());
                 }
-                let open_to_orders = if filled == Some(true) { 0.0 } else { open };
-                let all = [gap(candles, i, bar), close - open, open_to_orders, close];
-                prices.extend(all.map(|price| price as f32));
             }
             time.update(&candles.years_before(bar).to_le_bytes());
             checksums.push([crc.clone(), time.clone()].map(crc32fast::Hasher::finalize));
         }
-        prices.extend((0..bars).map(|bar| candles.years_before(bar) as f32));
-        if let Some(funding) = &candles.funding {
-            prices.extend(funding.t().iter().map(|rate| *rate as f32));
-        }
-        gpu.write(&buffer, (bars * columns) as u64 * 4, bytemuck::cast_slice(&prices))?;
+        let AccountData { prices, years, funding } = AccountData::new(candles, 0..bars);
+        let account = [prices.as_flattened(), &years, &funding].concat();
+        gpu.write(&buffer, (bars * columns) as u64 * 4, bytemuck::cast_slice(&account))?;
         let checksums = checksums.into();
         let mut moments: Vec<[f32; 2]> = gpu.read(&statistics)?;
         moments.truncate(columns);

@@ -7,6 +7,7 @@
 //! The kernels behind [`MarketData`] run without bounds checks and are private to the crate: [`MarketData::new`] is the
 //! only way to them, and it checks all sizes.
 
+mod account_data;
 mod align;
 mod aligned_size;
 mod annotations;
@@ -29,6 +30,7 @@ mod statistics;
 mod symbols;
 mod timestamp;
 
+pub(crate) use account_data::AccountData;
 pub use align::GapPolicy;
 pub(crate) use annotations::years_between;
 pub use candles::Candles;

@@ -7,9 +7,10 @@ use ndarray::ArrayView2;
 use super::intervals::resampled_interval;
 use super::{
     Baseline, BootstrapInterval, DeflatedSharpe, PairedDifference, RandomTiming, Resampling,
-    paired_difference, random_timing, sharpe_ratio,
+    paired_difference, random_timing, random_timing_on_device, sharpe_ratio,
 };
 use crate::backtest::{Backtest, Metrics, ReplayOptions};
+use crate::gpu::Gpu;
 use crate::market::Candles;
 use crate::{Error, Result};
 
@@ -23,8 +24,8 @@ const TIMING: f64 = 0.05;
 const LEVEL: f64 = 0.95;
 
 /// Draws and resamples, and the seed of both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AssessmentOptions {
+#[derive(Clone, Copy, Debug)]
+pub struct AssessmentOptions<'a> {
     /// Draws of [`random_timing`].
     pub draws: usize,
     /// Resamples of the stationary bootstrap.
@@ -33,11 +34,14 @@ pub struct AssessmentOptions {
     pub seed: u64,
     /// Whether momentum may sell short.
     pub shorting: bool,
+    /// The device for the draws, which are traded on the CPU without one, and where it has too little memory or stops
+    /// loops that are long. The verdict is the same.
+    pub gpu: Option<&'a Gpu>,
 }
 
-impl Default for AssessmentOptions {
+impl Default for AssessmentOptions<'_> {
     fn default() -> Self {
-        Self { draws: 1000, resamples: 2000, seed: 0, shorting: true }
+        Self { draws: 1000, resamples: 2000, seed: 0, shorting: true, gpu: None }
     }
 }
 
@@ -91,7 +95,7 @@ impl Assessment {
     /// number of trials ([`Trials::deflated`](super::Trials::deflated)).
     ///
     /// # Errors
-    /// As [`random_timing`]; errors of the statistics for returns whose squares overflow.
+    /// As [`random_timing`], and [`random_timing_on_device`] with a device; errors of the statistics for returns whose squares overflow.
     pub fn new(
         backtest: &Backtest,
         candles: &Candles,
@@ -99,14 +103,14 @@ impl Assessment {
         targets: ArrayView2<'_, f64>,
         replay: &ReplayOptions,
         deflated: Option<DeflatedSharpe>,
-        options: &AssessmentOptions,
+        options: &AssessmentOptions<'_>,
     ) -> Result<Self> {
         let returns = backtest.returns();
         let resampling =
             Resampling { resamples: options.resamples, seed: options.seed, ..Default::default() };
         let interval = enough(resampled_interval(&returns, sharpe_ratio, LEVEL, &resampling))?;
         let (sharpe, resampled) = interval.map_or((None, Vec::new()), |(it, all)| (Some(it), all));
-        let timing = random_timing(candles, bars, targets, replay, options.draws, options.seed)?;
+        let timing = timing(candles, bars, targets, replay, options)?;
         let lookback = replay.periods_per_year.value().round() as usize;
         let rules = [
             Baseline::BuyAndHold,
@@ -126,6 +130,24 @@ impl Assessment {
         }
         let verdict = verdict(backtest, &baselines, deflated.as_ref(), &timing);
         Ok(Self { sharpe, resampled, deflated, timing, baselines, verdict })
+    }
+}
+
+/// The same positions at other times, on the device if there is one that can.
+fn timing(
+    candles: &Candles,
+    bars: &Range<usize>,
+    targets: ArrayView2<'_, f64>,
+    replay: &ReplayOptions,
+    &AssessmentOptions { draws, seed, gpu, .. }: &AssessmentOptions<'_>,
+) -> Result<RandomTiming> {
+    let on_device = gpu.map(|gpu| random_timing_on_device(gpu, candles, bars, targets, replay, draws, seed));
+    match on_device {
+        None
+        | Some(Err(
+            Error::Buffer { .. } | Error::Budget { .. } | Error::OutOfMemory { .. } | Error::Config { .. },
+        )) => random_timing(candles, bars, targets, replay, draws, seed),
+        Some(found) => found,
     }
 }
 

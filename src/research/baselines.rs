@@ -1,16 +1,12 @@
 //! Rules without learning, on the same bars and at the same costs as the agents.
 
 use std::cmp::Ordering;
-use std::num::NonZero;
 use std::ops::Range;
-use std::panic::resume_unwind;
-use std::thread;
 
-use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
+use ndarray::{Array2, s};
 
-use crate::backtest::{Backtest, ReplayOptions, account, check_bars};
+use crate::backtest::{Backtest, ReplayOptions, check_bars};
 use crate::market::Candles;
-use crate::random::Stream;
 use crate::{Error, Result};
 
 /// A rule that needs no training.
@@ -102,96 +98,6 @@ fn momentum(candles: &Candles, bars: &Range<usize>, lookback: usize, shorting: b
     }
     Ok(targets)
 }
-
-/// Accounts that hold the agents' own positions at other times.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct RandomTiming {
-    /// Sharpe ratio per year of every draw; 0 where it is undefined, because the account never moved.
-    pub sharpe: Vec<f64>,
-    /// Total return of every draw.
-    pub total_return: Vec<f64>,
-    /// Probability of a Sharpe ratio at least as high as the agents' by chance: (1 + draws at least as high) / (1 + draws).
-    pub p_value: f64,
-}
-
-/// Tests whether the times of the agents' positions mattered. Every draw shifts all their target positions `[bars - 1][instrument]` by the
-/// same random number of bars, around the end, which keeps time in the market, the relation of the instruments and, but for the ends,
-/// turnover, and takes away what the positions know of the bars. Positions that change slowly resemble themselves at near times: the
-/// test finds their skill less often. (Circular shifts: Politis and Romano 1992; as a test of trading
-/// rules: Aronson, *Evidence-Based Technical Analysis*, 2006.) No shift is drawn twice: there are at most `bars - 2` draws.
-///
-/// # Errors
-/// [`Error::Data`] for fewer than four bars, [`Error::Config`] for no draws; otherwise as [`Backtest::replay`].
-pub fn random_timing(
-    candles: &Candles,
-    bars: &Range<usize>,
-    targets: ArrayView2<'_, f64>,
-    options: &ReplayOptions,
-    draws: usize,
-    seed: u64,
-) -> Result<RandomTiming> {
-    if draws == 0 {
-        return Err(Error::config("draws", "0 is too few: a p-value needs at least one draw"));
-    }
-    let own = account(candles, bars, targets, options)?;
-    let rows = targets.nrows();
-    if rows < 3 {
-        return Err(Error::Data(format!("{} bars are too few to shift positions in time", bars.len())));
-    }
-    let shifts = distinct(rows - 1, draws.min(rows - 1), seed);
-    let replay = |shift: usize| -> Result<(f64, f64)> {
-        let (before, after) = targets.split_at(Axis(0), shift);
-        let shifted =
-            concatenate(Axis(0), &[after, before]).map_err(|error| Error::Data(error.to_string()))?;
-        let draw = account(candles, bars, shifted.view(), options)?;
-        Ok((draw.sharpe.unwrap_or(0.0), draw.total_return))
-    };
-    let (sharpe, total_return): (Vec<f64>, Vec<f64>) = on_all_cores(&shifts, replay)?.into_iter().unzip();
-    let own = own.sharpe.unwrap_or(0.0);
-    let higher = sharpe.iter().filter(|draw| **draw >= own).count();
-    let p_value = (1 + higher) as f64 / (1 + sharpe.len()) as f64;
-    Ok(RandomTiming { sharpe, total_return, p_value })
-}
-
-/// The values of all items, in order; the work is shared by as many threads as there are cores.
-fn on_all_cores<T: Copy + Sync, U: Send>(
-    items: &[T],
-    work: impl Fn(T) -> Result<U> + Sync,
-) -> Result<Vec<U>> {
-    let workers = thread::available_parallelism().map_or(1, NonZero::get);
-    let work = |items: &[T]| items.iter().map(|item| work(*item)).collect::<Result<Vec<U>>>();
-    // Browsers have no threads.
-    if workers == 1 {
-        return work(items);
-    }
-    let parts: Vec<Result<Vec<U>>> = thread::scope(|scope| {
-        let chunks = items.chunks(items.len().div_ceil(workers).max(1));
-        let handles: Vec<_> = chunks.map(|chunk| scope.spawn(|| work(chunk))).collect();
-        handles.into_iter().map(|handle| handle.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-    });
-    let mut all = Vec::with_capacity(items.len());
-    for part in parts {
-        all.extend(part?);
-    }
-    Ok(all)
-}
-
-/// `count` different numbers from 1 to `most`, in random order.
-fn distinct(most: usize, count: usize, seed: u64) -> Vec<usize> {
-    let mut all: Vec<usize> = (1..=most).collect();
-    let mut random = Stream::new(seed, STREAM);
-    for place in 0..count.min(most) {
-        let left = most - place;
-        let other = place + ((random.uniform() * left as f64) as usize).min(left - 1);
-        all.swap(place, other);
-    }
-    all.truncate(count);
-    all
-}
-
-/// Name of the random stream.
-const STREAM: u32 = 0x7157_1411;
 
 #[cfg(test)]
 #[path = "baselines_tests.rs"]

@@ -1,6 +1,5 @@
 use jiff::ToSpan;
 use jiff::civil::date;
-use ndarray::array;
 
 use super::*;
 use crate::backtest::PeriodsPerYear;
@@ -71,78 +70,5 @@ fn momentum_looks_back_a_year_and_decides_monthly() {
         for baseline in [rule(true), Baseline::Flat, Baseline::EqualWeight, Baseline::BuyAndHold] {
             assert!(matches!(baseline.replay(&candles, bars.clone(), &options()), Err(Error::Data(_))));
         }
-    }
-}
-
-/// Positions that know the next bar are far beyond all draws; constant ones are equal to all.
-#[test]
-fn timing_that_knows_the_future_is_found_and_constant_positions_are_not() {
-    let mut random = Stream::new(5, 1);
-    let mut level = 100.0;
-    let prices: Vec<f64> = (0..300)
-        .map(|_| {
-            level *= (0.01 * random.normal()).exp();
-            level
-        })
-        .collect();
-    let candles = candles(1, 300, |_, bar| prices[bar]);
-    // Open and close are equal: an order after bar b fills at bar b + 1 and earns the change to b + 2.
-    let knowing = Array2::from_shape_fn((299, 1), |(b, _)| {
-        if prices.get(b + 2).is_some_and(|later| later > &prices[b + 1]) { 1.0 } else { -1.0 }
-    });
-    let test = |targets: &Array2<f64>, draws, seed| {
-        random_timing(&candles, &(0..300), targets.view(), &options(), draws, seed).unwrap()
-    };
-    let found = test(&knowing, 200, 1);
-    assert_eq!((found.sharpe.len(), found.p_value), (200, 1.0 / 201.0));
-    assert_eq!(found, test(&knowing, 200, 1), "a seed gives the same draws");
-    assert_ne!(found.sharpe, test(&knowing, 200, 2).sharpe);
-    // No more draws than shifts, each of them once.
-    let all = test(&knowing, 10_000, 1);
-    assert_eq!(all.sharpe.len(), 298);
-    assert_eq!(test(&Array2::ones((299, 1)), 50, 1).p_value, 1.0);
-    assert_eq!(test(&Array2::zeros((299, 1)), 50, 1).p_value, 1.0);
-
-    let error = |bars: Range<usize>, targets: &Array2<f64>, draws| {
-        random_timing(&candles, &bars, targets.view(), &options(), draws, 1).unwrap_err().to_string()
-    };
-    assert!(error(0..3, &array![[1.0], [0.0]], 5).contains("3 bars are too few"));
-    assert!(error(0..300, &knowing, 0).contains("`draws`"));
-    assert!(error(0..200, &knowing, 5).contains("targets"));
-}
-
-/// Without knowledge p-values are uniform: positions drawn at random, on many markets.
-#[test]
-fn p_values_of_random_positions_are_uniform() {
-    let mut random = Stream::new(9, 2);
-    let mut p_values = Vec::new();
-    for market in 0..120 {
-        let mut level = 100.0;
-        let prices: Vec<f64> = (0..80)
-            .map(|_| {
-                level *= (0.02 * random.normal()).exp();
-                level
-            })
-            .collect();
-        let candles = candles(1, 80, |_, bar| prices[bar]);
-        let targets = Array2::from_shape_fn((79, 1), |_| (random.uniform() * 3.0).floor() - 1.0);
-        let test = random_timing(&candles, &(0..80), targets.view(), &options(), 60, market).unwrap();
-        p_values.push(test.p_value);
-    }
-    // 120 uniform numbers: below 0.2 are 24, with a deviation of 4.4.
-    let below = |limit: f64| p_values.iter().filter(|p| **p <= limit).count();
-    assert!((12..=37).contains(&below(0.2)), "{}", below(0.2));
-    assert!((45..=75).contains(&below(0.5)), "{}", below(0.5));
-}
-
-#[test]
-fn shifts_are_distinct_and_complete() {
-    for (most, count) in [(1, 1), (10, 10), (50, 7)] {
-        let mut drawn = distinct(most, count, 3);
-        assert_eq!(drawn.len(), count);
-        drawn.sort_unstable();
-        drawn.dedup();
-        assert_eq!(drawn.len(), count);
-        assert!(drawn.iter().all(|shift| (1..=most).contains(shift)));
     }
 }

@@ -194,6 +194,7 @@ impl Bench<'_> {
                 targets: targets.view(),
                 options: &options,
                 backtest: &backtest,
+                gpu: self.gpu,
             },
         );
         let receipt = recorded.unwrap_or_else(|error| {

@@ -53,6 +53,7 @@ fn try_record(
         targets: targets.view(),
         options: &options,
         backtest: &backtest,
+        gpu,
     };
     assess::record(folder, &traded)?;
     Ok(())

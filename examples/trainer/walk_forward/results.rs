@@ -35,7 +35,7 @@ pub struct Traded {
     /// decision on that path.
     targets: Vec<Array2<f64>>,
     seeds: usize,
-    adapter: String,
+    gpu: Gpu,
     policy: Policy,
 }
 
@@ -86,7 +86,7 @@ impl Traded {
         }
         let options = replay_options(&settings.market, &settings.data, None, candles)?;
         let policy = latest.context("there are no folds")?;
-        Ok(Ok(Self { bars, options, targets, seeds, adapter: crate::doctor::adapter(gpu), policy }))
+        Ok(Ok(Self { bars, options, targets, seeds, gpu: gpu.clone(), policy }))
     }
 
     /// The mean position of all agents that had not seen a bar.
@@ -155,6 +155,7 @@ impl Results {
                 targets: mean.view(),
                 options: &traded.options,
                 backtest: &whole,
+                gpu: &traded.gpu,
             },
         )?;
         let of_seed = |job: &Job| -> Result<(u64, Metrics, Option<DateTime>)> {
@@ -340,7 +341,7 @@ fn info(jobs: &[Job], traded: &Traded) -> Result<RunInfo> {
     Ok(RunInfo {
         title: String::new(),
         seed: jobs.first().map_or(0, |job| job.settings.mappo.ppo.seed),
-        adapter: traded.adapter.clone(),
+        adapter: crate::doctor::adapter(&traded.gpu),
         precision: format!("{:?}", model.network.precision).to_lowercase(),
         parameters: traded.policy.parameters(),
         env_steps,
