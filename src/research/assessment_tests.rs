@@ -34,6 +34,10 @@ fn market(seed: u64, strength: f64) -> (Candles, Array2<f64>) {
 }
 
 fn assess(candles: &Candles, targets: &Array2<f64>) -> Assessment {
+    assess_on(None, candles, targets)
+}
+
+fn assess_on(gpu: Option<&Gpu>, candles: &Candles, targets: &Array2<f64>) -> Assessment {
     let replay = ReplayOptions {
         costs: Costs::NONE,
         max_leverage: None,
@@ -46,7 +50,7 @@ fn assess(candles: &Candles, targets: &Array2<f64>) -> Assessment {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Trials::open(&folder.path().join("trials.jsonl")).unwrap();
     let trial = Trial::new("backtest", "run", "", candles, bars.clone(), &backtest).unwrap();
-    let options = AssessmentOptions { draws: 100, resamples: 100, ..Default::default() };
+    let options = AssessmentOptions { draws: 100, resamples: 100, gpu, ..Default::default() };
     let deflated = ledger.deflated(&trial).unwrap();
     Assessment::new(&backtest, candles, &bars, targets.view(), &replay, deflated, &options).unwrap()
 }
@@ -62,6 +66,18 @@ fn knowledge_is_learnt_and_noise_is_not() {
         }
     }
     assert!(learnt[0] <= 1 && learnt[1] >= 19, "{learnt:?} of 20");
+}
+
+#[test]
+fn the_device_finds_the_same_verdict() {
+    let gpu = crate::testing::gpu();
+    for (seed, strength) in [(1, 0.0), (2, 0.5)] {
+        let (candles, signs) = market(seed, strength);
+        let targets = signs.slice(ndarray::s![100.., ..]).to_owned();
+        let [cpu, device] = [None, Some(&gpu)].map(|gpu| assess_on(gpu, &candles, &targets));
+        assert_eq!((cpu.verdict, cpu.timing.p_value), (device.verdict, device.timing.p_value));
+        assert!(cpu.timing.on_device == 0 && device.timing.on_device > 50, "{}", device.timing.on_device);
+    }
 }
 
 #[test]

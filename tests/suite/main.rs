@@ -41,6 +41,7 @@ mod policy;
 mod process_limit;
 mod program;
 mod promises;
+mod random_timing;
 mod resume;
 mod shaders;
 mod shadows;

@@ -118,10 +118,11 @@ fn compare(
             let own = found.returns / count;
             let spread = ((found.squares - count * own * own) / (count - 1.0)).sqrt();
             let close = |got: f64, want: f64, error: f64| (got - want).abs() <= error;
+            // The Sharpe ratio of a bar, at which draws are told apart, has to be a good deal nearer than `NEAR`.
             assert!(
                 close(found.equity, *equity, 3e-5 * equity.abs().max(1.0))
-                    && close(spread, *deviation, 2e-5 * deviation)
-                    && close(own, *mean, 1e-6 * deviation),
+                    && close(spread, *deviation, 1e-4 * deviation)
+                    && close(own / spread, mean / deviation, 4e-6),
                 "{case}, {:?}, shift {shift}: {found:?}, mean {own}, deviation {spread}, for {equity}, {mean}, {deviation}",
                 gpu.class()
             );
@@ -194,7 +195,7 @@ fn accounts_are_closed_where_the_ledger_closes_them() {
     let targets = targets(299, 2, &[-2.0, 0.0, 2.0, 3.0], 4);
     for level in [0.0, 0.2, 0.7] {
         let closed = compare("bankruptcy", &candles, &(0..300), &targets, &options(Costs::NONE, None, level));
-        assert!(level == 0.0 || closed > 5, "{closed} of 40 are closed at {level}");
+        assert!(level == 0.0 || closed > 5, "{closed} accounts are closed at {level}");
     }
 }
 
