@@ -215,6 +215,9 @@ mod tests {
         let [low, _] = interval.bca.unwrap_or(interval.percentile);
         assert!((json["sharpe_interval"]["low"].as_f64().unwrap() - low * annual).abs() < 1e-12);
         assert_eq!(json["trials"], 7.0);
+        let timing = &json["timing"];
+        assert_eq!((timing["draws"].as_u64(), timing["on_device"].as_u64()), (Some(10), Some(0)));
+        assert_eq!(timing["p_value"], assessment.timing.p_value);
         let threshold = assessment.deflated.unwrap().expected_maximum * annual;
         assert!((json["deflated_threshold"].as_f64().unwrap() - threshold).abs() < 1e-12);
         assert_eq!(json["baselines"][0]["name"], "buy and hold");
