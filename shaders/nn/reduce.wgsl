@@ -22,8 +22,22 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     var sum = vec4<f32>(0.0);
-    for (var split_index = 0u; split_index < reduce.splits; split_index++) {
-        sum += partials[split_index * reduce.length + i];
+    var number = 0u;
+    // The loads of a turn wait for memory together.
+    for (; number + 8u <= reduce.splits; number += 8u) {
+        let at = number * reduce.length + i;
+        let a = partials[at];
+        let b = partials[at + reduce.length];
+        let c = partials[at + 2u * reduce.length];
+        let d = partials[at + 3u * reduce.length];
+        let e = partials[at + 4u * reduce.length];
+        let f = partials[at + 5u * reduce.length];
+        let g = partials[at + 6u * reduce.length];
+        let h = partials[at + 7u * reduce.length];
+        sum = sum + a + b + c + d + e + f + g + h;
+    }
+    for (; number < reduce.splits; number++) {
+        sum += partials[number * reduce.length + i];
     }
     if (reduce.first == 0u) {
         sum += gradient[i];

@@ -40,12 +40,10 @@ struct Clip {
 
 var<workgroup> lanes: array<f32, WG>;
 
+// Past the end the last one is read again: without branches between them, the loads of a turn wait for memory together.
 fn square(net: NetworkSlice, i: u32) -> f32 {
-    if (i >= net.length) {
-        return 0.0;
-    }
-    let g = gradient[net.first + i];
-    return dot(g, g);
+    let g = gradient[net.first + min(i, net.length - 1u)];
+    return select(0.0, dot(g, g), i < net.length);
 }
 
 @compute @workgroup_size(WG)

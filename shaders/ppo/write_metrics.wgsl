@@ -71,35 +71,26 @@ fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
     return sum;
 }
 
+// Past the end the last ones are read again: without branches between them, the loads of a turn wait for memory together.
 fn loss(i: u32) -> vec4<f32> {
-    if (i >= p.statistics) {
-        return vec4<f32>(0.0);
-    }
-    return statistics[2u * i];
+    return select(vec4<f32>(0.0), statistics[2u * min(i, p.statistics - 1u)], i < p.statistics);
 }
 
 fn clipped(i: u32) -> f32 {
-    if (i >= p.statistics) {
-        return 0.0;
-    }
-    return statistics[2u * i + 1u].x;
+    return select(0.0, statistics[2u * min(i, p.statistics - 1u) + 1u].x, i < p.statistics);
 }
 
 // Reward, advantage and return of a row. A return minus its advantage is the critic's value.
 fn row(i: u32) -> vec3<f32> {
-    if (i >= p.rewards) {
-        return vec3<f32>(0.0);
-    }
-    return vec3<f32>(rewards[i], targets[p.rewards + i], targets[2u * p.rewards + i]);
+    let at = min(i, p.rewards - 1u);
+    let found = vec3<f32>(rewards[at], targets[p.rewards + at], targets[2u * p.rewards + at]);
+    return select(vec3<f32>(0.0), found, i < p.rewards);
 }
 
 // Squared deviations of the advantage and of the return of a row.
 fn squares(i: u32, mean: vec2<f32>) -> vec2<f32> {
-    if (i >= p.rewards) {
-        return vec2<f32>(0.0);
-    }
     let apart = row(i).yz - mean;
-    return apart * apart;
+    return select(vec2<f32>(0.0), apart * apart, i < p.rewards);
 }
 
 @compute @workgroup_size(WG)
