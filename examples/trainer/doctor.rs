@@ -120,6 +120,10 @@ fn name(precision: Precision) -> &'static str {
 
 /// The network kernels in one line.
 fn describe(kernel_config: &KernelConfig) -> String {
+    if let Some(blocks) = kernel_config.blocks {
+        let (rows, invocations) = (4 * blocks.quads, blocks.workgroup());
+        return format!("blocks of {rows} rows in workgroup memory, workgroups of {invocations}");
+    }
     let method = match (kernel_config.cooperative, kernel_config.subgroup_broadcast) {
         (Some(matrices), _) => format!("matrix units, {0} by {0}", matrices.size),
         (None, true) => "subgroup broadcast, weights in a texture".into(),

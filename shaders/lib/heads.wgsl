@@ -33,7 +33,7 @@ struct Loss {
     groups: u32,
     // vec4s of the parameters, and workgroups per stack of ppo/gradient.
     parameters: u32,
-    places: u32,
+    partial_sums: u32,
 }
 
 @group(0) @binding(8) var<uniform> p: Loss;

@@ -23,7 +23,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     var sum = vec4<f32>(0.0);
     var number = 0u;
-    // The loads of a turn wait for memory together.
+    // The loads of an iteration wait for memory together.
     for (; number + 8u <= reduce.splits; number += 8u) {
         let at = number * reduce.length + i;
         let a = partials[at];

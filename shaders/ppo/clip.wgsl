@@ -40,7 +40,7 @@ struct Clip {
 
 var<workgroup> lanes: array<f32, WG>;
 
-// Past the end the last one is read again: without branches between them, the loads of a turn wait for memory together.
+// Past the end the last one is read again: without branches between them, the loads of an iteration wait for memory together.
 fn square(net: NetworkSlice, i: u32) -> f32 {
     let g = gradient[net.first + min(i, net.length - 1u)];
     return select(0.0, dot(g, g), i < net.length);

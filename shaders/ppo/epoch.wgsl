@@ -43,7 +43,7 @@ struct Epoch {
 var<workgroup> lanes: array<f32, WG>;
 
 // KL divergence in one place of the statistics of the epoch before. Past the end the last one is read again: without branches between
-// them, the loads of a turn wait for memory together.
+// them, the loads of an iteration wait for memory together.
 fn divergence(i: u32) -> f32 {
     let place = p.first_place + (p.number - 1u) * p.places + min(i, p.places - 1u);
     return select(0.0, statistics[2u * place].w, i < p.places);

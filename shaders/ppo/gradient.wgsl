@@ -160,7 +160,7 @@ fn main(
         }
         // Zeros after the stop of this rollout's updates (ppo/epoch).
         let counts = vec4<bool>(scalars[STOPPED] != 1.0);
-        let entry = ((batch.loss.index * 2u + stack) * p.places + group.x) * 2u;
+        let entry = ((batch.loss.index * 2u + stack) * p.partial_sums + group.x) * 2u;
         statistics[entry] = select(vec4<f32>(0.0), sum, counts);
         statistics[entry + 1u] = select(vec4<f32>(0.0), sum_clipped, counts);
     }

@@ -71,7 +71,7 @@ fn total(lane: u32, mine: vec4<f32>) -> vec4<f32> {
     return sum;
 }
 
-// Past the end the last ones are read again: without branches between them, the loads of a turn wait for memory together.
+// Past the end the last ones are read again: without branches between them, the loads of an iteration wait for memory together.
 fn loss(i: u32) -> vec4<f32> {
     return select(vec4<f32>(0.0), statistics[2u * min(i, p.statistics - 1u)], i < p.statistics);
 }

@@ -6,7 +6,7 @@ use crate::env::{EnvRecording, RolloutBuffers, Spec};
 use crate::gpu::{Class, Plan};
 use crate::mappo::Algorithm;
 use crate::nn::synthetic_pass::stored;
-use crate::nn::{Activation, Precision, Sharing};
+use crate::nn::{Activation, CriticInput, Precision, Sharing};
 use crate::random::Stream;
 
 /// An environment whose steps do nothing.
@@ -96,7 +96,7 @@ fn update(gpu: &Gpu, case: &Case, accumulation: u32) -> (Vec<f32>, [f32; 5], boo
     (floats(&trainer, |t| &t.update_buffers.gradient), sums, in_blocks)
 }
 
-/// Blocks that straddle agents, with a last one that is not full; a network for every agent, in narrower blocks; more inputs than a
+/// Shuffled minibatches in blocks that straddle agents, with a last one that is not full; a network for every agent, in narrower blocks; more inputs than a
 /// block holds, in f16; one agent of HAPPO; and more blocks than workgroups.
 #[test]
 fn gradients_in_blocks_are_those_of_one_kernel_after_the_other() {
@@ -108,6 +108,10 @@ fn gradients_in_blocks_are_those_of_one_kernel_after_the_other() {
             change: |config| {
                 config.network.hidden = vec![40, 33];
                 config.network.activation = Activation::Tanh;
+                // The second minibatch is compared, at the same weights.
+                config.ppo.minibatches = 2;
+                config.optimizer.actor_learning_rate = 0.0;
+                config.optimizer.critic_learning_rate = 0.0;
             },
             tolerance: 1e-5,
         },
@@ -119,6 +123,7 @@ fn gradients_in_blocks_are_those_of_one_kernel_after_the_other() {
                 config.network.hidden = vec![70];
                 config.network.activation = Activation::Gelu;
                 config.network.networks = Sharing::Separate;
+                config.network.critic_input = CriticInput::Own;
                 config.network.squash = true;
             },
             tolerance: 1e-5,

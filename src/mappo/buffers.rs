@@ -223,7 +223,7 @@ impl UpdateBuffers {
         let stored = kernel_config.storage.precision().bytes();
         let tiles = weight_gradient::tiles(layout, kernel_config).len() as u32;
         let splits = match kernel_config.blocks {
-            Some(blocks) => blocks.places(quads),
+            Some(blocks) => blocks.partial_sums(quads),
             None => weight_gradient::splits(kernel_config, tiles, quads),
         };
         let mut plan = Plan::new();

@@ -94,12 +94,14 @@ impl Sizes {
         let mut plan = self.own_plan(layout, config, kernel_config);
         plan.extend(&WorkingWeights::own_plan(layout, kernel_config));
         plan.extend(&self.tables(config));
-        plan.words(
-            "tiles",
-            weight_gradient::tiles(layout, kernel_config).len() as u64
-                * size_of::<weight_gradient::Tile>() as u64
-                / 4,
-        );
+        if kernel_config.blocks.is_none() {
+            plan.words(
+                "tiles",
+                weight_gradient::tiles(layout, kernel_config).len() as u64
+                    * size_of::<weight_gradient::Tile>() as u64
+                    / 4,
+            );
+        }
         plan.words("nets", layout.nets.len() as u64 * 4);
         plan.extend(&environment.plan(self.envs, self.steps));
         plan
@@ -133,12 +135,12 @@ impl Sizes {
         most + 16
     }
 
-    /// Whether kernels with one invocation per quad of a micro-batch, or per row of a slot, stay within the maximum number of
-    /// workgroups per dimension. Apart from the network kernels, these have workgroups of at most 64 invocations.
+    /// Whether the networks' kernels, with a workgroup per quads of a micro-batch, and those with one invocation per row of a slot, whose
+    /// workgroups have at most 64 invocations, stay within the maximum number of workgroups per dimension.
     pub(crate) fn launches(&self, kernel_config: &KernelConfig) -> bool {
-        let most = u64::from(GROUPS_IN_A_ROW) * u64::from(kernel_config.quads_of_group().min(64));
+        let most = |each: u32| u64::from(GROUPS_IN_A_ROW) * u64::from(each.min(64));
         let [slot, _, quads] = self.wide();
-        quads <= most && slot <= most
+        quads <= most(kernel_config.quads_of_group()) && slot <= most(kernel_config.block())
     }
 
     /// Parameter tables with one entry per dispatch, which the recordings allocate.

@@ -19,7 +19,7 @@ mod training;
 mod update;
 
 pub use crate::nn::autotune::Autotune;
-pub use crate::nn::{Activation, Cooperative, CriticInput, KernelConfig, Precision, Sharing};
+pub use crate::nn::{Activation, Blocks, Cooperative, CriticInput, KernelConfig, Precision, Sharing};
 pub use crate::ppo::write_metrics::Record;
 pub use config::{
     AdvantageNorm, Algorithm, Config, DeviceConfig, NetworkConfig, OptimizerConfig, PpoConfig, Ratio,

@@ -11,8 +11,14 @@ const DEPTH: u32 = 16;
 /// Most bytes of workgroup memory that a block takes, so that two workgroups fit on a GPU's processor.
 const MOST_MEMORY: u32 = 32 << 10;
 
-/// Most workgroups a stack that sum gradients: two for each of 132 processors and both stacks. Each takes as much memory as the parameters.
-const MOST_PLACES: u64 = 256;
+/// Most workgroups a stack that sum gradients: about two for each of 132 processors.
+const MOST_GROUPS: u32 = 256;
+
+/// Fewest of them: with fewer, a GPU would idle, and the kernels without blocks are better.
+const FEWEST_GROUPS: u64 = 64;
+
+/// Most bytes of their partial sums, each of which is as large as the parameters.
+const MOST_SUMS: u64 = 64 << 20;
 
 /// A block of rows, owned by one workgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -22,23 +28,31 @@ pub struct Blocks {
     pub quads: u32,
     /// Most outputs of a layer: 64 or 128.
     pub width: u32,
+    /// Most workgroups a stack that sum gradients, each with a partial sum of its own.
+    pub groups: u32,
 }
 
 impl Blocks {
     /// Every size of blocks, the largest first.
-    pub(super) const ALL: [Self; 4] = [
-        Self { quads: 16, width: 64 },
-        Self { quads: 8, width: 64 },
-        Self { quads: 8, width: 128 },
-        Self { quads: 4, width: 128 },
-    ];
+    pub(super) const ALL: [Self; 4] =
+        [Self::sized(16, 64), Self::sized(8, 64), Self::sized(8, 128), Self::sized(4, 128)];
 
-    /// The largest blocks for these networks in `memory` bytes of workgroup memory. `None` for layers of more than 128 outputs,
-    /// whose activations do not fit, and for networks with a GRU.
-    #[must_use]
-    pub fn for_layout(layout: &Layout, memory: u32) -> Option<Self> {
-        let fitting = |blocks: &Self| blocks.fit(layout) && blocks.memory() <= memory.min(MOST_MEMORY);
-        Self::ALL.into_iter().find(fitting)
+    /// Blocks of `quads` quads of rows by `width` outputs.
+    pub(super) const fn sized(quads: u32, width: u32) -> Self {
+        Self { quads, width, groups: MOST_GROUPS }
+    }
+
+    /// The sizes of blocks that these networks fit in with `memory` bytes of workgroup memory, the largest first. None for layers of more
+    /// than 128 outputs, whose activations do not fit, for networks with a GRU, and for so many parameters that the partial
+    /// sums of their gradients would take much memory.
+    pub fn for_layout(layout: &Layout, memory: u32) -> impl Iterator<Item = Self> {
+        let affordable = MOST_SUMS / (u64::from(layout.params) * 16);
+        let groups = affordable.min(MOST_GROUPS.into()) as u32;
+        Self::ALL
+            .into_iter()
+            .filter(move |_| affordable >= FEWEST_GROUPS)
+            .filter(move |blocks| blocks.fit(layout) && blocks.memory() <= memory.min(MOST_MEMORY))
+            .map(move |blocks| Self { groups, ..blocks })
     }
 
     /// Whether the activations of these networks fit.
@@ -54,10 +68,10 @@ impl Blocks {
         quads.div_ceil(u64::from(self.quads)) <= u64::from(GROUPS_IN_A_ROW)
     }
 
-    /// Workgroups a stack of [`crate::ppo::gradient`] for `quads` quads of rows, each of which has a partial sum of its own.
+    /// Partial sums of the gradient of `quads` quads of rows: the workgroups of [`crate::ppo::gradient`] for each stack.
     #[must_use]
-    pub fn places(self, quads: u64) -> u32 {
-        quads.div_ceil(u64::from(self.quads)).min(MOST_PLACES) as u32
+    pub fn partial_sums(self, quads: u64) -> u32 {
+        quads.div_ceil(u64::from(self.quads)).min(self.groups.into()) as u32
     }
 
     /// Bytes of workgroup memory: features of a block, and staged weights.
@@ -91,7 +105,7 @@ mod tests {
         let blocks = |hidden: &[u32], memory| {
             let shape =
                 Shape { agents: 4, obs_dim: 18, actions: 3, hidden: hidden.to_vec(), ..Shape::default() };
-            Blocks::for_layout(&Layout::new(&shape).unwrap(), memory)
+            Blocks::for_layout(&Layout::new(&shape).unwrap(), memory).next()
         };
         for (hidden, memory, quads, width) in [
             (&[64, 64][..], 32 << 10, 16, 64),
@@ -100,7 +114,11 @@ mod tests {
             (&[128, 20], 16 << 10, 4, 128),
             (&[30], 16 << 10, 8, 64),
         ] {
-            assert_eq!(blocks(hidden, memory), Some(Blocks { quads, width }), "{hidden:?} in {memory} bytes");
+            assert_eq!(
+                blocks(hidden, memory),
+                Some(Blocks::sized(quads, width)),
+                "{hidden:?} in {memory} bytes"
+            );
         }
         assert_eq!(blocks(&[129], 1 << 20), None);
         assert_eq!(blocks(&[64], 1 << 10), None);
@@ -115,7 +133,32 @@ mod tests {
     #[test]
     fn networks_with_a_gru_are_left_to_the_other_kernels() {
         let shape = Shape { obs_dim: 8, actions: 3, hidden: vec![32], chunk: 4, ..Shape::default() };
-        assert_eq!(Blocks::for_layout(&Layout::new(&shape).unwrap(), 1 << 20), None);
+        assert_eq!(Blocks::for_layout(&Layout::new(&shape).unwrap(), 1 << 20).next(), None);
+    }
+
+    /// A network for each of many agents has so many parameters that 256 partial sums would take gigabytes.
+    #[test]
+    fn partial_sums_take_bounded_memory() {
+        let mut seen = Vec::new();
+        for agents in [1, 2, 4, 8, 16, 30] {
+            let shape = Shape {
+                agents,
+                obs_dim: 34,
+                actions: 3,
+                hidden: vec![128, 128],
+                sharing: super::super::Sharing::Separate,
+                ..Shape::default()
+            };
+            let layout = Layout::new(&shape).unwrap();
+            let found = Blocks::for_layout(&layout, 1 << 20).next();
+            if let Some(blocks) = found {
+                let bytes = u64::from(layout.params) * 16 * u64::from(blocks.partial_sums(1 << 20));
+                assert!(bytes <= MOST_SUMS && blocks.groups >= 64, "{agents}: {bytes}");
+            }
+            seen.push(found.map(|blocks| blocks.groups));
+        }
+        assert_eq!((seen[0], seen[5]), (Some(256), None));
+        assert!(seen.iter().flatten().any(|groups| *groups < 256), "{seen:?}");
     }
 
     /// Every size of blocks, with more inputs than fit in the workgroup's memory, layers as wide as the blocks, and a last block that is

@@ -199,7 +199,10 @@ impl KernelConfig {
     pub fn kept(&self, quads: u64) -> u64 {
         let room = self.room(quads);
         self.blocks.map_or(room, |blocks| {
-            room.min(u64::from(blocks.places(quads) * blocks.quads).next_multiple_of(u64::from(self.block())))
+            room.min(
+                u64::from(blocks.partial_sums(quads) * blocks.quads)
+                    .next_multiple_of(u64::from(self.block())),
+            )
         })
     }
 
@@ -228,7 +231,7 @@ pub(crate) fn representative(class: Class) -> Vec<KernelConfig> {
             (Storage::Packed, 8, 64),
         ];
         all.extend(blocks.map(|(storage, quads, width)| KernelConfig {
-            blocks: Some(Blocks { quads, width }),
+            blocks: Some(Blocks::sized(quads, width)),
             ..KernelConfig::plain(class, storage)
         }));
     }

@@ -38,6 +38,7 @@ mod weight_gradient_subgroup;
 mod weight_gradient_tiled;
 mod weights;
 
+pub use blocks::Blocks;
 pub use cooperative::Cooperative;
 pub use kernel_config::KernelConfig;
 pub(crate) use kernel_config::{MAX_LOOP_ITERATIONS, representative};

@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn shares_are_added_and_micro_batches_accumulate() {
         for gpu in crate::testing::both_classes() {
-            // A whole turn of eight and a rest.
+            // A whole iteration of eight splits and a rest.
             let (length, splits) = (37u32, 11u32);
             let partials: Vec<f32> =
                 (0..length * 4 * splits).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();

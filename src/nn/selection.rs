@@ -66,9 +66,11 @@ impl KernelConfig {
         let limits = gpu.device().limits();
         let can =
             gpu.class() == Class::Hardware && limits.max_storage_buffers_per_shader_stage >= BLOCK_BUFFERS;
-        let blocks = Blocks::for_layout(layout, limits.max_compute_workgroup_storage_size).filter(|_| can)?;
-        let config = Self { blocks: Some(blocks), ..Self::plain(gpu.class(), storage) };
-        config.suits(layout, quads).then_some(config)
+        let plain = Self::plain(gpu.class(), storage);
+        Blocks::for_layout(layout, limits.max_compute_workgroup_storage_size)
+            .filter(|_| can)
+            .map(|blocks| Self { blocks: Some(blocks), ..plain })
+            .find(|config| config.suits(layout, quads))
     }
 
     /// Matrix units are used by GPUs in f16; software adapters emulate them and gain nothing.

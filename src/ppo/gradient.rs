@@ -51,10 +51,10 @@ pub fn kernel(
     Kernel::trusted(gpu, &SHADER, variant, &access, size_of::<Batch>())
 }
 
-/// Workgroups: [`loss::Loss::places`] for each of the two stacks.
+/// Workgroups: [`loss::Loss::partial_sums`] for each of the two stacks.
 #[must_use]
 pub fn groups(loss: &loss::Loss) -> [u32; 3] {
-    [loss.places, 2, 1]
+    [loss.partial_sums, 2, 1]
 }
 
 /// Buffers of the kernel.

@@ -18,7 +18,7 @@ crate::layout_testing::same_layout! {
     gae::Gae { steps, agents, envs, gamma, lambda, truncations, reward_scale, groups } = "Gae" in "ppo/gae";
     loss::Loss {
         actions, section, masks, grad_actor, grad_critic, clip, value_clip, huber, value, starts,
-        factors, choices, choice_targets, groups, parameters, places,
+        factors, choices, choice_targets, groups, parameters, partial_sums,
     } = "Loss" in "ppo/loss";
     normalize::Normalize {
         first_slot, slots, quads, observed, state_dim, first_state, limit, pad,

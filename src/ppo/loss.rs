@@ -72,7 +72,7 @@ pub struct Loss {
     /// vec4s of the parameters.
     pub parameters: u32,
     /// Workgroups per stack of [`super::gradient`].
-    pub places: u32,
+    pub partial_sums: u32,
 }
 
 /// The variant for this kernel configuration.
@@ -109,7 +109,7 @@ pub fn groups(variant: &Variant, rows: u32) -> [u32; 3] {
 #[must_use]
 pub fn partial_sums(kernel_config: &KernelConfig, quads: u64) -> u64 {
     if let Some(blocks) = kernel_config.blocks {
-        return 2 * u64::from(blocks.places(quads));
+        return 2 * u64::from(blocks.partial_sums(quads));
     }
     quads.div_ceil(u64::from(variant(kernel_config).workgroup))
 }

@@ -7,7 +7,7 @@ use ndarray::ArrayView2;
 use super::intervals::resampled_interval;
 use super::{
     Baseline, BootstrapInterval, DeflatedSharpe, PairedDifference, RandomTiming, Resampling,
-    paired_difference, random_timing, random_timing_on_device, sharpe_ratio,
+    paired_difference, random_timing_on, sharpe_ratio,
 };
 use crate::backtest::{Backtest, Metrics, ReplayOptions};
 use crate::gpu::Gpu;
@@ -95,7 +95,7 @@ impl Assessment {
     /// number of trials ([`Trials::deflated`](super::Trials::deflated)).
     ///
     /// # Errors
-    /// As [`random_timing`], and [`random_timing_on_device`] with a device; errors of the statistics for returns whose squares overflow.
+    /// As [`random_timing`], and [`random_timing_on`] with a device; errors of the statistics for returns whose squares overflow.
     pub fn new(
         backtest: &Backtest,
         candles: &Candles,
@@ -110,7 +110,8 @@ impl Assessment {
             Resampling { resamples: options.resamples, seed: options.seed, ..Default::default() };
         let interval = enough(resampled_interval(&returns, sharpe_ratio, LEVEL, &resampling))?;
         let (sharpe, resampled) = interval.map_or((None, Vec::new()), |(it, all)| (Some(it), all));
-        let timing = timing(candles, bars, targets, replay, options)?;
+        let &AssessmentOptions { draws, seed, gpu, .. } = options;
+        let timing = random_timing_on(gpu, candles, bars, targets, replay, draws, seed)?;
         let lookback = replay.periods_per_year.value().round() as usize;
         let rules = [
             Baseline::BuyAndHold,
@@ -130,24 +131,6 @@ impl Assessment {
         }
         let verdict = verdict(backtest, &baselines, deflated.as_ref(), &timing);
         Ok(Self { sharpe, resampled, deflated, timing, baselines, verdict })
-    }
-}
-
-/// The same positions at other times, on the device if there is one that can.
-fn timing(
-    candles: &Candles,
-    bars: &Range<usize>,
-    targets: ArrayView2<'_, f64>,
-    replay: &ReplayOptions,
-    &AssessmentOptions { draws, seed, gpu, .. }: &AssessmentOptions<'_>,
-) -> Result<RandomTiming> {
-    let on_device = gpu.map(|gpu| random_timing_on_device(gpu, candles, bars, targets, replay, draws, seed));
-    match on_device {
-        None
-        | Some(Err(
-            Error::Buffer { .. } | Error::Budget { .. } | Error::OutOfMemory { .. } | Error::Config { .. },
-        )) => random_timing(candles, bars, targets, replay, draws, seed),
-        Some(found) => found,
     }
 }
 

@@ -49,7 +49,7 @@ pub use controls::{next_returns, shuffled};
 pub use folds::{Fold, combinatorial, expanding, paths, rolling};
 pub use intervals::{BootstrapInterval, PairedDifference, confidence_interval, paired_difference};
 pub use overfitting::{Degradation, Measure, Overfitting, probability_of_overfitting};
-pub use random_timing::{RandomTiming, random_timing, random_timing_on_device};
+pub use random_timing::{RandomTiming, random_timing, random_timing_on, random_timing_on_device};
 pub use sharpe::{DeflatedSharpe, ReturnStatistics, SharpeEstimate, expected_maximum_sharpe};
 pub use statistic::{max_drawdown, sharpe_ratio, total_return};
 pub use superiority::{RealityCheck, Spa, Superiority, superiority};

@@ -4,7 +4,7 @@ use anyhow::Result;
 use phalanx::backtest::Backtest;
 use phalanx::market::{Candles, ExtraFeatures, MarketData, TimestampFormat};
 use phalanx::policy::Policy;
-use phalanx::research::{next_returns, random_timing_on_device, shuffled};
+use phalanx::research::{next_returns, random_timing_on, shuffled};
 
 use super::record::Row;
 use super::{Audited, Spread, ratio};
@@ -82,7 +82,7 @@ impl<'a> Retraining<'a> {
         let (policy, data): (Policy, MarketData) = again.train(data, seed, what)?;
         let targets = policy.targets(gpu, &data, bars)?;
         let backtest = Backtest::replay(candles, bars.clone(), targets.view(), options)?;
-        let timing = random_timing_on_device(gpu, candles, bars, targets.view(), options, DRAWS, 0)?;
+        let timing = random_timing_on(Some(gpu), candles, bars, targets.view(), options, DRAWS, 0)?;
         Ok((backtest, timing.p_value))
     }
 

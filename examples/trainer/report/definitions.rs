@@ -94,9 +94,9 @@ const DEFINITIONS: [(&str, &str, &[&str]); 12] = [
         "training",
         "Training",
         &[
-            "Of every iteration, means over the rows of its rollout (Schulman et al. 2017, Yu et al. 2022). ρ: the probability of an action under the trained policy / under that of the rollout; A: normalised advantage; R and V: return and the critic’s value, both normalised; ε: clip ranges.",
+            "Of every iteration, means over its rows with an active agent and over the epochs that changed the weights (Schulman et al. 2017, Yu et al. 2022). ρ: the probability of an action under the trained policy / under that of the rollout; A: normalised advantage; R and V: return and the critic’s value, both normalised; ε: clip ranges.",
             "Mean return: Σ rewards of an episode, averaged over agents and over the episodes that ended. Policy loss: −mean(min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)). Value loss: mean(max(h(R − V), h(R − Vᶜ))) with Vᶜ = V of the rollout + clip(V − V of the rollout, −ε, ε) and the Huber loss h. Explained variance: 1 − Var(R − V) / Var(R).",
-            "Entropy: −Σ p ln p over the actions of a decision. Approximate KL: mean((ρ − 1) − ln ρ). Gradient norms: √Σ g² over all weights of a network, the largest of the actors and of the critics. Loss scale: the factor on the loss in f16; halved after a gradient that is not finite, doubled after many that are.",
+            "Entropy: −Σ p ln p over the actions of a decision. Approximate KL: mean((ρ − 1) − ln ρ). Gradient norms: √Σ g² over all weights of a network at the iteration’s last update, the largest of the actors and of the critics. Loss scale: the factor on the loss in f16; halved after a gradient that is not finite, doubled after many that are.",
         ],
     ),
 ];

@@ -74,6 +74,9 @@ pub fn separation(backtest: &Backtest, run: &RunInfo) -> &'static str {
         (Some((_, last)), Some(first)) if last < *first => {
             "The training data ended before the held-out period began."
         }
+        (Some((begun, _)), Some(_)) if backtest.timestamps.last().is_some_and(|last| *last < begun) => {
+            "The training data began after the held-out period had ended."
+        }
         (Some(_), Some(_)) => "Training went on after the held-out period too, and saw none of its bars.",
         _ => "",
     }

@@ -5,7 +5,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use toml::Value;
 use tpe::density_estimation::DefaultEstimatorBuilder;
-use tpe::{TpeOptimizer, categorical_range, histogram_estimator, parzen_estimator, range};
+use tpe::{
+    TpeOptimizer, TpeOptimizerBuilder, categorical_range, histogram_estimator, parzen_estimator, range,
+};
 
 use super::space::{Domain, Parameters, Space};
 
@@ -21,6 +23,16 @@ pub struct Known<'a> {
     pub ended: Vec<Told<'a>>,
     /// The values of those that other processes train.
     pub running: Vec<&'a Parameters>,
+}
+
+impl Known<'_> {
+    /// The best tenth of the trials that ended, as a share of all that the optimiser is told: running ones must not make it larger.
+    fn good_share(&self) -> f64 {
+        let ended = self.ended.len();
+        let told = ended + self.running.len();
+        // The optimiser rounds share times number up to a whole trial.
+        ((0.1 * ended as f64).ceil() - 0.5).max(0.0) / told.max(1) as f64
+    }
 }
 
 /// The values of trial `number` with the seed of the sweep. The same arguments give the same values. The first `startup` trials to end
@@ -45,7 +57,8 @@ pub fn sample(
         let at = if known.ended.len() < startup {
             rng.random_range(axis.start..axis.end)
         } else {
-            let mut optimizer = axis.optimizer().map_err(|error| anyhow!("setting `{name}`: {error}"))?;
+            let mut optimizer =
+                axis.optimizer(known.good_share()).map_err(|error| anyhow!("setting `{name}`: {error}"))?;
             for (parameters, score) in &told {
                 let Some(at) = parameters.get(name).and_then(|value| axis.place(domain, value)) else {
                     continue;
@@ -81,10 +94,13 @@ impl Axis {
         Self { start: scaled(start), end: scaled(end), log, choices }
     }
 
-    fn optimizer(&self) -> Result<TpeOptimizer<DefaultEstimatorBuilder>, tpe::range::RangeError> {
+    /// `good` is the share of trials that are told whose values are sought.
+    fn optimizer(&self, good: f64) -> Result<TpeOptimizer<DefaultEstimatorBuilder>> {
+        let mut builder = TpeOptimizerBuilder::new();
+        builder.gamma(good);
         Ok(match self.choices {
-            Some(count) => TpeOptimizer::new(histogram_estimator(), categorical_range(count)?),
-            None => TpeOptimizer::new(parzen_estimator(), range(self.start, self.end)?),
+            Some(count) => builder.build(histogram_estimator(), categorical_range(count)?)?,
+            None => builder.build(parzen_estimator(), range(self.start, self.end)?)?,
         })
     }
 
@@ -186,6 +202,18 @@ mod tests {
             all.iter().filter(near).count()
         };
         assert!(2 * near(&beside) < near(&alone), "{} beside, {} alone", near(&beside), near(&alone));
+        // Many that run beside few that ended do not make bad ones good: the good tenth of five is one.
+        let few = &trials[..5];
+        let best = few.iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap().0.clone();
+        let elsewhere = at(77);
+        let known = Known { running: vec![&elsewhere; 63], ..told(few) };
+        let asked_of_few: Vec<_> =
+            (100..300).map(|number| sample(&space, (3, number), 5, &known).unwrap()).collect();
+        let close =
+            |to: &Parameters| asked_of_few.iter().filter(|it| (rate(it) - rate(to)).abs() < 0.3).count();
+        assert!(close(&best) > close(&elsewhere), "{} and {}", close(&best), close(&elsewhere));
+        let known = Known { running: vec![&elsewhere; 63], ..told(&trials[..5]) };
+        assert!((known.good_share() * 68.0 - 0.5).abs() < 1e-12);
         // Trials without scores do not end the random start.
         let random = sample(&space, (3, 100), 31, &told(&trials)).unwrap();
         assert_eq!(asked(vec![&best; 12], 31)[0], random);

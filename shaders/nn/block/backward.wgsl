@@ -1,5 +1,6 @@
 // Gradients with respect to the matrix products of a stack, from the head down to the first layer, for a block of rows a workgroup. The
-// gradients of a layer stay in workgroup memory for the layer below; they are stored for the gradients of the weights only.
+// gradients of a layer stay in workgroup memory for the layer below; they are stored for the gradients of the weights only. Training
+// runs ppo/gradient instead, which is made of the same functions: this kernel is for tests and measurements of them.
 
 import package::constants::{WG, TILE, QUADS};
 import package::lib::block::{PARTS, values, value_at};

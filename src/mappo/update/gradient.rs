@@ -15,24 +15,24 @@ type Bound = (Kernel, BindGroup);
 
 /// The compiled kernels with their buffers, the same for all micro-batches.
 pub struct GradientKernels {
-    /// Forward pass and losses; absent where [`Way::InBlocks`] needs neither by itself.
+    /// Forward pass and losses; absent where [`Passes::Fused`] needs neither by itself.
     losses: Option<[Bound; 2]>,
-    way: Way,
+    passes: Passes,
     stride: u32,
     params: u32,
     kernel_config: KernelConfig,
 }
 
-/// How the gradient is computed.
-enum Way {
+/// The kernels of the gradient.
+enum Passes {
     /// By [`gradient`], which sums over micro-batches; then the sum of its partial sums.
-    InBlocks { gradient: Bound, groups: [u32; 3], sum: Bound },
+    Fused { gradient: Bound, groups: [u32; 3], sum: Bound },
     /// By one kernel after the other, with activations and their gradients in buffers.
-    InSteps(Box<Steps>),
+    Separate(Box<Separate>),
 }
 
-/// The kernels of [`Way::InSteps`] after the losses.
-struct Steps {
+/// The kernels of [`Passes::Separate`] after the losses.
+struct Separate {
     backward: Bound,
     weights: Bound,
     /// Starts the gradient sum of a minibatch.
@@ -56,30 +56,30 @@ impl GradientKernels {
             Some(grads) => Some([forward_pass(setup, rollout, table)?, losses(setup, update, grads, table)?]),
             None => None,
         };
-        let way = match (kernel_config.blocks, &update.activation_gradients) {
-            (None, Some(grads)) => in_steps(setup, update, grads, rollout, table)?,
-            _ => in_blocks(setup, update, rollout, table)?,
+        let passes = match (kernel_config.blocks, &update.activation_gradients) {
+            (None, Some(grads)) => separate(setup, update, grads, rollout, table)?,
+            _ => fused(setup, update, rollout, table)?,
         };
         let stride = gpu.uniform_stride::<Batch>();
-        Ok(Self { losses, way, stride, params: layout.params, kernel_config: *kernel_config })
+        Ok(Self { losses, passes, stride, params: layout.params, kernel_config: *kernel_config })
     }
 
     /// Adds the gradient of micro-batch `index` to the sum of its minibatch, whose first or last it may be.
     pub fn gradient(&self, index: u32, batch: &Batch, [first, last]: [bool; 2]) -> Vec<Command> {
-        match &self.way {
-            Way::InBlocks { gradient, groups, sum } => {
+        match &self.passes {
+            Passes::Fused { gradient, groups, sum } => {
                 let mut commands = vec![self.at(gradient, index, *groups)];
                 if last {
                     commands.push(self.sum(sum));
                 }
                 commands
             }
-            Way::InSteps(steps) => {
+            Passes::Separate(each) => {
                 let mut commands = self.losses(index, batch);
                 commands.extend([
-                    self.at(&steps.backward, index, forward::groups(&self.kernel_config, batch, 2)),
-                    self.at(&steps.weights, index, weight_gradient::groups(steps.tiles, steps.splits)),
-                    self.sum(if first { &steps.first } else { &steps.further }),
+                    self.at(&each.backward, index, forward::groups(&self.kernel_config, batch, 2)),
+                    self.at(&each.weights, index, weight_gradient::groups(each.tiles, each.splits)),
+                    self.sum(if first { &each.first } else { &each.further }),
                 ]);
                 commands
             }
@@ -133,12 +133,12 @@ fn sum(gpu: &Gpu, update: &UpdateBuffers, params: u32, splits: u32, first: bool)
     Ok((kernel, group))
 }
 
-fn in_blocks(
+fn fused(
     setup: Setup<'_>,
     update: &UpdateBuffers,
     rollout: &Rollout,
     table: &wgpu::Buffer,
-) -> Result<Way> {
+) -> Result<Passes> {
     let Setup { gpu, config, sizes, layout, kernel_config, buffers } = setup;
     let happo = config.ppo.algorithm == Algorithm::Happo;
     let kernel = gradient::kernel(gpu, kernel_config, &layout.shape, sizes.kind, happo)?;
@@ -160,17 +160,17 @@ fn in_blocks(
     };
     let parameters = loss_parameters(setup);
     let group = gradient::bind(gpu, &kernel, &parameters, bound)?;
-    let sum = sum(gpu, update, layout.params, parameters.places, true)?;
-    Ok(Way::InBlocks { gradient: (kernel, group), groups: gradient::groups(&parameters), sum })
+    let sum = sum(gpu, update, layout.params, parameters.partial_sums, true)?;
+    Ok(Passes::Fused { gradient: (kernel, group), groups: gradient::groups(&parameters), sum })
 }
 
-fn in_steps(
+fn separate(
     setup: Setup<'_>,
     update: &UpdateBuffers,
     grads: &wgpu::Buffer,
     rollout: &Rollout,
     table: &wgpu::Buffer,
-) -> Result<Way> {
+) -> Result<Passes> {
     let Setup { gpu, sizes, layout, kernel_config, buffers, .. } = setup;
     let networks = &buffers.networks;
     let (acts, layer_norm_stats) = (&networks.activations, &networks.layer_norm_stats);
@@ -206,7 +206,7 @@ fn in_steps(
     };
     let group = weight_gradient::bind(gpu, &kernel, bound)?;
     let sum = |first| sum(gpu, update, layout.params, splits, first);
-    Ok(Way::InSteps(Box::new(Steps {
+    Ok(Passes::Separate(Box::new(Separate {
         backward,
         weights: (kernel, group),
         first: sum(true)?,
@@ -236,7 +236,9 @@ fn loss_parameters(setup: Setup<'_>) -> loss::Loss {
         choice_targets: gae::choice_targets(sizes.rows()),
         groups: sizes.groups,
         parameters: layout.params,
-        places: kernel_config.blocks.map_or(0, |blocks| blocks.places(u64::from(sizes.micro_quads()))),
+        partial_sums: kernel_config
+            .blocks
+            .map_or(0, |blocks| blocks.partial_sums(u64::from(sizes.micro_quads()))),
     }
 }
 

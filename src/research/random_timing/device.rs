@@ -23,8 +23,8 @@ const FIELDS: usize = 10;
 /// Most decisions of one dispatch: displays freeze, and drivers reset the device, when a dispatch takes seconds.
 const MOST_DECISIONS: u64 = 2048;
 
-/// Most turns of all loops of an invocation in one dispatch. Software adapters (llvmpipe) stop them after 65,535.
-const MOST_TURNS: u64 = 60_000;
+/// Most iterations of all loops of an invocation in one dispatch. Software adapters (llvmpipe) stop them after 65,535.
+const MOST_ITERATIONS: u64 = 60_000;
 
 /// Mirrors `Timing` in the shader.
 #[repr(C)]
@@ -64,14 +64,14 @@ pub(in crate::research) struct Parameters {
     pub(in crate::research) zero: u32,
 }
 
-/// Turns of the loops of an invocation for one decision.
-fn turns(instruments: u64, limited: bool) -> u64 {
+/// Iterations of the loops of an invocation for one decision.
+fn iterations(instruments: u64, limited: bool) -> u64 {
     1 + instruments * if limited { 2 } else { 1 }
 }
 
 /// Decisions of one dispatch.
 fn decisions_of_a_dispatch(instruments: u64, limited: bool) -> u64 {
-    (MOST_TURNS / turns(instruments, limited)).clamp(1, MOST_DECISIONS)
+    (MOST_ITERATIONS / iterations(instruments, limited)).clamp(1, MOST_DECISIONS)
 }
 
 /// Memory plan: everything but the parameters, of which every dispatch has 256 bytes.
@@ -156,8 +156,8 @@ pub(super) fn trade(
 ) -> Result<Vec<Account>> {
     let (decisions, instruments) = targets.dim();
     let draws = shifts.len();
-    let needed = turns(instruments as u64, options.max_leverage.is_some());
-    if gpu.stops_long_loops() && needed > MOST_TURNS {
+    let needed = iterations(instruments as u64, options.max_leverage.is_some());
+    if gpu.stops_long_loops() && needed > MOST_ITERATIONS {
         return Err(Error::config(
             "instruments",
             format!(

@@ -232,8 +232,8 @@ fn dispatches_are_short_and_cover_all_decisions() {
         for instruments in [1u64, 2, 28, 29, 30, 1000, 29_999, 30_000] {
             let decisions = decisions_of_a_dispatch(instruments, limited);
             assert!((1..=2048).contains(&decisions));
-            if turns(instruments, limited) <= MOST_TURNS {
-                assert!(decisions * turns(instruments, limited) < 65_535, "{instruments}");
+            if iterations(instruments, limited) <= MOST_ITERATIONS {
+                assert!(decisions * iterations(instruments, limited) < 65_535, "{instruments}");
             }
             let limit = limited.then_some(1.0);
             let parts = parameters((5000, instruments as usize), &options(ALL, limit, 0.1), 7, true);
