@@ -180,7 +180,9 @@ fn uses(module: &Module, info: &ModuleInfo, function: &str, variable: &str) -> G
 
 /// The compiler's message, with the place in the environment's text.
 pub(super) fn located(name: &str, error: &wgsl::ParseError, text: &str) -> String {
-    let line = error.location(text).map_or(1, |place| place.line_number);
+    // Some messages also have places that are nowhere in the text.
+    let place = error.labels().find_map(|(span, _)| span.to_range().filter(|place| !place.is_empty()));
+    let line = place.map_or(1, |place| 1 + text[..place.start].matches('\n').count());
     format!("line {line}: {}", error.emit_to_string_with_path(text, &file(name)))
 }
 
