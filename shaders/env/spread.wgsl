@@ -30,7 +30,7 @@ fn random_position(number: u32) -> vec2<f32> {
 }
 
 fn reset() {
-    for (var a = 0u; a < AGENTS; a++) {
+    for (var a = 0u; a < agents(); a++) {
         set_position(a, random_position(a));
         set_velocity(a, vec2<f32>(0.0));
         let extent = select(1.0, 0.8, parameters.paper == 1u);
@@ -43,16 +43,16 @@ fn observe(agent: u32) {
     let here = get_position(agent);
     var at = feature_pair(0u, get_velocity(agent));
     at = feature_pair(at, here);
-    for (var l = 0u; l < AGENTS; l++) {
+    for (var l = 0u; l < agents(); l++) {
         at = feature_pair(at, get_landmark(l) - here);
     }
-    for (var other = 0u; other < AGENTS; other++) {
+    for (var other = 0u; other < agents(); other++) {
         if (other != agent) {
             at = feature_pair(at, get_position(other) - here);
         }
     }
     // The others' messages, which are always zeros.
-    for (var other = 1u; other < AGENTS; other++) {
+    for (var other = 1u; other < agents(); other++) {
         at = feature_pair(at, vec2<f32>(0.0));
     }
 }
@@ -87,9 +87,9 @@ fn contact(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
 
 fn step() -> Outcome {
     // All forces depend on the positions before the step.
-    for (var a = 0u; a < AGENTS; a++) {
+    for (var a = 0u; a < agents(); a++) {
         var force = push(action(a));
-        for (var other = 0u; other < AGENTS; other++) {
+        for (var other = 0u; other < agents(); other++) {
             if (other != a) {
                 force += contact(get_position(a), get_position(other));
             }
@@ -100,7 +100,7 @@ fn step() -> Outcome {
         set_velocity(a, after);
         set_moved(a, select(before, after, parameters.paper == 1u) * TIME_STEP);
     }
-    for (var a = 0u; a < AGENTS; a++) {
+    for (var a = 0u; a < agents(); a++) {
         set_position(a, get_position(a) + get_moved(a));
     }
     give_rewards();
@@ -109,18 +109,18 @@ fn step() -> Outcome {
 
 fn give_rewards() {
     var covered = 0.0;
-    for (var l = 0u; l < AGENTS; l++) {
+    for (var l = 0u; l < agents(); l++) {
         var nearest = 1e9;
-        for (var a = 0u; a < AGENTS; a++) {
+        for (var a = 0u; a < agents(); a++) {
             nearest = min(nearest, distance(get_position(a), get_landmark(l)));
         }
         covered -= nearest;
     }
-    let number = f32(AGENTS);
+    let number = f32(agents());
     var bumps = 0.0;
-    for (var a = 0u; a < AGENTS; a++) {
+    for (var a = 0u; a < agents(); a++) {
         var own = 0.0;
-        for (var other = 0u; other < AGENTS; other++) {
+        for (var other = 0u; other < agents(); other++) {
             if (other != a && distance(get_position(a), get_position(other)) < CONTACT) {
                 own += 1.0;
             }
@@ -134,7 +134,7 @@ fn give_rewards() {
     }
     // Every agent receives the sum of all rewards, and also counts a collision with itself.
     let joint = number * (covered - 1.0) - bumps;
-    for (var a = 0u; a < AGENTS; a++) {
+    for (var a = 0u; a < agents(); a++) {
         reward(a, joint);
     }
     mean_reward(joint);

@@ -19,6 +19,7 @@ struct PhalanxStep {
     state_dim: u32,
     // Index of the first global state in the observations.
     first_state: u32,
+    agents: u32,
 }
 
 @group(0) @binding(0) var<uniform> phalanx_p: PhalanxStep;
@@ -53,6 +54,11 @@ fn phalanx_action(agent: u32, number: u32) -> u32 {
 }
 
 // The functions below are the environment's: docs/environments.md lists them.
+
+// AGENTS, unknown to the compiler: it unrolls loops with constant bounds, which for dozens of agents takes it minutes.
+fn agents() -> u32 {
+    return phalanx_p.agents;
+}
 
 fn reward(agent: u32, value: f32) {
     phalanx_rewards[(phalanx_p.step * AGENTS + agent) * phalanx_p.envs + phalanx_env] = value;
@@ -105,7 +111,7 @@ fn phalanx_begin() {
 // Writes observations and the global state to a slot.
 fn phalanx_observe(slot: u32) {
     phalanx_slot = slot;
-    for (var a = 0u; a < AGENTS; a++) {
+    for (var a = 0u; a < agents(); a++) {
         phalanx_row = slot * AGENTS + a;
         observe(a);
     }
@@ -115,7 +121,7 @@ fn phalanx_observe(slot: u32) {
 }
 
 fn phalanx_allow(now: Moment, slot: u32) {
-    for (var a = 0u; a < AGENTS; a++) {
+    for (var a = 0u; a < agents(); a++) {
         permit(now, slot * AGENTS + a, phalanx_mask(a));
     }
 }

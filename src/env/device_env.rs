@@ -200,7 +200,7 @@ impl Environment for DeviceEnv {
         let state = DeviceState::new(buffer, move |words| environment.validate(words, envs, truncations));
         let further: Vec<_> = further.iter().collect();
         EnvRecording::of_kernel(gpu, rollout, &kernel, state, &further, |step, reset| {
-            Step::new(rollout, step, reset)
+            Step::new(rollout, self.rules.spec.agents, step, reset)
         })
     }
 }

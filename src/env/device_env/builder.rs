@@ -191,6 +191,7 @@ impl DeviceEnvBuilder {
             return Err(failed(format!("line {line}: this bracket has no partner")));
         }
         let sizes = generate::sizes(&rules);
+        check::declarations(&outline, &[&Outline::new(&sizes)]).map_err(failed)?;
         let structures = Structures::read(rules.name, &outline, &sizes).map_err(failed)?;
         rules.check_parameters(&structures).map_err(failed)?;
         let rows = rules.rows.clone().unwrap_or_else(|| Rows::of(&structures, rules.spec.agents));

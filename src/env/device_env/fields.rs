@@ -65,7 +65,7 @@ impl Structures {
             let words: usize = into.iter().map(|member| member.words.len()).sum();
             if words > MAX_WORDS {
                 return Err(format!(
-                    "line {line}: `{name}` has {words} words of 32 bits; at most {MAX_WORDS} are allowed. Numbers that exist per agent belong into `AgentState`, constant ones into data"
+                    "line {line}: `{name}` has more than {MAX_WORDS} words of 32 bits: numbers that exist per agent belong into `AgentState`, constant ones into data"
                 ));
             }
             if let Some(array) = into.iter().find(|member| name == "AgentState" && member.components == 0) {

@@ -93,7 +93,7 @@ fn state(line: &mut impl FnMut(std::fmt::Arguments<'_>), structures: &Structures
 /// `get_x(agent)` and `set_x(agent, value)` for every member of `AgentState`, and the function that clears them all.
 fn agents(line: &mut impl FnMut(std::fmt::Arguments<'_>), structures: &Structures, rows: &Rows) {
     let clear = if structures.state.is_empty() { "" } else { "    state = State();\n" };
-    line(format_args!("fn phalanx_clear() {{\n{clear}    for (var a = 0u; a < AGENTS; a++) {{"));
+    line(format_args!("fn phalanx_clear() {{\n{clear}    for (var a = 0u; a < agents(); a++) {{"));
     for [first, stride] in &rows.agents {
         line(format_args!("        phalanx_store({first}u + {stride}u * a, 0u);"));
     }

@@ -99,7 +99,7 @@ impl Gather {
     }
 
     fn mask(&self, agent: usize) -> u32 {
-        if self.carried[agent] % 2 == 0 { 0b111_1111 } else { 0b111_1011 }
+        if self.carried[agent].is_multiple_of(2) { 0b111_1111 } else { 0b111_1011 }
     }
 
     fn global(&self) -> [f32; NUMBERS] {
