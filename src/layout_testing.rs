@@ -25,6 +25,10 @@ pub fn compare_layout(kernel: &str, wgsl: &str, size: usize, fields: &[(&str, us
     let source = if kernel == "indicators/panel" {
         let sources = crate::indicators::sources(Class::Hardware).unwrap();
         sources.into_iter().next().expect("indicators have kernels").1.text
+    } else if let Some((_, one)) =
+        crate::env::sources(Class::Hardware).unwrap().into_iter().find(|(name, _)| name == kernel)
+    {
+        one.text
     } else {
         let kernels = crate::kernels(Class::Hardware);
         let (shader, variant) = kernels.iter().find(|(shader, _)| shader.name == kernel).expect(kernel);

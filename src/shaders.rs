@@ -142,7 +142,9 @@ mod tests {
             // Panels of all indicators at once are composed to be validated; groups of them are built within a device's limits.
             let mut composed = crate::indicators::sources(class).unwrap();
             composed.retain(|(name, _)| !name.starts_with("indicators/panel"));
+            let environments = crate::env::sources(class).unwrap().into_iter();
             let composed = composed.into_iter().map(|(name, one)| (name, one.text, false));
+            let composed = composed.chain(environments.map(|(name, one)| (name, one.text, false)));
             for (name, source, has_blocks) in fixed.chain(composed) {
                 let most = if has_blocks { &mut in_blocks } else { &mut everywhere };
                 let module =

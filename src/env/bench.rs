@@ -4,7 +4,7 @@ use super::{EnvRecording, Environment, RolloutBuffers, State};
 use crate::gpu::{Gpu, Recorder, STATE};
 use crate::nn::Storage;
 
-/// An environment and its rollout buffers; observations are f32.
+/// An environment and its rollout buffers.
 pub(super) struct Bench {
     pub(super) gpu: Gpu,
     pub(super) envs: usize,
@@ -12,30 +12,45 @@ pub(super) struct Bench {
     pub(super) actions: wgpu::Buffer,
     pub(super) rewards: wgpu::Buffer,
     pub(super) observations: wgpu::Buffer,
+    pub(super) storage: Storage,
     pub(super) episodes: wgpu::Buffer,
     pub(super) dones_and_masks: wgpu::Buffer,
     pub(super) recorder: Recorder,
 }
 
 impl Bench {
-    /// Records the environment and runs its reset.
+    /// Records the environment with observations in f32 and runs its reset.
     pub(super) fn new(gpu: &Gpu, environment: &dyn Environment, envs: usize, steps: u32, seed: u64) -> Self {
+        Self::stored(gpu, environment, envs, steps, seed, Storage::F32)
+    }
+
+    /// Records the environment, with its global state, and runs its reset.
+    pub(super) fn stored(
+        gpu: &Gpu,
+        environment: &dyn Environment,
+        envs: usize,
+        steps: u32,
+        seed: u64,
+        storage: Storage,
+    ) -> Self {
         let (spec, length) = (environment.spec(), steps as usize);
         let slots = length + 1 + environment.truncations(steps) as usize;
         let rows = envs * spec.agents as usize;
+        let numbers = if environment.continuous() { spec.actions as usize } else { 1 };
+        let (features, state_dim) = (rows * spec.obs_dim as usize, environment.state_dim());
         let buffer = |words: usize| gpu.buffer("rollout", words as u64 * 4, STATE).unwrap();
-        let actions = buffer(length * rows);
+        let actions = buffer(length * rows * numbers);
         let rewards = buffer(length * rows);
-        let observations = buffer(slots * rows * spec.obs_dim as usize);
+        let observations = buffer(slots * (features + state_dim as usize * envs));
         let episodes = buffer(4 * envs);
         let dones_and_masks = buffer(length * envs + (length + 1) * rows);
         let rollout = RolloutBuffers {
             envs: envs as u32,
             steps,
             seed,
-            storage: Storage::F32,
-            state_dim: 0,
-            first_state: 0,
+            storage,
+            state_dim,
+            first_state: (slots * features) as u32,
             observations: &observations,
             actions: &actions,
             rewards: &rewards,
@@ -52,6 +67,7 @@ impl Bench {
             actions,
             rewards,
             observations,
+            storage,
             episodes,
             dones_and_masks,
             recorder,
@@ -71,6 +87,15 @@ impl Bench {
 
     pub(super) fn read(&self, buffer: &wgpu::Buffer) -> Vec<f32> {
         self.gpu.read(buffer).unwrap()
+    }
+
+    /// Observations and global states in f32, whatever their storage.
+    pub(super) fn observed(&self) -> Vec<f32> {
+        if self.storage == Storage::F32 {
+            return self.read(&self.observations);
+        }
+        let halves: Vec<half::f16> = self.gpu.read(&self.observations).unwrap();
+        halves.into_iter().map(f32::from).collect()
     }
 
     pub(super) fn words(&self, buffer: &wgpu::Buffer) -> Vec<u32> {

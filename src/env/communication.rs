@@ -8,19 +8,19 @@
 //!
 //! Shapes: state u32 `[field][env]`, floats stored as bits; all other buffers as in [`super::RolloutBuffers`].
 
+use super::device_env::{self, DeviceEnv};
 use crate::Result;
-use crate::env::{DeviceState, EnvRecording, Environment, MAX_EPISODES, RolloutBuffers, Spec, StateFields};
-use crate::gpu::{Class, Gpu, Kernel, Plan, STATE, Shader, TABLE_ENTRY, Variant};
-use crate::nn::Storage;
+use crate::env::{EnvRecording, Environment, RolloutBuffers, Spec, StateFields};
+use crate::gpu::{Gpu, Plan, Shader};
 
-/// The kernel's source.
+/// The environment's functions.
 pub(super) const SHADER: Shader = crate::shaders::shader!("env/communication");
 
 /// Steps of an episode.
 pub(super) const LENGTH: u32 = 25;
 
 /// State words of one environment: an (x, y) pair for every position and velocity, two goals, two messages, four counters.
-const FIELDS: u64 = 22;
+const FIELDS: u32 = 22;
 
 /// Number of landmarks, one of which is the goal.
 const LANDMARKS: u32 = 3;
@@ -59,26 +59,12 @@ pub struct Communication {
     task: Task,
 }
 
-/// Mirrors `Communication` in the shader.
+/// Mirrors `Parameters` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub(super) struct Parameters {
-    pub(super) step: u32,
-    pub(super) steps: u32,
-    pub(super) envs: u32,
-    pub(super) reset: u32,
-    pub(super) length: u32,
     pub(super) reference: u32,
     pub(super) words: u32,
-    pub(super) features: u32,
-    pub(super) seed_low: u32,
-    pub(super) seed_high: u32,
-    pub(super) pad: [u32; 2],
-}
-
-/// The kernel configuration for an adapter class and the observations' storage.
-pub(super) fn variant(class: Class, storage: Storage) -> Variant {
-    storage.apply(Variant::independent(class))
 }
 
 impl Communication {
@@ -97,8 +83,7 @@ impl Communication {
     }
 
     /// Rejects a saved state that the kernel could not have written. Agents stay within [`REACH`] for a whole episode.
-    fn validate(&self, words: &[u32], envs: usize, truncations: u32) -> Result<(), String> {
-        let fields = StateFields::new(words, FIELDS as usize, envs)?;
+    fn validate(&self, fields: &StateFields<'_>) -> Result<(), String> {
         for field in 0..8 {
             let name = ["position", "velocity"][field / 4];
             fields.reals(&format!("{name} of agent {}", field / 2 % 2), field, -REACH..=REACH)?;
@@ -110,27 +95,24 @@ impl Communication {
             fields.counts(&format!("goal of agent {agent}"), 14 + agent, 0..=LANDMARKS - 1)?;
             fields.counts(&format!("message of agent {agent}"), 16 + agent, 0..=self.words())?;
         }
-        fields.counts("step of the episode", 18, 0..=LENGTH - 1)?;
-        fields.counts("episode", 19, 1..=MAX_EPISODES)?;
-        fields.counts("truncated episodes", 20, 0..=truncations)?;
-        fields.finite("return", 21)
+        Ok(())
     }
 
-    fn parameters(&self, rollout: &RolloutBuffers<'_>, step: u32, reset: bool) -> Parameters {
-        Parameters {
-            step,
-            steps: rollout.steps,
-            envs: rollout.envs,
-            reset: u32::from(reset),
-            length: LENGTH,
-            reference: u32::from(self.task == Task::Reference),
-            words: self.words(),
-            features: self.spec().obs_dim,
-            seed_low: rollout.seed as u32,
-            // A separate random stream: initial weights use the plain seed.
-            seed_high: (rollout.seed >> 32) as u32 ^ 0x5EED_0E17,
-            pad: [0; 2],
-        }
+    /// The environment as WGSL functions.
+    ///
+    /// # Errors
+    /// None but for a mistake in this crate: the functions are those of `shaders/env/communication.wgsl`.
+    pub(super) fn device_env(&self) -> Result<DeviceEnv> {
+        let environment = *self;
+        let reference = u32::from(self.task == Task::Reference);
+        DeviceEnv::builder(SHADER.name, SHADER.source, self.spec())
+            .choices(&self.choices())
+            .parameters(&Parameters { reference, words: self.words() })
+            .time_limit(LENGTH)
+            .identity(self.identity())
+            .validate(move |fields| environment.validate(fields))
+            .trusted()
+            .build()
     }
 }
 
@@ -161,22 +143,11 @@ impl Environment for Communication {
     }
 
     fn plan(&self, envs: u32, steps: u32) -> Plan {
-        let mut plan = Plan::new();
-        plan.words("communication state", FIELDS * u64::from(envs));
-        plan.bytes_of("communication parameters", (u64::from(steps) + 1) * TABLE_ENTRY);
-        plan
+        device_env::plan(FIELDS, envs, steps, Some(size_of::<Parameters>()))
     }
 
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
-        let variant = variant(gpu.class(), rollout.storage);
-        let kernel = Kernel::trusted(gpu, &SHADER, variant, &EnvRecording::ACCESS, size_of::<Parameters>())?;
-        let buffer = gpu.buffer("communication state", FIELDS * u64::from(rollout.envs) * 4, STATE)?;
-        let (environment, envs) = (*self, rollout.envs as usize);
-        let truncations = self.truncations(rollout.steps);
-        let state = DeviceState::new(buffer, move |words| environment.validate(words, envs, truncations));
-        EnvRecording::of_kernel(gpu, rollout, &kernel, state, &[], |step, reset| {
-            self.parameters(rollout, step, reset)
-        })
+        self.device_env()?.record(gpu, rollout)
     }
 }
 

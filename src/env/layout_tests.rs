@@ -1,16 +1,13 @@
 //! Layouts of the structures that Rust writes and kernels read.
 
 crate::layout_testing::same_layout! {
-    communication::Parameters {
-        step, steps, envs, reset, length, reference, words, features, seed_low, seed_high, pad,
-    } = "Communication" in "env/communication";
+    communication::Parameters { reference, words } = "Parameters" in "env/communication";
     market::Parameters {
         step, steps, envs, agents, features, actions, reset, first, last, length, prices,
         seed_low, seed_high, commission, commission_per_unit, min_commission, max_leverage, borrow_rate,
         cash_rate, margin_rate, accrues, years, funding, bankruptcy, own_weight, reward_scale,
         drawdown_penalty, mask, zero, weights, lowest, highest, levels,
     } = "Market" in "env/market";
-    spread::Parameters {
-        step, steps, envs, agents, reset, length, paper, seed_low, seed_high, pad,
-    } = "Spread" in "env/spread";
+    spread::Parameters { paper } = "Parameters" in "env/spread";
+    step::Step { step, steps, envs, reset, seed_low, seed_high, state_dim, first_state, agents } = "PhalanxStep" in "env/spread";
 }

@@ -7,6 +7,7 @@ mod bench;
 pub mod communication;
 #[cfg(feature = "cpu-env")]
 mod cpu_env;
+mod device_env;
 #[cfg(test)]
 mod layout_tests;
 pub mod ledger;
@@ -17,6 +18,7 @@ pub mod spread;
 #[cfg(feature = "market")]
 mod starts;
 mod state;
+mod step;
 #[cfg(feature = "market")]
 mod trading;
 #[cfg(feature = "market")]
@@ -26,6 +28,7 @@ pub use crate::nn::Storage;
 pub use communication::Communication;
 #[cfg(feature = "cpu-env")]
 pub use cpu_env::{CpuEnv, Outcome, Simulator};
+pub use device_env::{DeviceEnv, DeviceEnvBuilder};
 pub use spread::Spread;
 pub use state::{DeviceState, HostState, LARGEST_MAGNITUDE, MAX_EPISODES, State, StateFields};
 #[cfg(feature = "market")]
@@ -143,17 +146,50 @@ pub trait Environment {
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording>;
 }
 
-/// Every kernel of this family, in every variant that is compiled for an adapter class.
+/// Every kernel of this family that is one file, in every variant that is compiled for an adapter class. Those of environments that
+/// are WGSL functions are put together on demand: [`sources`].
 #[must_use]
 pub(crate) fn kernels(class: Class) -> Vec<(Shader, Variant)> {
-    let storages = [Storage::F32, Storage::F16, Storage::Packed];
-    let kernels = |storage| {
-        [
-            (communication::SHADER, communication::variant(class, storage)),
-            #[cfg(feature = "market")]
-            (market::SHADER, market::variant(class, storage)),
-            (spread::SHADER, spread::variant(class, storage)),
-        ]
+    #[cfg(feature = "market")]
+    let kernels = STORAGES.map(|storage| (market::SHADER, market::variant(class, storage))).to_vec();
+    #[cfg(not(feature = "market"))]
+    let kernels = {
+        let _ = class;
+        Vec::new()
     };
-    storages.into_iter().flat_map(kernels).collect()
+    kernels
+}
+
+const STORAGES: [Storage; 3] = [Storage::F32, Storage::F16, Storage::Packed];
+
+/// The source of a kernel that is put together, and the configuration that it is for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct KernelSource {
+    /// Plain WGSL.
+    pub text: String,
+    /// Constants and conditions.
+    pub variant: Variant,
+}
+
+/// Names and sources of the kernels of this crate's environments that are WGSL functions, in every variant that is compiled for an
+/// adapter class.
+///
+/// # Errors
+/// [`crate::Error::Shader`] if one does not compose.
+#[doc(hidden)]
+pub fn sources(class: Class) -> Result<Vec<(String, KernelSource)>> {
+    let environments = [
+        (communication::SHADER, Communication::new(communication::Task::Reference).device_env()?),
+        (spread::SHADER, Spread::new(spread::Definition::Mpe2).device_env()?),
+    ];
+    let mut all = Vec::new();
+    for storage in STORAGES {
+        for (shader, environment) in &environments {
+            let variant = step::variant(class, storage);
+            let text = environment.source(&variant)?;
+            all.push((shader.name.to_string(), KernelSource { text, variant }));
+        }
+    }
+    Ok(all)
 }

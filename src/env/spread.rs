@@ -8,12 +8,12 @@
 //!
 //! Shapes: state f32 `[field][env]`; all other buffers as in [`super::RolloutBuffers`].
 
-use crate::env::{DeviceState, EnvRecording, Environment, MAX_EPISODES, RolloutBuffers, Spec, StateFields};
-use crate::gpu::{Class, Gpu, Kernel, Plan, STATE, Shader, TABLE_ENTRY, Variant};
-use crate::nn::Storage;
+use super::device_env::{self, DeviceEnv, Rows};
+use crate::env::{EnvRecording, Environment, RolloutBuffers, Spec, StateFields};
+use crate::gpu::{Gpu, Plan, Shader};
 use crate::{Error, Result};
 
-/// The kernel's source.
+/// The environment's functions.
 pub(super) const SHADER: Shader = crate::shaders::shader!("env/spread");
 
 /// Steps of an episode.
@@ -43,25 +43,11 @@ pub struct Spread {
     agents: u32,
 }
 
-/// Mirrors `Spread` in the shader.
+/// Mirrors `Parameters` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub(super) struct Parameters {
-    pub(super) step: u32,
-    pub(super) steps: u32,
-    pub(super) envs: u32,
-    pub(super) agents: u32,
-    pub(super) reset: u32,
-    pub(super) length: u32,
     pub(super) paper: u32,
-    pub(super) seed_low: u32,
-    pub(super) seed_high: u32,
-    pub(super) pad: [u32; 3],
-}
-
-/// The kernel configuration for an adapter class and the observations' storage.
-pub(super) fn variant(class: Class, storage: Storage) -> Variant {
-    storage.apply(Variant::independent(class))
 }
 
 impl Spread {
@@ -82,16 +68,9 @@ impl Spread {
         Ok(Self { agents, ..self })
     }
 
-    /// State words of one environment: two (x, y) pairs per agent, one per landmark, four counters, and one displacement per
-    /// agent.
-    fn fields(&self) -> u64 {
-        u64::from(self.agents) * 8 + 4
-    }
-
     /// Rejects a saved state that the kernel could not have written. Agents stay within [`REACH`] for a whole episode.
-    fn validate(&self, words: &[u32], envs: usize, truncations: u32) -> Result<(), String> {
+    fn validate(&self, fields: &StateFields<'_>) -> Result<(), String> {
         let agents = self.agents as usize;
-        let fields = StateFields::new(words, self.fields() as usize, envs)?;
         for field in 0..4 * agents {
             let name = ["position", "velocity"][field / 2 % 2];
             fields.reals(&format!("{name} of agent {}", field / 4), field, -REACH..=REACH)?;
@@ -100,29 +79,33 @@ impl Spread {
             let name = format!("position of landmark {}", field / 2 - 2 * agents);
             fields.reals(&name, field, -1.0..=1.0)?;
         }
-        let counters = 6 * agents;
-        fields.counts("step of the episode", counters, 0..=LENGTH - 1)?;
-        fields.counts("episode", counters + 1, 1..=MAX_EPISODES)?;
-        fields.counts("truncated episodes", counters + 2, 0..=truncations)?;
-        fields.finite("return", counters + 3)?;
-        (counters + 4..counters + 4 + 2 * agents)
+        let displacements = 6 * agents + 4;
+        (displacements..displacements + 2 * agents)
             .try_for_each(|field| fields.reals("last displacement", field, -REACH..=REACH))
     }
 
-    fn parameters(&self, rollout: &RolloutBuffers<'_>, step: u32, reset: bool) -> Parameters {
-        Parameters {
-            step,
-            steps: rollout.steps,
-            envs: rollout.envs,
-            agents: self.agents,
-            reset: u32::from(reset),
-            length: LENGTH,
-            paper: u32::from(self.definition == Definition::OnPolicy),
-            seed_low: rollout.seed as u32,
-            // A separate random stream: initial weights use the plain seed.
-            seed_high: (rollout.seed >> 32) as u32 ^ 0x5EED_0E17,
-            pad: [0; 3],
-        }
+    /// Rows in the order of checkpoints: position and velocity of every agent, position of every landmark, four counters, displacements.
+    fn rows(&self) -> Rows {
+        let n = self.agents;
+        let agents =
+            [[0, 4], [1, 4], [2, 4], [3, 4], [4 * n, 2], [4 * n + 1, 2], [6 * n + 4, 2], [6 * n + 5, 2]];
+        Rows { state: 0, counters: 6 * n, agents: agents.to_vec() }
+    }
+
+    /// The environment as WGSL functions.
+    ///
+    /// # Errors
+    /// None but for a mistake in this crate: the functions are those of `shaders/env/spread.wgsl`.
+    pub(super) fn device_env(&self) -> Result<DeviceEnv> {
+        let paper = self.definition == Definition::OnPolicy;
+        let environment = *self;
+        let builder = DeviceEnv::builder(SHADER.name, SHADER.source, self.spec())
+            .parameters(&Parameters { paper: u32::from(paper) })
+            .identity(self.identity())
+            .rows(self.rows())
+            .validate(move |fields| environment.validate(fields))
+            .trusted();
+        if paper { builder.build() } else { builder.time_limit(LENGTH).build() }
     }
 }
 
@@ -143,22 +126,11 @@ impl Environment for Spread {
     }
 
     fn plan(&self, envs: u32, steps: u32) -> Plan {
-        let mut plan = Plan::new();
-        plan.words("spread state", self.fields() * u64::from(envs));
-        plan.words("spread parameters", (u64::from(steps) + 1) * TABLE_ENTRY / 4);
-        plan
+        device_env::plan(8 * self.agents + 4, envs, steps, Some(size_of::<Parameters>()))
     }
 
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
-        let variant = variant(gpu.class(), rollout.storage);
-        let kernel = Kernel::trusted(gpu, &SHADER, variant, &EnvRecording::ACCESS, size_of::<Parameters>())?;
-        let buffer = gpu.buffer("spread state", self.fields() * u64::from(rollout.envs) * 4, STATE)?;
-        let (environment, envs) = (*self, rollout.envs as usize);
-        let truncations = self.truncations(rollout.steps);
-        let state = DeviceState::new(buffer, move |words| environment.validate(words, envs, truncations));
-        EnvRecording::of_kernel(gpu, rollout, &kernel, state, &[], |step, reset| {
-            self.parameters(rollout, step, reset)
-        })
+        self.device_env()?.record(gpu, rollout)
     }
 }
 

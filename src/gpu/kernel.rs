@@ -115,9 +115,7 @@ impl Kernel {
         checked: bool,
     ) -> Result<Self> {
         let source = compose(shader, &variant)?;
-        let table =
-            access.iter().any(|(_, access)| *access == Access::DynamicUniform).then_some(table as u64);
-        Ok(Self { table, ..Self::compile(gpu, shader.name, source, variant, access, checked)? })
+        Self::generated(gpu, shader.name, source, variant, access, table, checked)
     }
 
     /// Compiles WGSL that this crate generated (entry point `main`), with accesses at the given `@binding` numbers.
@@ -132,6 +130,24 @@ impl Kernel {
         access: &[(u32, Access)],
     ) -> Result<Self> {
         Self::compile(gpu, name, source, variant, access, gpu.checked())
+    }
+
+    /// Compiles WGSL that is complete already (entry point `main`), with or without bounds checks. `table` is as in [`Kernel::new`].
+    ///
+    /// # Errors
+    /// As [`Kernel::new`].
+    pub(crate) fn generated(
+        gpu: &Gpu,
+        name: &'static str,
+        source: String,
+        variant: Variant,
+        access: &[(u32, Access)],
+        table: usize,
+        checked: bool,
+    ) -> Result<Self> {
+        let table =
+            access.iter().any(|(_, access)| *access == Access::DynamicUniform).then_some(table as u64);
+        Ok(Self { table, ..Self::compile(gpu, name, source, variant, access, checked)? })
     }
 
     fn compile(

@@ -53,27 +53,51 @@ pub fn compose(shader: &Shader, variant: &Variant) -> Result<String> {
     compose_with(shader, &[], variant)
 }
 
-/// Everything that a composition depends on: the shader's source and library, further modules, the variant.
-type Request = (&'static str, &'static Library, Vec<(String, String)>, Variant);
+/// As [`compose`], with every declaration of the shader, used or not, for text that is joined with further text. The shader may use
+/// names that only the joined text declares.
+///
+/// # Errors
+/// As [`compose`].
+pub(crate) fn compose_all(shader: &Shader, variant: &Variant) -> Result<String> {
+    composed(shader, &[], variant, true)
+}
+
+/// Everything that a composition depends on: the shader's source and library, further modules, the variant, and whether unused
+/// declarations of the shader stay.
+type Request = (&'static str, &'static Library, Vec<(String, String)>, Variant, bool);
 
 /// As [`compose`], with further modules that the shader may import: paths without ending, and sources.
 ///
 /// # Errors
 /// [`Error::Shader`], which names an import or a condition that does not resolve.
 pub fn compose_with(shader: &Shader, modules: &[(String, String)], variant: &Variant) -> Result<String> {
+    composed(shader, modules, variant, false)
+}
+
+fn composed(
+    shader: &Shader,
+    modules: &[(String, String)],
+    variant: &Variant,
+    keep_root: bool,
+) -> Result<String> {
     // Composing takes as long as translating WGSL, so compositions are kept for the life of the process.
     static COMPOSED: OnceLock<Mutex<HashMap<Request, String>>> = OnceLock::new();
     let composed = COMPOSED.get_or_init(Mutex::default);
-    let request = (shader.source, shader.library, modules.to_vec(), variant.clone());
+    let request = (shader.source, shader.library, modules.to_vec(), variant.clone(), keep_root);
     if let Some(text) = composed.lock().unwrap_or_else(PoisonError::into_inner).get(&request) {
         return Ok(text.clone());
     }
-    let text = compose_anew(shader, modules, variant)?;
+    let text = compose_anew(shader, modules, variant, keep_root)?;
     composed.lock().unwrap_or_else(PoisonError::into_inner).insert(request, text.clone());
     Ok(text)
 }
 
-fn compose_anew(shader: &Shader, modules: &[(String, String)], variant: &Variant) -> Result<String> {
+fn compose_anew(
+    shader: &Shader,
+    modules: &[(String, String)],
+    variant: &Variant,
+    keep_root: bool,
+) -> Result<String> {
     let failed = |reason: String| Error::Shader { shader: shader.name.into(), reason };
     let mut resolver = VirtualResolver::new();
     for (path, source) in modules {
@@ -91,6 +115,7 @@ fn compose_anew(shader: &Shader, modules: &[(String, String)], variant: &Variant
         strip: true,
         lazy: true,
         validate: false,
+        keep_root,
         ..CompileOptions::default()
     });
     compiler.set_mangler(wesl::ManglerKind::Escape);
@@ -124,14 +149,14 @@ mod tests {
         conditions: &["wide"],
     };
 
-    fn composed(source: &'static str, variant: &Variant) -> Result<String> {
+    fn compose_source(source: &'static str, variant: &Variant) -> Result<String> {
         compose(&Shader { name: "test/shader", source, library: &LIBRARY }, variant)
     }
 
     #[test]
     fn conditions_choose_and_misspelt_names_are_named() {
         let source = "import package::lib::one::SIZE;\nconst MINE = SIZE;\n@compute @workgroup_size(1) fn main() { var x = MINE; }";
-        let text = composed(source, &Variant::new(1).when("wide", true)).unwrap();
+        let text = compose_source(source, &Variant::new(1).when("wide", true)).unwrap();
         assert!(text.contains("2u") && !text.contains("1u"), "{text}");
         for (source, variant, wanted) in [
             ("@if(wyde) const A = 1;", Variant::new(1), "wyde"),
@@ -147,7 +172,7 @@ mod tests {
             ),
             ("const A = 1;", Variant::new(1).when("wyde", true), "wyde"),
         ] {
-            let error = composed(source, &variant).unwrap_err().to_string();
+            let error = compose_source(source, &variant).unwrap_err().to_string();
             assert!(error.contains("test/shader") && error.contains(wanted), "{error}");
         }
     }
@@ -157,7 +182,7 @@ mod tests {
         static OTHER: Library = Library { modules: &[("lib/one", "const SIZE: u32 = 7u;")], conditions: &[] };
         let source =
             "import package::lib::one::SIZE;\n@compute @workgroup_size(1) fn main() { var x = SIZE; }";
-        let first = composed(source, &Variant::new(1)).unwrap();
+        let first = compose_source(source, &Variant::new(1)).unwrap();
         let other = Shader { name: "test/shader", source, library: &OTHER };
         assert_ne!(first, compose(&other, &Variant::new(1)).unwrap());
     }

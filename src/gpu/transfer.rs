@@ -70,8 +70,12 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::buffer`].
     pub fn uniform<T: bytemuck::NoUninit>(&self, label: &str, value: &T) -> Result<wgpu::Buffer> {
-        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        self.filled(label, bytemuck::bytes_of(value), usage)
+        self.uniform_bytes(label, bytemuck::bytes_of(value))
+    }
+
+    /// As [`Gpu::uniform`], from bytes.
+    pub(crate) fn uniform_bytes(&self, label: &str, bytes: &[u8]) -> Result<wgpu::Buffer> {
+        self.filled(label, bytes, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST)
     }
 
     /// Creates a uniform buffer with every value at a multiple of [`Gpu::uniform_stride`], to be bound with a dynamic offset.

@@ -11,6 +11,7 @@ mod common;
 mod comparing;
 mod control;
 mod costs;
+mod device_env;
 mod dialects;
 mod discipline;
 mod ensembles;

@@ -19,7 +19,10 @@ fn every_variant_composes_validates_and_translates() {
             let source = compose(&shader, &variant).unwrap_or_else(|error| panic!("{name}: {error}"));
             (name, source, variant)
         });
+        let environments = phalanx::env::sources(class).unwrap().into_iter();
+        let environments = environments.map(|(name, one)| (name, one.text, one.variant));
         let composed = sources(class).unwrap().into_iter().map(|(name, one)| (name, one.text, one.variant));
+        let composed = composed.chain(environments);
         for (name, source, variant) in fixed.chain(composed) {
             let module = naga::front::wgsl::parse_str(&source)
                 .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(&source)));
@@ -127,7 +130,10 @@ fn every_shader_file_belongs_to_a_kernel() {
     let names: BTreeSet<_> = [Class::Hardware, Class::Software]
         .into_iter()
         .flat_map(phalanx::kernels)
-        .map(|(shader, _)| shader.name)
+        .map(|(shader, _)| shader.name.to_string())
+        .chain(phalanx::env::sources(Class::Hardware).unwrap().into_iter().map(|(name, _)| name))
+        // The part of the environments' kernels that they share.
+        .chain(["env/step".to_string()])
         .collect();
     for family in std::fs::read_dir(root.join("shaders")).unwrap() {
         let family = family.unwrap().file_name().into_string().unwrap();

@@ -1,0 +1,199 @@
+//! Compiles an environment's text together with everything generated for it, without a device, and says what is wrong in it.
+
+use naga::Module;
+use naga::front::wgsl;
+use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
+
+use super::outline::Outline;
+
+/// A function that an environment may have: name, parameter types, result types (the first is the one to write), purpose.
+struct Expected {
+    name: &'static str,
+    parameters: &'static [&'static str],
+    results: &'static [&'static str],
+    required: bool,
+    header: &'static str,
+    purpose: &'static str,
+}
+
+const FUNCTIONS: [Expected; 5] = [
+    Expected {
+        name: "reset",
+        parameters: &[],
+        results: &[""],
+        required: true,
+        header: "fn reset()",
+        purpose: "it starts an episode",
+    },
+    Expected {
+        name: "step",
+        parameters: &[],
+        results: &["Outcome", "u32"],
+        required: true,
+        header: "fn step() -> Outcome",
+        purpose: "it applies the actions, calls `reward` for every agent and returns CONTINUES or TERMINATED",
+    },
+    Expected {
+        name: "observe",
+        parameters: &["u32"],
+        results: &[""],
+        required: true,
+        header: "fn observe(agent: u32)",
+        purpose: "it calls `feature` for every feature that the agent sees",
+    },
+    Expected {
+        name: "action_mask",
+        parameters: &["u32"],
+        results: &["u32"],
+        required: false,
+        header: "fn action_mask(agent: u32) -> u32",
+        purpose: "it returns one bit per action that the agent may take",
+    },
+    Expected {
+        name: "global_state",
+        parameters: &[],
+        results: &[""],
+        required: false,
+        header: "fn global_state()",
+        purpose: "it calls `global_feature` for every number of the global state",
+    },
+];
+
+/// Checks declarations and signatures. `taken` are the texts whose names an environment cannot declare again.
+///
+/// # Errors
+/// A sentence with the line and what to write instead.
+pub(super) fn declarations(outline: &Outline, taken: &[&Outline]) -> Result<(), String> {
+    for it in outline.declarations() {
+        let line = it.line;
+        match it.keyword {
+            "struct" | "fn" | "const" | "alias" | "const_assert" => {}
+            "var" | "override" => {
+                return Err(format!(
+                    "line {line}: `{}` is a module-scope `{}`: an environment remembers what is in `State` and `AgentState`, and reads `Parameters` and the data that Rust gives to it; use `const` for constants",
+                    it.name, it.keyword
+                ));
+            }
+            "import" => {
+                return Err(format!(
+                    "line {line}: an environment imports nothing: the functions listed in docs/environments.md are there without"
+                ));
+            }
+            other => {
+                return Err(format!(
+                    "line {line}: `{other}` is not allowed here: an environment consists of structures, constants and functions"
+                ));
+            }
+        }
+        if it.keyword == "fn" && it.attributes && !it.name.is_empty() {
+            return Err(format!(
+                "line {line}: `{}` has attributes: phalanx writes the entry points, an environment has plain functions",
+                it.name
+            ));
+        }
+        let defined = taken.iter().any(|text| text.declarations().iter().any(|other| other.name == it.name));
+        if !it.name.is_empty() && (defined || it.name.starts_with("phalanx_")) {
+            return Err(format!(
+                "line {line}: `{}` is a name that phalanx defines: choose another one",
+                it.name
+            ));
+        }
+    }
+    for expected in &FUNCTIONS {
+        let Expected { name, header, purpose, .. } = expected;
+        let Some(found) = outline.find("fn", name) else {
+            if expected.required {
+                return Err(format!("`{header}` is missing: {purpose}"));
+            }
+            continue;
+        };
+        let (parameters, result) = found.signature();
+        if parameters != expected.parameters || !expected.results.contains(&result.as_str()) {
+            return Err(format!(
+                "line {}: `fn {name}{}` must be `{header}`: {purpose}",
+                found.line, found.header
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Compiles the whole kernel, which begins with the environment's own text, and checks that every function does only what its moment
+/// allows.
+///
+/// # Errors
+/// The compiler's message with the place in the environment's text, or a sentence.
+pub(super) fn kernel(name: &str, outline: &Outline, text: &str) -> Result<(), String> {
+    let module = wgsl::parse_str(text).map_err(|error| located(name, &error, text))?;
+    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+        .validate(&module)
+        .map_err(|error| invalid(name, &error, text))?;
+    let rules = [
+        ("observe", "phalanx_words", "changes the state, which only `reset` and `step` may"),
+        ("observe", "state", "changes the state, which only `reset` and `step` may"),
+        ("observe", "phalanx_rewards", "calls `reward`, which belongs into `step`"),
+        ("observe", "phalanx_mean", "calls `mean_reward`, which belongs into `step`"),
+        ("reset", "phalanx_rewards", "calls `reward`, which belongs into `step`"),
+        ("reset", "phalanx_mean", "calls `mean_reward`, which belongs into `step`"),
+        ("reset", "observations", "calls `feature`, which belongs into `observe`"),
+        ("step", "observations", "calls `feature`, which belongs into `observe`"),
+        ("action_mask", "observations", "calls `feature`, which belongs into `observe`"),
+    ];
+    for (function, variable, reason) in rules {
+        // Masks and the global state are computed together with the observations.
+        let others: &[&str] = if function == "observe" { &["action_mask", "global_state"] } else { &[] };
+        for function in others.iter().chain([&function]) {
+            if uses(&module, &info, function, variable).contains(GlobalUse::WRITE) {
+                return Err(broken(outline, function, reason));
+            }
+        }
+    }
+    for function in ["reset", "observe", "action_mask", "global_state"] {
+        if uses(&module, &info, function, "phalanx_actions").contains(GlobalUse::READ) {
+            return Err(broken(
+                outline,
+                function,
+                "reads actions, which exist in `step` only: keep what it needs in the state",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn broken(outline: &Outline, function: &str, reason: &str) -> String {
+    let line = outline.find("fn", function).map_or(1, |it| it.line);
+    format!("line {line}: `{function}` {reason}")
+}
+
+/// Uses of a global variable by a function and all that it calls. Variables of imported modules have the module's path before their
+/// name.
+fn uses(module: &Module, info: &ModuleInfo, function: &str, variable: &str) -> GlobalUse {
+    let function = module.functions.iter().find(|(_, it)| it.name.as_deref() == Some(function));
+    let imported = format!("_{variable}");
+    let named = |name: &str| name == variable || (variable == "observations" && name.ends_with(&imported));
+    let variable = module.global_variables.iter().find(|(_, it)| it.name.as_deref().is_some_and(named));
+    match (function, variable) {
+        (Some((function, _)), Some((variable, _))) => info[function][variable],
+        _ => GlobalUse::empty(),
+    }
+}
+
+/// The compiler's message, with the place in the environment's text.
+pub(super) fn located(name: &str, error: &wgsl::ParseError, text: &str) -> String {
+    // Some messages also have places that are nowhere in the text.
+    let place = error.labels().find_map(|(span, _)| span.to_range().filter(|place| !place.is_empty()));
+    let line = place.map_or(1, |place| 1 + text[..place.start].matches('\n').count());
+    format!("line {line}: {}", error.emit_to_string_with_path(text, &file(name)))
+}
+
+/// The validator's message, with the line of the smallest of the places that it names.
+fn invalid(name: &str, error: &naga::WithSpan<naga::valid::ValidationError>, text: &str) -> String {
+    let places = error.spans().filter_map(|(span, _)| span.to_range());
+    let smallest = places.min_by_key(|place| place.end - place.start);
+    let line = smallest.map_or(1, |place| 1 + text[..place.start].matches('\n').count());
+    format!("line {line}: {}", error.emit_to_string_with_path(text, &file(name)))
+}
+
+fn file(name: &str) -> String {
+    format!("{name}.wgsl")
+}
