@@ -26,9 +26,16 @@ pub struct GradientKernels {
 /// The kernels of the gradient.
 enum Passes {
     /// By [`gradient`], which sums over micro-batches; then the sum of its partial sums.
-    Fused { gradient: Bound, groups: [u32; 3], sum: Bound },
+    Fused(Box<Fused>),
     /// By one kernel after the other, with activations and their gradients in buffers.
     Separate(Box<Separate>),
+}
+
+/// The kernels of [`Passes::Fused`].
+struct Fused {
+    gradient: Bound,
+    groups: [u32; 3],
+    sum: Bound,
 }
 
 /// The kernels of [`Passes::Separate`] after the losses.
@@ -67,10 +74,10 @@ impl GradientKernels {
     /// Adds the gradient of micro-batch `index` to the sum of its minibatch, whose first or last it may be.
     pub fn gradient(&self, index: u32, batch: &Batch, [first, last]: [bool; 2]) -> Vec<Command> {
         match &self.passes {
-            Passes::Fused { gradient, groups, sum } => {
-                let mut commands = vec![self.at(gradient, index, *groups)];
+            Passes::Fused(all) => {
+                let mut commands = vec![self.at(&all.gradient, index, all.groups)];
                 if last {
-                    commands.push(self.sum(sum));
+                    commands.push(self.sum(&all.sum));
                 }
                 commands
             }
@@ -161,7 +168,11 @@ fn fused(
     let parameters = loss_parameters(setup);
     let group = gradient::bind(gpu, &kernel, &parameters, bound)?;
     let sum = sum(gpu, update, layout.params, parameters.partial_sums, true)?;
-    Ok(Passes::Fused { gradient: (kernel, group), groups: gradient::groups(&parameters), sum })
+    Ok(Passes::Fused(Box::new(Fused {
+        gradient: (kernel, group),
+        groups: gradient::groups(&parameters),
+        sum,
+    })))
 }
 
 fn separate(
