@@ -45,7 +45,7 @@ impl Blocks {
     /// The sizes of blocks that these networks fit in with `memory` bytes of workgroup memory, the largest first. None for layers of more
     /// than 128 outputs, whose activations do not fit, for networks with a GRU, and for so many parameters that the partial
     /// sums of their gradients would take much memory.
-    pub fn for_layout(layout: &Layout, memory: u32) -> impl Iterator<Item = Self> {
+    pub(super) fn for_layout(layout: &Layout, memory: u32) -> impl Iterator<Item = Self> {
         let affordable = MOST_SUMS / (u64::from(layout.params) * 16);
         let groups = affordable.min(MOST_GROUPS.into()) as u32;
         Self::ALL
@@ -57,7 +57,7 @@ impl Blocks {
 
     /// Whether the activations of these networks fit.
     #[must_use]
-    pub fn fit(self, layout: &Layout) -> bool {
+    pub(crate) fn fit(self, layout: &Layout) -> bool {
         let widest = |stack: &NetworkStack| stack.layer.iter().map(|layer| layer.outputs).max();
         !layout.shape.recurrent()
             && layout.stacks.iter().filter_map(widest).all(|widest| widest <= self.width)
@@ -70,7 +70,7 @@ impl Blocks {
 
     /// Partial sums of the gradient of `quads` quads of rows: the workgroups of [`crate::ppo::gradient`] for each stack.
     #[must_use]
-    pub fn partial_sums(self, quads: u64) -> u32 {
+    pub(crate) fn partial_sums(self, quads: u64) -> u32 {
         quads.div_ceil(u64::from(self.quads)).min(self.groups.into()) as u32
     }
 

@@ -26,7 +26,7 @@ const LEVEL: f64 = 0.95;
 /// Draws and resamples, and the seed of both.
 #[derive(Clone, Copy, Debug)]
 pub struct AssessmentOptions<'a> {
-    /// Draws of [`random_timing`].
+    /// Draws of [`super::random_timing`].
     pub draws: usize,
     /// Resamples of the stationary bootstrap.
     pub resamples: u32,
@@ -95,7 +95,7 @@ impl Assessment {
     /// number of trials ([`Trials::deflated`](super::Trials::deflated)).
     ///
     /// # Errors
-    /// As [`random_timing`], and [`random_timing_on`] with a device; errors of the statistics for returns whose squares overflow.
+    /// As [`random_timing_on`]; errors of the statistics for returns whose squares overflow.
     pub fn new(
         backtest: &Backtest,
         candles: &Candles,
