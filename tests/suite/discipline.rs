@@ -127,6 +127,8 @@ fn dispatches_do_not_depend_on_agents_layers_and_networks() {
     ];
     let counts = shapes.map(|(environment, hidden, networks)| {
         let mut config = config();
+        // On GPUs, the environments of one agent fill whole blocks of rows.
+        config.ppo.num_envs = 64;
         config.network.hidden = hidden;
         config.network.networks = networks;
         sent(&mut Trainer::new(&gpu, environment, &config).unwrap())
