@@ -63,7 +63,12 @@ for (const file of fs.readdirSync(folder).filter((name) => name.endsWith('.wgsl'
     try {
       await device.createComputePipelineAsync({ layout: 'auto', compute: { module, entryPoint: 'main' } });
     } catch (error) {
-      faults.push(error.message);
+      // Kernels for blocks of rows are chosen where an adapter has more memory than WebGPU guarantees; this one has not.
+      if (error.message.includes('The total use of workgroup storage')) {
+        counts['without a pipeline'] += 1;
+      } else {
+        faults.push(error.message);
+      }
     }
   }
   await device.popErrorScope();
