@@ -111,9 +111,6 @@ impl DeviceEnv {
         fields.counts("episode", counters + 1, 1..=MAX_EPISODES)?;
         fields.counts("truncated episodes", counters + 2, 0..=truncations)?;
         fields.finite("return", counters + 3)?;
-        if let Some(check) = &self.rules.validate {
-            return check(&fields);
-        }
         for (row, word) in (self.rows.state as usize..).zip(self.structures.state_words()) {
             if word.scalar == Scalar::F32 {
                 fields.finite(&word.path, row)?;
@@ -129,7 +126,7 @@ impl DeviceEnv {
                 }
             }
         }
-        Ok(())
+        self.rules.validate.as_ref().map_or(Ok(()), |check| check(&fields))
     }
 }
 

@@ -79,6 +79,7 @@ impl Spread {
             let name = format!("position of landmark {}", field / 2 - 2 * agents);
             fields.reals(&name, field, -1.0..=1.0)?;
         }
+        fields.counts("step of the episode", 6 * agents, 0..=LENGTH - 1)?;
         let displacements = 6 * agents + 4;
         (displacements..displacements + 2 * agents)
             .try_for_each(|field| fields.reals("last displacement", field, -REACH..=REACH))

@@ -186,6 +186,7 @@ impl DeviceEnvBuilder {
         let rules = self.0;
         rules.check_sizes()?;
         let failed = |reason| Error::Shader { shader: rules.name.into(), reason };
+        check::line_breaks(&rules.source).map_err(failed)?;
         let outline = Outline::new(&rules.source);
         if let Some(line) = outline.unbalanced {
             return Err(failed(format!("line {line}: this bracket has no partner")));
@@ -222,6 +223,13 @@ impl Rules {
         };
         range("agents", self.spec.agents, 1, 1024)?;
         range("obs_dim", self.spec.obs_dim, 1, 65_536)?;
+        if self.spec.agents * self.spec.obs_dim > 65_536 {
+            let all = self.spec.agents * self.spec.obs_dim;
+            return Err(Error::config(
+                "obs_dim",
+                format!("{all} features over all agents, at most 65,536 are possible"),
+            ));
+        }
         match &self.actions {
             ActionKind::Continuous => range("actions", self.spec.actions, 1, 16)?,
             ActionKind::Choices(sizes) => {
@@ -278,8 +286,15 @@ impl Rules {
         crc.update(outline.words().as_bytes());
         let numbers = (self.spec, &self.actions, self.time_limit, self.truncates, self.shortest_truncated);
         crc.update(format!("{numbers:?} {}", self.state_dim).as_bytes());
-        crc.update(self.parameters.as_deref().unwrap_or_default());
-        self.data.iter().for_each(|(_, values)| crc.update(values.bytes()));
+        let mut block = |name: &str, bytes: &[u8]| {
+            crc.update(format!("{name} {}:", bytes.len()).as_bytes());
+            crc.update(bytes);
+        };
+        block("parameters", self.parameters.as_deref().unwrap_or_default());
+        for (name, values) in &self.data {
+            let element = if matches!(values, Values::F32(_)) { "f32" } else { "u32" };
+            block(&format!("{name} {element}"), values.bytes());
+        }
         format!("{} {:08x}", self.name, crc.finalize())
     }
 }

@@ -118,6 +118,24 @@ pub(super) fn declarations(outline: &Outline, taken: &[&Outline]) -> Result<(), 
     Ok(())
 }
 
+/// Refuses line breaks that end a comment for WGSL and not for most editors: what follows them would not be seen.
+///
+/// # Errors
+/// A sentence.
+pub(super) fn line_breaks(source: &str) -> Result<(), String> {
+    for (number, line) in source.split('\n').enumerate() {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        if let Some(odd) = line.chars().find(|it| "\r\u{b}\u{c}\u{85}\u{2028}\u{2029}".contains(*it)) {
+            return Err(format!(
+                "line {}: U+{:04X} is not allowed: end lines with U+000A",
+                number + 1,
+                odd as u32
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Compiles the whole kernel, which begins with the environment's own text, and checks that every function does only what its moment
 /// allows.
 ///
@@ -131,14 +149,33 @@ pub(super) fn kernel(name: &str, outline: &Outline, text: &str) -> Result<(), St
     let rules = [
         ("observe", "phalanx_words", "changes the state, which only `reset` and `step` may"),
         ("observe", "state", "changes the state, which only `reset` and `step` may"),
-        ("observe", "phalanx_rewards", "calls `reward`, which belongs into `step`"),
-        ("observe", "phalanx_mean", "calls `mean_reward`, which belongs into `step`"),
-        ("reset", "phalanx_rewards", "calls `reward`, which belongs into `step`"),
-        ("reset", "phalanx_mean", "calls `mean_reward`, which belongs into `step`"),
-        ("reset", "observations", "calls `feature`, which belongs into `observe`"),
-        ("step", "observations", "calls `feature`, which belongs into `observe`"),
-        ("action_mask", "observations", "calls `feature`, which belongs into `observe`"),
+        ("observe", "phalanx_rewards", "calls `reward`, which belongs in `step`"),
+        ("observe", "phalanx_mean", "calls `mean_reward`, which belongs in `step`"),
+        ("reset", "phalanx_rewards", "calls `reward`, which belongs in `step`"),
+        ("reset", "phalanx_mean", "calls `mean_reward`, which belongs in `step`"),
+        ("reset", "observations", "calls `feature`, which belongs in `observe`"),
+        ("step", "observations", "calls `feature`, which belongs in `observe`"),
+        ("action_mask", "observations", "calls `feature`, which belongs in `observe`"),
     ];
+    // What a pointer is for is not followed through calls.
+    for (_, it) in module.functions.iter() {
+        let private = |argument: &naga::FunctionArgument| {
+            let inner = &module.types[argument.ty].inner;
+            matches!(inner, naga::TypeInner::Pointer { space: naga::AddressSpace::Private, .. })
+        };
+        if it.arguments.iter().any(private) {
+            let name = it.name.as_deref().unwrap_or_default();
+            return Err(broken(outline, name, "takes a pointer to a private variable: use `state` itself"));
+        }
+    }
+    for (function, variable, reason) in [
+        ("observe", "phalanx_slot", "calls `global_feature`, which belongs in `global_state`"),
+        ("global_state", "phalanx_row", "calls `feature`, which belongs in `observe`"),
+    ] {
+        if uses(&module, &info, function, variable).contains(GlobalUse::READ) {
+            return Err(broken(outline, function, reason));
+        }
+    }
     for (function, variable, reason) in rules {
         // Masks and the global state are computed together with the observations.
         let others: &[&str] = if function == "observe" { &["action_mask", "global_state"] } else { &[] };

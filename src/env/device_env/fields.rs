@@ -127,8 +127,11 @@ fn flatten(module: &Module, ty: Handle<Type>, path: &str, words: &mut Vec<Word>)
             Some(count)
         }
         TypeInner::Array { base, size: ArraySize::Constant(count), .. } => {
-            // Longer arrays are refused by their number of words; here they would only take time.
-            for index in 0..(count.get() as usize).min(MAX_WORDS + 1) {
+            // Longer ones are refused by their number of words; here they would only take time and memory.
+            for index in 0..count.get() {
+                if words.len() > MAX_WORDS {
+                    break;
+                }
                 flatten(module, *base, &format!("{path}[{index}]"), words)?;
             }
             Some(0)

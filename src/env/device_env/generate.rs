@@ -40,7 +40,8 @@ pub(super) fn declarations(
     line(format_args!("const phalanx_SHORTEST: u32 = {}u;", rules.shortest().unwrap_or(0)));
     line(format_args!("const phalanx_COUNTERS: u32 = {}u;", rows.counters));
     let all = if rules.actions == ActionKind::Continuous { 1 } else { u32::MAX >> (32 - rules.spec.actions) };
-    let mask = if masks { "action_mask(agent)".to_string() } else { format!("{all}u") };
+    // Bits of actions that do not exist would make an agent active without an action.
+    let mask = if masks { format!("action_mask(agent) & {all}u") } else { format!("{all}u") };
     line(format_args!("fn phalanx_mask(agent: u32) -> u32 {{ return {mask}; }}"));
     line(format_args!("fn phalanx_global() {{ {} }}", if global { "global_state();" } else { "" }));
     state(&mut line, structures, rows);

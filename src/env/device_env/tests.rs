@@ -317,10 +317,15 @@ fn the_identity_is_that_of_the_rules() {
         of(rules("1.0")).time_limit(4).build(),
         of(rules("1.0")).data_f32("table", [1.0]).build(),
         of(rules("1.0")).data_f32("table", [2.0]).build(),
+        // The same bytes of another type, under other names, and cut elsewhere.
+        of(rules("1.0")).data_u32("table", [1.0f32.to_bits()]).build(),
+        of(rules("1.0")).data_f32("a", [1.0]).data_f32("b", [2.0, 3.0]).build(),
+        of(rules("1.0")).data_f32("b", [1.0]).data_f32("a", [2.0, 3.0]).build(),
+        of(rules("1.0")).data_f32("a", [1.0, 2.0]).data_f32("b", [3.0]).build(),
     ];
     let mut all: Vec<String> = others.into_iter().map(|it| it.unwrap().identity()).collect();
     all.push(own);
     all.sort();
     all.dedup();
-    assert_eq!(all.len(), 5, "{all:?}");
+    assert_eq!(all.len(), 9, "{all:?}");
 }

@@ -48,6 +48,19 @@ fn mistakes_in_the_text_have_their_line() {
         ("feature(0u, state.x);", "feature(0u, 1u);", "line 15: error"),
         ("feature(0u, state.x)", "feature(0u state.x)", "line 15"),
         ("x: f32,", "x: float,", "line 2: error"),
+        // What the compiler sees and most editors do not, and what is not followed through calls.
+        ("x: f32,", "x: f32, // \u{2028}", "line 2: U+2028 is not allowed"),
+        ("feature(0u, state.x);", "feature(0u, state.x); // \r more", "line 15: U+000D is not allowed"),
+        (
+            "fn observe(agent: u32) {",
+            "fn bump(p: ptr<private, State>) { (*p).x += 1.0; }\nfn observe(agent: u32) {\n    bump(&state);",
+            "line 14: `bump` takes a pointer to a private variable",
+        ),
+        (
+            "feature(0u, state.x);",
+            "feature(0u, state.x); global_feature(0u, 1.0);",
+            "`observe` calls `global_feature`, which belongs in `global_state`",
+        ),
         // Declarations.
         (
             "fn observe(agent: u32) {\n    feature(0u, state.x);\n}",
