@@ -10,7 +10,7 @@ use phalanx::policy::MarketMetadata;
 use crate::parts::Parts;
 use crate::run::{DataSettings, Settings, end_of};
 
-/// What a run knows of candles that may be others than those of its training.
+/// The knowledge that a run has of candles, which may be others than those of its training.
 pub struct Known<'a> {
     data: &'a DataSettings,
     market: &'a MarketMetadata,

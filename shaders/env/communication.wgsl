@@ -9,13 +9,16 @@ struct Parameters {
 }
 
 struct State {
-    position: array<vec2<f32>, AGENTS>,
-    velocity: array<vec2<f32>, AGENTS>,
     landmark: array<vec2<f32>, LANDMARKS>,
-    // The landmark that an agent observes as the other agent's goal.
-    goal: array<u32, AGENTS>,
-    // An agent's last message, counted from 1; 0: none yet.
-    message: array<u32, AGENTS>,
+}
+
+struct AgentState {
+    position: vec2<f32>,
+    velocity: vec2<f32>,
+    // The landmark that the agent observes as the other agent's goal.
+    goal: u32,
+    // Its last message, counted from 1; 0: none yet.
+    message: u32,
 }
 
 const LANDMARKS: u32 = 3u;
@@ -35,15 +38,15 @@ fn draw(number: u32) -> vec2<f32> {
 }
 
 fn reset() {
-    for (var a = 0u; a < AGENTS; a++) {
-        state.position[a] = 2.0 * draw(a) - 1.0;
+    for (var a = 0u; a < agents(); a++) {
+        set_position(a, 2.0 * draw(a) - 1.0);
     }
     for (var l = 0u; l < LANDMARKS; l++) {
         state.landmark[l] = 2.0 * draw(AGENTS + l) - 1.0;
     }
     let goals = vec2<u32>(draw(AGENTS + LANDMARKS) * f32(LANDMARKS));
-    state.goal[0] = goals.x;
-    state.goal[1] = goals.y;
+    set_goal(0u, goals.x);
+    set_goal(1u, goals.y);
 }
 
 // Whether the agent is the speaker of simple_speaker_listener, who does not move.
@@ -53,7 +56,7 @@ fn speaks_only(agent: u32) -> bool {
 
 // Clamped, because it is an index and may come from a file.
 fn goal(agent: u32) -> u32 {
-    return min(state.goal[agent], LANDMARKS - 1u);
+    return min(get_goal(agent), LANDMARKS - 1u);
 }
 
 // Writes a pair of features at `index` and returns the next index.
@@ -85,15 +88,16 @@ fn observe(agent: u32) {
         }
         return;
     }
-    var at = feature_pair(0u, state.velocity[agent]);
+    var at = feature_pair(0u, get_velocity(agent));
+    let here = get_position(agent);
     for (var l = 0u; l < LANDMARKS; l++) {
-        at = feature_pair(at, state.landmark[l] - state.position[agent]);
+        at = feature_pair(at, state.landmark[l] - here);
     }
     if (parameters.reference == 1u) {
         at = colour(at, agent);
     }
     // Without a message 0 - 1 wraps around to a number that is no index: all zeros.
-    one_hot(at, state.message[1u - agent] - 1u, parameters.words, 0.0, 1.0);
+    one_hot(at, get_message(1u - agent) - 1u, parameters.words, 0.0, 1.0);
 }
 
 // simple_reference allows all moves and messages; the speaker only has messages, the listener only moves.
@@ -113,22 +117,22 @@ fn push(direction: u32) -> vec2<f32> {
 
 // Vector from the other agent to its goal.
 fn to_goal(agent: u32) -> vec2<f32> {
-    return state.landmark[goal(agent)] - state.position[1u - agent];
+    return state.landmark[goal(agent)] - get_position(1u - agent);
 }
 
 fn step() -> Outcome {
-    for (var a = 0u; a < AGENTS; a++) {
+    for (var a = 0u; a < agents(); a++) {
         var direction = choice(a, 0u);
         var message = choice(a, 1u) + 1u;
         if (parameters.reference == 0u) {
             message = select(0u, direction + 1u, speaks_only(a));
             direction = select(direction, 0u, speaks_only(a));
         }
-        let before = state.velocity[a];
+        let before = get_velocity(a);
         // The old velocity moves the position, as in mpe2.
-        state.position[a] = state.position[a] + before * TIME_STEP;
-        state.velocity[a] = before * (1.0 - DAMPING) + push(direction) * TIME_STEP;
-        state.message[a] = message;
+        set_position(a, get_position(a) + before * TIME_STEP);
+        set_velocity(a, before * (1.0 - DAMPING) + push(direction) * TIME_STEP);
+        set_message(a, message);
     }
     let offset = to_goal(0u);
     var local = vec2<f32>(-dot(offset, offset));

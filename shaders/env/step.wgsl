@@ -36,8 +36,8 @@ var<private> phalanx_begun: u32;
 // Mean of this step's rewards over the agents.
 var<private> phalanx_mean: f32;
 var<private> phalanx_slot: u32;
-// The agent that observes, in its slot.
-var<private> phalanx_row: u32;
+// Index of the first feature of the agent that observes.
+var<private> phalanx_first: u32;
 
 // Words of the state, `[row][env]`.
 fn phalanx_load(row: u32) -> u32 {
@@ -70,7 +70,7 @@ fn mean_reward(value: f32) {
 }
 
 fn feature(index: u32, value: f32) {
-    show((phalanx_row * FEATURES + index) * phalanx_p.envs + phalanx_env, value);
+    show(phalanx_first + index * phalanx_p.envs, value);
 }
 
 fn global_feature(index: u32, value: f32) {
@@ -112,7 +112,7 @@ fn phalanx_begin() {
 fn phalanx_observe(slot: u32) {
     phalanx_slot = slot;
     for (var a = 0u; a < agents(); a++) {
-        phalanx_row = slot * AGENTS + a;
+        phalanx_first = (slot * AGENTS + a) * FEATURES * phalanx_p.envs + phalanx_env;
         observe(a);
     }
     if (phalanx_p.state_dim > 0u) {
@@ -154,7 +154,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     var total = bitcast<f32>(phalanx_load(counters + 3u)) + phalanx_mean;
     let terminated = outcome == TERMINATED;
     let late = phalanx_LIMIT > 0u && phalanx_taken >= phalanx_LIMIT;
-    let truncated = phalanx_SHORTEST > 0u && (late || outcome == 2u);
+    let truncated = phalanx_SHORTEST > 0u && (late || (phalanx_TRUNCATES && outcome == 2u));
     // Clamped to the number of slots for truncated episodes.
     let cut = min(phalanx_load(counters + 2u), (phalanx_p.steps - 1u) / max(phalanx_SHORTEST, 1u));
     let end = settle(now, phalanx_taken, total, cut, terminated, truncated);

@@ -3,6 +3,7 @@
 import package::constants::{TILE, QUADS, WIDTH};
 import package::lib::activation::activate;
 import package::lib::block::{PARTS, Matrix, values, value_at, sums, multiply, sum_of_parts, column_group, first_quad};
+import package::lib::layer_norm::{no_stats, stats_of_one, join};
 import package::lib::network::{Layer, NetworkStack, place};
 import package::lib::quad::{Quad, to_quad, of_quad};
 import package::lib::slots::{batch, slot_of};
@@ -22,7 +23,7 @@ struct Row {
     row: u32,
     agent: u32,
     exists: bool,
-    // Where its activations are kept, and whether they are.
+    // The place of its activations in the buffer, if they are kept.
     kept: u32,
     keeps: bool,
 }
@@ -45,21 +46,11 @@ struct Moments {
     scale: vec4<f32>,
 }
 
-// Count, mean and sum of squared deviations of some of a quad's inputs.
-struct Stats {
-    count: f32,
-    mean: vec4<f32>,
-    squares: vec4<f32>,
-}
-
-// Mean and inverse deviation of `inputs` inputs that are too many for the workgroup's memory, with the formula of Chan, Golub and LeVeque.
+// Mean and inverse deviation of `inputs` inputs that are too many for the workgroup's memory.
 fn moments_of_observations(base: u32, inputs: u32, local: u32) -> Moments {
-    var mine = Stats(0.0, vec4<f32>(0.0), vec4<f32>(0.0));
+    var mine = no_stats();
     for (var k = local / QUADS; k < inputs; k += PARTS) {
-        let apart = of_quad(observations[base + k * batch.quads]) - mine.mean;
-        mine.count += 1.0;
-        mine.mean += apart / mine.count;
-        mine.squares += apart * apart * (1.0 - 1.0 / mine.count);
+        mine = join(mine, stats_of_one(of_quad(observations[base + k * batch.quads])));
     }
     let mean = sum_of_parts(mine.mean * mine.count, local) / f32(inputs);
     let apart = mine.mean - mean;
@@ -108,7 +99,7 @@ fn keep_moments(layer: Layer, at: Row, by: Moments, local: u32) {
     }
 }
 
-// Those of a LayerNorm before `layer`; without one, 0 and 1.
+// The statistics of the LayerNorm before `layer`; without one, 0 and 1.
 fn kept_moments(layer: Layer, kept: u32) -> Moments {
     if (layer.norm == 0u) {
         return Moments(vec4<f32>(0.0), vec4<f32>(1.0));

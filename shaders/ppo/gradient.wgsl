@@ -5,7 +5,7 @@
 import package::constants::{WG, TILE, QUADS, WIDTH};
 import package::lib::block::{DEPTH, GROUPS, PARTS, values, value_at, staged, sums, column_group, first_quad};
 import package::lib::block_backward::{descend_layer, store_sums};
-import package::lib::block_forward::{Row, stacks, acts, observations, row_of, run_layers, first_input, kept_moments};
+import package::lib::block_forward::{Moments, Row, stacks, acts, observations, row_of, run_layers, first_input, kept_moments};
 import package::lib::heads::p;
 import package::lib::loss::{loss_row, policy_loss, value_loss, scalars, statistics};
 import package::lib::network::{Layer, place};
@@ -21,8 +21,7 @@ const INPUTS: u32 = DEPTH * GROUPS / QUADS;
 const SHARING: u32 = WG / GROUPS;
 
 // Input k of a layer for a quad of rows, normalised; 0 past the last one.
-fn layer_input(layer: Layer, l: u32, k: u32, base: u32, kept: u32) -> vec4<f32> {
-    let by = kept_moments(layer, kept);
+fn layer_input(layer: Layer, l: u32, k: u32, base: u32, kept: u32, by: Moments) -> vec4<f32> {
     let at = min(k, layer.inputs - 1u);
     var input = vec4<f32>(0.0);
     if (l == 0u) {
@@ -44,10 +43,11 @@ fn accumulate(layer: Layer, first: u32, k: u32, column: u32, sum: vec4<f32>) {
 fn accumulate_matrix(layer: Layer, l: u32, first: u32, base: u32, kept: u32, local: u32) {
     let c = column_group(local);
     let q = local % QUADS;
+    let by = kept_moments(layer, kept);
     for (var start = 0u; start < layer.inputs; start += INPUTS) {
         workgroupBarrier();
         for (var k = local / QUADS; k < INPUTS; k += PARTS) {
-            staged[k * QUADS + q] = layer_input(layer, l, start + k, base, kept);
+            staged[k * QUADS + q] = layer_input(layer, l, start + k, base, kept, by);
         }
         workgroupBarrier();
         for (var k = local / GROUPS; k < INPUTS; k += 2u * SHARING) {

@@ -8,7 +8,7 @@
 //!
 //! Shapes: state u32 `[field][env]`, floats stored as bits; all other buffers as in [`super::RolloutBuffers`].
 
-use super::device_env::{self, DeviceEnv};
+use super::device_env::{self, DeviceEnv, Rows};
 use crate::Result;
 use crate::env::{EnvRecording, Environment, RolloutBuffers, Spec, StateFields};
 use crate::gpu::{Gpu, Plan, Shader};
@@ -110,10 +110,17 @@ impl Communication {
             .parameters(&Parameters { reference, words: self.words() })
             .time_limit(LENGTH)
             .identity(self.identity())
+            .rows(rows())
             .validate(move |fields| environment.validate(fields))
             .trusted()
             .build()
     }
+}
+
+/// Rows in the order of checkpoints: position and velocity of every agent, landmarks, goals, messages, four counters.
+fn rows() -> Rows {
+    let agents = [[0, 2], [1, 2], [4, 2], [5, 2], [14, 1], [16, 1]];
+    Rows { state: 8, counters: 18, agents: agents.to_vec() }
 }
 
 impl Environment for Communication {

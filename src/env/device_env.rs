@@ -182,7 +182,7 @@ impl Environment for DeviceEnv {
         let access = EnvRecording::ACCESS.into_iter().chain(uniform).chain(data.iter().map(|_| Access::Read));
         let access: Vec<_> = (0..).zip(access).collect();
         let checked = !trusted || gpu.checked();
-        let kernel = Kernel::generated(gpu, name, source, variant, &access, size_of::<Step>(), checked)?;
+        let kernel = Kernel::from_source(gpu, name, source, variant, &access, size_of::<Step>(), checked)?;
         let buffer =
             gpu.buffer("environment state", u64::from(self.words()) * u64::from(rollout.envs) * 4, STATE)?;
         let mut further = Vec::new();

@@ -68,7 +68,7 @@ impl Kernel {
         access: &[Access],
         table: usize,
     ) -> Result<Self> {
-        Self::composed(gpu, shader, variant, access, table, true)
+        Self::composed(gpu, shader, variant, &numbered(access), table, true)
     }
 
     /// As [`Kernel::new`], for this crate's own kernels, whose bounds follow from the plan: without bounds checks, unless the handle
@@ -80,7 +80,7 @@ impl Kernel {
         access: &[Access],
         table: usize,
     ) -> Result<Self> {
-        Self::composed(gpu, shader, variant, access, table, gpu.checked())
+        Self::trusted_at(gpu, shader, variant, &numbered(access), table)
     }
 
     /// As [`Kernel::trusted`], with accesses at the given `@binding` numbers, for kernels that share modules with bindings.
@@ -91,22 +91,10 @@ impl Kernel {
         access: &[(u32, Access)],
         table: usize,
     ) -> Result<Self> {
-        Self::composed_at(gpu, shader, variant, access, table, gpu.checked())
+        Self::composed(gpu, shader, variant, access, table, gpu.checked())
     }
 
     fn composed(
-        gpu: &Gpu,
-        shader: &Shader,
-        variant: Variant,
-        access: &[Access],
-        table: usize,
-        checked: bool,
-    ) -> Result<Self> {
-        let access: Vec<_> = (0..).zip(access.iter().copied()).collect();
-        Self::composed_at(gpu, shader, variant, &access, table, checked)
-    }
-
-    fn composed_at(
         gpu: &Gpu,
         shader: &Shader,
         variant: Variant,
@@ -115,28 +103,15 @@ impl Kernel {
         checked: bool,
     ) -> Result<Self> {
         let source = compose(shader, &variant)?;
-        Self::generated(gpu, shader.name, source, variant, access, table, checked)
+        Self::from_source(gpu, shader.name, source, variant, access, table, checked)
     }
 
-    /// Compiles WGSL that this crate generated (entry point `main`), with accesses at the given `@binding` numbers.
+    /// Compiles complete WGSL (entry point `main`), with accesses at the given `@binding` numbers, and with or without bounds checks.
+    /// `table` is as in [`Kernel::new`].
     ///
     /// # Errors
     /// As [`Kernel::new`].
     pub(crate) fn from_source(
-        gpu: &Gpu,
-        name: &'static str,
-        source: String,
-        variant: Variant,
-        access: &[(u32, Access)],
-    ) -> Result<Self> {
-        Self::compile(gpu, name, source, variant, access, gpu.checked())
-    }
-
-    /// Compiles WGSL that is complete already (entry point `main`), with or without bounds checks. `table` is as in [`Kernel::new`].
-    ///
-    /// # Errors
-    /// As [`Kernel::new`].
-    pub(crate) fn generated(
         gpu: &Gpu,
         name: &'static str,
         source: String,
@@ -232,6 +207,11 @@ impl Kernel {
         })?;
         Ok(BindGroup(Arc::new(group)))
     }
+}
+
+/// Accesses with the `@binding` numbers from 0 on.
+fn numbered(access: &[Access]) -> Vec<(u32, Access)> {
+    (0..).zip(access.iter().copied()).collect()
 }
 
 /// Compiles a kernel that the cache does not have.

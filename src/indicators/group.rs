@@ -205,7 +205,8 @@ impl Kernels {
             return Ok(kernel.clone());
         }
         let (text, variant) = (source.text.clone(), source.variant.clone());
-        let kernel = Kernel::from_source(gpu, compose::SHADER.name, text.clone(), variant, access)?;
+        let name = compose::SHADER.name;
+        let kernel = Kernel::from_source(gpu, name, text.clone(), variant, access, 0, gpu.checked())?;
         known.insert(text, kernel.clone());
         Ok(kernel)
     }

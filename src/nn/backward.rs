@@ -4,6 +4,7 @@
 //! (x - mean) / d: dx = (dn - mean(dn) - n mean(dn n)) / d, then the activation's derivative. Gradients lie as activations
 //! do, in blocks of rows. Through a GRU they flow back within a chunk of slots, up to where an episode began.
 
+use super::block;
 use super::kernel_config::KernelConfig;
 use super::layout::Batch;
 use super::shape::Shape;
@@ -14,13 +15,10 @@ use crate::gpu::{Access, BindGroup, Gpu, Kernel, Resource, Shader};
 /// The kernel's source.
 const SHADER: Shader = crate::shaders::shader!("nn/backward");
 
-/// The source of the kernel for blocks of rows in workgroup memory.
-const BLOCK_SHADER: Shader = crate::shaders::shader!("nn/block/backward");
-
 /// The kernel's source in a configuration.
 #[must_use]
 pub fn shader(kernel_config: &KernelConfig) -> Shader {
-    if kernel_config.blocks.is_some() { BLOCK_SHADER } else { SHADER }
+    if kernel_config.blocks.is_some() { block::backward::SHADER } else { SHADER }
 }
 
 /// Compiles the kernel.
@@ -30,7 +28,7 @@ pub fn shader(kernel_config: &KernelConfig) -> Shader {
 pub fn kernel(gpu: &Gpu, shape: &Shape, kernel_config: &KernelConfig) -> Result<Kernel> {
     use Access::{DynamicUniform, Read, Uniform, Write};
     let mut access = match kernel_config.blocks {
-        Some(_) => vec![DynamicUniform, Uniform, Read, Write, Write, Write],
+        Some(_) => block::backward::ACCESS.to_vec(),
         None => vec![DynamicUniform, Uniform, kernel_config.weights(), Read, Read, Write],
     };
     if shape.recurrent() {

@@ -10,6 +10,7 @@
 //! normalised output x and the state h, r = sigmoid(W_r x + b_r + U_r h + c_r), z likewise, n = tanh(W_n x + b_n + r (U_n h +
 //! c_n)), h' = n + z (h - n); the head reads LayerNorm(h').
 
+use super::block;
 use super::kernel_config::KernelConfig;
 use super::layout::{Batch, NetworkStack};
 use super::shape::Shape;
@@ -20,13 +21,10 @@ use crate::gpu::{Access, BindGroup, Gpu, Kernel, Resource, Shader};
 /// The kernel's source.
 const SHADER: Shader = crate::shaders::shader!("nn/forward");
 
-/// The source of the kernel for blocks of rows in workgroup memory.
-const BLOCK_SHADER: Shader = crate::shaders::shader!("nn/block/forward");
-
 /// The kernel's source in a configuration.
 #[must_use]
 pub fn shader(kernel_config: &KernelConfig) -> Shader {
-    if kernel_config.blocks.is_some() { BLOCK_SHADER } else { SHADER }
+    if kernel_config.blocks.is_some() { block::forward::SHADER } else { SHADER }
 }
 
 /// Compiles the kernel.
@@ -36,7 +34,7 @@ pub fn shader(kernel_config: &KernelConfig) -> Shader {
 pub fn kernel(gpu: &Gpu, shape: &Shape, kernel_config: &KernelConfig) -> Result<Kernel> {
     use Access::{DynamicUniform, Read, Uniform, Write};
     let mut access = match kernel_config.blocks {
-        Some(_) => vec![DynamicUniform, Uniform, Read, Write, Write, Write, Read, Read],
+        Some(_) => block::forward::ACCESS.to_vec(),
         None => vec![DynamicUniform, Uniform, kernel_config.weights(), Read, Write, Write, Read, Write],
     };
     if shape.recurrent() {
@@ -121,7 +119,7 @@ pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGrou
         memory,
     } = buffers;
     let mut all = vec![batches.into(), stacks.into(), weights.resource()];
-    let rest = match kernel.name == BLOCK_SHADER.name {
+    let rest = match kernel.name == block::forward::SHADER.name {
         true => [acts, layer_norm_stats, head, dones_and_masks, observations],
         false => [observations, acts, head, dones_and_masks, layer_norm_stats],
     };

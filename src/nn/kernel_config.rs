@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::blocks::Blocks;
+use super::block::Blocks;
 use super::cooperative::Cooperative;
 use super::layout::Layout;
 use super::precision::Storage;
@@ -148,7 +148,7 @@ impl KernelConfig {
     /// The shader variant of this configuration.
     #[must_use]
     pub fn variant(&self, activation: Option<Activation>) -> Variant {
-        let variant = Variant::new(self.workgroup).with("COLUMNS", self.columns);
+        let variant = Variant::new(self.workgroup).with("TILE", self.block()).with("COLUMNS", self.columns);
         let variant = self.stored(variant);
         let variant = variant
             .when("wide_loads", self.wide_loads)
@@ -173,14 +173,16 @@ impl KernelConfig {
     #[must_use]
     pub fn stack(&self, shape: &Shape) -> Variant {
         match self.blocks {
-            Some(blocks) => self.stored(blocks.variant()).when(shape.activation.name(), true),
+            Some(blocks) => {
+                self.stored(blocks.variant().with("TILE", self.block())).when(shape.activation.name(), true)
+            }
             None => self.variant(Some(shape.activation)).when("recurrent", shape.recurrent()),
         }
     }
 
     /// The variant with what follows from how numbers are stored.
     fn stored(&self, variant: Variant) -> Variant {
-        self.storage.apply(variant.with("TILE", self.block()).with("TEXTURE_ROW", TEXTURE_ROW))
+        self.storage.apply(variant.with("TEXTURE_ROW", TEXTURE_ROW))
     }
 
     /// Whether kernels read the working weights from a texture.

@@ -4,14 +4,14 @@
 //! consecutive environments, which is why the number of environments is a multiple of four.
 //!
 //! **Order of the files.** Each file imports only files named before it:
-//! `shape` (sizes of the networks), `layout` (offsets in the buffers), `precision`, `cooperative`, `blocks`, `kernel_config` (plain data that
+//! `shape` (sizes of the networks), `layout` (offsets in the buffers), `precision`, `cooperative`, `block`, `kernel_config` (plain data that
 //! decides the shader variants), `fold`, `weights`, `forward`, `backward`, `weight_gradient_*` (three kernels), `weight_gradient`
 //! (selects one of them), `reduce`, `unfold`, `matmul` (the kernels), `synthetic_pass` (all of them on synthetic data), `selection`
 //! (adapter to configuration), `autotune` (the fastest configuration by measurement).
 
 pub mod autotune;
 pub mod backward;
-mod blocks;
+mod block;
 mod cooperative;
 pub mod fold;
 pub mod forward;
@@ -38,7 +38,7 @@ mod weight_gradient_subgroup;
 mod weight_gradient_tiled;
 mod weights;
 
-pub use blocks::Blocks;
+pub use block::Blocks;
 pub use cooperative::Cooperative;
 pub use kernel_config::KernelConfig;
 pub(crate) use kernel_config::{MAX_LOOP_ITERATIONS, representative};

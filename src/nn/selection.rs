@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::blocks::Blocks;
+use super::block::Blocks;
 use super::cooperative::Cooperative;
 use super::kernel_config::{KernelConfig, MAX_LOOP_ITERATIONS, texture_rows};
 use super::layout::Layout;

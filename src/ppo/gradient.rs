@@ -1,5 +1,5 @@
 //! The gradient of the losses ([`super::loss`]) by the weights of both networks in one dispatch: forward pass, losses, backward pass and
-//! the sums over the rows, for networks whose layers fit in workgroup memory (`nn/blocks.rs`).
+//! the sums over the rows, for networks whose layers fit in workgroup memory (`nn/block.rs`).
 //!
 //! Shapes: observations and working weights as in [`crate::nn::forward`], targets and masks as in [`super::loss`]. Partial sums f32
 //! `[workgroup][parameter]`, without the LayerNorms' gain and offset ([`crate::nn::unfold`] puts them back): a workgroup adds the

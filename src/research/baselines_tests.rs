@@ -1,29 +1,5 @@
-use jiff::ToSpan;
-use jiff::civil::date;
-
+use super::super::testing::{candles, options};
 use super::*;
-use crate::backtest::PeriodsPerYear;
-use crate::env::ledger::Costs;
-
-/// Daily candles from 2024-01-01 on, with prices `step(instrument, bar)` at open and close.
-fn candles(instruments: usize, bars: usize, price: impl Fn(usize, usize) -> f64) -> Candles {
-    let start = date(2024, 1, 1).at(0, 0, 0, 0);
-    let close = Array2::from_shape_fn((instruments, bars), |(i, bar)| price(i, bar));
-    let symbols = (0..instruments).map(|i| format!("S{i}")).collect();
-    let timestamps = (0..bars as i64).map(|day| start + day.days()).collect();
-    let prices = || close.clone();
-    Candles::new(symbols, timestamps, prices(), prices(), prices(), prices(), None).unwrap()
-}
-
-fn options() -> ReplayOptions {
-    ReplayOptions {
-        costs: Costs::NONE,
-        max_leverage: None,
-        starting_equity: 1000.0,
-        bankruptcy_level: 0.1,
-        periods_per_year: PeriodsPerYear::given(252.0).unwrap(),
-    }
-}
 
 /// One instrument doubles within a month, the other stands still: half of the gain is moved over at the first bar of the next month.
 #[test]

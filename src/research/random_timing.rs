@@ -74,14 +74,12 @@ pub fn random_timing(
     draws: usize,
     seed: u64,
 ) -> Result<RandomTiming> {
-    let test = Test::new((candles, bars), targets, options, draws, seed)?;
-    if test.is_constant() {
-        return Ok(test.all_equal());
-    }
-    let draws: Vec<usize> = (0..test.shifts.len()).collect();
-    let (sharpe, total_return) =
-        test.replay(&draws)?.into_iter().map(|it| (it.sharpe, it.total_return)).unzip();
-    Ok(test.result(sharpe, total_return, 0))
+    Test::new((candles, bars), targets, options, draws, seed)?.run(|test| {
+        let draws: Vec<usize> = (0..test.shifts.len()).collect();
+        let (sharpe, total_return) =
+            test.replay(&draws)?.into_iter().map(|it| (it.sharpe, it.total_return)).unzip();
+        Ok(test.result(sharpe, total_return, 0))
+    })
 }
 
 /// [`random_timing`] on the device: the same draws, whose accounts are traded at the same time.
@@ -103,13 +101,11 @@ pub fn random_timing_on_device(
     draws: usize,
     seed: u64,
 ) -> Result<RandomTiming> {
-    let test = Test::new((candles, bars), targets, options, draws, seed)?;
-    if test.is_constant() {
-        return Ok(test.all_equal());
-    }
-    let accounts = device::trade(gpu, (candles, bars), targets, options, &test.shifts)?;
-    let estimates: Vec<_> = accounts.iter().map(|account| test.estimate(account)).collect();
-    test.settle(&estimates)
+    Test::new((candles, bars), targets, options, draws, seed)?.run(|test| {
+        let accounts = device::trade(gpu, (candles, bars), targets, options, &test.shifts)?;
+        let estimates: Vec<_> = accounts.iter().map(|account| test.estimate(account)).collect();
+        test.settle(&estimates)
+    })
 }
 
 /// [`random_timing_on_device`] where there is a device with enough memory, otherwise [`random_timing`].
@@ -181,14 +177,13 @@ impl<'a> Test<'a> {
         Ok(Self { candles, bars, targets, options, shifts, own })
     }
 
-    /// Whether all shifts are the same account.
-    fn is_constant(&self) -> bool {
-        self.targets.rows().into_iter().skip(1).all(|row| row == self.targets.row(0))
-    }
-
-    fn all_equal(&self) -> RandomTiming {
+    /// Trades the draws by `trade`, unless positions are constant: then all draws are the agents' own account.
+    fn run(&self, trade: impl FnOnce(&Self) -> Result<RandomTiming>) -> Result<RandomTiming> {
+        if self.targets.rows().into_iter().skip(1).any(|row| row != self.targets.row(0)) {
+            return trade(self);
+        }
         let all = |value| vec![value; self.shifts.len()];
-        self.result(all(self.own.sharpe), all(self.own.total_return), 0)
+        Ok(self.result(all(self.own.sharpe), all(self.own.total_return), 0))
     }
 
     fn result(&self, sharpe: Vec<f64>, total_return: Vec<f64>, on_device: usize) -> RandomTiming {

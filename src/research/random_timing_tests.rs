@@ -1,21 +1,9 @@
-use jiff::ToSpan;
-use jiff::civil::date;
 use ndarray::{Array2, array};
 
+use super::super::testing::{candles, options};
 use super::*;
-use crate::backtest::PeriodsPerYear;
 use crate::env::ledger::Costs;
 use crate::testing::both_classes;
-
-/// Daily candles from 2024-01-01 on, with prices `price(instrument, bar)` at open and close.
-fn candles(instruments: usize, bars: usize, price: impl Fn(usize, usize) -> f64) -> Candles {
-    let start = date(2024, 1, 1).at(0, 0, 0, 0);
-    let close = Array2::from_shape_fn((instruments, bars), |(i, bar)| price(i, bar));
-    let symbols = (0..instruments).map(|i| format!("S{i}")).collect();
-    let timestamps = (0..bars as i64).map(|day| start + day.days()).collect();
-    let prices = || close.clone();
-    Candles::new(symbols, timestamps, prices(), prices(), prices(), prices(), None).unwrap()
-}
 
 /// A random walk from 100 on.
 fn walk(bars: usize, deviation: f64, seed: u64) -> Candles {
@@ -28,16 +16,6 @@ fn walk(bars: usize, deviation: f64, seed: u64) -> Candles {
         })
         .collect();
     candles(1, bars, |_, bar| prices[bar])
-}
-
-fn options() -> ReplayOptions {
-    ReplayOptions {
-        costs: Costs::NONE,
-        max_leverage: None,
-        starting_equity: 1000.0,
-        bankruptcy_level: 0.1,
-        periods_per_year: PeriodsPerYear::given(252.0).unwrap(),
-    }
 }
 
 /// -1, 0 or 1, at random.

@@ -1,8 +1,13 @@
 //! Numbers of the original packages (`tests/fixtures/research.py`), and helpers shared by the tests.
 
+use jiff::ToSpan;
+use jiff::civil::date;
 use ndarray::Array2;
 use serde_json::Value;
 
+use crate::backtest::{PeriodsPerYear, ReplayOptions};
+use crate::env::ledger::Costs;
+use crate::market::Candles;
 use crate::random::Stream;
 
 /// One key of the fixture.
@@ -42,4 +47,25 @@ pub(super) fn sines() -> Array2<f64> {
         let (t, k) = (t as f64, k as f64);
         0.01 * (0.7 * (k + 1.0) * t + k * k).sin() + 0.0005 * (k - 2.0)
     })
+}
+
+/// Daily candles from 2024-01-01 on, with prices `price(instrument, bar)` at open and close.
+pub(super) fn candles(instruments: usize, bars: usize, price: impl Fn(usize, usize) -> f64) -> Candles {
+    let start = date(2024, 1, 1).at(0, 0, 0, 0);
+    let close = Array2::from_shape_fn((instruments, bars), |(i, bar)| price(i, bar));
+    let symbols = (0..instruments).map(|i| format!("S{i}")).collect();
+    let timestamps = (0..bars as i64).map(|day| start + day.days()).collect();
+    let prices = || close.clone();
+    Candles::new(symbols, timestamps, prices(), prices(), prices(), prices(), None).unwrap()
+}
+
+/// An account without costs.
+pub(super) fn options() -> ReplayOptions {
+    ReplayOptions {
+        costs: Costs::NONE,
+        max_leverage: None,
+        starting_equity: 1000.0,
+        bankruptcy_level: 0.1,
+        periods_per_year: PeriodsPerYear::given(252.0).unwrap(),
+    }
 }

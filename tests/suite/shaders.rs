@@ -141,16 +141,14 @@ fn every_shader_file_belongs_to_a_kernel() {
             continue;
         }
         for name in shaders_below(&root.join("shaders"), &family) {
-            let (folder, file) = name.rsplit_once('/').unwrap();
+            let (_, file) = name.rsplit_once('/').unwrap();
             let listed = if family == "indicators" && file != "panel" {
                 NAMES.contains(&file)
             } else {
                 names.contains(name.as_str()) || name == "indicators/panel"
             };
             assert!(listed, "{name} is not listed in phalanx::kernels");
-            // A kernel for blocks of rows is the same step of training as the one beside its folder, and shares its file.
-            let room = folder.strip_suffix("/block").unwrap_or(folder);
-            assert!(root.join(format!("src/{room}/{file}.rs")).exists(), "src/{room}/{file}.rs is missing");
+            assert!(root.join(format!("src/{name}.rs")).exists(), "src/{name}.rs is missing");
         }
     }
 }

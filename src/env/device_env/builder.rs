@@ -191,9 +191,9 @@ impl DeviceEnvBuilder {
         if let Some(line) = outline.unbalanced {
             return Err(failed(format!("line {line}: this bracket has no partner")));
         }
-        let sizes = generate::sizes(&rules);
-        check::declarations(&outline, &[&Outline::new(&sizes)]).map_err(failed)?;
-        let structures = Structures::read(rules.name, &outline, &sizes).map_err(failed)?;
+        let constants = generate::constants(&rules);
+        check::declarations(&outline, &[&Outline::new(&constants)]).map_err(failed)?;
+        let structures = Structures::read(rules.name, &outline, &constants).map_err(failed)?;
         rules.check_parameters(&structures).map_err(failed)?;
         let rows = rules.rows.clone().unwrap_or_else(|| Rows::of(&structures, rules.spec.agents));
         let has = |name| outline.find("fn", name).is_some();
@@ -205,9 +205,10 @@ impl DeviceEnvBuilder {
                 format!("`fn global_state()` is missing: `state_dim` is {}", rules.state_dim)
             }));
         }
-        let generated = sizes + &generate::declarations(&rules, &structures, &rows, masks, global);
+        let generated = constants + &generate::declarations(&rules, &structures, &rows, masks, global);
         let shared = step::shared(&step::variant(Class::Hardware, Storage::F32))?;
         let taken = [&generated, &shared].map(|text| Outline::new(text));
+        rules.check_names(&taken)?;
         check::declarations(&outline, &taken.each_ref()).map_err(failed)?;
         let text = format!("{}\n{generated}", rules.source);
         check::kernel(rules.name, &outline, &format!("{text}{shared}")).map_err(failed)?;
@@ -258,6 +259,19 @@ impl Rules {
             }
             if values.bytes().is_empty() {
                 return Err(Error::config("data", format!("`{name}` is empty")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Data are functions beside those that phalanx generates: each needs a name of its own.
+    fn check_names(&self, generated: &[Outline]) -> Result<()> {
+        for (name, _) in &self.data {
+            let declared = generated.iter().flat_map(Outline::declarations).filter(|it| it.name == *name);
+            if declared.count() > 1 {
+                let reason =
+                    format!("`{name}` is the name of other data, or of a function that phalanx defines");
+                return Err(Error::config("data", reason));
             }
         }
         Ok(())

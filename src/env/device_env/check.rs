@@ -157,7 +157,7 @@ pub(super) fn kernel(name: &str, outline: &Outline, text: &str) -> Result<(), St
         ("step", "observations", "calls `feature`, which belongs in `observe`"),
         ("action_mask", "observations", "calls `feature`, which belongs in `observe`"),
     ];
-    // What a pointer is for is not followed through calls.
+    // Writes through a pointer in another function would not be seen below.
     for (_, it) in module.functions.iter() {
         let private = |argument: &naga::FunctionArgument| {
             let inner = &module.types[argument.ty].inner;
@@ -170,7 +170,7 @@ pub(super) fn kernel(name: &str, outline: &Outline, text: &str) -> Result<(), St
     }
     for (function, variable, reason) in [
         ("observe", "phalanx_slot", "calls `global_feature`, which belongs in `global_state`"),
-        ("global_state", "phalanx_row", "calls `feature`, which belongs in `observe`"),
+        ("global_state", "phalanx_first", "calls `feature`, which belongs in `observe`"),
     ] {
         if uses(&module, &info, function, variable).contains(GlobalUse::READ) {
             return Err(broken(outline, function, reason));

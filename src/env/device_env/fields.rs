@@ -47,12 +47,12 @@ pub(super) struct Structures {
 }
 
 impl Structures {
-    /// Reads `State`, `AgentState` and `Parameters`. `sizes` are further declarations that their types may use.
+    /// Reads `State`, `AgentState` and `Parameters`. `constants` are further declarations that they may use.
     ///
     /// # Errors
     /// A sentence with the line of the structure or member at fault.
-    pub(super) fn read(name: &str, outline: &Outline, sizes: &str) -> Result<Self, String> {
-        let text = format!("{}\n{sizes}", outline.types());
+    pub(super) fn read(name: &str, outline: &Outline, constants: &str) -> Result<Self, String> {
+        let text = format!("{}\n{constants}", outline.types());
         let module = wgsl::parse_str(&text).map_err(|error| super::check::located(name, &error, &text))?;
         let of = |name: &str| module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some(name));
         let mut structures = Self::default();
@@ -65,7 +65,7 @@ impl Structures {
             let words: usize = into.iter().map(|member| member.words.len()).sum();
             if words > MAX_WORDS {
                 return Err(format!(
-                    "line {line}: `{name}` has more than {MAX_WORDS} words of 32 bits: numbers that exist per agent belong into `AgentState`, constant ones into data"
+                    "line {line}: `{name}` has more than {MAX_WORDS} words of 32 bits: numbers that exist per agent belong in `AgentState`, constant ones into data"
                 ));
             }
             if let Some(array) = into.iter().find(|member| name == "AgentState" && member.components == 0) {

@@ -9,16 +9,21 @@ use super::fields::{Scalar, Structures};
 /// First `@binding` after those of `shaders/env/step.wgsl`.
 const FIRST_BINDING: usize = 7;
 
-/// Sizes that the structures of an environment may use, as constants.
-pub(super) fn sizes(rules: &Rules) -> String {
+/// Names that the structures and constants of an environment may use: sizes, and outcomes of a step.
+pub(super) fn constants(rules: &Rules) -> String {
     let spec = rules.spec;
-    format!(
+    let mut text = format!(
         "const AGENTS: u32 = {}u;\nconst FEATURES: u32 = {}u;\nconst ACTIONS: u32 = {}u;\n",
         spec.agents, spec.obs_dim, spec.actions
-    )
+    );
+    text.push_str("alias Outcome = u32;\nconst CONTINUES: Outcome = 0u;\nconst TERMINATED: Outcome = 1u;\n");
+    if rules.truncates {
+        text.push_str("const TRUNCATED: Outcome = 2u;\n");
+    }
+    text
 }
 
-/// Everything but [`sizes`].
+/// Everything but [`constants`].
 pub(super) fn declarations(
     rules: &Rules,
     structures: &Structures,
@@ -26,18 +31,14 @@ pub(super) fn declarations(
     masks: bool,
     global: bool,
 ) -> String {
-    let mut text = String::from(
-        "alias Outcome = u32;\nconst CONTINUES: Outcome = 0u;\nconst TERMINATED: Outcome = 1u;\n",
-    );
-    if rules.truncates {
-        text.push_str("const TRUNCATED: Outcome = 2u;\n");
-    }
+    let mut text = String::new();
     // Writing to a String cannot fail.
     let mut line = |it: std::fmt::Arguments<'_>| {
         let _ = writeln!(text, "{it}");
     };
     line(format_args!("const phalanx_LIMIT: u32 = {}u;", rules.time_limit.unwrap_or(0)));
     line(format_args!("const phalanx_SHORTEST: u32 = {}u;", rules.shortest().unwrap_or(0)));
+    line(format_args!("const phalanx_TRUNCATES: bool = {};", rules.truncates));
     line(format_args!("const phalanx_COUNTERS: u32 = {}u;", rows.counters));
     let all = if rules.actions == ActionKind::Continuous { 1 } else { u32::MAX >> (32 - rules.spec.actions) };
     // Bits of actions that do not exist would make an agent active without an action.

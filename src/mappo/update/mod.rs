@@ -21,7 +21,7 @@ pub struct Update {
     /// Advantages and their statistics.
     pub advantages: Recording,
     /// One recording per epoch: at most 10 dispatches for a minibatch of one micro-batch, 5 for each further micro-batch, and 2 to
-    /// shuffle several minibatches; with networks in blocks (`nn/blocks.rs`) 7 and 1. With HAPPO, the epochs of agent 0, then those of agent 1, and so on.
+    /// shuffle several minibatches; with networks in blocks (`nn/block.rs`) 7 and 1. With HAPPO, the epochs of agent 0, then those of agent 1, and so on.
     pub epochs: Vec<Recording>,
     /// With HAPPO, two recordings per agent: before the agent's epochs its log-probabilities are kept, after them the factors of
     /// later agents are multiplied by its probability ratios.

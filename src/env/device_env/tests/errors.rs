@@ -48,7 +48,7 @@ fn mistakes_in_the_text_have_their_line() {
         ("feature(0u, state.x);", "feature(0u, 1u);", "line 15: error"),
         ("feature(0u, state.x)", "feature(0u state.x)", "line 15"),
         ("x: f32,", "x: float,", "line 2: error"),
-        // What the compiler sees and most editors do not, and what is not followed through calls.
+        // Text that the compiler sees and most editors do not, and writes in another function.
         ("x: f32,", "x: f32, // \u{2028}", "line 2: U+2028 is not allowed"),
         ("feature(0u, state.x);", "feature(0u, state.x); // \r more", "line 15: U+000D is not allowed"),
         (
@@ -177,5 +177,28 @@ fn mistakes_in_the_numbers_are_named() {
     ] {
         let error = message(builder);
         assert!(error.contains(wanted), "{wanted}\n{error}");
+    }
+}
+
+/// Constants of an environment may be outcomes.
+#[test]
+fn outcomes_have_names_of_the_environments_own() {
+    with("fn reset()", "const GOES_ON: Outcome = CONTINUES;\n\nfn reset()").build().unwrap();
+}
+
+#[test]
+fn every_function_of_data_has_a_name_of_its_own() {
+    let right = || with("x: f32", "x: f32");
+    right().data_f32("table", [1.0]).build().unwrap();
+    for builder in [
+        right().data_f32("table", [1.0]).data_u32("table", [1]),
+        right().data_f32("reward", [1.0]),
+        right().data_f32("action", [1.0]),
+    ] {
+        let error = message(builder);
+        assert!(
+            error.contains("is the name of other data, or of a function that phalanx defines"),
+            "{error}"
+        );
     }
 }

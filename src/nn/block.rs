@@ -1,4 +1,7 @@
-//! Sizes of the blocks of rows that the kernels in `shaders/nn/block` keep in workgroup memory. Plain data.
+//! Blocks of rows that kernels keep in workgroup memory: their sizes (plain data), and the kernels.
+
+pub mod backward;
+pub mod forward;
 
 use serde::{Deserialize, Serialize};
 
