@@ -30,6 +30,7 @@ pub static LIBRARY: Library = Library {
         ("lib/activation", include_str!("../shaders/lib/activation.wgsl")),
         ("lib/optimizer_step", include_str!("../shaders/lib/optimizer_step.wgsl")),
         ("lib/slots", include_str!("../shaders/lib/slots.wgsl")),
+        ("lib/draw", include_str!("../shaders/lib/draw.wgsl")),
         ("lib/squash", include_str!("../shaders/lib/squash.wgsl")),
         ("lib/product", include_str!("../shaders/lib/product.wgsl")),
         ("lib/branch", include_str!("../shaders/lib/branch.wgsl")),
@@ -56,6 +57,7 @@ pub static LIBRARY: Library = Library {
         "cooperative",
         "gelu",
         "in_blocks",
+        "in_rollout",
         "keep",
         "live",
         "matrix16",
@@ -132,21 +134,26 @@ mod tests {
 
     #[test]
     fn kernels_need_no_more_than_the_limits_asked_of_a_device() {
-        // Of kernels that every device runs, and of those that need a device with room for their blocks.
-        let [mut everywhere, mut in_blocks]: [BTreeMap<&str, u64>; 2] = Default::default();
+        // Of kernels that every device runs, of those that need a device with room for their blocks, and of those that are chosen by
+        // the buffers that a device binds.
+        let [mut everywhere, mut in_blocks, mut in_rollouts]: [BTreeMap<&str, u64>; 3] = Default::default();
         for class in [Class::Hardware, Class::Software] {
             let fixed = crate::kernels(class).into_iter().map(|(shader, variant)| {
-                let has_blocks = variant.constants.iter().any(|(name, _)| *name == "QUADS");
-                (shader.name.to_string(), compose(&shader, &variant).unwrap(), has_blocks)
+                (shader.name.to_string(), compose(&shader, &variant).unwrap(), variant)
             });
             // Panels of all indicators at once are composed to be validated; groups of them are built within a device's limits.
             let mut composed = crate::indicators::sources(class).unwrap();
             composed.retain(|(name, _)| !name.starts_with("indicators/panel"));
             let environments = crate::env::sources(class).unwrap().into_iter();
-            let composed = composed.into_iter().map(|(name, one)| (name, one.text, false));
-            let composed = composed.chain(environments.map(|(name, one)| (name, one.text, false)));
-            for (name, source, has_blocks) in fixed.chain(composed) {
-                let most = if has_blocks { &mut in_blocks } else { &mut everywhere };
+            let composed = composed.into_iter().map(|(name, one)| (name, one.text, one.variant));
+            let composed = composed.chain(environments.map(|(name, one)| (name, one.text, one.variant)));
+            for (name, source, variant) in fixed.chain(composed) {
+                let has_blocks = variant.constants.iter().any(|(name, _)| *name == "QUADS");
+                let most = match has_blocks {
+                    true if variant.flags.contains(&"in_rollout") => &mut in_rollouts,
+                    true => &mut in_blocks,
+                    false => &mut everywhere,
+                };
                 let module =
                     wgpu::naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{name}: {e}"));
                 let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
@@ -179,11 +186,15 @@ mod tests {
             }
         }
         assert_eq!(in_blocks["max_storage_buffers_per_shader_stage"], u64::from(crate::nn::BLOCK_BUFFERS));
-        assert_eq!(in_blocks["max_compute_workgroup_storage_size"], 20_480, "of the largest blocks");
+        for of in [&in_blocks, &in_rollouts] {
+            assert_eq!(of["max_compute_workgroup_storage_size"], 20_480, "of the largest blocks");
+        }
         for limit in ["max_storage_buffers_per_shader_stage", "max_compute_workgroup_storage_size"] {
             in_blocks.remove(limit);
+            in_rollouts.remove(limit);
         }
-        for (limit, needed) in everywhere.into_iter().chain(in_blocks) {
+        in_rollouts.remove("max_uniform_buffers_per_shader_stage");
+        for (limit, needed) in everywhere.into_iter().chain(in_blocks).chain(in_rollouts) {
             let asked = NEEDS.iter().find(|(name, ..)| *name == limit).map(|(_, need, _)| *need);
             assert!(asked.is_some_and(|asked| needed <= asked), "{limit}: {needed} needed, {asked:?} asked");
         }

@@ -1,175 +1,20 @@
-// The step kernel of environments that are WGSL functions (env::DeviceEnv): one invocation owns one environment. This text follows the
-// environment's own functions and the declarations that env::device_env generates for them: sizes, `state`, the accessors of
-// AgentState, actions and data, and every `phalanx_` name that this file uses and does not declare.
+// The step kernel of environments that are WGSL functions: one invocation owns one environment, and plays one step of it. This text
+// follows env/functions.
 
 import package::constants::WG;
-import package::lib::episode::{Moment, permit, settle};
-import package::lib::observe::show;
-import package::lib::random::{threefry, unit};
-
-struct PhalanxStep {
-    step: u32,
-    steps: u32,
-    envs: u32,
-    // 1: start a new episode in every environment, write slot 0, and do nothing else.
-    reset: u32,
-    seed_low: u32,
-    seed_high: u32,
-    // Size of the global state; 0: it is not stored.
-    state_dim: u32,
-    // Index of the first global state in the observations.
-    first_state: u32,
-    agents: u32,
-}
-
-@group(0) @binding(0) var<uniform> phalanx_p: PhalanxStep;
-@group(0) @binding(1) var<storage, read> phalanx_actions: array<u32>;
-@group(0) @binding(2) var<storage, read_write> phalanx_rewards: array<f32>;
-// u32, with floats stored as bits: a small counter stored in an f32 would be a denormal, which drivers may flush to 0.
-@group(0) @binding(3) var<storage, read_write> phalanx_words: array<u32>;
-// Binding 4: lib/observe; 5 and 6: lib/episode; from 7 on: the environment's parameters and data.
-
-var<private> phalanx_env: u32;
-// Steps of this episode, and episodes begun.
-var<private> phalanx_taken: u32;
-var<private> phalanx_begun: u32;
-// Mean of this step's rewards over the agents.
-var<private> phalanx_mean: f32;
-var<private> phalanx_slot: u32;
-// Index of the first feature of the agent that observes.
-var<private> phalanx_first: u32;
-
-// Words of the state, `[row][env]`.
-fn phalanx_load(row: u32) -> u32 {
-    return phalanx_words[row * phalanx_p.envs + phalanx_env];
-}
-
-fn phalanx_store(row: u32, word: u32) {
-    phalanx_words[row * phalanx_p.envs + phalanx_env] = word;
-}
-
-fn phalanx_action(agent: u32, number: u32) -> u32 {
-    let row = (phalanx_p.step * AGENTS + agent) * phalanx_NUMBERS + number;
-    return phalanx_actions[row * phalanx_p.envs + phalanx_env];
-}
-
-// The functions below are the environment's: docs/environments.md lists them.
-
-// AGENTS, unknown to the compiler: it unrolls loops with constant bounds, which for dozens of agents takes it minutes.
-fn agents() -> u32 {
-    return phalanx_p.agents;
-}
-
-fn reward(agent: u32, value: f32) {
-    phalanx_rewards[(phalanx_p.step * AGENTS + agent) * phalanx_p.envs + phalanx_env] = value;
-    phalanx_mean += value / f32(AGENTS);
-}
-
-fn mean_reward(value: f32) {
-    phalanx_mean = value;
-}
-
-fn feature(index: u32, value: f32) {
-    show(phalanx_first + index * phalanx_p.envs, value);
-}
-
-fn global_feature(index: u32, value: f32) {
-    let row = phalanx_slot * phalanx_p.state_dim + index;
-    show(phalanx_p.first_state + row * phalanx_p.envs + phalanx_env, value);
-}
-
-fn steps_taken() -> u32 {
-    return phalanx_taken;
-}
-
-fn episode() -> u32 {
-    return phalanx_begun - 1u;
-}
-
-fn random(number: u32) -> vec2<f32> {
-    let key = threefry(phalanx_seed(), vec2<u32>(episode(), phalanx_env));
-    let bits = threefry(key, vec2<u32>(number, 0u));
-    return vec2<f32>(unit(bits.x), unit(bits.y));
-}
-
-fn random_at(counter: u32) -> vec2<f32> {
-    let bits = threefry(phalanx_seed(), vec2<u32>(counter, phalanx_env));
-    return vec2<f32>(unit(bits.x), unit(bits.y));
-}
-
-fn phalanx_seed() -> vec2<u32> {
-    return vec2<u32>(phalanx_p.seed_low, phalanx_p.seed_high);
-}
-
-fn phalanx_begin() {
-    phalanx_begun += 1u;
-    phalanx_taken = 0u;
-    phalanx_clear();
-    reset();
-}
-
-// Writes observations and the global state to a slot.
-fn phalanx_observe(slot: u32) {
-    phalanx_slot = slot;
-    for (var a = 0u; a < agents(); a++) {
-        phalanx_first = (slot * AGENTS + a) * FEATURES * phalanx_p.envs + phalanx_env;
-        observe(a);
-    }
-    if (phalanx_p.state_dim > 0u) {
-        phalanx_global();
-    }
-}
-
-fn phalanx_allow(now: Moment, slot: u32) {
-    for (var a = 0u; a < agents(); a++) {
-        permit(now, slot * AGENTS + a, phalanx_mask(a));
-    }
-}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     phalanx_env = id.x;
+    phalanx_now = phalanx_p.step;
     if (phalanx_env >= phalanx_p.envs) {
         return;
     }
-    let now = Moment(phalanx_env, phalanx_p.envs, phalanx_p.step, phalanx_p.steps);
-    // Rows of the counters: steps taken, episodes begun, episodes truncated in this rollout, return.
-    let counters = phalanx_COUNTERS;
     if (phalanx_p.reset == 1u) {
-        phalanx_begun = 0u;
-        phalanx_begin();
-        phalanx_store_state();
-        phalanx_store(counters, 0u);
-        phalanx_store(counters + 1u, 1u);
-        phalanx_store(counters + 3u, 0u);
-        phalanx_observe(0u);
-        phalanx_allow(now, 0u);
+        phalanx_start();
         return;
     }
-    phalanx_load_state();
-    phalanx_taken = phalanx_load(counters) + 1u;
-    phalanx_begun = phalanx_load(counters + 1u);
-    phalanx_mean = 0.0;
-    let outcome = step();
-    var total = bitcast<f32>(phalanx_load(counters + 3u)) + phalanx_mean;
-    let terminated = outcome == TERMINATED;
-    let late = phalanx_LIMIT > 0u && phalanx_taken >= phalanx_LIMIT;
-    let truncated = phalanx_SHORTEST > 0u && (late || (phalanx_TRUNCATES && outcome == 2u));
-    // Clamped to the number of slots for truncated episodes.
-    let cut = min(phalanx_load(counters + 2u), (phalanx_p.steps - 1u) / max(phalanx_SHORTEST, 1u));
-    let end = settle(now, phalanx_taken, total, cut, terminated, truncated);
-    if (end.truncated) {
-        phalanx_observe(end.slot);
-    }
-    if (end.over) {
-        phalanx_begin();
-        total = 0.0;
-    }
-    phalanx_store_state();
-    phalanx_store(counters, phalanx_taken);
-    phalanx_store(counters + 1u, phalanx_begun);
-    phalanx_store(counters + 2u, end.cut);
-    phalanx_store(counters + 3u, bitcast<u32>(total));
-    phalanx_observe(phalanx_p.step + 1u);
-    phalanx_allow(now, phalanx_p.step + 1u);
+    phalanx_load_all();
+    phalanx_play();
+    phalanx_store_all();
 }

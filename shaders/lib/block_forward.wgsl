@@ -5,17 +5,24 @@ import package::lib::activation::activate;
 import package::lib::block::{PARTS, Matrix, values, value_at, sums, multiply, sum_of_parts, column_group, first_quad};
 import package::lib::layer_norm::{no_stats, stats_of_one, join};
 import package::lib::network::{Layer, NetworkStack, place};
+@if(in_rollout) import package::lib::observe::observed;
 import package::lib::quad::{Quad, to_quad, of_quad};
 import package::lib::slots::{batch, slot_of};
 import package::lib::weights::weight;
 import package::network::{ALL, STATE};
 
 // Bindings 0 and 6: lib/slots; 2: lib/weights; 5: of each kernel.
-@group(0) @binding(1) var<uniform> stacks: array<NetworkStack, 2>;
+@if(!in_rollout) @group(0) @binding(1) var<uniform> stacks: array<NetworkStack, 2>;
 // Kept for the gradients.
-@group(0) @binding(3) var<storage, read_write> acts: array<Quad>;
-@group(0) @binding(4) var<storage, read_write> layer_norm_stats: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read> observations: array<Quad>;
+@if(!in_rollout) @group(0) @binding(3) var<storage, read_write> acts: array<Quad>;
+@if(!in_rollout) @group(0) @binding(4) var<storage, read_write> layer_norm_stats: array<vec4<f32>>;
+@if(!in_rollout) @group(0) @binding(7) var<storage, read> observations: array<Quad>;
+@if(in_rollout) @group(0) @binding(26) var<uniform> stacks: array<NetworkStack, 2>;
+
+@if(!in_rollout)
+fn observed(i: u32) -> vec4<f32> {
+    return of_quad(observations[i]);
+}
 
 // A quad of rows.
 struct Row {
@@ -50,7 +57,7 @@ struct Moments {
 fn moments_of_observations(base: u32, inputs: u32, local: u32) -> Moments {
     var mine = no_stats();
     for (var k = local / QUADS; k < inputs; k += PARTS) {
-        mine = join(mine, stats_of_one(of_quad(observations[base + k * batch.quads])));
+        mine = join(mine, stats_of_one(observed(base + k * batch.quads)));
     }
     let mean = sum_of_parts(mine.mean * mine.count, local) / f32(inputs);
     let apart = mine.mean - mean;
@@ -86,12 +93,16 @@ fn normalize(count: u32, local: u32) -> Moments {
 fn stage_inputs(base: u32, start: u32, count: u32, by: Moments, local: u32) {
     let q = local % QUADS;
     for (var k = local / QUADS; k < (count + 3u) / 4u * 4u; k += PARTS) {
-        let input = of_quad(observations[base + (start + min(k, count - 1u)) * batch.quads]);
+        let input = observed(base + (start + min(k, count - 1u)) * batch.quads);
         values[value_at(k, q)] = select(vec4<f32>(0.0), (input - by.mean) * by.scale, k < count);
     }
 }
 
-// Keeps the statistics of a LayerNorm.
+// Keeps the statistics of a LayerNorm. Nothing is kept for gradients where a kernel plays on.
+@if(in_rollout)
+fn keep_moments(layer: Layer, at: Row, by: Moments, local: u32) {}
+
+@if(!in_rollout)
 fn keep_moments(layer: Layer, at: Row, by: Moments, local: u32) {
     if (at.keeps && local < QUADS) {
         layer_norm_stats[layer.layer_norm_stats * batch.stride + at.kept] = by.mean;
@@ -100,6 +111,7 @@ fn keep_moments(layer: Layer, at: Row, by: Moments, local: u32) {
 }
 
 // The statistics of the LayerNorm before `layer`; without one, 0 and 1.
+@if(!in_rollout)
 fn kept_moments(layer: Layer, kept: u32) -> Moments {
     if (layer.norm == 0u) {
         return Moments(vec4<f32>(0.0), vec4<f32>(1.0));
@@ -120,6 +132,20 @@ fn begin_sums(layer: Layer, net: u32, biases: vec2<u32>, local: u32) {
     }
 }
 
+// Keeps an output of a hidden layer, and for some activations its argument.
+@if(in_rollout)
+fn keep_output(layer: Layer, at: Row, output: u32, value: vec4<f32>, q: Quad) {}
+
+@if(!in_rollout)
+fn keep_output(layer: Layer, at: Row, output: u32, value: vec4<f32>, q: Quad) {
+    if (at.keeps && output < layer.outputs) {
+        let first = place(at.kept, batch.acts);
+        // Beyond these bounds the derivative is 0 or 1, which infinity would turn into NaN.
+        @if(gelu || silu) acts[first + (layer.made_from + output) * TILE] = to_quad(clamp(value, vec4<f32>(-6e4), vec4<f32>(6e4)));
+        acts[first + (layer.output + output) * TILE] = q;
+    }
+}
+
 // Makes the sums of a hidden layer the values of the next, rounded as they are stored.
 fn end_hidden(layer: Layer, rows: array<Row, 2>, local: u32) {
     // Others may still be multiplying the values.
@@ -129,17 +155,11 @@ fn end_hidden(layer: Layer, rows: array<Row, 2>, local: u32) {
         return;
     }
     for (var i = 0u; i < 2u; i++) {
-        let at = rows[i];
-        let acts0 = place(at.kept, batch.acts);
         for (var j = 0u; j < 4u; j++) {
             let value = sums[4u * i + j];
             let exists = c + j < layer.outputs;
             let q = to_quad(activate(value));
-            if (at.keeps && exists) {
-                // Beyond these bounds the derivative is 0 or 1, which infinity would turn into NaN.
-                @if(gelu || silu) acts[acts0 + (layer.made_from + c + j) * TILE] = to_quad(clamp(value, vec4<f32>(-6e4), vec4<f32>(6e4)));
-                acts[acts0 + (layer.output + c + j) * TILE] = q;
-            }
+            keep_output(layer, rows[i], c + j, value, q);
             values[value_at(c + j, first_quad(local) + i)] = select(vec4<f32>(0.0), of_quad(q), exists);
         }
     }

@@ -5,7 +5,8 @@ import package::constants::TEXTURE_ROW;
 import package::lib::quad::{Quad, of_quad};
 
 @if(texture) @group(0) @binding(2) var weights: texture_2d<f32>;
-@if(!texture) @group(0) @binding(2) var<storage, read> weights: array<Quad>;
+@if(!texture && !in_rollout) @group(0) @binding(2) var<storage, read> weights: array<Quad>;
+@if(!texture && in_rollout) @group(0) @binding(25) var<storage, read> weights: array<Quad>;
 
 @if(texture)
 fn weight(i: u32) -> vec4<f32> {

@@ -102,7 +102,7 @@ impl Communication {
     ///
     /// # Errors
     /// None but for a mistake in this crate: the functions are those of `shaders/env/communication.wgsl`.
-    pub(super) fn device_env(&self) -> Result<DeviceEnv> {
+    pub(super) fn functions(&self) -> Result<DeviceEnv> {
         let environment = *self;
         let reference = u32::from(self.task == Task::Reference);
         DeviceEnv::builder(SHADER.name, SHADER.source, self.spec())
@@ -153,8 +153,12 @@ impl Environment for Communication {
         device_env::plan(FIELDS, envs, steps, Some(size_of::<Parameters>()))
     }
 
+    fn device_env(&self) -> Result<Option<DeviceEnv>> {
+        self.functions().map(Some)
+    }
+
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
-        self.device_env()?.record(gpu, rollout)
+        self.functions()?.record(gpu, rollout)
     }
 }
 

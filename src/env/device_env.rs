@@ -11,10 +11,10 @@ mod tests;
 pub use self::builder::DeviceEnvBuilder;
 use self::builder::{ActionKind, Rules};
 use self::fields::{Scalar, Structures};
-use super::step::{self, Step};
-use super::{DeviceState, EnvRecording, Environment, MAX_EPISODES, RolloutBuffers, Spec, StateFields};
+use super::functions::{self, Step};
+use super::{DeviceState, EnvRecording, Environment, MAX_EPISODES, RolloutBuffers, Spec, StateFields, step};
 use crate::Result;
-use crate::gpu::{Access, Gpu, Kernel, Plan, STATE, TABLE_ENTRY, Variant};
+use crate::gpu::{Access, Gpu, Kernel, Plan, STATE, Shader, TABLE_ENTRY, Variant};
 
 /// Most words of 32 bits in a `State`, and in an `AgentState`.
 const MAX_WORDS: usize = 128;
@@ -83,12 +83,17 @@ impl DeviceEnv {
         DeviceEnvBuilder::new(name, source.into(), spec)
     }
 
-    /// The source of its kernel.
+    /// The source of its step kernel.
     ///
     /// # Errors
     /// [`crate::Error::Shader`] if the part that environments share does not compose.
     pub(super) fn source(&self, variant: &Variant) -> Result<String> {
-        let shared = step::shared(variant)?;
+        self.source_of(&step::shader(), variant)
+    }
+
+    /// The source of a kernel around its functions.
+    pub(super) fn source_of(&self, shader: &Shader, variant: &Variant) -> Result<String> {
+        let shared = functions::shared(shader, variant)?;
         // Directives come first.
         let directive = "enable f16;\n";
         let (directive, shared) =
@@ -96,10 +101,47 @@ impl DeviceEnv {
         Ok(format!("{directive}{}{shared}", self.text))
     }
 
+    /// The name in messages.
+    pub(super) fn name(&self) -> &'static str {
+        self.rules.name
+    }
+
     /// Rows of the state.
     fn words(&self) -> u32 {
         let agents = self.structures.agent_words().count() as u32 * self.rules.spec.agents;
         self.structures.state_words().count() as u32 + 4 + agents
+    }
+
+    /// Access modes of the bindings after those of [`EnvRecording::ACCESS`]: parameters and data.
+    pub(super) fn further_access(&self) -> impl Iterator<Item = Access> {
+        let uniform = self.rules.parameters.as_ref().map(|_| Access::Uniform);
+        uniform.into_iter().chain(self.rules.data.iter().map(|_| Access::Read))
+    }
+
+    /// Whether its kernels are compiled with bounds checks: a user's WGSL always is.
+    pub(super) fn checked(&self, gpu: &Gpu) -> bool {
+        !self.rules.trusted || gpu.checked()
+    }
+
+    /// Its state, and the buffers of [`DeviceEnv::further_access`].
+    pub(super) fn allocate(
+        &self,
+        gpu: &Gpu,
+        rollout: &RolloutBuffers<'_>,
+    ) -> Result<(DeviceState, Vec<wgpu::Buffer>)> {
+        let words = u64::from(self.words()) * u64::from(rollout.envs);
+        let buffer = gpu.buffer("environment state", words * 4, STATE)?;
+        let mut further = Vec::new();
+        if let Some(bytes) = &self.rules.parameters {
+            further.push(gpu.uniform_bytes("environment parameters", bytes)?);
+        }
+        for (name, values) in &self.rules.data {
+            further.push(gpu.upload(name, values.bytes())?);
+        }
+        let (environment, envs) = (self.clone(), rollout.envs as usize);
+        let truncations = self.truncations(rollout.steps);
+        let state = DeviceState::new(buffer, move |words| environment.validate(words, envs, truncations));
+        Ok((state, further))
     }
 
     /// Rejects a saved state that the kernel could not have written.
@@ -174,27 +216,19 @@ impl Environment for DeviceEnv {
         plan
     }
 
+    fn device_env(&self) -> Result<Option<DeviceEnv>> {
+        Ok(Some(self.clone()))
+    }
+
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
-        let Rules { name, parameters, data, trusted, .. } = &self.rules;
         let variant = step::variant(gpu.class(), rollout.storage);
         let source = self.source(&variant)?;
-        let uniform = parameters.as_ref().map(|_| Access::Uniform);
-        let access = EnvRecording::ACCESS.into_iter().chain(uniform).chain(data.iter().map(|_| Access::Read));
-        let access: Vec<_> = (0..).zip(access).collect();
-        let checked = !trusted || gpu.checked();
+        let access: Vec<_> =
+            (0..).zip(EnvRecording::ACCESS.into_iter().chain(self.further_access())).collect();
+        let name = self.rules.name;
+        let checked = self.checked(gpu);
         let kernel = Kernel::from_source(gpu, name, source, variant, &access, size_of::<Step>(), checked)?;
-        let buffer =
-            gpu.buffer("environment state", u64::from(self.words()) * u64::from(rollout.envs) * 4, STATE)?;
-        let mut further = Vec::new();
-        if let Some(bytes) = parameters {
-            further.push(gpu.uniform_bytes("environment parameters", bytes)?);
-        }
-        for (name, values) in data {
-            further.push(gpu.upload(name, values.bytes())?);
-        }
-        let (environment, envs) = (self.clone(), rollout.envs as usize);
-        let truncations = self.truncations(rollout.steps);
-        let state = DeviceState::new(buffer, move |words| environment.validate(words, envs, truncations));
+        let (state, further) = self.allocate(gpu, rollout)?;
         let further: Vec<_> = further.iter().collect();
         EnvRecording::of_kernel(gpu, rollout, &kernel, state, &further, |step, reset| {
             Step::new(rollout, self.rules.spec.agents, step, reset)

@@ -8,12 +8,14 @@ pub mod communication;
 #[cfg(feature = "cpu-env")]
 mod cpu_env;
 mod device_env;
+mod functions;
 #[cfg(test)]
 mod layout_tests;
 pub mod ledger;
 #[cfg(feature = "market")]
 mod market;
 mod recording;
+mod rollout;
 pub mod spread;
 #[cfg(feature = "market")]
 mod starts;
@@ -29,6 +31,7 @@ pub use communication::Communication;
 #[cfg(feature = "cpu-env")]
 pub use cpu_env::{CpuEnv, Outcome, Simulator};
 pub use device_env::{DeviceEnv, DeviceEnvBuilder};
+pub(crate) use rollout::Actors;
 pub use spread::Spread;
 pub use state::{DeviceState, HostState, LARGEST_MAGNITUDE, MAX_EPISODES, State, StateFields};
 #[cfg(feature = "market")]
@@ -38,6 +41,7 @@ pub use trading_settings::{ActionSpace, TradingSettings, observation_size};
 
 use crate::Result;
 use crate::gpu::{Class, Gpu, Plan, Recording, Shader, Variant};
+use crate::nn::representative;
 
 /// Sizes of an environment that the trainer needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +143,15 @@ pub trait Environment {
     /// Memory plan for `envs` parallel environments and rollouts of `steps` steps, without buffers that are already allocated.
     fn plan(&self, envs: u32, steps: u32) -> Plan;
 
+    /// This environment as WGSL functions, if it consists of them: then networks that fit in a GPU's workgroup memory play many
+    /// steps of it in one dispatch. It must play as [`Environment::record`] does. Defaults to `None`: the environment is recorded.
+    ///
+    /// # Errors
+    /// As [`DeviceEnvBuilder::build`].
+    fn device_env(&self) -> Result<Option<DeviceEnv>> {
+        Ok(None)
+    }
+
     /// Allocates the state and records the commands on the trainer's buffers.
     ///
     /// # Errors
@@ -180,15 +193,20 @@ pub struct KernelSource {
 #[doc(hidden)]
 pub fn sources(class: Class) -> Result<Vec<(String, KernelSource)>> {
     let environments = [
-        (communication::SHADER, Communication::new(communication::Task::Reference).device_env()?),
-        (spread::SHADER, Spread::new(spread::Definition::Mpe2).device_env()?),
+        (communication::SHADER, Communication::new(communication::Task::Reference).functions()?),
+        (spread::SHADER, Spread::new(spread::Definition::Mpe2).functions()?),
     ];
     let mut all = Vec::new();
-    for storage in STORAGES {
-        for (shader, environment) in &environments {
+    for (shader, environment) in &environments {
+        let mut add = |text, variant| all.push((shader.name.to_string(), KernelSource { text, variant }));
+        for storage in STORAGES {
             let variant = step::variant(class, storage);
-            let text = environment.source(&variant)?;
-            all.push((shader.name.to_string(), KernelSource { text, variant }));
+            add(environment.source(&variant)?, variant);
+        }
+        for kernel_config in representative(class) {
+            if let Some((text, variant)) = environment.rollout_source(&kernel_config)? {
+                add(text, variant);
+            }
         }
     }
     Ok(all)

@@ -97,7 +97,7 @@ impl Spread {
     ///
     /// # Errors
     /// None but for a mistake in this crate: the functions are those of `shaders/env/spread.wgsl`.
-    pub(super) fn device_env(&self) -> Result<DeviceEnv> {
+    pub(super) fn functions(&self) -> Result<DeviceEnv> {
         let paper = self.definition == Definition::OnPolicy;
         let environment = *self;
         let builder = DeviceEnv::builder(SHADER.name, SHADER.source, self.spec())
@@ -130,8 +130,12 @@ impl Environment for Spread {
         device_env::plan(8 * self.agents + 4, envs, steps, Some(size_of::<Parameters>()))
     }
 
+    fn device_env(&self) -> Result<Option<DeviceEnv>> {
+        self.functions().map(Some)
+    }
+
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
-        self.device_env()?.record(gpu, rollout)
+        self.functions()?.record(gpu, rollout)
     }
 }
 

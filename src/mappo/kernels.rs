@@ -1,8 +1,10 @@
 //! Parallel compilation of the kernels of a training run, before they are bound.
 
 use super::config::Algorithm;
+use super::rollout;
 use super::setup::Setup;
 use crate::Result;
+use crate::env::Environment;
 use crate::gpu::{Job, in_parallel};
 use crate::nn::{backward, fold, forward, reduce, unfold, weight_gradient};
 use crate::ppo::{
@@ -11,16 +13,20 @@ use crate::ppo::{
 };
 
 /// Compiles every kernel of the rollout and of the update into the device's cache, where [`super::Trainer`] then finds
-/// them. The environment compiles its own kernels.
+/// them. The environment compiles the kernels of which it alone consists.
 ///
 /// # Errors
 /// [`crate::Error::Shader`] for a kernel that does not compile.
-pub fn compile(setup: Setup<'_>) -> Result<()> {
+pub fn compile(setup: Setup<'_>, environment: &dyn Environment) -> Result<()> {
     let Setup { gpu, config, sizes, layout, kernel_config, .. } = setup;
     let shape = &layout.shape;
+    let played = rollout::functions(setup, environment)?;
     let happo = config.ppo.algorithm == Algorithm::Happo;
     // Ordered by compile time, so that the slowest kernels start first.
     let mut jobs: Vec<Job<'_>> = Vec::new();
+    if let Some(played) = &played {
+        jobs.push(Box::new(|| played.rollout_kernel(gpu, kernel_config, layout, sizes.kind).map(drop)));
+    }
     if kernel_config.blocks.is_some() {
         jobs.push(Box::new(|| gradient::kernel(gpu, kernel_config, shape, sizes.kind, happo).map(drop)));
     } else {
@@ -31,8 +37,10 @@ pub fn compile(setup: Setup<'_>) -> Result<()> {
     if kernel_config.blocks.is_none() || happo {
         jobs.push(Box::new(|| loss::kernel(gpu, kernel_config, sizes.kind, happo).map(drop)));
     }
-    let others: [Job<'_>; 10] = [
-        Box::new(|| sample::kernel(gpu, sizes.kind).map(drop)),
+    if played.is_none() {
+        jobs.push(Box::new(|| sample::kernel(gpu, sizes.kind).map(drop)));
+    }
+    let others: [Job<'_>; 9] = [
         Box::new(|| advantage_stats::kernel(gpu).map(drop)),
         Box::new(|| epoch::kernel(gpu).map(drop)),
         Box::new(|| write_metrics::kernel(gpu).map(drop)),

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::normalization;
 use super::setup::Setup;
-use crate::env::{Environment, RolloutBuffers, State};
+use crate::env::{Actors, DeviceEnv, EnvRecording, Environment, RolloutBuffers, State};
 use crate::gpu::{BindGroup, Command, Kernel, Recording};
 use crate::nn::forward::Memory;
 use crate::nn::{Batch, ForwardPart, RecurrentPart, WorkingWeights, forward};
@@ -28,7 +28,8 @@ pub struct Rollout {
     pub prepare: Recording,
     /// Resets all environments.
     pub reset: Recording,
-    /// T steps of at most three dispatches each, or four with normalised observations.
+    /// T steps: many in a dispatch of [`Environment::device_env`]'s functions, or one in at most three dispatches, four with
+    /// normalised observations.
     pub collect: Recording,
     /// The critics' values of all slots; empty if the policy only acts ([`super::Sizes::acting`]).
     pub values: Recording,
@@ -58,6 +59,9 @@ impl Rollout {
     /// # Errors
     /// Errors of compilation and allocation; [`Error::Shape`] if the environment records another number of steps.
     pub fn new(setup: Setup<'_>, environment: &dyn Environment, mode: ActionMode) -> Result<Self> {
+        if let Some(rollout) = Self::in_one_kernel(setup, environment, mode)? {
+            return Ok(rollout);
+        }
         let (rollout, steps) = Self::in_steps(setup, environment, mode)?;
         let mut collect = Recording::new();
         for Step { forward, sample, environment } in steps {
@@ -67,6 +71,40 @@ impl Rollout {
         }
         collect.extend(rollout.collect);
         Ok(Self { collect, ..rollout })
+    }
+
+    /// With an environment of WGSL functions and networks in blocks, one kernel acts and moves the environments on, many steps a
+    /// dispatch; `None` otherwise. Normalised observations take a kernel of their own between two steps.
+    fn in_one_kernel(
+        setup: Setup<'_>,
+        environment: &dyn Environment,
+        mode: ActionMode,
+    ) -> Result<Option<Self>> {
+        let Setup { gpu, sizes, layout, kernel_config, buffers, .. } = setup;
+        let Some(environment) = functions(setup, environment)? else {
+            return Ok(None);
+        };
+        let networks = Networks::new(setup)?;
+        let own = &buffers.rollout;
+        let slots = sizes.rows_of_slot() / 4 * sizes.steps;
+        let actors = Actors {
+            kernel_config,
+            layout,
+            kind: sizes.kind,
+            batch: Batch { rows: slots, ..setup.batch() },
+            sample: draw(setup, mode, 0),
+            stacks: &networks.stacks,
+            weights: &networks.weights,
+            iteration: &own.iteration,
+            targets: &own.targets,
+            draws: own.draws.as_ref(),
+        };
+        let Some(recorded) = environment.record_rollout(gpu, &rollout_buffers(setup), actors)? else {
+            return Ok(None);
+        };
+        let EnvRecording { reset, steps, state } = recorded;
+        let rollout = Self::around(setup, networks, reset, state)?;
+        Ok(Some(Self { collect: steps.into_iter().flatten().collect(), ..rollout }))
     }
 
     /// As [`Rollout::new`], with the commands of every step apart, for a caller who has something to do in between: `collect` holds
@@ -79,79 +117,103 @@ impl Rollout {
         environment: &dyn Environment,
         mode: ActionMode,
     ) -> Result<(Self, Vec<Step>)> {
-        let Setup { gpu, config, sizes, layout, kernel_config, buffers } = setup;
-        let own = &buffers.rollout;
-        let recorded = environment.record(
-            gpu,
-            &RolloutBuffers {
-                envs: sizes.envs,
-                steps: sizes.steps,
-                seed: config.ppo.seed,
-                storage: sizes.observed_storage(kernel_config.storage),
-                state_dim: sizes.state_dim,
-                first_state: sizes.first_state() as u32,
-                observations: buffers.observed(),
-                actions: &own.actions,
-                rewards: &own.rewards,
-                dones_and_masks: &own.dones_and_masks,
-                episodes: &own.episodes,
-            },
-        )?;
+        let Setup { gpu, sizes, buffers, .. } = setup;
+        let recorded = environment.record(gpu, &rollout_buffers(setup))?;
         if recorded.steps.len() != sizes.steps as usize {
             return Err(Error::shape("recorded steps of the environment", sizes.steps, recorded.steps.len()));
         }
-        let stacks = forward::upload_stacks(gpu, &layout.stacks)?;
-        let networks = &buffers.networks;
-        let weights = WorkingWeights::new(
-            gpu,
-            layout,
-            kernel_config,
-            &stacks,
-            &networks.params,
-            &networks.working_weights,
-        )?;
-        let kernel = forward::kernel(gpu, &layout.shape, kernel_config)?;
-        let forward = Forward { setup, kernel: &kernel, stacks: &stacks, weights: &weights };
+        let networks = Networks::new(setup)?;
         let mut normalized = match &buffers.normalization {
             Some(stats) => normalization::slots(setup, stats)?,
             None => Recording::new(),
         }
         .into_iter();
-        let commands = acting(&forward, mode)?.into_iter().zip(recorded.steps);
+        let commands = acting(&networks.forward(setup), mode)?.into_iter().zip(recorded.steps);
         let steps = commands.map(|([forward, sample], environment)| {
             let forward = normalized.next().into_iter().chain([forward]).collect();
             Step { forward, sample, environment }
         });
         let steps = steps.collect();
+        let rollout = Self::around(setup, networks, recorded.reset, recorded.state)?;
+        // The slots after the last step.
+        Ok((Self { collect: normalized.collect(), ..rollout }, steps))
+    }
+
+    /// Everything but the steps.
+    fn around(setup: Setup<'_>, networks: Networks, mut reset: Recording, state: Vec<State>) -> Result<Self> {
+        let Setup { gpu, sizes, buffers, .. } = setup;
         let mut carry = Recording::new();
         if let Some(stats) = buffers.normalization.as_ref().filter(|_| sizes.valued) {
             carry.push(normalization::update_stats(setup, stats)?);
         }
         carry.extend(carried(setup));
-        let mut reset = recorded.reset;
         if let Some(recurrent) = &buffers.recurrent {
             gpu.write(&recurrent.all_ended, 0, bytemuck::cast_slice(&vec![1u32; sizes.envs as usize]))?;
             reset.push(Command::Copy {
                 source: recurrent.all_ended.clone(),
                 source_offset: 0,
-                target: own.dones_and_masks.clone(),
+                target: buffers.rollout.dones_and_masks.clone(),
                 target_offset: sizes.endings() * 4,
                 bytes: u64::from(sizes.envs) * 4,
             });
         }
-        let rollout = Self {
-            prepare: weights.refresh().clone(),
-            reset,
-            // The slots after the last step.
-            collect: normalized.collect(),
-            values: if sizes.valued { values(&forward)? } else { Recording::new() },
-            carry,
-            state: recorded.state,
-            stacks,
-            weights,
-            forward: kernel,
-        };
-        Ok((rollout, steps))
+        let values = if sizes.valued { values(&networks.forward(setup))? } else { Recording::new() };
+        let Networks { stacks, weights, kernel: forward } = networks;
+        let prepare = weights.refresh().clone();
+        Ok(Self { prepare, reset, collect: Recording::new(), values, carry, state, stacks, weights, forward })
+    }
+}
+
+/// The environment's functions, if one kernel can play them together with these networks, as far as is known before it is compiled.
+///
+/// # Errors
+/// As [`Environment::device_env`].
+pub fn functions(setup: Setup<'_>, environment: &dyn Environment) -> Result<Option<DeviceEnv>> {
+    match setup.kernel_config.blocks.is_none() || setup.sizes.normalized {
+        true => Ok(None),
+        false => environment.device_env(),
+    }
+}
+
+/// The buffers that the environment shares with the trainer.
+fn rollout_buffers<'a>(setup: Setup<'a>) -> RolloutBuffers<'a> {
+    let Setup { config, sizes, kernel_config, buffers, .. } = setup;
+    let own = &buffers.rollout;
+    RolloutBuffers {
+        envs: sizes.envs,
+        steps: sizes.steps,
+        seed: config.ppo.seed,
+        storage: sizes.observed_storage(kernel_config.storage),
+        state_dim: sizes.state_dim,
+        first_state: sizes.first_state() as u32,
+        observations: buffers.observed(),
+        actions: &own.actions,
+        rewards: &own.rewards,
+        dones_and_masks: &own.dones_and_masks,
+        episodes: &own.episodes,
+    }
+}
+
+/// The networks of a rollout: their stacks, their working weights, and the compiled forward pass.
+struct Networks {
+    stacks: wgpu::Buffer,
+    weights: WorkingWeights,
+    kernel: Kernel,
+}
+
+impl Networks {
+    fn new(setup: Setup<'_>) -> Result<Self> {
+        let Setup { gpu, layout, kernel_config, buffers, .. } = setup;
+        let stacks = forward::upload_stacks(gpu, &layout.stacks)?;
+        let own = &buffers.networks;
+        let weights =
+            WorkingWeights::new(gpu, layout, kernel_config, &stacks, &own.params, &own.working_weights)?;
+        let kernel = forward::kernel(gpu, &layout.shape, kernel_config)?;
+        Ok(Self { stacks, weights, kernel })
+    }
+
+    fn forward<'a>(&'a self, setup: Setup<'a>) -> Forward<'a> {
+        Forward { setup, kernel: &self.kernel, stacks: &self.stacks, weights: &self.weights }
     }
 }
 
@@ -183,7 +245,7 @@ impl Forward<'_> {
 
 /// For every step, the actors' forward pass and the sampling of actions.
 fn acting(forward: &Forward<'_>, mode: ActionMode) -> Result<Vec<[Command; 2]>> {
-    let Setup { gpu, config, sizes, kernel_config, buffers, .. } = forward.setup;
+    let Setup { gpu, sizes, kernel_config, buffers, .. } = forward.setup;
     let batch = forward.setup.batch();
     let quads = sizes.rows_of_slot() / 4;
     let batches: Vec<_> = (0..sizes.steps)
@@ -192,23 +254,7 @@ fn acting(forward: &Forward<'_>, mode: ActionMode) -> Result<Vec<[Command; 2]>> 
     let table = gpu.uniform_table("acting", &batches)?;
     let forward_group = forward.bind(&table, &buffers.networks.heads)?;
     let sample_kernel = sample::kernel(gpu, sizes.kind)?;
-    let draws: Vec<_> = (0..sizes.steps)
-        .map(|step| sample::Sample {
-            step,
-            steps: sizes.steps,
-            agents: sizes.spec.agents,
-            quads: sizes.envs / 4,
-            actions: sizes.spec.actions,
-            stride: batch.stride,
-            greedy: u32::from(mode == ActionMode::Greedy),
-            masks: sizes.first_mask() / 4,
-            seed_low: config.ppo.seed as u32,
-            // A separate random stream: initial weights use the plain seed.
-            seed_high: (config.ppo.seed >> 32) as u32 ^ 0x5EED_AC70,
-            starts: sizes.starts,
-            choice_targets: if sizes.choices > 0 { gae::choice_targets(sizes.rows()) } else { 0 },
-        })
-        .collect();
+    let draws: Vec<_> = (0..sizes.steps).map(|step| draw(forward.setup, mode, step)).collect();
     let draws = gpu.uniform_table("draws", &draws)?;
     let own = &buffers.rollout;
     let mut bound = vec![
@@ -232,6 +278,26 @@ fn acting(forward: &Forward<'_>, mode: ActionMode) -> Result<Vec<[Command; 2]>> 
             ]
         })
         .collect())
+}
+
+/// Parameters of the draw of actions in step `step`.
+fn draw(setup: Setup<'_>, mode: ActionMode, step: u32) -> sample::Sample {
+    let Setup { config, sizes, .. } = setup;
+    sample::Sample {
+        step,
+        steps: sizes.steps,
+        agents: sizes.spec.agents,
+        quads: sizes.envs / 4,
+        actions: sizes.spec.actions,
+        stride: setup.batch().stride,
+        greedy: u32::from(mode == ActionMode::Greedy),
+        masks: sizes.first_mask() / 4,
+        seed_low: config.ppo.seed as u32,
+        // A separate random stream: initial weights use the plain seed.
+        seed_high: (config.ppo.seed >> 32) as u32 ^ 0x5EED_AC70,
+        starts: sizes.starts,
+        choice_targets: if sizes.choices > 0 { gae::choice_targets(sizes.rows()) } else { 0 },
+    }
 }
 
 /// The same batch with GRU sequences of a single step.

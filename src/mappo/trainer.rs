@@ -138,7 +138,7 @@ impl Trainer {
             kernel_config: &kernel_config,
             buffers: &buffers,
         };
-        kernels::compile(setup)?;
+        kernels::compile(setup, environment)?;
         let rollout = Rollout::new(setup, environment, ActionMode::Sampled)?;
         let update = Update::new(setup, &update_buffers, &rollout)?;
         start_training(setup)?;
@@ -401,6 +401,9 @@ mod critic_state_tests;
 #[cfg(test)]
 #[path = "block_gradient_tests.rs"]
 mod block_gradient_tests;
+#[cfg(test)]
+#[path = "rollout_tests.rs"]
+mod rollout_tests;
 #[cfg(test)]
 #[path = "shuffle_tests.rs"]
 mod shuffle_tests;

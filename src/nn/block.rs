@@ -41,7 +41,7 @@ impl Blocks {
         [Self::sized(16, 64), Self::sized(8, 64), Self::sized(8, 128), Self::sized(4, 128)];
 
     /// Blocks of `quads` quads of rows by `width` outputs.
-    pub(super) const fn sized(quads: u32, width: u32) -> Self {
+    pub(crate) const fn sized(quads: u32, width: u32) -> Self {
         Self { quads, width, groups: MOST_GROUPS }
     }
 

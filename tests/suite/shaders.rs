@@ -132,8 +132,8 @@ fn every_shader_file_belongs_to_a_kernel() {
         .flat_map(phalanx::kernels)
         .map(|(shader, _)| shader.name.to_string())
         .chain(phalanx::env::sources(Class::Hardware).unwrap().into_iter().map(|(name, _)| name))
-        // The part of the environments' kernels that they share.
-        .chain(["env/step".to_string()])
+        // The parts of the environments' kernels that they share.
+        .chain(["env/functions", "env/step", "env/rollout"].map(str::to_string))
         .collect();
     for family in std::fs::read_dir(root.join("shaders")).unwrap() {
         let family = family.unwrap().file_name().into_string().unwrap();

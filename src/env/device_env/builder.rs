@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::fields::Structures;
 use super::outline::Outline;
 use super::{DeviceEnv, Rows, check, generate};
-use crate::env::{Spec, StateFields, step};
+use crate::env::{Spec, StateFields, functions, step};
 use crate::gpu::Class;
 use crate::nn::Storage;
 use crate::{Error, Result};
@@ -206,7 +206,7 @@ impl DeviceEnvBuilder {
             }));
         }
         let generated = constants + &generate::declarations(&rules, &structures, &rows, masks, global);
-        let shared = step::shared(&step::variant(Class::Hardware, Storage::F32))?;
+        let shared = functions::shared(&step::shader(), &step::variant(Class::Hardware, Storage::F32))?;
         let taken = [&generated, &shared].map(|text| Outline::new(text));
         rules.check_names(&taken)?;
         check::declarations(&outline, &taken.each_ref()).map_err(failed)?;
