@@ -20,6 +20,10 @@ struct PhalanxStep {
     // Index of the first global state in the observations.
     first_state: u32,
     agents: u32,
+    // Steps after which an episode is truncated; 0: none is, by the number of its steps.
+    limit: u32,
+    // Steps of the shortest truncated episode; 0: none is ever truncated.
+    shortest: u32,
 }
 
 @group(0) @binding(0) var<uniform> phalanx_p: PhalanxStep;
@@ -51,6 +55,11 @@ fn phalanx_store(row: u32, word: u32) {
 fn phalanx_action(agent: u32, number: u32) -> u32 {
     let row = (phalanx_p.step * AGENTS + agent) * phalanx_NUMBERS + number;
     return phalanx_actions[row * phalanx_p.envs + phalanx_env];
+}
+
+// The reward that an agent was given in this step.
+fn phalanx_reward(agent: u32) -> f32 {
+    return phalanx_rewards[(phalanx_p.step * AGENTS + agent) * phalanx_p.envs + phalanx_env];
 }
 
 // The functions below are the environment's: docs/environments.md lists them.
@@ -133,30 +142,28 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     let now = Moment(phalanx_env, phalanx_p.envs, phalanx_p.step, phalanx_p.steps);
-    // Rows of the counters: steps taken, episodes begun, episodes truncated in this rollout, return.
-    let counters = phalanx_COUNTERS;
     if (phalanx_p.reset == 1u) {
         phalanx_begun = 0u;
         phalanx_begin();
         phalanx_store_state();
-        phalanx_store(counters, 0u);
-        phalanx_store(counters + 1u, 1u);
-        phalanx_store(counters + 3u, 0u);
+        phalanx_store(phalanx_TAKEN_ROW, 0u);
+        phalanx_store(phalanx_BEGUN_ROW, 1u);
+        phalanx_store(phalanx_RETURN_ROW, 0u);
         phalanx_observe(0u);
         phalanx_allow(now, 0u);
         return;
     }
     phalanx_load_state();
-    phalanx_taken = phalanx_load(counters) + 1u;
-    phalanx_begun = phalanx_load(counters + 1u);
+    phalanx_taken = phalanx_load(phalanx_TAKEN_ROW) + 1u;
+    phalanx_begun = phalanx_load(phalanx_BEGUN_ROW);
     phalanx_mean = 0.0;
     let outcome = step();
-    var total = bitcast<f32>(phalanx_load(counters + 3u)) + phalanx_mean;
+    var total = bitcast<f32>(phalanx_load(phalanx_RETURN_ROW)) + phalanx_mean;
     let terminated = outcome == TERMINATED;
-    let late = phalanx_LIMIT > 0u && phalanx_taken >= phalanx_LIMIT;
-    let truncated = phalanx_SHORTEST > 0u && (late || (phalanx_TRUNCATES && outcome == 2u));
+    let late = phalanx_p.limit > 0u && phalanx_taken >= phalanx_p.limit;
+    let truncated = late || (phalanx_TRUNCATES && outcome == 2u);
     // Clamped to the number of slots for truncated episodes.
-    let cut = min(phalanx_load(counters + 2u), (phalanx_p.steps - 1u) / max(phalanx_SHORTEST, 1u));
+    let cut = min(phalanx_load(phalanx_CUT_ROW), (phalanx_p.steps - 1u) / max(phalanx_p.shortest, 1u));
     let end = settle(now, phalanx_taken, total, cut, terminated, truncated);
     if (end.truncated) {
         phalanx_observe(end.slot);
@@ -166,10 +173,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         total = 0.0;
     }
     phalanx_store_state();
-    phalanx_store(counters, phalanx_taken);
-    phalanx_store(counters + 1u, phalanx_begun);
-    phalanx_store(counters + 2u, end.cut);
-    phalanx_store(counters + 3u, bitcast<u32>(total));
+    phalanx_store(phalanx_TAKEN_ROW, phalanx_taken);
+    phalanx_store(phalanx_BEGUN_ROW, phalanx_begun);
+    phalanx_store(phalanx_CUT_ROW, end.cut);
+    phalanx_store(phalanx_RETURN_ROW, bitcast<u32>(total));
     phalanx_observe(phalanx_p.step + 1u);
     phalanx_allow(now, phalanx_p.step + 1u);
 }

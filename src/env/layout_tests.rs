@@ -9,5 +9,5 @@ crate::layout_testing::same_layout! {
         drawdown_penalty, mask, zero, weights, lowest, highest, levels,
     } = "Market" in "env/market";
     spread::Parameters { paper } = "Parameters" in "env/spread";
-    step::Step { step, steps, envs, reset, seed_low, seed_high, state_dim, first_state, agents } = "PhalanxStep" in "env/spread";
+    step::Step { step, steps, envs, reset, seed_low, seed_high, state_dim, first_state, agents, limit, shortest } = "PhalanxStep" in "env/spread";
 }

@@ -24,11 +24,13 @@ pub(super) struct Step {
     pub(super) state_dim: u32,
     pub(super) first_state: u32,
     pub(super) agents: u32,
+    pub(super) limit: u32,
+    pub(super) shortest: u32,
 }
 
 impl Step {
-    /// Parameters of step `step`, or of the reset, of environments with `agents` agents.
-    pub(super) fn new(rollout: &RolloutBuffers<'_>, agents: u32, step: u32, reset: bool) -> Self {
+    /// Parameters of step `step`, or of the reset. The fields that depend on the environment alone are 0.
+    pub(super) fn new(rollout: &RolloutBuffers<'_>, step: u32, reset: bool) -> Self {
         Self {
             step,
             steps: rollout.steps,
@@ -39,7 +41,7 @@ impl Step {
             seed_high: (rollout.seed >> 32) as u32 ^ 0x5EED_0E17,
             state_dim: rollout.state_dim,
             first_state: rollout.first_state,
-            agents,
+            ..Self::default()
         }
     }
 }
