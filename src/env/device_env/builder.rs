@@ -270,6 +270,10 @@ impl Rules {
             if !starts || !letters.all(|c| c.is_ascii_alphanumeric() || c == '_') {
                 return Err(Error::config("data", format!("`{name}` is not a name of a WGSL function")));
             }
+            if check::is_predeclared(name) {
+                let reason = format!("`{name}` has a meaning in WGSL itself: choose another name");
+                return Err(Error::config("data", reason));
+            }
             if matches!(values, Values::Buffer(_)) {
                 debug_assert!(self.identity.is_some(), "`{name}` is not part of a fingerprint");
             } else if values.bytes().is_empty() {
