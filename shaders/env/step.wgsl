@@ -161,7 +161,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     var total = bitcast<f32>(phalanx_load(phalanx_RETURN_ROW)) + phalanx_mean;
     let terminated = outcome == TERMINATED;
     let late = phalanx_p.limit > 0u && phalanx_taken >= phalanx_p.limit;
-    let truncated = late || (phalanx_TRUNCATES && outcome == 2u);
+    // An earlier one is no end: its final observation would have no slot.
+    let cut_off = phalanx_TRUNCATES && outcome == 2u && phalanx_taken >= phalanx_p.shortest;
+    let truncated = late || cut_off;
     // Clamped to the number of slots for truncated episodes.
     let cut = min(phalanx_load(phalanx_CUT_ROW), (phalanx_p.steps - 1u) / max(phalanx_p.shortest, 1u));
     let end = settle(now, phalanx_taken, total, cut, terminated, truncated);

@@ -122,8 +122,8 @@ impl DeviceEnvBuilder {
         self
     }
 
-    /// Lets `step` return TRUNCATED, in no episode before its step `shortest`. Final observations of episodes that are truncated
-    /// more often than every `shortest` steps may be lost.
+    /// Lets `step` return TRUNCATED from step `shortest` of an episode on. Final observations have space for one truncation every
+    /// `shortest` steps of a rollout, so before that step TRUNCATED counts as CONTINUES.
     pub fn truncates(mut self, shortest: u32) -> Self {
         (self.0.truncates, self.0.shortest_truncated) = (true, shortest);
         self
