@@ -110,7 +110,6 @@ pub fn kernels(class: gpu::Class) -> Vec<(gpu::Shader, gpu::Variant)> {
         ppo::kernels,
         #[cfg(feature = "market")]
         market::kernels,
-        env::kernels,
         #[cfg(feature = "market")]
         research::kernels,
     ];

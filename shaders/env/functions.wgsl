@@ -24,6 +24,10 @@ struct PhalanxStep {
     // Index of the first global state in the observations.
     first_state: u32,
     agents: u32,
+    // Steps after which an episode is truncated; 0: none is, by the number of its steps.
+    limit: u32,
+    // Steps of the shortest truncated episode; 0: none is ever truncated.
+    shortest: u32,
     // Rollout kernel: quads of environments that a workgroup owns, and quads of rows that the networks take at a time.
     env_quads: u32,
     pass_quads: u32,
@@ -65,6 +69,11 @@ fn phalanx_action(agent: u32, number: u32) -> u32 {
     let at = row * phalanx_p.envs + phalanx_env;
     @if(in_rollout) return drawn(at);
     @else return phalanx_actions[at];
+}
+
+// The reward that an agent was given in this step.
+fn phalanx_reward(agent: u32) -> f32 {
+    return phalanx_rewards[(phalanx_now * AGENTS + agent) * phalanx_p.envs + phalanx_env];
 }
 
 // The functions below are the environment's: docs/environments.md lists them.
@@ -144,26 +153,25 @@ fn phalanx_allow(slot: u32) {
     }
 }
 
-// Rows of the counters: steps taken, episodes begun, episodes truncated in this rollout, return.
 fn phalanx_load_all() {
     phalanx_load_state();
-    phalanx_taken = phalanx_load(phalanx_COUNTERS);
-    phalanx_begun = phalanx_load(phalanx_COUNTERS + 1u);
-    phalanx_cut = phalanx_load(phalanx_COUNTERS + 2u);
-    phalanx_return = bitcast<f32>(phalanx_load(phalanx_COUNTERS + 3u));
+    phalanx_taken = phalanx_load(phalanx_TAKEN_ROW);
+    phalanx_begun = phalanx_load(phalanx_BEGUN_ROW);
+    phalanx_cut = phalanx_load(phalanx_CUT_ROW);
+    phalanx_return = bitcast<f32>(phalanx_load(phalanx_RETURN_ROW));
 }
 
 fn phalanx_store_all() {
     phalanx_store_state();
-    phalanx_store(phalanx_COUNTERS, phalanx_taken);
-    phalanx_store(phalanx_COUNTERS + 1u, phalanx_begun);
-    phalanx_store(phalanx_COUNTERS + 2u, phalanx_cut);
-    phalanx_store(phalanx_COUNTERS + 3u, bitcast<u32>(phalanx_return));
+    phalanx_store(phalanx_TAKEN_ROW, phalanx_taken);
+    phalanx_store(phalanx_BEGUN_ROW, phalanx_begun);
+    phalanx_store(phalanx_CUT_ROW, phalanx_cut);
+    phalanx_store(phalanx_RETURN_ROW, bitcast<u32>(phalanx_return));
 }
 
 // Begins the first episode. The number of truncated episodes is left as it is: every rollout begins with 0.
 fn phalanx_start() {
-    phalanx_cut = phalanx_load(phalanx_COUNTERS + 2u);
+    phalanx_cut = phalanx_load(phalanx_CUT_ROW);
     phalanx_begun = 0u;
     phalanx_return = 0.0;
     phalanx_begin();
@@ -179,10 +187,12 @@ fn phalanx_play() {
     let outcome = step();
     phalanx_return += phalanx_mean;
     let terminated = outcome == TERMINATED;
-    let late = phalanx_LIMIT > 0u && phalanx_taken >= phalanx_LIMIT;
-    let truncated = phalanx_SHORTEST > 0u && (late || (phalanx_TRUNCATES && outcome == 2u));
+    let late = phalanx_p.limit > 0u && phalanx_taken >= phalanx_p.limit;
+    // An earlier one is no end: its final observation would have no slot.
+    let cut_off = phalanx_TRUNCATES && outcome == 2u && phalanx_taken >= phalanx_p.shortest;
+    let truncated = late || cut_off;
     // Clamped to the number of slots for truncated episodes.
-    let cut = min(phalanx_cut, (phalanx_p.steps - 1u) / max(phalanx_SHORTEST, 1u));
+    let cut = min(phalanx_cut, (phalanx_p.steps - 1u) / max(phalanx_p.shortest, 1u));
     let end = settle(phalanx_moment(), phalanx_taken, phalanx_return, cut, terminated, truncated);
     if (end.truncated) {
         phalanx_observe(end.slot);

@@ -120,7 +120,7 @@ impl Communication {
 /// Rows in the order of checkpoints: position and velocity of every agent, landmarks, goals, messages, four counters.
 fn rows() -> Rows {
     let agents = [[0, 2], [1, 2], [4, 2], [5, 2], [14, 1], [16, 1]];
-    Rows { state: 8, counters: 18, agents: agents.to_vec() }
+    Rows { state: (8..14).collect(), counters: Rows::consecutive(18), agents: agents.to_vec() }
 }
 
 impl Environment for Communication {

@@ -9,7 +9,7 @@ mod outline;
 mod tests;
 
 pub use self::builder::DeviceEnvBuilder;
-use self::builder::{ActionKind, Rules};
+use self::builder::{ActionKind, Rules, Values};
 use self::fields::{Scalar, Structures};
 use super::functions::{self, Step};
 use super::{DeviceState, EnvRecording, Environment, MAX_EPISODES, RolloutBuffers, Spec, StateFields, step};
@@ -22,10 +22,10 @@ const MAX_WORDS: usize = 128;
 /// Rows of the state buffer: row r of environment e is word r * envs + e.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rows {
-    /// First row of `State`.
-    pub(super) state: u32,
+    /// Row of every word of `State`.
+    pub(super) state: Vec<u32>,
     /// Rows of the steps taken, the episodes begun, the episodes truncated in this rollout, and the return.
-    pub(super) counters: u32,
+    pub(super) counters: [u32; 4],
     /// Row of the first agent, and distance from one agent to the next, of every word of `AgentState`.
     pub(super) agents: Vec<[u32; 2]>,
 }
@@ -36,7 +36,12 @@ impl Rows {
         let counters = structures.state_words().count() as u32;
         let words = (0..).zip(structures.agent_words());
         let agents = words.map(|(word, _)| [counters + 4 + word * agents, 1]).collect();
-        Self { state: 0, counters, agents }
+        Self { state: (0..counters).collect(), counters: Self::consecutive(counters), agents }
+    }
+
+    /// Counters in their order from row `first` on.
+    pub(super) fn consecutive(first: u32) -> [u32; 4] {
+        [0, 1, 2, 3].map(|counter| first + counter)
     }
 }
 
@@ -123,6 +128,13 @@ impl DeviceEnv {
         !self.rules.trusted || gpu.checked()
     }
 
+    /// Parameters of step `step`, or of the reset.
+    pub(super) fn step(&self, rollout: &RolloutBuffers<'_>, step: u32, reset: bool) -> Step {
+        let Rules { spec, time_limit, .. } = &self.rules;
+        let (limit, shortest) = (time_limit.unwrap_or(0), self.rules.shortest().unwrap_or(0));
+        Step { agents: spec.agents, limit, shortest, ..Step::new(rollout, step, reset) }
+    }
+
     /// Its state, and the buffers of [`DeviceEnv::further_access`].
     pub(super) fn allocate(
         &self,
@@ -136,7 +148,10 @@ impl DeviceEnv {
             further.push(gpu.uniform_bytes("environment parameters", bytes)?);
         }
         for (name, values) in &self.rules.data {
-            further.push(gpu.upload(name, values.bytes())?);
+            further.push(match values {
+                Values::Buffer(buffer) => buffer.clone(),
+                values => gpu.upload(name, values.bytes())?,
+            });
         }
         let (environment, envs) = (self.clone(), rollout.envs as usize);
         let truncations = self.truncations(rollout.steps);
@@ -147,15 +162,17 @@ impl DeviceEnv {
     /// Rejects a saved state that the kernel could not have written.
     fn validate(&self, words: &[u32], envs: usize, truncations: u32) -> Result<(), String> {
         let fields = StateFields::new(words, self.words() as usize, envs)?;
-        let counters = self.rows.counters as usize;
+        let [taken, begun, cut, total] = self.rows.counters.map(|row| row as usize);
         let last = self.rules.time_limit.map_or(i32::MAX as u32, |limit| limit - 1);
-        fields.counts("step of the episode", counters, 0..=last)?;
-        fields.counts("episode", counters + 1, 1..=MAX_EPISODES)?;
-        fields.counts("truncated episodes", counters + 2, 0..=truncations)?;
-        fields.finite("return", counters + 3)?;
-        for (row, word) in (self.rows.state as usize..).zip(self.structures.state_words()) {
+        fields.counts("step of the episode", taken, 0..=last)?;
+        fields.counts("episode", begun, 1..=MAX_EPISODES)?;
+        fields.counts("truncated episodes", cut, 0..=truncations)?;
+        fields.finite("return", total)?;
+        // The environment's own check knows better names.
+        self.rules.validate.as_ref().map_or(Ok(()), |check| check(&fields))?;
+        for (row, word) in self.rows.state.iter().zip(self.structures.state_words()) {
             if word.scalar == Scalar::F32 {
-                fields.finite(&word.path, row)?;
+                fields.finite(&word.path, *row as usize)?;
             }
         }
         for ([first, stride], word) in self.rows.agents.iter().zip(self.structures.agent_words()) {
@@ -168,7 +185,7 @@ impl DeviceEnv {
                 }
             }
         }
-        self.rules.validate.as_ref().map_or(Ok(()), |check| check(&fields))
+        Ok(())
     }
 }
 
@@ -212,7 +229,8 @@ impl Environment for DeviceEnv {
     fn plan(&self, envs: u32, steps: u32) -> Plan {
         let parameters = self.rules.parameters.as_ref().map(Vec::len);
         let mut plan = plan(self.words(), envs, steps, parameters);
-        self.rules.data.iter().for_each(|(name, values)| plan.bytes_of(name, values.bytes().len() as u64));
+        let uploaded = self.rules.data.iter().filter(|(_, values)| !values.bytes().is_empty());
+        uploaded.for_each(|(name, values)| plan.bytes_of(name, values.bytes().len() as u64));
         plan
     }
 
@@ -231,7 +249,7 @@ impl Environment for DeviceEnv {
         let (state, further) = self.allocate(gpu, rollout)?;
         let further: Vec<_> = further.iter().collect();
         EnvRecording::of_kernel(gpu, rollout, &kernel, state, &further, |step, reset| {
-            Step::new(rollout, self.rules.spec.agents, step, reset)
+            self.step(rollout, step, reset)
         })
     }
 }

@@ -44,13 +44,15 @@ pub(super) struct Step {
     pub(super) state_dim: u32,
     pub(super) first_state: u32,
     pub(super) agents: u32,
+    pub(super) limit: u32,
+    pub(super) shortest: u32,
     pub(super) env_quads: u32,
     pub(super) pass_quads: u32,
 }
 
 impl Step {
-    /// Parameters of step `step`, or of the reset, of environments with `agents` agents.
-    pub(super) fn new(rollout: &RolloutBuffers<'_>, agents: u32, step: u32, reset: bool) -> Self {
+    /// Parameters of step `step`, or of the reset. The fields that depend on the environment or the kernel alone are 0.
+    pub(super) fn new(rollout: &RolloutBuffers<'_>, step: u32, reset: bool) -> Self {
         Self {
             step,
             end: step + 1,
@@ -62,9 +64,7 @@ impl Step {
             seed_high: (rollout.seed >> 32) as u32 ^ 0x5EED_0E17,
             state_dim: rollout.state_dim,
             first_state: rollout.first_state,
-            agents,
-            env_quads: 0,
-            pass_quads: 0,
+            ..Self::default()
         }
     }
 }

@@ -3,13 +3,13 @@
 crate::layout_testing::same_layout! {
     communication::Parameters { reference, words } = "Parameters" in "env/communication";
     market::Parameters {
-        step, steps, envs, agents, features, actions, reset, first, last, length, prices,
-        seed_low, seed_high, commission, commission_per_unit, min_commission, max_leverage, borrow_rate,
+        features, first, last, prices, commission, commission_per_unit, min_commission, max_leverage, borrow_rate,
         cash_rate, margin_rate, accrues, years, funding, bankruptcy, own_weight, reward_scale,
-        drawdown_penalty, mask, zero, weights, lowest, highest, levels,
-    } = "Market" in "env/market";
+        drawdown_penalty, mask, zero, lowest, highest, pad, levels,
+    } = "Parameters" in "env/market";
     spread::Parameters { paper } = "Parameters" in "env/spread";
     functions::Step {
-        step, end, steps, envs, reset, seed_low, seed_high, state_dim, first_state, agents, env_quads, pass_quads,
+        step, end, steps, envs, reset, seed_low, seed_high, state_dim, first_state, agents, limit, shortest,
+        env_quads, pass_quads,
     } = "PhalanxStep" in "env/spread";
 }

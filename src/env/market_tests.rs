@@ -4,9 +4,10 @@ use jiff::ToSpan;
 use jiff::civil::date;
 use ndarray::Array2;
 
-use super::validate;
 use crate::env::bench::Bench;
-use crate::env::{DeviceState, Environment, Episodes, State, Trading, TradingSettings};
+use crate::env::{
+    ActionSpace, DeviceState, Environment, Episodes, State, Storage, Trading, TradingSettings, step,
+};
 use crate::gpu::Gpu;
 use crate::market::{Candles, ExtraFeatures, MarketData, Scaling};
 use crate::random::Stream;
@@ -99,7 +100,6 @@ fn states_that_the_kernel_cannot_have_written_are_rejected() {
     for length in [0, words.len() - 1] {
         assert!(state.validate(&words[..length]).unwrap_err().contains("words, expected"));
     }
-    assert!(validate(&super::Parameters::default(), &environment(&gpu).starts, &words).is_err());
 }
 
 /// Rewards, observations, ends and state after a rollout with one constant action. `change` may overwrite a field of the state, in
@@ -194,6 +194,32 @@ fn episodes_stay_within_one_of_several_ranges() {
             });
         assert!(one == same && one.0 != market.identity());
     }
+}
+
+/// What a market says about itself is what its functions need; the candles have a buffer already.
+#[test]
+fn the_functions_have_the_sizes_of_the_market() {
+    let gpu = crate::testing::gpu();
+    let data = data(&gpu);
+    let first = data.first_bar();
+    let weights = TradingSettings { actions: ActionSpace::Weights, ..settings() };
+    let ranges = Episodes::Within(vec![first..first + 7, first + 9..first + 30]);
+    let mut sources = Vec::new();
+    for (settings, episodes) in
+        [(settings(), &ranges), (settings(), &Episodes::Whole(first..first + 9)), (weights, &ranges)]
+    {
+        let market = Trading::new(&data, &settings, episodes).unwrap();
+        let functions = market.functions().unwrap();
+        assert_eq!((functions.spec(), functions.continuous()), (market.spec(), market.continuous()));
+        assert_eq!(functions.identity(), market.identity());
+        for (envs, steps) in [(4, 6), (64, 33)] {
+            assert_eq!(functions.plan(envs, steps).bytes(), market.plan(envs, steps).bytes());
+            assert_eq!(functions.truncations(steps), market.truncations(steps));
+        }
+        sources.push(functions.source(&step::variant(gpu.class(), Storage::F32)).unwrap());
+    }
+    // Markets that differ only in their episodes share a kernel.
+    assert!(sources[0] == sources[1] && sources[0] != sources[2]);
 }
 
 #[test]

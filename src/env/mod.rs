@@ -40,7 +40,7 @@ pub use trading::{Episodes, Trading};
 pub use trading_settings::{ActionSpace, TradingSettings, observation_size};
 
 use crate::Result;
-use crate::gpu::{Class, Gpu, Plan, Recording, Shader, Variant};
+use crate::gpu::{Class, Gpu, Plan, Recording, Variant};
 use crate::nn::representative;
 
 /// Sizes of an environment that the trainer needs.
@@ -159,20 +159,6 @@ pub trait Environment {
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording>;
 }
 
-/// Every kernel of this family that is one file, in every variant that is compiled for an adapter class. Those of environments that
-/// are WGSL functions are put together on demand: [`sources`].
-#[must_use]
-pub(crate) fn kernels(class: Class) -> Vec<(Shader, Variant)> {
-    #[cfg(feature = "market")]
-    let kernels = STORAGES.map(|storage| (market::SHADER, market::variant(class, storage))).to_vec();
-    #[cfg(not(feature = "market"))]
-    let kernels = {
-        let _ = class;
-        Vec::new()
-    };
-    kernels
-}
-
 const STORAGES: [Storage; 3] = [Storage::F32, Storage::F16, Storage::Packed];
 
 /// The source of a kernel that is put together, and the configuration that it is for.
@@ -195,6 +181,10 @@ pub fn sources(class: Class) -> Result<Vec<(String, KernelSource)>> {
     let environments = [
         (communication::SHADER, Communication::new(communication::Task::Reference).functions()?),
         (spread::SHADER, Spread::new(spread::Definition::Mpe2).functions()?),
+        #[cfg(feature = "market")]
+        (market::SHADER, market::example(false)?),
+        #[cfg(feature = "market")]
+        (market::SHADER, market::example(true)?),
     ];
     let mut all = Vec::new();
     for (shader, environment) in &environments {

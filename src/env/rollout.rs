@@ -177,7 +177,7 @@ impl DeviceEnv {
         };
         let entry = |step: u32, reset| {
             let end = rollout.steps.min(step + most);
-            Step { end, env_quads, pass_quads, ..Step::new(rollout, agents, step, reset) }
+            Step { end, env_quads, pass_quads, ..self.step(rollout, step, reset) }
         };
         let starts: Vec<u32> = (0..rollout.steps).step_by(most as usize).collect();
         let table: Vec<_> = starts.iter().map(|step| entry(*step, false)).chain([entry(0, true)]).collect();

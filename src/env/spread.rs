@@ -90,7 +90,7 @@ impl Spread {
         let n = self.agents;
         let agents =
             [[0, 4], [1, 4], [2, 4], [3, 4], [4 * n, 2], [4 * n + 1, 2], [6 * n + 4, 2], [6 * n + 5, 2]];
-        Rows { state: 0, counters: 6 * n, agents: agents.to_vec() }
+        Rows { state: Vec::new(), counters: Rows::consecutive(6 * n), agents: agents.to_vec() }
     }
 
     /// The environment as WGSL functions.

@@ -104,6 +104,12 @@ impl<'a> StateFields<'a> {
         Ok(Self { words, envs })
     }
 
+    /// Number of environments.
+    #[must_use]
+    pub fn envs(&self) -> usize {
+        self.envs
+    }
+
     /// Word `field` of environment `env`.
     #[must_use]
     pub fn word(&self, field: usize, env: usize) -> u32 {

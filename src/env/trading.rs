@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use super::device_env::DeviceEnv;
 use super::ledger::Costs;
 use super::market::{self, Parameters};
 use super::starts::Starts;
 use super::trading_settings::{TradingSettings, observation_size};
-use super::{DeviceState, EnvRecording, Environment, RolloutBuffers, Spec};
+use super::{EnvRecording, Environment, RolloutBuffers, Spec};
 use crate::Result;
 use crate::gpu::{Gpu, Plan};
 use crate::market::MarketData;
@@ -52,26 +53,16 @@ impl Trading {
         market::plan(instruments, envs, steps, 1)
     }
 
-    fn parameters(&self, rollout: &RolloutBuffers<'_>, step: u32, reset: bool) -> Parameters {
-        let Self { settings, costs, data, .. } = self;
+    fn parameters(&self) -> Parameters {
+        let Self { settings, costs, data, starts } = self;
         let [lowest, highest] = settings.range();
         let mut levels = [0f32; 32];
         levels.iter_mut().zip(&settings.positions).for_each(|(slot, level)| *slot = *level as f32);
         Parameters {
-            step,
-            steps: rollout.steps,
-            envs: rollout.envs,
-            agents: data.instruments() as u32,
             features: data.features() as u32,
-            actions: settings.actions(),
-            reset: u32::from(reset),
-            first: self.starts.first(),
-            last: self.starts.last_bar() - 1,
-            length: self.starts.length,
+            first: starts.first(),
+            last: starts.last_bar() - 1,
             prices: data.prices_at(),
-            seed_low: rollout.seed as u32,
-            // A separate random stream: initial weights use the plain seed.
-            seed_high: (rollout.seed >> 32) as u32 ^ 0x5EED_0E17,
             commission: costs.commission_rate() as f32,
             commission_per_unit: costs.commission_per_unit as f32,
             min_commission: (costs.min_commission / settings.starting_equity) as f32,
@@ -88,11 +79,30 @@ impl Trading {
             drawdown_penalty: settings.drawdown_penalty as f32,
             mask: settings.mask(),
             zero: 0,
-            weights: u32::from(settings.continuous()),
             lowest,
             highest,
+            pad: [0; 2],
             levels,
         }
+    }
+
+    /// The environment as WGSL functions. It binds the candles' own buffer.
+    ///
+    /// # Errors
+    /// None but for a mistake in this crate: the functions are those of `shaders/env/market.wgsl`.
+    pub(super) fn functions(&self) -> Result<DeviceEnv> {
+        let (spec, continuous, parameters) = (self.spec(), self.continuous(), self.parameters());
+        let slippage = (0..self.data.instruments()).map(|i| self.costs.slippage_rate(i) as f32);
+        let mut table: Vec<u32> = slippage.map(f32::to_bits).collect();
+        table.extend(self.starts.table());
+        let rules = market::Rules { spec, continuous, parameters, starts: self.starts.clone() };
+        market::builder(spec, continuous, &parameters)?
+            .identity(self.identity())
+            .buffer_f32("candles", self.data.buffer())
+            .data_u32("table", table)
+            .time_limit(self.starts.length)
+            .validate(move |fields| rules.validate(fields))
+            .build()
     }
 }
 
@@ -132,20 +142,11 @@ impl Environment for Trading {
         market::plan(self.spec().agents, envs, steps, self.starts.ranges())
     }
 
+    fn device_env(&self) -> Result<Option<DeviceEnv>> {
+        self.functions().map(Some)
+    }
+
     fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
-        let kernel = market::kernel(gpu, rollout.storage)?;
-        let words = market::state_words(self.spec().agents, rollout.envs);
-        let buffer = gpu.buffer("market state", words * 4, crate::gpu::STATE)?;
-        let rules = self.parameters(rollout, 0, false);
-        let starts = self.starts.clone();
-        let state = DeviceState::new(buffer, move |words| market::validate(&rules, &starts, words));
-        let slippage = (0..self.data.instruments()).map(|i| self.costs.slippage_rate(i) as f32);
-        let mut table: Vec<u32> = slippage.map(f32::to_bits).collect();
-        table.extend(self.starts.table());
-        let table = gpu.upload("market table", &table)?;
-        let data = [self.data.buffer(), &table];
-        EnvRecording::of_kernel(gpu, rollout, &kernel, state, &data, |step, reset| {
-            self.parameters(rollout, step, reset)
-        })
+        self.functions()?.record(gpu, rollout)
     }
 }

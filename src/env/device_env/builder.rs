@@ -26,13 +26,18 @@ pub(super) enum ActionKind {
 pub(super) enum Values {
     F32(Arc<[f32]>),
     U32(Arc<[u32]>),
+    /// A buffer of f32 that exists already and belongs to others.
+    #[cfg_attr(not(feature = "market"), allow(dead_code, reason = "only the market has such a buffer"))]
+    Buffer(wgpu::Buffer),
 }
 
 impl Values {
+    /// Those that the environment uploads; none of a buffer that exists already.
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::F32(values) => bytemuck::cast_slice(values),
             Self::U32(values) => bytemuck::cast_slice(values),
+            Self::Buffer(_) => &[],
         }
     }
 }
@@ -117,8 +122,8 @@ impl DeviceEnvBuilder {
         self
     }
 
-    /// Lets `step` return TRUNCATED, in no episode before its step `shortest`. Final observations of episodes that are truncated
-    /// more often than every `shortest` steps may be lost.
+    /// Lets `step` return TRUNCATED from step `shortest` of an episode on. Final observations have space for one truncation every
+    /// `shortest` steps of a rollout, so before that step TRUNCATED counts as CONTINUES.
     pub fn truncates(mut self, shortest: u32) -> Self {
         (self.0.truncates, self.0.shortest_truncated) = (true, shortest);
         self
@@ -146,6 +151,14 @@ impl DeviceEnvBuilder {
     /// Read-only integers, which the WGSL reads with a function of this name: `name(index) -> u32`.
     pub fn data_u32(mut self, name: &'static str, values: impl Into<Arc<[u32]>>) -> Self {
         self.0.data.push((name, Values::U32(values.into())));
+        self
+    }
+
+    /// As [`DeviceEnvBuilder::data_f32`], from a buffer that exists already: it is bound, neither copied nor planned. The environment
+    /// needs an [`DeviceEnvBuilder::identity`], for nobody reads the buffer.
+    #[cfg_attr(not(feature = "market"), allow(dead_code, reason = "only the market has such a buffer"))]
+    pub(in crate::env) fn buffer_f32(mut self, name: &'static str, buffer: &wgpu::Buffer) -> Self {
+        self.0.data.push((name, Values::Buffer(buffer.clone())));
         self
     }
 
@@ -257,7 +270,13 @@ impl Rules {
             if !starts || !letters.all(|c| c.is_ascii_alphanumeric() || c == '_') {
                 return Err(Error::config("data", format!("`{name}` is not a name of a WGSL function")));
             }
-            if values.bytes().is_empty() {
+            if check::is_predeclared(name) {
+                let reason = format!("`{name}` has a meaning in WGSL itself: choose another name");
+                return Err(Error::config("data", reason));
+            }
+            if matches!(values, Values::Buffer(_)) {
+                debug_assert!(self.identity.is_some(), "`{name}` is not part of a fingerprint");
+            } else if values.bytes().is_empty() {
                 return Err(Error::config("data", format!("`{name}` is empty")));
             }
         }
@@ -306,7 +325,7 @@ impl Rules {
         };
         block("parameters", self.parameters.as_deref().unwrap_or_default());
         for (name, values) in &self.data {
-            let element = if matches!(values, Values::F32(_)) { "f32" } else { "u32" };
+            let element = if matches!(values, Values::U32(_)) { "u32" } else { "f32" };
             block(&format!("{name} {element}"), values.bytes());
         }
         format!("{} {:08x}", self.name, crc.finalize())

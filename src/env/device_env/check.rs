@@ -118,6 +118,14 @@ pub(super) fn declarations(outline: &Outline, taken: &[&Outline]) -> Result<(), 
     Ok(())
 }
 
+/// Whether WGSL gives this name a meaning: a keyword or reserved word, or a type or function that every module has. A declaration of
+/// the name would be refused, or hide the function from all text that calls it.
+pub(super) fn is_predeclared(name: &str) -> bool {
+    let unknown = |error: wgsl::ParseError| error.message().contains("no definition in scope");
+    let called = wgsl::parse_str(&format!("fn phalanx_probe() {{ {name}(); }}"));
+    wgsl::parse_str(&format!("fn {name}() {{}}")).is_err() || !called.is_err_and(unknown)
+}
+
 /// Refuses line breaks that end a comment for WGSL and not for most editors: what follows them would not be seen.
 ///
 /// # Errors

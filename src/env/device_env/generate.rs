@@ -36,10 +36,10 @@ pub(super) fn declarations(
     let mut line = |it: std::fmt::Arguments<'_>| {
         let _ = writeln!(text, "{it}");
     };
-    line(format_args!("const phalanx_LIMIT: u32 = {}u;", rules.time_limit.unwrap_or(0)));
-    line(format_args!("const phalanx_SHORTEST: u32 = {}u;", rules.shortest().unwrap_or(0)));
     line(format_args!("const phalanx_TRUNCATES: bool = {};", rules.truncates));
-    line(format_args!("const phalanx_COUNTERS: u32 = {}u;", rows.counters));
+    for (name, row) in ["TAKEN", "BEGUN", "CUT", "RETURN"].iter().zip(rows.counters) {
+        line(format_args!("const phalanx_{name}_ROW: u32 = {row}u;"));
+    }
     let all = if rules.actions == ActionKind::Continuous { 1 } else { u32::MAX >> (32 - rules.spec.actions) };
     // Bits of actions that do not exist would make an agent active without an action.
     let mask = if masks { format!("action_mask(agent) & {all}u") } else { format!("{all}u") };
@@ -55,7 +55,7 @@ pub(super) fn declarations(
     }
     for (name, values) in &rules.data {
         let element = match values {
-            Values::F32(_) => Scalar::F32.name(),
+            Values::F32(_) | Values::Buffer(_) => Scalar::F32.name(),
             Values::U32(_) => Scalar::U32.name(),
         };
         line(format_args!(
@@ -74,7 +74,7 @@ fn state(line: &mut impl FnMut(std::fmt::Arguments<'_>), structures: &Structures
         return;
     }
     line(format_args!("var<private> state: State;\nfn phalanx_load_state() {{"));
-    let words = || (rows.state..).zip(structures.state_words());
+    let words = || rows.state.iter().zip(structures.state_words());
     for (row, word) in words() {
         line(format_args!(
             "    state.{} = {};",

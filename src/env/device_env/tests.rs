@@ -301,6 +301,28 @@ fn observe(agent: u32) { feature(0u, f32(agent)); }";
     }
 }
 
+/// More truncations than there are slots for final observations would overwrite some.
+#[test]
+fn an_episode_is_not_truncated_before_its_shortest_length() {
+    let rules = "fn reset() {}
+fn step() -> Outcome { reward(0u, 1.0); return TRUNCATED; }
+fn observe(agent: u32) { feature(0u, f32(steps_taken())); }";
+    for gpu in &both_classes() {
+        let spec = Spec { agents: 1, obs_dim: 1, actions: 2 };
+        let environment = DeviceEnv::builder("hasty", rules, spec).truncates(4).build().unwrap();
+        let (envs, steps) = (3, 10);
+        let mut bench = Bench::new(gpu, &environment, envs, steps as u32, 1);
+        bench.run();
+        let ends = bench.words(&bench.dones_and_masks);
+        let expected = [0, 0, 0, 2, 0, 0, 0, 3, 0, 0];
+        assert!((0..steps * envs).all(|at| ends[at] == expected[at / envs]), "{:?}", &ends[..steps * envs]);
+        // The final observations, and the slot that stays free.
+        let seen = bench.observed();
+        let slots: Vec<f32> = (steps + 1..steps + 4).map(|slot| seen[slot * envs]).collect();
+        assert_eq!(slots, [4.0, 4.0, 0.0]);
+    }
+}
+
 #[test]
 fn the_identity_is_that_of_the_rules() {
     let spec = Spec { agents: 1, obs_dim: 1, actions: 2 };

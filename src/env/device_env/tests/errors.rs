@@ -187,6 +187,31 @@ fn outcomes_have_names_of_the_environments_own() {
 }
 
 #[test]
+fn data_do_not_have_the_names_of_wgsl_itself() {
+    // Types, functions, keywords and reserved words.
+    for name in [
+        "array",
+        "f32",
+        "vec2",
+        "vec4u",
+        "ptr",
+        "min",
+        "select",
+        "bitcast",
+        "atomicAdd",
+        "fn",
+        "true",
+        "self",
+    ] {
+        let error = message(with("x: f32", "x: f32").data_f32(name, [1.0]));
+        assert!(error.contains(&format!("`{name}` has a meaning in WGSL itself")), "{error}");
+    }
+    for name in ["minimum", "array_of_gains", "F32", "prices"] {
+        with("x: f32", "x: f32").data_f32(name, [1.0]).build().unwrap();
+    }
+}
+
+#[test]
 fn every_function_of_data_has_a_name_of_its_own() {
     let right = || with("x: f32", "x: f32");
     right().data_f32("table", [1.0]).build().unwrap();
