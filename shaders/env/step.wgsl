@@ -22,8 +22,8 @@ struct PhalanxStep {
     agents: u32,
     // Steps after which an episode is truncated; 0: none is, by the number of its steps.
     limit: u32,
-    // Steps of the shortest truncated episode; 0: none is ever truncated.
-    shortest: u32,
+    // Number of the last slot for final observations of truncated episodes.
+    last_cut: u32,
 }
 
 @group(0) @binding(0) var<uniform> phalanx_p: PhalanxStep;
@@ -162,10 +162,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let terminated = outcome == TERMINATED;
     let late = phalanx_p.limit > 0u && phalanx_taken >= phalanx_p.limit;
     // An earlier one is no end: its final observation would have no slot.
-    let cut_off = phalanx_TRUNCATES && outcome == 2u && phalanx_taken >= phalanx_p.shortest;
+    let cut_off = phalanx_SHORTEST > 0u && outcome == 2u && phalanx_taken >= phalanx_SHORTEST;
     let truncated = late || cut_off;
-    // Clamped to the number of slots for truncated episodes.
-    let cut = min(phalanx_load(phalanx_CUT_ROW), (phalanx_p.steps - 1u) / max(phalanx_p.shortest, 1u));
+    // Clamped, because it is an index.
+    let cut = min(phalanx_load(phalanx_CUT_ROW), phalanx_p.last_cut);
     let end = settle(now, phalanx_taken, total, cut, terminated, truncated);
     if (end.truncated) {
         phalanx_observe(end.slot);

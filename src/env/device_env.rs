@@ -209,8 +209,8 @@ impl Environment for DeviceEnv {
         let further: Vec<_> = further.iter().collect();
         EnvRecording::of_kernel(gpu, rollout, &kernel, state, &further, |step, reset| {
             let Rules { spec, time_limit, .. } = &self.rules;
-            let (limit, shortest) = (time_limit.unwrap_or(0), self.rules.shortest().unwrap_or(0));
-            Step { agents: spec.agents, limit, shortest, ..Step::new(rollout, step, reset) }
+            let (limit, last_cut) = (time_limit.unwrap_or(0), truncations.saturating_sub(1));
+            Step { agents: spec.agents, limit, last_cut, ..Step::new(rollout, step, reset) }
         })
     }
 }

@@ -8,5 +8,5 @@ crate::layout_testing::same_layout! {
         drawdown_penalty, mask, zero, lowest, highest, pad, levels,
     } = "Parameters" in "env/market";
     spread::Parameters { paper } = "Parameters" in "env/spread";
-    step::Step { step, steps, envs, reset, seed_low, seed_high, state_dim, first_state, agents, limit, shortest } = "PhalanxStep" in "env/spread";
+    step::Step { step, steps, envs, reset, seed_low, seed_high, state_dim, first_state, agents, limit, last_cut } = "PhalanxStep" in "env/spread";
 }
