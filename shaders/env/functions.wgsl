@@ -26,8 +26,8 @@ struct PhalanxStep {
     agents: u32,
     // Steps after which an episode is truncated; 0: none is, by the number of its steps.
     limit: u32,
-    // Steps of the shortest truncated episode; 0: none is ever truncated.
-    shortest: u32,
+    // Number of the last slot for final observations of truncated episodes.
+    last_cut: u32,
     // Rollout kernel: quads of environments that a workgroup owns, and quads of rows that the networks take at a time.
     env_quads: u32,
     pass_quads: u32,
@@ -189,10 +189,10 @@ fn phalanx_play() {
     let terminated = outcome == TERMINATED;
     let late = phalanx_p.limit > 0u && phalanx_taken >= phalanx_p.limit;
     // An earlier one is no end: its final observation would have no slot.
-    let cut_off = phalanx_TRUNCATES && outcome == 2u && phalanx_taken >= phalanx_p.shortest;
+    let cut_off = phalanx_SHORTEST > 0u && outcome == 2u && phalanx_taken >= phalanx_SHORTEST;
     let truncated = late || cut_off;
-    // Clamped to the number of slots for truncated episodes.
-    let cut = min(phalanx_cut, (phalanx_p.steps - 1u) / max(phalanx_p.shortest, 1u));
+    // Clamped, because it is an index.
+    let cut = min(phalanx_cut, phalanx_p.last_cut);
     let end = settle(phalanx_moment(), phalanx_taken, phalanx_return, cut, terminated, truncated);
     if (end.truncated) {
         phalanx_observe(end.slot);

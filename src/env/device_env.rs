@@ -131,8 +131,9 @@ impl DeviceEnv {
     /// Parameters of step `step`, or of the reset.
     pub(super) fn step(&self, rollout: &RolloutBuffers<'_>, step: u32, reset: bool) -> Step {
         let Rules { spec, time_limit, .. } = &self.rules;
-        let (limit, shortest) = (time_limit.unwrap_or(0), self.rules.shortest().unwrap_or(0));
-        Step { agents: spec.agents, limit, shortest, ..Step::new(rollout, step, reset) }
+        let last_cut = self.truncations(rollout.steps).saturating_sub(1);
+        let limit = time_limit.unwrap_or(0);
+        Step { agents: spec.agents, limit, last_cut, ..Step::new(rollout, step, reset) }
     }
 
     /// Its state, and the buffers of [`DeviceEnv::further_access`].

@@ -45,7 +45,7 @@ pub(super) struct Step {
     pub(super) first_state: u32,
     pub(super) agents: u32,
     pub(super) limit: u32,
-    pub(super) shortest: u32,
+    pub(super) last_cut: u32,
     pub(super) env_quads: u32,
     pub(super) pass_quads: u32,
 }

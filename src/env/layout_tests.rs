@@ -9,7 +9,7 @@ crate::layout_testing::same_layout! {
     } = "Parameters" in "env/market";
     spread::Parameters { paper } = "Parameters" in "env/spread";
     functions::Step {
-        step, end, steps, envs, reset, seed_low, seed_high, state_dim, first_state, agents, limit, shortest,
+        step, end, steps, envs, reset, seed_low, seed_high, state_dim, first_state, agents, limit, last_cut,
         env_quads, pass_quads,
     } = "PhalanxStep" in "env/spread";
 }

@@ -36,7 +36,8 @@ pub(super) fn declarations(
     let mut line = |it: std::fmt::Arguments<'_>| {
         let _ = writeln!(text, "{it}");
     };
-    line(format_args!("const phalanx_TRUNCATES: bool = {};", rules.truncates));
+    let shortest = if rules.truncates { rules.shortest_truncated } else { 0 };
+    line(format_args!("const phalanx_SHORTEST: u32 = {shortest}u;"));
     for (name, row) in ["TAKEN", "BEGUN", "CUT", "RETURN"].iter().zip(rows.counters) {
         line(format_args!("const phalanx_{name}_ROW: u32 = {row}u;"));
     }
