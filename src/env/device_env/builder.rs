@@ -224,7 +224,10 @@ impl DeviceEnvBuilder {
         rules.check_names(&taken)?;
         check::declarations(&outline, &taken.each_ref()).map_err(failed)?;
         let text = format!("{}\n{generated}", rules.source);
-        check::kernel(rules.name, &outline, &format!("{text}{shared}")).map_err(failed)?;
+        // The functions of this crate's own environments are checked where it is tested.
+        if !rules.trusted || cfg!(debug_assertions) {
+            check::kernel(rules.name, &outline, &format!("{text}{shared}")).map_err(failed)?;
+        }
         let identity = rules.identity.clone().unwrap_or_else(|| rules.fingerprint(&outline));
         Ok(DeviceEnv { rules, structures, rows, text, identity })
     }
