@@ -245,7 +245,7 @@ fn storing(batch: Batch) -> Batch {
     Batch { recurrent: RecurrentPart { store_states: 1, ..batch.recurrent }, ..batch }
 }
 
-/// The critics over all slots, in batches of the size of a micro-batch. Recurrent critics process the rollout in consecutive
+/// The critics over all slots, in batches of [`super::Sizes::value_slots`]. Recurrent critics process the rollout in consecutive
 /// sequences of `chunk` steps, then the final observations of truncated episodes.
 fn values(forward: &Forward<'_>) -> Result<Recording> {
     let Setup { gpu, sizes, kernel_config, buffers, .. } = forward.setup;
@@ -265,10 +265,10 @@ fn values(forward: &Forward<'_>) -> Result<Recording> {
         all.clone().step_by(size as usize).map(move |first| first..all.end.min(first + size))
     };
     let batches: Vec<_> = match sizes.chunk {
-        0 => split(0..sizes.slots(), sizes.micro_slots).map(batch).collect(),
+        0 => split(0..sizes.slots(), sizes.value_slots).map(batch).collect(),
         chunk => {
             let sequences = split(0..sizes.steps + 1, chunk).map(|slots| storing(batch(slots)));
-            let truncated = split(sizes.steps + 1..sizes.slots(), sizes.micro_slots);
+            let truncated = split(sizes.steps + 1..sizes.slots(), sizes.value_slots);
             sequences.chain(truncated.map(|slots| one_slot(batch(slots)))).collect()
         }
     };
