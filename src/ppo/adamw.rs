@@ -143,7 +143,10 @@ mod tests {
             for longest in [1, 2600, 1 << 20, (1 << 28) - 1] {
                 let [x, y, z] = groups(class, longest, 7);
                 assert_eq!((y, z), (1, 7));
-                assert!(x >= 1 && x <= 65_535 && longest.div_ceil(x * workgroup) <= 1024, "{class:?}: {x}");
+                assert!(
+                    (1..=65_535).contains(&x) && longest.div_ceil(x * workgroup) <= 1024,
+                    "{class:?}: {x}"
+                );
             }
             assert_eq!(groups(class, 1 << 20, 1)[0], 256);
         }
