@@ -9,7 +9,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use kernels::{Stage, measure};
 use phalanx::bench::{
-    ActionKind, Batch, ForwardPart, NetworkSlice, adamw, advantage_stats, clip, gae, loss, sample, scalars,
+    ActionKind, Batch, ForwardPart, adamw, advantage_stats, fold, gae, loss, reduce, sample, scalars,
 };
 use phalanx::gpu::{Command, Gpu, GpuOptions, Profiler};
 use phalanx::mappo::{KernelConfig, Precision};
@@ -162,15 +162,12 @@ fn layout(width: u32) -> phalanx::Result<Layout> {
     })
 }
 
+/// Partial sums of the gradients, as many as two for each of 32 processors.
+const PARTIAL_SUMS: u32 = 64;
+
 fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
     let layout = layout(width)?;
-    let net = |net: &NetworkSlice| clip::NetworkSlice {
-        first: net.first,
-        length: net.length,
-        rate: 3e-4,
-        agent: 0,
-    };
-    let table: Vec<clip::NetworkSlice> = layout.nets.iter().map(net).collect();
+    let table = fold::nets(&layout);
     let (count, longest) = (table.len() as u32, table.iter().map(|net| net.length).max().unwrap_or(0));
     let nets = gpu.upload("nets", &table)?;
     let words = layout.params * 4;
@@ -178,31 +175,41 @@ fn optimizer(gpu: &Gpu, width: u32) -> phalanx::Result<Vec<Stage>> {
         ["gradient", "first moments", "params"].map(|name| gpu.upload(name, &noise(words)));
     let (gradient, first, params) = (gradient?, first?, params?);
     let second = gpu.upload("second moments", &vec![1f32; words as usize])?;
-    let iteration = gpu.upload("iteration", &[0u32; 4])?;
-    // A loss scale of 1, and no early stop.
-    let scalars: Vec<f32> = (0..16).map(|i| f32::from(u8::from(i == 9))).collect();
+    let partials = gpu.upload("partial gradients", &noise(words * PARTIAL_SUMS))?;
+    // A loss scale of 1, no early stop, and learning rates that do not decay.
+    let ones = [scalars::LOSS_SCALE, scalars::RATE_SHARE];
+    let scalars: Vec<f32> = (0..16).map(|i| f32::from(u8::from(ones.contains(&i)))).collect();
     let scalars = gpu.upload("scalars", &scalars)?;
-    // The optimizer state after one step: AdamW skips its update unless `clip` marked the gradient as usable.
-    let state = [1.0, 1.0, 1.0, 3e-4, 0.1, 0.001, 1.0, 0.0f32].repeat(table.len());
-    let state = gpu.upload("optimizer", &state)?;
+    let state = adamw::state_words(table.len());
+    let optimizer = gpu.upload("optimizer", &vec![0f32; state as usize])?;
+    let step = gpu.upload("step", &vec![0f32; state as usize + reduce::tiles(&layout).len()])?;
 
-    let parameters = clip::Clip {
+    let squares = state as u32;
+    let buffers = [&params, &partials, &gradient, &step];
+    let commands = vec![reduce::command(gpu, &layout, PARTIAL_SUMS, squares, buffers)?];
+    // Read: partial sums and parameters. Written: the gradient.
+    let mut stages = vec![Stage { name: "reduce", commands, bytes: bytes((PARTIAL_SUMS + 2) * words) }];
+
+    let parameters = adamw::AdamW {
         max_norm: 0.5,
-        log_beta1: 0.9f64.ln() as f32,
-        log_beta2: 0.999f64.ln() as f32,
-        decay: 0.0,
-        ..clip::Clip::default()
+        actor_rate: 3e-4,
+        critic_rate: 3e-4,
+        squares,
+        ..adamw::AdamW::new([0.9, 0.999], 1e-5, 0.01)
     };
-    let kernel = clip::kernel(gpu)?;
-    let group = clip::bind(gpu, &kernel, &parameters, [&nets, &gradient, &iteration, &state, &scalars])?;
-    let commands = vec![Command::dispatch(&kernel, &group, clip::groups(count))];
-    let mut stages = vec![Stage { name: "clip", commands, bytes: bytes(words) }];
-
-    let parameters = adamw::AdamW::new(0.9, 0.999, 1e-5, 0.01);
     let kernel = adamw::kernel(gpu)?;
-    let buffers = [&nets, &state, &gradient, &first, &second, &params, &scalars];
+    let buffers = adamw::Buffers {
+        nets: &nets,
+        optimizer: &optimizer,
+        step: &step,
+        gradient: &gradient,
+        first: &first,
+        second: &second,
+        params: &params,
+        scalars: &scalars,
+    };
     let group = adamw::bind(gpu, &kernel, &parameters, buffers)?;
-    let grid = adamw::groups(&kernel.variant, longest, count);
+    let grid = adamw::groups(gpu.class(), longest, count);
     let commands = vec![Command::dispatch(&kernel, &group, grid)];
     // Read: gradient, both moments and parameters. Written: all but the gradient.
     stages.push(Stage { name: "adamw", commands, bytes: bytes(7 * words) });

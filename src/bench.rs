@@ -4,5 +4,5 @@
 //! this module, through the cargo feature `bench`.
 
 pub use crate::nn::synthetic_pass::SyntheticPass;
-pub use crate::nn::{Batch, ForwardPart, LossPart, NetworkSlice, RecurrentPart, matmul};
-pub use crate::ppo::{ActionKind, adamw, advantage_stats, clip, gae, loss, sample, scalars};
+pub use crate::nn::{Batch, ForwardPart, LossPart, RecurrentPart, fold, matmul, reduce};
+pub use crate::ppo::{ActionKind, adamw, advantage_stats, gae, loss, sample, scalars};

@@ -28,9 +28,8 @@ struct PhalanxStep {
     limit: u32,
     // Number of the last slot for final observations of truncated episodes.
     last_cut: u32,
-    // Rollout kernel: quads of environments that a workgroup owns, and quads of rows that the networks take at a time.
+    // Rollout kernel: quads of environments that a workgroup owns.
     env_quads: u32,
-    pass_quads: u32,
 }
 
 @group(0) @binding(0) var<uniform> phalanx_p: PhalanxStep;
@@ -71,11 +70,6 @@ fn phalanx_action(agent: u32, number: u32) -> u32 {
     @else return phalanx_actions[at];
 }
 
-// The reward that an agent was given in this step.
-fn phalanx_reward(agent: u32) -> f32 {
-    return phalanx_rewards[(phalanx_now * AGENTS + agent) * phalanx_p.envs + phalanx_env];
-}
-
 // The functions below are the environment's: docs/environments.md lists them.
 
 // AGENTS, unknown to the compiler: it unrolls loops with constant bounds, which for dozens of agents takes it minutes.
@@ -86,6 +80,11 @@ fn agents() -> u32 {
 fn reward(agent: u32, value: f32) {
     phalanx_rewards[(phalanx_now * AGENTS + agent) * phalanx_p.envs + phalanx_env] = value;
     phalanx_mean += value / f32(AGENTS);
+}
+
+// The reward that an agent was given in this step.
+fn reward_of(agent: u32) -> f32 {
+    return phalanx_rewards[(phalanx_now * AGENTS + agent) * phalanx_p.envs + phalanx_env];
 }
 
 fn mean_reward(value: f32) {

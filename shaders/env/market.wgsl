@@ -203,7 +203,7 @@ fn step() -> Outcome {
     let deeper = max((1.0 - equity / peak) - (1.0 - before / state.peak), 0.0);
     var mean = 0.0;
     for (var a = 0u; a < agents(); a++) {
-        let mixed = parameters.own_weight * phalanx_reward(a) + (1.0 - parameters.own_weight) * portfolio;
+        let mixed = parameters.own_weight * reward_of(a) + (1.0 - parameters.own_weight) * portfolio;
         let scaled = parameters.reward_scale * (mixed - parameters.drawdown_penalty * deeper);
         reward(a, scaled);
         mean += scaled / number;

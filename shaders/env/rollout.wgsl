@@ -35,13 +35,12 @@ fn phalanx_end_head(outputs: u32, local: u32) {
 // Draws the actions of all agents of the workgroup's environments.
 fn phalanx_act(group: u32, local: u32) {
     let all = AGENTS * phalanx_p.env_quads;
-    for (var start = 0u; start < all; start += phalanx_p.pass_quads) {
-        let end = min(all, start + phalanx_p.pass_quads);
+    for (var start = 0u; start < all; start += QUADS) {
+        let end = min(all, start + QUADS);
         let mine = start + first_quad(local);
         let rows = array<Row, 2>(phalanx_row_at(group, mine, end), phalanx_row_at(group, mine + 1u, end));
-        // If every agent has its own network, the rows of a pass belong to one agent.
-        let net = stacks[0].working + start / phalanx_p.env_quads * stacks[0].working_stride;
-        run_layers(0u, net, phalanx_row_at(group, start + local % QUADS, end), rows, local);
+        // One network for all agents: those with one for each go step by step.
+        run_layers(0u, stacks[0].working, phalanx_row_at(group, start + local % QUADS, end), rows, local);
         phalanx_end_head(stacks[0].layer[stacks[0].layers - 1u].outputs, local);
         let own = phalanx_row_at(group, start + local, end);
         if (local < QUADS && own.exists) {

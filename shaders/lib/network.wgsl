@@ -59,14 +59,21 @@ struct NetworkStack {
     layer: array<Layer, MAX_LAYERS>,
 }
 
-// One network, for nn/fold and nn/unfold.
+// One network.
 struct NetworkSlice {
-    // First vec4 of the parameters, and of the working weights.
+    // First vec4 and number of vec4s of the parameters, and first vec4 of the working weights.
     params: u32,
+    length: u32,
     working: u32,
+    // 0: actor, 1: critic.
     stack: u32,
     // Rows of the first layer's bias.
     biases: u32,
+    // The agent it belongs to, counted from 1; 0: all agents.
+    agent: u32,
+    // Its tiles of nn/reduce.
+    first_tile: u32,
+    tiles: u32,
 }
 
 // Rows of one dispatch: observation slots [first_slot, first_slot + rows / (agents * quads)), or the slots that the order lists
@@ -89,7 +96,7 @@ struct Batch {
     // First vec4 of the order [place][quad] in dones_and_masks (ppo/shuffle): the slots of a quad of environments in shuffled
     // minibatches. 0: slots are consecutive.
     order: u32,
-    // 1: the gradient's sum begins with this batch (ppo/gradient).
+    // 1: the gradient's partial sums begin with this batch.
     starts_sum: u32,
     forward: ForwardPart,
     recurrent: RecurrentPart,

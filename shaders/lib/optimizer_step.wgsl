@@ -1,5 +1,6 @@
-// State of a network's optimizer step, a number in its optimizer state (ppo/clip): 1 if the step is applied, -k if it is skipped as the
-// k-th in a row, and 2 + k while another agent is trained and the network's last k own steps were skipped.
+// A network's optimizer state is STATE numbers: steps taken, norm of the gradient, factor on the scaled gradient, learning rate, 1 - beta1^t,
+// 1 - beta2^t, state of the step, steps skipped so far. The state of the step is 1 if it is applied, -k if it is skipped as the k-th in
+// a row, and 2 + k while another agent is trained and the network's last k own steps were skipped.
 
 const APPLIED: f32 = 1.0;
 

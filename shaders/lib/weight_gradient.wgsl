@@ -108,19 +108,28 @@ fn gradient(tile: Tile, at: Row, output: u32) -> vec4<f32> {
     return of_quad(grads[at.right + min(output, tile.outputs - 1u) * TILE]);
 }
 
-// Stores columns `first` to `first + 3` of row `i` of the tile, for split `number`.
+// The first micro-batch of a minibatch overwrites a partial sum, the others add to it.
+fn accumulate(at: u32, sum: vec4<f32>) {
+    if (batch.starts_sum == 1u) {
+        partials[at] = sum;
+    } else {
+        partials[at] += sum;
+    }
+}
+
+// Adds columns `first` to `first + 3` of row `i` of the tile, for split `number`.
 fn store(tile: Tile, number: u32, i: u32, first: u32, sum: vec4<f32>) {
     if (i < tile.inputs && first < tile.outputs) {
         // select, not a product: values past the outputs are arbitrary and may be NaN.
         let exists = vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(tile.outputs);
-        partials[number * split.stride + tile.output + i * tile.stride + first / 4u] = select(vec4<f32>(0.0), sum, exists);
+        accumulate(number * split.stride + tile.output + i * tile.stride + first / 4u, select(vec4<f32>(0.0), sum, exists));
     }
 }
 
-// Stores the sums of the gradients alone.
+// Adds the sums of the gradients alone.
 fn store_bias(tile: Tile, number: u32, first: u32, sum: vec4<f32>) {
     if (tile.bias != NONE && first < tile.outputs) {
         let exists = vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(tile.outputs);
-        partials[number * split.stride + tile.bias + first / 4u] = select(vec4<f32>(0.0), sum, exists);
+        accumulate(number * split.stride + tile.bias + first / 4u, select(vec4<f32>(0.0), sum, exists));
     }
 }

@@ -1,6 +1,6 @@
 // Backward pass: gradients with respect to the matrix products of a stack, for four rows an invocation, from the head down to the
 // first layer. The grid is that of nn/forward. Gradients of the LayerNorms' gains and offsets follow from those of the weights
-// (nn/unfold). With a GRU an invocation processes the slots of a chunk in reverse order: da_n = dh' (1 - z) (1 - n^2), da_r = da_n s r
+// (nn/reduce). With a GRU an invocation processes the slots of a chunk in reverse order: da_n = dh' (1 - z) (1 - n^2), da_r = da_n s r
 // (1 - r) with the state's part s of the candidate, da_z = dh' (h - n) z (1 - z), ds = da_n r.
 
 import package::constants::{WG, TILE, COLUMNS};

@@ -47,7 +47,6 @@ pub(super) struct Step {
     pub(super) limit: u32,
     pub(super) last_cut: u32,
     pub(super) env_quads: u32,
-    pub(super) pass_quads: u32,
 }
 
 impl Step {

@@ -178,4 +178,4 @@ pub(super) fn example(continuous: bool) -> Result<DeviceEnv> {
 
 #[cfg(test)]
 #[path = "market_tests.rs"]
-mod tests;
+pub(super) mod tests;

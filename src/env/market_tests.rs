@@ -25,6 +25,14 @@ fn environment(gpu: &Gpu) -> Trading {
     Trading::new(&data, &settings(), &Episodes::Random(first..first + LENGTH as usize + 6)).unwrap()
 }
 
+/// The same for trainers.
+pub(crate) fn small_market(gpu: &Gpu, action_space: ActionSpace) -> Trading {
+    let data = data(gpu);
+    let first = data.first_bar();
+    let settings = TradingSettings { actions: action_space, ..settings() };
+    Trading::new(&data, &settings, &Episodes::Random(first..first + LENGTH as usize + 6)).unwrap()
+}
+
 fn settings() -> TradingSettings {
     TradingSettings { episode_length: LENGTH, ..TradingSettings::default() }
 }

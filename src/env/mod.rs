@@ -31,6 +31,8 @@ pub use communication::Communication;
 #[cfg(feature = "cpu-env")]
 pub use cpu_env::{CpuEnv, Outcome, Simulator};
 pub use device_env::{DeviceEnv, DeviceEnvBuilder};
+#[cfg(all(test, feature = "market"))]
+pub(crate) use market::tests::small_market;
 pub(crate) use rollout::Actors;
 pub use spread::Spread;
 pub use state::{DeviceState, HostState, LARGEST_MAGNITUDE, MAX_EPISODES, State, StateFields};
@@ -94,6 +96,48 @@ pub struct RolloutBuffers<'a> {
     pub episodes: &'a wgpu::Buffer,
 }
 
+impl RolloutBuffers<'_> {
+    /// Compares the buffers' sizes with those of an environment: kernels of this crate are compiled without bounds checks.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] for a buffer that is too small, and for numbers of environments that are no multiple of 4.
+    fn check(&self, environment: &dyn Environment) -> Result<()> {
+        let spec = environment.spec();
+        if !self.envs.is_multiple_of(4) {
+            return Err(crate::Error::shape("environments", "a multiple of 4", self.envs));
+        }
+        let [envs, steps, agents] = [self.envs, self.steps, spec.agents].map(u128::from);
+        let slots = steps + 1 + u128::from(environment.truncations(self.steps));
+        let mut observed = slots * agents * u128::from(spec.obs_dim) * envs;
+        if self.state_dim > 0 {
+            let states = slots * u128::from(self.state_dim) * envs;
+            observed = observed.max(u128::from(self.first_state) + states);
+        }
+        let numbers = if environment.continuous() { spec.actions } else { 1 };
+        let rows = steps * agents * envs;
+        for (what, buffer, needed) in [
+            (
+                "bytes of observations",
+                self.observations,
+                observed * u128::from(self.storage.precision().bytes()),
+            ),
+            ("bytes of actions", self.actions, 4 * rows * u128::from(numbers)),
+            ("bytes of rewards", self.rewards, 4 * rows),
+            (
+                "bytes of dones_and_masks",
+                self.dones_and_masks,
+                4 * (steps * envs + (steps + 1) * agents * envs),
+            ),
+            ("bytes of episodes", self.episodes, 16 * envs),
+        ] {
+            if u128::from(buffer.size()) < needed {
+                return Err(crate::Error::shape(what, needed, buffer.size()));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The recorded commands of an environment for one rollout, and its state.
 #[derive(Clone, Debug)]
 pub struct EnvRecording {
@@ -144,7 +188,8 @@ pub trait Environment {
     fn plan(&self, envs: u32, steps: u32) -> Plan;
 
     /// This environment as WGSL functions, if it consists of them: then networks that fit in a GPU's workgroup memory play many
-    /// steps of it in one dispatch. It must play as [`Environment::record`] does. Defaults to `None`: the environment is recorded.
+    /// steps of it in one dispatch, and [`Environment::record`] is not called. An environment that adds something of its own in
+    /// `record` must not return that of another one. Sizes and identity must be the same. Defaults to `None`: the environment is recorded.
     ///
     /// # Errors
     /// As [`DeviceEnvBuilder::build`].

@@ -7,11 +7,14 @@ use std::sync::LazyLock;
 
 use super::functions::{self, Step};
 use super::{DeviceEnv, EnvRecording, Environment, RolloutBuffers, Spec, State};
-use crate::Result;
 use crate::gpu::{Access, Command, GROUPS_IN_A_ROW, Gpu, Kernel, Resource, Shader, Variant};
-use crate::nn::{Batch, Blocks, KernelConfig, Layout, MAX_LOOP_ITERATIONS, Shape, Sharing, WorkingWeights};
+use crate::nn::{
+    Batch, Blocks, KernelConfig, Layout, MAX_LOOP_ITERATIONS, MOST_MULTIPLY_ADDS, Shape, Sharing,
+    WorkingWeights,
+};
 use crate::ppo::ActionKind;
 use crate::ppo::sample::Sample;
+use crate::{Error, Result};
 
 /// The kernel's entry point.
 const ENTRY: Shader = crate::shaders::shader!("env/rollout");
@@ -22,7 +25,7 @@ fn shader() -> Shader {
     Shader { source: &SOURCE, ..ENTRY }
 }
 
-/// Most steps of a dispatch: far less than a second on a slow GPU, after which drivers would reset it.
+/// Most steps of a dispatch: more would save little.
 const MOST_STEPS: u32 = 32;
 
 /// `@binding` numbers after those of environments: parameters of the draw, iteration, targets, draws before tanh, batch, weights, stacks.
@@ -52,40 +55,38 @@ pub(crate) struct Actors<'a> {
     pub(crate) draws: Option<&'a wgpu::Buffer>,
 }
 
-/// How environments are divided among workgroups.
+/// How a rollout is divided among workgroups and dispatches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Division {
     /// Quads of environments of a workgroup.
     env_quads: u32,
-    /// Quads of rows that pass through the networks at a time.
-    pass_quads: u32,
+    groups: u32,
+    /// Most steps of a dispatch.
+    steps: u32,
 }
 
 impl Division {
-    /// As many environments as fill a block of rows with their agents; if every agent has its own network, with those of one agent.
-    fn new(blocks: Blocks, agents: u32, sharing: Sharing) -> Self {
-        let env_quads = match sharing {
-            Sharing::Shared => (blocks.quads / agents).max(1),
-            Sharing::Separate => blocks.quads,
-        };
-        Self { env_quads, pass_quads: blocks.quads }
+    /// As many environments as fill a block of rows with their agents. `None` if they are too many for one dispatch.
+    fn new(blocks: Blocks, spec: Spec, layout: &Layout, quads: u32) -> Option<Self> {
+        let env_quads = (blocks.quads / spec.agents).max(1);
+        let groups = quads.div_ceil(env_quads);
+        let rows = 4 * u64::from(quads) * u64::from(spec.agents);
+        let a_step = rows.saturating_mul(layout.multiply_adds(0)).max(1);
+        let steps = (MOST_MULTIPLY_ADDS / a_step).clamp(1, MOST_STEPS.into()) as u32;
+        (groups <= GROUPS_IN_A_ROW).then_some(Self { env_quads, groups, steps })
     }
 
-    /// Most steps of a dispatch on an adapter that stops the loops of an invocation after a number of iterations: by a count of
-    /// those of the networks, and a generous guess at those of the environment.
-    fn steps_of_short_loops(self, spec: Spec, layout: &Layout) -> u32 {
+    /// Fewer steps for an adapter that stops the loops of an invocation after a number of iterations: by a count of those of the
+    /// networks, and a generous guess at those of the environment.
+    fn with_short_loops(self, blocks: Blocks, spec: Spec, layout: &Layout) -> Self {
         let stack = &layout.stacks[0];
         let layers = &stack.layer[..stack.layers as usize];
         let a_pass: u64 = layers.iter().map(|layer| 2 * u64::from(layer.inputs) + 40).sum();
         let [agents, features] = [spec.agents, spec.obs_dim + spec.actions].map(u64::from);
-        let passes = (agents * u64::from(self.env_quads)).div_ceil(self.pass_quads.into());
+        let passes = (agents * u64::from(self.env_quads)).div_ceil(blocks.quads.into());
         let a_step = passes * a_pass + 4 * agents * (agents + features);
-        (MAX_LOOP_ITERATIONS / 2 / a_step).clamp(1, MOST_STEPS.into()) as u32
-    }
-
-    /// Workgroups for `quads` quads of environments.
-    fn groups(self, quads: u32) -> u32 {
-        quads.div_ceil(self.env_quads)
+        let most = (MAX_LOOP_ITERATIONS / 2 / a_step).max(1);
+        Self { steps: u64::from(self.steps).min(most) as u32, ..self }
     }
 }
 
@@ -108,7 +109,54 @@ impl DeviceEnv {
         Ok(Some((self.source_of(&shader(), &variant)?, variant)))
     }
 
-    /// Compiles the rollout kernel; `None` if the networks are not in blocks, or the device binds too few buffers.
+    /// Whether one kernel can act with these networks and play `envs` environments: the networks are in blocks and shared by all
+    /// agents, and the device binds enough buffers.
+    pub(crate) fn plays_with(
+        &self,
+        gpu: &Gpu,
+        actors: (&KernelConfig, &Layout, ActionKind),
+        envs: u32,
+    ) -> bool {
+        let access = self.rollout_access(actors.2);
+        let limits = gpu.device().limits();
+        let count =
+            |kinds: &[Access]| access.iter().filter(|(_, access)| kinds.contains(access)).count() as u32;
+        self.division(gpu, (actors.0, actors.1), envs).is_some()
+            && count(&[Access::Read, Access::Write]) <= limits.max_storage_buffers_per_shader_stage
+            && count(&[Access::Uniform, Access::DynamicUniform])
+                <= limits.max_uniform_buffers_per_shader_stage
+    }
+
+    /// `None` if the networks are not in blocks, every agent has its own, or the environments are too many for one dispatch.
+    fn division(
+        &self,
+        gpu: &Gpu,
+        (kernel_config, layout): (&KernelConfig, &Layout),
+        envs: u32,
+    ) -> Option<Division> {
+        // Networks of their own would need a pass of few environments for every agent.
+        let blocks = kernel_config.blocks.filter(|_| layout.shape.sharing == Sharing::Shared)?;
+        let division = Division::new(blocks, self.spec(), layout, envs / 4)?;
+        let division = match gpu.stops_long_loops() {
+            true => division.with_short_loops(blocks, self.spec(), layout),
+            false => division,
+        };
+        Some(Division { steps: division.steps.min(self.steps_per_dispatch()), ..division })
+    }
+
+    /// The kernel's bindings: those of the environment, then those of the networks.
+    fn rollout_access(&self, kind: ActionKind) -> Vec<(u32, Access)> {
+        let own = EnvRecording::ACCESS.into_iter().map(|access| match access {
+            // The actions are drawn by the kernel.
+            Access::Read => Access::Write,
+            other => other,
+        });
+        let squashed = kind == ActionKind::Squashed;
+        let network = NETWORK_BINDINGS.into_iter().filter(|(binding, _)| squashed || *binding != DRAWS);
+        (0..).zip(own.chain(self.further_access())).chain(network).collect()
+    }
+
+    /// Compiles the kernel for networks that it plays with ([`DeviceEnv::plays_with`]).
     ///
     /// # Errors
     /// As [`Kernel::new`].
@@ -118,68 +166,35 @@ impl DeviceEnv {
         kernel_config: &KernelConfig,
         layout: &Layout,
         kind: ActionKind,
-    ) -> Result<Option<Kernel>> {
-        if kernel_config.blocks.is_none() {
-            return Ok(None);
-        }
-        let own = EnvRecording::ACCESS.into_iter().map(|access| match access {
-            // The actions are drawn by the kernel.
-            Access::Read => Access::Write,
-            other => other,
-        });
-        let own = (0..).zip(own.chain(self.further_access()));
-        let squashed = kind == ActionKind::Squashed;
-        let network = NETWORK_BINDINGS.into_iter().filter(|(binding, _)| squashed || *binding != DRAWS);
-        let access: Vec<_> = own.chain(network).collect();
-        let limits = gpu.device().limits();
-        let count = |kinds: &[Access]| access.iter().filter(|(_, access)| kinds.contains(access)).count();
-        if count(&[Access::Read, Access::Write]) > limits.max_storage_buffers_per_shader_stage as usize
-            || count(&[Access::Uniform, Access::DynamicUniform])
-                > limits.max_uniform_buffers_per_shader_stage as usize
-        {
-            return Ok(None);
-        }
+    ) -> Result<Kernel> {
         let variant = variant(kernel_config, &layout.shape, kind);
         let source = self.source_of(&shader(), &variant)?;
-        let (table, checked) = (size_of::<Step>(), self.checked(gpu));
-        Kernel::from_source(gpu, self.name(), source, variant, &access, table, checked).map(Some)
+        let (access, table, checked) = (self.rollout_access(kind), size_of::<Step>(), self.checked(gpu));
+        Kernel::from_source(gpu, self.name(), source, variant, &access, table, checked)
     }
 
-    /// As [`Environment::record`], with the actors: every recording of steps plays several of them. `None` if the kernel does not
-    /// suit the networks or the device.
+    /// As [`Environment::record`], with actors that it plays with: every recording of steps plays several of them.
     ///
     /// # Errors
-    /// Errors of allocation and compilation.
+    /// Errors of allocation and compilation; [`Error::Config`] for other actors.
     pub(crate) fn record_rollout(
         &self,
         gpu: &Gpu,
         rollout: &RolloutBuffers<'_>,
         actors: Actors<'_>,
-    ) -> Result<Option<EnvRecording>> {
+    ) -> Result<EnvRecording> {
         let Actors { kernel_config, layout, kind, .. } = actors;
-        let Some(blocks) = kernel_config.blocks else {
-            return Ok(None);
+        let division = self.division(gpu, (kernel_config, layout), rollout.envs);
+        let Some(Division { env_quads, groups, steps }) = division else {
+            return Err(Error::config("device_env", "these networks are not played with in one kernel"));
         };
-        let agents = self.spec().agents;
-        let division = Division::new(blocks, agents, layout.shape.sharing);
-        let groups = division.groups(rollout.envs / 4);
-        if groups > GROUPS_IN_A_ROW {
-            return Ok(None);
-        }
-        let Some(kernel) = self.rollout_kernel(gpu, kernel_config, layout, kind)? else {
-            return Ok(None);
-        };
+        let kernel = self.rollout_kernel(gpu, kernel_config, layout, kind)?;
         let (state, further) = self.allocate(gpu, rollout)?;
-        let Division { env_quads, pass_quads } = division;
-        let most = match gpu.stops_long_loops() {
-            true => division.steps_of_short_loops(self.spec(), layout),
-            false => MOST_STEPS,
-        };
         let entry = |step: u32, reset| {
-            let end = rollout.steps.min(step + most);
-            Step { end, env_quads, pass_quads, ..self.step(rollout, step, reset) }
+            let end = rollout.steps.min(step + steps);
+            Step { end, env_quads, ..self.step(rollout, step, reset) }
         };
-        let starts: Vec<u32> = (0..rollout.steps).step_by(most as usize).collect();
+        let starts: Vec<u32> = (0..rollout.steps).step_by(steps as usize).collect();
         let table: Vec<_> = starts.iter().map(|step| entry(*step, false)).chain([entry(0, true)]).collect();
         let table = gpu.uniform_table("environment parameters", &table)?;
         let draw = gpu.uniform("draw", &actors.sample)?;
@@ -200,11 +215,11 @@ impl DeviceEnv {
         let group = kernel.bind_all(gpu, &bound)?;
         let stride = gpu.uniform_stride::<Step>();
         let play = |index| vec![Command::dispatch_at(&kernel, &group, index, stride, [groups, 1, 1])];
-        Ok(Some(EnvRecording {
+        Ok(EnvRecording {
             reset: play(starts.len() as u32),
             steps: (0..starts.len() as u32).map(play).collect(),
             state: vec![State::Device(state)],
-        }))
+        })
     }
 }
 
@@ -212,22 +227,43 @@ impl DeviceEnv {
 mod tests {
     use super::*;
 
+    fn layout(agents: u32, hidden: u32) -> (Spec, Layout) {
+        let (obs_dim, actions) = (18, 3);
+        let shape = Shape { agents, obs_dim, actions, hidden: vec![hidden; 2], ..Shape::default() };
+        (Spec { agents, obs_dim, actions }, Layout::new(&shape).unwrap())
+    }
+
     #[test]
     fn whole_environments_fill_a_block() {
         let [large, small] = [Blocks::sized(16, 64), Blocks::sized(4, 128)];
-        for (blocks, agents, sharing, env_quads, groups) in [
-            (large, 4, Sharing::Shared, 4, 64),
-            (large, 3, Sharing::Shared, 5, 52),
-            (large, 1, Sharing::Shared, 16, 16),
-            (large, 24, Sharing::Shared, 1, 256),
-            (small, 4, Sharing::Shared, 1, 256),
-            (large, 4, Sharing::Separate, 16, 16),
+        for (blocks, agents, env_quads, groups) in [
+            (large, 4, 4, 64),
+            (large, 3, 5, 52),
+            (large, 1, 16, 16),
+            (large, 24, 1, 256),
+            (small, 4, 1, 256),
         ] {
-            let division = Division::new(blocks, agents, sharing);
-            assert_eq!(division, Division { env_quads, pass_quads: blocks.quads });
-            assert_eq!(division.groups(256), groups);
+            let (spec, layout) = layout(agents, blocks.width);
+            let division = Division::new(blocks, spec, &layout, 256).unwrap();
+            assert_eq!(division, Division { env_quads, groups, steps: MOST_STEPS });
             // Every environment has an invocation of its own.
             assert!(4 * env_quads <= blocks.workgroup());
         }
+        let (spec, layout) = layout(24, 64);
+        assert_eq!(Division::new(large, spec, &layout, GROUPS_IN_A_ROW + 1), None);
+    }
+
+    #[test]
+    fn a_dispatch_does_a_bounded_amount_of_work() {
+        let (spec, layout) = layout(4, 128);
+        let blocks = Blocks::sized(8, 128);
+        let mut seen = Vec::new();
+        for quads in [64, 1024, 4096, 16384, 1 << 17] {
+            let steps = Division::new(blocks, spec, &layout, quads).map_or(0, |division| division.steps);
+            let work = u64::from(steps * 16) * u64::from(quads) * layout.multiply_adds(0);
+            assert!(steps <= 1 || work <= MOST_MULTIPLY_ADDS, "{steps} steps of {quads} quads");
+            seen.push(steps);
+        }
+        assert!(seen[0] == MOST_STEPS && seen.is_sorted_by(|a, b| a >= b) && seen[3] < 8, "{seen:?}");
     }
 }

@@ -6,8 +6,8 @@ use super::sizes::Sizes;
 use crate::Result;
 use crate::gpu::{Arena, Gpu, Plan};
 use crate::nn::forward::Memory;
-use crate::nn::{KernelConfig, Layout, WorkingWeights, weight_gradient};
-use crate::ppo::{ActionKind, clip, gae, loss, running_mean_std, scalars, write_metrics};
+use crate::nn::{KernelConfig, Layout, WorkingWeights, reduce, weight_gradient};
+use crate::ppo::{ActionKind, adamw, gae, loss, running_mean_std, scalars, write_metrics};
 
 /// Buffers of a policy that acts in an environment.
 #[derive(Clone, Debug)]
@@ -79,14 +79,15 @@ pub struct RecurrentBuffers {
 pub struct UpdateBuffers {
     /// Absent where [`crate::ppo::gradient`] keeps them in workgroup memory, which with HAPPO does not evaluate policies.
     pub activation_gradients: Option<wgpu::Buffer>,
+    /// Sums over the rows of a minibatch, as if LayerNorms had no gain and offset.
     pub partial_gradients: wgpu::Buffer,
-    /// Sum over the micro-batches, in the layout of the working weights.
-    pub folded_gradient: wgpu::Buffer,
     pub gradient: wgpu::Buffer,
     pub first_moments: wgpu::Buffer,
     pub second_moments: wgpu::Buffer,
-    /// See [`clip`].
+    /// See [`adamw`].
     pub optimizer: wgpu::Buffer,
+    /// The optimizer state after the step, then the sums of squares of [`reduce`].
+    pub step: wgpu::Buffer,
     /// Partial sums of the losses, then HAPPO's factors and the log-probabilities before an agent's epochs.
     pub statistics: wgpu::Buffer,
     /// HAPPO's factors for the first agent, all 1; absent with MAPPO.
@@ -99,7 +100,7 @@ impl Buffers {
     pub fn plan(sizes: &Sizes, layout: &Layout, kernel_config: &KernelConfig) -> Plan {
         let [slots, envs] = [sizes.slots(), sizes.envs].map(u64::from);
         let [slot, rows, quads] = sizes.wide();
-        let room = kernel_config.room(quads);
+        let room = sizes.wide_room(kernel_config);
         let stored = kernel_config.storage.precision().bytes();
         let mut plan = Plan::new();
         plan.words("params", u64::from(layout.params) * 4);
@@ -219,7 +220,7 @@ impl UpdateBuffers {
     /// The plan of all buffers.
     pub fn plan(sizes: &Sizes, layout: &Layout, config: &Config, kernel_config: &KernelConfig) -> Plan {
         let params = u64::from(layout.params) * 4;
-        let [_, _, quads] = sizes.wide();
+        let [slot, _, quads] = sizes.wide();
         let stored = kernel_config.storage.precision().bytes();
         let tiles = weight_gradient::tiles(layout, kernel_config).len() as u32;
         let splits = match kernel_config.blocks {
@@ -228,17 +229,22 @@ impl UpdateBuffers {
         };
         let mut plan = Plan::new();
         if Self::activation_gradients(config, kernel_config) {
+            let rows = match kernel_config.blocks {
+                Some(_) => slot / 4 * u64::from(sizes.evaluated_slots),
+                None => quads,
+            };
             plan.bytes_of(
                 "activation gradients",
-                u64::from(layout.grad_rows) * kernel_config.room(quads) * 4 * stored,
+                u64::from(layout.grad_rows) * kernel_config.room(rows) * 4 * stored,
             );
         }
         plan.words("partial gradients", params * u64::from(splits));
-        plan.words("folded gradient", params);
         plan.words("gradient", params);
         plan.words("first moments", params);
         plan.words("second moments", params);
-        plan.words("optimizer", clip::state_words(layout.nets.len()));
+        let state = adamw::state_words(layout.nets.len());
+        plan.words("optimizer", state);
+        plan.words("step", state + reduce::tiles(layout).len() as u64);
         let (updates, factors) = (sizes.updates(config), sizes.factors(config));
         plan.words("statistics", loss::statistics_words(kernel_config, quads, updates, factors));
         if factors > 0 {
@@ -258,11 +264,11 @@ impl UpdateBuffers {
         Ok(Self {
             activation_gradients: activation_gradients.then(|| get("activation gradients")).transpose()?,
             partial_gradients: get("partial gradients")?,
-            folded_gradient: get("folded gradient")?,
             gradient: get("gradient")?,
             first_moments: get("first moments")?,
             second_moments: get("second moments")?,
             optimizer: get("optimizer")?,
+            step: get("step")?,
             statistics: get("statistics")?,
             first_factors: (sizes.factors(config) > 0).then(|| get("first factors")).transpose()?,
             record: get("record")?,

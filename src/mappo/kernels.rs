@@ -6,10 +6,10 @@ use super::setup::Setup;
 use crate::Result;
 use crate::env::Environment;
 use crate::gpu::{Job, in_parallel};
-use crate::nn::{backward, fold, forward, reduce, unfold, weight_gradient};
+use crate::nn::{backward, fold, forward, reduce, weight_gradient};
 use crate::ppo::{
-    adamw, advantage_stats, clip, epoch, gae, gradient, loss, normalize, running_mean_std, sample, shuffle,
-    write_metrics,
+    adamw, advantage_stats, end_step, epoch, gae, gradient, loss, normalize, running_mean_std, sample,
+    shuffle, write_metrics,
 };
 
 /// Compiles every kernel of the rollout and of the update into the device's cache, where [`super::Trainer`] then finds
@@ -40,15 +40,14 @@ pub fn compile(setup: Setup<'_>, environment: &dyn Environment) -> Result<()> {
     if played.is_none() {
         jobs.push(Box::new(|| sample::kernel(gpu, sizes.kind).map(drop)));
     }
-    let others: [Job<'_>; 9] = [
+    let others: [Job<'_>; 8] = [
         Box::new(|| advantage_stats::kernel(gpu).map(drop)),
         Box::new(|| epoch::kernel(gpu).map(drop)),
         Box::new(|| write_metrics::kernel(gpu).map(drop)),
-        Box::new(|| clip::kernel(gpu).map(drop)),
+        Box::new(|| end_step::kernel(gpu, kernel_config).map(drop)),
         Box::new(|| adamw::kernel(gpu).map(drop)),
         Box::new(|| gae::kernel(gpu).map(drop)),
         Box::new(|| fold::kernel(gpu, kernel_config).map(drop)),
-        Box::new(|| unfold::kernel(gpu).map(drop)),
         Box::new(|| reduce::kernel(gpu).map(drop)),
     ];
     jobs.extend(others);

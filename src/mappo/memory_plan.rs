@@ -5,7 +5,7 @@ use super::config::{Algorithm, Config};
 use super::sizes::Sizes;
 use crate::env::Environment;
 use crate::gpu::{Budget, Class, GROUPS_IN_A_ROW, Gpu, Plan, TABLE_ENTRY};
-use crate::nn::{KernelConfig, Layout, MAX_LOOP_ITERATIONS, WorkingWeights, weight_gradient};
+use crate::nn::{KernelConfig, Layout, MAX_LOOP_ITERATIONS, WorkingWeights, reduce, weight_gradient};
 use crate::ppo::{advantage_stats, loss, running_mean_std, write_metrics};
 use crate::{Error, Result};
 
@@ -58,9 +58,9 @@ impl Sizes {
         kernel_config: &KernelConfig,
         budget: &Budget,
     ) -> Result<Self, Obstacle> {
-        let mut sizes = Self::configured(config, environment);
+        let mut sizes = Self::configured(config, environment).for_kernels(config, layout, kernel_config);
         loop {
-            let loops = sizes.loop_iterations(config, kernel_config);
+            let loops = sizes.loop_iterations(config, layout, kernel_config);
             if budget.short_loops && loops > MAX_LOOP_ITERATIONS {
                 // Smaller micro-batches would only mean more of them.
                 return Err(Obstacle::Loops(loops));
@@ -70,8 +70,8 @@ impl Sizes {
             if launches && budget.holds(&plan) {
                 return Ok(sizes);
             }
-            if sizes.micro_slots > sizes.chunk.max(1) {
-                sizes.micro_slots = sizes.whole_chunks(sizes.micro_slots.div_ceil(2));
+            if let Some(halved) = sizes.halved(kernel_config) {
+                sizes = halved;
             } else if !launches {
                 return Err(Obstacle::Dispatch);
             } else if plan.bytes() > budget.total {
@@ -102,7 +102,7 @@ impl Sizes {
                     / 4,
             );
         }
-        plan.words("nets", layout.nets.len() as u64 * 4);
+        plan.words("row tiles", reduce::tiles(layout).len() as u64 * size_of::<reduce::RowTile>() as u64 / 4);
         plan.extend(&environment.plan(self.envs, self.steps));
         plan
     }
@@ -114,8 +114,8 @@ impl Sizes {
         plan
     }
 
-    /// Maximum loop iterations of one invocation, over the kernels in which one workgroup reduces a whole rollout.
-    fn loop_iterations(&self, config: &Config, kernel_config: &KernelConfig) -> u64 {
+    /// Maximum loop iterations of one invocation, over the kernels in which one workgroup reduces a whole rollout or some rows of a matrix.
+    fn loop_iterations(&self, config: &Config, layout: &Layout, kernel_config: &KernelConfig) -> u64 {
         let class = Class::Software;
         let [_, rows, quads] = self.wide();
         let agents = u64::from(self.spec.agents);
@@ -131,15 +131,21 @@ impl Sizes {
         if self.normalized {
             most = most.max(running_mean_std::loop_iterations(class, rows, agents));
         }
+        let tiles = weight_gradient::tiles(layout, kernel_config).len() as u32;
+        let splits = weight_gradient::splits(kernel_config, tiles, quads);
+        most = most.max(reduce::loop_iterations(layout, splits));
         // Margin for loops over layers and networks.
         most + 16
     }
 
-    /// Whether the networks' kernels, with a workgroup per quads of a micro-batch, and those with one invocation per row of a slot, whose
+    /// Whether the networks' kernels, with a workgroup per quads of a micro-batch or of a pass over blocks, and those with one invocation per row of a slot, whose
     /// workgroups have at most 64 invocations, stay within the maximum number of workgroups per dimension.
     pub(crate) fn launches(&self, kernel_config: &KernelConfig) -> bool {
         let most = |each: u32| u64::from(GROUPS_IN_A_ROW) * u64::from(each.min(64));
         let [slot, _, quads] = self.wide();
+        let passed = slot / 4 * u64::from(self.value_slots.max(self.evaluated_slots));
+        // The workgroups of a gradient in blocks are limited, and loop.
+        let quads = if kernel_config.blocks.is_some() { passed } else { quads };
         quads <= most(kernel_config.quads_of_group()) && slot <= most(kernel_config.block())
     }
 
@@ -148,13 +154,13 @@ impl Sizes {
         let mut plan = Plan::new();
         // Recurrent critics process the rollout in consecutive sequences of `chunk` steps.
         let batches = match self.chunk {
-            0 => self.slots().div_ceil(self.micro_slots),
-            chunk => (self.steps + 1).div_ceil(chunk) + self.truncations.div_ceil(self.micro_slots),
+            0 => self.slots().div_ceil(self.value_slots),
+            chunk => (self.steps + 1).div_ceil(chunk) + self.truncations.div_ceil(self.value_slots),
         };
         let agent_steps = u64::from(config.ppo.agent_steps(self.spec.agents));
         let factor_updates = match config.ppo.algorithm {
             Algorithm::Mappo => 0,
-            Algorithm::Happo => 2 * agent_steps * u64::from(self.steps.div_ceil(self.micro_slots)),
+            Algorithm::Happo => 2 * agent_steps * u64::from(self.steps.div_ceil(self.evaluated_slots)),
         };
         for (name, entries) in [
             ("table of the actors", u64::from(self.steps)),
@@ -166,7 +172,10 @@ impl Sizes {
                 "table of the shuffles",
                 if self.shuffled() { agent_steps * u64::from(config.ppo.epochs) } else { 0 },
             ),
-            ("table of the epochs", agent_steps * u64::from(config.ppo.epochs) * u64::from(self.minibatches)),
+            (
+                "table of the epochs",
+                agent_steps * u64::from(config.ppo.epochs) * u64::from(self.minibatches) + 1,
+            ),
         ] {
             plan.words(name, entries * TABLE_ENTRY / 4);
         }

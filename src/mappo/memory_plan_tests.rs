@@ -1,6 +1,14 @@
 use super::*;
 use crate::env::{EnvRecording, RolloutBuffers, Spec};
+use crate::nn::MOST_MULTIPLY_ADDS;
 use crate::nn::{CriticInput, Precision, Shape, Storage};
+
+/// A configuration with blocks of 64 rows by 64 outputs.
+fn in_blocks() -> KernelConfig {
+    let all = crate::nn::representative(Class::Hardware);
+    let wide = |config: &KernelConfig| config.blocks.is_some_and(|blocks| blocks.quads == 16);
+    all.into_iter().find(|config| wide(config) && config.storage == Storage::F32).unwrap()
+}
 
 /// An environment without steps, with a global state of this size.
 struct Empty(u32);
@@ -287,4 +295,59 @@ fn only_several_minibatches_need_an_order() {
     config.network.chunk_length = 10;
     // The ends before slot 0, and 30 places.
     assert_eq!(bytes(&config), (flags + 4 * (8 + 60), 3 * TABLE_ENTRY, 10));
+}
+
+/// 131,072 and four times as many rows, of which no micro-batch keeps anything: only blocks that are being worked on, and the heads of a
+/// slot, take memory.
+#[test]
+fn memory_of_blocks_does_not_depend_on_rows() {
+    let plans = [128, 512].map(|steps| {
+        let mut config = Config::default();
+        config.ppo.num_envs = 256;
+        config.ppo.rollout_steps = steps;
+        config.network.hidden = vec![64, 64];
+        let layout = config.layout(&EMPTY).unwrap();
+        let sizes = Sizes::configured(&config, &EMPTY).for_kernels(&config, &layout, &in_blocks());
+        assert_eq!(sizes.rows(), 1024 * steps);
+        assert_eq!((sizes.micro_batches(), sizes.micro_slots), (1, steps));
+        sizes.plan(&EMPTY, &layout, &config, &in_blocks())
+    });
+    let bytes = |plan: &Plan, wanted: &str| {
+        plan.entries().iter().find(|(name, _)| *name == wanted).map(|(_, bytes)| *bytes)
+    };
+    for (name, wanted) in [
+        // 256 workgroups a stack with blocks of 64 rows, each of which has two hidden layers of 64.
+        ("activations", Some(2 * 256 * 64 * 2 * 64 * 4)),
+        ("LayerNorm statistics", Some(256 * 64 * 4 * 2 * 4)),
+        ("heads", Some(256 * 64 * 4 * 4)),
+        ("activation gradients", None),
+    ] {
+        assert_eq!(plans.each_ref().map(|plan| bytes(plan, name)), [wanted; 2], "{name}");
+    }
+}
+
+/// As few dispatches as the limit on a dispatch's multiply-adds allows, whatever `accumulation` says.
+#[test]
+fn large_minibatches_of_blocks_are_cut_so_that_no_dispatch_takes_seconds() {
+    let layout = |config: &Config| config.layout(&EMPTY).unwrap();
+    for (envs, minibatches, cut) in [(64, 1, false), (1024, 1, false), (16_384, 1, true), (16_384, 16, false)]
+    {
+        let mut config = Config::default();
+        config.ppo.num_envs = envs;
+        config.ppo.rollout_steps = 128;
+        config.ppo.minibatches = minibatches;
+        config.network.hidden = vec![64, 64];
+        config.device.accumulation = 8;
+        let layout = layout(&config);
+        let sizes = Sizes::configured(&config, &EMPTY).for_kernels(&config, &layout, &in_blocks());
+        let row = layout.multiply_adds(0) + layout.multiply_adds(1);
+        // Actors of 18 inputs, critics of 72, the heads of three and of one output.
+        assert_eq!(row, 18 * 64 + 64 * 64 + 64 * 3 + 72 * 64 + 64 * 64 + 64);
+        let of = |slots: u32| 3 * row * u64::from(sizes.rows_of_slot()) * u64::from(slots);
+        assert!(of(sizes.micro_slots) <= MOST_MULTIPLY_ADDS, "{envs}");
+        let fewest = of(128).div_ceil(u64::from(minibatches)).div_ceil(MOST_MULTIPLY_ADDS);
+        assert_eq!(u64::from(sizes.micro_batches()), fewest * u64::from(minibatches), "{envs}");
+        assert_eq!(fewest > 1, cut, "{envs}");
+        assert!(sizes.launches(&in_blocks()) && sizes.value_slots >= sizes.micro_slots, "{envs}");
+    }
 }

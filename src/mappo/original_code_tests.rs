@@ -6,7 +6,9 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::testing::{AGENTS, ENVS, OBS_DIM, Still, Tensors, floats, near, put_weights, tensor_error};
+use super::testing::{
+    AGENTS, ENVS, OBS_DIM, Still, Tensors, begin_epoch, floats, near, put_weights, tensor_error,
+};
 use super::{Config, Trainer};
 use crate::gpu::Recorder;
 use crate::mappo::Algorithm;
@@ -171,8 +173,23 @@ fn compare_targets(case: &Case, trainer: &Trainer) {
     }
 }
 
-/// Compares epoch `number` of the networks `groups`, which was recorded as epoch `index`.
-fn compare_epoch(case: &Case, trainer: &Trainer, groups: &[usize], number: usize, index: usize) {
+/// Runs epoch `number` of the networks `groups`, which was recorded as epoch `index`, and compares what it computes.
+fn follow_epoch(
+    case: &Case,
+    (trainer, recorder): (&Trainer, &mut Recorder),
+    groups: &[usize],
+    number: usize,
+    index: usize,
+) {
+    let rest = begin_epoch(trainer, recorder, index, number == 0);
+    let stats = floats(trainer, |t| &t.buffers.rollout.scalars);
+    for group in groups {
+        let first = scalars::of_group(*group as u32, scalars::VALUE_NORM_MEAN);
+        for (got, expected) in stats[first..].iter().zip(case.trainers[*group].epochs[number].value_norm) {
+            near("ValueNorm", f64::from(*got), expected, 1e-5);
+        }
+    }
+    recorder.run(rest).unwrap();
     let what = |of: &str| format!("networks {groups:?}, epoch {number}: {of}");
     let expected = |of: fn(&Epoch) -> f64| -> f64 {
         groups.iter().map(|group| of(&case.trainers[*group].epochs[number]) * case.active_rows(*group)).sum()
@@ -183,16 +200,11 @@ fn compare_epoch(case: &Case, trainer: &Trainer, groups: &[usize], number: usize
     near(&what("value loss"), value / rows, expected(|epoch| epoch.value) / rows, 1e-4);
     near(&what("entropy"), entropy / rows, expected(|epoch| epoch.entropy) / rows, 1e-4);
     let optimizer = floats(trainer, |t| &t.update_buffers.optimizer);
-    let stats = floats(trainer, |t| &t.buffers.rollout.scalars);
     for group in groups {
         let epoch = &case.trainers[*group].epochs[number];
         let norm = |net: usize| f64::from(optimizer[8 * net + 1]);
         near(&what("actor's norm"), norm(*group), epoch.actor_norm, 1e-4);
         near(&what("critic's norm"), norm(case.trainers.len() + group), epoch.critic_norm, 1e-4);
-        let first = scalars::of_group(*group as u32, scalars::VALUE_NORM_MEAN);
-        for (got, expected) in stats[first..].iter().zip(epoch.value_norm) {
-            near(&what("ValueNorm"), f64::from(*got), expected, 1e-5);
-        }
     }
 }
 
@@ -212,9 +224,8 @@ fn follow(name: &str) -> Case {
     recorder.run(&trainer.update.advantages).unwrap();
     compare_targets(&case, &trainer);
     let groups: Vec<usize> = (0..case.trainers.len()).collect();
-    for (number, epoch) in trainer.update.epochs.iter().enumerate() {
-        recorder.run(epoch).unwrap();
-        compare_epoch(&case, &trainer, &groups, number, number);
+    for number in 0..trainer.update.epochs.len() {
+        follow_epoch(&case, (&trainer, &mut recorder), &groups, number, number);
     }
     compare_weights(&case, &trainer);
     case
@@ -282,8 +293,7 @@ fn follow_agent_steps(case: &Case) {
         recorder.run(before).unwrap();
         for number in 0..epochs {
             let index = agent * epochs + number;
-            recorder.run(&trainer.update.epochs[index]).unwrap();
-            compare_epoch(case, &trainer, &[*agent], number, index);
+            follow_epoch(case, (&trainer, &mut recorder), &[*agent], number, index);
         }
         recorder.run(after).unwrap();
     }

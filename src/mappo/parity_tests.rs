@@ -7,7 +7,7 @@ use super::testing::{
     ACTIONS, AGENTS, ENVS, OBS_DIM, Still, Tensors, floats, near, put_weights, tensor_error,
 };
 use super::{Config, Trainer};
-use crate::gpu::Recorder;
+use crate::gpu::{Class, Recorder};
 use crate::nn::{Activation, Precision};
 use crate::ppo::scalars;
 
@@ -291,6 +291,7 @@ fn micro_batches_add_up_to_the_whole_batch() {
     let case = longer(&cases().remove(1), 8);
     for precision in [Precision::F32, Precision::F16] {
         let gradient = |accumulation: u32| {
+            // In blocks a minibatch is one micro-batch.
             let mut run = Run::new(&case, precision, accumulation);
             run.update();
             let slots = run.trainer.sizes().steps;
@@ -302,7 +303,8 @@ fn micro_batches_add_up_to_the_whole_batch() {
         // 3 and 5 leave a last micro-batch of fewer slots.
         for accumulation in [2, 3, 4, 5, 8, 16] {
             let (count, _, parts) = gradient(accumulation);
-            assert!(count > 1 && count <= accumulation);
+            let in_blocks = crate::testing::unchecked_gpu().class() == Class::Hardware;
+            assert!(if in_blocks { count == 1 } else { count > 1 && count <= accumulation });
             let apart = whole.iter().zip(&parts).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
             assert!(apart <= 2e-6 * scale, "{precision:?}, {accumulation}: {apart} of {scale}");
             let bits = |of: &[f32]| of.iter().map(|x| x.to_bits()).collect::<Vec<_>>();

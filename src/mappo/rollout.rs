@@ -99,9 +99,7 @@ impl Rollout {
             targets: &own.targets,
             draws: own.draws.as_ref(),
         };
-        let Some(recorded) = environment.record_rollout(gpu, &rollout_buffers(setup), actors)? else {
-            return Ok(None);
-        };
+        let recorded = environment.record_rollout(gpu, &rollout_buffers(setup), actors)?;
         let EnvRecording { reset, steps, state } = recorded;
         let rollout = Self::around(setup, networks, reset, state)?;
         Ok(Some(Self { collect: steps.into_iter().flatten().collect(), ..rollout }))
@@ -164,15 +162,29 @@ impl Rollout {
     }
 }
 
-/// The environment's functions, if one kernel can play them together with these networks, as far as is known before it is compiled.
+/// The environment's functions, if one kernel plays them together with these networks.
 ///
 /// # Errors
-/// As [`Environment::device_env`].
+/// As [`Environment::device_env`]; [`Error::Config`] if they are those of an environment with other sizes or rules.
 pub fn functions(setup: Setup<'_>, environment: &dyn Environment) -> Result<Option<DeviceEnv>> {
-    match setup.kernel_config.blocks.is_none() || setup.sizes.normalized {
-        true => Ok(None),
-        false => environment.device_env(),
+    let Setup { gpu, sizes, layout, kernel_config, .. } = setup;
+    if kernel_config.blocks.is_none() || sizes.normalized {
+        return Ok(None);
     }
+    let Some(functions) = environment.device_env()? else {
+        return Ok(None);
+    };
+    let rules = |it: &dyn Environment| {
+        let sizes = (it.spec(), it.continuous(), it.choices(), it.state_dim(), it.truncations(sizes.steps));
+        (sizes, it.identity())
+    };
+    let [own, theirs] = [rules(environment), rules(&functions)];
+    if own != theirs {
+        let reason = format!("the functions are those of another environment: {theirs:?} instead of {own:?}");
+        return Err(Error::config("device_env", reason));
+    }
+    let plays = functions.plays_with(gpu, (kernel_config, layout, sizes.kind), sizes.envs);
+    Ok(plays.then_some(functions))
 }
 
 /// The buffers that the environment shares with the trainer.
@@ -311,7 +323,7 @@ fn storing(batch: Batch) -> Batch {
     Batch { recurrent: RecurrentPart { store_states: 1, ..batch.recurrent }, ..batch }
 }
 
-/// The critics over all slots, in batches of the size of a micro-batch. Recurrent critics process the rollout in consecutive
+/// The critics over all slots, in batches of [`super::Sizes::value_slots`]. Recurrent critics process the rollout in consecutive
 /// sequences of `chunk` steps, then the final observations of truncated episodes.
 fn values(forward: &Forward<'_>) -> Result<Recording> {
     let Setup { gpu, sizes, kernel_config, buffers, .. } = forward.setup;
@@ -331,10 +343,10 @@ fn values(forward: &Forward<'_>) -> Result<Recording> {
         all.clone().step_by(size as usize).map(move |first| first..all.end.min(first + size))
     };
     let batches: Vec<_> = match sizes.chunk {
-        0 => split(0..sizes.slots(), sizes.micro_slots).map(batch).collect(),
+        0 => split(0..sizes.slots(), sizes.value_slots).map(batch).collect(),
         chunk => {
             let sequences = split(0..sizes.steps + 1, chunk).map(|slots| storing(batch(slots)));
-            let truncated = split(sizes.steps + 1..sizes.slots(), sizes.micro_slots);
+            let truncated = split(sizes.steps + 1..sizes.slots(), sizes.value_slots);
             sequences.chain(truncated.map(|slots| one_slot(batch(slots)))).collect()
         }
     };

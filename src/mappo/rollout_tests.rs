@@ -5,6 +5,7 @@ use crate::env::{
     Communication, DeviceEnv, EnvRecording, RolloutBuffers, Spec, Spread, communication, spread,
 };
 use crate::gpu::{Class, Plan};
+use crate::mappo::{EvalConfig, Evaluation};
 use crate::nn::{Activation, CriticInput, Precision, Sharing};
 
 /// An environment that does not say that it consists of functions.
@@ -109,12 +110,13 @@ fn played(
         let crate::env::State::Device(state) = state else { unreachable!("environments on the device") };
         all.push(("state", trainer.gpu.read(state.buffer()).unwrap()));
     }
-    (all, dispatches(&trainer.rollout))
-}
-
-/// Dispatches of a rollout.
-fn dispatches(rollout: &Rollout) -> usize {
-    rollout.collect.len()
+    let dispatches = trainer.rollout.collect.len();
+    // Evaluations are greedy.
+    let eval_config = EvalConfig { envs: 8, episodes: 1, most_steps: 100, mode: ActionMode::Greedy };
+    let mut evaluation = Evaluation::new(gpu, environment, config, &eval_config).unwrap();
+    let returns = evaluation.run(&trainer).unwrap().returns;
+    all.push(("returns", returns.iter().map(|it| (*it as f32).to_bits()).collect()));
+    (all, dispatches)
 }
 
 fn config(envs: u32, steps: u32) -> Config {
@@ -136,7 +138,13 @@ fn one_kernel_plays_as_step_by_step() {
     let reference = Communication::new(communication::Task::Reference);
     let (one_choice, choices, reals) = (drift(3, &[3]), drift(2, &[3, 4]), drift(5, &[]));
     let plain = |_: &mut Config| {};
-    let cases: [(&str, &dyn Environment, u32, u32, fn(&mut Config)); 9] = [
+    #[cfg(feature = "market")]
+    let (positions, weights) = {
+        use crate::env::{ActionSpace, small_market};
+        let weights = ActionSpace::Weights;
+        (small_market(&gpu, ActionSpace::Positions), small_market(&gpu, weights))
+    };
+    let cases: Vec<(&str, &dyn Environment, u32, u32, fn(&mut Config))> = vec![
         ("spread", &mpe2, 72, 40, plain),
         ("more agents than a block has quads", &many, 8, 33, plain),
         ("communication", &reference, 40, 64, plain),
@@ -148,7 +156,13 @@ fn one_kernel_plays_as_step_by_step() {
         ("real numbers", &reals, 24, 35, |config| config.network.activation = Activation::Tanh),
         ("squashed", &reals, 24, 35, |config| config.network.squash = true),
         ("f16", &one_choice, 12, 40, |config| config.device.precision = Precision::F16),
-        ("a network for every agent", &mpe2, 128, 34, |config| config.network.networks = Sharing::Separate),
+        ("input_norm of more inputs than a block has", &many, 8, 33, |config| {
+            config.network.input_norm = true
+        }),
+        #[cfg(feature = "market")]
+        ("positions in a market", &positions, 20, 36, plain),
+        #[cfg(feature = "market")]
+        ("weights in a market", &weights, 20, 36, |config| config.network.squash = true),
     ];
     for (name, environment, envs, steps, change) in cases {
         let mut config = config(envs, steps);
@@ -167,7 +181,35 @@ fn one_kernel_plays_as_step_by_step() {
     }
 }
 
-/// Networks that do not fit, normalised observations, and software adapters go step by step.
+/// An environment whose functions are those of another one.
+struct Mistaken(DeviceEnv);
+
+impl Environment for Mistaken {
+    fn spec(&self) -> Spec {
+        self.0.spec()
+    }
+    fn truncations(&self, steps: u32) -> u32 {
+        self.0.truncations(steps)
+    }
+    fn plan(&self, envs: u32, steps: u32) -> Plan {
+        self.0.plan(envs, steps)
+    }
+    fn device_env(&self) -> Result<Option<DeviceEnv>> {
+        Ok(Some(drift(self.spec().agents + 1, &[3])))
+    }
+    fn record(&self, gpu: &Gpu, rollout: &RolloutBuffers<'_>) -> Result<EnvRecording> {
+        self.0.record(gpu, rollout)
+    }
+}
+
+#[test]
+fn functions_of_another_environment_are_refused() {
+    let gpu = crate::testing::unchecked_gpu().with_class(Class::Hardware);
+    let error = Trainer::new(&gpu, &Mistaken(drift(2, &[3])), &config(8, 16)).unwrap_err().to_string();
+    assert!(error.contains("device_env") && error.contains("agents: 3"), "{error}");
+}
+
+/// Networks that do not fit, networks for every agent, normalised observations, and software adapters go step by step.
 #[test]
 fn other_rollouts_go_step_by_step() {
     let gpu = crate::testing::unchecked_gpu();
@@ -176,9 +218,10 @@ fn other_rollouts_go_step_by_step() {
         (Class::Software, (|_| {}) as fn(&mut Config)),
         (Class::Hardware, |config| config.network.hidden = vec![200]),
         (Class::Hardware, |config| config.network.recurrent = true),
+        (Class::Hardware, |config| config.network.networks = Sharing::Separate),
         (Class::Hardware, |config| config.network.observation_norm = true),
     ] {
-        let mut config = config(8, 16);
+        let mut config = config(64, 16);
         change(&mut config);
         let (_, steps) = played(&gpu.with_class(class), &environment, &config);
         assert!(steps >= 3 * 16, "{steps}");

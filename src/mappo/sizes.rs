@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::config::{Algorithm, Config};
 use crate::env::{Environment, Spec};
-use crate::gpu::round_up;
-use crate::nn::{CriticInput, KernelConfig, Layout, Sharing, Storage};
+use crate::gpu::{GROUPS_IN_A_ROW, round_up};
+use crate::nn::{CriticInput, KernelConfig, Layout, MOST_MULTIPLY_ADDS, Sharing, Storage};
 use crate::ppo::{ActionKind, loss};
 
 /// Basic sizes of a run, which determine all buffers and dispatches.
@@ -35,6 +35,10 @@ pub struct Sizes {
     pub minibatches: u32,
     /// Observation slots per micro-batch; a minibatch has one or more micro-batches.
     pub micro_slots: u32,
+    /// Observation slots of a dispatch of the critics that computes values of the rollout.
+    pub value_slots: u32,
+    /// Observation slots of a dispatch that evaluates a policy of HAPPO before and after its epochs.
+    pub evaluated_slots: u32,
     /// Whether critics compute values of the rollout; `false` for a policy that only acts.
     pub valued: bool,
     /// Whether observations are normalised by running statistics ([`observation_norm`](super::NetworkConfig::observation_norm)).
@@ -66,10 +70,39 @@ impl Sizes {
             chunk: config.chunk(),
             minibatches: config.ppo.minibatches.clamp(1, steps.div_ceil(config.chunk().max(1))),
             micro_slots: 0,
+            value_slots: 0,
+            evaluated_slots: 0,
             valued: true,
             normalized: config.network.observation_norm,
         }
         .with_micro_batches(config)
+    }
+
+    /// The same sizes for a configuration of the kernels, which may keep activations in workgroup memory. Then micro-batches save no
+    /// memory, and there are as few as [`MOST_MULTIPLY_ADDS`] allows.
+    #[must_use]
+    pub fn for_kernels(self, config: &Config, layout: &Layout, kernel_config: &KernelConfig) -> Self {
+        if kernel_config.blocks.is_none() {
+            return self;
+        }
+        let slot = self.wide()[0];
+        let [actor, critic] = [0, 1].map(|stack| slot.saturating_mul(layout.multiply_adds(stack)));
+        // Of a dispatch over all of `slots` slots, or of as few dispatches of the same size as the limit allows.
+        let slots_of = |slots: u32, each: u64| {
+            let dispatches =
+                u64::from(slots).saturating_mul(each).div_ceil(MOST_MULTIPLY_ADDS).clamp(1, slots.into());
+            slots.div_ceil(dispatches as u32)
+        };
+        let launched =
+            u64::from(GROUPS_IN_A_ROW) * u64::from(kernel_config.quads_of_group()) / (slot / 4).max(1);
+        let happo = config.ppo.algorithm == Algorithm::Happo;
+        Self {
+            // Forward pass, gradients of the activations, and gradients of the weights.
+            micro_slots: slots_of(self.largest_minibatch(), actor.saturating_add(critic).saturating_mul(3)),
+            value_slots: slots_of(self.slots(), critic).min(launched.clamp(1, u32::MAX.into()) as u32),
+            evaluated_slots: if happo { self.evaluated_slots } else { 0 },
+            ..self
+        }
     }
 
     /// Sizes of a policy that only acts: micro-batches of one slot, and GRU states only at the start and the end of the rollout.
@@ -77,7 +110,8 @@ impl Sizes {
     pub fn acting(config: &Config, environment: &dyn Environment) -> Self {
         let sizes = Self::configured(config, environment);
         let chunk = if sizes.chunk > 0 { sizes.steps } else { 0 };
-        Self { chunk, minibatches: 1, micro_slots: 1, valued: false, state_dim: 0, choices: 0, ..sizes }
+        let sizes = Self { chunk, minibatches: 1, valued: false, state_dim: 0, choices: 0, ..sizes };
+        sizes.with_micro_slots(1)
     }
 
     /// Observation slots: one before each step, one after the last, and those of truncated episodes.
@@ -124,10 +158,21 @@ impl Sizes {
         self.rows_of_slot() / 4 * self.micro_slots
     }
 
-    /// Capacity, in quads of rows, of the buffers of a micro-batch.
+    /// Capacity, in quads of rows, of the buffers of heads and LayerNorm statistics.
     #[must_use]
     pub fn room(&self, kernel_config: &KernelConfig) -> u32 {
-        kernel_config.room(u64::from(self.micro_quads())) as u32
+        self.wide_room(kernel_config) as u32
+    }
+
+    /// [`Sizes::room`] in 64 bits. Those of a micro-batch; in blocks, those of a slot or of an evaluation of HAPPO, and of the blocks that
+    /// are being worked on.
+    pub(super) fn wide_room(&self, kernel_config: &KernelConfig) -> u64 {
+        let [slot, _, quads] = self.wide();
+        if kernel_config.blocks.is_none() {
+            return kernel_config.room(quads);
+        }
+        let evaluated = slot / 4 * u64::from(self.evaluated_slots.max(1));
+        kernel_config.room(evaluated).max(kernel_config.kept(quads))
     }
 
     /// Micro-batches per epoch.
@@ -165,10 +210,36 @@ impl Sizes {
         slots.next_multiple_of(self.chunk.max(1))
     }
 
+    /// Places of the largest minibatch.
+    fn largest_minibatch(&self) -> u32 {
+        (0..self.minibatches).map(|m| self.minibatch(m).len() as u32).max().unwrap_or(1)
+    }
+
     /// The same sizes with the configured number of micro-batches per minibatch.
     pub(super) fn with_micro_batches(self, config: &Config) -> Self {
-        let largest = (0..self.minibatches).map(|m| self.minibatch(m).len() as u32).max().unwrap_or(1);
-        Self { micro_slots: self.whole_chunks(largest.div_ceil(config.device.accumulation.max(1))), ..self }
+        let slots = self.largest_minibatch().div_ceil(config.device.accumulation.max(1));
+        self.with_micro_slots(self.whole_chunks(slots))
+    }
+
+    /// The same sizes with micro-batches of `slots` slots, and as many in the dispatches of values and evaluations.
+    fn with_micro_slots(self, slots: u32) -> Self {
+        Self { micro_slots: slots, value_slots: slots, evaluated_slots: slots, ..self }
+    }
+
+    /// The same sizes with half as many slots in the dispatches whose results lie in buffers; `None` if they have one sequence.
+    pub(super) fn halved(self, kernel_config: &KernelConfig) -> Option<Self> {
+        let half = |slots: u32| self.whole_chunks(slots.div_ceil(2));
+        if self.micro_slots.max(self.evaluated_slots) <= self.chunk.max(1) {
+            return None;
+        }
+        Some(match kernel_config.blocks {
+            None => self.with_micro_slots(half(self.micro_slots)),
+            Some(_) => Self {
+                micro_slots: half(self.micro_slots),
+                evaluated_slots: half(self.evaluated_slots),
+                ..self
+            },
+        })
     }
 
     /// Rows of a slot, rows of a rollout, and quads of a micro-batch, in 64 bits: plans that do not fit may exceed 32.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Trainer;
 use crate::Result;
 use crate::env::{EnvRecording, Environment, RolloutBuffers, Spec};
-use crate::gpu::{Gpu, Plan};
+use crate::gpu::{Command, Gpu, Plan, Recorder};
 
 pub(super) const AGENTS: usize = 3;
 pub(super) const OBS_DIM: usize = 5;
@@ -83,4 +83,17 @@ pub(super) fn tensor_error(
 pub(super) fn near(what: &str, got: f64, expected: f64, tolerance: f64) {
     let error = (got - expected).abs() / expected.abs().max(0.1);
     assert!(error < tolerance, "{what}: {got} for {expected} ({error:.1e})");
+}
+
+/// Begins recorded epoch `index`, the first one of an agent step or, as the end of the step before has begun it, a later one. Returns the
+/// rest of its commands.
+pub(super) fn begin_epoch<'a>(
+    trainer: &'a Trainer,
+    recorder: &mut Recorder,
+    index: usize,
+    is_first: bool,
+) -> &'a [Command] {
+    let (begins, rest) = trainer.update.epochs[index].split_at(usize::from(is_first));
+    recorder.run(begins).unwrap();
+    rest
 }

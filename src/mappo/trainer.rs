@@ -120,13 +120,24 @@ impl Trainer {
                 ),
             }
         }
-        if sizes != Sizes::configured(config, environment) {
+        if sizes != Sizes::configured(config, environment).for_kernels(config, &layout, &kernel_config) {
             tracing::warn!(
                 envs = sizes.envs,
                 micro_slots = sizes.micro_slots,
                 "the plan was reduced to fit in memory"
             );
         }
+        Self::planned(gpu, environment, config, layout, (sizes, kernel_config))
+    }
+
+    /// Allocates and records everything for these sizes.
+    pub(super) fn planned(
+        gpu: &Gpu,
+        environment: &dyn Environment,
+        config: &Config,
+        layout: Layout,
+        (sizes, kernel_config): (Sizes, KernelConfig),
+    ) -> Result<Self> {
         let arena = Arena::allocate(gpu, &sizes.own_plan(&layout, config, &kernel_config))?;
         let buffers = Buffers::new(&arena, &sizes)?;
         let update_buffers = UpdateBuffers::new(&arena, &sizes, config, &kernel_config)?;

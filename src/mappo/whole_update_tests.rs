@@ -4,7 +4,9 @@
 
 use serde::Deserialize;
 
-use super::testing::{AGENTS, ENVS, OBS_DIM, Still, Tensors, floats, near, put_weights, tensor_error};
+use super::testing::{
+    AGENTS, ENVS, OBS_DIM, Still, Tensors, begin_epoch, floats, near, put_weights, tensor_error,
+};
 use super::{Config, Trainer};
 use crate::gpu::Recorder;
 use crate::mappo::Algorithm;
@@ -229,9 +231,14 @@ fn follow(case: &Fixture) {
     }
 
     assert_eq!(case.epochs.len(), trainer.update.epochs.len());
-    for (number, (epoch, commands)) in case.epochs.iter().zip(&trainer.update.epochs).enumerate() {
-        recorder.run(commands).unwrap();
+    for (number, epoch) in case.epochs.iter().enumerate() {
         let what = |of: &str| format!("epoch {number}: {of}");
+        let rest = begin_epoch(&trainer, &mut recorder, number, number == 0);
+        let moments = floats(&trainer, |t| &t.buffers.rollout.scalars);
+        for (i, expected) in epoch.value_norm.iter().enumerate() {
+            near(&what("ValueNorm"), f64::from(moments[scalars::VALUE_NORM_MEAN + i]), *expected, 1e-5);
+        }
+        recorder.run(rest).unwrap();
         // Each epoch has separate partial sums.
         let statistics = floats(&trainer, |t| &t.update_buffers.statistics);
         let places = statistics.len() / 10 / 8;
@@ -251,10 +258,6 @@ fn follow(case: &Fixture) {
         let optimizer = floats(&trainer, |t| &t.update_buffers.optimizer);
         near(&what("actor's norm"), f64::from(optimizer[1]), epoch.actor_norm, 1e-4);
         near(&what("critic's norm"), f64::from(optimizer[9]), epoch.critic_norm, 1e-4);
-        let moments = floats(&trainer, |t| &t.buffers.rollout.scalars);
-        for (i, expected) in epoch.value_norm.iter().enumerate() {
-            near(&what("ValueNorm"), f64::from(moments[scalars::VALUE_NORM_MEAN + i]), *expected, 1e-5);
-        }
         let after = match number {
             0 => &case.params_after_1,
             9 => &case.params_after_10,
@@ -288,8 +291,14 @@ fn agent_steps_are_those_of_happo() {
         recorder.run(before).unwrap();
         for (number, epoch) in agent_step.iter().enumerate() {
             let index = agent * each + number;
-            recorder.run(&trainer.update.epochs[index]).unwrap();
             let what = |of: &str| format!("agent {agent}, epoch {number}: {of}");
+            let rest = begin_epoch(&trainer, &mut recorder, index, number == 0);
+            let moments = floats(&trainer, |t| &t.buffers.rollout.scalars);
+            for (i, expected) in epoch.value_norm.iter().enumerate() {
+                let got = moments[scalars::of_group(*agent as u32, scalars::VALUE_NORM_MEAN + i)];
+                near(&what("ValueNorm"), f64::from(got), *expected, 1e-5);
+            }
+            recorder.run(rest).unwrap();
             let statistics = floats(&trainer, |t| &t.update_buffers.statistics);
             let places = (statistics.len() - 2 * factors) / 8 / each / AGENTS;
             let sum = |i: usize| {
@@ -309,11 +318,6 @@ fn agent_steps_are_those_of_happo() {
                 epoch.critic_norm,
                 1e-4,
             );
-            let moments = floats(&trainer, |t| &t.buffers.rollout.scalars);
-            for (i, expected) in epoch.value_norm.iter().enumerate() {
-                let got = moments[scalars::of_group(*agent as u32, scalars::VALUE_NORM_MEAN + i)];
-                near(&what("ValueNorm"), f64::from(got), *expected, 1e-5);
-            }
         }
         recorder.run(after).unwrap();
         let statistics = floats(&trainer, |t| &t.update_buffers.statistics);
@@ -398,11 +402,13 @@ fn inactive_agents_are_not_learned_from() {
 #[test]
 fn a_limit_on_the_divergence_ends_the_epochs() {
     let case = fixture();
-    let after = |target_kl: f64, epochs: usize| {
-        let (trainer, mut recorder) = ready(&case, target_kl);
+    let after = |target_kl: f64, epochs: u32| {
+        let mut settings = config(&case, target_kl);
+        settings.ppo.epochs = epochs;
+        let (trainer, mut recorder) = ready_for(&case, ENVS, case.steps(), settings);
         recorder.run(&trainer.rollout.values).unwrap();
         recorder.run(&trainer.update.advantages).unwrap();
-        trainer.update.epochs[..epochs].iter().for_each(|epoch| {
+        trainer.update.epochs.iter().for_each(|epoch| {
             recorder.run(epoch).unwrap();
         });
         recorder.run(&trainer.update.write_metrics).unwrap();

@@ -145,6 +145,14 @@ impl Layout {
         offsets::loop_iterations(&self.stacks, &self.shape, columns, step)
     }
 
+    /// Multiply-adds of a row in the forward pass of an actor (0) or a critic (1).
+    #[must_use]
+    pub fn multiply_adds(&self, stack: usize) -> u64 {
+        let stack = &self.stacks[stack];
+        let layers = &stack.layer[..stack.layers as usize];
+        layers.iter().map(|layer| u64::from(layer.inputs) * u64::from(layer.outputs)).sum()
+    }
+
     /// Number of parameters, without padding.
     #[must_use]
     pub fn parameters(&self) -> u64 {

@@ -1,7 +1,9 @@
 //! Layouts of the structures that Rust writes and kernels read.
 
 crate::layout_testing::same_layout! {
-    fold::NetworkSlice { params, working, stack, biases } = "NetworkSlice" in "nn/fold";
+    fold::NetworkSlice {
+        params, length, working, stack, biases, agent, first_tile, tiles,
+    } = "NetworkSlice" in "nn/fold";
     layout::Layer {
         inputs, outputs, stride, weights, bias, gain, offset, norm, transposed, transposed_stride,
         input, product, layer_norm_stats, grad, learnt, kind, output, made_from, below, pad,
@@ -19,7 +21,10 @@ crate::layout_testing::same_layout! {
     } = "RecurrentPart" in "nn/forward";
     layout::LossPart { index, minibatch, agent_step, update_factors } = "LossPart" in "nn/forward";
     matmul::Sizes { columns, inputs, pad } = "Sizes" in "nn/matmul";
-    reduce::Reduce { length, splits, first, pad } = "Reduce" in "nn/reduce";
+    reduce::Reduce { length, partial_sums, tiles, squares } = "Reduce" in "nn/reduce";
+    reduce::RowTile {
+        first, stride, columns, rows, learnt, gain, offset, bias, biases,
+    } = "RowTile" in "nn/reduce";
     weight_gradient::Tile {
         kind, left, right, layer_norm_stats, output, stride, inputs, outputs, first_agent, agents, input_kind,
         bias,

@@ -5,8 +5,8 @@
 //!
 //! **Order of the files.** Each file imports only files named before it:
 //! `shape` (sizes of the networks), `layout` (offsets in the buffers), `precision`, `cooperative`, `block`, `kernel_config` (plain data that
-//! decides the shader variants), `fold`, `weights`, `forward`, `backward`, `weight_gradient_*` (three kernels), `weight_gradient`
-//! (selects one of them), `reduce`, `unfold`, `matmul` (the kernels), `synthetic_pass` (all of them on synthetic data), `selection`
+//! decides the shader variants), `reduce`, `fold`, `weights`, `forward`, `backward`, `weight_gradient_*` (three kernels),
+//! `weight_gradient` (selects one of them), `matmul` (the kernels), `synthetic_pass` (all of them on synthetic data), `selection`
 //! (adapter to configuration), `autotune` (the fastest configuration by measurement).
 
 pub mod autotune;
@@ -31,7 +31,6 @@ pub mod synthetic_pass;
 mod testing;
 #[cfg(test)]
 mod tests;
-pub mod unfold;
 pub mod weight_gradient;
 mod weight_gradient_cooperative;
 mod weight_gradient_subgroup;
@@ -39,6 +38,7 @@ mod weight_gradient_tiled;
 mod weights;
 
 pub use block::Blocks;
+pub(crate) use block::MOST_MULTIPLY_ADDS;
 pub use cooperative::Cooperative;
 pub use kernel_config::KernelConfig;
 pub(crate) use kernel_config::{MAX_LOOP_ITERATIONS, representative};
@@ -55,7 +55,7 @@ use crate::gpu::{Class, Shader, Variant};
 /// All kernels of this family, each with all its variants.
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
-    let mut all = vec![(reduce::SHADER, reduce::variant(class)), (unfold::SHADER, unfold::variant(class))];
+    let mut all = vec![(reduce::SHADER, reduce::variant(class))];
     for kernel_config in representative(class) {
         for activation in Activation::ALL {
             // A GRU's kernels differ only by whether the derivative follows from the activation's value: one activation of each.

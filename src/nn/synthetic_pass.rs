@@ -57,6 +57,7 @@ impl SyntheticPass {
             grads: layout.grad_rows,
             first_state: (u64::from(rows) * u64::from(shape.obs_dim)) as u32,
             state_dim: shape.stored_state(),
+            starts_sum: 1,
             forward: ForwardPart { keep: 1, head_critic: shape.actions * room, ..ForwardPart::default() },
             recurrent: RecurrentPart {
                 length: shape.chunk,
@@ -85,7 +86,8 @@ impl SyntheticPass {
         plan.words("heads", u64::from(shape.actions + 1) * u64::from(room) * 4);
         plan.words("LayerNorm statistics", u64::from(layout.layer_norm_stats_rows) * u64::from(room) * 4);
         plan.words("partial sums", params * u64::from(splits));
-        plan.words("sums", params);
+        plan.words("gradient", params);
+        plan.words("squares", reduce::tiles(layout).len() as u64);
         if shape.recurrent() {
             let row = u64::from(shape.agents) * u64::from(quads) * 4;
             let places = u64::from(forward::Memory::places(slots, shape.chunk, 0));
@@ -154,14 +156,12 @@ impl SyntheticPass {
         let group = weight_gradient::bind(gpu, &kernel, buffers)?;
         let grid = weight_gradient::groups(count, splits);
         backward.push(Command::dispatch_at(&kernel, &group, 0, 0, grid));
-        let kernel = reduce::kernel(gpu)?;
-        let whole = reduce::Reduce { length: layout.params, splits, first: 1, pad: 0 };
-        let group = reduce::bind(gpu, &kernel, &whole, get("partial sums")?, get("sums")?)?;
-        backward.push(Command::dispatch(&kernel, &group, reduce::groups(&kernel.variant, layout.params)));
+        let summed = [params, get("partial sums")?, get("gradient")?, get("squares")?];
+        backward.push(reduce::command(gpu, layout, splits, 0, summed)?);
         Ok(Self { forward, backward, bytes: [observed, acts, grads], arena, gpu: gpu.clone() })
     }
 
-    /// Runs both passes once and returns the sums of the gradients, in the order of the parameter buffer.
+    /// Runs both passes once and returns the gradients, in the order of the parameter buffer.
     ///
     /// # Errors
     /// Errors of the device.
@@ -169,7 +169,7 @@ impl SyntheticPass {
         let mut recorder = Recorder::new(&self.gpu);
         recorder.run(&self.forward)?;
         recorder.run(&self.backward)?;
-        self.gpu.read(self.arena.get("sums")?)
+        self.gpu.read(self.arena.get("gradient")?)
     }
 }
 

@@ -94,7 +94,7 @@ impl Case {
         }
     }
 
-    /// Forward, backward, weight gradients, reduction and unfolding on the device, with bounds checks. The gradient at the
+    /// Forward, backward, weight gradients and their sum on the device, with bounds checks. The gradient at the
     /// heads is multiplied by `scale` and the result divided by it.
     pub(super) fn run(&self, setup: &Setup, scale: f64) -> Run {
         self.execute(setup, scale, None)
@@ -119,6 +119,7 @@ impl Case {
             agents: self.shape.agents,
             quads: self.quads as u32,
             obs_dim: self.shape.obs_dim,
+            starts_sum: 1,
             forward: ForwardPart { keep: 1, head_critic: actions * room, ..ForwardPart::default() },
             acts: layout.act_rows,
             grads: layout.grad_rows,
@@ -225,7 +226,7 @@ impl Case {
         let tiles = weight_gradient::tiles(&layout, kernel_config);
         let zeros =
             |count: u32| gpu.upload("zeros", &vec![0f32; (count * layout.params * 4) as usize]).unwrap();
-        let (partials, sums, gradient) = (&zeros(splits), &zeros(1), &zeros(1));
+        let (partials, gradient) = (&zeros(splits), &zeros(1));
         let kernel = weight_gradient::kernel(gpu, kernel_config).unwrap();
         let split = weight_gradient::Split {
             count: splits,
@@ -247,13 +248,9 @@ impl Case {
         let group = weight_gradient::bind(gpu, &kernel, buffers).unwrap();
         let grid = weight_gradient::groups(tiles.len() as u32, splits);
         recorder.run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
-        let kernel = reduce::kernel(gpu).unwrap();
-        let whole = reduce::Reduce { length: layout.params, splits, first: 1, pad: 0 };
-        let group = reduce::bind(gpu, &kernel, &whole, partials, sums).unwrap();
-        let grid = reduce::groups(&kernel.variant, layout.params);
-        recorder.run(&[Command::dispatch(&kernel, &group, grid)]).unwrap();
-        let unfolded = [stacks, weights.nets(), params, sums, gradient];
-        recorder.run(&[unfold::command(gpu, &layout, unfolded).unwrap()]).unwrap();
+        let step = &gpu.upload("step", &vec![0f32; reduce::tiles(&layout).len()]).unwrap();
+        let sum = reduce::command(gpu, &layout, splits, 0, [params, partials, gradient, step]).unwrap();
+        recorder.run(&[sum]).unwrap();
         let mut gradient: Vec<f32> = gpu.read(gradient).unwrap();
         gradient.iter_mut().for_each(|g| *g = (f64::from(*g) / scale) as f32);
         Run { logits, values, acts: gpu.read(acts).unwrap(), grads: gpu.read(grads).unwrap(), gradient }

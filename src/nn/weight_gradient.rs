@@ -1,8 +1,8 @@
 //! Gradients with respect to all matrices and biases of all networks, in one dispatch, as if LayerNorms had no gain and
-//! offset ([`super::unfold`] puts them back).
+//! offset ([`super::reduce`] puts them back).
 //!
 //! Matrix: `N[i][o]` = sum over rows of `n[i] dz[o]` with the normalised input n. Bias: sum of dz. The rows are cut into
-//! splits; [`super::reduce`] adds the splits.
+//! splits; [`super::reduce`] adds the splits. A micro-batch that does not start its minibatch adds to them ([`Batch::starts_sum`]).
 //!
 //! Three kernels with the same bindings compute it: [`super::weight_gradient_tiled`] on GPUs,
 //! [`super::weight_gradient_cooperative`] on matrix units, [`super::weight_gradient_subgroup`] on llvmpipe.

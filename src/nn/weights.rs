@@ -14,6 +14,8 @@ pub struct WorkingWeights {
     texture: Option<wgpu::TextureView>,
     nets: wgpu::Buffer,
     refresh: Recording,
+    /// What follows the dispatch that computes them.
+    copies: Recording,
 }
 
 impl WorkingWeights {
@@ -37,7 +39,7 @@ impl WorkingWeights {
     #[must_use]
     pub fn own_plan(layout: &Layout, kernel_config: &KernelConfig) -> Plan {
         let mut plan = Plan::new();
-        plan.words("networks", layout.nets.len() as u64 * 4);
+        plan.words("networks", layout.nets.len() as u64 * 8);
         if kernel_config.texture() {
             plan.words("texture of working weights", texture_vec4s(layout) * 4);
         }
@@ -60,16 +62,18 @@ impl WorkingWeights {
         let nets = gpu.upload("networks", &fold::nets(layout))?;
         let kernel = fold::kernel(gpu, kernel_config)?;
         let group = kernel.bind(gpu, &[stacks, &nets, params, working])?;
-        let mut refresh = vec![Command::dispatch(&kernel, &group, fold::groups(&kernel.variant, layout))];
+        let dispatch = Command::dispatch(&kernel, &group, fold::groups(gpu.class(), layout));
+        let mut copies = Recording::new();
         let mut texture = None;
         if kernel_config.texture() {
             let height = texture_rows(layout.working);
             let size = wgpu::Extent3d { width: TEXTURE_ROW, height, depth_or_array_layers: 1 };
             let target = gpu.texture("working weights", size, wgpu::TextureFormat::Rgba32Float)?;
             texture = Some(target.create_view(&wgpu::TextureViewDescriptor::default()));
-            refresh.push(Command::Fill { source: working.clone(), target });
+            copies.push(Command::Fill { source: working.clone(), target });
         }
-        Ok(Self { buffer: working.clone(), texture, nets, refresh })
+        let refresh = [vec![dispatch], copies.clone()].concat();
+        Ok(Self { buffer: working.clone(), texture, nets, refresh, copies })
     }
 
     /// Updates the working weights from the master weights: one dispatch, and one copy where they are in a texture.
@@ -78,10 +82,22 @@ impl WorkingWeights {
         &self.refresh
     }
 
-    /// The networks in the format of [`fold`] and [`super::unfold`].
+    /// The update by a dispatch of another kernel that writes [`WorkingWeights::buffer`].
+    #[must_use]
+    pub fn refresh_by(&self, dispatch: Command) -> Recording {
+        [vec![dispatch], self.copies.clone()].concat()
+    }
+
+    /// The networks, as [`fold`] has them.
     #[must_use]
     pub fn nets(&self) -> &wgpu::Buffer {
         &self.nets
+    }
+
+    /// The buffer that kernels write; they read [`WorkingWeights::resource`].
+    #[must_use]
+    pub fn buffer(&self) -> &wgpu::Buffer {
+        &self.buffer
     }
 
     pub fn resource(&self) -> Resource<'_> {

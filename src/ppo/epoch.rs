@@ -3,8 +3,10 @@
 //!
 //! `m <- b m + (1-b) E[x]; s <- b s + (1-b) E[x^2]; d <- b d + (1-b)`; mean = m / max(d, 1e-5);
 //! var = max(s / max(d, 1e-5) - mean^2, floor). E[x] and E[x^2] are means over the minibatch, from [`super::advantage_stats`]. The
-//! entropy coefficient moves linearly with the iterations. The KL divergence is the k3 estimate over all rows of the epoch before:
+//! entropy coefficient and the decay of the learning rates move linearly with the iterations. The KL divergence is the k3 estimate over all rows of the epoch before:
 //! once it exceeds the limit, neither weights nor statistics move until the next rollout.
+//!
+//! The kernel's work is in `shaders/lib/minibatch.wgsl`, which [`super::end_step`] shares.
 
 use crate::Result;
 use crate::gpu::{Access, BindGroup, Gpu, Kernel, Shader, Variant};
@@ -51,6 +53,12 @@ pub struct Epoch {
     pub first_place: u32,
     /// Groups of agents that share networks, each with a ValueNorm: 1, or one per agent.
     pub groups: u32,
+    /// 1 / iterations until the learning rates are 0; 0: they stay.
+    pub rate_decay: f32,
+    /// 0: [`super::end_step`] begins no minibatch.
+    pub begins: u32,
+    /// Fills up to 16 bytes.
+    pub pad: [u32; 2],
 }
 
 /// Compiles the kernel.
@@ -95,6 +103,9 @@ mod tests {
         minibatches: 0,
         first_place: 0,
         groups: 1,
+        rate_decay: 0.0,
+        begins: 1,
+        pad: [0; 2],
     };
 
     /// Scalars after one epoch that begins with `scalars`, the statistics and the iteration.
@@ -183,6 +194,14 @@ mod tests {
             let epoch = Epoch { weight: 0.5, floor: 0.25, enabled, ..EPOCH };
             let got = begin(epoch, &start, &[0.0; 8], 0);
             assert_eq!([got[scalars::MEAN], got[scalars::DEVIATION]], expected);
+        }
+    }
+
+    #[test]
+    fn the_learning_rates_fall_to_zero() {
+        for (decay, iteration, expected) in [(0.0, 7, 1.0), (0.1, 0, 1.0), (0.1, 2, 0.8), (0.1, 50, 0.0)] {
+            let got = begin(Epoch { rate_decay: decay, ..EPOCH }, &[0.0; 16], &[0.0; 8], iteration);
+            assert!((got[scalars::RATE_SHARE] - expected).abs() < 1e-6, "{decay}, {iteration}: {got:?}");
         }
     }
 

@@ -2,7 +2,7 @@
 //! the sums over the rows, for networks whose layers fit in workgroup memory (`nn/block.rs`).
 //!
 //! Shapes: observations and working weights as in [`crate::nn::forward`], targets and masks as in [`super::loss`]. Partial sums f32
-//! `[workgroup][parameter]`, without the LayerNorms' gain and offset ([`crate::nn::unfold`] puts them back): a workgroup adds the
+//! `[workgroup][parameter]`, without the LayerNorms' gain and offset ([`crate::nn::reduce`] puts them back): a workgroup adds the
 //! gradients of its blocks in order, over all micro-batches of a minibatch; [`crate::nn::reduce`] adds the workgroups' sums.
 
 use super::{ActionKind, loss};

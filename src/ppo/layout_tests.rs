@@ -2,18 +2,18 @@
 
 crate::layout_testing::same_layout! {
     adamw::AdamW {
-        beta1, beta2, weight1, weight2, epsilon, decay, nets, interval, growth, backoff, pad,
+        beta1, beta2, weight1, weight2, log_beta1, log_beta2, epsilon, decay, max_norm, actor_rate,
+        critic_rate, agent_step, squares, pad,
     } = "AdamW" in "ppo/adamw";
     advantage_stats::AdvantageStats {
         size, agents, envs, masks, separate, minibatches, chunk, over, order, pad,
     } = "AdvantageStats" in "ppo/advantage_stats";
-    clip::NetworkSlice { first, length, rate, agent } = "NetworkSlice" in "ppo/clip";
-    clip::NetworkSlice { first, length, rate, agent } = "NetworkSlice" in "ppo/adamw";
-    clip::Clip { max_norm, log_beta1, log_beta2, decay, agent_step, pad } = "Clip" in "ppo/clip";
+    end_step::EndStep { nets, interval, growth, backoff } = "EndStep" in "ppo/end_step";
     ensemble::Ensemble { rows, outputs, stride, other_stride, weight, pad } = "Ensemble" in "ppo/ensemble";
     epoch::Epoch {
         weight, floor, enabled, number, places, target_kl, entropy, entropy_step, iterations,
         further, minibatch_stats, agent_step, agents, minibatches, first_place, groups,
+        rate_decay, begins, pad,
     } = "Epoch" in "ppo/epoch";
     gae::Gae { steps, agents, envs, gamma, lambda, truncations, reward_scale, groups } = "Gae" in "ppo/gae";
     loss::Loss {

@@ -2,7 +2,7 @@
 
 pub mod adamw;
 pub mod advantage_stats;
-pub mod clip;
+pub mod end_step;
 #[cfg(feature = "market")]
 pub mod ensemble;
 pub mod epoch;
@@ -16,6 +16,8 @@ pub mod normalize;
 pub mod running_mean_std;
 pub mod sample;
 pub mod shuffle;
+#[cfg(test)]
+mod step_tests;
 pub mod write_metrics;
 
 use crate::gpu::{Class, Shader, Variant};
@@ -105,11 +107,11 @@ pub mod scalars {
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let independent = [gae::SHADER];
-    let reducing = [advantage_stats::SHADER, clip::SHADER, epoch::SHADER, write_metrics::SHADER];
+    let reducing = [advantage_stats::SHADER, adamw::SHADER, epoch::SHADER, write_metrics::SHADER];
     let mut all: Vec<_> = independent.map(|shader| (shader, Variant::independent(class))).to_vec();
     all.extend(reducing.map(|shader| (shader, Variant::reducing(class))));
     all.push((running_mean_std::SHADER, running_mean_std::variant(class)));
-    all.extend([adamw::SHADER, shuffle::SHADER].map(|shader| (shader, Variant::wide(class))));
+    all.push((shuffle::SHADER, Variant::wide(class)));
     #[cfg(feature = "market")]
     all.push((ensemble::SHADER, ensemble::variant(class)));
     all.extend(ActionKind::ALL.map(|kind| (sample::SHADER, sample::variant(class, kind))));
@@ -123,6 +125,8 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
             })
         })
     }));
+    let folding = forms.iter().filter(|form| !form.unrolled && form.blocks.is_none());
+    all.extend(folding.map(|form| (end_step::SHADER, end_step::variant(class, form))));
     for form in forms.iter().filter(|form| form.blocks.is_some()) {
         // Activations and losses are functions of their own: every kind of either is enough.
         let [one, others @ ..] = Activation::ALL.map(|activation| Shape { activation, ..Shape::default() });
@@ -141,13 +145,6 @@ pub(crate) mod testing {
 
     pub fn gpu() -> Gpu {
         crate::testing::gpu()
-    }
-
-    /// Scalars that are 0 except for the loss scale.
-    pub fn scaled(scale: f32) -> [f32; 16] {
-        let mut scalars = [0f32; 16];
-        scalars[super::scalars::LOSS_SCALE] = scale;
-        scalars
     }
 
     pub fn run(gpu: &Gpu, kernel: &Kernel, group: &BindGroup, groups: [u32; 3]) {

@@ -53,6 +53,8 @@ constants! {
         EPOCHS = 13,
         /// 1 / rows of active agents in the rollout.
         ROW_SHARE = 14,
+        /// Factor of the linear decay on the learning rates.
+        RATE_SHARE = 15,
         /// Distance from the statistics of one group to those of the next, if every agent has networks of its own: the indices of
         /// ValueNorm, of advantages and of returns are relative. Other scalars are in the first group.
         GROUP = 16,
@@ -89,6 +91,24 @@ constants! {
         /// Kind of a tile: a bias alone.
         BIAS = 2,
         /// No LayerNorm, or no bias.
+        NONE = 0xffffffff,
+    }
+}
+
+constants! {
+    /// The optimizer.
+    optimizer: u32 {
+        /// f32s of optimizer state per network.
+        STATE = 8,
+    }
+}
+
+constants! {
+    /// Row tiles of the sum of the gradients.
+    row_tile: u32 {
+        /// Most rows of a tile.
+        MOST_ROWS = 64,
+        /// No LayerNorm.
         NONE = 0xffffffff,
     }
 }

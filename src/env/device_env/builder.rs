@@ -61,6 +61,8 @@ pub(super) struct Rules {
     pub(super) identity: Option<String>,
     pub(super) validate: Option<Validate>,
     pub(super) rows: Option<Rows>,
+    /// Most steps that a GPU plays in one dispatch.
+    pub(super) steps_per_dispatch: u32,
     /// Compiled without bounds checks: for the environments of this crate only.
     pub(super) trusted: bool,
 }
@@ -100,6 +102,7 @@ impl DeviceEnvBuilder {
             identity: None,
             validate: None,
             rows: None,
+            steps_per_dispatch: 32,
             trusted: false,
         })
     }
@@ -170,6 +173,13 @@ impl DeviceEnvBuilder {
         check: impl Fn(&StateFields<'_>) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
         self.0.validate = Some(Arc::new(check));
+        self
+    }
+
+    /// Most steps that a GPU plays in one dispatch, 1 to 32 (the default). Drivers reset a GPU that works for about two seconds on one
+    /// dispatch: an environment whose step takes tens of milliseconds needs fewer.
+    pub fn steps_per_dispatch(mut self, most: u32) -> Self {
+        self.0.steps_per_dispatch = most;
         self
     }
 
@@ -266,6 +276,7 @@ impl Rules {
         range("state_dim", self.state_dim, 0, 65_536)?;
         range("time_limit", self.time_limit.unwrap_or(1), 1, 1 << 30)?;
         range("truncates", if self.truncates { self.shortest_truncated } else { 1 }, 1, 1 << 30)?;
+        range("steps_per_dispatch", self.steps_per_dispatch, 1, 32)?;
         range("data", self.data.len() as u32, 0, MAX_DATA as u32)?;
         for (name, values) in &self.data {
             let mut letters = name.chars();

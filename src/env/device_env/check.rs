@@ -91,6 +91,14 @@ pub(super) fn declarations(outline: &Outline, taken: &[&Outline]) -> Result<(), 
                 it.name
             ));
         }
+        // An environment's function would replace WGSL's own in all text around it, that of the networks too.
+        let expected = FUNCTIONS.iter().any(|expected| expected.name == it.name);
+        if !it.name.is_empty() && !expected && is_predeclared(&it.name) {
+            return Err(format!(
+                "line {line}: `{}` has a meaning in WGSL itself: choose another name",
+                it.name
+            ));
+        }
         let defined = taken.iter().any(|text| text.declarations().iter().any(|other| other.name == it.name));
         if !it.name.is_empty() && (defined || it.name.starts_with("phalanx_")) {
             return Err(format!(
@@ -194,12 +202,12 @@ pub(super) fn kernel(name: &str, outline: &Outline, text: &str) -> Result<(), St
         }
     }
     for function in ["reset", "observe", "action_mask", "global_state"] {
-        if uses(&module, &info, function, "phalanx_actions").contains(GlobalUse::READ) {
-            return Err(broken(
-                outline,
-                function,
-                "reads actions, which exist in `step` only: keep what it needs in the state",
-            ));
+        for (variable, what) in [("phalanx_actions", "actions"), ("phalanx_rewards", "rewards")] {
+            if uses(&module, &info, function, variable).contains(GlobalUse::READ) {
+                let reason =
+                    format!("reads {what}, which exist in `step` only: keep what it needs in the state");
+                return Err(broken(outline, function, &reason));
+            }
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use super::Rows;
 use super::builder::{ActionKind, Rules, Values};
 use super::fields::{Scalar, Structures};
 
-/// First `@binding` after those of `shaders/env/step.wgsl`.
+/// First `@binding` after those of `shaders/env/functions.wgsl`.
 const FIRST_BINDING: usize = 7;
 
 /// Names that the structures and constants of an environment may use: sizes, and outcomes of a step.

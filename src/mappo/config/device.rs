@@ -14,7 +14,9 @@ pub struct DeviceConfig {
     /// Whether the number of environments may be lowered to what fits into memory. Another number of environments is another
     /// experiment, so by default too many are an error, which names the largest number that fits.
     pub shrink_envs: bool,
-    /// Micro-batches per minibatch, whose gradients are accumulated; raised if memory is short.
+    /// Micro-batches per minibatch, whose gradients are accumulated; raised if memory is short. Small networks on GPUs keep their
+    /// activations in workgroup memory: their minibatches are one micro-batch, unless it would take a slow GPU seconds, and only the
+    /// evaluations of HAPPO are divided by this number.
     pub accumulation: u32,
 }
 

@@ -10,7 +10,7 @@ use crate::model::envelope::all_finite;
 use crate::nn::Precision;
 use crate::nn::forward::Memory;
 use crate::ppo::loss_scale::LossScale;
-use crate::ppo::{clip, scalars};
+use crate::ppo::{adamw, scalars};
 
 /// Maximum number of iterations of a run, the limit of the setting `iterations`.
 pub(super) const MAX_ITERATIONS: u32 = 1_000_000_000;
@@ -168,7 +168,7 @@ fn not_negative(values: &[f32]) -> Result<(), String> {
 /// Steps, bias corrections and skipped steps of every network. Norm, clipping factor and rate are recomputed before use, and
 /// may be non-finite after a skipped step.
 fn optimizer(values: &[f32], nets: usize) -> Result<(), String> {
-    for (net, state) in values.chunks_exact(clip::STATE as usize).take(nets).enumerate() {
+    for (net, state) in values.chunks_exact(adamw::STATE as usize).take(nets).enumerate() {
         counted(&format!("step count of network {net}"), state[0], MAX_STEPS)?;
         // Before the first step they are unused, and NaN if a decay rate is 0.
         if state[0] > 0.0 {

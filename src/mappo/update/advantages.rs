@@ -97,14 +97,14 @@ pub fn shuffles(setup: Setup<'_>, schedule: &Schedule) -> Result<Vec<[Command; 2
     Ok((0..).zip(&parameters).map(both).collect())
 }
 
-/// The first dispatch of every minibatch of every epoch of every agent step: updates ValueNorm and the entropy coefficient, and
-/// stops the epochs if the KL divergence exceeds its target.
-pub fn minibatch_starts(setup: Setup<'_>, update: &UpdateBuffers, schedule: &Schedule) -> Result<Recording> {
-    let Setup { gpu, config, sizes, kernel_config, buffers, .. } = setup;
-    let kernel = epoch::kernel(gpu)?;
+/// The beginning of every minibatch of every epoch of every agent step: updates ValueNorm and the entropy coefficient, and stops the epochs
+/// if the KL divergence exceeds its target. The last entry begins nothing.
+pub fn minibatch_starts(setup: Setup<'_>, schedule: &Schedule) -> Vec<epoch::Epoch> {
+    let Setup { config, sizes, kernel_config, .. } = setup;
     let places = sizes.partial_sums(kernel_config);
     let end = config.ppo.entropy_end.unwrap_or(config.ppo.entropy);
-    let all: Vec<_> = schedule
+    let iterations = f64::from(config.ppo.iterations);
+    schedule
         .agent_steps()
         .flat_map(|agent_step| (0..config.ppo.epochs).map(move |number| (agent_step, number)))
         .flat_map(|(agent_step, number)| (0..sizes.minibatches).map(move |place| (agent_step, number, place)))
@@ -116,7 +116,7 @@ pub fn minibatch_starts(setup: Setup<'_>, update: &UpdateBuffers, schedule: &Sch
             places,
             target_kl: config.ppo.target_kl as f32,
             entropy: config.ppo.entropy as f32,
-            entropy_step: ((end - config.ppo.entropy) / f64::from(config.ppo.iterations)) as f32,
+            entropy_step: ((end - config.ppo.entropy) / iterations) as f32,
             iterations: config.ppo.iterations,
             further: u32::from(place > 0),
             minibatch_stats: match sizes.minibatches {
@@ -128,13 +128,10 @@ pub fn minibatch_starts(setup: Setup<'_>, update: &UpdateBuffers, schedule: &Sch
             minibatches: sizes.minibatches,
             first_place: agent_step * config.ppo.epochs * places,
             groups: sizes.groups,
+            rate_decay: if config.optimizer.learning_rate_decay { (1.0 / iterations) as f32 } else { 0.0 },
+            begins: 1,
+            pad: [0; 2],
         })
-        .collect();
-    let table = gpu.uniform_table("epochs", &all)?;
-    let rollout = &buffers.rollout;
-    let bound = [&table, &rollout.scalars, &update.statistics, &rollout.iteration];
-    let group = epoch::bind(gpu, &kernel, bound)?;
-    let stride = gpu.uniform_stride::<epoch::Epoch>();
-    let at = |index| Command::dispatch_at(&kernel, &group, index, stride, epoch::GROUPS);
-    Ok((0..all.len() as u32).map(at).collect())
+        .chain([epoch::Epoch::default()])
+        .collect()
 }

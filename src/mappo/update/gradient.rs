@@ -1,13 +1,13 @@
-//! The gradient of a micro-batch: forward pass, losses, backward pass, gradients of the weights, and their sum. Either in one dispatch, for
-//! networks whose layers fit in workgroup memory, or in one for each.
+//! The gradient of a micro-batch: forward pass, losses, backward pass and gradients of the weights, which are added to the partial sums of
+//! its minibatch. Either in one dispatch, for networks whose layers fit in workgroup memory, or in one for each.
 
 use crate::Result;
-use crate::gpu::{BindGroup, Command, Gpu, Kernel};
+use crate::gpu::{BindGroup, Command, Kernel};
 use crate::mappo::buffers::UpdateBuffers;
 use crate::mappo::config::Algorithm;
 use crate::mappo::rollout::Rollout;
 use crate::mappo::setup::Setup;
-use crate::nn::{Batch, KernelConfig, backward, forward, reduce, weight_gradient};
+use crate::nn::{Batch, KernelConfig, backward, forward, weight_gradient};
 use crate::ppo::{gae, gradient, loss};
 
 /// A compiled kernel with its buffers.
@@ -19,13 +19,12 @@ pub struct GradientKernels {
     losses: Option<[Bound; 2]>,
     passes: Passes,
     stride: u32,
-    params: u32,
     kernel_config: KernelConfig,
 }
 
 /// The kernels of the gradient.
 enum Passes {
-    /// By [`gradient`], which sums over micro-batches; then the sum of its partial sums.
+    /// By [`gradient`].
     Fused(Box<Fused>),
     /// By one kernel after the other, with activations and their gradients in buffers.
     Separate(Box<Separate>),
@@ -35,17 +34,12 @@ enum Passes {
 struct Fused {
     gradient: Bound,
     groups: [u32; 3],
-    sum: Bound,
 }
 
 /// The kernels of [`Passes::Separate`] after the losses.
 struct Separate {
     backward: Bound,
     weights: Bound,
-    /// Starts the gradient sum of a minibatch.
-    first: Bound,
-    /// Adds to the gradient sum.
-    further: Bound,
     tiles: u32,
     splits: u32,
 }
@@ -58,7 +52,7 @@ impl GradientKernels {
         rollout: &Rollout,
         table: &wgpu::Buffer,
     ) -> Result<Self> {
-        let Setup { gpu, layout, kernel_config, .. } = setup;
+        let Setup { gpu, kernel_config, .. } = setup;
         let losses = match &update.activation_gradients {
             Some(grads) => Some([forward_pass(setup, rollout, table)?, losses(setup, update, grads, table)?]),
             None => None,
@@ -68,25 +62,18 @@ impl GradientKernels {
             _ => fused(setup, update, rollout, table)?,
         };
         let stride = gpu.uniform_stride::<Batch>();
-        Ok(Self { losses, passes, stride, params: layout.params, kernel_config: *kernel_config })
+        Ok(Self { losses, passes, stride, kernel_config: *kernel_config })
     }
 
-    /// Adds the gradient of micro-batch `index` to the sum of its minibatch, whose first or last it may be.
-    pub fn gradient(&self, index: u32, batch: &Batch, [first, last]: [bool; 2]) -> Vec<Command> {
+    /// Adds the gradient of micro-batch `index` to the partial sums of its minibatch.
+    pub fn gradient(&self, index: u32, batch: &Batch) -> Vec<Command> {
         match &self.passes {
-            Passes::Fused(all) => {
-                let mut commands = vec![self.at(&all.gradient, index, all.groups)];
-                if last {
-                    commands.push(self.sum(&all.sum));
-                }
-                commands
-            }
+            Passes::Fused(all) => vec![self.at(&all.gradient, index, all.groups)],
             Passes::Separate(each) => {
                 let mut commands = self.losses(index, batch);
                 commands.extend([
                     self.at(&each.backward, index, forward::groups(&self.kernel_config, batch, 2)),
                     self.at(&each.weights, index, weight_gradient::groups(each.tiles, each.splits)),
-                    self.sum(if first { &each.first } else { &each.further }),
                 ]);
                 commands
             }
@@ -102,10 +89,6 @@ impl GradientKernels {
             commands.push(self.at(loss, index, loss::groups(&loss.0.variant, batch.rows)));
             commands
         })
-    }
-
-    fn sum(&self, (kernel, group): &Bound) -> Command {
-        Command::dispatch(kernel, group, reduce::groups(&kernel.variant, self.params))
     }
 
     fn at(&self, (kernel, group): &Bound, index: u32, grid: [u32; 3]) -> Command {
@@ -132,12 +115,18 @@ fn forward_pass(setup: Setup<'_>, rollout: &Rollout, table: &wgpu::Buffer) -> Re
     Ok((kernel, group))
 }
 
-/// The sum of the partial gradients, which replaces what was there or is added to it.
-fn sum(gpu: &Gpu, update: &UpdateBuffers, params: u32, splits: u32, first: bool) -> Result<Bound> {
-    let kernel = reduce::kernel(gpu)?;
-    let parameters = reduce::Reduce { length: params, splits, first: u32::from(first), pad: 0 };
-    let group = reduce::bind(gpu, &kernel, &parameters, &update.partial_gradients, &update.folded_gradient)?;
-    Ok((kernel, group))
+/// Partial sums of the gradients: of the workgroups in blocks, or of the splits of a micro-batch's rows.
+pub fn partial_sums(setup: Setup<'_>) -> u32 {
+    let Setup { sizes, layout, kernel_config, .. } = setup;
+    let quads = u64::from(sizes.micro_quads());
+    match kernel_config.blocks {
+        Some(blocks) => blocks.partial_sums(quads),
+        None => weight_gradient::splits(
+            kernel_config,
+            weight_gradient::tiles(layout, kernel_config).len() as u32,
+            quads,
+        ),
+    }
 }
 
 fn fused(
@@ -167,12 +156,7 @@ fn fused(
     };
     let parameters = loss_parameters(setup);
     let group = gradient::bind(gpu, &kernel, &parameters, bound)?;
-    let sum = sum(gpu, update, layout.params, parameters.partial_sums, true)?;
-    Ok(Passes::Fused(Box::new(Fused {
-        gradient: (kernel, group),
-        groups: gradient::groups(&parameters),
-        sum,
-    })))
+    Ok(Passes::Fused(Box::new(Fused { gradient: (kernel, group), groups: gradient::groups(&parameters) })))
 }
 
 fn separate(
@@ -182,7 +166,7 @@ fn separate(
     rollout: &Rollout,
     table: &wgpu::Buffer,
 ) -> Result<Passes> {
-    let Setup { gpu, sizes, layout, kernel_config, buffers, .. } = setup;
+    let Setup { gpu, layout, kernel_config, buffers, .. } = setup;
     let networks = &buffers.networks;
     let (acts, layer_norm_stats) = (&networks.activations, &networks.layer_norm_stats);
     let dones_and_masks = &buffers.rollout.dones_and_masks;
@@ -201,7 +185,7 @@ fn separate(
 
     let tiles = weight_gradient::tiles(layout, kernel_config);
     let count = tiles.len() as u32;
-    let splits = weight_gradient::splits(kernel_config, count, u64::from(sizes.micro_quads()));
+    let splits = partial_sums(setup);
     let split = weight_gradient::Split { count: splits, stride: layout.params, tiles: count, pad: 0 };
     let kernel = weight_gradient::kernel(gpu, kernel_config)?;
     let bound = weight_gradient::Buffers {
@@ -216,15 +200,7 @@ fn separate(
         partials: &update.partial_gradients,
     };
     let group = weight_gradient::bind(gpu, &kernel, bound)?;
-    let sum = |first| sum(gpu, update, layout.params, splits, first);
-    Ok(Passes::Separate(Box::new(Separate {
-        backward,
-        weights: (kernel, group),
-        first: sum(true)?,
-        further: sum(false)?,
-        tiles: count,
-        splits,
-    })))
+    Ok(Passes::Separate(Box::new(Separate { backward, weights: (kernel, group), tiles: count, splits })))
 }
 
 fn loss_parameters(setup: Setup<'_>) -> loss::Loss {
@@ -247,9 +223,7 @@ fn loss_parameters(setup: Setup<'_>) -> loss::Loss {
         choice_targets: gae::choice_targets(sizes.rows()),
         groups: sizes.groups,
         parameters: layout.params,
-        partial_sums: kernel_config
-            .blocks
-            .map_or(0, |blocks| blocks.partial_sums(u64::from(sizes.micro_quads()))),
+        partial_sums: kernel_config.blocks.map_or(0, |_| partial_sums(setup)),
     }
 }
 

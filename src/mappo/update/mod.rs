@@ -13,6 +13,7 @@ use super::setup::Setup;
 use crate::Result;
 use crate::gpu::Recording;
 use gradient::GradientKernels;
+use optimizer::Optimizer;
 use schedule::{Evaluation, Schedule, agent_order};
 
 /// The recordings of one iteration after its rollout.
@@ -20,8 +21,9 @@ use schedule::{Evaluation, Schedule, agent_order};
 pub struct Update {
     /// Advantages and their statistics.
     pub advantages: Recording,
-    /// One recording per epoch: at most 10 dispatches for a minibatch of one micro-batch, 5 for each further micro-batch, and 2 to
-    /// shuffle several minibatches; with networks in blocks (`nn/block.rs`) 7 and 1. With HAPPO, the epochs of agent 0, then those of agent 1, and so on.
+    /// One recording per epoch. A minibatch takes 3 dispatches for the optimizer step and 4 for every micro-batch, or 1 with networks in
+    /// blocks (`nn/block.rs`). The first epoch of an agent step begins with one more, and every epoch of several minibatches with 3, which
+    /// shuffle. With HAPPO, the epochs of agent 0, then those of agent 1, and so on.
     pub epochs: Vec<Recording>,
     /// With HAPPO, two recordings per agent: before the agent's epochs its log-probabilities are kept, after them the factors of
     /// later agents are multiplied by its probability ratios.
@@ -43,20 +45,30 @@ impl Update {
         let table = setup.gpu.uniform_table("micro-batches", &batches)?;
         let kernels = GradientKernels::new(setup, buffers, rollout, &table)?;
         let mut shuffles = advantages::shuffles(setup, &schedule)?.into_iter();
-        let mut minibatch_starts = advantages::minibatch_starts(setup, buffers, &schedule)?.into_iter();
+        let starts = advantages::minibatch_starts(setup, &schedule);
+        let none = starts.len() as u32 - 1;
+        // The optimizer step before a minibatch begins it, unless the agent step or a shuffled epoch begins with it.
+        let shuffled = setup.sizes.shuffled();
+        let follows = |number: u32| {
+            let start = &starts[number as usize];
+            start.further == 1 || (start.number > 0 && !shuffled)
+        };
+        let optimizer = Optimizer::new(setup, buffers, rollout, &starts)?;
         let (mut epochs, mut evaluations) = (Vec::new(), Vec::new());
+        let mut minibatch = 0;
         for agent_step in schedule.agent_steps() {
-            let step = optimizer::step(setup, buffers, rollout, schedule.agent(agent_step))?;
+            let adamw = optimizer.adamw(schedule.agent(agent_step))?;
             for epoch in schedule.epochs(agent_step) {
                 let mut commands: Recording = shuffles.next().into_iter().flatten().collect();
                 for (index, micro_batch) in epoch {
-                    if micro_batch.first {
-                        commands.extend(minibatch_starts.next());
+                    if micro_batch.first && !follows(minibatch) {
+                        commands.push(optimizer.begin(minibatch));
                     }
-                    let ends = [micro_batch.first, micro_batch.last];
-                    commands.extend(kernels.gradient(index, &batches[index as usize], ends));
+                    commands.extend(kernels.gradient(index, &batches[index as usize]));
                     if micro_batch.last {
-                        commands.extend(step.iter().cloned());
+                        minibatch += 1;
+                        let next = if minibatch < none && follows(minibatch) { minibatch } else { none };
+                        commands.extend(optimizer.step(&adamw, next));
                     }
                 }
                 epochs.push(commands);

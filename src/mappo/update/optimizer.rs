@@ -1,71 +1,114 @@
-//! The optimizer step, from the summed gradient to the new weights.
+//! The optimizer step, from the partial sums of the gradients to the new working weights and the next minibatch: three dispatches.
 
+use super::gradient;
 use crate::Result;
-use crate::gpu::{Command, Recording};
+use crate::gpu::{BindGroup, Command, Kernel, Recording};
 use crate::mappo::buffers::UpdateBuffers;
 use crate::mappo::rollout::Rollout;
 use crate::mappo::setup::Setup;
-use crate::nn::{Precision, unfold};
+use crate::nn::{Precision, reduce};
+use crate::ppo::adamw::{self, AdamW};
+use crate::ppo::end_step::{self, EndStep};
+use crate::ppo::epoch::{self, Epoch};
 use crate::ppo::loss_scale::LossScale;
-use crate::ppo::{adamw, clip};
 
-/// Clips the gradient and applies it with AdamW. `agent` is the agent to update, counted from 1; 0: all agents.
-pub fn step(setup: Setup<'_>, update: &UpdateBuffers, rollout: &Rollout, agent: u32) -> Result<Recording> {
-    let Setup { gpu, config, layout, buffers, .. } = setup;
-    let (stacks, weights) = (&rollout.stacks, &rollout.weights);
-    let params = &buffers.networks.params;
-    let (iteration, scalars) = (&buffers.rollout.iteration, &buffers.rollout.scalars);
-    let (gradient, state) = (&update.gradient, &update.optimizer);
-    let bound = [stacks, weights.nets(), params, &update.folded_gradient, gradient];
-    let unfolded = unfold::command(gpu, layout, bound)?;
-    let rates = [config.optimizer.actor_learning_rate, config.optimizer.critic_learning_rate];
-    let nets: Vec<_> = layout
-        .nets
-        .iter()
-        .map(|net| clip::NetworkSlice {
-            first: net.first,
-            length: net.length,
-            rate: rates[net.stack] as f32,
-            agent: net.agent.map_or(0, |agent| agent + 1),
-        })
-        .collect();
-    let count = nets.len() as u32;
-    let longest = nets.iter().map(|net| net.length).max().unwrap_or(0);
-    let nets = gpu.upload("nets", &nets)?;
-    let parameters = clip::Clip {
-        max_norm: config.optimizer.max_grad_norm as f32,
-        log_beta1: config.optimizer.adam_beta1.ln() as f32,
-        log_beta2: config.optimizer.adam_beta2.ln() as f32,
-        decay: if config.optimizer.learning_rate_decay {
-            (1.0 / f64::from(config.ppo.iterations)) as f32
-        } else {
-            0.0
-        },
-        agent_step: agent,
-        pad: [0; 3],
-    };
-    let clip_kernel = clip::kernel(gpu)?;
-    let bound = [&nets, gradient, iteration, state, scalars];
-    let clip_group = clip::bind(gpu, &clip_kernel, &parameters, bound)?;
-    let scale = match config.device.precision {
-        Precision::F32 => LossScale::CONSTANT,
-        Precision::F16 => LossScale::DYNAMIC,
-    };
-    let parameters = adamw::AdamW::new(
-        config.optimizer.adam_beta1,
-        config.optimizer.adam_beta2,
-        config.optimizer.adam_epsilon,
-        config.optimizer.weight_decay,
-    )
-    .with_loss_scale(&scale, count);
-    let adamw_kernel = adamw::kernel(gpu)?;
-    let bound = [&nets, state, gradient, &update.first_moments, &update.second_moments, params, scalars];
-    let adamw_group = adamw::bind(gpu, &adamw_kernel, &parameters, bound)?;
-    let mut commands = vec![
-        unfolded,
-        Command::dispatch(&clip_kernel, &clip_group, clip::groups(count)),
-        Command::dispatch(&adamw_kernel, &adamw_group, adamw::groups(&adamw_kernel.variant, longest, count)),
-    ];
-    commands.extend(weights.refresh().iter().cloned());
-    Ok(commands)
+/// The recorded kernels of all optimizer steps.
+pub struct Optimizer<'a> {
+    setup: Setup<'a>,
+    update: &'a UpdateBuffers,
+    rollout: &'a Rollout,
+    begin: (Kernel, BindGroup),
+    sum: Command,
+    end: (Kernel, BindGroup),
+}
+
+impl<'a> Optimizer<'a> {
+    /// Compiles and binds the kernels. `starts` are the minibatches, by number.
+    pub fn new(
+        setup: Setup<'a>,
+        update: &'a UpdateBuffers,
+        rollout: &'a Rollout,
+        starts: &[Epoch],
+    ) -> Result<Self> {
+        let Setup { gpu, config, layout, kernel_config, buffers, .. } = setup;
+        let transitions = &buffers.rollout;
+        let epochs = &gpu.uniform_table("epochs", starts)?;
+        let (scalars, statistics, iteration) =
+            (&transitions.scalars, &update.statistics, &transitions.iteration);
+        let begin = epoch::kernel(gpu)?;
+        let begin_group = epoch::bind(gpu, &begin, [epochs, scalars, statistics, iteration])?;
+
+        let params = &buffers.networks.params;
+        let summed = [params, &update.partial_gradients, &update.gradient, &update.step];
+        let squares = adamw::state_words(layout.nets.len()) as u32;
+        let sum = reduce::command(gpu, layout, gradient::partial_sums(setup), squares, summed)?;
+
+        let scale = match config.device.precision {
+            Precision::F32 => LossScale::CONSTANT,
+            Precision::F16 => LossScale::DYNAMIC,
+        };
+        let end = end_step::kernel(gpu, kernel_config)?;
+        let bound = end_step::Buffers {
+            epochs,
+            scalars,
+            statistics,
+            iteration,
+            stacks: &rollout.stacks,
+            nets: rollout.weights.nets(),
+            params,
+            working: rollout.weights.buffer(),
+            step: &update.step,
+            optimizer: &update.optimizer,
+        };
+        let parameters = EndStep::new(layout.nets.len() as u32, &scale);
+        let end_group = end_step::bind(gpu, &end, &parameters, bound)?;
+        Ok(Self { setup, update, rollout, begin: (begin, begin_group), sum, end: (end, end_group) })
+    }
+
+    /// Begins minibatch `number`, where the step before cannot.
+    pub fn begin(&self, number: u32) -> Command {
+        let (kernel, group) = &self.begin;
+        Command::dispatch_at(kernel, group, number, self.setup.gpu.uniform_stride::<Epoch>(), epoch::GROUPS)
+    }
+
+    /// Applies the gradient with AdamW. `agent` is the agent to update, counted from 1; 0: all agents.
+    pub fn adamw(&self, agent: u32) -> Result<Command> {
+        let Setup { gpu, config, layout, buffers, .. } = self.setup;
+        let optimizer = &config.optimizer;
+        let betas = [optimizer.adam_beta1, optimizer.adam_beta2];
+        let parameters = AdamW {
+            max_norm: optimizer.max_grad_norm as f32,
+            actor_rate: optimizer.actor_learning_rate as f32,
+            critic_rate: optimizer.critic_learning_rate as f32,
+            agent_step: agent,
+            squares: adamw::state_words(layout.nets.len()) as u32,
+            ..AdamW::new(betas, optimizer.adam_epsilon, optimizer.weight_decay)
+        };
+        let kernel = adamw::kernel(gpu)?;
+        let update = self.update;
+        let bound = adamw::Buffers {
+            nets: self.rollout.weights.nets(),
+            optimizer: &update.optimizer,
+            step: &update.step,
+            gradient: &update.gradient,
+            first: &update.first_moments,
+            second: &update.second_moments,
+            params: &buffers.networks.params,
+            scalars: &buffers.rollout.scalars,
+        };
+        let group = adamw::bind(gpu, &kernel, &parameters, bound)?;
+        let longest = layout.nets.iter().map(|net| net.length).max().unwrap_or(0);
+        let grid = adamw::groups(gpu.class(), longest, layout.nets.len() as u32);
+        Ok(Command::dispatch(&kernel, &group, grid))
+    }
+
+    /// A whole step with `adamw`, after which minibatch `next` begins.
+    pub fn step(&self, adamw: &Command, next: u32) -> Recording {
+        let Setup { gpu, layout, .. } = self.setup;
+        let (kernel, group) = &self.end;
+        let end = end_step::command(gpu, kernel, group, layout, next);
+        let mut commands = vec![self.sum.clone(), adamw.clone()];
+        commands.extend(self.rollout.weights.refresh_by(end));
+        commands
+    }
 }

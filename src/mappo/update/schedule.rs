@@ -45,9 +45,8 @@ pub struct MicroBatch {
     pub last: bool,
 }
 
-/// The micro-batches of a minibatch that consists of these slots.
-fn micro_batches(sizes: &Sizes, minibatch: u32, own: Range<u32>) -> impl Iterator<Item = MicroBatch> {
-    let most = sizes.micro_slots;
+/// The micro-batches of at most `most` slots of a minibatch that consists of these slots.
+fn micro_batches(most: u32, minibatch: u32, own: Range<u32>) -> impl Iterator<Item = MicroBatch> {
     own.clone().step_by(most as usize).map(move |start| {
         let end = own.end.min(start + most);
         MicroBatch { minibatch, slots: start..end, first: start == own.start, last: end == own.end }
@@ -76,9 +75,9 @@ impl Schedule {
             agent_steps: config.ppo.agent_steps(sizes.spec.agents),
             epochs: config.ppo.epochs,
             micro_batches: (0..sizes.minibatches)
-                .flat_map(|m| micro_batches(sizes, m, sizes.minibatch(m)))
+                .flat_map(|m| micro_batches(sizes.micro_slots, m, sizes.minibatch(m)))
                 .collect(),
-            evaluated: micro_batches(sizes, 0, evaluated).collect(),
+            evaluated: micro_batches(sizes.evaluated_slots.max(1), 0, evaluated).collect(),
         }
     }
 

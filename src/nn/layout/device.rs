@@ -102,7 +102,7 @@ pub struct Batch {
     pub state_dim: u32,
     /// First vec4 of the order of the slots in `dones_and_masks` ([`crate::ppo::shuffle`]); 0: slots are consecutive.
     pub order: u32,
-    /// 1: the gradient's sum begins with this batch ([`crate::ppo::gradient`]).
+    /// 1: the gradient's partial sums begin with this batch; 0: its gradient is added to them.
     pub starts_sum: u32,
     /// For the forward pass, the backward pass and the loss.
     pub forward: ForwardPart,

@@ -1,6 +1,6 @@
 //! Offsets of layers in the parameter, activation and gradient buffers, and loop counts that follow from them.
 
-use super::super::shape::{MAX_LAYERS, Shape, Sharing};
+use super::super::shape::{MAX_LAYERS, Shape};
 use super::device::{AFTER_CELL, GATES_OF_INPUT, GATES_OF_STATE, NetworkStack, ORDINARY};
 use crate::gpu::round_up;
 
@@ -15,7 +15,6 @@ pub(super) struct Cursor {
 /// Most loop iterations of one invocation of the kernels, with register tiles of `columns` columns and `step` inputs an
 /// iteration.
 pub(super) fn loop_iterations(stacks: &[NetworkStack; 2], shape: &Shape, columns: u32, step: u32) -> u64 {
-    let biases = if shape.sharing == Sharing::Shared { u64::from(shape.agents) } else { 1 };
     let steps = u64::from(shape.chunk.max(1));
     // A GRU reads, computes and stores its state entry by entry, and stores it once more for each of four environments whose
     // episodes are truncated. The iterations of the surrounding loops are added.
@@ -31,9 +30,7 @@ pub(super) fn loop_iterations(stacks: &[NetworkStack; 2], shape: &Shape, columns
         });
         steps * (iterations.sum::<u64>() + cell)
     };
-    // nn/unfold adds the biases of all agents for every four outputs.
-    let unfold = stacks.iter().map(|stack| u64::from(stack.layer[0].stride) * (biases + 1));
-    stacks.iter().map(of_stack).chain(unfold).max().unwrap_or(0)
+    stacks.iter().map(of_stack).max().unwrap_or(0)
 }
 
 /// Sets the layers of a stack and returns the vec4s of one network's parameters and of its working weights.
