@@ -57,7 +57,7 @@ fn sent(trainer: &mut Trainer) -> Counts {
 
 #[test]
 fn dispatches_per_step_and_micro_batch_are_few() {
-    let gpu = gpu();
+    let gpu = gpu().with_class(Class::Software);
     let environment = market(&gpu, 2);
     // With `observation_norm`, one more dispatch per step and at the end, and one that updates the statistics.
     for (recurrent, observation_norm) in [(false, false), (true, false), (false, true)] {
@@ -67,9 +67,9 @@ fn dispatches_per_step_and_micro_batch_are_few() {
     }
 }
 
-/// On GPUs the gradient of a minibatch of small networks is one dispatch, the optimizer's step three.
+/// On GPUs with small networks 32 steps of acting are one dispatch, the gradient of a minibatch another, the optimizer's step three.
 #[test]
-fn an_optimizer_step_in_blocks_is_four_dispatches() {
+fn an_iteration_in_blocks_is_25_dispatches() {
     let gpu = gpu().with_class(Class::Hardware);
     let environment = market(&gpu, 2);
     let dispatches = |accumulation: u32, epochs: u32, steps: u32| {
@@ -81,9 +81,11 @@ fn an_optimizer_step_in_blocks_is_four_dispatches() {
     };
     let update = |accumulation| dispatches(accumulation, 2, 16) - dispatches(accumulation, 1, 16);
     assert_eq!([1, 4].map(update), [4, 4]);
-    // Beside acting and a step: values, advantages, their statistics, the beginning of the first minibatch, and the record.
-    let acting = 16 * (dispatches(4, 1, 17) - dispatches(4, 1, 16));
-    assert_eq!(dispatches(4, 1, 16) - acting, 4 + 5);
+    // Up to 32 steps of a rollout are one dispatch.
+    assert_eq!(dispatches(4, 1, 33) - dispatches(4, 1, 32), 1);
+    // Beside acting and an update: values, advantages, their statistics, the beginning of the first minibatch, and the record.
+    assert_eq!(dispatches(4, 1, 32), 1 + 4 + 5);
+    assert_eq!(dispatches(4, 4, 128), 4 + 4 * 4 + 5);
 }
 
 fn few_dispatches(gpu: &Gpu, environment: &Trading, config: &Config, a_step: u64) {
@@ -120,7 +122,7 @@ fn few_dispatches(gpu: &Gpu, environment: &Trading, config: &Config, a_step: u64
 
 #[test]
 fn dispatches_do_not_depend_on_agents_layers_and_networks() {
-    let gpu = gpu();
+    let gpu = gpu().with_class(Class::Software);
     let (two, five) = (market(&gpu, 2), market(&gpu, 5));
     let shapes: [(&Trading, Vec<u32>, Sharing); 4] = [
         (&two, vec![8], Sharing::Shared),
@@ -130,8 +132,6 @@ fn dispatches_do_not_depend_on_agents_layers_and_networks() {
     ];
     let counts = shapes.map(|(environment, hidden, networks)| {
         let mut config = config();
-        // On GPUs, the environments of one agent fill whole blocks of rows.
-        config.ppo.num_envs = 64;
         config.network.hidden = hidden;
         config.network.networks = networks;
         sent(&mut Trainer::new(&gpu, environment, &config).unwrap())
