@@ -100,12 +100,9 @@ impl RolloutBuffers<'_> {
     /// Compares the buffers' sizes with those of an environment: kernels of this crate are compiled without bounds checks.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] for a buffer that is too small, and for numbers of environments that are no multiple of 4.
+    /// [`crate::Error::Shape`] for a buffer that is too small.
     fn check(&self, environment: &dyn Environment) -> Result<()> {
         let spec = environment.spec();
-        if !self.envs.is_multiple_of(4) {
-            return Err(crate::Error::shape("environments", "a multiple of 4", self.envs));
-        }
         let [envs, steps, agents] = [self.envs, self.steps, spec.agents].map(u128::from);
         let slots = steps + 1 + u128::from(environment.truncations(self.steps));
         let mut observed = slots * agents * u128::from(spec.obs_dim) * envs;

@@ -135,7 +135,8 @@ impl DeviceEnv {
         envs: u32,
     ) -> Option<Division> {
         // Networks of their own would need a pass of few environments for every agent.
-        let blocks = kernel_config.blocks.filter(|_| layout.shape.sharing == Sharing::Shared)?;
+        let shared = layout.shape.sharing == Sharing::Shared;
+        let blocks = kernel_config.blocks.filter(|_| shared && envs.is_multiple_of(4))?;
         let division = Division::new(blocks, self.spec(), layout, envs / 4)?;
         let division = match gpu.stops_long_loops() {
             true => division.with_short_loops(blocks, self.spec(), layout),
