@@ -57,11 +57,13 @@ const MOST_GROUPS: u32 = 256;
 const STEPS_OF_DISPATCH: u32 = 32;
 const OPTIMIZER_STEP: u32 = 4;
 
-/// Dispatches of an iteration besides acting and optimizer steps: values, advantages, their statistics, metrics.
-const OTHERS: u32 = 9;
+/// Dispatches of an iteration besides acting and optimizer steps: values, advantages, their statistics, the beginning of the first
+/// minibatch, metrics.
+const OTHERS: u32 = 5;
 
-/// Loads of the market's step that wait for the load before them, by the compiler's report (navi31).
-const MARKET_LOADS: u32 = 24;
+/// Loads of the market's step that wait for a load before them: nine for each of four instruments by the compiler's report (navi31), and
+/// two of the account.
+const MARKET_LOADS: u32 = 4 * 9 + 2;
 
 /// A stack of layers: inputs of the first, hidden layers, outputs.
 fn widths(inputs: u32, outputs: u32) -> Vec<u32> {
@@ -104,6 +106,7 @@ impl Device {
 
     /// Microseconds of `rows` rows through a network, `passes` times the work of a forward pass, in blocks.
     fn blocks(&self, rows: f64, widths: &[u32], passes: f64, bytes: f64) -> f64 {
+        // Workgroups that sum gradients take one block after the other.
         let blocks = rows / f64::from(4 * BLOCK_QUADS);
         let busy = blocks.min(self.processors);
         let [barriers, loads] = chain(widths).map(f64::from);
