@@ -48,6 +48,7 @@ pub static LIBRARY: Library = Library {
         ("lib/heads", include_str!("../shaders/lib/heads.wgsl")),
         ("lib/loss", include_str!("../shaders/lib/loss.wgsl")),
         ("lib/account", include_str!("../shaders/lib/account.wgsl")),
+        ("lib/scaling", include_str!("../shaders/lib/scaling.wgsl")),
         ("lib/bar", include_str!("../shaders/lib/bar.wgsl")),
     ],
     conditions: &[
