@@ -5,4 +5,4 @@
 
 pub use crate::nn::synthetic_pass::SyntheticPass;
 pub use crate::nn::{Batch, ForwardPart, LossPart, NetworkSlice, RecurrentPart, matmul};
-pub use crate::ppo::{ActionKind, adamw, advantage_stats, clip, gae, loss, sample, scalars};
+pub use crate::ppo::{ActionKind, adamw, advantage_stats, advantage_sums, clip, gae, loss, sample, scalars};

@@ -6,8 +6,8 @@ use crate::Result;
 use crate::gpu::{Job, in_parallel};
 use crate::nn::{backward, fold, forward, reduce, unfold, weight_gradient};
 use crate::ppo::{
-    adamw, advantage_stats, clip, epoch, gae, gradient, loss, normalize, running_mean_std, sample, shuffle,
-    write_metrics,
+    adamw, advantage_stats, advantage_sums, clip, epoch, gae, gradient, loss, metrics_sums, normalize,
+    observation_sums, running_mean_std, sample, shuffle, write_metrics,
 };
 
 /// Compiles every kernel of the rollout and of the update into the device's cache, where [`super::Trainer`] then finds
@@ -31,10 +31,12 @@ pub fn compile(setup: Setup<'_>) -> Result<()> {
     if kernel_config.blocks.is_none() || happo {
         jobs.push(Box::new(|| loss::kernel(gpu, kernel_config, sizes.kind, happo).map(drop)));
     }
-    let others: [Job<'_>; 10] = [
+    let others: [Job<'_>; 12] = [
         Box::new(|| sample::kernel(gpu, sizes.kind).map(drop)),
+        Box::new(|| advantage_sums::kernel(gpu).map(drop)),
         Box::new(|| advantage_stats::kernel(gpu).map(drop)),
         Box::new(|| epoch::kernel(gpu).map(drop)),
+        Box::new(|| metrics_sums::kernel(gpu).map(drop)),
         Box::new(|| write_metrics::kernel(gpu).map(drop)),
         Box::new(|| clip::kernel(gpu).map(drop)),
         Box::new(|| adamw::kernel(gpu).map(drop)),
@@ -49,6 +51,7 @@ pub fn compile(setup: Setup<'_>) -> Result<()> {
     }
     if sizes.normalized {
         jobs.push(Box::new(|| normalize::kernel(gpu, kernel_config.storage).map(drop)));
+        jobs.push(Box::new(|| observation_sums::kernel(gpu).map(drop)));
         jobs.push(Box::new(|| running_mean_std::kernel(gpu).map(drop)));
     }
     in_parallel(&jobs)

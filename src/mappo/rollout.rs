@@ -125,7 +125,7 @@ impl Rollout {
         let steps = steps.collect();
         let mut carry = Recording::new();
         if let Some(stats) = buffers.normalization.as_ref().filter(|_| sizes.valued) {
-            carry.push(normalization::update_stats(setup, stats)?);
+            carry.extend(normalization::update_stats(setup, stats)?);
         }
         carry.extend(carried(setup));
         let mut reset = recorded.reset;

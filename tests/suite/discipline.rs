@@ -111,8 +111,8 @@ fn few_dispatches(gpu: &Gpu, environment: &Trading, config: &Config, a_step: u64
     assert!(update > 0 && update <= 10, "{update} dispatches for an update of one micro-batch");
     let update = count(16, 2, 4) - count(16, 1, 4);
     assert!(update <= 4 * 10, "{update} dispatches for an update of four micro-batches");
-    // The rest: values, advantages, record.
-    assert!(base <= a_step * 16 + 10 + 8, "{base} dispatches in an iteration");
+    // The rest: values, advantages, record. Statistics of the rollout are two dispatches each: sums of many workgroups and their join.
+    assert!(base <= a_step * 16 + 10 + 10, "{base} dispatches in an iteration");
 }
 
 #[test]

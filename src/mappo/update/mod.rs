@@ -20,7 +20,7 @@ use schedule::{Evaluation, Schedule, agent_order};
 pub struct Update {
     /// Advantages and their statistics.
     pub advantages: Recording,
-    /// One recording per epoch: at most 10 dispatches for a minibatch of one micro-batch, 5 for each further micro-batch, and 2 to
+    /// One recording per epoch: at most 10 dispatches for a minibatch of one micro-batch, 5 for each further micro-batch, and 3 to
     /// shuffle several minibatches; with networks in blocks (`nn/block.rs`) 7 and 1. With HAPPO, the epochs of agent 0, then those of agent 1, and so on.
     pub epochs: Vec<Recording>,
     /// With HAPPO, two recordings per agent: before the agent's epochs its log-probabilities are kept, after them the factors of
@@ -42,7 +42,7 @@ impl Update {
         let batches = schedule.batches(setup);
         let table = setup.gpu.uniform_table("micro-batches", &batches)?;
         let kernels = GradientKernels::new(setup, buffers, rollout, &table)?;
-        let mut shuffles = advantages::shuffles(setup, &schedule)?.into_iter();
+        let mut shuffles = advantages::shuffles(setup, buffers, &schedule)?.into_iter();
         let mut minibatch_starts = advantages::minibatch_starts(setup, buffers, &schedule)?.into_iter();
         let (mut epochs, mut evaluations) = (Vec::new(), Vec::new());
         for agent_step in schedule.agent_steps() {
