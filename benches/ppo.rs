@@ -9,7 +9,8 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use kernels::{Stage, measure};
 use phalanx::bench::{
-    ActionKind, Batch, ForwardPart, adamw, advantage_stats, fold, gae, loss, reduce, sample, scalars,
+    ActionKind, Batch, ForwardPart, adamw, advantage_stats, advantage_sums, fold, gae, loss, reduce, sample,
+    scalars,
 };
 use phalanx::gpu::{Command, Gpu, GpuOptions, Profiler};
 use phalanx::mappo::{KernelConfig, Precision};
@@ -88,7 +89,6 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
     // Read: value, reward, done and the values after the last step. Written: advantage and return.
     let mut stages = vec![Stage { name: "gae", commands, bytes: bytes(4 * ROWS + STEPS * ENVS + lanes) }];
 
-    let kernel = advantage_stats::kernel(gpu)?;
     let parameters = advantage_stats::AdvantageStats {
         size: ROWS,
         agents: AGENTS,
@@ -98,10 +98,13 @@ fn rollout(gpu: &Gpu) -> phalanx::Result<Vec<Stage>> {
         minibatches: 1,
         chunk: 1,
         over: 0,
+        parts: advantage_sums::parts(gpu.class(), ROWS.into(), 1, 1),
         ..Default::default()
     };
-    let group = advantage_stats::bind(gpu, &kernel, &parameters, [&targets, &scalars, &dones_and_masks])?;
-    let commands = vec![Command::dispatch(&kernel, &group, advantage_stats::groups(&parameters))];
+    let words = advantage_sums::words(ROWS.into(), 1, 1);
+    let sums = gpu.upload("sums", &vec![0f32; words as usize])?;
+    let bound = [&targets, &scalars, &dones_and_masks, &sums];
+    let commands = advantage_stats::commands(gpu, &parameters, bound)?.to_vec();
     // Read: advantage and return.
     stages.push(Stage { name: "advantage_stats", commands, bytes: bytes(2 * ROWS) });
 

@@ -5,4 +5,4 @@
 
 pub use crate::nn::synthetic_pass::SyntheticPass;
 pub use crate::nn::{Batch, ForwardPart, LossPart, RecurrentPart, fold, matmul, reduce};
-pub use crate::ppo::{ActionKind, adamw, advantage_stats, gae, loss, sample, scalars};
+pub use crate::ppo::{ActionKind, adamw, advantage_stats, advantage_sums, gae, loss, sample, scalars};

@@ -53,6 +53,11 @@ pub static LIBRARY: Library = Library {
         ("lib/heads", include_str!("../shaders/lib/heads.wgsl")),
         ("lib/loss", include_str!("../shaders/lib/loss.wgsl")),
         ("lib/account", include_str!("../shaders/lib/account.wgsl")),
+        ("lib/total", include_str!("../shaders/lib/total.wgsl")),
+        ("lib/advantages", include_str!("../shaders/lib/advantages.wgsl")),
+        ("lib/metrics", include_str!("../shaders/lib/metrics.wgsl")),
+        ("lib/observation_stats", include_str!("../shaders/lib/observation_stats.wgsl")),
+        ("lib/scaling", include_str!("../shaders/lib/scaling.wgsl")),
         ("lib/bar", include_str!("../shaders/lib/bar.wgsl")),
     ],
     conditions: &[

@@ -52,7 +52,26 @@ pub struct Kernel {
 
 /// Resources bound to a kernel.
 #[derive(Clone, Debug)]
-pub struct BindGroup(pub(super) Arc<wgpu::BindGroup>);
+pub struct BindGroup {
+    pub(super) group: Arc<wgpu::BindGroup>,
+    /// Bytes of the storage buffers, as far as they are bound.
+    #[cfg(test)]
+    pub(crate) storage: u64,
+}
+
+/// Bytes of the storage buffers among `resources`, as far as they are bound.
+#[cfg(test)]
+fn storage(resources: &[(u32, wgpu::BindingResource<'_>)]) -> u64 {
+    let bytes = |resource: &wgpu::BindingResource<'_>| match resource {
+        wgpu::BindingResource::Buffer(binding)
+            if binding.buffer.usage().contains(wgpu::BufferUsages::STORAGE) =>
+        {
+            binding.size.map_or(binding.buffer.size() - binding.offset, std::num::NonZeroU64::get)
+        }
+        _ => 0,
+    };
+    resources.iter().map(|(_, resource)| bytes(resource)).sum()
+}
 
 impl Kernel {
     /// Composes and compiles `shader` (entry point `main`) with bounds checks, unless the device's kernel cache has it. `table` is
@@ -194,6 +213,8 @@ impl Kernel {
         gpu: &Gpu,
         resources: Vec<(u32, wgpu::BindingResource<'_>)>,
     ) -> Result<BindGroup> {
+        #[cfg(test)]
+        let storage = storage(&resources);
         let entries: Vec<_> = resources
             .into_iter()
             .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
@@ -205,7 +226,11 @@ impl Kernel {
                 entries: &entries,
             })
         })?;
-        Ok(BindGroup(Arc::new(group)))
+        Ok(BindGroup {
+            group: Arc::new(group),
+            #[cfg(test)]
+            storage,
+        })
     }
 }
 

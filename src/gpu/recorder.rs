@@ -277,8 +277,8 @@ pub(super) fn encode(pass: &mut wgpu::ComputePass<'_>, command: &Command) {
     };
     pass.set_pipeline(&kernel.pipeline);
     match offset {
-        Some(offset) => pass.set_bind_group(0, &*group.0, &[*offset]),
-        None => pass.set_bind_group(0, &*group.0, &[]),
+        Some(offset) => pass.set_bind_group(0, &*group.group, &[*offset]),
+        None => pass.set_bind_group(0, &*group.group, &[]),
     }
     pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
 }

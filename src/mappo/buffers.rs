@@ -7,7 +7,10 @@ use crate::Result;
 use crate::gpu::{Arena, Gpu, Plan};
 use crate::nn::forward::Memory;
 use crate::nn::{KernelConfig, Layout, WorkingWeights, reduce, weight_gradient};
-use crate::ppo::{ActionKind, adamw, gae, loss, running_mean_std, scalars, write_metrics};
+use crate::ppo::{
+    ActionKind, adamw, advantage_sums, gae, loss, metrics_sums, observation_sums, running_mean_std, scalars,
+    write_metrics,
+};
 
 /// Buffers of a policy that acts in an environment.
 #[derive(Clone, Debug)]
@@ -62,6 +65,7 @@ pub struct TransitionBuffers {
 pub struct NormalizationBuffers {
     pub raw_observations: wgpu::Buffer,
     pub observation_stats: wgpu::Buffer,
+    pub observation_sums: wgpu::Buffer,
 }
 
 /// GRU states, and the episode ends of the step before the rollout.
@@ -92,6 +96,8 @@ pub struct UpdateBuffers {
     pub statistics: wgpu::Buffer,
     /// HAPPO's factors for the first agent, all 1; absent with MAPPO.
     pub first_factors: Option<wgpu::Buffer>,
+    /// Sums over parts of a rollout, of [`advantage_sums`] and of [`metrics_sums`].
+    pub sums: wgpu::Buffer,
     pub record: wgpu::Buffer,
 }
 
@@ -110,6 +116,7 @@ impl Buffers {
         if sizes.normalized {
             plan.words("raw observations", observations);
             plan.words("observation moments", running_mean_std::words(sizes.columns()));
+            plan.words("observation sums", observation_sums::words(sizes.columns(), rows));
         }
         let carried = sizes.observed_storage(kernel_config.storage).precision().bytes();
         plan.bytes_of("carried observations", sizes.observed() * carried);
@@ -177,6 +184,7 @@ impl Buffers {
                 true => Some(NormalizationBuffers {
                     raw_observations: get("raw observations")?,
                     observation_stats: get("observation moments")?,
+                    observation_sums: get("observation sums")?,
                 }),
                 false => None,
             },
@@ -220,7 +228,7 @@ impl UpdateBuffers {
     /// The plan of all buffers.
     pub fn plan(sizes: &Sizes, layout: &Layout, config: &Config, kernel_config: &KernelConfig) -> Plan {
         let params = u64::from(layout.params) * 4;
-        let [slot, _, quads] = sizes.wide();
+        let [slot, rows, quads] = sizes.wide();
         let stored = kernel_config.storage.precision().bytes();
         let tiles = weight_gradient::tiles(layout, kernel_config).len() as u32;
         let splits = match kernel_config.blocks {
@@ -250,6 +258,9 @@ impl UpdateBuffers {
         if factors > 0 {
             plan.words("first factors", factors);
         }
+        let of_advantages = advantage_sums::words(rows, sizes.groups, sizes.minibatches);
+        let of_losses = loss::partial_sums(kernel_config, quads) * sizes.updates(config);
+        plan.words("sums", of_advantages.max(metrics_sums::words(of_losses, rows)));
         plan.words("record", write_metrics::RECORD);
         plan
     }
@@ -271,6 +282,7 @@ impl UpdateBuffers {
             step: get("step")?,
             statistics: get("statistics")?,
             first_factors: (sizes.factors(config) > 0).then(|| get("first factors")).transpose()?,
+            sums: get("sums")?,
             record: get("record")?,
         })
     }

@@ -8,8 +8,8 @@ use crate::env::Environment;
 use crate::gpu::{Job, in_parallel};
 use crate::nn::{backward, fold, forward, reduce, weight_gradient};
 use crate::ppo::{
-    adamw, advantage_stats, end_step, epoch, gae, gradient, loss, normalize, running_mean_std, sample,
-    shuffle, write_metrics,
+    adamw, advantage_stats, advantage_sums, end_step, epoch, gae, gradient, loss, metrics_sums, normalize,
+    observation_sums, running_mean_std, sample, shuffle, write_metrics,
 };
 
 /// Compiles every kernel of the rollout and of the update into the device's cache, where [`super::Trainer`] then finds
@@ -40,9 +40,11 @@ pub fn compile(setup: Setup<'_>, environment: &dyn Environment) -> Result<()> {
     if played.is_none() {
         jobs.push(Box::new(|| sample::kernel(gpu, sizes.kind).map(drop)));
     }
-    let others: [Job<'_>; 8] = [
+    let others: [Job<'_>; 10] = [
+        Box::new(|| advantage_sums::kernel(gpu).map(drop)),
         Box::new(|| advantage_stats::kernel(gpu).map(drop)),
         Box::new(|| epoch::kernel(gpu).map(drop)),
+        Box::new(|| metrics_sums::kernel(gpu).map(drop)),
         Box::new(|| write_metrics::kernel(gpu).map(drop)),
         Box::new(|| end_step::kernel(gpu, kernel_config).map(drop)),
         Box::new(|| adamw::kernel(gpu).map(drop)),
@@ -56,6 +58,7 @@ pub fn compile(setup: Setup<'_>, environment: &dyn Environment) -> Result<()> {
     }
     if sizes.normalized {
         jobs.push(Box::new(|| normalize::kernel(gpu, kernel_config.storage).map(drop)));
+        jobs.push(Box::new(|| observation_sums::kernel(gpu).map(drop)));
         jobs.push(Box::new(|| running_mean_std::kernel(gpu).map(drop)));
     }
     in_parallel(&jobs)

@@ -114,7 +114,7 @@ impl Sizes {
         plan
     }
 
-    /// Maximum loop iterations of one invocation, over the kernels in which one workgroup reduces a whole rollout or some rows of a matrix.
+    /// Maximum loop iterations of one invocation, over the kernels that reduce a whole rollout or some rows of a matrix.
     fn loop_iterations(&self, config: &Config, layout: &Layout, kernel_config: &KernelConfig) -> u64 {
         let class = Class::Software;
         let [_, rows, quads] = self.wide();

@@ -223,14 +223,17 @@ fn rollouts_that_no_dispatch_or_loop_reaches_shrink_or_are_refused() {
     let sizes = Sizes::fit(&config, &EMPTY, &small, &soft, &budget).unwrap();
     assert_eq!(sizes.envs, 65_536);
     assert!(sizes.micro_quads().div_ceil(soft.workgroup) <= 65_535, "{sizes:?}");
-    // Two million rows, eight per loop iteration of eight invocations, need more than 65,535 iterations.
+    // The reductions are trees: two million rows are short loops, a billion are not, with 256 workgroups of eight invocations.
     budget.short_loops = true;
+    assert_eq!(Sizes::fit(&config, &EMPTY, &small, &soft, &budget).unwrap().envs, 65_536);
+    config.ppo.num_envs = 1 << 18;
+    config.ppo.rollout_steps = 1024;
     let error = Sizes::fit(&config, &EMPTY, &small, &soft, &budget).unwrap_err().to_string();
     assert!(error.contains("setting `num_envs`") && error.contains("65,535 iterations"), "{error}");
     config.device.shrink_envs = true;
     let sizes = Sizes::fit(&config, &EMPTY, &small, &soft, &budget).unwrap();
     assert!(error.contains(&format!("`num_envs = {}`", sizes.envs)), "{error}");
-    assert!(sizes.envs < 65_536 && 2 * sizes.rows() / 64 < 65_535, "{sizes:?}");
+    assert!(sizes.envs < 1 << 18 && sizes.rows() / (256 * 32) * 2 < 65_535, "{sizes:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::Result;
 use crate::gpu::{Command, Recording};
 use crate::nn::Sharing;
 use crate::ppo::normalize::{self, LIMIT, Normalize};
+use crate::ppo::observation_sums;
 use crate::ppo::running_mean_std::{self, RunningMeanStd};
 
 /// Normalises the slot of every step, then, for the critics, the slots after the last step.
@@ -41,7 +42,7 @@ pub fn slots(setup: Setup<'_>, buffers: &NormalizationBuffers) -> Result<Recordi
 }
 
 /// Updates the running statistics with the observations of a rollout.
-pub fn update_stats(setup: Setup<'_>, buffers: &NormalizationBuffers) -> Result<Command> {
+pub fn update_stats(setup: Setup<'_>, buffers: &NormalizationBuffers) -> Result<[Command; 2]> {
     let Setup { gpu, config, sizes, .. } = setup;
     let parameters = RunningMeanStd {
         steps: sizes.steps,
@@ -52,11 +53,11 @@ pub fn update_stats(setup: Setup<'_>, buffers: &NormalizationBuffers) -> Result<
         first_state: (sizes.first_state() / 4) as u32,
         masks: sizes.first_mask() / 4,
         separate: u32::from(config.network.networks == Sharing::Separate),
+        parts: observation_sums::parts(gpu.class(), sizes.rows().into()),
         ..RunningMeanStd::default()
     };
-    let kernel = running_mean_std::kernel(gpu)?;
     let dones_and_masks = &setup.buffers.rollout.dones_and_masks;
-    let bound = [&buffers.raw_observations, dones_and_masks, &buffers.observation_stats];
-    let group = running_mean_std::bind(gpu, &kernel, &parameters, bound)?;
-    Ok(Command::dispatch(&kernel, &group, running_mean_std::groups(&parameters)))
+    let bound =
+        [&buffers.raw_observations, dones_and_masks, &buffers.observation_stats, &buffers.observation_sums];
+    running_mean_std::commands(gpu, &parameters, bound)
 }

@@ -142,7 +142,7 @@ impl Rollout {
         let Setup { gpu, sizes, buffers, .. } = setup;
         let mut carry = Recording::new();
         if let Some(stats) = buffers.normalization.as_ref().filter(|_| sizes.valued) {
-            carry.push(normalization::update_stats(setup, stats)?);
+            carry.extend(normalization::update_stats(setup, stats)?);
         }
         carry.extend(carried(setup));
         if let Some(recurrent) = &buffers.recurrent {

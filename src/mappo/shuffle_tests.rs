@@ -94,12 +94,12 @@ fn order(trainer: &Trainer, epoch: u32) -> Vec<u32> {
 fn parts(trainer: &Trainer, epoch: usize) -> Vec<Recording> {
     let mut rest = &trainer.update.epochs[epoch][..];
     let sizes = trainer.sizes;
-    // The first minibatch begins with one dispatch, all end with the optimizer's; a micro-batch has four, or one in blocks.
+    // Three dispatches shuffle. The first minibatch begins with one dispatch, all end with the optimizer's; a micro-batch has four, or one in blocks.
     let each = if trainer.kernel_config.blocks.is_some() { 1 } else { 4 };
     let fixed = (rest.len() - 3 - each * sizes.micro_batches() as usize) / sizes.minibatches as usize;
     let micro = |m| sizes.minibatch(m).len().div_ceil(sizes.micro_slots as usize);
     let of_minibatch = |m| usize::from(m == 0) + fixed + each * micro(m);
-    let lengths = std::iter::once(2).chain((0..sizes.minibatches).map(of_minibatch));
+    let lengths = std::iter::once(3).chain((0..sizes.minibatches).map(of_minibatch));
     let parts = lengths.map(|length| rest.split_off(..length).unwrap().to_vec()).collect();
     assert!(rest.is_empty());
     parts

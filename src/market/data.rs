@@ -10,15 +10,11 @@ use super::features::{self, FEATURES, FILLED, LOOK_BACK, sections};
 use super::sources::Sources;
 use super::statistics::{Scaling, ScalingStatistics};
 use super::{Candles, RealBars, fit, scale};
-use crate::gpu::{Class, Command, Gpu, Recorder};
+use crate::gpu::{Command, Gpu, Recorder};
 use crate::indicators::{Indicators, Series};
 use crate::ranges::number;
 use crate::text::shown;
 use crate::{Error, Result};
-
-/// llvmpipe stops the loops of an invocation after 65,535 iterations in total; the scaling kernel loops over all bars three
-/// times, eight bars per iteration.
-const MOST_BARS_IN_SOFTWARE: usize = 160_000;
 
 /// Largest absolute value of a scaled feature, in standard deviations.
 pub(crate) const LIMIT: f32 = 5.0;
@@ -68,12 +64,6 @@ impl MarketData {
         let real = candles.real_bars();
         let indicators = Indicators::classic(gpu);
         let first_bar = first_bar(candles, &real, (indicators.warm_up()? as usize).max(LOOK_BACK))?;
-        if gpu.class() == Class::Software && bars > MOST_BARS_IN_SOFTWARE {
-            return Err(Error::Data(format!(
-                "the candles have {bars} bars, but a software adapter can scale at most {MOST_BARS_IN_SOFTWARE}; use \
-                 fewer bars or a GPU"
-            )));
-        }
         let marked = is_marked(&real, extra, scaling)?;
         let own = FEATURES.iter().map(|name| (*name).to_string()).chain(extra.names.iter().cloned());
         let names: Vec<String> = own.chain(marked.then(|| FILLED.to_string())).collect();
@@ -103,7 +93,7 @@ impl MarketData {
         recorder.run(&[Command::dispatch(&kernel, &group, features::groups(&kernel.variant, &shape))])?;
 
         let marks = if marked { names.len() } else { 0 };
-        let (mut train, mut fitted) = (0..0, false);
+        let mut train = 0..0;
         let moments = match scaling {
             Scaling::Given(given) => given.of(&candles.symbols, &names)?.to_vec(),
             Scaling::FitWithin(ranges) => {
@@ -111,7 +101,7 @@ impl MarketData {
                 fit::moments(gpu, &buffer, columns, &ranges, marks)?
             }
             Scaling::Fit(range) => {
-                (train, fitted) = (training_bars(range, first_bar, bars)?, true);
+                train = training_bars(range, first_bar, bars)?;
                 vec![[0.0; 2]; columns]
             }
         };
@@ -121,15 +111,12 @@ impl MarketData {
             columns: columns as u32,
             first: train.start as u32,
             end: train.end as u32,
-            fit: u32::from(fitted),
             limit: LIMIT,
             zero: 0,
             marked: marks as u32,
+            pad: 0,
         };
-        let kernel = scale::kernel(gpu)?;
-        let group = scale::bind(gpu, &kernel, &scale_parameters, &statistics, &buffer)?;
-        let grid = scale::groups(&kernel.variant, columns as u32);
-        recorder.run(&[Command::dispatch(&kernel, &group, grid)])?;
+        recorder.run(&scale::commands(gpu, &scale_parameters, &statistics, &buffer)?)?;
 
         let mut crc = crc32fast::Hasher::new();
         let mut time = crc32fast::Hasher::new();
@@ -374,6 +361,40 @@ mod tests {
         let error = load(0..bars).unwrap_err().to_string();
         assert!(error.starts_with("feature `") && error.contains("` of BBB has the mean"), "{error}");
         assert!(load(0..100).unwrap().scaling().validate().is_ok(), "outside the training bars");
+    }
+
+    /// More bars than the 65,535 iterations of an invocation on llvmpipe reach, in both classes of kernels.
+    #[test]
+    fn a_long_series_is_scaled_by_the_statistics_of_all_its_bars() {
+        let bars = 170_000;
+        let start = date(2020, 1, 1).at(0, 0, 0, 0);
+        let timestamps = (0..bars).map(|bar| start + (bar as i64).minutes()).collect();
+        let mut stream = crate::random::Stream::new(3, 1);
+        let mut price = 100.0;
+        let close = Array2::from_shape_simple_fn((1, bars), || {
+            price *= 1.0 + 0.001 * (stream.uniform() - 0.5);
+            price
+        });
+        let (open, high, low) = (close.clone(), &close * 1.001, &close * 0.999);
+        let candles = Candles::new(vec!["A".into()], timestamps, open, high, low, close, None).unwrap();
+        for gpu in crate::testing::both_classes() {
+            let data =
+                MarketData::new(&gpu, &candles, &ExtraFeatures::default(), &Scaling::Fit(0..bars)).unwrap();
+            let (columns, first) = (data.features(), data.first_bar());
+            let values: Vec<f32> = gpu.read(data.buffer()).unwrap();
+            let mut spread = 0;
+            for column in 0..columns {
+                let own = || (first..bars).map(|bar| f64::from(values[bar * columns + column]));
+                let count = (bars - first) as f64;
+                let mean = own().sum::<f64>() / count;
+                let deviation = (own().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt();
+                // Values beyond the limit were clipped. Features without volume are constant.
+                let name = format!("column {column}: {mean}, {deviation}");
+                assert!(mean.abs() < 0.01 && (deviation == 0.0 || (deviation - 1.0).abs() < 0.01), "{name}");
+                spread += usize::from(deviation > 0.0);
+            }
+            assert!(spread > columns / 2, "{spread} of {columns} columns");
+        }
     }
 
     #[test]

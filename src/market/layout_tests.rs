@@ -2,5 +2,5 @@
 
 crate::layout_testing::same_layout! {
     features::Parameters { bars, instruments, extra, stride, filled, pad } = "Features" in "market/features";
-    scale::Parameters { bars, columns, first, end, fit, limit, zero, marked } = "Scale" in "market/scale";
+    scale_stats::Parameters { bars, columns, first, end, limit, zero, marked, pad } = "Scaling" in "market/scale_stats";
 }

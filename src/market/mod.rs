@@ -23,6 +23,8 @@ mod offsets;
 mod real_bars;
 mod rules;
 pub(crate) mod scale;
+mod scale_join;
+mod scale_stats;
 mod sources;
 mod spacing;
 mod splits;
@@ -51,5 +53,10 @@ use crate::gpu::{Class, Shader, Variant};
 /// The kernels of this module, each with every variant it is compiled in.
 #[must_use]
 pub(crate) fn kernels(class: Class) -> Vec<(Shader, Variant)> {
-    vec![(features::SHADER, Variant::wide(class)), (scale::SHADER, Variant::independent(class))]
+    vec![
+        (features::SHADER, Variant::wide(class)),
+        (scale::SHADER, scale::variant(class)),
+        (scale_stats::SHADER, scale_stats::variant(class)),
+        (scale_join::SHADER, scale_join::variant(class)),
+    ]
 }

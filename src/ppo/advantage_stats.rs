@@ -1,21 +1,17 @@
 //! Statistics of a rollout and of each of its minibatches; in a shuffled epoch, of the minibatches alone: mean and population
-//! standard deviation of the advantages of active agents, mean and mean square of all returns, and the reciprocal of the number of active rows. They are computed for each group of
-//! agents that share networks: for all agents, or for each. An agent is active unless its action mask is 0.
+//! standard deviation of the advantages of active agents, mean and mean square of all returns, and the reciprocal of the number of
+//! active rows. They are computed for each group of agents that share networks: for all agents, or for each. An agent is active unless
+//! its action mask is 0.
 //!
-//! Advantages enter the loss as (A - mean) / (deviation + 1e-5). A second pass computes the deviation about the mean. One workgroup
-//! sums in a fixed order.
+//! Advantages enter the loss as (A - mean) / (deviation + 1e-5). Sums of parts of the rows ([`advantage_sums`]) are joined by a second
+//! dispatch, in a fixed order.
 
+use super::advantage_sums;
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
+use crate::gpu::{Access, Class, Command, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
 pub const SHADER: Shader = crate::shaders::shader!("ppo/advantage_stats");
-
-/// Workgroups: one reduces everything; in a shuffled epoch, one for each minibatch.
-#[must_use]
-pub fn groups(parameters: &AdvantageStats) -> [u32; 3] {
-    [if parameters.order > 0 { parameters.minibatches } else { 1 }, 1, 1]
-}
 
 /// Compiles the kernel.
 ///
@@ -23,7 +19,7 @@ pub fn groups(parameters: &AdvantageStats) -> [u32; 3] {
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
-    Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &[Uniform, Read, Write, Read], 0)
+    Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &[Uniform, Read, Write], 0)
 }
 
 /// Counterpart of `AdvantageStats` in the shader.
@@ -48,39 +44,86 @@ pub struct AdvantageStats {
     pub over: u32,
     /// First u32 of the order in `dones_and_masks` ([`super::shuffle`]); 0: minibatches are consecutive steps.
     pub order: u32,
+    /// Workgroups for the rows of a minibatch of a group ([`advantage_sums::parts`]).
+    pub parts: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 3],
+    pub pad: [u32; 2],
 }
 
-/// Most iterations of the loops of one invocation, for adapters that limit them. `groups` are the sets of rows that share
-/// networks: 1, or one per agent.
+impl AdvantageStats {
+    /// Sets of rows that share networks.
+    fn groups(&self) -> u32 {
+        if self.separate == 1 { self.agents } else { 1 }
+    }
+
+    /// Workgroups of both dispatches. The second has one for every group, and in a shuffled epoch for every minibatch.
+    fn grids(&self) -> [[u32; 3]; 2] {
+        let joined = if self.order > 0 { self.minibatches } else { 1 };
+        [[self.parts, self.minibatches, self.groups()], [joined, self.groups(), 1]]
+    }
+}
+
+/// Most iterations of the loops of one invocation, for adapters that limit them.
 #[must_use]
 pub fn loop_iterations(class: Class, rows: u64, groups: u64, agents: u64, minibatches: u64) -> u64 {
     let lanes = u64::from(Variant::reducing(class).workgroup);
-    // Sums, then squared deviations, eight rows in an iteration; a reduction over all invocations follows each. The first invocation
-    // writes the share of a row for every agent.
-    2 * (rows.div_ceil(8 * lanes) + groups * minibatches * (lanes / 8 + 2)) + agents * minibatches
+    let tree = u64::from(lanes.ilog2()) + 1;
+    let sets = groups * minibatches;
+    let parts = u64::from(advantage_sums::parts(class, rows, groups as u32, minibatches as u32));
+    // Sums, then squared distances, eight rows in an iteration; a tree over all invocations follows each.
+    let sum = 2 * (rows.div_ceil(sets * parts).div_ceil(8 * lanes) + tree);
+    // For every minibatch two passes over its parts, and the share of a row for every agent; then the active rows of all parts.
+    let join =
+        minibatches * (2 * (parts.div_ceil(lanes) + tree) + agents) + (sets * parts).div_ceil(lanes) + tree;
+    sum.max(join)
 }
 
-/// Binds targets, scalars and `dones_and_masks`.
+/// The dispatches that write the statistics, on targets, scalars, `dones_and_masks` and sums.
 ///
 /// # Errors
-/// As [`Kernel::bind`].
-pub fn bind(
+/// As [`Kernel::new`] and [`Kernel::bind`].
+pub fn commands(
     gpu: &Gpu,
-    kernel: &Kernel,
     parameters: &AdvantageStats,
-    [targets, scalars, dones_and_masks]: [&wgpu::Buffer; 3],
-) -> Result<BindGroup> {
+    [targets, scalars, dones_and_masks, sums]: [&wgpu::Buffer; 4],
+) -> Result<[Command; 2]> {
     let uniform = gpu.uniform("advantage stats", parameters)?;
-    kernel.bind(gpu, &[&uniform, targets, scalars, dones_and_masks])
+    let (sum, join) = (advantage_sums::kernel(gpu)?, kernel(gpu)?);
+    let [parts, joined] = parameters.grids();
+    let summed = sum.bind(gpu, &[&uniform, targets, dones_and_masks, sums])?;
+    let written = join.bind(gpu, &[&uniform, sums, scalars])?;
+    Ok([Command::dispatch(&sum, &summed, parts), Command::dispatch(&join, &written, joined)])
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{close, gpu, run};
+    use super::super::testing::close;
     use super::super::{scalars, shuffle};
     use super::*;
+    use crate::gpu::Recorder;
+    use crate::testing::both_classes;
+
+    /// Computes the statistics, with so many parts; twice, which has to give the same bits.
+    fn stats(gpu: &Gpu, parameters: AdvantageStats, data: [&[f32]; 2], words: &[u32]) -> Vec<f32> {
+        let [targets, before] = data;
+        let sets = parameters.groups() * parameters.minibatches * parameters.parts;
+        // NaN: the second dispatch must not read what the first did not write.
+        let run = || {
+            let sums = gpu.upload("sums", &vec![f32::NAN; sets as usize * 8]).unwrap();
+            let scalars = gpu.upload("scalars", before).unwrap();
+            let bound = [
+                &gpu.upload("targets", targets).unwrap(),
+                &scalars,
+                &gpu.upload("words", words).unwrap(),
+                &sums,
+            ];
+            Recorder::new(gpu).run(&commands(gpu, &parameters, bound).unwrap()).unwrap();
+            gpu.read::<f32>(&scalars).unwrap()
+        };
+        let got = run();
+        assert_eq!(bytemuck::cast_slice::<_, u8>(&got), bytemuck::cast_slice::<_, u8>(&run()));
+        got
+    }
 
     /// Steps, agents, environments, mean of the advantages, whether some agents are not active.
     const CASES: [(usize, usize, usize, f64, bool); 5] = [
@@ -93,9 +136,9 @@ mod tests {
 
     #[test]
     fn statistics_agree_with_f64_also_far_from_zero_and_with_inactive_agents() {
-        let gpu = gpu();
-        let kernel = kernel(&gpu).unwrap();
-        for (steps, agents, envs, centre, rest) in CASES {
+        for (gpu, (steps, agents, envs, centre, rest)) in
+            both_classes().iter().flat_map(|gpu| CASES.map(|case| (gpu, case)))
+        {
             let size = steps * agents * envs;
             let active = |i: usize| !rest || !(i * 7 + i / 13).is_multiple_of(5);
             // NaN in rows of inactive agents, which must not count.
@@ -104,8 +147,8 @@ mod tests {
             let a: Vec<f32> = (0..size).map(|i| advantage(i) as f32).collect();
             let r: Vec<f32> = (0..size).map(|i| ((i * 53) % 97) as f32 / 40.0 - 0.5).collect();
             let masks: Vec<u32> = (0..size).map(|i| if active(i) { 2 } else { 0 }).collect();
-            let targets = gpu.upload("targets", &[vec![0.0; size], a.clone(), r.clone()].concat()).unwrap();
-            let dones_and_masks = gpu.upload("dones_and_masks", &[vec![9; 3], masks].concat()).unwrap();
+            let targets = [vec![0.0; size], a.clone(), r.clone()].concat();
+            let dones_and_masks = [vec![9; 3], masks].concat();
             let rows: Vec<usize> = (0..size).filter(|i| active(*i)).collect();
             let count = rows.len() as f64;
             let tolerance = if centre == 0.0 { 2e-6 } else { 1e-4 };
@@ -123,19 +166,20 @@ mod tests {
                     |f: fn(f64) -> f64| returns.iter().map(|x| f(*x)).sum::<f64>() / returns.len() as f64;
                 [average, 1.0 / ((squares / count).sqrt() + 1e-5), mean(|x| x), mean(|x| x * x)]
             };
-            for (separate, minibatches, chunk, over) in [
-                (0, 1, 1, 0),
-                (1, 1, 2, 2),
-                (0, steps.min(3), 1, 1),
-                (1, steps.min(4), 1, 0),
-                (1, steps.min(2), 1, 1),
-                (0, steps.div_ceil(2).min(3), 2, 1),
+            // The last number: parts, of which some have no rows.
+            for (separate, minibatches, chunk, over, parts) in [
+                (0, 1, 1, 0, 1),
+                (0, 1, 1, 0, 5),
+                (1, 1, 2, 2, 3),
+                (0, steps.min(3), 1, 1, 300),
+                (1, steps.min(4), 1, 0, 2),
+                (1, steps.min(2), 1, 1, 17),
+                (0, steps.div_ceil(2).min(3), 2, 1, 4),
             ] {
                 let groups = if separate == 1 { agents } else { 1 };
                 let [size, agents_, envs_, minibatches_, groups_] =
                     [size, agents, envs, minibatches, groups].map(|n| n as u32);
                 let length = scalars::words(groups_, agents_, minibatches_);
-                let scalars = gpu.upload("scalars", &vec![0f32; length as usize]).unwrap();
                 let parameters = AdvantageStats {
                     size,
                     agents: agents_,
@@ -145,11 +189,11 @@ mod tests {
                     minibatches: minibatches_,
                     chunk: chunk as u32,
                     over,
+                    parts,
                     ..AdvantageStats::default()
                 };
-                let group = bind(&gpu, &kernel, &parameters, [&targets, &scalars, &dones_and_masks]).unwrap();
-                run(&gpu, &kernel, &group, super::groups(&parameters));
-                let got: Vec<f32> = gpu.read(&scalars).unwrap();
+                let before = vec![0f32; length as usize];
+                let got = stats(gpu, parameters, [&targets, &before], &dones_and_masks);
                 // Without normalisation advantages keep mean 0 and scale 1; returns are not affected.
                 let as_wanted = |[mean, scale, first, second]: [f64; 4]| match over {
                     2 => [0.0, 1.0, first, second],
@@ -188,8 +232,6 @@ mod tests {
     /// steps after the end.
     #[test]
     fn shuffled_minibatches_have_the_statistics_of_their_rows() {
-        let gpu = gpu();
-        let kernel = kernel(&gpu).unwrap();
         let (steps, agents, envs) = (7, 3, 12);
         let size = steps * agents * envs;
         let advantages: Vec<f32> = (0..size).map(|i| ((i * 37) % 101) as f32 / 50.0).collect();
@@ -197,8 +239,10 @@ mod tests {
         let masks: Vec<u32> =
             (0..size).map(|i: usize| u32::from(!(i * 7 + i / 13).is_multiple_of(5))).collect();
         let targets = [vec![0.0; size], advantages.clone(), returns.clone()].concat();
-        let targets = gpu.upload("targets", &targets).unwrap();
-        for (chunk, minibatches, separate, over) in [(1, 3, 0, 1), (1, 4, 1, 0), (3, 2, 1, 1), (3, 3, 0, 2)] {
+        let cases = [(1, 3, 0, 1, 1), (1, 4, 1, 0, 3), (3, 2, 1, 1, 7), (3, 3, 0, 2, 20)];
+        for (gpu, (chunk, minibatches, separate, over, parts)) in
+            both_classes().iter().flat_map(|gpu| cases.map(|case| (gpu, case)))
+        {
             let chunks = steps.div_ceil(chunk);
             let shuffle = shuffle::Shuffle {
                 quads: envs as u32 / 4,
@@ -208,14 +252,12 @@ mod tests {
             };
             let order = shuffle::tests::order(&shuffle, 5);
             let words = [&[9; 2][..], &masks, &order].concat();
-            let dones_and_masks = gpu.upload("dones_and_masks", &words).unwrap();
             let groups_ = if separate == 1 { agents as u32 } else { 1 };
             let length = scalars::words(groups_, agents as u32, minibatches) as usize;
             let mut before = vec![-1f32; length];
             for group in 0..groups_ {
                 before[scalars::of_group(group, scalars::ADVANTAGE_MEAN)] = 0.5 + group as f32;
             }
-            let scalars = gpu.upload("scalars", &before).unwrap();
             let parameters = AdvantageStats {
                 size: size as u32,
                 agents: agents as u32,
@@ -226,11 +268,10 @@ mod tests {
                 chunk: chunk as u32,
                 over,
                 order: (2 + size) as u32,
+                parts,
                 ..AdvantageStats::default()
             };
-            let group = bind(&gpu, &kernel, &parameters, [&targets, &scalars, &dones_and_masks]).unwrap();
-            run(&gpu, &kernel, &group, groups(&parameters));
-            let got: Vec<f32> = gpu.read(&scalars).unwrap();
+            let got = stats(gpu, parameters, [&targets, &before], &words);
             let rollout = ..groups_ as usize * scalars::GROUP;
             assert_eq!(got[rollout], before[rollout], "those of the rollout stay");
             for m in 0..minibatches as usize {

@@ -6,7 +6,7 @@ crate::layout_testing::same_layout! {
         critic_rate, agent_step, squares, pad,
     } = "AdamW" in "ppo/adamw";
     advantage_stats::AdvantageStats {
-        size, agents, envs, masks, separate, minibatches, chunk, over, order, pad,
+        size, agents, envs, masks, separate, minibatches, chunk, over, order, parts, pad,
     } = "AdvantageStats" in "ppo/advantage_stats";
     end_step::EndStep { nets, interval, growth, backoff } = "EndStep" in "ppo/end_step";
     ensemble::Ensemble { rows, outputs, stride, other_stride, weight, pad } = "Ensemble" in "ppo/ensemble";
@@ -24,7 +24,7 @@ crate::layout_testing::same_layout! {
         first_slot, slots, quads, observed, state_dim, first_state, limit, pad,
     } = "Normalize" in "ppo/normalize";
     running_mean_std::RunningMeanStd {
-        steps, agents, obs_dim, state_dim, quads, first_state, masks, separate, zero, pad,
+        steps, agents, obs_dim, state_dim, quads, first_state, masks, separate, zero, parts, pad,
     } = "RunningMeanStd" in "ppo/running_mean_std";
     sample::Sample {
         step, steps, agents, quads, actions, stride, greedy, masks, seed_low, seed_high, starts,
@@ -34,7 +34,7 @@ crate::layout_testing::same_layout! {
         seed_low, seed_high, epoch, quads, chunk, chunks, order, pad,
     } = "Shuffle" in "ppo/shuffle";
     write_metrics::WriteMetrics {
-        statistics, rewards, envs, nets, actors, agent_steps, groups, pad,
+        statistics, rewards, envs, nets, actors, agent_steps, groups, parts,
     } = "WriteMetrics" in "ppo/write_metrics";
     write_metrics::Record {
         policy_loss, value_loss, entropy, approx_kl, clip_fraction, actor_norm, critic_norm,

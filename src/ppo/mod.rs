@@ -2,6 +2,7 @@
 
 pub mod adamw;
 pub mod advantage_stats;
+pub mod advantage_sums;
 pub mod end_step;
 #[cfg(feature = "market")]
 pub mod ensemble;
@@ -12,7 +13,9 @@ pub mod gradient;
 mod layout_tests;
 pub mod loss;
 pub mod loss_scale;
+pub mod metrics_sums;
 pub mod normalize;
+pub mod observation_sums;
 pub mod running_mean_std;
 pub mod sample;
 pub mod shuffle;
@@ -107,9 +110,17 @@ pub mod scalars {
 #[must_use]
 pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
     let independent = [gae::SHADER];
-    let reducing = [advantage_stats::SHADER, adamw::SHADER, epoch::SHADER, write_metrics::SHADER];
+    let reducing = [
+        advantage_sums::SHADER,
+        advantage_stats::SHADER,
+        adamw::SHADER,
+        epoch::SHADER,
+        metrics_sums::SHADER,
+        write_metrics::SHADER,
+    ];
     let mut all: Vec<_> = independent.map(|shader| (shader, Variant::independent(class))).to_vec();
     all.extend(reducing.map(|shader| (shader, Variant::reducing(class))));
+    all.push((observation_sums::SHADER, observation_sums::variant(class)));
     all.push((running_mean_std::SHADER, running_mean_std::variant(class)));
     all.push((shuffle::SHADER, Variant::wide(class)));
     #[cfg(feature = "market")]

@@ -5,8 +5,9 @@
 //! observations as in [`super::normalize`], slots 0 to T - 1; statistics `[column][4]`, a column for every agent and feature, then one
 //! for every number of the global state: mean, the rounding error of that mean, sum of the squared deviations, count.
 
+use super::observation_sums;
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Class, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Variant, in_rows};
+use crate::gpu::{Access, Class, Command, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Variant, in_rows};
 
 /// The kernel's source.
 pub const SHADER: Shader = crate::shaders::shader!("ppo/running_mean_std");
@@ -33,8 +34,26 @@ pub struct RunningMeanStd {
     pub separate: u32,
     /// Always 0. A value that compilers do not know keeps them from simplifying compensated sums.
     pub zero: u32,
+    /// Workgroups that sum a column ([`observation_sums::parts`]).
+    pub parts: u32,
     /// Fills up to 16 bytes.
-    pub pad: [u32; 3],
+    pub pad: [u32; 2],
+}
+
+impl RunningMeanStd {
+    fn columns(&self) -> u32 {
+        let agents = if self.separate == 1 { self.agents } else { 1 };
+        agents * self.obs_dim + self.state_dim
+    }
+
+    /// Workgroups of both dispatches: one per part of a column, one per column. A column is a feature, or a feature of an agent if
+    /// agents are separate, or a number of a state.
+    fn grids(&self) -> [[u32; 3]; 2] {
+        [self.columns() * self.parts, self.columns()].map(|groups| {
+            let [x, y] = in_rows(groups);
+            [x, y, 1]
+        })
+    }
 }
 
 /// Compiles the kernel.
@@ -43,21 +62,13 @@ pub struct RunningMeanStd {
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
-    Kernel::trusted(gpu, &SHADER, variant(gpu.class()), &[Uniform, Read, Read, Write], 0)
+    Kernel::trusted(gpu, &SHADER, variant(gpu.class()), &[Uniform, Read, Write], 0)
 }
 
 /// The variant for this class of adapters.
 #[must_use]
 pub fn variant(class: Class) -> Variant {
     Variant::reducing(class).with("GROUPS", GROUPS_IN_A_ROW)
-}
-
-/// Workgroups: one per feature, or per agent and feature if agents are separate, and one per number of a state.
-#[must_use]
-pub fn groups(parameters: &RunningMeanStd) -> [u32; 3] {
-    let agents = if parameters.separate == 1 { parameters.agents } else { 1 };
-    let [x, y] = in_rows(agents * parameters.obs_dim + parameters.state_dim);
-    [x, y, 1]
 }
 
 /// f32s of the statistics of `columns` columns.
@@ -70,22 +81,28 @@ pub fn words(columns: u32) -> u64 {
 #[must_use]
 pub fn loop_iterations(class: Class, rows: u64, agents: u64) -> u64 {
     let lanes = u64::from(variant(class).workgroup);
-    // Two passes over the quads of rows, two quads in an iteration, and a reduction after each; then a write per agent.
-    rows.div_ceil(4 * lanes) + 2 * lanes + agents
+    let (tree, parts) = (u64::from(lanes.ilog2()) + 1, u64::from(observation_sums::parts(class, rows)));
+    // Two passes over the quads of a part, two quads in an iteration, and a tree after each.
+    let sum = 2 * (rows.div_ceil(parts).div_ceil(8 * lanes) + tree);
+    // Two passes over the parts; then a write per agent.
+    sum.max(2 * (parts.div_ceil(lanes) + tree) + agents)
 }
 
-/// Binds raw observations, `dones_and_masks` and statistics.
+/// The dispatches that update the statistics, on raw observations, `dones_and_masks`, statistics and sums.
 ///
 /// # Errors
-/// As [`Kernel::bind`].
-pub fn bind(
+/// As [`Kernel::new`] and [`Kernel::bind`].
+pub fn commands(
     gpu: &Gpu,
-    kernel: &Kernel,
     parameters: &RunningMeanStd,
-    [raw, dones_and_masks, moments]: [&wgpu::Buffer; 3],
-) -> Result<BindGroup> {
+    [raw, dones_and_masks, moments, sums]: [&wgpu::Buffer; 4],
+) -> Result<[Command; 2]> {
     let uniform = gpu.uniform("running mean std", parameters)?;
-    kernel.bind(gpu, &[&uniform, raw, dones_and_masks, moments])
+    let (sum, join) = (observation_sums::kernel(gpu)?, kernel(gpu)?);
+    let [parts, columns] = parameters.grids();
+    let summed = sum.bind(gpu, &[&uniform, raw, dones_and_masks, moments, sums])?;
+    let joined = join.bind(gpu, &[&uniform, sums, moments])?;
+    Ok([Command::dispatch(&sum, &summed, parts), Command::dispatch(&join, &joined, columns)])
 }
 
 #[cfg(test)]
@@ -95,8 +112,9 @@ mod tests {
     use super::super::normalize;
     use super::super::testing::{gpu, run_at};
     use super::*;
-    use crate::gpu::{Command, Recorder, STATE};
+    use crate::gpu::{Recorder, STATE};
     use crate::nn::Storage;
+    use crate::testing::both_classes;
 
     /// Agents, features, numbers of a state, environments, steps.
     const SIZES: [[usize; 5]; 3] = [[1, 1, 0, 4, 1], [3, 5, 2, 12, 7], [2, 18, 3, 36, 11]];
@@ -180,7 +198,7 @@ mod tests {
             all.into_iter().filter(|x| x.is_finite()).map(f64::from).collect()
         }
 
-        fn run(&self, gpu: &Gpu, moments: &wgpu::Buffer) {
+        fn run(&self, gpu: &Gpu, moments: &wgpu::Buffer, parts: u32) {
             let [agents, obs_dim, state_dim, envs, steps] = self.sizes.map(|size| size as u32);
             let parameters = RunningMeanStd {
                 steps,
@@ -191,14 +209,16 @@ mod tests {
                 first_state: self.first_state() as u32 / 4,
                 masks: steps * envs / 4,
                 separate: u32::from(self.separate),
+                parts,
                 ..RunningMeanStd::default()
             };
             let raw = gpu.upload("raw", &self.raw).unwrap();
             let dones_and_masks = gpu.upload("dones_and_masks", &self.dones_and_masks).unwrap();
-            let kernel = kernel(gpu).unwrap();
-            let group = bind(gpu, &kernel, &parameters, [&raw, &dones_and_masks, moments]).unwrap();
-            let commands = [Command::dispatch(&kernel, &group, groups(&parameters))];
-            Recorder::new(gpu).run(&commands).unwrap();
+            // NaN: the second dispatch must not read what the first did not write.
+            let sums = vec![f32::NAN; (4 * parameters.columns() * parts) as usize];
+            let sums = gpu.upload("sums", &sums).unwrap();
+            let bound = [&raw, &dones_and_masks, moments, &sums];
+            Recorder::new(gpu).run(&commands(gpu, &parameters, bound).unwrap()).unwrap();
         }
 
         /// All slots except the first, normalised.
@@ -230,16 +250,25 @@ mod tests {
 
     #[test]
     fn moments_are_those_of_everything_seen_whatever_its_units() {
-        let gpu = gpu();
+        // With 50 parts some have no rows.
+        for (gpu, parts) in both_classes().iter().flat_map(|gpu| [1, 3, 50].map(|parts| (gpu, parts))) {
+            moments_are_those_of_everything_seen(gpu, parts);
+        }
+    }
+
+    fn moments_are_those_of_everything_seen(gpu: &Gpu, parts: u32) {
         for sizes in SIZES {
             for separate in [false, true] {
                 let rollouts = [0, 1, 2].map(|rollout| Case::new(sizes, separate, rollout));
                 let columns = rollouts[0].columns();
-                let moments = gpu.upload("moments", &vec![0f32; columns * 4]).unwrap();
+                let [moments, again] =
+                    ["moments", "again"].map(|name| gpu.upload(name, &vec![0f32; columns * 4]).unwrap());
                 let mut seen = vec![Vec::new(); columns];
                 for case in &rollouts {
-                    case.run(&gpu, &moments);
+                    case.run(gpu, &moments, parts);
+                    case.run(gpu, &again, parts);
                     let got: Vec<f32> = gpu.read(&moments).unwrap();
+                    assert_eq!(bytemuck::cast_slice::<_, u8>(&got), gpu.read::<u8>(&again).unwrap());
                     for (column, seen) in seen.iter_mut().enumerate() {
                         seen.extend(case.seen(column));
                         let count = seen.len() as f64;
@@ -311,15 +340,15 @@ mod tests {
         let gpu = gpu();
         let mut case = Case::new([2, 3, 0, 4, 5], false, 0);
         let moments = gpu.upload("moments", &[0f32; 24]).unwrap();
-        case.run(&gpu, &moments);
+        case.run(&gpu, &moments, 3);
         let before: Vec<f32> = gpu.read(&moments).unwrap();
         assert!(before.iter().all(|x| x.is_finite()) && before[3] > 0.0, "{before:?}");
         case.raw.fill(3e38);
-        case.run(&gpu, &moments);
+        case.run(&gpu, &moments, 3);
         assert_eq!(gpu.read::<f32>(&moments).unwrap(), before);
         case.raw.fill(1.0);
         case.dones_and_masks.fill(0);
-        case.run(&gpu, &moments);
+        case.run(&gpu, &moments, 3);
         assert_eq!(gpu.read::<f32>(&moments).unwrap(), before);
     }
 
@@ -333,7 +362,7 @@ mod tests {
         let first_mask = case.dones_and_masks.len() - 42 * 512;
         case.dones_and_masks[first_mask] = 0;
         for rollout in 1..4 {
-            case.run(&gpu, &moments);
+            case.run(&gpu, &moments, 3);
             let [mean, rest, squares, count] = gpu.read::<f32>(&moments).unwrap()[..] else { unreachable!() };
             assert_eq!(count, (40 * 512 - 1) as f32 * rollout as f32);
             assert!((mean + rest - 12345.678).abs() < 2e-3, "{mean}, {rest}");
@@ -350,7 +379,7 @@ mod tests {
         let moments = gpu.upload("moments", &[[40_000.0f32, 0.0, 1e8, 1e6]]).unwrap();
         case.raw.fill(40_200.0);
         for _ in 0..50 {
-            case.run(&gpu, &moments);
+            case.run(&gpu, &moments, 3);
         }
         let got: Vec<f32> = gpu.read(&moments).unwrap();
         let expected = 200.0 * 200.0 / (1e6 + 200.0);
@@ -367,7 +396,10 @@ mod tests {
             separate: 1,
             ..RunningMeanStd::default()
         };
-        let [x, y, _] = groups(&parameters);
-        assert!(x <= 65_535 && x * y >= 131_072);
+        for (parts, parameters) in [1, 7].map(|parts| (parts, RunningMeanStd { parts, ..parameters })) {
+            let [[x, y, _], [columns, rows, _]] = parameters.grids();
+            assert!(x <= 65_535 && y <= 65_535 && x * y >= 131_072 * parts);
+            assert!(columns <= 65_535 && columns * rows >= 131_072);
+        }
     }
 }

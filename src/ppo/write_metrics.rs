@@ -1,13 +1,13 @@
 //! Ends an iteration: writes the metrics for the host as one [`Record`], clears the episode counters and counts the iteration.
+//!
+//! Sums of parts of the losses and rows ([`metrics_sums`]) are joined by a second dispatch, in a fixed order.
 
+use super::metrics_sums;
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Class, Gpu, Kernel, Shader, Variant};
+use crate::gpu::{Access, Class, Command, Gpu, Kernel, Shader, Variant};
 
 /// The kernel's source.
 pub const SHADER: Shader = crate::shaders::shader!("ppo/write_metrics");
-
-/// Workgroups: one.
-pub const GROUPS: [u32; 3] = [1, 1, 1];
 
 /// f32s of a [`Record`].
 pub const RECORD: u64 = size_of::<Record>() as u64 / 4;
@@ -30,8 +30,8 @@ pub struct WriteMetrics {
     pub agent_steps: u32,
     /// Groups of agents that share networks, each with a ValueNorm: 1, or one per agent.
     pub groups: u32,
-    /// Fills up to 16 bytes.
-    pub pad: u32,
+    /// Workgroups that sum ([`metrics_sums::parts`]).
+    pub parts: u32,
 }
 
 /// Metrics of an iteration, read back once. Means are over the rows of active agents, and over the epochs of the iteration that moved
@@ -91,7 +91,7 @@ pub struct Record {
 /// As [`Kernel::new`].
 pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
     use Access::{Read, Uniform, Write};
-    let access = [Uniform, Read, Read, Read, Read, Write, Write, Write, Read];
+    let access = [Uniform, Read, Read, Read, Write, Write];
     Kernel::trusted(gpu, &SHADER, Variant::reducing(gpu.class()), &access, 0)
 }
 
@@ -99,35 +99,68 @@ pub fn kernel(gpu: &Gpu) -> Result<Kernel> {
 #[must_use]
 pub fn loop_iterations(class: Class, statistics: u64, rewards: u64, envs: u64) -> u64 {
     let lanes = u64::from(Variant::reducing(class).workgroup);
-    // Eight pairs or rows in an iteration, one environment. Rows are read twice, for means and for deviations.
-    (statistics + 2 * rewards).div_ceil(8 * lanes) + envs.div_ceil(lanes)
+    let tree = u64::from(lanes.ilog2()) + 1;
+    let parts = u64::from(metrics_sums::parts(class, statistics, rewards));
+    let turns = |count: u64, unrolled: u64| count.div_ceil(parts).div_ceil(unrolled * lanes);
+    // Rows are read twice, for means and for deviations.
+    let sum = turns(statistics, 4) + 2 * turns(rewards, 4) + turns(envs, 1) + 5 * tree;
+    sum.max(2 * parts.div_ceil(lanes) + 4 * tree)
 }
 
-/// Binds statistics, rewards, optimizer state, scalars, episode counters, iteration, record and targets.
+/// The buffers of both dispatches.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound<'a> {
+    /// Sums of the losses ([`super::loss`]).
+    pub statistics: &'a wgpu::Buffer,
+    /// Rewards.
+    pub rewards: &'a wgpu::Buffer,
+    /// Log-probabilities, advantages and returns.
+    pub targets: &'a wgpu::Buffer,
+    /// Counters of the episodes that ended.
+    pub episodes: &'a wgpu::Buffer,
+    /// State of the optimizer.
+    pub optimizer: &'a wgpu::Buffer,
+    /// [`super::scalars`].
+    pub scalars: &'a wgpu::Buffer,
+    /// Number of the iteration.
+    pub iteration: &'a wgpu::Buffer,
+    /// Sums of the parts, [`metrics_sums::words`].
+    pub sums: &'a wgpu::Buffer,
+    /// The [`Record`].
+    pub record: &'a wgpu::Buffer,
+}
+
+/// The dispatches that end an iteration.
 ///
 /// # Errors
-/// As [`Kernel::bind`].
-pub fn bind(
-    gpu: &Gpu,
-    kernel: &Kernel,
-    parameters: &WriteMetrics,
-    buffers: [&wgpu::Buffer; 8],
-) -> Result<BindGroup> {
+/// As [`Kernel::new`] and [`Kernel::bind`].
+pub fn commands(gpu: &Gpu, parameters: &WriteMetrics, bound: Bound<'_>) -> Result<[Command; 2]> {
+    let Bound { statistics, rewards, targets, episodes, optimizer, scalars, iteration, sums, record } = bound;
     let uniform = gpu.uniform("write metrics", parameters)?;
-    let mut all = vec![&uniform];
-    all.extend(buffers);
-    kernel.bind(gpu, &all)
+    let (sum, write) = (metrics_sums::kernel(gpu)?, kernel(gpu)?);
+    let summed = sum.bind(gpu, &[&uniform, statistics, rewards, targets, episodes, sums])?;
+    let written = write.bind(gpu, &[&uniform, sums, optimizer, scalars, iteration, record])?;
+    Ok([
+        Command::dispatch(&sum, &summed, [parameters.parts, 1, 1]),
+        Command::dispatch(&write, &written, [1, 1, 1]),
+    ])
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{gpu, run};
     use super::*;
+    use crate::gpu::Recorder;
+    use crate::testing::both_classes;
 
     #[test]
     fn the_record_gathers_and_the_counters_start_over() {
-        let gpu = gpu();
-        let kernel = kernel(&gpu).unwrap();
+        for (gpu, parts) in both_classes().iter().flat_map(|gpu| [1, 5, 30].map(|parts| (gpu, parts))) {
+            the_record_gathers(gpu, parts);
+        }
+    }
+
+    /// With 30 parts some have no rows, no losses or no environments.
+    fn the_record_gathers(gpu: &Gpu, parts: u32) {
         let (groups, envs) = (37u32, 12u32);
         // Two epochs that count, of three: one for each of two agents.
         let epoch = |factor: f32| {
@@ -142,7 +175,7 @@ mod tests {
             actors: 2,
             agent_steps: 2,
             groups: 2,
-            pad: 0,
+            parts,
         };
         let mut optimizer = [0f32; 24];
         (optimizer[1], optimizer[9], optimizer[17]) = (3.0, 5.0, 7.0);
@@ -160,17 +193,19 @@ mod tests {
         let mut scalars = [0f32; 32];
         (scalars[3], scalars[4], scalars[9], scalars[13], scalars[14]) = (1.5, 2.5, 512.0, 2.0, 0.5);
         (scalars[16 + 3], scalars[16 + 4]) = (-0.5, 1.5);
-        let buffers = [
-            &gpu.upload("statistics", &statistics).unwrap(),
-            &gpu.upload("rewards", &(0..24).map(|i| i as f32).collect::<Vec<_>>()).unwrap(),
-            &gpu.upload("optimizer", &optimizer).unwrap(),
-            &gpu.upload("scalars", &scalars).unwrap(),
-            &episodes,
-            &iteration,
-            &record,
-            &gpu.upload("targets", &targets).unwrap(),
-        ];
-        run(&gpu, &kernel, &bind(&gpu, &kernel, &metrics, buffers).unwrap(), GROUPS);
+        let bound = Bound {
+            statistics: &gpu.upload("statistics", &statistics).unwrap(),
+            rewards: &gpu.upload("rewards", &(0..24).map(|i| i as f32).collect::<Vec<_>>()).unwrap(),
+            targets: &gpu.upload("targets", &targets).unwrap(),
+            episodes: &episodes,
+            optimizer: &gpu.upload("optimizer", &optimizer).unwrap(),
+            scalars: &gpu.upload("scalars", &scalars).unwrap(),
+            iteration: &iteration,
+            // NaN: the second dispatch must not read what the first did not write.
+            sums: &gpu.upload("sums", &vec![f32::NAN; parts as usize * metrics_sums::PART as usize]).unwrap(),
+            record: &record,
+        };
+        Recorder::new(gpu).run(&commands(gpu, &metrics, bound).unwrap()).unwrap();
         let got: Vec<Record> = gpu.read(&record).unwrap();
         let variance = |values: &[f32]| {
             let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / values.len() as f64;
@@ -208,5 +243,82 @@ mod tests {
         assert_eq!(got[0], expected);
         assert_eq!(gpu.read::<u32>(&iteration).unwrap()[0], 42);
         assert!(gpu.read::<f32>(&episodes).unwrap().iter().all(|x| *x == 0.0));
+    }
+
+    /// Odd sizes, returns far from 0 with a small deviation: against f64, and with the same bits again.
+    #[test]
+    fn metrics_of_many_parts_agree_with_f64() {
+        for gpu in both_classes() {
+            for (rows, statistics, envs) in
+                [(1u32, 1u32, 1u32), (2049, 7, 3), (70_001, 1500, 1023), (30_000, 9001, 4)]
+            {
+                let noise = |i: u32, k: u32| f64::from((i.wrapping_mul(k) >> 7) % 10_007) / 10_007.0 - 0.5;
+                let parts = metrics_sums::parts(Class::Hardware, statistics.into(), rows.into());
+                assert!(parts == 1 || rows > 2048);
+                let metrics = WriteMetrics {
+                    statistics,
+                    rewards: rows,
+                    envs,
+                    nets: 1,
+                    actors: 1,
+                    agent_steps: 1,
+                    groups: 1,
+                    parts,
+                };
+                let rewards: Vec<f32> = (0..rows).map(|i| noise(i, 7919) as f32).collect();
+                let advantages: Vec<f32> = (0..rows).map(|i| (3.0 + noise(i, 104_729)) as f32).collect();
+                let returns: Vec<f32> = (0..rows).map(|i| (5000.0 + 4.0 * noise(i, 6007)) as f32).collect();
+                let losses: Vec<f32> = (0..8 * statistics).map(|i| (1.0 + noise(i, 7907)) as f32).collect();
+                let counters: Vec<f32> = (0..4 * envs).map(|i| f64::from(i % 13) as f32).collect();
+                let mut scalars = [0f32; 16];
+                (scalars[super::super::scalars::EPOCHS], scalars[super::super::scalars::ROW_SHARE]) =
+                    (1.0, 1.0);
+                let run = || {
+                    let record = gpu.upload("record", &[Record::default()]).unwrap();
+                    let bound = Bound {
+                        statistics: &gpu.upload("statistics", &losses).unwrap(),
+                        rewards: &gpu.upload("rewards", &rewards).unwrap(),
+                        targets: &gpu
+                            .upload("targets", &[&rewards[..], &advantages, &returns].concat())
+                            .unwrap(),
+                        episodes: &gpu.upload("episodes", &counters).unwrap(),
+                        optimizer: &gpu.upload("optimizer", &[0f32; 8]).unwrap(),
+                        scalars: &gpu.upload("scalars", &scalars).unwrap(),
+                        iteration: &gpu.upload("iteration", &[0u32, 0]).unwrap(),
+                        sums: &gpu.upload("sums", &vec![f32::NAN; 20 * parts as usize]).unwrap(),
+                        record: &record,
+                    };
+                    Recorder::new(&gpu).run(&commands(&gpu, &metrics, bound).unwrap()).unwrap();
+                    gpu.read::<Record>(&record).unwrap()[0]
+                };
+                let got = run();
+                let again = run();
+                assert_eq!(bytemuck::bytes_of(&got), bytemuck::bytes_of(&again));
+                let near = |name: &str, got: f32, want: f64| {
+                    let error = (f64::from(got) - want).abs();
+                    assert!(error <= 2e-6 * want.abs().max(0.1), "{name} of {rows} rows: {got} for {want}");
+                };
+                let f64s = |values: &[f32]| values.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
+                let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+                let loss = |k: usize| losses.iter().skip(k).step_by(8).map(|x| f64::from(*x)).sum::<f64>();
+                let ended = |k: u32| (k * envs..(k + 1) * envs).map(|i| f64::from(i % 13)).sum::<f64>();
+                near("policy loss", got.policy_loss, loss(0));
+                near("KL divergence", got.approx_kl, loss(3));
+                near("clipped", got.clip_fraction, loss(4));
+                near("reward", got.reward, mean(&f64s(&rewards)));
+                near("returns", got.return_sum, ended(0));
+                near("terminated", got.terminated, ended(3));
+                let variance = |values: &[f64]| {
+                    let centre = mean(values);
+                    mean(&values.iter().map(|x| (x - centre).powi(2)).collect::<Vec<_>>())
+                };
+                if rows > 1 {
+                    let explained = 1.0 - variance(&f64s(&advantages)) / variance(&f64s(&returns));
+                    near("explained variance", got.explained_variance, explained);
+                } else {
+                    assert!(got.explained_variance.is_nan(), "one return is constant");
+                }
+            }
+        }
     }
 }

@@ -69,7 +69,7 @@ fn dispatches_per_step_and_micro_batch_are_few() {
 
 /// On GPUs with small networks 32 steps of acting are one dispatch, the gradient of a minibatch another, the optimizer's step three.
 #[test]
-fn an_iteration_in_blocks_is_25_dispatches() {
+fn an_iteration_in_blocks_is_27_dispatches() {
     let gpu = gpu().with_class(Class::Hardware);
     let environment = market(&gpu, 2);
     let dispatches = |accumulation: u32, epochs: u32, steps: u32| {
@@ -83,9 +83,9 @@ fn an_iteration_in_blocks_is_25_dispatches() {
     assert_eq!([1, 4].map(update), [4, 4]);
     // Up to 32 steps of a rollout are one dispatch.
     assert_eq!(dispatches(4, 1, 33) - dispatches(4, 1, 32), 1);
-    // Beside acting and an update: values, advantages, their statistics, the beginning of the first minibatch, and the record.
-    assert_eq!(dispatches(4, 1, 32), 1 + 4 + 5);
-    assert_eq!(dispatches(4, 4, 128), 4 + 4 * 4 + 5);
+    // Beside acting and an update: values, advantages, two for their statistics, the beginning of the first minibatch, two for the record.
+    assert_eq!(dispatches(4, 1, 32), 1 + 4 + 7);
+    assert_eq!(dispatches(4, 4, 128), 4 + 4 * 4 + 7);
 }
 
 fn few_dispatches(gpu: &Gpu, environment: &Trading, config: &Config, a_step: u64) {
@@ -116,8 +116,8 @@ fn few_dispatches(gpu: &Gpu, environment: &Trading, config: &Config, a_step: u64
     assert!(update > 0 && update <= 7, "{update} dispatches for an update of one micro-batch");
     let update = count(16, 2, 4) - count(16, 1, 4);
     assert!(update <= 4 * 4 + 3, "{update} dispatches for an update of four micro-batches");
-    // The rest: values, advantages, record.
-    assert!(base <= a_step * 16 + 10 + 8, "{base} dispatches in an iteration");
+    // The rest: values, advantages, record. Statistics of the rollout are two dispatches each: sums of many workgroups and their join.
+    assert!(base <= a_step * 16 + 10 + 10, "{base} dispatches in an iteration");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::Result;
 use crate::gpu::{Command, Recording};
 use crate::mappo::buffers::UpdateBuffers;
 use crate::mappo::setup::Setup;
-use crate::ppo::{advantage_stats, epoch, gae, loss, scalars, shuffle};
+use crate::ppo::{advantage_stats, advantage_sums, epoch, gae, loss, scalars, shuffle};
 
 /// Generalised advantage estimation and its statistics; with HAPPO, also the first agent's factors of 1.
 pub fn estimate(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
@@ -26,7 +26,7 @@ pub fn estimate(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
     let bound = [&rollout.values, &rollout.rewards, dones_and_masks, scalars, targets];
     let group = gae::bind(gpu, &kernel, &parameters, bound)?;
     let mut commands = vec![Command::dispatch(&kernel, &group, gae::groups(&kernel.variant, &parameters))];
-    commands.push(stats(setup, 0)?);
+    commands.extend(stats(setup, update, 0)?);
     if let Some(ones) = &update.first_factors {
         gpu.write(ones, 0, bytemuck::cast_slice(&vec![1f32; (ones.size() / 4) as usize]))?;
         let epochs = config.ppo.epochs * config.ppo.agent_steps(sizes.spec.agents);
@@ -42,7 +42,7 @@ pub fn estimate(setup: Setup<'_>, update: &UpdateBuffers) -> Result<Recording> {
 }
 
 /// The statistics of a rollout and its minibatches; with an order, those of shuffled minibatches.
-fn stats(setup: Setup<'_>, order: u32) -> Result<Command> {
+fn stats(setup: Setup<'_>, update: &UpdateBuffers, order: u32) -> Result<[Command; 2]> {
     let Setup { gpu, config, sizes, buffers, .. } = setup;
     let rollout = &buffers.rollout;
     let parameters = advantage_stats::AdvantageStats {
@@ -55,17 +55,16 @@ fn stats(setup: Setup<'_>, order: u32) -> Result<Command> {
         chunk: sizes.chunk.max(1),
         over: config.ppo.advantage_norm as u32,
         order,
-        pad: [0; 3],
+        parts: advantage_sums::parts(gpu.class(), sizes.rows().into(), sizes.groups, sizes.minibatches),
+        pad: [0; 2],
     };
-    let kernel = advantage_stats::kernel(gpu)?;
-    let bound = [&rollout.targets, &rollout.scalars, &rollout.dones_and_masks];
-    let group = advantage_stats::bind(gpu, &kernel, &parameters, bound)?;
-    Ok(Command::dispatch(&kernel, &group, advantage_stats::groups(&parameters)))
+    let bound = [&rollout.targets, &rollout.scalars, &rollout.dones_and_masks, &update.sums];
+    advantage_stats::commands(gpu, &parameters, bound)
 }
 
 /// The first dispatches of every epoch of every agent step if there are several minibatches: deals the steps to them, and computes
 /// the minibatches' statistics.
-pub fn shuffles(setup: Setup<'_>, schedule: &Schedule) -> Result<Vec<[Command; 2]>> {
+pub fn shuffles(setup: Setup<'_>, update: &UpdateBuffers, schedule: &Schedule) -> Result<Vec<[Command; 3]>> {
     let Setup { gpu, config, sizes, buffers, .. } = setup;
     if !sizes.shuffled() {
         return Ok(Vec::new());
@@ -89,12 +88,12 @@ pub fn shuffles(setup: Setup<'_>, schedule: &Schedule) -> Result<Vec<[Command; 2
     let rollout = &buffers.rollout;
     let group = shuffle::bind(gpu, &kernel, [&table, &rollout.iteration, &rollout.dones_and_masks])?;
     let stride = gpu.uniform_stride::<shuffle::Shuffle>();
-    let stats = stats(setup, order)?;
-    let both = |(index, parameters)| {
+    let [sum, join] = stats(setup, update, order)?;
+    let all = |(index, parameters)| {
         let grid = shuffle::groups(&kernel.variant, parameters);
-        [Command::dispatch_at(&kernel, &group, index, stride, grid), stats.clone()]
+        [Command::dispatch_at(&kernel, &group, index, stride, grid), sum.clone(), join.clone()]
     };
-    Ok((0..).zip(&parameters).map(both).collect())
+    Ok((0..).zip(&parameters).map(all).collect())
 }
 
 /// The beginning of every minibatch of every epoch of every agent step: updates ValueNorm and the entropy coefficient, and stops the epochs

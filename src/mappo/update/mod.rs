@@ -22,7 +22,7 @@ pub struct Update {
     /// Advantages and their statistics.
     pub advantages: Recording,
     /// One recording per epoch. A minibatch takes 3 dispatches for the optimizer step and 4 for every micro-batch, or 1 with networks in
-    /// blocks (`nn/block.rs`). The first epoch of an agent step begins with one more, and every epoch of several minibatches with 3, which
+    /// blocks (`nn/block.rs`). The first epoch of an agent step begins with one more, and every epoch of several minibatches with 4, which
     /// shuffle. With HAPPO, the epochs of agent 0, then those of agent 1, and so on.
     pub epochs: Vec<Recording>,
     /// With HAPPO, two recordings per agent: before the agent's epochs its log-probabilities are kept, after them the factors of
@@ -44,7 +44,7 @@ impl Update {
         let batches = schedule.batches(setup);
         let table = setup.gpu.uniform_table("micro-batches", &batches)?;
         let kernels = GradientKernels::new(setup, buffers, rollout, &table)?;
-        let mut shuffles = advantages::shuffles(setup, &schedule)?.into_iter();
+        let mut shuffles = advantages::shuffles(setup, buffers, &schedule)?.into_iter();
         let starts = advantages::minibatch_starts(setup, &schedule);
         let none = starts.len() as u32 - 1;
         // The optimizer step before a minibatch begins it, unless the agent step or a shuffled epoch begins with it.

@@ -6,7 +6,7 @@ use safetensors::tensor::Dtype;
 
 use super::Policy;
 use crate::env::{ActionSpace, TradingSettings};
-use crate::gpu::{Command, Recorder};
+use crate::gpu::Recorder;
 use crate::mappo::ActionMode;
 use crate::market::{FEATURE_LIMIT, FILLED, ScalingStatistics};
 use crate::model::envelope::NamedTensor;
@@ -207,7 +207,6 @@ fn observations(policy: &Policy, environments: usize, random: &mut Stream) -> [V
 fn scaled(raw: &[f32], bars: usize, moments: &[[f32; 2]]) -> Vec<f32> {
     use crate::market::scale;
     let gpu = crate::testing::gpu();
-    let kernel = scale::kernel(&gpu).unwrap();
     let (statistics, data) = (gpu.upload("statistics", moments).unwrap(), gpu.upload("data", raw).unwrap());
     let parameters = scale::Parameters {
         bars: bars as u32,
@@ -216,9 +215,7 @@ fn scaled(raw: &[f32], bars: usize, moments: &[[f32; 2]]) -> Vec<f32> {
         marked: (FEATURES - 2) as u32,
         ..scale::Parameters::default()
     };
-    let group = scale::bind(&gpu, &kernel, &parameters, &statistics, &data).unwrap();
-    let grid = scale::groups(&kernel.variant, parameters.columns);
-    Recorder::new(&gpu).run(&[Command::dispatch(&kernel, &group, grid)]).unwrap();
+    Recorder::new(&gpu).run(&scale::commands(&gpu, &parameters, &statistics, &data).unwrap()).unwrap();
     gpu.read(&data).unwrap()
 }
 
