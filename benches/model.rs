@@ -57,9 +57,9 @@ const MOST_GROUPS: u32 = 256;
 const STEPS_OF_DISPATCH: u32 = 32;
 const OPTIMIZER_STEP: u32 = 4;
 
-/// Dispatches of an iteration besides acting and optimizer steps: values, advantages, their statistics, the beginning of the first
-/// minibatch, metrics.
-const OTHERS: u32 = 5;
+/// Dispatches of an iteration besides acting and optimizer steps: values, advantages, two for their statistics, the beginning of the
+/// first minibatch, two for metrics.
+const OTHERS: u32 = 7;
 
 /// Loads of the market's step that wait for a load before them: nine for each of four instruments by the compiler's report (navi31), and
 /// two of the account.

@@ -51,7 +51,7 @@ fn end_step(local: u32) {
     if (local == 0u && !stopped && end.interval > 0.0) {
         update_loss_scale();
     }
-    // The next minibatch may lift the stop that the other invocations read above.
+    // The next minibatch may set the stop, which the other invocations read above.
     storageBarrier();
     if (p.begins == 1u) {
         begin_minibatch(local);

@@ -158,7 +158,7 @@ fn main(
             sum += staged[i];
             sum_clipped += values[i];
         }
-        // Zeros after the stop of this rollout's updates (ppo/epoch).
+        // Zeros after the stop of this rollout's updates.
         let counts = vec4<bool>(scalars[STOPPED] != 1.0);
         let entry = ((batch.loss.index * 2u + stack) * p.partial_sums + group.x) * 2u;
         statistics[entry] = select(vec4<f32>(0.0), sum, counts);

@@ -130,6 +130,9 @@ fn config(envs: u32, steps: u32) -> Config {
     config
 }
 
+/// Name, environment, numbers of environments and steps, and a change of the configuration.
+type Case<'a> = (&'a str, &'a dyn Environment, u32, u32, fn(&mut Config));
+
 #[test]
 fn one_kernel_plays_as_step_by_step() {
     let gpu = crate::testing::unchecked_gpu().with_class(Class::Hardware);
@@ -144,7 +147,7 @@ fn one_kernel_plays_as_step_by_step() {
         let weights = ActionSpace::Weights;
         (small_market(&gpu, ActionSpace::Positions), small_market(&gpu, weights))
     };
-    let cases: Vec<(&str, &dyn Environment, u32, u32, fn(&mut Config))> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("spread", &mpe2, 72, 40, plain),
         ("more agents than a block has quads", &many, 8, 33, plain),
         ("communication", &reference, 40, 64, plain),

@@ -8,6 +8,12 @@ use crate::gpu::{GROUPS_IN_A_ROW, round_up};
 use crate::nn::{CriticInput, KernelConfig, Layout, MOST_MULTIPLY_ADDS, Sharing, Storage};
 use crate::ppo::{ActionKind, loss};
 
+/// Slots of each of the fewest dispatches of about the same size over `slots` slots of `each` multiply-adds.
+fn slots_of(slots: u32, each: u64) -> u32 {
+    let most = (MOST_MULTIPLY_ADDS / each.max(1)).clamp(1, slots.max(1).into()) as u32;
+    slots.div_ceil(slots.div_ceil(most).max(1))
+}
+
 /// Basic sizes of a run, which determine all buffers and dispatches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
@@ -87,12 +93,6 @@ impl Sizes {
         }
         let slot = self.wide()[0];
         let [actor, critic] = [0, 1].map(|stack| slot.saturating_mul(layout.multiply_adds(stack)));
-        // Of a dispatch over all of `slots` slots, or of as few dispatches of the same size as the limit allows.
-        let slots_of = |slots: u32, each: u64| {
-            let dispatches =
-                u64::from(slots).saturating_mul(each).div_ceil(MOST_MULTIPLY_ADDS).clamp(1, slots.into());
-            slots.div_ceil(dispatches as u32)
-        };
         let launched =
             u64::from(GROUPS_IN_A_ROW) * u64::from(kernel_config.quads_of_group()) / (slot / 4).max(1);
         let happo = config.ppo.algorithm == Algorithm::Happo;
@@ -100,7 +100,7 @@ impl Sizes {
             // Forward pass, gradients of the activations, and gradients of the weights.
             micro_slots: slots_of(self.largest_minibatch(), actor.saturating_add(critic).saturating_mul(3)),
             value_slots: slots_of(self.slots(), critic).min(launched.clamp(1, u32::MAX.into()) as u32),
-            evaluated_slots: if happo { self.evaluated_slots } else { 0 },
+            evaluated_slots: if happo { self.evaluated_slots.min(slots_of(self.steps, actor)) } else { 0 },
             ..self
         }
     }
@@ -339,5 +339,18 @@ mod tests {
     #[test]
     fn each_choice_starts_after_the_previous_one() {
         assert_eq!([starts(&[5]), starts(&[5, 10]), starts(&[2; 16])], [1, 0b10_0001, 0x5555_5555]);
+    }
+
+    #[test]
+    fn dispatches_are_few_and_within_the_limit() {
+        for (slots, share, expected) in
+            [(128, 0.99, 1), (128, 0.3, 3), (128, 0.001, 128), (129, 0.02, 43), (7, 2.0, 1)]
+        {
+            let each = (share * MOST_MULTIPLY_ADDS as f64) as u64;
+            let size = slots_of(slots, each);
+            assert_eq!(size, expected, "{slots} slots of {share}");
+            assert!(size == 1 || u64::from(size) * each <= MOST_MULTIPLY_ADDS);
+        }
+        assert_eq!([slots_of(5, 0), slots_of(0, 1)], [5, 0]);
     }
 }

@@ -205,16 +205,21 @@ fn at_most_two_iterations_are_in_flight() {
 
 #[test]
 fn accumulated_gradients_equal_those_of_the_whole_rollout() {
-    // With the kernels of GPUs, small networks have one micro-batch.
-    let gpu = gpu().with_class(Class::Software);
-    let environment = market(&gpu, 3);
+    accumulates(&gpu().with_class(Class::Software), 16);
+    // With the kernels of GPUs, smaller networks have one micro-batch.
+    accumulates(&gpu().with_class(Class::Hardware), 130);
+}
+
+fn accumulates(gpu: &Gpu, hidden: u32) {
+    let environment = market(gpu, 3);
     let change = |accumulation: u32, seed: u64| -> Vec<f64> {
         let mut config = config();
+        config.network.hidden = vec![hidden];
         config.ppo.rollout_steps = 10;
         config.ppo.epochs = 1;
         config.ppo.seed = seed;
         config.device.accumulation = accumulation;
-        let mut trainer = Trainer::new(&gpu, &environment, &config).unwrap();
+        let mut trainer = Trainer::new(gpu, &environment, &config).unwrap();
         // Ten steps in four micro-batches: three, three, three and one.
         assert_eq!(trainer.sizes().micro_batches(), accumulation);
         let before = trainer.weights().unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use phalanx::env::{Episodes, Trading, TradingSettings};
 use phalanx::gpu::{Budget, Class, Gpu};
 use phalanx::mappo::{Config, Precision, Sizes, Trainer};
@@ -75,20 +75,26 @@ fn half_precision(gpu: &Gpu, environment: &Trading) -> Result<Promise> {
     ))
 }
 
-/// Weights after one iteration.
-fn weights(gpu: &Gpu, environment: &Trading, config: &Config) -> Result<Vec<f32>> {
+/// Weights after one iteration, and the number of micro-batches.
+fn weights(gpu: &Gpu, environment: &Trading, config: &Config) -> Result<(Vec<f32>, u32)> {
     let mut trainer = Trainer::new(gpu, environment, config)?;
+    let micro_batches = trainer.sizes().micro_batches();
     trainer.train(|_| ())?;
-    Ok(trainer.weights()?)
+    Ok((trainer.weights()?, micro_batches))
 }
 
 fn accumulation(gpu: &Gpu, environment: &Trading) -> Result<Promise> {
     let mut config = small();
+    if gpu.class() == Class::Hardware {
+        // Networks in blocks have one micro-batch.
+        config.network.hidden = vec![160];
+    }
     // Plain gradient descent would show a difference as it is; AdamW divides it by itself.
     config.device.accumulation = 1;
-    let whole = weights(gpu, environment, &config)?;
+    let (whole, one) = weights(gpu, environment, &config)?;
     config.device.accumulation = 8;
-    let parts = weights(gpu, environment, &config)?;
+    let (parts, eight) = weights(gpu, environment, &config)?;
+    ensure!([one, eight] == [1, 8], "{one} and {eight} micro-batches instead of 1 and 8");
     let largest = |values: &[f32]| values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
     let difference: Vec<f32> = whole.iter().zip(&parts).map(|(whole, part)| whole - part).collect();
     let step = f64::from(config.optimizer.actor_learning_rate as f32);

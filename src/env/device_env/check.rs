@@ -93,7 +93,7 @@ pub(super) fn declarations(outline: &Outline, taken: &[&Outline]) -> Result<(), 
         }
         // An environment's function would replace WGSL's own in all text around it, that of the networks too.
         let expected = FUNCTIONS.iter().any(|expected| expected.name == it.name);
-        if !it.name.is_empty() && !expected && is_predeclared(&it.name) {
+        if !it.name.is_empty() && !expected && is_predeclared(it.name) {
             return Err(format!(
                 "line {line}: `{}` has a meaning in WGSL itself: choose another name",
                 it.name

@@ -22,8 +22,8 @@ pub struct Update {
     /// Advantages and their statistics.
     pub advantages: Recording,
     /// One recording per epoch. A minibatch takes 3 dispatches for the optimizer step and 4 for every micro-batch, or 1 with networks in
-    /// blocks (`nn/block.rs`). The first epoch of an agent step begins with one more, and every epoch of several minibatches with 4, which
-    /// shuffle. With HAPPO, the epochs of agent 0, then those of agent 1, and so on.
+    /// blocks (`nn/block.rs`). The first epoch of an agent step, and every epoch of several minibatches, begins with one more; 3 shuffle
+    /// the latter. With HAPPO, the epochs of agent 0, then those of agent 1, and so on.
     pub epochs: Vec<Recording>,
     /// With HAPPO, two recordings per agent: before the agent's epochs its log-probabilities are kept, after them the factors of
     /// later agents are multiplied by its probability ratios.

@@ -48,6 +48,12 @@ fn mistakes_in_the_text_have_their_line() {
         ("feature(0u, state.x);", "feature(0u, 1u);", "line 15: error"),
         ("feature(0u, state.x)", "feature(0u state.x)", "line 15"),
         ("x: f32,", "x: float,", "line 2: error"),
+        // It would replace the logarithm of the networks in the same kernel.
+        (
+            "fn observe(agent: u32) {",
+            "fn log(x: f32) -> f32 { return x; }\nfn observe(agent: u32) {",
+            "line 14: `log` has a meaning in WGSL itself",
+        ),
         // Text that the compiler sees and most editors do not, and writes in another function.
         ("x: f32,", "x: f32, // \u{2028}", "line 2: U+2028 is not allowed"),
         ("feature(0u, state.x);", "feature(0u, state.x); // \r more", "line 15: U+000D is not allowed"),
