@@ -153,7 +153,7 @@ fn defaults(gpu: &Gpu, environment: &Trading) -> Result<(Vec<Promise>, f64)> {
 
 fn repeated(gpu: &Gpu, environment: &Trading) -> Result<Promise> {
     let config = small();
-    let [one, other] = [weights(gpu, environment, &config)?, weights(gpu, environment, &config)?];
+    let [(one, _), (other, _)] = [weights(gpu, environment, &config)?, weights(gpu, environment, &config)?];
     let different = one.iter().zip(&other).filter(|(one, other)| one.to_bits() != other.to_bits()).count();
     Ok(Promise::new(
         "Two trainings of one seed give the same bytes",
