@@ -85,7 +85,7 @@ impl Sizes {
     }
 
     /// The same sizes for a configuration of the kernels, which may keep activations in workgroup memory. Then micro-batches save no
-    /// memory, and there are as few as [`MOST_MULTIPLY_ADDS`] allows.
+    /// memory, and there are as few as `MOST_MULTIPLY_ADDS` allows.
     #[must_use]
     pub fn for_kernels(self, config: &Config, layout: &Layout, kernel_config: &KernelConfig) -> Self {
         if kernel_config.blocks.is_none() {
