@@ -77,7 +77,9 @@ fn layouts() -> Vec<Layout> {
         // A log standard deviation, whose weights stay 0, without LayerNorm before the first matrix.
         Shape { constants: 2, input_norm: false, ..shape.clone() },
         Shape { sharing: Sharing::Separate, hidden_norm: false, ..shape.clone() },
-        Shape { chunk: 4, hidden: vec![21], ..shape },
+        Shape { chunk: 4, hidden: vec![21], ..shape.clone() },
+        // More agents and inputs than the largest tile has rows.
+        Shape { agents: 70, hidden: vec![5], ..shape },
     ];
     shapes.iter().map(|shape| Layout::new(shape).unwrap()).collect()
 }
