@@ -28,8 +28,6 @@ struct PhalanxStep {
     limit: u32,
     // Number of the last slot for final observations of truncated episodes.
     last_cut: u32,
-    // Rollout kernel: quads of environments that a workgroup owns.
-    env_quads: u32,
 }
 
 @group(0) @binding(0) var<uniform> phalanx_p: PhalanxStep;

@@ -8,11 +8,14 @@ import package::lib::block_forward::{Row, stacks, run_layers};
 import package::lib::draw::draw;
 import package::lib::slots::batch;
 
+// Quads of environments that a workgroup owns: as many as fill a block of rows with their agents.
+const phalanx_ENV_QUADS: u32 = max(QUADS / AGENTS, 1u);
+
 // Row `index` of the workgroup, agent by agent. A row past the last one repeats that one.
 fn phalanx_row_at(group: u32, index: u32, end: u32) -> Row {
     let i = min(index, end - 1u);
-    let agent = i / phalanx_p.env_quads;
-    let quad = group * phalanx_p.env_quads + i % phalanx_p.env_quads;
+    let agent = i / phalanx_ENV_QUADS;
+    let quad = group * phalanx_ENV_QUADS + i % phalanx_ENV_QUADS;
     let row = (phalanx_now * AGENTS + agent) * batch.quads + min(quad, batch.quads - 1u);
     return Row(row, agent, index < end && quad < batch.quads, 0u, false);
 }
@@ -34,7 +37,7 @@ fn phalanx_end_head(outputs: u32, local: u32) {
 
 // Draws the actions of all agents of the workgroup's environments.
 fn phalanx_act(group: u32, local: u32) {
-    let all = AGENTS * phalanx_p.env_quads;
+    let all = AGENTS * phalanx_ENV_QUADS;
     for (var start = 0u; start < all; start += QUADS) {
         let end = min(all, start + QUADS);
         let mine = start + first_quad(local);
@@ -51,7 +54,7 @@ fn phalanx_act(group: u32, local: u32) {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let envs = 4u * phalanx_p.env_quads;
+    let envs = 4u * phalanx_ENV_QUADS;
     phalanx_env = group.x * envs + local;
     phalanx_now = phalanx_p.step;
     let plays = local < envs && phalanx_env < phalanx_p.envs;

@@ -3,6 +3,7 @@
 // updates on this rollout if the KL divergence exceeds its limit. One workgroup, fixed order.
 
 import package::constants::WG;
+import package::lib::total::total;
 import package::scalars::{VALUE_NORM_MEAN, VALUE_NORM_SQUARE, VALUE_NORM_DEBIAS, MEAN, DEVIATION, ADVANTAGE_MEAN, RETURN_MEAN, RETURN_SQUARE, ENTROPY, STOPPED, EPOCHS, ROW_SHARE, RATE_SHARE, GROUP};
 
 struct Epoch {
@@ -45,8 +46,6 @@ struct Epoch {
 @group(0) @binding(1) var<storage, read_write> scalars: array<f32>;
 @group(0) @binding(2) var<storage, read> statistics: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> iteration: array<u32>;
-
-var<workgroup> lanes: array<f32, WG>;
 
 // KL divergence in one place of the statistics of the epoch before. Past the end the last one is read again: without branches between
 // them, the loads of an iteration wait for memory together.
@@ -101,15 +100,7 @@ fn mean_divergence(lane: u32) -> f32 {
         sum += divergence(i + 6u * WG);
         sum += divergence(i + 7u * WG);
     }
-    lanes[lane] = sum;
-    workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        if (lane < half) {
-            lanes[lane] += lanes[lane + half];
-        }
-        workgroupBarrier();
-    }
-    return lanes[0] * share();
+    return total(lane, vec4<f32>(sum)).x * share();
 }
 
 // May have barriers.

@@ -6,6 +6,7 @@ import package::constants::WG;
 import package::lib::network::NetworkSlice;
 import package::lib::numeric::{expm1, is_finite};
 import package::lib::optimizer_step::{APPLIED, skipped, skipped_in_a_row, waiting};
+import package::lib::total::total;
 import package::optimizer::STATE;
 import package::scalars::{LOSS_SCALE, STOPPED, RATE_SHARE};
 
@@ -45,8 +46,6 @@ struct AdamW {
 @group(0) @binding(7) var<storage, read_write> params: array<vec4<f32>>;
 @group(0) @binding(8) var<storage, read> scalars: array<f32>;
 
-var<workgroup> lanes: array<f32, WG>;
-
 // Past the end the last one is read again: without branches between them, the loads of an iteration wait for memory together.
 fn squares_of(net: NetworkSlice, tile: u32) -> f32 {
     let found = step[p.squares + net.first_tile + min(tile, net.tiles - 1u)];
@@ -62,15 +61,7 @@ fn sum_squares(net: NetworkSlice, local: u32) -> f32 {
         sum += squares_of(net, tile + 2u * WG);
         sum += squares_of(net, tile + 3u * WG);
     }
-    lanes[local] = sum;
-    workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        if (local < half) {
-            lanes[local] += lanes[local + half];
-        }
-        workgroupBarrier();
-    }
-    return lanes[0];
+    return total(local, vec4<f32>(sum)).x;
 }
 
 fn leave(at: u32, taken: vec4<f32>, others: vec4<f32>) {

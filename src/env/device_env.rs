@@ -11,10 +11,10 @@ mod tests;
 pub use self::builder::DeviceEnvBuilder;
 use self::builder::{ActionKind, Rules, Values};
 use self::fields::{Scalar, Structures};
-use super::functions::{self, Step};
+use super::functions::Step;
 use super::{DeviceState, EnvRecording, Environment, MAX_EPISODES, RolloutBuffers, Spec, StateFields, step};
 use crate::Result;
-use crate::gpu::{Access, Gpu, Kernel, Plan, STATE, Shader, TABLE_ENTRY, Variant};
+use crate::gpu::{Access, Gpu, Kernel, Plan, STATE, Shader, TABLE_ENTRY, Variant, compose_all};
 
 /// Most words of 32 bits in a `State`, and in an `AgentState`.
 const MAX_WORDS: usize = 128;
@@ -98,7 +98,7 @@ impl DeviceEnv {
 
     /// The source of a kernel around its functions.
     pub(super) fn source_of(&self, shader: &Shader, variant: &Variant) -> Result<String> {
-        let shared = functions::shared(shader, variant)?;
+        let shared = compose_all(shader, variant)?;
         // Directives come first.
         let directive = "enable f16;\n";
         let (directive, shared) =

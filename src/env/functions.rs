@@ -1,8 +1,7 @@
 //! The functions that environments of WGSL functions ([`super::DeviceEnv`]) may call, around which kernels are composed.
 
 use super::RolloutBuffers;
-use crate::Result;
-use crate::gpu::{Shader, Variant, compose_all};
+use crate::gpu::Shader;
 
 /// The functions; an environment's own text and what is generated for it come before them.
 const SHADER: Shader = crate::shaders::shader!("env/functions");
@@ -21,15 +20,6 @@ pub(super) fn with_entry(entry: &Shader) -> String {
     imports + &rest
 }
 
-/// Composes a kernel's part that all environments share, of [`with_entry`]; nothing of it is stripped, for the environment's functions
-/// call it.
-///
-/// # Errors
-/// [`crate::Error::Shader`] if it does not compose.
-pub(super) fn shared(shader: &Shader, variant: &Variant) -> Result<String> {
-    compose_all(shader, variant)
-}
-
 /// Mirrors `PhalanxStep` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -46,7 +36,6 @@ pub(super) struct Step {
     pub(super) agents: u32,
     pub(super) limit: u32,
     pub(super) last_cut: u32,
-    pub(super) env_quads: u32,
 }
 
 impl Step {

@@ -10,6 +10,5 @@ crate::layout_testing::same_layout! {
     spread::Parameters { paper } = "Parameters" in "env/spread";
     functions::Step {
         step, end, steps, envs, reset, seed_low, seed_high, state_dim, first_state, agents, limit, last_cut,
-        env_quads,
     } = "PhalanxStep" in "env/spread";
 }

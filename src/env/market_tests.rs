@@ -204,7 +204,7 @@ fn episodes_stay_within_one_of_several_ranges() {
     }
 }
 
-/// What a market says about itself is what its functions need; the candles have a buffer already.
+/// A market needs what its functions need; the candles have a buffer already.
 #[test]
 fn the_functions_have_the_sizes_of_the_market() {
     let gpu = crate::testing::gpu();

@@ -96,7 +96,16 @@ pub struct RolloutBuffers<'a> {
     pub episodes: &'a wgpu::Buffer,
 }
 
-impl RolloutBuffers<'_> {
+impl<'a> RolloutBuffers<'a> {
+    /// The buffers of [`EnvRecording::ACCESS`].
+    fn bound<'b>(&self, parameters: &'b wgpu::Buffer, state: &'b DeviceState) -> [&'b wgpu::Buffer; 7]
+    where
+        'a: 'b,
+    {
+        let Self { actions, rewards, observations, dones_and_masks, episodes, .. } = *self;
+        [parameters, actions, rewards, state.buffer(), observations, dones_and_masks, episodes]
+    }
+
     /// Compares the buffers' sizes with those of an environment: kernels of this crate are compiled without bounds checks.
     ///
     /// # Errors

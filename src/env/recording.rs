@@ -33,16 +33,7 @@ impl EnvRecording {
             steps.clone().map(|step| parameters(step, false)).chain([parameters(0, true)]).collect();
         let table = gpu.uniform_table("environment parameters", &table)?;
         let stride = gpu.uniform_stride::<P>();
-        let shared = [
-            &table,
-            rollout.actions,
-            rollout.rewards,
-            state.buffer(),
-            rollout.observations,
-            rollout.dones_and_masks,
-            rollout.episodes,
-        ];
-        let group = kernel.bind(gpu, &[&shared, data].concat())?;
+        let group = kernel.bind(gpu, &[&rollout.bound(&table, &state), data].concat())?;
         let grid = [kernel.variant.groups(rollout.envs), 1, 1];
         let entry = |index| vec![Command::dispatch_at(kernel, &group, index, stride, grid)];
         Ok(Self {

@@ -55,10 +55,10 @@ pub(crate) struct Actors<'a> {
     pub(crate) draws: Option<&'a wgpu::Buffer>,
 }
 
-/// How a rollout is divided among workgroups and dispatches.
+/// The division of a rollout among workgroups and dispatches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Division {
-    /// Quads of environments of a workgroup.
+    /// Quads of environments of a workgroup: `phalanx_ENV_QUADS` in the shader.
     env_quads: u32,
     groups: u32,
     /// Most steps of a dispatch.
@@ -186,30 +186,22 @@ impl DeviceEnv {
     ) -> Result<EnvRecording> {
         let Actors { kernel_config, layout, kind, .. } = actors;
         let division = self.division(gpu, (kernel_config, layout), rollout.envs);
-        let Some(Division { env_quads, groups, steps }) = division else {
+        let Some(Division { groups, steps, .. }) = division else {
             return Err(Error::config("device_env", "these networks are not played with in one kernel"));
         };
         let kernel = self.rollout_kernel(gpu, kernel_config, layout, kind)?;
         let (state, further) = self.allocate(gpu, rollout)?;
         let entry = |step: u32, reset| {
             let end = rollout.steps.min(step + steps);
-            Step { end, env_quads, ..self.step(rollout, step, reset) }
+            Step { end, ..self.step(rollout, step, reset) }
         };
         let starts: Vec<u32> = (0..rollout.steps).step_by(steps as usize).collect();
         let table: Vec<_> = starts.iter().map(|step| entry(*step, false)).chain([entry(0, true)]).collect();
         let table = gpu.uniform_table("environment parameters", &table)?;
         let draw = gpu.uniform("draw", &actors.sample)?;
         let batch = gpu.uniform("acting", &actors.batch)?;
-        let shared = [
-            &table,
-            rollout.actions,
-            rollout.rewards,
-            state.buffer(),
-            rollout.observations,
-            rollout.dones_and_masks,
-            rollout.episodes,
-        ];
-        let mut bound: Vec<Resource<'_>> = shared.into_iter().chain(&further).map(Resource::from).collect();
+        let mut bound: Vec<Resource<'_>> =
+            rollout.bound(&table, &state).into_iter().chain(&further).map(Resource::from).collect();
         bound.extend([&draw, actors.iteration, actors.targets].map(Resource::from));
         bound.extend(actors.draws.map(Resource::from));
         bound.extend([Resource::from(&batch), actors.weights.resource(), Resource::from(actors.stacks)]);

@@ -14,7 +14,7 @@ pub struct WorkingWeights {
     texture: Option<wgpu::TextureView>,
     nets: wgpu::Buffer,
     refresh: Recording,
-    /// What follows the dispatch that computes them.
+    /// The commands after the dispatch that computes them.
     copies: Recording,
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::fields::Structures;
 use super::outline::Outline;
 use super::{DeviceEnv, Rows, check, generate};
-use crate::env::{Spec, StateFields, functions, step};
-use crate::gpu::Class;
+use crate::env::{Spec, StateFields, step};
+use crate::gpu::{Class, compose_all};
 use crate::nn::Storage;
 use crate::{Error, Result};
 
@@ -229,13 +229,15 @@ impl DeviceEnvBuilder {
             }));
         }
         let generated = constants + &generate::declarations(&rules, &structures, &rows, masks, global);
-        let shared = functions::shared(&step::shader(), &step::variant(Class::Hardware, Storage::F32))?;
+        // Nothing is stripped: the environment's functions call it.
+        let shared = compose_all(&step::shader(), &step::variant(Class::Hardware, Storage::F32))?;
         let taken = [&generated, &shared].map(|text| Outline::new(text));
         rules.check_names(&taken)?;
         check::declarations(&outline, &taken.each_ref()).map_err(failed)?;
         let text = format!("{}\n{generated}", rules.source);
         // The functions of this crate's own environments are checked where it is tested.
         if !rules.trusted || cfg!(debug_assertions) {
+            check::predeclared(&outline).map_err(failed)?;
             check::kernel(rules.name, &outline, &format!("{text}{shared}")).map_err(failed)?;
         }
         let identity = rules.identity.clone().unwrap_or_else(|| rules.fingerprint(&outline));

@@ -91,14 +91,6 @@ pub(super) fn declarations(outline: &Outline, taken: &[&Outline]) -> Result<(), 
                 it.name
             ));
         }
-        // An environment's function would replace WGSL's own in all text around it, that of the networks too.
-        let expected = FUNCTIONS.iter().any(|expected| expected.name == it.name);
-        if !it.name.is_empty() && !expected && is_predeclared(it.name) {
-            return Err(format!(
-                "line {line}: `{}` has a meaning in WGSL itself: choose another name",
-                it.name
-            ));
-        }
         let defined = taken.iter().any(|text| text.declarations().iter().any(|other| other.name == it.name));
         if !it.name.is_empty() && (defined || it.name.starts_with("phalanx_")) {
             return Err(format!(
@@ -124,6 +116,21 @@ pub(super) fn declarations(outline: &Outline, taken: &[&Outline]) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Refuses declarations of names that WGSL itself uses: they would replace WGSL's own in all text around the environment's, that of
+/// the networks too.
+///
+/// # Errors
+/// A sentence.
+pub(super) fn predeclared(outline: &Outline) -> Result<(), String> {
+    let expected = |name: &str| name.is_empty() || FUNCTIONS.iter().any(|expected| expected.name == name);
+    match outline.declarations().iter().find(|it| !expected(it.name) && is_predeclared(it.name)) {
+        Some(it) => {
+            Err(format!("line {}: `{}` has a meaning in WGSL itself: choose another name", it.line, it.name))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Whether WGSL gives this name a meaning: a keyword or reserved word, or a type or function that every module has. A declaration of

@@ -351,3 +351,47 @@ fn the_identity_is_that_of_the_rules() {
     all.dedup();
     assert_eq!(all.len(), 9, "{all:?}");
 }
+
+/// Kernels without bounds checks write where these sizes say.
+#[test]
+fn buffers_that_are_too_small_are_refused() {
+    let gpu = crate::testing::gpu();
+    let environment = crate::env::Spread::new(crate::env::spread::Definition::Mpe2);
+    let (spec, envs, steps) = (environment.spec(), 8u32, 30u32);
+    let rows = u64::from(spec.agents * envs);
+    let slots = u64::from(steps + 1 + environment.truncations(steps));
+    let turns = u64::from(steps);
+    let needed = [
+        slots * rows * u64::from(spec.obs_dim) * 4,
+        turns * rows * 4,
+        turns * rows * 4,
+        (turns * u64::from(envs) + (turns + 1) * rows) * 4,
+        u64::from(envs) * 16,
+    ];
+    let record = |sizes: [u64; 5]| {
+        let [observations, actions, rewards, dones_and_masks, episodes] =
+            &sizes.map(|bytes| gpu.buffer("rollout", bytes, crate::gpu::STATE).unwrap());
+        let rollout = crate::env::RolloutBuffers {
+            envs,
+            steps,
+            seed: 1,
+            storage: crate::env::Storage::F32,
+            state_dim: 0,
+            first_state: 0,
+            observations,
+            actions,
+            rewards,
+            dones_and_masks,
+            episodes,
+        };
+        environment.record(&gpu, &rollout)
+    };
+    record(needed).unwrap();
+    let names = ["observations", "actions", "rewards", "dones_and_masks", "episodes"];
+    for (short, name) in names.into_iter().enumerate() {
+        let mut sizes = needed;
+        sizes[short] /= 2;
+        let error = record(sizes).unwrap_err().to_string();
+        assert!(error.contains(&format!("bytes of {name}")), "{error}");
+    }
+}
