@@ -124,6 +124,13 @@ fn describe(kernel_config: &KernelConfig) -> String {
         let (rows, invocations) = (4 * blocks.quads, blocks.workgroup());
         return format!("blocks of {rows} rows in workgroup memory, workgroups of {invocations}");
     }
+    if let Some(blocks) = kernel_config.stream {
+        let (rows, invocations) = (4 * blocks.quads, blocks.workgroup());
+        return format!(
+            "blocks of {rows} rows, layers in parts of {}, workgroups of {invocations}",
+            blocks.width
+        );
+    }
     let method = match (kernel_config.cooperative, kernel_config.subgroup_broadcast) {
         (Some(matrices), _) => format!("matrix units, {0} by {0}", matrices.size),
         (None, true) => "subgroup broadcast, weights in a texture".into(),

@@ -64,7 +64,7 @@ impl Follower {
         let path = run.metrics();
         let opened = match checked::open(&path, MOST_BYTES) {
             Ok(file) => file,
-            Err(_) if !path.exists() && stage != Stage::Finished => {
+            Err(error) if is_missing(&error) && stage != Stage::Finished => {
                 let news = News {
                     stage,
                     total: total(&run)?,
@@ -76,7 +76,7 @@ impl Follower {
                 return Ok(Some(news));
             }
             // Renamed in between.
-            Err(_) if !path.exists() => return self.missing(),
+            Err(error) if is_missing(&error) => return self.missing(),
             Err(error) => return Err(error),
         };
         self.missing_since = None;
@@ -117,10 +117,17 @@ impl Follower {
 /// Iterations of a run by its settings; `None` if they are not written yet.
 fn total(run: &Folder) -> Result<Option<u32>> {
     let path = run.settings();
-    if !path.exists() {
-        return Ok(None);
+    match Settings::of_run(&path, &[]) {
+        Ok(settings) => Ok(Some(settings.mappo.ppo.iterations)),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok(Some(Settings::of_run(&path, &[])?.mappo.ppo.iterations))
+}
+
+/// Whether a file was not there when it was opened; a look afterwards may find it, because it has been written since.
+fn is_missing(error: &anyhow::Error) -> bool {
+    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    kinds.map(std::io::Error::kind).any(|kind| kind == std::io::ErrorKind::NotFound)
 }
 
 /// A file of metrics that may grow.

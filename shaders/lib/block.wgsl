@@ -20,10 +20,11 @@ var<workgroup> staged: array<vec4<f32>, DEPTH * GROUPS>;
 // Sums of the invocation's own rows and columns: four columns of the first quad, then of the second.
 var<private> sums: array<vec4<f32>, 8>;
 
-// First vec4 of a matrix's row for input 0, vec4s from a row to the next, and number of rows.
+// First vec4 of a matrix's row for input 0, vec4s from a row to the next, vec4s of a row that exist, and number of rows.
 struct Matrix {
     first: u32,
     stride: u32,
+    columns: u32,
     inputs: u32,
 }
 
@@ -60,7 +61,7 @@ fn multiply_one(feature: u32, k: u32, local: u32) {
 fn weight_to_stage(matrix: Matrix, k: u32, i: u32, local: u32) -> vec4<f32> {
     let place = i * WG + local;
     // A column past the matrix repeats the last one and is not stored.
-    let column = min(place % GROUPS, matrix.stride - 1u);
+    let column = min(place % GROUPS, matrix.columns - 1u);
     return weight(matrix.first + (k + place / GROUPS) * matrix.stride + column);
 }
 

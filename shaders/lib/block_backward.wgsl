@@ -61,7 +61,8 @@ fn descend_layer(layer: Layer, net: u32, kept: u32, local: u32) {
     for (var i = 0u; i < 8u; i++) {
         sums[i] = vec4<f32>(0.0);
     }
-    multiply(Matrix(net + layer.transposed, layer.transposed_stride, layer.outputs), local);
+    let stride = layer.transposed_stride;
+    multiply(Matrix(net + layer.transposed, stride, stride, layer.outputs), local);
     store_sums(layer.inputs, local);
     pass_down(layer, kept, local);
 }

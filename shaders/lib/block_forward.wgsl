@@ -193,7 +193,7 @@ fn run_layers(stack: u32, net: u32, own: Row, rows: array<Row, 2>, local: u32) {
             if (!in_parts && layer.norm == 1u) {
                 keep_moments(layer, own, normalize(count, local), local);
             }
-            multiply(Matrix(net + layer.weights + start * layer.stride, layer.stride, count), local);
+            multiply(Matrix(net + layer.weights + start * layer.stride, layer.stride, layer.stride, count), local);
         }
     }
 }

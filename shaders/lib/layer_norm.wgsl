@@ -2,7 +2,6 @@
 // and LeVeque.
 
 import package::lib::forward::{Inputs, input, clamped_input};
-@if(cooperative) import package::constants::{WG, TILE};
 
 // Count, mean and sum of squared deviations of the values so far.
 struct Stats {
@@ -29,37 +28,6 @@ fn join(a: Stats, b: Stats) -> Stats {
 // 1 for an input that exists, 0 past the end, where the last one is read again.
 fn weight_of(inputs: Inputs, k: u32) -> f32 {
     return select(0.0, 1.0, k < inputs.count);
-}
-
-// Invocations that share a quad of rows.
-@if(cooperative) const PARTS: u32 = WG / TILE;
-@if(cooperative) var<workgroup> parts: array<Stats, WG>;
-
-// Joins the parts of all invocations of a quad; all of them get the same result.
-@if(cooperative)
-fn gather(mine: Stats, local: u32) -> Stats {
-    parts[local] = mine;
-    workgroupBarrier();
-    let q = local % TILE;
-    var all = parts[q];
-    for (var p = 1u; p < PARTS; p++) {
-        let other = parts[p * TILE + q];
-        if (other.count > 0.0) {
-            all = join(all, other);
-        }
-    }
-    workgroupBarrier();
-    return all;
-}
-
-// Statistics of every PARTS-th input of a layer.
-@if(cooperative)
-fn input_stats_part(inputs: Inputs, part: u32) -> Stats {
-    var all = no_stats();
-    for (var k = part; k < inputs.count; k += PARTS) {
-        all = join(all, stats_of_one(input(inputs, k)));
-    }
-    return all;
 }
 
 // Statistics of all inputs of a layer. Unrolled by four: llvmpipe stops loops after 65,535 iterations.

@@ -1,4 +1,4 @@
-// Shared parts of the three kernels nn/weight_gradient_*: bindings, tiles, loads and stores.
+// Shared parts of the kernels that compute gradients of weights: bindings, tiles, loads and stores.
 //
 // Each kernel computes the gradients of all matrices and biases of all networks as if there were no gains and offsets: sums over
 // the rows of normalised input times gradient. A workgroup owns one square tile of one tensor and one split of the rows (split-K),

@@ -1,4 +1,4 @@
-// Working weights of the networks, read as vec4s. Binding 2 of nn/forward and nn/backward, except with cooperative matrices, whose
+// Working weights of the networks, read as vec4s. Binding 2 of the forward and the backward passes, except with cooperative matrices, whose
 // weights are f16s in lib/cooperative.
 
 import package::constants::TEXTURE_ROW;

@@ -6,6 +6,7 @@ use super::setup::Setup;
 use crate::Result;
 use crate::env::Environment;
 use crate::gpu::{Job, in_parallel};
+use crate::nn::forward::Phase;
 use crate::nn::{backward, fold, forward, reduce, weight_gradient};
 use crate::ppo::{
     adamw, advantage_stats, advantage_sums, end_step, epoch, gae, gradient, loss, metrics_sums, normalize,
@@ -30,10 +31,14 @@ pub fn compile(setup: Setup<'_>, environment: &dyn Environment) -> Result<()> {
     if kernel_config.blocks.is_some() {
         jobs.push(Box::new(|| gradient::kernel(gpu, kernel_config, shape, sizes.kind, happo).map(drop)));
     } else {
-        jobs.push(Box::new(|| backward::kernel(gpu, shape, kernel_config).map(drop)));
+        for phase in backward::phases(shape, kernel_config) {
+            jobs.push(Box::new(move || backward::kernel(gpu, shape, kernel_config, phase).map(drop)));
+        }
         jobs.push(Box::new(|| weight_gradient::kernel(gpu, kernel_config).map(drop)));
     }
-    jobs.push(Box::new(|| forward::kernel(gpu, shape, kernel_config).map(drop)));
+    for phase in Phase::of(shape, kernel_config).chain([Phase::Whole]) {
+        jobs.push(Box::new(move || forward::kernel(gpu, shape, kernel_config, phase).map(drop)));
+    }
     if kernel_config.blocks.is_none() || happo {
         jobs.push(Box::new(|| loss::kernel(gpu, kernel_config, sizes.kind, happo).map(drop)));
     }

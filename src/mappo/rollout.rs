@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::normalization;
 use super::setup::Setup;
 use crate::env::{Actors, DeviceEnv, EnvRecording, Environment, RolloutBuffers, State};
-use crate::gpu::{BindGroup, Command, Kernel, Recording};
+use crate::gpu::{Command, Recording};
 use crate::nn::forward::Memory;
 use crate::nn::{Batch, ForwardPart, RecurrentPart, WorkingWeights, forward};
 use crate::ppo::{gae, sample};
@@ -39,7 +39,7 @@ pub struct Rollout {
     pub state: Vec<State>,
     pub stacks: wgpu::Buffer,
     pub weights: WorkingWeights,
-    pub forward: Kernel,
+    pub forward: forward::Kernels,
 }
 
 /// The commands of one step.
@@ -127,8 +127,8 @@ impl Rollout {
         }
         .into_iter();
         let commands = acting(&networks.forward(setup), mode)?.into_iter().zip(recorded.steps);
-        let steps = commands.map(|([forward, sample], environment)| {
-            let forward = normalized.next().into_iter().chain([forward]).collect();
+        let steps = commands.map(|((forward, sample), environment)| {
+            let forward = normalized.next().into_iter().chain(forward).collect();
             Step { forward, sample, environment }
         });
         let steps = steps.collect();
@@ -156,7 +156,7 @@ impl Rollout {
             });
         }
         let values = if sizes.valued { values(&networks.forward(setup))? } else { Recording::new() };
-        let Networks { stacks, weights, kernel: forward } = networks;
+        let Networks { stacks, weights, kernels: forward } = networks;
         let prepare = weights.refresh().clone();
         Ok(Self { prepare, reset, collect: Recording::new(), values, carry, state, stacks, weights, forward })
     }
@@ -210,7 +210,7 @@ fn rollout_buffers<'a>(setup: Setup<'a>) -> RolloutBuffers<'a> {
 struct Networks {
     stacks: wgpu::Buffer,
     weights: WorkingWeights,
-    kernel: Kernel,
+    kernels: forward::Kernels,
 }
 
 impl Networks {
@@ -220,25 +220,25 @@ impl Networks {
         let own = &buffers.networks;
         let weights =
             WorkingWeights::new(gpu, layout, kernel_config, &stacks, &own.params, &own.working_weights)?;
-        let kernel = forward::kernel(gpu, &layout.shape, kernel_config)?;
-        Ok(Self { stacks, weights, kernel })
+        let kernels = forward::Kernels::new(gpu, &layout.shape, kernel_config)?;
+        Ok(Self { stacks, weights, kernels })
     }
 
     fn forward<'a>(&'a self, setup: Setup<'a>) -> Forward<'a> {
-        Forward { setup, kernel: &self.kernel, stacks: &self.stacks, weights: &self.weights }
+        Forward { setup, kernels: &self.kernels, stacks: &self.stacks, weights: &self.weights }
     }
 }
 
 /// The compiled forward pass with the buffers that all its uses in a rollout share.
 struct Forward<'a> {
     setup: Setup<'a>,
-    kernel: &'a Kernel,
+    kernels: &'a forward::Kernels,
     stacks: &'a wgpu::Buffer,
     weights: &'a WorkingWeights,
 }
 
 impl Forward<'_> {
-    fn bind(&self, batches: &wgpu::Buffer, head: &wgpu::Buffer) -> Result<BindGroup> {
+    fn bind(&self, batches: &wgpu::Buffer, head: &wgpu::Buffer) -> Result<forward::Pass> {
         let own = self.setup.buffers;
         let buffers = forward::Buffers {
             batches,
@@ -251,20 +251,20 @@ impl Forward<'_> {
             dones_and_masks: &own.rollout.dones_and_masks,
             memory: own.memory(),
         };
-        forward::bind(self.setup.gpu, self.kernel, buffers)
+        self.kernels.bind(self.setup.gpu, buffers)
     }
 }
 
 /// For every step, the actors' forward pass and the sampling of actions.
-fn acting(forward: &Forward<'_>, mode: ActionMode) -> Result<Vec<[Command; 2]>> {
-    let Setup { gpu, sizes, kernel_config, buffers, .. } = forward.setup;
+fn acting(forward: &Forward<'_>, mode: ActionMode) -> Result<Vec<(Recording, Command)>> {
+    let Setup { gpu, sizes, buffers, .. } = forward.setup;
     let batch = forward.setup.batch();
     let quads = sizes.rows_of_slot() / 4;
     let batches: Vec<_> = (0..sizes.steps)
         .map(|step| storing(one_slot(Batch { first_slot: step, rows: quads, ..batch })))
         .collect();
     let table = gpu.uniform_table("acting", &batches)?;
-    let forward_group = forward.bind(&table, &buffers.networks.heads)?;
+    let pass = forward.bind(&table, &buffers.networks.heads)?;
     let sample_kernel = sample::kernel(gpu, sizes.kind)?;
     let draws: Vec<_> = (0..sizes.steps).map(|step| draw(forward.setup, mode, step)).collect();
     let draws = gpu.uniform_table("draws", &draws)?;
@@ -279,17 +279,10 @@ fn acting(forward: &Forward<'_>, mode: ActionMode) -> Result<Vec<[Command; 2]>> 
     ];
     bound.extend(&own.draws);
     let sample_group = sample::bind(gpu, &sample_kernel, &bound)?;
-    let forward_grid = forward::groups(kernel_config, &batches[0], 1);
     let sample_grid = sample::groups(&sample_kernel.variant, sizes.spec.agents, sizes.envs / 4);
-    let (batch_stride, draw_stride) = (gpu.uniform_stride::<Batch>(), gpu.uniform_stride::<sample::Sample>());
-    Ok((0..sizes.steps)
-        .map(|step| {
-            [
-                Command::dispatch_at(forward.kernel, &forward_group, step, batch_stride, forward_grid),
-                Command::dispatch_at(&sample_kernel, &sample_group, step, draw_stride, sample_grid),
-            ]
-        })
-        .collect())
+    let stride = gpu.uniform_stride::<sample::Sample>();
+    let sample = |step| Command::dispatch_at(&sample_kernel, &sample_group, step, stride, sample_grid);
+    Ok((0..).zip(&batches).map(|(step, batch)| (pass.commands(step, batch, 1), sample(step))).collect())
 }
 
 /// Parameters of the draw of actions in step `step`.
@@ -326,7 +319,7 @@ fn storing(batch: Batch) -> Batch {
 /// The critics over all slots, in batches of [`super::Sizes::value_slots`]. Recurrent critics process the rollout in consecutive
 /// sequences of `chunk` steps, then the final observations of truncated episodes.
 fn values(forward: &Forward<'_>) -> Result<Recording> {
-    let Setup { gpu, sizes, kernel_config, buffers, .. } = forward.setup;
+    let Setup { gpu, sizes, buffers, .. } = forward.setup;
     let shared = forward.setup.batch();
     let per_slot = sizes.rows_of_slot() / 4;
     let batch = |slots: Range<u32>| Batch {
@@ -351,16 +344,8 @@ fn values(forward: &Forward<'_>) -> Result<Recording> {
         }
     };
     let table = gpu.uniform_table("values", &batches)?;
-    let group = forward.bind(&table, &buffers.rollout.values)?;
-    let stride = gpu.uniform_stride::<Batch>();
-    Ok(batches
-        .iter()
-        .enumerate()
-        .map(|(index, batch)| {
-            let grid = forward::groups(kernel_config, batch, 1);
-            Command::dispatch_at(forward.kernel, &group, index as u32, stride, grid)
-        })
-        .collect())
+    let pass = forward.bind(&table, &buffers.rollout.values)?;
+    Ok((0..).zip(&batches).flat_map(|(index, batch)| pass.commands(index, batch, 1)).collect())
 }
 
 /// A part of a buffer that is copied from the end of a rollout to the start of the next.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::block::Blocks;
 use super::cooperative::Cooperative;
 use super::kernel_config::KernelConfig;
 use super::layout::Layout;
@@ -154,6 +155,13 @@ fn candidates(gpu: &Gpu, precision: Precision, layout: &Layout, quads: u32) -> R
     }
     match gpu.class() {
         Class::Hardware => {
+            if shipped.stream.is_some() {
+                let memory = gpu.device().limits().max_compute_workgroup_storage_size;
+                all.extend(
+                    Blocks::within(memory).map(|blocks| KernelConfig { stream: Some(blocks), ..shipped }),
+                );
+                all.retain(|one| one.suits(layout, quads));
+            }
             for workgroup in [32, 64, 128, 256] {
                 all.extend([8, 16, 32].map(|columns| KernelConfig { workgroup, columns, ..plain }));
             }

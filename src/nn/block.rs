@@ -55,11 +55,25 @@ impl Blocks {
     pub(super) fn for_layout(layout: &Layout, memory: u32) -> impl Iterator<Item = Self> {
         let affordable = MOST_SUMS / (u64::from(layout.params) * 16);
         let groups = affordable.min(MOST_GROUPS.into()) as u32;
-        Self::ALL
-            .into_iter()
+        Self::within(memory)
             .filter(move |_| affordable >= FEWEST_GROUPS)
-            .filter(move |blocks| blocks.fit(layout) && blocks.memory() <= memory.min(MOST_MEMORY))
+            .filter(move |blocks| blocks.fit(layout))
             .map(move |blocks| Self { groups, ..blocks })
+    }
+
+    /// The sizes of blocks that take no more than `memory` bytes of workgroup memory, the largest first.
+    pub(super) fn within(memory: u32) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |blocks| blocks.memory() <= memory.min(MOST_MEMORY))
+    }
+
+    /// Iterations of the loops of one invocation that multiplies `inputs` by `outputs` part by part: four inputs each, and those that
+    /// stage and store.
+    pub(super) fn iterations(self, inputs: u32, outputs: u32) -> u64 {
+        let share = self.workgroup() / self.quads;
+        let parts = |count: u32| u64::from(count.div_ceil(self.width));
+        let staged = parts(inputs) * u64::from(self.width.div_ceil(share));
+        let multiplied = u64::from(inputs.div_ceil(4) + inputs.div_ceil(DEPTH));
+        parts(outputs) * (staged + multiplied + 1) + 3 * u64::from(inputs.div_ceil(share))
     }
 
     /// Whether the activations of these networks fit.
@@ -101,6 +115,7 @@ impl Blocks {
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout::Layer;
     use super::super::synthetic_pass::{SyntheticPass, agree};
     use super::super::{Activation, KernelConfig, Shape, Storage};
     use super::*;
@@ -135,6 +150,21 @@ mod tests {
             assert_eq!(DEPTH * blocks.width / 4 % blocks.workgroup(), 0);
             assert!(64 % blocks.quads == 0 && blocks.workgroup().is_multiple_of(blocks.quads));
         }
+    }
+
+    /// The loop over four inputs, of which 32 multiply-adds of an invocation each: the longest chain of a step of acting.
+    #[test]
+    fn two_layers_of_512_take_at_most_1200_iterations() {
+        let shape = Shape { obs_dim: 18, actions: 3, hidden: vec![512, 512], ..Shape::default() };
+        let layout = Layout::new(&shape).unwrap();
+        let blocks = Blocks::sized(16, 64);
+        let actor = &layout.stacks[0].layer[..3];
+        let products = |layer: &Layer| layer.outputs.div_ceil(blocks.width) * layer.inputs.div_ceil(4);
+        let iterations: u32 = actor.iter().map(products).sum();
+        assert!(iterations <= 1200, "{iterations}");
+        // The bound that software adapters are held to counts all loops.
+        let all: u64 = actor.iter().map(|layer| blocks.iterations(layer.inputs, layer.outputs)).sum();
+        assert!(all > u64::from(iterations) && all < 4 * u64::from(iterations), "{all}");
     }
 
     #[test]

@@ -10,28 +10,120 @@
 //! normalised output x and the state h, r = sigmoid(W_r x + b_r + U_r h + c_r), z likewise, n = tanh(W_n x + b_n + r (U_n h +
 //! c_n)), h' = n + z (h - n); the head reads LayerNorm(h').
 
-use super::block;
 use super::kernel_config::KernelConfig;
 use super::layout::{Batch, NetworkStack};
 use super::shape::Shape;
 use super::weights::WorkingWeights;
+use super::{block, stream, tile};
 use crate::Result;
-use crate::gpu::{Access, BindGroup, Gpu, Kernel, Resource, Shader};
-
-/// The kernel's source.
-const SHADER: Shader = crate::shaders::shader!("nn/forward");
+use crate::gpu::{Access, BindGroup, Command, Gpu, Kernel, Resource, Shader, Variant};
+use crate::shaders::constants::network::{BEFORE_CELL, HEAD, RECURRENCE, WHOLE};
 
 /// The kernel's source in a configuration.
 #[must_use]
 pub fn shader(kernel_config: &KernelConfig) -> Shader {
-    if kernel_config.blocks.is_some() { block::forward::SHADER } else { SHADER }
+    if kernel_config.blocks.is_some() {
+        block::forward::SHADER
+    } else if kernel_config.streams() {
+        stream::forward::SHADER
+    } else {
+        tile::forward::SHADER
+    }
 }
 
-/// Compiles the kernel.
+/// The kernels of the pass.
+#[derive(Clone, Debug)]
+pub struct Kernels {
+    /// All layers.
+    whole: Kernel,
+    /// With a GRU in chunks of several slots: one after the other, as [`Phase::IN_ORDER`] has them.
+    phases: Vec<(Phase, Kernel)>,
+    kernel_config: KernelConfig,
+}
+
+impl Kernels {
+    /// Compiles the kernels.
+    ///
+    /// # Errors
+    /// As [`Kernel::new`].
+    pub fn new(gpu: &Gpu, shape: &Shape, kernel_config: &KernelConfig) -> Result<Self> {
+        let phases = Phase::of(shape, kernel_config)
+            .map(|phase| Ok((phase, kernel(gpu, shape, kernel_config, phase)?)));
+        Ok(Self {
+            whole: kernel(gpu, shape, kernel_config, Phase::Whole)?,
+            phases: phases.collect::<Result<_>>()?,
+            kernel_config: *kernel_config,
+        })
+    }
+
+    /// Binds the buffers.
+    ///
+    /// # Errors
+    /// As [`Kernel::bind`].
+    pub fn bind(&self, gpu: &Gpu, buffers: Buffers<'_>) -> Result<Pass> {
+        let bound = |kernel: &Kernel| Ok((kernel.clone(), bind(gpu, kernel, buffers)?));
+        let phases = self.phases.iter().map(|(phase, kernel)| Ok((*phase, bound(kernel)?)));
+        Ok(Pass {
+            whole: bound(&self.whole)?,
+            phases: phases.collect::<Result<_>>()?,
+            stride: gpu.uniform_stride::<Batch>(),
+            kernel_config: self.kernel_config,
+        })
+    }
+}
+
+/// A part of the pass with a GRU: see `shaders/nn/stream/forward.wgsl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Phase {
+    /// All layers, walking through the slots of a chunk.
+    Whole = WHOLE,
+    /// The layers up to the gates of the input, of all slots at once.
+    BeforeCell = BEFORE_CELL,
+    /// The gates of the state and the cell, walking through the slots.
+    Recurrence = RECURRENCE,
+    /// The head, of all slots at once.
+    Head = HEAD,
+}
+
+impl Phase {
+    /// The phases that together are the whole, in the order of the forward pass.
+    const IN_ORDER: [Self; 3] = [Self::BeforeCell, Self::Recurrence, Self::Head];
+
+    /// The phases that these networks take one after the other in chunks of several slots; none if one kernel does everything.
+    pub(crate) fn of(shape: &Shape, kernel_config: &KernelConfig) -> impl DoubleEndedIterator<Item = Self> {
+        let apart = shape.chunk > 1 && kernel_config.streams();
+        Self::IN_ORDER.into_iter().filter(move |_| apart)
+    }
+
+    /// The variant for this phase.
+    pub(super) fn variant(self, shape: &Shape, kernel_config: &KernelConfig) -> Variant {
+        let variant = kernel_config.stack(shape);
+        if shape.recurrent() && kernel_config.streams() {
+            variant.with("PHASE", self as u32)
+        } else {
+            variant
+        }
+    }
+
+    /// Workgroups for a batch and `stacks` stacks: one per block of rows, or an invocation per quad of rows; where a GRU walks, per
+    /// quad of sequences.
+    pub(super) fn groups(self, kernel_config: &KernelConfig, batch: &Batch, stacks: u32) -> [u32; 3] {
+        let per_slot = batch.agents * batch.quads;
+        let walks = matches!(self, Self::Whole | Self::Recurrence);
+        let sequences = match batch.recurrent.length {
+            length if walks && length > 1 => (batch.rows / per_slot.max(1)).div_ceil(length) * per_slot,
+            _ => batch.rows,
+        };
+        [sequences.div_ceil(kernel_config.quads_of_group()), stacks, 1]
+    }
+}
+
+/// Compiles the kernel of a phase.
 ///
 /// # Errors
 /// As [`Kernel::new`].
-pub fn kernel(gpu: &Gpu, shape: &Shape, kernel_config: &KernelConfig) -> Result<Kernel> {
+pub(crate) fn kernel(gpu: &Gpu, shape: &Shape, kernel_config: &KernelConfig, phase: Phase) -> Result<Kernel> {
     use Access::{DynamicUniform, Read, Uniform, Write};
     let mut access = match kernel_config.blocks {
         Some(_) => block::forward::ACCESS.to_vec(),
@@ -40,22 +132,35 @@ pub fn kernel(gpu: &Gpu, shape: &Shape, kernel_config: &KernelConfig) -> Result<
     if shape.recurrent() {
         access.push(Write);
     }
-    Kernel::trusted(gpu, &shader(kernel_config), kernel_config.stack(shape), &access, size_of::<Batch>())
+    let variant = phase.variant(shape, kernel_config);
+    Kernel::trusted(gpu, &shader(kernel_config), variant, &access, size_of::<Batch>())
 }
 
-/// Workgroups for a batch and `stacks` stacks: one per block of rows, or an invocation per quad of rows, with a GRU per quad of
-/// sequences.
-#[must_use]
-pub fn groups(kernel_config: &KernelConfig, batch: &Batch, stacks: u32) -> [u32; 3] {
-    let per_slot = batch.agents * batch.quads;
-    let sequences = match batch.recurrent.length {
-        0 | 1 => batch.rows,
-        length => (batch.rows / per_slot.max(1)).div_ceil(length) * per_slot,
-    };
-    [sequences.div_ceil(kernel_config.quads_of_group()), stacks, 1]
+/// The kernels of the pass with their buffers.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    whole: (Kernel, BindGroup),
+    phases: Vec<(Phase, (Kernel, BindGroup))>,
+    stride: u32,
+    kernel_config: KernelConfig,
 }
 
-/// Buffers of the kernel.
+impl Pass {
+    /// The dispatches of the batch with number `index` in the table, over the first `stacks` of its stacks. One, or three where the
+    /// slots of a GRU's chunks are processed at once as far as that is possible.
+    pub fn commands(&self, index: u32, batch: &Batch, stacks: u32) -> Vec<Command> {
+        let at = |phase: Phase, (kernel, group): &(Kernel, BindGroup)| {
+            let grid = phase.groups(&self.kernel_config, batch, stacks);
+            Command::dispatch_at(kernel, group, index, self.stride, grid)
+        };
+        if self.phases.is_empty() || batch.recurrent.length <= 1 {
+            return vec![at(Phase::Whole, &self.whole)];
+        }
+        self.phases.iter().map(|(phase, bound)| at(*phase, bound)).collect()
+    }
+}
+
+/// Buffers of the kernels.
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<'a> {
     /// Table of [`Batch`].
@@ -102,11 +207,7 @@ impl Memory<'_> {
     }
 }
 
-/// Binds the kernel's buffers.
-///
-/// # Errors
-/// As [`Kernel::bind`].
-pub fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGroup> {
+fn bind(gpu: &Gpu, kernel: &Kernel, buffers: Buffers<'_>) -> Result<BindGroup> {
     let Buffers {
         batches,
         stacks,

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::block::Blocks;
 use super::cooperative::Cooperative;
-use super::layout::Layout;
+use super::layout::{Layer, Layout, NetworkStack};
 use super::precision::Storage;
 use super::shape::{Activation, Shape, Sharing};
+use super::stream::weight_gradient;
 use crate::gpu::{Access, Class, Variant};
 
 /// Width of the texture of working weights, in vec4s.
@@ -51,6 +52,9 @@ pub struct KernelConfig {
     /// The blocks of rows that the forward and the backward pass keep in workgroup memory, if they do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocks: Option<Blocks>,
+    /// The blocks of rows whose activations lie in buffers and pass through workgroup memory part by part, if they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Blocks>,
 }
 
 impl KernelConfig {
@@ -72,6 +76,7 @@ impl KernelConfig {
             splits,
             cooperative: None,
             blocks: None,
+            stream: None,
         }
     }
 
@@ -102,11 +107,11 @@ impl KernelConfig {
         if self.blocks.is_some_and(|blocks| !blocks.fit(layout) || !blocks.launch(slot)) {
             return false;
         }
-        let together = match (self.cooperative, self.blocks) {
-            (Some(_), _) => self.block(),
-            (None, Some(blocks)) => blocks.quads,
-            (None, None) if self.subgroup_broadcast => 8,
-            (None, None) => 1,
+        let together = match self.blocks.or(self.stream) {
+            Some(blocks) => blocks.quads,
+            None if self.cooperative.is_some() => self.block(),
+            None if self.subgroup_broadcast => 8,
+            None => 1,
         };
         layout.shape.sharing == Sharing::Shared || quads.is_multiple_of(together)
     }
@@ -126,9 +131,27 @@ impl KernelConfig {
     pub(super) fn weight_tile(&self) -> [u32; 2] {
         match self.cooperative {
             Some(matrices) => [matrices.weight_workgroup(), 64],
+            None if self.stream.is_some() => [weight_gradient::WORKGROUP, weight_gradient::SIDE],
             None if self.subgroup_broadcast => [self.workgroup, 32],
             None => [64, 32],
         }
+    }
+
+    /// Most loop iterations of one invocation of the forward and the backward pass.
+    #[must_use]
+    pub(super) fn loop_iterations(&self, layout: &Layout) -> u64 {
+        let Some(blocks) = self.stream else {
+            let step = if self.unrolled || self.subgroup_broadcast { 2 } else { 1 };
+            return layout.loop_iterations(self.columns, step);
+        };
+        let of_layer = |layer: &Layer| {
+            blocks.iterations(layer.inputs, layer.outputs).max(blocks.iterations(layer.outputs, layer.inputs))
+        };
+        let of_stack = |stack: &NetworkStack| stack.layer.iter().map(of_layer).sum::<u64>();
+        // A GRU's cell takes less than a layer of its width.
+        let cell = u64::from(layout.shape.memory());
+        let steps = u64::from(layout.shape.chunk.max(1));
+        steps * (layout.stacks.iter().map(of_stack).max().unwrap_or(0) + cell)
     }
 
     /// This configuration with `unrolled` set if these networks need it.
@@ -142,7 +165,13 @@ impl KernelConfig {
     /// Quads of rows of a workgroup in the forward and the backward pass.
     #[must_use]
     pub fn quads_of_group(&self) -> u32 {
-        self.blocks.map_or_else(|| self.block(), |blocks| blocks.quads)
+        self.blocks.or(self.stream).map_or_else(|| self.block(), |blocks| blocks.quads)
+    }
+
+    /// Whether activations pass through workgroup memory part by part.
+    #[must_use]
+    pub(super) fn streams(&self) -> bool {
+        self.stream.is_some() || self.cooperative.is_some()
     }
 
     /// The shader variant of this configuration.
@@ -160,6 +189,7 @@ impl KernelConfig {
             variant = variant
                 .with("SIZE", size)
                 .with("SUBGROUP", subgroup)
+                .with("QUADS", self.block())
                 .when("cooperative", true)
                 .when(shape, true);
         }
@@ -176,7 +206,13 @@ impl KernelConfig {
             Some(blocks) => {
                 self.stored(blocks.variant().with("TILE", self.block())).when(shape.activation.name(), true)
             }
-            None => self.variant(Some(shape.activation)).when("recurrent", shape.recurrent()),
+            None => {
+                let variant = match self.stream {
+                    Some(blocks) => self.stored(blocks.variant().with("TILE", self.block())),
+                    None => self.variant(None),
+                };
+                variant.when(shape.activation.name(), true).when("recurrent", shape.recurrent())
+            }
         }
     }
 
@@ -234,6 +270,11 @@ pub(crate) fn representative(class: Class) -> Vec<KernelConfig> {
         ];
         all.extend(blocks.map(|(storage, quads, width)| KernelConfig {
             blocks: Some(Blocks::sized(quads, width)),
+            ..KernelConfig::plain(class, storage)
+        }));
+        let streamed = [(Storage::F32, 16), (Storage::F16, 16), (Storage::Packed, 8)];
+        all.extend(streamed.map(|(storage, quads)| KernelConfig {
+            stream: Some(Blocks::sized(quads, 64)),
             ..KernelConfig::plain(class, storage)
         }));
     }

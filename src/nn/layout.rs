@@ -5,7 +5,6 @@ mod device;
 mod offsets;
 mod tensors;
 
-#[cfg(test)]
 pub(super) use device::Layer;
 pub use device::{Batch, ForwardPart, LossPart, NetworkStack, RecurrentPart};
 pub use tensors::{Tensor, TensorKind};

@@ -7,19 +7,19 @@ crate::layout_testing::same_layout! {
     layout::Layer {
         inputs, outputs, stride, weights, bias, gain, offset, norm, transposed, transposed_stride,
         input, product, layer_norm_stats, grad, learnt, kind, output, made_from, below, pad,
-    } = "Layer" in "nn/forward";
+    } = "Layer" in "nn/tile/forward";
     layout::NetworkStack {
         layers, params, net_stride, working, working_stride, input_kind, agent_bias, nets, layer,
-    } = "NetworkStack" in "nn/forward";
+    } = "NetworkStack" in "nn/tile/forward";
     layout::Batch {
         first_slot, rows, stride, agents, quads, obs_dim, acts, grads, first_state, state_dim, order,
         starts_sum, forward, recurrent, loss,
-    } = "Batch" in "nn/forward";
-    layout::ForwardPart { first_stack, keep, head_actor, head_critic } = "ForwardPart" in "nn/forward";
+    } = "Batch" in "nn/tile/forward";
+    layout::ForwardPart { first_stack, keep, head_actor, head_critic } = "ForwardPart" in "nn/tile/forward";
     layout::RecurrentPart {
         length, chunk, steps, truncations, endings, store_states, pad,
-    } = "RecurrentPart" in "nn/forward";
-    layout::LossPart { index, minibatch, agent_step, update_factors } = "LossPart" in "nn/forward";
+    } = "RecurrentPart" in "nn/tile/forward";
+    layout::LossPart { index, minibatch, agent_step, update_factors } = "LossPart" in "nn/tile/forward";
     matmul::Sizes { columns, inputs, pad } = "Sizes" in "nn/matmul";
     reduce::Reduce { length, partial_sums, tiles, squares } = "Reduce" in "nn/reduce";
     reduce::RowTile {
@@ -28,6 +28,6 @@ crate::layout_testing::same_layout! {
     weight_gradient::Tile {
         kind, left, right, layer_norm_stats, output, stride, inputs, outputs, first_agent, agents, input_kind,
         bias,
-    } = "Tile" in "nn/weight_gradient_tiled";
-    weight_gradient::Split { count, stride, tiles, pad } = "Split" in "nn/weight_gradient_tiled";
+    } = "Tile" in "nn/tile/weight_gradient";
+    weight_gradient::Split { count, stride, tiles, pad } = "Split" in "nn/tile/weight_gradient";
 }

@@ -5,8 +5,8 @@
 //!
 //! **Order of the files.** Each file imports only files named before it:
 //! `shape` (sizes of the networks), `layout` (offsets in the buffers), `precision`, `cooperative`, `block`, `kernel_config` (plain data that
-//! decides the shader variants), `reduce`, `fold`, `weights`, `forward`, `backward`, `weight_gradient_*` (three kernels),
-//! `weight_gradient` (selects one of them), `matmul` (the kernels), `synthetic_pass` (all of them on synthetic data), `selection`
+//! decides the shader variants), `reduce`, `fold`, `weights`, `tile`, `stream` (with `block` three families of kernels), `forward`, `backward` (select one of them),
+//! `weight_gradient` (select one of each), `matmul` (the kernels), `synthetic_pass` (all of them on synthetic data), `selection`
 //! (adapter to configuration), `autotune` (the fastest configuration by measurement).
 
 pub mod autotune;
@@ -26,15 +26,14 @@ pub mod reduce;
 pub(crate) mod reference;
 mod selection;
 mod shape;
+mod stream;
 pub mod synthetic_pass;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tile;
 pub mod weight_gradient;
-mod weight_gradient_cooperative;
-mod weight_gradient_subgroup;
-mod weight_gradient_tiled;
 mod weights;
 
 pub use block::Blocks;
@@ -51,6 +50,7 @@ pub use shape::{Activation, CriticInput, MAX_HIDDEN_LAYERS, MAX_WIDTH, Shape, Sh
 pub use weights::WorkingWeights;
 
 use crate::gpu::{Class, Shader, Variant};
+use forward::Phase;
 
 /// All kernels of this family, each with all its variants.
 #[must_use]
@@ -61,11 +61,14 @@ pub fn kernels(class: Class) -> Vec<(Shader, Variant)> {
             // A GRU's kernels differ only by whether the derivative follows from the activation's value: one activation of each.
             let with_gru =
                 kernel_config.blocks.is_none() && matches!(activation, Activation::Tanh | Activation::Gelu);
-            let chunks: &[u32] = if with_gru { &[0, 1] } else { &[0] };
+            let chunks: &[u32] = if with_gru { &[0, 2] } else { &[0] };
             for chunk in chunks {
-                let stack = kernel_config.stack(&Shape { activation, chunk: *chunk, ..Shape::default() });
-                let shaders = [forward::shader(&kernel_config), backward::shader(&kernel_config)];
-                all.extend(shaders.map(|shader| (shader, stack.clone())));
+                let shape = Shape { activation, chunk: *chunk, ..Shape::default() };
+                let variant = |phase: Phase| phase.variant(&shape, &kernel_config);
+                for phase in Phase::of(&shape, &kernel_config).chain([Phase::Whole]) {
+                    all.push((forward::shader(&kernel_config), variant(phase)));
+                    all.push((backward::shader(&kernel_config), variant(phase)));
+                }
             }
         }
         if let Some(matrices) = kernel_config.cooperative {

@@ -44,11 +44,11 @@ impl KernelConfig {
             Some(cooperative) => cooperative,
             None if subgroup_broadcast => Self::subgroup_broadcast(storage),
             None => Self::in_blocks(gpu, storage, layout, quads)
+                .or_else(|| Self::in_stream(gpu, storage, layout, quads))
                 .unwrap_or_else(|| Self::plain(gpu.class(), storage)),
         };
         let kernel_config = kernel_config.for_layout(gpu.class(), layout);
-        let step = if kernel_config.unrolled || kernel_config.subgroup_broadcast { 2 } else { 1 };
-        let iterations = layout.loop_iterations(kernel_config.columns, step);
+        let iterations = kernel_config.loop_iterations(layout);
         if gpu.stops_long_loops() && iterations > MAX_LOOP_ITERATIONS {
             return Err(Error::config(
                 "hidden",
@@ -70,6 +70,17 @@ impl KernelConfig {
         Blocks::for_layout(layout, limits.max_compute_workgroup_storage_size)
             .filter(|_| can)
             .map(|blocks| Self { blocks: Some(blocks), ..plain })
+            .find(|config| config.suits(layout, quads))
+    }
+
+    /// The configuration whose layers pass through workgroup memory part by part, on GPUs and where blocks do not straddle networks.
+    fn in_stream(gpu: &Gpu, storage: Storage, layout: &Layout, quads: u32) -> Option<Self> {
+        if gpu.class() != Class::Hardware {
+            return None;
+        }
+        let plain = Self::plain(gpu.class(), storage);
+        Blocks::within(gpu.device().limits().max_compute_workgroup_storage_size)
+            .map(|blocks| Self { stream: Some(blocks), ..plain })
             .find(|config| config.suits(layout, quads))
     }
 
@@ -171,6 +182,7 @@ fn probe(gpu: &Gpu, kernel_config: &KernelConfig) -> Result<Vec<f32>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shape::Sharing;
     use super::*;
 
     #[test]
@@ -204,6 +216,33 @@ mod tests {
             halved.iter_mut().for_each(|x| *x *= 0.5);
             assert!(!agree(&found, &halved, 5e-3));
         }
+    }
+
+    /// On GPUs every network passes through workgroup memory, whole or part by part, unless blocks of rows would straddle networks.
+    #[test]
+    fn gpus_take_blocks_for_all_networks() {
+        let gpu = crate::testing::unchecked_gpu().with_class(Class::Hardware);
+        let config = |hidden: &[u32], chunk, sharing, quads| {
+            let hidden = hidden.to_vec();
+            let shape =
+                Shape { agents: 4, obs_dim: 18, actions: 3, hidden, chunk, sharing, ..Shape::default() };
+            KernelConfig::new(&gpu, Precision::F32, &Layout::new(&shape).unwrap(), quads).unwrap()
+        };
+        let sizes = |config: &KernelConfig| {
+            [config.blocks, config.stream].map(|blocks| blocks.map(|blocks| [blocks.quads, blocks.width]))
+        };
+        for (hidden, chunk, quads, expected) in [
+            (&[64, 64][..], 0, 256, [Some([16, 64]), None]),
+            (&[512, 512], 0, 256, [None, Some([16, 64])]),
+            (&[64, 64], 10, 256, [None, Some([16, 64])]),
+            (&[64, 64], 10, 3, [None, Some([16, 64])]),
+        ] {
+            let config = config(hidden, chunk, Sharing::Shared, quads);
+            assert_eq!(sizes(&config), expected, "{hidden:?}, {chunk}");
+        }
+        let separate = |quads| sizes(&config(&[512], 0, Sharing::Separate, quads));
+        assert_eq!(separate(24), [None, Some([8, 64])]);
+        assert_eq!(separate(3), [None, None]);
     }
 
     #[test]

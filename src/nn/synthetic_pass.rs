@@ -15,9 +15,9 @@ use crate::{Error, Result};
 /// Recorded passes with their buffers.
 #[derive(Debug)]
 pub struct SyntheticPass {
-    /// Both stacks forward: one dispatch.
+    /// Both stacks forward.
     pub forward: Recording,
-    /// Gradients of the matrix products, gradients of the weights, and the sum of their splits: three dispatches.
+    /// Gradients of the matrix products, gradients of the weights, and the sum of their splits.
     pub backward: Recording,
     /// Bytes of the observations, activations and gradients, each read or written at least once a pass.
     #[cfg_attr(not(feature = "bench"), allow(dead_code, reason = "read by benchmarks"))]
@@ -112,7 +112,7 @@ impl SyntheticPass {
             true => Some(forward::Memory { states: get("states")? }),
             false => None,
         };
-        let kernel = forward::kernel(gpu, shape, kernel_config)?;
+        let kernels = forward::Kernels::new(gpu, shape, kernel_config)?;
         let buffers = forward::Buffers {
             batches,
             stacks,
@@ -124,11 +124,9 @@ impl SyntheticPass {
             dones_and_masks,
             memory,
         };
-        let group = forward::bind(gpu, &kernel, buffers)?;
-        let grid = forward::groups(kernel_config, &batch, 2);
-        let forward = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
+        let forward = kernels.bind(gpu, buffers)?.commands(0, &batch, 2);
 
-        let kernel = backward::kernel(gpu, shape, kernel_config)?;
+        let kernels = backward::Kernels::new(gpu, shape, kernel_config)?;
         let buffers = backward::Buffers {
             batches,
             stacks,
@@ -138,8 +136,7 @@ impl SyntheticPass {
             grads: grads_of,
             dones_and_masks: memory.map(|_| dones_and_masks),
         };
-        let group = backward::bind(gpu, &kernel, buffers)?;
-        let mut backward = vec![Command::dispatch_at(&kernel, &group, 0, 0, grid)];
+        let mut backward = kernels.bind(gpu, buffers)?.commands(0, &batch);
         let kernel = weight_gradient::kernel(gpu, kernel_config)?;
         let split = weight_gradient::Split { count: splits, stride: layout.params, tiles: count, pad: 0 };
         let buffers = weight_gradient::Buffers {

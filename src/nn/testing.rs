@@ -163,7 +163,7 @@ impl Case {
         let mut recorder = Recorder::new(gpu);
         recorder.run(weights.refresh()).unwrap();
 
-        let kernel = forward::kernel(gpu, &self.shape, kernel_config).unwrap();
+        let kernels = forward::Kernels::new(gpu, &self.shape, kernel_config).unwrap();
         let dones_and_masks = &gpu.upload("dones_and_masks", &self.dones_and_masks).unwrap();
         let states = &gpu.upload("states", &[&self.states[..], &[f32::NAN; 4]].concat()).unwrap();
         let memory = self.shape.recurrent().then_some(forward::Memory { states });
@@ -178,11 +178,9 @@ impl Case {
             dones_and_masks,
             memory,
         };
-        let group = forward::bind(gpu, &kernel, buffers).unwrap();
-        let stride = gpu.uniform_stride::<Batch>();
+        let pass = kernels.bind(gpu, buffers).unwrap();
         for (index, batch) in (0..).zip(&batches) {
-            let grid = forward::groups(kernel_config, batch, 2);
-            recorder.run(&[Command::dispatch_at(&kernel, &group, index, stride, grid)]).unwrap();
+            recorder.run(&pass.commands(index, batch, 2)).unwrap();
         }
         let heads: Vec<f32> = gpu.read(head).unwrap();
         let row = |i: usize| {
@@ -195,7 +193,6 @@ impl Case {
             return Run { logits, values, acts: vec![], grads: vec![], gradient: vec![] };
         }
 
-        let grid = forward::groups(kernel_config, &batch, 2);
         let tile = kernel_config.block() as usize;
         let mut seed = vec![f32::NAN; (layout.grad_rows * room * 4) as usize];
         for (stack, weights) in [(0, &self.loss_logits), (1, &self.loss_values)] {
@@ -209,7 +206,7 @@ impl Case {
             }
         }
         gpu.write(grads, 0, &stored(&seed, precision)).unwrap();
-        let kernel = backward::kernel(gpu, &self.shape, kernel_config).unwrap();
+        let kernels = backward::Kernels::new(gpu, &self.shape, kernel_config).unwrap();
         let buffers = backward::Buffers {
             batches: table,
             stacks,
@@ -219,8 +216,8 @@ impl Case {
             grads,
             dones_and_masks: memory.map(|_| dones_and_masks),
         };
-        let group = backward::bind(gpu, &kernel, buffers).unwrap();
-        recorder.run(&[Command::dispatch_at(&kernel, &group, 0, 0, grid)]).unwrap();
+        let pass = kernels.bind(gpu, buffers).unwrap();
+        recorder.run(&pass.commands(0, &batch)).unwrap();
 
         let splits = 3;
         let tiles = weight_gradient::tiles(&layout, kernel_config);

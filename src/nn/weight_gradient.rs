@@ -4,13 +4,13 @@
 //! Matrix: `N[i][o]` = sum over rows of `n[i] dz[o]` with the normalised input n. Bias: sum of dz. The rows are cut into
 //! splits; [`super::reduce`] adds the splits. A micro-batch that does not start its minibatch adds to them ([`Batch::starts_sum`]).
 //!
-//! Three kernels with the same bindings compute it: [`super::weight_gradient_tiled`] on GPUs,
-//! [`super::weight_gradient_cooperative`] on matrix units, [`super::weight_gradient_subgroup`] on llvmpipe.
-//! [`shader`] selects one of them; their common part is `shaders/lib/weight_gradient.wgsl`.
+//! Four kernels with the same bindings compute it: [`stream::weight_gradient`] on GPUs, [`stream::weight_gradient_cooperative`] on matrix
+//! units, [`tile::weight_gradient_subgroup`] on llvmpipe, [`tile::weight_gradient`] elsewhere. [`shader`] selects one of them; their
+//! common part is `shaders/lib/weight_gradient.wgsl`.
 
 use super::kernel_config::KernelConfig;
 use super::layout::{Batch, Layout};
-use super::{weight_gradient_cooperative, weight_gradient_subgroup, weight_gradient_tiled};
+use super::{stream, tile};
 use crate::Result;
 use crate::gpu::{Access, BindGroup, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Variant, in_rows};
 use crate::shaders::constants::weight_tile::{BIAS, NONE, OBSERVED};
@@ -19,11 +19,13 @@ use crate::shaders::constants::weight_tile::{BIAS, NONE, OBSERVED};
 #[must_use]
 pub fn shader(kernel_config: &KernelConfig) -> Shader {
     if kernel_config.cooperative.is_some() {
-        weight_gradient_cooperative::SHADER
+        stream::weight_gradient_cooperative::SHADER
+    } else if kernel_config.stream.is_some() {
+        stream::weight_gradient::SHADER
     } else if kernel_config.subgroup_broadcast {
-        weight_gradient_subgroup::SHADER
+        tile::weight_gradient_subgroup::SHADER
     } else {
-        weight_gradient_tiled::SHADER
+        tile::weight_gradient::SHADER
     }
 }
 
@@ -43,7 +45,7 @@ pub struct Tile {
     pub output: u32,
     /// vec4s from one row of the result to the next.
     pub stride: u32,
-    /// Rows of the result, 1 to 32 (64 with cooperative matrices).
+    /// Rows of the result, 1 to the side of the tiles: 32, or 64.
     pub inputs: u32,
     /// Columns of the result, with the same maximum.
     pub outputs: u32,

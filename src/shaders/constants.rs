@@ -80,6 +80,14 @@ constants! {
         GATES_OF_STATE = 2,
         /// Kind of a layer: the head after a GRU.
         AFTER_CELL = 3,
+        /// Phase of a pass with a GRU: all layers, walking through the slots.
+        WHOLE = 0,
+        /// Phase of a pass with a GRU: the layers up to the gates of the input, of all slots at once.
+        BEFORE_CELL = 1,
+        /// Phase of a pass with a GRU: the gates of the state and the cell, walking through the slots.
+        RECURRENCE = 2,
+        /// Phase of a pass with a GRU: the head, of all slots at once.
+        HEAD = 3,
     }
 }
 

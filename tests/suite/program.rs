@@ -432,8 +432,8 @@ fn the_doctor_names_adapter_and_plan() {
     let output = place.run(&["doctor", "--verbose"]);
     succeeded(&output);
     let all = String::from_utf8_lossy(&output.stdout).into_owned();
-    for wanted in ["nn/forward", "observations", "invocations"] {
-        assert!(all.contains(wanted) && !said.contains("nn/forward"), "`{wanted}` is missing in {all}");
+    for wanted in ["nn/tile/forward", "observations", "invocations"] {
+        assert!(all.contains(wanted) && !said.contains("nn/tile/forward"), "`{wanted}` is missing in {all}");
     }
     let wanted = ["no GPU adapter matches `nosuch`", gpu.info().name.as_str(), "PHALANX_ADAPTER"];
     refused(&place.run(&["doctor", "--adapter", "nosuch"]), &wanted);

@@ -87,7 +87,8 @@ fn a_long_iteration_gives_signs_of_life_and_a_second_signal_ends_it() {
     assert!(child.try_wait().unwrap().is_none(), "the first signal waits for the iteration");
     signal(&child, "-INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(start.elapsed() < Duration::from_secs(10));
+    // The iteration would take minutes.
+    assert!(start.elapsed() < Duration::from_secs(30));
 }
 
 /// Standard error without the signs of life that a slow machine gives.

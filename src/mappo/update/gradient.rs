@@ -7,7 +7,7 @@ use crate::mappo::buffers::UpdateBuffers;
 use crate::mappo::config::Algorithm;
 use crate::mappo::rollout::Rollout;
 use crate::mappo::setup::Setup;
-use crate::nn::{Batch, KernelConfig, backward, forward, weight_gradient};
+use crate::nn::{Batch, backward, forward, weight_gradient};
 use crate::ppo::{gae, gradient, loss};
 
 /// A compiled kernel with its buffers.
@@ -16,10 +16,9 @@ type Bound = (Kernel, BindGroup);
 /// The compiled kernels with their buffers, the same for all micro-batches.
 pub struct GradientKernels {
     /// Forward pass and losses; absent where [`Passes::Fused`] needs neither by itself.
-    losses: Option<[Bound; 2]>,
+    losses: Option<(forward::Pass, Bound)>,
     passes: Passes,
     stride: u32,
-    kernel_config: KernelConfig,
 }
 
 /// The kernels of the gradient.
@@ -38,7 +37,7 @@ struct Fused {
 
 /// The kernels of [`Passes::Separate`] after the losses.
 struct Separate {
-    backward: Bound,
+    backward: backward::Pass,
     weights: Bound,
     tiles: u32,
     splits: u32,
@@ -54,7 +53,7 @@ impl GradientKernels {
     ) -> Result<Self> {
         let Setup { gpu, kernel_config, .. } = setup;
         let losses = match &update.activation_gradients {
-            Some(grads) => Some([forward_pass(setup, rollout, table)?, losses(setup, update, grads, table)?]),
+            Some(grads) => Some((forward_pass(setup, rollout, table)?, losses(setup, update, grads, table)?)),
             None => None,
         };
         let passes = match (kernel_config.blocks, &update.activation_gradients) {
@@ -62,7 +61,7 @@ impl GradientKernels {
             _ => fused(setup, update, rollout, table)?,
         };
         let stride = gpu.uniform_stride::<Batch>();
-        Ok(Self { losses, passes, stride, kernel_config: *kernel_config })
+        Ok(Self { losses, passes, stride })
     }
 
     /// Adds the gradient of micro-batch `index` to the partial sums of its minibatch.
@@ -71,10 +70,12 @@ impl GradientKernels {
             Passes::Fused(all) => vec![self.at(&all.gradient, index, all.groups)],
             Passes::Separate(each) => {
                 let mut commands = self.losses(index, batch);
-                commands.extend([
-                    self.at(&each.backward, index, forward::groups(&self.kernel_config, batch, 2)),
-                    self.at(&each.weights, index, weight_gradient::groups(each.tiles, each.splits)),
-                ]);
+                commands.extend(each.backward.commands(index, batch));
+                commands.push(self.at(
+                    &each.weights,
+                    index,
+                    weight_gradient::groups(each.tiles, each.splits),
+                ));
                 commands
             }
         }
@@ -84,8 +85,8 @@ impl GradientKernels {
     /// [`update_factors`](crate::nn::LossPart::update_factors) they keep the agent's log-probabilities before its epochs, or multiply
     /// the factors of later agents by its probability ratios.
     pub fn losses(&self, index: u32, batch: &Batch) -> Vec<Command> {
-        self.losses.iter().fold(Vec::new(), |mut commands, [forward, loss]| {
-            commands.push(self.at(forward, index, forward::groups(&self.kernel_config, batch, 2)));
+        self.losses.iter().fold(Vec::new(), |mut commands, (forward, loss)| {
+            commands.extend(forward.commands(index, batch, 2));
             commands.push(self.at(loss, index, loss::groups(&loss.0.variant, batch.rows)));
             commands
         })
@@ -96,7 +97,7 @@ impl GradientKernels {
     }
 }
 
-fn forward_pass(setup: Setup<'_>, rollout: &Rollout, table: &wgpu::Buffer) -> Result<Bound> {
+fn forward_pass(setup: Setup<'_>, rollout: &Rollout, table: &wgpu::Buffer) -> Result<forward::Pass> {
     let Setup { gpu, buffers, .. } = setup;
     let networks = &buffers.networks;
     let bound = forward::Buffers {
@@ -110,9 +111,7 @@ fn forward_pass(setup: Setup<'_>, rollout: &Rollout, table: &wgpu::Buffer) -> Re
         dones_and_masks: &buffers.rollout.dones_and_masks,
         memory: buffers.memory(),
     };
-    let kernel = rollout.forward.clone();
-    let group = forward::bind(gpu, &kernel, bound)?;
-    Ok((kernel, group))
+    rollout.forward.bind(gpu, bound)
 }
 
 /// Partial sums of the gradients: of the workgroups in blocks, or of the splits of a micro-batch's rows.
@@ -170,7 +169,7 @@ fn separate(
     let networks = &buffers.networks;
     let (acts, layer_norm_stats) = (&networks.activations, &networks.layer_norm_stats);
     let dones_and_masks = &buffers.rollout.dones_and_masks;
-    let kernel = backward::kernel(gpu, &layout.shape, kernel_config)?;
+    let kernels = backward::Kernels::new(gpu, &layout.shape, kernel_config)?;
     let bound = backward::Buffers {
         batches: table,
         stacks: &rollout.stacks,
@@ -180,8 +179,7 @@ fn separate(
         grads,
         dones_and_masks: buffers.memory().map(|_| dones_and_masks),
     };
-    let group = backward::bind(gpu, &kernel, bound)?;
-    let backward = (kernel, group);
+    let backward = kernels.bind(gpu, bound)?;
 
     let tiles = weight_gradient::tiles(layout, kernel_config);
     let count = tiles.len() as u32;
