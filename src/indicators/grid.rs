@@ -10,6 +10,9 @@ const LOOPS: u32 = 50_000;
 /// Most groups of four bars that one dispatch processes on a GPU: the watchdog resets a GPU after a few seconds.
 const PATIENCE: u32 = 1 << 18;
 
+/// Shortest chunk of a sum over all bars, in groups of four: every chunk is read twice, and three dispatches take some time.
+const SUMMED: u32 = 64;
+
 /// Whether four bars fit into the loop limit of the adapter.
 #[must_use]
 pub fn possible(class: Class, loops: Loops) -> bool {
@@ -34,7 +37,7 @@ fn occupied(class: Class) -> [u32; 2] {
     }
 }
 
-/// Bars in the bars that all warm-ups of a row may process: a quarter more work.
+/// Bars of a row for each bar that its warm-ups process together: a quarter more work.
 const FAIR: u32 = 4;
 
 /// Length of a chunk for `rows` rows of `fours` groups of four bars and a warm-up of `halo`. More chunks occupy more of the adapter and end
@@ -65,6 +68,8 @@ pub struct Grid {
     pub halo: u32,
     /// Number of dispatches, each of which resumes from the state that the previous one saved.
     pub parts: u32,
+    /// Whether chunks start from states that are computed before, rather than warm up.
+    pub starts: bool,
 }
 
 impl Grid {
@@ -73,20 +78,33 @@ impl Grid {
     #[must_use]
     pub fn new(class: Class, rows: u32, fours: u32, memory: Option<u32>, loops: Loops, lanes: u32) -> Self {
         let most = most(class, loops);
-        let whole = Self { chunks: 1, length: fours, halo: 0, parts: 1 };
+        let whole = Self { chunks: 1, length: fours, halo: 0, parts: 1, starts: false };
         let halo = memory.map(|bars| bars.div_ceil(4));
         // A row stays whole if it is too short to be worth the halo, or if the rows alone occupy the adapter.
         if let Some(halo) = halo.filter(|halo| *halo < most / 2) {
             let length = length(class, rows, fours, halo, lanes).min(most - halo);
             let chunks = fours.div_ceil(length);
             if chunks > 1 {
-                return Self { chunks, length, halo, parts: 1 };
+                return Self { chunks, length, halo, ..whole };
             }
         }
         if fours <= most {
             return whole;
         }
         Self { length: most, parts: fours.div_ceil(most), ..whole }
+    }
+
+    /// Divides rows of a sum over all bars, whose chunks start from the sums over those before, on a GPU; `None` if the rows alone occupy
+    /// it, or are shorter than two chunks.
+    #[must_use]
+    pub fn of_sums(class: Class, rows: u32, fours: u32) -> Option<Self> {
+        let [enough, full] = occupied(class);
+        if class == Class::Software || rows >= enough {
+            return None;
+        }
+        let length = fours.div_ceil(full.div_ceil(rows.max(1))).max(SUMMED);
+        let chunks = fours.div_ceil(length);
+        (chunks > 1).then_some(Self { chunks, length, halo: 0, parts: 1, starts: true })
     }
 }
 
@@ -162,8 +180,11 @@ mod tests {
             let grid = of(1024, 4096, memory);
             assert!(grid.chunks > 1 && work(&grid, 1024) <= 1.25, "{memory}: {grid:?}");
         }
-        assert_eq!(of(1024, 4096, classic()), Grid { chunks: 3, length: 342, halo: 98, parts: 1 });
-        assert_eq!(of(1024, 4096, 260), Grid { chunks: 4, length: 256, halo: 65, parts: 1 });
+        assert_eq!(
+            of(1024, 4096, classic()),
+            Grid { chunks: 3, length: 342, halo: 98, parts: 1, starts: false }
+        );
+        assert_eq!(of(1024, 4096, 260), Grid { chunks: 4, length: 256, halo: 65, parts: 1, starts: false });
         // Without a warm-up, as many chunks as the largest adapters can take.
         let short = of(1, 10_000_000, 4);
         assert!(short.chunks > 60_000, "{short:?}");
@@ -187,6 +208,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn sums_over_few_long_rows_are_divided() {
+        let of = |rows, fours| Grid::of_sums(Class::Hardware, rows, fours);
+        for (rows, fours, chunks) in [(1, 2_500_000, 39_000), (64, 25_000, 390), (1024, 1024, 16)] {
+            let grid = of(rows, fours).unwrap();
+            assert!(grid.starts && grid.halo == 0 && grid.chunks >= chunks, "{rows} x {fours}: {grid:?}");
+            let covered = grid.chunks * grid.length;
+            assert!(covered >= fours && covered - grid.length < fours, "{grid:?}");
+            assert!(rows * grid.chunks <= 1 << 17, "{grid:?}");
+        }
+        for (rows, fours) in [(1, 64), (1, 0), (2048, 1_000_000)] {
+            assert_eq!(of(rows, fours), None);
+        }
+        assert_eq!(Grid::of_sums(Class::Software, 1, 1_000_000), None);
     }
 
     #[test]
