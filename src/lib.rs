@@ -101,11 +101,12 @@ pub use shaders::shader_with_library;
 /// The version of wgpu that a device of the caller must come from.
 pub use wgpu;
 
-/// Every kernel of the library that is one file, with every variant it is compiled in, for the adapters of a class. Those of the
-/// indicators and of environments that are WGSL functions are put together on demand: [`indicators::sources`], [`env::sources`].
+/// Every kernel of the library that is one file, with every variant it is compiled in, for the adapters of a class. Those of
+/// indicator panels and of environments that are WGSL functions are put together on demand: [`indicators::sources`], [`env::sources`].
 #[must_use]
 pub fn kernels(class: gpu::Class) -> Vec<(gpu::Shader, gpu::Variant)> {
     let families = [
+        indicators::kernels,
         nn::kernels,
         ppo::kernels,
         #[cfg(feature = "market")]

@@ -66,6 +66,7 @@ pub static LIBRARY: Library = Library {
         ("lib/observation_stats", include_str!("../shaders/lib/observation_stats.wgsl")),
         ("lib/scaling", include_str!("../shaders/lib/scaling.wgsl")),
         ("lib/bar", include_str!("../shaders/lib/bar.wgsl")),
+        ("lib/obv", include_str!("../shaders/lib/obv.wgsl")),
     ],
     conditions: &[
         "agent_steps",

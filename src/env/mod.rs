@@ -31,6 +31,8 @@ pub use communication::Communication;
 #[cfg(feature = "cpu-env")]
 pub use cpu_env::{CpuEnv, Outcome, Simulator};
 pub use device_env::{DeviceEnv, DeviceEnvBuilder};
+#[cfg(feature = "market")]
+pub(crate) use market::BAR as MARKET_BAR;
 #[cfg(all(test, feature = "market"))]
 pub(crate) use market::tests::small_market;
 pub(crate) use rollout::Actors;
@@ -43,6 +45,8 @@ pub use trading_settings::{ActionSpace, TradingSettings, observation_size};
 
 use crate::Result;
 use crate::gpu::{Class, Gpu, Plan, Recording, Variant};
+#[cfg(feature = "market")]
+use crate::market::ScalingStatistics;
 use crate::nn::representative;
 
 /// Sizes of an environment that the trainer needs.
@@ -185,6 +189,13 @@ pub trait Environment {
     /// Identifies rules and data, beyond the sizes: a checkpoint is resumed only in an environment with the same identity.
     fn identity(&self) -> String {
         String::new()
+    }
+
+    /// The statistics with which a market's features are scaled, for checkpoints: a resumed run is given them instead of fitting them
+    /// again. Defaults to `None`.
+    #[cfg(feature = "market")]
+    fn scaling(&self) -> Option<&ScalingStatistics> {
+        None
     }
 
     /// Upper bound on the episodes that one environment truncates within `steps` steps.

@@ -10,7 +10,7 @@ use super::trading_settings::{TradingSettings, observation_size};
 use super::{EnvRecording, Environment, RolloutBuffers, Spec};
 use crate::Result;
 use crate::gpu::{Gpu, Plan};
-use crate::market::MarketData;
+use crate::market::{MarketData, ScalingStatistics};
 
 /// Start and length of episodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +132,10 @@ impl Environment for Trading {
             crc.update(&data.time_checksum(end).to_le_bytes());
         }
         format!("market of {} instruments, {:08x}", data.instruments(), crc.finalize())
+    }
+
+    fn scaling(&self) -> Option<&ScalingStatistics> {
+        Some(self.data.scaling())
     }
 
     fn truncations(&self, steps: u32) -> u32 {

@@ -10,6 +10,9 @@ const LOOPS: u32 = 50_000;
 /// Most groups of four bars that one dispatch processes on a GPU: the watchdog resets a GPU after a few seconds.
 const PATIENCE: u32 = 1 << 18;
 
+/// Shortest chunk of a sum over all bars, in groups of four: every chunk is read twice, and three dispatches take some time.
+const SUMMED: u32 = 64;
+
 /// Whether four bars fit into the loop limit of the adapter.
 #[must_use]
 pub fn possible(class: Class, loops: Loops) -> bool {
@@ -25,29 +28,33 @@ pub fn most(class: Class, loops: Loops) -> u32 {
     }
 }
 
-/// Numbers of invocations with which an adapter is busy, and beyond which more bring nothing.
+/// Fewest invocations that chunks are made for, whatever their warm-ups cost, and those beyond which more bring nothing.
 fn occupied(class: Class) -> [u32; 2] {
     match class {
-        // Two or three subgroups on every scheduler of a GPU of the middle class; as many on those of the largest.
-        Class::Hardware => [1 << 14, 1 << 16],
+        // A subgroup of 32 for each of 64 schedulers, those of a small GPU; two or three for each of those of the largest.
+        Class::Hardware => [1 << 11, 1 << 16],
         Class::Software => [64, 64],
     }
 }
 
-/// Lengths of a chunk's warm-up in the length of a chunk from which it costs little: a quarter more work.
+/// Bars of a row for each bar that its warm-ups process together: a quarter more work.
 const FAIR: u32 = 4;
 
-/// Length of a chunk for `rows` rows of `fours` groups of four bars and a warm-up of `halo`. More chunks occupy more of the adapter
-/// and end earlier, but all of them warm up. As many as the adapter can take are made if the warm-up is at most a quarter of each; fewer
-/// than keep it busy are not made for that, unless a warm-up would be twice the chunk or, on software rasterisers, as long as it.
+/// Length of a chunk for `rows` rows of `fours` groups of four bars and a warm-up of `halo`. More chunks occupy more of the adapter and end
+/// earlier, but all of them except the first of a row warm up, which is work that whole rows do not have.
+///
+/// A row has as many chunks as warm up over a quarter of its bars together. It has more where these are fewer invocations than the smaller
+/// number of [`occupied`]: as many as that takes, but chunks stay as long as half a warm-up (as a whole one on software
+/// rasterisers). It has fewer where these are more than the larger number, or more than there is memory for.
 fn length(class: Class, rows: u32, fours: u32, halo: u32, lanes: u32) -> u32 {
-    let [busy, full] =
-        occupied(class).map(|wanted| fours.div_ceil(wanted.min(lanes).div_ceil(rows.max(1)).max(1)));
+    let rows = rows.max(1);
+    let [enough, full] = occupied(class).map(|wanted| wanted.div_ceil(rows).min(lanes / rows).max(1));
+    let fair = fours.checked_div(halo.saturating_mul(FAIR)).map_or(fours, |warm_ups| warm_ups + 1);
     let least = match class {
         Class::Hardware => (halo / 2).max(16),
         Class::Software => halo.max(64),
     };
-    halo.saturating_mul(FAIR).min(busy).max(full).max(least)
+    fours.div_ceil(fair.max(enough).min(full).max(1)).max(least)
 }
 
 /// Work division of one kernel over a panel. Lengths are in groups of four bars.
@@ -61,6 +68,8 @@ pub struct Grid {
     pub halo: u32,
     /// Number of dispatches, each of which resumes from the state that the previous one saved.
     pub parts: u32,
+    /// Whether chunks start from states that are computed before, rather than warm up.
+    pub starts: bool,
 }
 
 impl Grid {
@@ -69,14 +78,14 @@ impl Grid {
     #[must_use]
     pub fn new(class: Class, rows: u32, fours: u32, memory: Option<u32>, loops: Loops, lanes: u32) -> Self {
         let most = most(class, loops);
-        let whole = Self { chunks: 1, length: fours, halo: 0, parts: 1 };
+        let whole = Self { chunks: 1, length: fours, halo: 0, parts: 1, starts: false };
         let halo = memory.map(|bars| bars.div_ceil(4));
         // A row stays whole if it is too short to be worth the halo, or if the rows alone occupy the adapter.
         if let Some(halo) = halo.filter(|halo| *halo < most / 2) {
             let length = length(class, rows, fours, halo, lanes).min(most - halo);
             let chunks = fours.div_ceil(length);
             if chunks > 1 {
-                return Self { chunks, length, halo, parts: 1 };
+                return Self { chunks, length, halo, ..whole };
             }
         }
         if fours <= most {
@@ -84,10 +93,24 @@ impl Grid {
         }
         Self { length: most, parts: fours.div_ceil(most), ..whole }
     }
+
+    /// Divides rows of a sum over all bars, whose chunks start from the sums over those before, on a GPU; `None` if the rows alone occupy
+    /// it, or are shorter than two chunks.
+    #[must_use]
+    pub fn of_sums(class: Class, rows: u32, fours: u32) -> Option<Self> {
+        let [enough, full] = occupied(class);
+        if class == Class::Software || rows >= enough {
+            return None;
+        }
+        let length = fours.div_ceil(full.div_ceil(rows.max(1))).max(SUMMED);
+        let chunks = fours.div_ceil(length);
+        (chunks > 1).then_some(Self { chunks, length, halo: 0, parts: 1, starts: true })
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Atr, Indicator, Macd, Rsi};
     use super::*;
 
     #[test]
@@ -115,53 +138,99 @@ mod tests {
         }
     }
 
+    /// With the memory of the six classic indicators in bars, or another one.
+    fn of(rows: u32, bars: u32, memory: u32) -> Grid {
+        Grid::new(Class::Hardware, rows, bars / 4, Some(memory), Loops::default(), u32::MAX)
+    }
+
+    /// Groups of four bars that are processed, for each group of the row.
+    fn work(grid: &Grid, fours: u32) -> f64 {
+        1.0 + f64::from((grid.chunks - 1) * grid.halo) / f64::from(fours)
+    }
+
+    fn classic() -> u32 {
+        let (rsi, macd, atr) = (Rsi::default().spec(), Macd::default().spec(), Atr::default().spec());
+        [rsi, macd, atr].into_iter().filter_map(|spec| spec.unwrap().memory).max().unwrap()
+    }
+
     #[test]
-    fn one_long_series_occupies_the_adapter() {
-        let grid = Grid::new(Class::Hardware, 1, 2_500_000, Some(260), Loops::default(), u32::MAX);
-        assert!(grid.chunks >= 16_000, "{grid:?}");
+    fn few_long_series_occupy_the_adapter() {
+        let enough = |rows, bars| {
+            let grid = of(rows, bars, classic());
+            // Chunks of whole groups of bars are a little longer.
+            assert!(rows * grid.chunks >= 2000, "{rows} x {bars}: {grid:?}");
+            grid
+        };
+        let long = enough(1, 10_000_000);
+        assert!(work(&long, 2_500_000) <= 1.25, "{long:?}");
+        enough(1, 400_000);
+        enough(8, 100_000);
+        enough(64, 100_000);
+        // Too short for that: chunks of half a warm-up.
+        let short = of(1, 100_000, classic());
+        assert!(short.chunks > 500 && short.length == short.halo / 2, "{short:?}");
         let grid = Grid::new(Class::Software, 1, 25_000, Some(260), Loops::default(), u32::MAX);
         assert_eq!((grid.chunks, grid.halo), (64, 65));
         assert_eq!(Grid::new(Class::Software, 1024, 1024, Some(260), Loops::default(), u32::MAX).chunks, 1);
     }
 
-    /// Warm-ups cost at most a quarter where the series are long enough to keep the adapter busy without them.
     #[test]
-    fn warm_ups_cost_a_quarter_unless_the_adapter_would_idle() {
+    fn warm_ups_cost_a_quarter_of_the_work_of_wide_panels() {
+        for memory in [9, 20, 40, 260, classic(), 780] {
+            let grid = of(1024, 4096, memory);
+            assert!(grid.chunks > 1 && work(&grid, 1024) <= 1.25, "{memory}: {grid:?}");
+        }
+        assert_eq!(
+            of(1024, 4096, classic()),
+            Grid { chunks: 3, length: 342, halo: 98, parts: 1, starts: false }
+        );
+        assert_eq!(of(1024, 4096, 260), Grid { chunks: 4, length: 256, halo: 65, parts: 1, starts: false });
+        // Without a warm-up, as many chunks as the largest adapters can take.
+        let short = of(1, 10_000_000, 4);
+        assert!(short.chunks > 60_000, "{short:?}");
+    }
+
+    #[test]
+    fn warm_ups_cost_more_only_if_the_adapter_would_idle() {
         for class in [Class::Hardware, Class::Software] {
-            let [busy, full] = occupied(class);
             for rows in [1, 3, 64, 1000, 1024, 5000, 16_384, 100_000] {
+                let [enough, full] = occupied(class).map(|wanted| wanted.div_ceil(rows).max(1));
                 for fours in [16, 100, 1024, 1030, 25_000, 40_000] {
                     for bars in [0, 9, 40, 260, 1000] {
                         let loops = Loops::default();
                         let grid = Grid::new(class, rows, fours, Some(bars), loops, u32::MAX);
-                        if grid.chunks == 1 {
-                            continue;
-                        }
                         let name = format!("{class:?}, {rows} x {fours}, {bars}: {grid:?}");
-                        let fair = grid.halo * FAIR <= grid.length;
-                        // Chunks of equal length, of which the last may be shorter.
-                        let enough =
-                            |lanes: u32| rows * grid.chunks.min(fours.div_ceil(grid.length)) <= 2 * lanes;
-                        // Long series: as many chunks as keep the adapter busy have a warm-up of a quarter.
-                        let long = u64::from(rows) * u64::from(fours)
-                            >= u64::from(busy) * u64::from(grid.halo * FAIR)
-                                + u64::from(rows * grid.halo * FAIR);
-                        assert!(fair || !long, "{name}");
-                        assert!(fair || enough(busy.max(rows)), "{name}");
-                        assert!(enough(full.max(rows)), "{name}");
+                        assert!(work(&grid, fours) <= 1.25 || grid.chunks <= enough, "{name}");
+                        assert!(grid.chunks <= full, "{name}");
                         let most = if class == Class::Hardware { 3 } else { 2 };
                         assert!(grid.halo + grid.length <= most * grid.length + most, "{name}");
                     }
                 }
             }
         }
-        // The work of 1,024 series of 4,096 bars with a warm-up of 260: twice that of the bars, where chunks of half a warm-up did
-        // three times as much; that of 8,192 series: a quarter more.
-        let of = |rows, fours| Grid::new(Class::Hardware, rows, fours, Some(260), Loops::default(), u32::MAX);
-        assert_eq!(of(1024, 1024), Grid { chunks: 16, length: 64, halo: 65, parts: 1 });
-        assert_eq!(of(8192, 1024), Grid { chunks: 4, length: 260, halo: 65, parts: 1 });
-        // Without a warm-up, as many chunks as the largest adapters can take.
-        let short = Grid::new(Class::Hardware, 1, 2_500_000, Some(4), Loops::default(), u32::MAX);
-        assert!(short.chunks > 60_000, "{short:?}");
+    }
+
+    #[test]
+    fn sums_over_few_long_rows_are_divided() {
+        let of = |rows, fours| Grid::of_sums(Class::Hardware, rows, fours);
+        for (rows, fours, chunks) in [(1, 2_500_000, 39_000), (64, 25_000, 390), (1024, 1024, 16)] {
+            let grid = of(rows, fours).unwrap();
+            assert!(grid.starts && grid.halo == 0 && grid.chunks >= chunks, "{rows} x {fours}: {grid:?}");
+            let covered = grid.chunks * grid.length;
+            assert!(covered >= fours && covered - grid.length < fours, "{grid:?}");
+            assert!(rows * grid.chunks <= 1 << 17, "{grid:?}");
+        }
+        for (rows, fours) in [(1, 64), (1, 0), (2048, 1_000_000)] {
+            assert_eq!(of(rows, fours), None);
+        }
+        assert_eq!(Grid::of_sums(Class::Software, 1, 1_000_000), None);
+    }
+
+    #[test]
+    fn there_are_no_more_chunks_than_windows_have_memory() {
+        for (rows, lanes) in [(1, 100), (7, 100), (60, 100), (200, 100)] {
+            let grid = Grid::new(Class::Hardware, rows, 25_000, Some(40), Loops::default(), lanes);
+            assert!(grid.chunks == 1 || rows * grid.chunks <= lanes, "{rows}: {grid:?}");
+        }
     }
 }

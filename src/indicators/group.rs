@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::compose::{self, FIRST_OUTPUT, PanelConfig, Source};
 use super::grid::{self, Grid};
 use super::indicator::{Input, Spec};
+use super::obv_sums;
 use super::series::Store;
 use crate::gpu::{Access, BindGroup, Class, Command, Gpu, Kernel};
 use crate::{Error, Result};
@@ -98,6 +99,11 @@ impl Group {
     pub fn takes(&self, gpu: &Gpu, spec: &Spec, live: bool, still: bool) -> bool {
         let lasting = |spec: &Spec| spec.memory_over(still).is_none();
         if self.rows != Rows::Shared || self.specs.iter().any(lasting) != lasting(spec) {
+            return false;
+        }
+        // On GPUs a sum over a long series is a scan, with kernels of its own.
+        let scanned = !live && gpu.class() == Class::Hardware;
+        if scanned && (spec.is_sum() || self.specs.iter().any(Spec::is_sum)) {
             return false;
         }
         let all = || self.specs.iter().chain([spec]);
@@ -227,11 +233,7 @@ impl Compiled {
     ) -> Result<BindGroup> {
         let mut resources = vec![(0, walk.as_entire_binding()), (1, candles.resource())];
         if self.source.volume {
-            let volumes = volumes.ok_or_else(|| {
-                Error::Data(
-                    "an indicator needs volume, but the series has none; upload it with `Series::with_volume`".into(),
-                )
-            })?;
+            let volumes = volumes.ok_or_else(no_volume)?;
             resources.push((2, volumes.resource()));
         }
         resources.extend(self.own.iter().map(|(binding, buffer)| (*binding, buffer.as_entire_binding())));
@@ -258,7 +260,25 @@ impl Compiled {
         outputs: &[(&wgpu::Buffer, u64)],
     ) -> Result<Vec<Command>> {
         let [x, y] = self.kernel.variant.rows(walk.rows * grid.chunks);
-        (0..grid.parts)
+        let mut commands = Vec::new();
+        if grid.starts {
+            let parameters = obv_sums::Parameters {
+                rows: walk.rows,
+                series: walk.series,
+                stride: walk.stride,
+                chunks: grid.chunks,
+                length: grid.length,
+                ..obv_sums::Parameters::default()
+            };
+            let kept = |binding| self.own.iter().find(|(own, _)| *own == binding).map(|(_, buffer)| buffer);
+            let [counters, states] = [4, 5].map(kept);
+            let buffers = volumes.and_then(|volumes| Some([candles.buffer()?, volumes.buffer()?]));
+            let (Some(buffers), Some(counters), Some(states)) = (buffers, counters, states) else {
+                return Err(no_volume());
+            };
+            commands.extend(obv_sums::commands(gpu, &parameters, buffers, [counters, states])?);
+        }
+        let parts = (0..grid.parts)
             .map(|part| {
                 let begin = part * grid.length;
                 let walk = Walk {
@@ -267,7 +287,7 @@ impl Compiled {
                     // A part ends where the next one begins, so that no bar is processed twice.
                     length: grid.length,
                     halo: if grid.parts > 1 { 0 } else { grid.halo },
-                    resume: u32::from(part > 0),
+                    resume: u32::from(part > 0 || grid.starts),
                     width: candles.width(),
                     four: 4,
                     ..walk
@@ -276,8 +296,16 @@ impl Compiled {
                 let group = self.bind(gpu, &uniform, candles, volumes, outputs)?;
                 Ok(Command::dispatch(&self.kernel, &group, [x, y, 1]))
             })
-            .collect()
+            .collect::<Result<Vec<_>>>()?;
+        commands.extend(parts);
+        Ok(commands)
     }
+}
+
+fn no_volume() -> Error {
+    Error::Data(
+        "an indicator needs volume, but the series has none; upload it with `Series::with_volume`".into(),
+    )
 }
 
 /// The work division of a group over a panel. `still`: some series has long runs of equal closes.
@@ -286,6 +314,11 @@ impl Compiled {
 /// [`Error::Config`] if a window is too long for the loops of a software adapter.
 pub(super) fn grid(gpu: &Gpu, group: &Group, rows: u32, fours: u32, still: bool) -> Result<Grid> {
     possible(gpu, group)?;
+    if group.specs.iter().all(Spec::is_sum)
+        && let Some(grid) = Grid::of_sums(gpu.class(), rows, fours)
+    {
+        return Ok(grid);
+    }
     let table = group.rows != Rows::Shared;
     let words = compose::words_of_rings(&group.specs, table).max(1);
     let lanes = gpu.device().limits().max_storage_buffer_binding_size / (u64::from(words) * 4);

@@ -192,6 +192,11 @@ impl Spec {
         output.unit == Unit::Price && self.windows.iter().any(Window::is_extreme)
     }
 
+    /// Whether an output is a sum over all bars, so that those over parts of a series can be added.
+    pub(super) fn is_sum(&self) -> bool {
+        self.shader.name == super::obv::SHADER.name
+    }
+
     /// [`Spec::memory`] on a series that has long runs of equal closes (`still`) or none.
     pub(super) fn memory_over(&self, still: bool) -> Option<u32> {
         self.memory.filter(|_| !(still && self.ratio))

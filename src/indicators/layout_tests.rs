@@ -5,4 +5,5 @@ crate::layout_testing::same_layout! {
         rows, series, stride, bars, begin, chunks, length, halo, by_series, entry, resume, width,
         zero, four, pad,
     } = "Walk" in "indicators/panel";
+    obv_sums::Parameters { rows, series, stride, chunks, length, zero, pad } = "Sums" in "indicators/obv_sums";
 }

@@ -52,7 +52,8 @@
 //!
 //! A long series is processed in parallel chunks. Each chunk starts early enough before its first bar that older bars no
 //! longer affect the f32 result (a decay below 2^-26). The chunk boundaries depend on the number of bars, so a longer
-//! series may differ from a shorter one in the last bits of long recurrences.
+//! series may differ from a shorter one in the last bits of long recurrences. OBV remembers all bars: on GPUs the chunks of a few long
+//! series are summed first, and each starts from the sum of those before it; elsewhere a series is processed in one piece.
 
 pub mod adx;
 pub mod atr;
@@ -73,6 +74,8 @@ pub mod macd;
 pub mod mfi;
 pub mod mom;
 pub mod obv;
+mod obv_starts;
+mod obv_sums;
 mod panel;
 pub mod realized_volatility;
 pub mod rma;
@@ -119,7 +122,7 @@ pub use willr::Willr;
 pub use wma::Wma;
 pub use zscore::Zscore;
 
-use crate::gpu::Class;
+use crate::gpu::{Class, Shader, Variant};
 use crate::{Error, Result};
 
 /// Declares every indicator once: the name of its shader and its type.
@@ -203,6 +206,18 @@ pub fn parse(text: &str) -> Result<Box<dyn Indicator>> {
     found.ok_or_else(|| {
         Error::config(text, format!("unknown indicator `{name}`; choose one of {}", NAMES.join(", ")))
     })
+}
+
+/// The kernels of this module that are one file, each with every variant it is compiled in.
+#[must_use]
+pub(crate) fn kernels(class: Class) -> Vec<(Shader, Variant)> {
+    match class {
+        Class::Hardware => vec![
+            (obv_sums::SHADER, obv_sums::variant(class)),
+            (obv_starts::SHADER, obv_starts::variant(class)),
+        ],
+        Class::Software => Vec::new(),
+    }
 }
 
 /// Names and sources of all indicator kernels for a class of adapters: each indicator alone, and all together, in every

@@ -2,7 +2,8 @@
 //! that closed lower.
 //!
 //! Output `obv` in the unit of the volume, first value at bar 0; it restarts after a missing bar. Source: Granville (1963),
-//! `ta-lib` 0.8. Its memory is unlimited, so a series is processed in one piece.
+//! `ta-lib` 0.8. Its memory is unlimited, so a series is processed in one piece, or on GPUs in chunks that start from the sums over those
+//! before them (`obv_sums`).
 
 use serde::{Deserialize, Serialize};
 

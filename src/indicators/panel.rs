@@ -255,7 +255,7 @@ impl Indicators {
                 class: gpu.class(),
                 textures,
                 live: false,
-                keep: grid.parts > 1,
+                keep: grid.parts > 1 || grid.starts,
                 parameter_table: false,
                 f16_outputs: self.half,
                 wide_stores: gpu.device().features().contains(wgpu::Features::SHADER_INT64) && textures,

@@ -78,6 +78,14 @@ impl Store {
         }
     }
 
+    /// The buffer, if it is one.
+    pub(super) fn buffer(&self) -> Option<&wgpu::Buffer> {
+        match self {
+            Self::Buffer(buffer) => Some(buffer),
+            Self::Texture(..) => None,
+        }
+    }
+
     /// Width of the texture in texels, 0 for a buffer.
     pub(super) fn width(&self) -> u32 {
         match self {

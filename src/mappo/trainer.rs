@@ -8,6 +8,7 @@ use super::progress::{Phase, Phases, Progress};
 use super::rollout::{ActionMode, Rollout};
 use super::setup::Setup;
 use super::sizes::Sizes;
+use super::snapshot;
 use super::update::Update;
 use crate::env::Environment;
 use crate::gpu::time::Instant;
@@ -47,6 +48,8 @@ pub struct Trainer {
     /// Whether the observations of this process's first rollout were checked.
     pub(super) examined: bool,
     pub(super) identity: String,
+    /// The environment's statistics, for snapshots.
+    pub(super) scaling: Option<snapshot::ScalingStatistics>,
     pub(super) started: Option<Instant>,
     /// Iterations from one whose phases are timed to the next; 0: never.
     pub(super) timed_every: u32,
@@ -189,6 +192,7 @@ impl Trainer {
             interrupted: false,
             examined: false,
             identity: environment.identity(),
+            scaling: snapshot::scaling_of(environment),
             started: None,
             timed_every: 0,
             timed: None,

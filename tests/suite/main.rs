@@ -44,6 +44,7 @@ mod program;
 mod promises;
 mod random_timing;
 mod resume;
+mod resumed_markets;
 mod shaders;
 mod shadows;
 mod sweep;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use phalanx::backtest::Backtest;
-use phalanx::market::{Candles, ExtraFeatures, MarketData, TimestampFormat};
+use phalanx::market::{Candles, ExtraFeatures, MarketData, ScalingStatistics, TimestampFormat};
 use phalanx::policy::Policy;
 use phalanx::research::{next_returns, random_timing_on, shuffled};
 
@@ -74,12 +74,18 @@ impl<'a> Retraining<'a> {
         Ok(())
     }
 
-    /// Trains with another seed, features or candles, and trades the held-out bars.
-    fn traded(&self, data: (&Candles, &ExtraFeatures), seed: u64, what: &str) -> Result<(Backtest, f64)> {
+    /// Trains with another seed, features or candles, and trades the held-out bars. The run's own features keep its `scaling`.
+    fn traded(
+        &self,
+        data: (&Candles, &ExtraFeatures),
+        scaling: Option<ScalingStatistics>,
+        seed: u64,
+        what: &str,
+    ) -> Result<(Backtest, f64)> {
         let (candles, _) = data;
         let HeldOut { gpu, bars, options, .. } = &self.audited.run;
         let again = Again { gpu, settings: &self.settings, parts: &self.parts };
-        let (policy, data): (Policy, MarketData) = again.train(data, seed, what)?;
+        let (policy, data): (Policy, MarketData) = again.train(data, scaling, seed, what)?;
         let targets = policy.targets(gpu, &data, bars)?;
         let backtest = Backtest::replay(candles, bars.clone(), targets.view(), options)?;
         let timing = random_timing_on(Some(gpu), candles, bars, targets.view(), options, DRAWS, 0)?;
@@ -91,7 +97,7 @@ impl<'a> Retraining<'a> {
         let candles = &self.audited.run.candles;
         let (extra, seed) = (next_returns(candles), self.settings.mappo.ppo.seed);
         let what = "training with the next return as a feature";
-        let (backtest, p) = self.traded((candles, &extra), seed, what)?;
+        let (backtest, p) = self.traded((candles, &extra), None, seed, what)?;
         let (own, hold) = (backtest.metrics.sharpe, backtest.benchmark.sharpe);
         let wins = own.unwrap_or(0.0) > hold.unwrap_or(0.0).max(0.0) && p <= SIGNIFICANT;
         let (verdict, passed) = match (wins, self.audited.can_be_significant()) {
@@ -112,6 +118,7 @@ impl<'a> Retraining<'a> {
         let noise = shuffled(candles, &ranges, SHUFFLE)?;
         let (backtest, p) = self.traded(
             (&noise, &ExtraFeatures::default()),
+            None,
             self.settings.mappo.ppo.seed,
             "training on shuffled candles",
         )?;
@@ -128,7 +135,7 @@ impl<'a> Retraining<'a> {
 
     /// The same training with other seeds. The run is one of them, if it was not longer.
     pub fn seeds(&self, count: u64) -> Result<Row> {
-        let candles = &self.audited.run.candles;
+        let HeldOut { candles, data, .. } = &self.audited.run;
         let mut ratios = Vec::new();
         if self.whole {
             ratios.push(self.audited.sharpe.unwrap_or(0.0));
@@ -136,7 +143,8 @@ impl<'a> Retraining<'a> {
         for more in ratios.len() as u64..count {
             let what = format!("training with another seed, {} of {count}", more + 1);
             let seed = self.settings.mappo.ppo.seed.wrapping_add(more) & (i64::MAX as u64);
-            let (backtest, _) = self.traded((candles, &ExtraFeatures::default()), seed, &what)?;
+            let scaling = Some(data.scaling().clone());
+            let (backtest, _) = self.traded((candles, &ExtraFeatures::default()), scaling, seed, &what)?;
             ratios.push(backtest.metrics.sharpe.unwrap_or(0.0));
         }
         let Spread { lowest, median, highest, deviation } = Spread::of(&ratios);

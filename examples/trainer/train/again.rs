@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Result;
 use phalanx::gpu::Gpu;
-use phalanx::market::{Candles, ExtraFeatures, MarketData};
+use phalanx::market::{Candles, ExtraFeatures, MarketData, ScalingStatistics};
 use phalanx::policy::Policy;
 
 use super::candidate::Candidate;
@@ -21,18 +21,21 @@ pub struct Again<'a> {
 }
 
 impl Again<'_> {
-    /// Trains on `candles` and features beside the built-in ones, with another seed and from random weights; `what` tells of it. Returns
-    /// the policy that the settings choose, and the features of all candles.
+    /// Trains on `candles` and features beside the built-in ones, with another seed and from random weights; `what` tells of it. Features are
+    /// scaled by `scaling`; without, by statistics of the training bars. Returns the policy that the settings choose, and the features of
+    /// all candles.
     pub fn train(
         &self,
         (candles, extra): (&Candles, &ExtraFeatures),
+        scaling: Option<ScalingStatistics>,
         seed: u64,
         what: &str,
     ) -> Result<(Policy, MarketData)> {
         let mut settings = self.settings.clone();
         settings.mappo.ppo.seed = seed;
         let rules = &settings.market;
-        let mut prepared = Prepared::new(self.gpu, (candles, extra), self.parts, &settings, rules, None)?;
+        let mut prepared =
+            Prepared::new(self.gpu, (candles, extra), self.parts, &settings, rules, scaling, None)?;
         console::busy(what);
         let Prepared { trainer, evaluator, .. } = &mut prepared;
         let choose = settings.evaluation.model == ChosenModel::Best;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use phalanx::env::{Trading, TradingSettings};
 use phalanx::gpu::{Budget, Gpu};
 use phalanx::mappo::{Autotune, Sizes, Trainer};
-use phalanx::market::{Candles, ExtraFeatures, MarketData};
+use phalanx::market::{Candles, ExtraFeatures, MarketData, Scaling, ScalingStatistics};
 use phalanx::policy::{MarketMetadata, Policy, TrainingBars};
 
 use super::candidate::Candidate;
@@ -52,7 +52,7 @@ impl Needs {
     pub fn of(gpu: &Gpu, candles: &Candles, parts: &Parts, settings: &Settings) -> Result<Self> {
         let data = (candles, &ExtraFeatures::default());
         let Planned { data, environment, reserved, .. } =
-            Planned::new(gpu, data, parts, settings, &settings.market)?;
+            Planned::new(gpu, data, parts, settings, &settings.market, None)?;
         let (config, data) = (&settings.mappo, data.buffer().size());
         let budget = Budget::of(gpu, config.device.memory_budget_mb);
         let left = Budget { total: budget.total.saturating_sub(reserved), ..budget };
@@ -81,10 +81,12 @@ impl Planned {
         parts: &Parts,
         settings: &Settings,
         rules: &TradingSettings,
+        scaling: Option<ScalingStatistics>,
     ) -> Result<Self> {
         console::busy("computing the features");
         let trained = Trained::new(&settings.evaluation, &parts.train);
-        let data = MarketData::new(gpu, candles, extra, &trained.scaling())?;
+        let scaling = scaling.map_or_else(|| trained.scaling(), Scaling::Given);
+        let data = MarketData::new(gpu, candles, extra, &scaling)?;
         let ranges = trained.tradable(&data, settings.market.episode_length);
         let environment = Trading::new(&data, &settings.market, &episodes(&ranges))?;
         let evaluated = trained.evaluated;
@@ -96,17 +98,19 @@ impl Planned {
 }
 
 impl Prepared {
-    /// With features beside the built-in ones, and evaluations by `rules`.
+    /// With features beside the built-in ones, and evaluations by `rules`. Features are scaled by `scaling`; without, by statistics of the
+    /// training bars.
     pub fn new(
         gpu: &Gpu,
         (candles, extra): (&Candles, &ExtraFeatures),
         parts: &Parts,
         settings: &Settings,
         rules: &TradingSettings,
+        scaling: Option<ScalingStatistics>,
         tune: Option<&mut Autotune>,
     ) -> Result<Self> {
         let Planned { data, ranges, environment, evaluated, evaluations, reserved } =
-            Planned::new(gpu, (candles, extra), parts, settings, rules)?;
+            Planned::new(gpu, (candles, extra), parts, settings, rules, scaling)?;
         console::busy("compiling the kernels");
         let trainer = Trainer::beside(gpu, &environment, &settings.mappo, tune, reserved)?;
         let evaluator = evaluations.map(|evaluations| evaluations.start(gpu, settings)).transpose()?;

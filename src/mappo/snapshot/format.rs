@@ -8,10 +8,14 @@ use serde::{Deserialize, Serialize};
 #[cfg(doc)]
 use crate::Error;
 use crate::Result;
+use crate::env::Environment;
 use crate::files::write_atomically;
 use crate::mappo::{Config, Ratio};
 use crate::model::envelope::{self, NamedTensor, failed, not_read_back};
 use crate::nn::KernelConfig;
+
+#[cfg(feature = "market")]
+pub use crate::market::ScalingStatistics;
 
 /// Version of the format, raised when older versions cannot read new files.
 pub const FORMAT: u32 = 3;
@@ -22,6 +26,21 @@ const OLDEST: u32 = 2;
 
 /// Key of the metadata in the header of the file.
 const KEY: &str = "phalanx training";
+
+/// A market's statistics, which a build without the feature `market` keeps as it finds them.
+#[cfg(not(feature = "market"))]
+pub type ScalingStatistics = serde_json::Value;
+
+/// The statistics of an environment for its snapshots.
+#[cfg(feature = "market")]
+pub(in crate::mappo) fn scaling_of(environment: &dyn Environment) -> Option<ScalingStatistics> {
+    environment.scaling().cloned()
+}
+
+#[cfg(not(feature = "market"))]
+pub(in crate::mappo) fn scaling_of(_: &dyn Environment) -> Option<ScalingStatistics> {
+    None
+}
 
 /// Describes a snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +66,10 @@ pub struct SnapshotMetadata {
     pub iteration: u32,
     /// Score of the evaluation at this iteration; larger is better.
     pub score: Option<f64>,
+    /// Statistics with which a market's features are scaled: a resumed run is given them, for a fit by another version may differ in its
+    /// last digits. `None` for other environments and in files of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<ScalingStatistics>,
 }
 
 #[derive(Serialize, Deserialize)]

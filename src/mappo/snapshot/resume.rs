@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use safetensors::tensor::Dtype;
+use safetensors::tensor::{Dtype, SafeTensors};
 
 use super::format::{self, FORMAT, SnapshotMetadata};
 use super::parts::MAX_ITERATIONS;
@@ -24,6 +24,7 @@ impl Trainer {
             kernel_config: self.kernel_config,
             iteration: self.submitted,
             score,
+            scaling: self.scaling.clone(),
         }
     }
 
@@ -68,9 +69,18 @@ impl Trainer {
     /// [`Error::Shape`] while iterations are in flight; [`Error::Io`]; [`Error::Checkpoint`] if the file is corrupt, was saved with
     /// other settings, another environment or another plan, or contains a value that training could not have written.
     pub fn resume(&mut self, path: &Path) -> Result<SnapshotMetadata> {
+        self.resume_if(path, |_, _| Ok(false))
+    }
+
+    /// Like [`Trainer::resume`]. `same` decides whether an environment of another identity is the same nevertheless.
+    pub(super) fn resume_if(
+        &mut self,
+        path: &Path,
+        same: impl Fn(&SnapshotMetadata, &SafeTensors<'_>) -> Result<bool>,
+    ) -> Result<SnapshotMetadata> {
         self.between_iterations()?;
         let bytes = envelope::read_file(path)?;
-        let metadata = self.restore(&bytes).map_err(|error| match error {
+        let metadata = self.restore(&bytes, same).map_err(|error| match error {
             RestoreError::File(reason) => failed(path, reason),
             RestoreError::Device(error) => error,
         })?;
@@ -79,9 +89,16 @@ impl Trainer {
         Ok(metadata)
     }
 
-    fn restore(&self, bytes: &[u8]) -> Result<SnapshotMetadata, RestoreError> {
-        let (metadata, file) = format::read(bytes)?;
+    fn restore(
+        &self,
+        bytes: &[u8],
+        same: impl Fn(&SnapshotMetadata, &SafeTensors<'_>) -> Result<bool>,
+    ) -> Result<SnapshotMetadata, RestoreError> {
+        let (mut metadata, file) = format::read(bytes)?;
         let own = self.snapshot_metadata(None);
+        if metadata.environment != own.environment && same(&metadata, &file)? {
+            metadata.environment.clone_from(&own.environment);
+        }
         if metadata.format == 2 && self.sizes.groups > 1 {
             return Err(RestoreError::File(
                 "it has format 2, in which agents with separate networks share one ValueNorm; now each has its own: \
