@@ -44,6 +44,8 @@ mod program;
 mod promises;
 mod random_timing;
 mod resume;
+#[cfg(target_os = "linux")]
+mod setup_scripts;
 mod shaders;
 mod shadows;
 mod sweep;
