@@ -22,8 +22,14 @@ def set_up():
     process = subprocess.Popen(
         ["bash", "examples/colab/set-up"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
+    compiled = 0
     for line in process.stdout:
-        print(line, end="", flush=True)
+        # Hundreds of lines, of which only the number says how far the build is.
+        if line.lstrip().startswith(("Compiling ", "Downloaded ", "Downloading ")):
+            compiled += "Compiling" in line
+            print(f"\r{compiled} crates", end="", flush=True)
+        else:
+            print(line, end="", flush=True)
     if process.wait() != 0:
         raise SystemExit(f"set-up failed with status {process.returncode}: its last lines say why")
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "pyte"], check=True)
