@@ -14,7 +14,7 @@ TRAINER     := $(CARGO) run --quiet --locked --release --example trainer --
 TRAINER_DEV = "$${CARGO_TARGET_DIR:-$${CARGO_BUILD_TARGET_DIR:-target}}/debug/examples/trainer"
 
 GROUPS = networks indicators training updates others resume program other-training other-updates trainer documentation
-.PHONY: help demo pictures test test-nightly test-parquet onnx fuzz portability bench lint cargo $(addprefix test-,$(GROUPS))
+.PHONY: help demo pictures test test-nightly test-parquet onnx fuzz portability bench peers notebook wheel lint cargo $(addprefix test-,$(GROUPS))
 
 help:
 	@echo "make demo    train on the demo candles, audit and backtest the result, retrain over folds, and write reports"
@@ -26,6 +26,9 @@ help:
 	@echo "make fuzz    run the fuzzers, an hour each (needs a nightly Rust)"
 	@echo "make portability  compile every kernel with the compilers of browsers and of DirectX"
 	@echo "make bench   run the kernel benchmarks"
+	@echo "make peers   measure phalanx beside PyTorch, JAX, ONNX Runtime, TA-Lib and numba (needs Python and PyPI)"
+	@echo "make notebook  execute the Colab notebook without a browser, on this machine's adapter (needs Python and PyPI)"
+	@echo "make wheel   build the wheel of the trainer program, install it in a clean virtual environment and use it (needs Python and PyPI)"
 	@echo "make lint    check formatting and run clippy, warnings being errors"
 	@echo "make help    show this list"
 
@@ -134,6 +137,17 @@ bench: cargo
 	$(CARGO) bench --locked --package phalanx-benches --features bench --no-run
 	scripts/ensure-vulkan $(TRAINER) doctor
 	$(CARGO) bench --locked --package phalanx-benches --features bench
+
+# The variable PEERS takes arguments of the script: make peers PEERS="--rounds 5 --only training".
+peers: cargo
+	$(CARGO) bench --locked --package phalanx-benches --bench training --bench indicators --bench policy --no-run
+	benches/peers/run $(PEERS)
+
+notebook: cargo
+	scripts/notebook
+
+wheel: cargo
+	scripts/wheel
 
 lint: cargo
 	$(CARGO) fmt --all --check

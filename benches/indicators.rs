@@ -1,6 +1,10 @@
 //! Benchmarks the six classic indicators on panels of several shapes against the `ta-lib` crate on the same data in the
 //! same run, then every indicator alone. The Python peers are in `benches/peers/`.
 //!
+//!     cargo bench -p phalanx-benches --bench indicators -- --once SERIES BARS
+//!
+//! With `--once` it only measures the six together on one panel and prints one line of JSON: benches/peers/compare.py calls it.
+//!
 //! phalanx computes in f32, with inputs and outputs on the device. TA-Lib computes in f64 on all threads of the machine,
 //! into preallocated memory. GPU time comes from timestamps; wall time includes submission and waiting. The bandwidth
 //! fraction counts every input and output byte once.
@@ -10,7 +14,7 @@ use std::num::NonZeroUsize;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use ndarray::Array2;
 use phalanx::gpu::{Class, Command, Gpu, GpuOptions, Profiler, Recorder};
 use phalanx::indicators::{Indicators, Series, all};
@@ -193,4 +197,35 @@ fn each(gpu: &Gpu, profiler: &Profiler) {
 }
 
 criterion_group!(benches, indicators);
-criterion_main!(benches);
+
+/// Nanoseconds a bar of all six indicators on one panel, inputs and outputs on the device, and of the `ta-lib` crate; best runs.
+fn once(series: usize, bars: usize) {
+    let gpu = Gpu::open(&GpuOptions::default()).expect("an adapter");
+    let profiler = Profiler::new(&gpu).expect("timestamps");
+    let six = Indicators::classic(&gpu);
+    let prices = walk(series, bars);
+    let on_device = Series::upload(&gpu, prices.high.view(), prices.low.view(), prices.close.view());
+    let commands = six.panel(&on_device.expect("room")).expect("room").commands();
+    let wall = best_of(|| profiler.time(&commands).expect("a run").wall.as_secs_f64());
+    let per_bar = wall * 1e9 / (series * bars) as f64;
+    println!("{{\"name\": \"phalanx\", \"device\": {:?}, \"ns_per_bar\": {per_bar}}}", gpu.info().name);
+    let mut out = vec![vec![vec![0.0; bars]; OUTPUTS]; series];
+    let peer = best_of(|| {
+        let start = Instant::now();
+        by_ta_lib(black_box(&prices), black_box(&mut out));
+        start.elapsed().as_secs_f64()
+    });
+    let per_bar = peer * 1e9 / (series * bars) as f64;
+    println!("{{\"name\": \"ta-lib crate, all threads\", \"device\": \"CPU\", \"ns_per_bar\": {per_bar}}}");
+}
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().collect();
+    let Some(at) = arguments.iter().position(|argument| argument == "--once") else {
+        benches();
+        return Criterion::default().configure_from_args().final_summary();
+    };
+    let number = |offset: usize| arguments.get(at + offset).and_then(|text| text.parse().ok());
+    let (series, bars) = number(1).zip(number(2)).expect("--once SERIES BARS");
+    once(series, bars);
+}

@@ -149,14 +149,14 @@ fn peer(python: &str, policy: &Policy, interval: Duration, histogram: &mut Histo
     Ok(())
 }
 
-fn latencies(python: Option<&str>) -> Result<()> {
+fn latencies(python: Option<&str>, rounds: usize) -> Result<()> {
     println!("{:<38}{:>9}{:>9}{:>9}{:>9}{:>10}  microseconds", "", "p50", "p90", "p99", "p99.9", "max");
     for (hidden, interval) in [(vec![64, 64], 100), (vec![512, 512], 1000)] {
         let policy = policy(&hidden)?;
         let interval = Duration::from_micros(interval);
         let new = || Histogram::<u64>::new_with_bounds(1, 10_000_000_000, 3);
         let (mut own, mut other) = (new()?, new()?);
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             decide(&policy, interval, &mut own)?;
             if let Some(python) = python {
                 peer(python, &policy, interval, &mut other)?;
@@ -239,6 +239,10 @@ fn main() -> Result<()> {
     let arguments: Vec<_> = std::env::args().collect();
     let python =
         arguments.iter().position(|argument| argument == "--peer").and_then(|at| arguments.get(at + 1));
-    latencies(python.map(String::as_str))?;
+    // For benches/peers/compare.py, which repeats and shows the repetitions' spread.
+    if arguments.iter().any(|argument| argument == "--once") {
+        return latencies(python.map(String::as_str), 1);
+    }
+    latencies(python.map(String::as_str), ROUNDS)?;
     throughput()
 }

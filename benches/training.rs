@@ -1,11 +1,15 @@
 //! Benchmarks whole training iterations: environment steps per second and the time of each phase.
+//!
+//!     cargo bench -p phalanx-benches --bench training -- --once ENVS SECONDS
+//!
+//! With `--once` it only trains simple_spread for so long and prints one line of JSON: benches/peers/compare.py calls it.
 
 #[path = "common/candles.rs"]
 mod candles;
 
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
 use phalanx::env::spread::Definition;
 use phalanx::env::{Episodes, Spread, Trading, TradingSettings};
 use phalanx::gpu::{Gpu, GpuOptions};
@@ -53,6 +57,30 @@ fn training(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn on_spread(gpu: &Gpu, num_envs: u32, recurrent: bool) -> Trainer {
+    let mut config = Config::on_policy_mpe();
+    config.ppo.num_envs = num_envs;
+    config.ppo.iterations = u32::MAX >> 8;
+    config.network.recurrent = recurrent;
+    Trainer::new(gpu, &Spread::new(Definition::OnPolicy), &config).expect("a trainer")
+}
+
+/// Environment steps a second of whole iterations, after two whose kernels may have to be compiled.
+fn once(num_envs: u32, seconds: f64) {
+    let gpu = Gpu::open(&GpuOptions::default()).expect("an adapter");
+    let mut trainer = on_spread(&gpu, num_envs, false);
+    for _ in 0..2 {
+        iterate(&mut trainer);
+    }
+    let (start, mut iterations) = (Instant::now(), 0);
+    while iterations < 2 || start.elapsed().as_secs_f64() < seconds {
+        iterate(&mut trainer);
+        iterations += 1;
+    }
+    let rate = f64::from(iterations * trainer.sizes().envs * 25) / start.elapsed().as_secs_f64();
+    println!("{{\"name\": \"phalanx\", \"device\": {:?}, \"steps_per_second\": {rate}}}", gpu.info().name);
+}
+
 /// The MAPPO paper's simple_spread with the paper's settings, phase by phase.
 fn spread(criterion: &mut Criterion) {
     let gpu = Gpu::open(&GpuOptions::default()).expect("an adapter");
@@ -63,11 +91,7 @@ fn spread(criterion: &mut Criterion) {
         "envs", "steps/s", "iteration", "rollout", "values", "update", "host"
     );
     for (num_envs, recurrent) in [(128, false), (1024, false), (8192, false), (128, true), (1024, true)] {
-        let mut config = Config::on_policy_mpe();
-        config.ppo.num_envs = num_envs;
-        config.ppo.iterations = u32::MAX >> 8;
-        config.network.recurrent = recurrent;
-        let mut trainer = Trainer::new(&gpu, &Spread::new(Definition::OnPolicy), &config).expect("a trainer");
+        let mut trainer = on_spread(&gpu, num_envs, recurrent);
         // The number that the plan chose, which is smaller than requested if memory is short.
         let envs = trainer.sizes().envs;
         iterate(&mut trainer);
@@ -101,4 +125,14 @@ fn iterate(trainer: &mut Trainer) -> Duration {
 }
 
 criterion_group!(benches, training, spread);
-criterion_main!(benches);
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().collect();
+    let Some(at) = arguments.iter().position(|argument| argument == "--once") else {
+        benches();
+        return Criterion::default().configure_from_args().final_summary();
+    };
+    let number = |offset: usize| arguments.get(at + offset).and_then(|text| text.parse().ok());
+    let (envs, seconds) = number(1).zip(number(2)).expect("--once ENVS SECONDS");
+    once(envs as u32, seconds);
+}

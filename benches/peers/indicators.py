@@ -19,6 +19,7 @@ import argparse
 import ctypes
 import importlib.metadata
 import itertools
+import json
 import math
 import pathlib
 import platform
@@ -507,18 +508,13 @@ def print_row(cells):
 def main():
     parser = argparse.ArgumentParser(description="Times other libraries on the six classic indicators.")
     parser.add_argument("--threads", type=int, default=2)
-    threads = min(parser.parse_args().threads, numba.config.NUMBA_NUM_THREADS)
+    parser.add_argument("--once", nargs=2, type=int, metavar=("SERIES", "BARS"), help="one panel only, as lines of JSON")
+    options = parser.parse_args()
+    threads = min(options.threads, numba.config.NUMBA_NUM_THREADS)
     numba.set_num_threads(threads)
     kept = keep_freed_memory()
     released = talib_releases_the_gil()
     talib_threads = threads if released else 1
-
-    packages = ("TA-Lib", "numba", "llvmlite", "numpy")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-    print(f"CPU: {cpu_name()}, {numba.config.NUMBA_NUM_THREADS} threads, {threads} used")
-    print(f"Python {platform.python_version()}, {versions}")
-    print(f"TA-Lib {'releases' if released else 'holds'} the GIL while it computes.")
-    print(f"Freed memory {'stays with the process' if kept else 'may go back to the system'}.")
 
     # Both, since over short series the hand-over of the GIL can cost more than a second thread brings.
     peers = {f"TA-Lib wheel, threads: {n}": talib_wheel(n) for n in sorted({1, talib_threads})}
@@ -528,6 +524,17 @@ def main():
         "numpy": numpy_vectorised,
     }
     check(peers)
+    if options.once:
+        prices = random_walk(*options.once)
+        for name, prepare in peers.items():
+            print(json.dumps({"name": name, "device": "CPU", "ns_per_bar": float(measure(prepare, prices))}))
+        return
+    packages = ("TA-Lib", "numba", "llvmlite", "numpy")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    print(f"CPU: {cpu_name()}, {numba.config.NUMBA_NUM_THREADS} threads, {threads} used")
+    print(f"Python {platform.python_version()}, {versions}")
+    print(f"TA-Lib {'releases' if released else 'holds'} the GIL while it computes.")
+    print(f"Freed memory {'stays with the process' if kept else 'may go back to the system'}.")
     print(f"All agree with TA-Lib to {TOLERANCE:g}. Nanoseconds per bar for all six indicators:\n")
     print_row(["series x bars", *peers])
     for series, bars in SHAPES:

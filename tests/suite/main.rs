@@ -45,6 +45,8 @@ mod promises;
 mod random_timing;
 mod resume;
 mod resumed_markets;
+#[cfg(target_os = "linux")]
+mod setup_scripts;
 mod shaders;
 mod shadows;
 mod sweep;
