@@ -20,6 +20,22 @@ fn staged(path: &Path) -> Folder {
     Folder::new(&staging)
 }
 
+/// A look after a failed opening would find a file that has been written meanwhile.
+#[test]
+fn missing_files_are_told_by_the_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.csv");
+    let missing = checked::open(&path, MOST_BYTES).unwrap_err();
+    std::fs::create_dir(&path).unwrap();
+    assert!(is_missing(&missing));
+    assert!(!is_missing(&checked::open(&path, MOST_BYTES).unwrap_err()));
+    let settings = folder.path().join("config.toml");
+    let missing = Settings::of_run(&settings, &[]).unwrap_err();
+    std::fs::write(&settings, "[mappo]\niterations = 9\n").unwrap();
+    assert!(is_missing(&missing));
+    assert_eq!(total(&Folder::new(folder.path())).unwrap(), Some(9));
+}
+
 #[test]
 fn a_growing_file_is_read_line_by_line_and_through_its_publication() {
     let folder = tempfile::tempdir().unwrap();

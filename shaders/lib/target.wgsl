@@ -1,4 +1,4 @@
-// Where the forward passes that store activations put the outputs of a layer.
+// Destination of a layer's outputs in the forward passes that store activations.
 
 import package::constants::TILE;
 import package::lib::activation::activate;

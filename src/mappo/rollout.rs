@@ -338,7 +338,12 @@ fn values(forward: &Forward<'_>) -> Result<Recording> {
     let batches: Vec<_> = match sizes.chunk {
         0 => split(0..sizes.slots(), sizes.value_slots).map(batch).collect(),
         chunk => {
-            let sequences = split(0..sizes.steps + 1, chunk).map(|slots| storing(batch(slots)));
+            let sequence = |slots: Range<u32>| {
+                let length = slots.len() as u32;
+                let batch = storing(batch(slots));
+                Batch { recurrent: RecurrentPart { length, ..batch.recurrent }, ..batch }
+            };
+            let sequences = split(0..sizes.steps + 1, chunk).map(sequence);
             let truncated = split(sizes.steps + 1..sizes.slots(), sizes.value_slots);
             sequences.chain(truncated.map(|slots| one_slot(batch(slots)))).collect()
         }

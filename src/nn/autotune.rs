@@ -155,19 +155,15 @@ fn candidates(gpu: &Gpu, precision: Precision, layout: &Layout, quads: u32) -> R
     }
     match gpu.class() {
         Class::Hardware => {
-            if shipped.stream.is_some() {
-                let memory = gpu.device().limits().max_compute_workgroup_storage_size;
-                all.extend(
-                    Blocks::within(memory).map(|blocks| KernelConfig { stream: Some(blocks), ..shipped }),
-                );
-                all.retain(|one| one.suits(layout, quads));
-            }
+            let memory = gpu.device().limits().max_compute_workgroup_storage_size;
+            all.extend(Blocks::within(memory).map(|blocks| KernelConfig { stream: Some(blocks), ..plain }));
+            all.retain(|one| one.suits(layout, quads));
             for workgroup in [32, 64, 128, 256] {
                 all.extend([8, 16, 32].map(|columns| KernelConfig { workgroup, columns, ..plain }));
             }
             // Each split takes as much memory as the parameters.
             let affordable = if layout.params < 1 << 18 { 256 } else { 32 };
-            all.extend([16, affordable].map(|splits| KernelConfig { splits, ..plain }));
+            all.extend([16, affordable].map(|splits| KernelConfig { splits, ..shipped }));
         }
         Class::Software => {
             all.extend([16, 32].map(|columns| KernelConfig { columns, ..plain }));

@@ -104,7 +104,8 @@ impl KernelConfig {
     #[must_use]
     pub fn suits(&self, layout: &Layout, quads: u32) -> bool {
         let slot = u64::from(quads) * u64::from(layout.shape.agents);
-        if self.blocks.is_some_and(|blocks| !blocks.fit(layout) || !blocks.launch(slot)) {
+        let launched = self.blocks.or(self.stream).is_none_or(|blocks| blocks.launch(slot));
+        if !launched || self.blocks.is_some_and(|blocks| !blocks.fit(layout)) {
             return false;
         }
         let together = match self.blocks.or(self.stream) {
@@ -148,10 +149,11 @@ impl KernelConfig {
             blocks.iterations(layer.inputs, layer.outputs).max(blocks.iterations(layer.outputs, layer.inputs))
         };
         let of_stack = |stack: &NetworkStack| stack.layer.iter().map(of_layer).sum::<u64>();
-        // A GRU's cell takes less than a layer of its width.
-        let cell = u64::from(layout.shape.memory());
-        let steps = u64::from(layout.shape.chunk.max(1));
-        steps * (layout.stacks.iter().map(of_stack).max().unwrap_or(0) + cell)
+        let all = layout.stacks.iter().map(of_stack).max().unwrap_or(0);
+        // Only the state's gates and the cell walk through the slots.
+        let memory = layout.shape.memory();
+        let gates = blocks.iterations(memory, 3 * memory).max(blocks.iterations(3 * memory, memory));
+        all.max(u64::from(layout.shape.chunk.max(1)) * (gates + u64::from(memory)))
     }
 
     /// This configuration with `unrolled` set if these networks need it.
@@ -272,9 +274,9 @@ pub(crate) fn representative(class: Class) -> Vec<KernelConfig> {
             blocks: Some(Blocks::sized(quads, width)),
             ..KernelConfig::plain(class, storage)
         }));
-        let streamed = [(Storage::F32, 16), (Storage::F16, 16), (Storage::Packed, 8)];
-        all.extend(streamed.map(|(storage, quads)| KernelConfig {
-            stream: Some(Blocks::sized(quads, 64)),
+        let streamed = [(Storage::F32, 8, 64), (Storage::F16, 16, 64), (Storage::Packed, 4, 128)];
+        all.extend(streamed.map(|(storage, quads, width)| KernelConfig {
+            stream: Some(Blocks::sized(quads, width)),
             ..KernelConfig::plain(class, storage)
         }));
     }

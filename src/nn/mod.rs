@@ -4,8 +4,8 @@
 //! consecutive environments, which is why the number of environments is a multiple of four.
 //!
 //! **Order of the files.** Each file imports only files named before it:
-//! `shape` (sizes of the networks), `layout` (offsets in the buffers), `precision`, `cooperative`, `block`, `kernel_config` (plain data that
-//! decides the shader variants), `reduce`, `fold`, `weights`, `tile`, `stream` (with `block` three families of kernels), `forward`, `backward` (select one of them),
+//! `shape` (sizes of the networks), `layout` (offsets in the buffers), `precision`, `cooperative`, `tile`, `block`, `stream` (three families
+//! of kernels), `kernel_config` (plain data that decides the shader variants), `reduce`, `fold`, `weights`, `forward`, `backward`,
 //! `weight_gradient` (select one of each), `matmul` (the kernels), `synthetic_pass` (all of them on synthetic data), `selection`
 //! (adapter to configuration), `autotune` (the fastest configuration by measurement).
 

@@ -1,4 +1,5 @@
-//! Kernels for four rows an invocation, without workgroup memory: for software adapters, and for GPUs where no block of rows fits.
+//! Kernels whose invocations take four rows each, with activations in buffers: for software adapters, and for networks per agent whose
+//! environments fill no block of rows.
 
 pub mod backward;
 pub mod forward;

@@ -76,8 +76,9 @@ pub struct Split {
 /// The variant for this configuration. Except with subgroups the tile decides the workgroup size.
 #[must_use]
 pub fn variant(kernel_config: &KernelConfig) -> Variant {
-    let [workgroup, _] = kernel_config.weight_tile();
-    Variant { workgroup, ..kernel_config.variant(None).with("GROUPS", GROUPS_IN_A_ROW) }
+    let [workgroup, side] = kernel_config.weight_tile();
+    let variant = Variant { workgroup, ..kernel_config.variant(None).with("GROUPS", GROUPS_IN_A_ROW) };
+    if kernel_config.stream.is_some() { variant.with("SIDE", side) } else { variant }
 }
 
 /// Number of splits of `quads` quads of rows for `tiles` tiles: enough workgroups for a GPU even if the networks are small, but at

@@ -19,7 +19,7 @@ import package::lib::slots::batch;
 const PARTS: u32 = WG / QUADS;
 
 // Passes the gradients of normalised inputs on to the product below. Contains barriers.
-fn pass_all(own: Row, layer: Layer, local: u32) {
+fn layer_norm_backward(own: Row, layer: Layer, local: u32) {
     let below = below_of(own, layer);
     let part = local / QUADS;
     var sum = vec4<f32>(0.0);
@@ -72,7 +72,7 @@ fn run_stack(own: Row, rows: array<Row, 2>, stack: u32, net: u32, local: u32, su
         // The invocations of a quad read what the others wrote.
         storageBarrier();
         if (layer.norm == 1u) {
-            pass_all(own, layer, local);
+            layer_norm_backward(own, layer, local);
             storageBarrier();
         }
     }

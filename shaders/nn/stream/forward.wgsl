@@ -47,7 +47,8 @@ fn layers_of(stack: u32) -> Layers {
     return Layers(first, end);
 }
 
-// The layers of this dispatch. `own` is the quad that the invocation loads a part of, `rows` are those of the columns that it computes.
+// The layers of this dispatch. `own` is the quad that the invocation loads a part of, `rows` are the two whose columns it computes; with
+// matrix units only the first counts, which is the own one.
 //
 // `stack` is an argument of its own because WGSL treats all fields of a structure as non-uniform if one is, and barriers and subgroup
 // operations need loops of uniform length.
@@ -68,11 +69,14 @@ fn run_stack(own: Row, rows: array<Row, 2>, stack: u32, net: u32, local: u32, su
         storageBarrier();
         @if(recurrent) if (layer.kind == GATES_OF_STATE) {
             let next = place(own.row, batch.acts) + stacks[stack].layer[l + 1u].input * TILE;
-            _ = gru_cell(own, layer, next, Share(local / QUADS, WG / QUADS));
+            _ = gru_cell(own, layer, next, Share(local / QUADS, PARTS));
             storageBarrier();
         }
     }
 }
+
+// Invocations that share a quad of rows.
+const PARTS: u32 = WG / QUADS;
 
 // Quad `index` of the dispatch. Quads past the last one repeat the last row and store nothing: all invocations take part.
 fn row_at(index: u32, stack: u32) -> Row {
@@ -104,7 +108,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     @if(recurrent) if (PHASE == WHOLE || PHASE == RECURRENCE) {
         for (var t = 0u; t < batch.recurrent.length; t++) {
             let at = row_of_sequence(own, stack, t);
-            load_state(at, t, Share(local / QUADS, WG / QUADS));
+            load_state(at, t, Share(local / QUADS, PARTS));
             storageBarrier();
             let rows = array<Row, 2>(row_of_sequence(first, stack, t), row_of_sequence(first + 1u, stack, t));
             run_stack(at, rows, stack, net, local, subgroup);

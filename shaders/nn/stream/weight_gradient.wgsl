@@ -1,28 +1,26 @@
 // Gradients of the weights on GPUs: each of 128 invocations holds eight inputs by four outputs of a tile of 64 by 64. The invocations
 // stage DEPTH quads of rows in workgroup memory together; the next ones are on their way while the last are multiplied.
 
-import package::constants::{GROUPS, WG};
+import package::constants::{GROUPS, WG, SIDE};
 import package::lib::weight_gradient::{Tile, Range, split, tiles, range_of, locate, input, gradient, store, store_bias};
 import package::weight_tile::BIAS;
 
 const DEPTH: u32 = 8u;
-// Side of the tile, and invocations side by side.
-const SIDE: u32 = 64u;
+// Invocations side by side, each with four of the tile's SIDE outputs.
 const ACROSS: u32 = SIDE / 4u;
 // Features of a quad of rows that an invocation stages.
 const SHARE: u32 = SIDE * DEPTH / WG;
-// vec4s from one quad of rows to the next: one more than the features, or the invocations would write to the same memory bank.
-const PITCH: u32 = SIDE + 1u;
 
-var<workgroup> lefts: array<vec4<f32>, DEPTH * PITCH>;
-var<workgroup> rights: array<vec4<f32>, DEPTH * PITCH>;
+var<workgroup> lefts: array<vec4<f32>, DEPTH * SIDE>;
+var<workgroup> rights: array<vec4<f32>, DEPTH * SIDE>;
 
 var<private> left_ahead: array<vec4<f32>, SHARE>;
 var<private> right_ahead: array<vec4<f32>, SHARE>;
 
-// Place of a feature: features four apart lie side by side, for the invocations that multiply them.
+// Place of a feature: features four apart lie side by side, for the invocations that multiply them. They trade places from one quad to
+// the next, or the invocations that stage a feature would write to the same memory bank.
 fn staged_at(q: u32, feature: u32) -> u32 {
-    return q * PITCH + feature % 4u * ACROSS + feature / 4u;
+    return q * SIDE + feature % 4u * ACROSS + ((feature / 4u) ^ q);
 }
 
 // Loads the invocation's share of the quads from `first` on: every sixteenth feature of one of them, 0 past the last quad.
@@ -70,6 +68,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var q = 0u; q < DEPTH; q++) {
             let right = staged_at(q, 4u * column);
             let left = staged_at(q, down);
+            let lower = staged_at(q, down + 4u);
             // A row vector times this matrix sums over the four rows, for four outputs at once.
             let g = mat4x4<f32>(
                 rights[right],
@@ -82,10 +81,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             sums[1] += lefts[left + ACROSS] * g;
             sums[2] += lefts[left + 2u * ACROSS] * g;
             sums[3] += lefts[left + 3u * ACROSS] * g;
-            sums[4] += lefts[left + 1u] * g;
-            sums[5] += lefts[left + ACROSS + 1u] * g;
-            sums[6] += lefts[left + 2u * ACROSS + 1u] * g;
-            sums[7] += lefts[left + 3u * ACROSS + 1u] * g;
+            sums[4] += lefts[lower] * g;
+            sums[5] += lefts[lower + ACROSS] * g;
+            sums[6] += lefts[lower + 2u * ACROSS] * g;
+            sums[7] += lefts[lower + 3u * ACROSS] * g;
         }
     }
     if (down == 0u) {
