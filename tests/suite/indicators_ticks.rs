@@ -108,7 +108,9 @@ fn bounds(case: &Case, bars: &Bars, s: usize, t: usize) -> Vec<(&'static str, Bo
                 (n..=t).fold(first, |average, j| average + (value(close[j] - now.0) - average) * weight)
             };
             let (value, size) = (average(&|x| x), average(&f64::abs));
-            vec![(first, Bound(now.0 + value, DIGITS * size / weight + now.1))]
+            // A few roundings for every value that is still remembered, and one for each of the sum that begins the average.
+            let roundings = 1.0 / weight + f64::from(period) / 4.0;
+            vec![(first, Bound(now.0 + value, DIGITS * size * roundings + now.1))]
         }
         _ => vec![],
     }
