@@ -22,9 +22,11 @@ pub(crate) use same_layout;
 
 /// Compares names, offsets and size with those of structure `wgsl` of a kernel. Fields whose names begin with `pad` are padding.
 pub fn compare_layout(kernel: &str, wgsl: &str, size: usize, fields: &[(&str, usize)]) {
-    let source = if kernel == "indicators/panel" {
-        let sources = crate::indicators::sources(Class::Hardware).unwrap();
-        sources.into_iter().next().expect("indicators have kernels").1.text
+    let panels = crate::indicators::sources(Class::Hardware).unwrap();
+    let source = if let Some((_, panel)) =
+        panels.into_iter().find(|(name, _)| name == kernel || kernel == "indicators/panel")
+    {
+        panel.text
     } else if let Some((_, one)) =
         crate::env::sources(Class::Hardware).unwrap().into_iter().find(|(name, _)| name == kernel)
     {

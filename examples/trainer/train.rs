@@ -28,7 +28,7 @@ use crate::run::{ChosenModel, Settings, only_limits};
 use crate::settings::write_resolved;
 use crate::summary::Summary;
 pub use again::Again;
-use candidate::{Candidate, Latest, resume};
+use candidate::{Candidate, LatestSnapshot, resume};
 use evaluations::Evaluator;
 pub use evaluations::Scoring;
 pub use prepared::Needs;
@@ -133,11 +133,11 @@ impl<'a> Training<'a> {
         let rules = scoring.as_ref().map_or(&settings.market, |scoring| &scoring.market);
         let mut tune = args.tune.as_deref().map(Autotune::open).transpose()?;
         let none = ExtraFeatures::default();
-        let latest = source.as_ref().map_or(Ok(None), |source| Latest::of(source, candles))?;
+        let latest = source.as_ref().map_or(Ok(None), |source| LatestSnapshot::of(source, candles))?;
         let scaling = latest.as_ref().and_then(|latest| latest.scaling.clone());
         let mut prepared =
             Prepared::new(&gpu, (candles, &none), &parts, &settings, rules, scaling, tune.as_mut())?;
-        let Prepared { data, ranges, trainer, evaluator, .. } = &mut prepared;
+        let Prepared { ranges, trainer, evaluator, .. } = &mut prepared;
         if let Some(model) = &args.init {
             trainer.load_weights(model)?;
         }
@@ -151,7 +151,7 @@ impl<'a> Training<'a> {
         let choose = settings.evaluation.model == ChosenModel::Best;
         let mut best = None;
         if args.resume {
-            best = resume(trainer, &staging, latest.as_ref(), data, choose).inspect_err(|_| {
+            best = resume(trainer, &staging, latest.as_ref(), choose).inspect_err(|_| {
                 if reopened {
                     owned.discard(&staging);
                 }

@@ -2,29 +2,41 @@
 // order. One workgroup per row.
 
 import package::constants::{GROUPS, WG};
-import package::lib::obv::Sums;
+import package::lib::obv::{Parameters, rounded};
 
-@group(0) @binding(0) var<uniform> p: Sums;
+// As in indicators/panel.
+struct Counters {
+    closes: f32,
+    candles: f32,
+    trades: f32,
+    before: f32,
+    before_rest: f32,
+}
+
+// As in indicators/obv.
+struct State {
+    total: f32,
+    error: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read> sums: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> candles: array<vec4<f32>>;
-// [row][chunk]: `Counters` of the panel, and `State` of its indicator.
-@group(0) @binding(3) var<storage, read_write> counted: array<f32>;
-@group(0) @binding(4) var<storage, read_write> states: array<vec2<f32>>;
+// [row][chunk]
+@group(0) @binding(3) var<storage, read_write> counted: array<Counters>;
+@group(0) @binding(4) var<storage, read_write> states: array<State>;
 
-// Sum, rounding error, and 1 if it starts anew.
+// Sum, rounding error, and 1 if it restarts.
 var<workgroup> lanes: array<vec3<f32>, WG>;
-
-fn rounded(x: f32) -> f32 {
-    return bitcast<f32>(bitcast<u32>(x) ^ p.zero);
-}
 
 // The sum over two neighbouring ranges. Either may be the larger one.
 fn joined(a: vec3<f32>, b: vec3<f32>) -> vec3<f32> {
-    let sum = rounded(a.x + b.x);
-    let added = rounded(sum - a.x);
-    let error = rounded(a.x - rounded(sum - added)) + rounded(b.x - added) + (a.y + b.y);
-    let whole = rounded(sum + error);
-    let both = vec3<f32>(whole, error - rounded(whole - sum), a.z);
+    let sum = rounded(a.x + b.x, p.zero);
+    let added = rounded(sum - a.x, p.zero);
+    let lost = rounded(a.x - rounded(sum - added, p.zero), p.zero) + rounded(b.x - added, p.zero);
+    let error = lost + (a.y + b.y);
+    let whole = rounded(sum + error, p.zero);
+    let both = vec3<f32>(whole, error - rounded(whole - sum, p.zero), a.z);
     return select(both, b, b.z > 0.0);
 }
 
@@ -43,9 +55,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     lanes[lane] = total;
     workgroupBarrier();
-    for (var apart = 1u; apart < WG; apart *= 2u) {
-        if (lane >= apart) {
-            total = joined(lanes[lane - apart], total);
+    for (var offset = 1u; offset < WG; offset *= 2u) {
+        if (lane >= offset) {
+            total = joined(lanes[lane - offset], total);
         }
         workgroupBarrier();
         lanes[lane] = total;
@@ -64,12 +76,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             before = candles[(row % p.series * p.stride + chunk * p.length) * 4u - 1u].xy;
         }
         // The panel tells only the first complete bars from later ones.
-        counted[at * 5u] = known;
-        counted[at * 5u + 1u] = known;
-        counted[at * 5u + 2u] = known;
-        counted[at * 5u + 3u] = before.x;
-        counted[at * 5u + 4u] = before.y;
-        states[at] = start.xy;
+        counted[at] = Counters(known, known, known, before.x, before.y);
+        states[at] = State(start.x, start.y);
         start = joined(start, sums[at].xyz);
     }
 }

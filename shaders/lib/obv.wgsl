@@ -1,6 +1,6 @@
 // On-balance volume over the chunks of a series, for the kernels before indicators/panel.
 
-struct Sums {
+struct Parameters {
     // Rows of outputs, and series, of which several rows may be the same one.
     rows: u32,
     series: u32,
@@ -12,4 +12,14 @@ struct Sums {
     zero: u32,
     pad0: u32,
     pad1: u32,
+}
+
+// As in lib/memory, for kernels without the module.
+fn rounded(x: f32, zero: u32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(x) ^ zero);
+}
+
+// As in lib/bar.
+fn difference(a: vec2<f32>, b: vec2<f32>, zero: u32) -> f32 {
+    return rounded(a.x - b.x, zero) + (a.y - b.y);
 }

@@ -31,8 +31,6 @@ pub use communication::Communication;
 #[cfg(feature = "cpu-env")]
 pub use cpu_env::{CpuEnv, Outcome, Simulator};
 pub use device_env::{DeviceEnv, DeviceEnvBuilder};
-#[cfg(feature = "market")]
-pub(crate) use market::BAR as MARKET_BAR;
 #[cfg(all(test, feature = "market"))]
 pub(crate) use market::tests::small_market;
 pub(crate) use rollout::Actors;
@@ -186,9 +184,16 @@ pub trait Environment {
         0
     }
 
-    /// Identifies rules and data, beyond the sizes: a checkpoint is resumed only in an environment with the same identity.
+    /// Identifies rules and data, beyond the sizes: a checkpoint is resumed only in an environment with the same identity. A wrapper that
+    /// forwards it must forward [`Environment::candles`] and `scaling` too.
     fn identity(&self) -> String {
         String::new()
+    }
+
+    /// Identifies the candles of a market up to the last bar of its episodes, volumes included: a checkpoint that has it is resumed only on
+    /// the same ones. Defaults to `None`.
+    fn candles(&self) -> Option<String> {
+        None
     }
 
     /// The statistics with which a market's features are scaled, for checkpoints: a resumed run is given them instead of fitting them

@@ -53,6 +53,11 @@ impl Trading {
         market::plan(instruments, envs, steps, 1)
     }
 
+    /// The end of the bars that episodes can reach. Candles from there on may differ in a resumed run.
+    fn end(&self) -> usize {
+        self.starts.last_bar() as usize + 1
+    }
+
     fn parameters(&self) -> Parameters {
         let Self { settings, costs, data, starts } = self;
         let [lowest, highest] = settings.range();
@@ -121,8 +126,7 @@ impl Environment for Trading {
 
     fn identity(&self) -> String {
         let Self { data, settings, starts, .. } = self;
-        // Candles after the last tradable bar may differ.
-        let end = starts.last_bar() as usize + 1;
+        let end = self.end();
         let traded = data.checksum(end);
         let scaling = serde_json::to_string(data.scaling()).unwrap_or_default();
         let rules = settings.identity();
@@ -132,6 +136,10 @@ impl Environment for Trading {
             crc.update(&data.time_checksum(end).to_le_bytes());
         }
         format!("market of {} instruments, {:08x}", data.instruments(), crc.finalize())
+    }
+
+    fn candles(&self) -> Option<String> {
+        Some(self.data.candles_before(self.end()))
     }
 
     fn scaling(&self) -> Option<&ScalingStatistics> {

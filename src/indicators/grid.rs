@@ -11,7 +11,7 @@ const LOOPS: u32 = 50_000;
 const PATIENCE: u32 = 1 << 18;
 
 /// Shortest chunk of a sum over all bars, in groups of four: every chunk is read twice, and three dispatches take some time.
-const SUMMED: u32 = 64;
+const MIN_SUM_CHUNK: u32 = 64;
 
 /// Whether four bars fit into the loop limit of the adapter.
 #[must_use]
@@ -31,8 +31,9 @@ pub fn most(class: Class, loops: Loops) -> u32 {
 /// Fewest invocations that chunks are made for, whatever their warm-ups cost, and those beyond which more bring nothing.
 fn occupied(class: Class) -> [u32; 2] {
     match class {
-        // A subgroup of 32 for each of 64 schedulers, those of a small GPU; two or three for each of those of the largest.
-        Class::Hardware => [1 << 11, 1 << 16],
+        // 512 subgroups of 32: three for each scheduler of a T4 (160), one for each of an H100 (528). With fewer, schedulers idle, and the
+        // longest chunk decides the time rather than the work.
+        Class::Hardware => [1 << 14, 1 << 16],
         Class::Software => [64, 64],
     }
 }
@@ -69,7 +70,7 @@ pub struct Grid {
     /// Number of dispatches, each of which resumes from the state that the previous one saved.
     pub parts: u32,
     /// Whether chunks start from states that are computed before, rather than warm up.
-    pub starts: bool,
+    pub seeded: bool,
 }
 
 impl Grid {
@@ -78,7 +79,7 @@ impl Grid {
     #[must_use]
     pub fn new(class: Class, rows: u32, fours: u32, memory: Option<u32>, loops: Loops, lanes: u32) -> Self {
         let most = most(class, loops);
-        let whole = Self { chunks: 1, length: fours, halo: 0, parts: 1, starts: false };
+        let whole = Self { chunks: 1, length: fours, halo: 0, parts: 1, seeded: false };
         let halo = memory.map(|bars| bars.div_ceil(4));
         // A row stays whole if it is too short to be worth the halo, or if the rows alone occupy the adapter.
         if let Some(halo) = halo.filter(|halo| *halo < most / 2) {
@@ -102,9 +103,9 @@ impl Grid {
         if class == Class::Software || rows >= enough {
             return None;
         }
-        let length = fours.div_ceil(full.div_ceil(rows.max(1))).max(SUMMED);
+        let length = fours.div_ceil(full.div_ceil(rows.max(1))).max(MIN_SUM_CHUNK);
         let chunks = fours.div_ceil(length);
-        (chunks > 1).then_some(Self { chunks, length, halo: 0, parts: 1, starts: true })
+        (chunks > 1).then_some(Self { chunks, length, halo: 0, parts: 1, seeded: true })
     }
 }
 
@@ -158,17 +159,19 @@ mod tests {
         let enough = |rows, bars| {
             let grid = of(rows, bars, classic());
             // Chunks of whole groups of bars are a little longer.
-            assert!(rows * grid.chunks >= 2000, "{rows} x {bars}: {grid:?}");
+            assert!(rows * grid.chunks >= 16_000, "{rows} x {bars}: {grid:?}");
             grid
         };
-        let long = enough(1, 10_000_000);
-        assert!(work(&long, 2_500_000) <= 1.25, "{long:?}");
-        enough(1, 400_000);
-        enough(8, 100_000);
+        let long = enough(1, 40_000_000);
+        assert!(work(&long, 10_000_000) <= 1.25, "{long:?}");
+        enough(1, 10_000_000);
+        enough(8, 1_000_000);
         enough(64, 100_000);
         // Too short for that: chunks of half a warm-up.
-        let short = of(1, 100_000, classic());
-        assert!(short.chunks > 500 && short.length == short.halo / 2, "{short:?}");
+        for (rows, bars, chunks) in [(1, 100_000, 511), (1, 400_000, 2041), (8, 100_000, 511)] {
+            let short = of(rows, bars, classic());
+            assert!(short.chunks == chunks && short.length == short.halo / 2, "{short:?}");
+        }
         let grid = Grid::new(Class::Software, 1, 25_000, Some(260), Loops::default(), u32::MAX);
         assert_eq!((grid.chunks, grid.halo), (64, 65));
         assert_eq!(Grid::new(Class::Software, 1024, 1024, Some(260), Loops::default(), u32::MAX).chunks, 1);
@@ -177,14 +180,17 @@ mod tests {
     #[test]
     fn warm_ups_cost_a_quarter_of_the_work_of_wide_panels() {
         for memory in [9, 20, 40, 260, classic(), 780] {
-            let grid = of(1024, 4096, memory);
+            let grid = of(8192, 4096, memory);
             assert!(grid.chunks > 1 && work(&grid, 1024) <= 1.25, "{memory}: {grid:?}");
         }
-        assert_eq!(
-            of(1024, 4096, classic()),
-            Grid { chunks: 3, length: 342, halo: 98, parts: 1, starts: false }
-        );
-        assert_eq!(of(1024, 4096, 260), Grid { chunks: 4, length: 256, halo: 65, parts: 1, starts: false });
+        let three = Grid { chunks: 3, length: 342, halo: 98, parts: 1, seeded: false };
+        assert_eq!(of(8192, 4096, classic()), three);
+        assert!((work(&three, 1024) - 1.19).abs() < 0.005);
+        // A quarter would leave 3,072 invocations.
+        let many = of(1024, 4096, classic());
+        assert_eq!(many, Grid { chunks: 16, length: 64, ..three });
+        assert!((work(&many, 1024) - 2.44).abs() < 0.005);
+        assert_eq!(of(1024, 4096, 260), Grid { halo: 65, ..many });
         // Without a warm-up, as many chunks as the largest adapters can take.
         let short = of(1, 10_000_000, 4);
         assert!(short.chunks > 60_000, "{short:?}");
@@ -215,12 +221,12 @@ mod tests {
         let of = |rows, fours| Grid::of_sums(Class::Hardware, rows, fours);
         for (rows, fours, chunks) in [(1, 2_500_000, 39_000), (64, 25_000, 390), (1024, 1024, 16)] {
             let grid = of(rows, fours).unwrap();
-            assert!(grid.starts && grid.halo == 0 && grid.chunks >= chunks, "{rows} x {fours}: {grid:?}");
+            assert!(grid.seeded && grid.halo == 0 && grid.chunks >= chunks, "{rows} x {fours}: {grid:?}");
             let covered = grid.chunks * grid.length;
             assert!(covered >= fours && covered - grid.length < fours, "{grid:?}");
             assert!(rows * grid.chunks <= 1 << 17, "{grid:?}");
         }
-        for (rows, fours) in [(1, 64), (1, 0), (2048, 1_000_000)] {
+        for (rows, fours) in [(1, 64), (1, 0), (16_384, 1_000_000)] {
             assert_eq!(of(rows, fours), None);
         }
         assert_eq!(Grid::of_sums(Class::Software, 1, 1_000_000), None);

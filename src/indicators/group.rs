@@ -261,7 +261,7 @@ impl Compiled {
     ) -> Result<Vec<Command>> {
         let [x, y] = self.kernel.variant.rows(walk.rows * grid.chunks);
         let mut commands = Vec::new();
-        if grid.starts {
+        if grid.seeded {
             let parameters = obv_sums::Parameters {
                 rows: walk.rows,
                 series: walk.series,
@@ -270,13 +270,14 @@ impl Compiled {
                 length: grid.length,
                 ..obv_sums::Parameters::default()
             };
-            let kept = |binding| self.own.iter().find(|(own, _)| *own == binding).map(|(_, buffer)| buffer);
-            let [counters, states] = [4, 5].map(kept);
-            let buffers = volumes.and_then(|volumes| Some([candles.buffer()?, volumes.buffer()?]));
-            let (Some(buffers), Some(counters), Some(states)) = (buffers, counters, states) else {
-                return Err(no_volume());
+            let volumes = volumes.ok_or_else(no_volume)?;
+            let kept = |what: &'static str, binding| {
+                let own = self.own.iter().find(|(own, _)| *own == binding);
+                own.map(|(_, buffer)| buffer).ok_or_else(|| Error::shape(what, "a buffer", "none"))
             };
-            commands.extend(obv_sums::commands(gpu, &parameters, buffers, [counters, states])?);
+            let read = [in_a_buffer("candles", candles)?, in_a_buffer("volumes", volumes)?];
+            let written = [kept("counters of a panel", 4)?, kept("states of a panel", 5)?];
+            commands.extend(obv_sums::commands(gpu, &parameters, read, written)?);
         }
         let parts = (0..grid.parts)
             .map(|part| {
@@ -287,7 +288,7 @@ impl Compiled {
                     // A part ends where the next one begins, so that no bar is processed twice.
                     length: grid.length,
                     halo: if grid.parts > 1 { 0 } else { grid.halo },
-                    resume: u32::from(part > 0 || grid.starts),
+                    resume: u32::from(part > 0 || grid.seeded),
                     width: candles.width(),
                     four: 4,
                     ..walk
@@ -300,6 +301,11 @@ impl Compiled {
         commands.extend(parts);
         Ok(commands)
     }
+}
+
+/// The buffer of a store, as series have on GPUs.
+fn in_a_buffer<'a>(what: &str, store: &'a Store) -> Result<&'a wgpu::Buffer> {
+    store.buffer().ok_or_else(|| Error::shape(what, "a buffer", "a texture"))
 }
 
 fn no_volume() -> Error {

@@ -1,8 +1,8 @@
 //! The on-balance volume before every chunk of a row, from the sums over the chunks of [`super::obv_sums`]: a scan in a fixed order, one
 //! workgroup per row.
 //!
-//! Shapes: sums as there, candles as in [`super::panel`], counters f32 `[row][chunk][5]` and states f32 `[row][chunk][total, rounding error]` as the
-//! panel saves them between two dispatches.
+//! Shapes: sums as there, candles as in [`super::panel`], counters and states `[row][chunk]` as the panel saves
+//! them between two dispatches.
 
 use crate::Result;
 use crate::gpu::{Access, Class, Command, GROUPS_IN_A_ROW, Gpu, Kernel, Shader, Variant, in_rows};

@@ -3,6 +3,7 @@
 use super::compose::PanelConfig;
 use super::group::{Group, Kernels, Rows, Walk, grid};
 use super::indicator::{Indicator, Spec, Unit};
+use super::obv_sums;
 use super::{Atr, Bbands, Live, Macd, Mom, Rsi, Series, Stochf, Values};
 use crate::gpu::{Class, Command, Gpu, Recorder};
 use crate::{Error, Result};
@@ -255,7 +256,7 @@ impl Indicators {
                 class: gpu.class(),
                 textures,
                 live: false,
-                keep: grid.parts > 1 || grid.starts,
+                keep: grid.parts > 1 || grid.seeded,
                 parameter_table: false,
                 f16_outputs: self.half,
                 wide_stores: gpu.device().features().contains(wgpu::Features::SHADER_INT64) && textures,
@@ -263,7 +264,7 @@ impl Indicators {
             };
             let lanes = rows.saturating_mul(grid.chunks);
             let compiled = group.compile(gpu, config, lanes, &self.kernels)?;
-            panel.bytes += compiled.bytes;
+            panel.bytes += compiled.bytes + if grid.seeded { obv_sums::bytes(lanes) } else { 0 };
             let mut buffers = Vec::new();
             for (spec, member) in members() {
                 for (output, name) in spec.outputs.iter().zip(named(member)) {
@@ -359,8 +360,8 @@ pub struct Panel {
 impl Panel {
     /// The commands that compute the outputs. Running them again gives the same bytes.
     ///
-    /// All indicators share one dispatch if the device can bind enough buffers. [`Indicators::classic`] needs one dispatch,
-    /// or two under WebGPU's minimum limits.
+    /// All indicators share one dispatch if the device can bind enough buffers, but [`super::Obv`] has one of its own on GPUs, or three for
+    /// a few long series. [`Indicators::classic`] needs one dispatch, or two under WebGPU's minimum limits.
     #[must_use]
     pub fn commands(&self) -> Vec<Command> {
         self.commands.clone()

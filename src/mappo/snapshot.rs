@@ -2,14 +2,12 @@
 //! A resumed run computes the same bytes as an uninterrupted one.
 
 mod format;
-#[cfg(feature = "market")]
-mod older_market;
 mod parts;
 mod resume;
 mod retention;
 
-pub(super) use format::{ScalingStatistics, scaling_of};
 pub use format::{SnapshotMetadata, read_metadata};
+pub(super) use format::{Statistics, scaling_of};
 pub use retention::Snapshots;
 
 #[cfg(test)]

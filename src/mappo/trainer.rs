@@ -48,8 +48,9 @@ pub struct Trainer {
     /// Whether the observations of this process's first rollout were checked.
     pub(super) examined: bool,
     pub(super) identity: String,
-    /// The environment's statistics, for snapshots.
-    pub(super) scaling: Option<snapshot::ScalingStatistics>,
+    /// The environment's candles and statistics, for snapshots.
+    pub(super) candles: Option<String>,
+    pub(super) scaling: Option<snapshot::Statistics>,
     pub(super) started: Option<Instant>,
     /// Iterations from one whose phases are timed to the next; 0: never.
     pub(super) timed_every: u32,
@@ -192,6 +193,7 @@ impl Trainer {
             interrupted: false,
             examined: false,
             identity: environment.identity(),
+            candles: environment.candles(),
             scaling: snapshot::scaling_of(environment),
             started: None,
             timed_every: 0,

@@ -44,8 +44,10 @@ pub struct MarketData {
     first_bar: usize,
     /// Whether the buffer holds funding rates.
     funded: bool,
-    /// Checksums of the candles and of the time between bars, up to and including each bar.
-    checksums: Arc<[[u32; 2]]>,
+    /// Whether the candles have volumes.
+    traded: bool,
+    /// Checksums of the candles without volumes, of the time between bars, and of the volumes, up to and including each bar.
+    checksums: Arc<[[u32; 3]]>,
 }
 
 impl MarketData {
@@ -120,6 +122,7 @@ impl MarketData {
 
         let mut crc = crc32fast::Hasher::new();
         let mut time = crc32fast::Hasher::new();
+        let mut volumes = crc32fast::Hasher::new();
         crc.update(candles.symbols.join(" ").as_bytes());
         let mut checksums = Vec::with_capacity(bars);
         for bar in 0..bars {
@@ -137,9 +140,12 @@ impl MarketData {
                 if let Some(funding) = &candles.funding {
                     crc.update(&funding[[i, bar]].to_le_bytes());
                 }
+                if let Some(volume) = &candles.volume {
+                    volumes.update(&volume[[i, bar]].to_le_bytes());
+                }
             }
             time.update(&candles.years_before(bar).to_le_bytes());
-            checksums.push([crc.clone(), time.clone()].map(crc32fast::Hasher::finalize));
+            checksums.push([&crc, &time, &volumes].map(Clone::clone).map(crc32fast::Hasher::finalize));
         }
         let AccountData { prices, years, funding } = AccountData::new(candles, 0..bars);
         let account = [prices.as_flattened(), &years, &funding].concat();
@@ -149,8 +155,8 @@ impl MarketData {
         moments.truncate(columns);
         let statistics =
             ScalingStatistics { features: names, symbols: candles.symbols.clone(), moments }.fitted()?;
-        let funded = candles.funding.is_some();
-        Ok(Self { buffer, bars, instruments, statistics, first_bar, funded, checksums })
+        let (funded, traded) = (candles.funding.is_some(), candles.volume.is_some());
+        Ok(Self { buffer, bars, instruments, statistics, first_bar, funded, traded, checksums })
     }
 
     /// The device buffer, f32: features `[bar][instrument][feature]`, then prices `[bar][instrument][gap, move, open,
@@ -205,7 +211,15 @@ impl MarketData {
         &self.statistics
     }
 
-    /// Checksum of the candles and extra features before bar `end`.
+    /// Identifies the candles and extra features before bar `end`, volumes included.
+    #[must_use]
+    pub(crate) fn candles_before(&self, end: usize) -> String {
+        let volume = if self.traded { "with" } else { "without" };
+        let [candles, _, volumes] = self.checksums_before(end);
+        format!("{end} bars {volume} volume, {candles:08x}{volumes:08x}")
+    }
+
+    /// Checksum of the candles and extra features before bar `end`, without volumes.
     #[must_use]
     pub(crate) fn checksum(&self, end: usize) -> u32 {
         self.checksums_before(end)[0]
@@ -216,7 +230,7 @@ impl MarketData {
         self.checksums_before(end)[1]
     }
 
-    fn checksums_before(&self, end: usize) -> [u32; 2] {
+    fn checksums_before(&self, end: usize) -> [u32; 3] {
         end.checked_sub(1).and_then(|last| self.checksums.get(last)).copied().unwrap_or_default()
     }
 

@@ -9,7 +9,7 @@ use super::{EVENTS, FOLDS, Folder, Owned, RESULTS, remove_if_empty};
 
 impl Owned {
     /// Copies the finished run to a staging folder, to train it further. The finished run stays intact until the longer one is
-    /// complete.
+    /// complete. Its model goes along: checkpoints of older versions lack the statistics that it holds.
     pub fn reopen(&self) -> Result<Folder> {
         let copy = Folder(self.folder.0.join("unfinished.new"));
         remove_staging(&copy)?;
@@ -18,7 +18,7 @@ impl Owned {
         create_folders(&copy.0)?;
         Marker::default().write(&copy)?;
         create_folders(&copy.checkpoints())?;
-        let names = ["config.toml", "metrics.csv"].map(String::from).into_iter();
+        let names = ["config.toml", "metrics.csv", "model.safetensors"].map(String::from).into_iter();
         let events = self.folder.events().exists().then(|| EVENTS.to_string());
         for name in names.chain(events).chain(self.folder.checkpoint_names()?) {
             copy_file(&self.folder.0.join(&name), &copy.0.join(&name))?;

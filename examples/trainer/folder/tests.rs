@@ -253,6 +253,7 @@ fn a_finished_run_is_reopened_only_to_train_it_further() {
     let state = "iteration-000000007.safetensors";
     assert_eq!(text(&reopened.checkpoints().join(state)), "state");
     assert_eq!(text(&reopened.metrics()), "finished");
+    assert_eq!(text(&reopened.model()), "finished");
     assert!(folder.model().exists() && folder.checkpoints().join(state).exists());
     assert_eq!(owned.unfinished().unwrap().path(), reopened.path());
     owned.discard(&reopened);

@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use phalanx::mappo::snapshot::read_metadata;
 use phalanx::mappo::{Snapshots, Trainer};
-use phalanx::market::{Candles, MarketData, ScalingStatistics};
-use phalanx::policy::Policy;
+use phalanx::market::{Candles, FEATURES, FILLED, ScalingStatistics};
+use phalanx::policy::{Policy, TrainingBars};
 
 use crate::console::note;
 use crate::folder::Folder;
@@ -28,35 +28,67 @@ impl Candidate {
 }
 
 /// The latest intact snapshot of a run to resume.
-pub struct Latest {
+pub struct LatestSnapshot {
     /// The name of its file.
     name: OsString,
     /// The statistics with which the run scales the features of the candles at hand. `None` if its files have none: they are of an older
-    /// version, or the candles are of other instruments.
+    /// version, or of other instruments or features.
     pub scaling: Option<ScalingStatistics>,
 }
 
-impl Latest {
+impl LatestSnapshot {
     /// `None` if no snapshot was saved yet.
     pub fn of(run: &Folder, candles: &Candles) -> Result<Option<Self>> {
         if !run.checkpoints().exists() {
             return Ok(None);
         }
         let Some(latest) = Snapshots::open(&run.checkpoints(), 1)?.latest()? else { return Ok(None) };
-        let of_model = || Some(Policy::load(&run.model()).ok()?.market().ok()?.scaling.clone());
-        let scaling = read_metadata(&latest)?.scaling.or_else(of_model);
+        let scaling = match read_metadata(&latest)?.scaling() {
+            Some(scaling) => Some(scaling.clone()),
+            None => scaling_of_model(run, candles)?,
+        };
         let name = latest.file_name().unwrap_or_default().to_os_string();
-        Ok(Some(Self { name, scaling: scaling.filter(|scaling| scaling.symbols == candles.symbols) }))
+        Ok(Some(Self { name, scaling: scaling.filter(|scaling| fits(scaling, candles)) }))
     }
 }
 
-/// Resumes from the latest snapshot of an interrupted run on `data`; without one, from the weights that it was started with, if any. Returns
-/// the best policy so far, if the best is to be chosen.
+/// Whether statistics are those of the instruments of `candles` and of this version's features.
+fn fits(scaling: &ScalingStatistics, candles: &Candles) -> bool {
+    let marked = || FEATURES.iter().chain([&FILLED]);
+    scaling.symbols == candles.symbols
+        && (scaling.features.iter().eq(FEATURES.iter()) || scaling.features.iter().eq(marked()))
+}
+
+/// The statistics of a run's model, for snapshots of older versions. `None` without a model, or with a damaged one.
+///
+/// # Errors
+/// If the model is of bars of another kind than `candles`.
+fn scaling_of_model(run: &Folder, candles: &Candles) -> Result<Option<ScalingStatistics>> {
+    let path = run.model();
+    if !path.exists() {
+        return Ok(None);
+    }
+    let read = || Ok::<_, phalanx::Error>(Policy::load(&path)?.market()?.clone());
+    let market = match read() {
+        Ok(market) => market,
+        Err(error) => {
+            note!("warning: the features are scaled by new statistics, not by those of the model: {error}");
+            return Ok(None);
+        }
+    };
+    let here = TrainingBars::of(candles);
+    if let Some(difference) = market.bars.and_then(|bars| bars.difference(&here)) {
+        bail!("{}: the run was trained on other candles: these are {difference}", path.display());
+    }
+    Ok(Some(market.scaling))
+}
+
+/// Resumes from the latest snapshot of an interrupted run; without one, from the weights that it was started with, if any. Returns the best
+/// policy so far, if the best is to be chosen.
 pub fn resume(
     trainer: &mut Trainer,
     run: &Folder,
-    latest: Option<&Latest>,
-    data: &MarketData,
+    latest: Option<&LatestSnapshot>,
     choose: bool,
 ) -> Result<Option<Candidate>> {
     let Some(latest) = latest else {
@@ -66,10 +98,9 @@ pub fn resume(
         return Ok(None);
     };
     let mut best: Option<Candidate> = None;
-    if let Some(path) =
-        choose.then(|| Snapshots::open(&run.checkpoints(), 1)).transpose()?.and_then(|it| it.best())
-    {
-        match trainer.resume_market(&path, data) {
+    let snapshots = choose.then(|| Snapshots::open(&run.checkpoints(), 1)).transpose()?;
+    if let Some(path) = snapshots.and_then(|snapshots| snapshots.best()) {
+        match trainer.resume(&path) {
             Ok(metadata) => {
                 best = metadata.score.map(|score| Candidate::of(trainer, Some(score))).transpose()?
             }
@@ -79,7 +110,7 @@ pub fn resume(
             Err(error) => return Err(error.into()),
         }
     }
-    let metadata = trainer.resume_market(&run.checkpoints().join(&latest.name), data)?;
+    let metadata = trainer.resume(&run.checkpoints().join(&latest.name))?;
     if choose && metadata.score > best.as_ref().and_then(|best| best.score) {
         best = Some(Candidate::of(trainer, metadata.score)?);
     }

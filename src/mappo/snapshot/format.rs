@@ -14,9 +14,6 @@ use crate::mappo::{Config, Ratio};
 use crate::model::envelope::{self, NamedTensor, failed, not_read_back};
 use crate::nn::KernelConfig;
 
-#[cfg(feature = "market")]
-pub use crate::market::ScalingStatistics;
-
 /// Version of the format, raised when older versions cannot read new files.
 pub const FORMAT: u32 = 3;
 
@@ -28,22 +25,25 @@ const OLDEST: u32 = 2;
 const KEY: &str = "phalanx training";
 
 /// A market's statistics, which a build without the feature `market` keeps as it finds them.
+#[cfg(feature = "market")]
+pub(in crate::mappo) type Statistics = crate::market::ScalingStatistics;
 #[cfg(not(feature = "market"))]
-pub type ScalingStatistics = serde_json::Value;
+pub(in crate::mappo) type Statistics = serde_json::Value;
 
 /// The statistics of an environment for its snapshots.
 #[cfg(feature = "market")]
-pub(in crate::mappo) fn scaling_of(environment: &dyn Environment) -> Option<ScalingStatistics> {
+pub(in crate::mappo) fn scaling_of(environment: &dyn Environment) -> Option<Statistics> {
     environment.scaling().cloned()
 }
 
 #[cfg(not(feature = "market"))]
-pub(in crate::mappo) fn scaling_of(_: &dyn Environment) -> Option<ScalingStatistics> {
+pub(in crate::mappo) fn scaling_of(_: &dyn Environment) -> Option<Statistics> {
     None
 }
 
 /// Describes a snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SnapshotMetadata {
     /// Version of the format.
     pub format: u32,
@@ -66,10 +66,21 @@ pub struct SnapshotMetadata {
     pub iteration: u32,
     /// Score of the evaluation at this iteration; larger is better.
     pub score: Option<f64>,
+    /// The candles of a market ([`crate::env::Environment::candles`]). `None` for other environments and in files of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candles: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) scaling: Option<Statistics>,
+}
+
+#[cfg(feature = "market")]
+impl SnapshotMetadata {
     /// Statistics with which a market's features are scaled: a resumed run is given them, for a fit by another version may differ in its
     /// last digits. `None` for other environments and in files of older versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scaling: Option<ScalingStatistics>,
+    #[must_use]
+    pub fn scaling(&self) -> Option<&crate::market::ScalingStatistics> {
+        self.scaling.as_ref()
+    }
 }
 
 #[derive(Serialize, Deserialize)]

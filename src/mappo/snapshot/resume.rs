@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors};
+use safetensors::tensor::Dtype;
 
 use super::format::{self, FORMAT, SnapshotMetadata};
 use super::parts::MAX_ITERATIONS;
@@ -24,6 +24,7 @@ impl Trainer {
             kernel_config: self.kernel_config,
             iteration: self.submitted,
             score,
+            candles: self.candles.clone(),
             scaling: self.scaling.clone(),
         }
     }
@@ -69,18 +70,9 @@ impl Trainer {
     /// [`Error::Shape`] while iterations are in flight; [`Error::Io`]; [`Error::Checkpoint`] if the file is corrupt, was saved with
     /// other settings, another environment or another plan, or contains a value that training could not have written.
     pub fn resume(&mut self, path: &Path) -> Result<SnapshotMetadata> {
-        self.resume_if(path, |_, _| Ok(false))
-    }
-
-    /// Like [`Trainer::resume`]. `same` decides whether an environment of another identity is the same nevertheless.
-    pub(super) fn resume_if(
-        &mut self,
-        path: &Path,
-        same: impl Fn(&SnapshotMetadata, &SafeTensors<'_>) -> Result<bool>,
-    ) -> Result<SnapshotMetadata> {
         self.between_iterations()?;
         let bytes = envelope::read_file(path)?;
-        let metadata = self.restore(&bytes, same).map_err(|error| match error {
+        let metadata = self.restore(&bytes).map_err(|error| match error {
             RestoreError::File(reason) => failed(path, reason),
             RestoreError::Device(error) => error,
         })?;
@@ -89,16 +81,9 @@ impl Trainer {
         Ok(metadata)
     }
 
-    fn restore(
-        &self,
-        bytes: &[u8],
-        same: impl Fn(&SnapshotMetadata, &SafeTensors<'_>) -> Result<bool>,
-    ) -> Result<SnapshotMetadata, RestoreError> {
-        let (mut metadata, file) = format::read(bytes)?;
+    fn restore(&self, bytes: &[u8]) -> Result<SnapshotMetadata, RestoreError> {
+        let (metadata, file) = format::read(bytes)?;
         let own = self.snapshot_metadata(None);
-        if metadata.environment != own.environment && same(&metadata, &file)? {
-            metadata.environment.clone_from(&own.environment);
-        }
         if metadata.format == 2 && self.sizes.groups > 1 {
             return Err(RestoreError::File(
                 "it has format 2, in which agents with separate networks share one ValueNorm; now each has its own: \
@@ -187,6 +172,15 @@ fn same_run(saved: &SnapshotMetadata, config: &Config, here: &SnapshotMetadata) 
         return Err(format!(
             "it is from another environment: `{}` in the file, `{}` here",
             saved.environment, here.environment
+        ));
+    }
+    // With statistics that are given, the identity does not depend on the volumes. Older snapshots lack this.
+    if saved.candles.is_some() && saved.candles != here.candles {
+        let name = |candles: &Option<String>| candles.clone().unwrap_or_else(|| "none".into());
+        return Err(format!(
+            "it is from other candles: `{}` in the file, `{}` here",
+            name(&saved.candles),
+            name(&here.candles)
         ));
     }
     let (Ok(serde_json::Value::Object(file)), Ok(serde_json::Value::Object(own))) =
