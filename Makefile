@@ -140,7 +140,9 @@ bench: cargo
 
 # The variable PEERS takes arguments of the script: make peers PEERS="--rounds 5 --only training".
 peers: cargo
+	$(CARGO) build --locked --release --example trainer
 	$(CARGO) bench --locked --package phalanx-benches --bench training --bench indicators --bench policy --no-run
+	scripts/ensure-vulkan $(TRAINER) doctor
 	benches/peers/run $(PEERS)
 
 notebook: cargo

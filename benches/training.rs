@@ -69,6 +69,7 @@ fn on_spread(gpu: &Gpu, num_envs: u32, recurrent: bool) -> Trainer {
 fn once(num_envs: u32, seconds: f64) {
     let gpu = Gpu::open(&GpuOptions::default()).expect("an adapter");
     let mut trainer = on_spread(&gpu, num_envs, false);
+    assert_eq!(trainer.sizes().envs, num_envs, "the memory is for fewer environments");
     for _ in 0..2 {
         iterate(&mut trainer);
     }

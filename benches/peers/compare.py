@@ -71,6 +71,8 @@ def decisions():
     line = r"^(phalanx, CPU|ONNX Runtime, Python), (\S+) +([\d.]+) +[\d.]+ +([\d.]+) +[\d.]+ +[\d.]+$"
     for name, shape, median, tail in re.findall(line, text, re.M):
         found.append({"name": f"{name.split(',')[0]}, {shape}", "device": "CPU, 1 thread", "median": float(median), "p99": float(tail)})
+    if len(found) != 4:
+        sys.exit(f"{len(found)} rows instead of 4 in the output of the benchmark of decisions:\n{text[-4000:]}")
     return found
 
 
@@ -80,8 +82,8 @@ def summary(values, digits):
 
 
 def table(title, unit, rounds, key, faster, digits, ours=lambda name: "phalanx"):
-    """A table in Markdown. `faster` is 1 if more is faster, else -1; a ratio above 1 says that phalanx is faster."""
-    print(f"\n{title}\n\n| | device | {unit}, median (range) | phalanx is so many times as fast |\n|---|---|---|---|")
+    """A table in Markdown. `faster` is 1 if more is faster, else -1; with a speed-up above 1 phalanx is faster."""
+    print(f"\n{title}\n\n| | device | {unit}, median (range) | speed-up over the peer |\n|---|---|---|---|")
     for name, first in rounds[0].items():
         # A peer may choose its threads anew, and with them its name.
         complete = [each for each in rounds if name in each]
@@ -110,8 +112,7 @@ def main():
     parser.add_argument("--only", nargs="+", choices=tasks, default=tasks)
     options = parser.parse_args()
     load = os.getloadavg()[0]
-    busy = ", busy with other programs" if load > 0.5 else ""
-    machine = f"{cpu()}, {os.cpu_count()} cores, load {load:.1f} at the start{busy}"
+    machine = f"{cpu()}, {os.cpu_count()} cores, load {load:.1f} at the start"
     print(f"{datetime.date.today()}, {machine}; Python {platform.python_version()}; {options.rounds} rounds in turn.")
     if "training" in options.only:
         for envs in options.envs:

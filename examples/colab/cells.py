@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -19,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def set_up():
     """Runs `set-up` and shows what it says as it says it."""
     os.chdir(ROOT)
+    # For the dashboard, before the long build: an installation that is refused is refused at once.
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "pyte"], check=True)
     process = subprocess.Popen(
         ["bash", "examples/colab/set-up"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -32,7 +35,6 @@ def set_up():
             print(line, end="", flush=True)
     if process.wait() != 0:
         raise SystemExit(f"set-up failed with status {process.returncode}: its last lines say why")
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "pyte"], check=True)
 
 
 def trainer():
@@ -82,10 +84,14 @@ def screen(command, columns=110, rows=32, seconds=3.0):
 
     child, terminal = pty.fork()
     if child == 0:
-        os.environ.update(TERM="xterm-256color", COLORTERM="truecolor")
-        # The parent sets the size first.
-        time.sleep(0.2)
-        os.execvp(command[0], command)
+        # Whatever happens, this copy of the notebook's process ends here.
+        try:
+            os.environ.update(TERM="xterm-256color", COLORTERM="truecolor")
+            # The parent sets the size first.
+            time.sleep(0.2)
+            os.execvp(command[0], command)
+        finally:
+            os._exit(127)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     shown = pyte.Screen(columns, rows)
     stream = pyte.ByteStream(shown)
@@ -100,9 +106,13 @@ def screen(command, columns=110, rows=32, seconds=3.0):
     try:
         os.write(terminal, b"q")
         # Leaving, the program restores the screen; it would wait for its last words to be read.
-        while os.read(terminal, 65536):
+        while select.select([terminal], [], [], 5.0)[0] and os.read(terminal, 65536):
             pass
     except OSError:
+        pass
+    try:
+        os.kill(child, signal.SIGKILL)
+    except ProcessLookupError:
         pass
     os.close(terminal)
     os.waitpid(child, 0)

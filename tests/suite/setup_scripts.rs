@@ -392,7 +392,9 @@ fn a_notebook_is_set_up_with_and_without_a_gpu() {
         machine.fake(
             "doctor",
             &format!(
-                "{DOCTOR}\n[ -e \"$PHALANX_ROOT/usr/lib/libGLX_nvidia.so.0\" ] && echo 'Tesla T4' || echo 'llvmpipe, optimised for software rasterisers'"
+                "{DOCTOR}\n\
+                 if [ -e \"$PHALANX_ROOT/usr/lib/libGLX_nvidia.so.0\" ]; then on=GPUs name='Tesla T4'; else on='software rasterisers' name=llvmpipe; fi\n\
+                 echo \"Adapter   $name\"; echo \"Kernels   optimised for $on\"; echo '  64-bit integers  no   wider loads on software rasterisers'"
             ),
         );
         for file in ["examples/colab/set-up", "scripts/ensure-vulkan", "scripts/nvidia-vulkan"] {
